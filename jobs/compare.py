@@ -1,0 +1,46 @@
+"""Score several model versions on one holdout, all rows, and rank them."""
+
+from typing import Any
+
+from lakescore import comparing, lineage, receipt, scoring, tables
+from lakescore.config import CompareJob
+from lakescore.console import stage
+from lakescore.job import main
+from lakescore.registry import resolve
+from lakescore.session import start
+
+
+def run(todo: CompareJob) -> dict[str, Any]:
+    """Resolve all, pin the holdout, score it side by side, write and report the ranking."""
+    models = {model.uri: model for model in map(resolve, todo.versions)}
+    stage(f"comparing {', '.join(models)}")
+    spark = start("lakescore compare")
+    holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
+    stage(f"on {holdout.address} at version {holdout.version}")
+
+    predictions = {}
+    for uri, model in models.items():
+        contract = scoring.agree(holdout.address, holdout.rows, model, read=[todo.label])
+        predictions[uri] = scoring.load(spark, model, contract)
+    scored = comparing.side_by_side(holdout.rows, todo.label, predictions)
+    metrics = comparing.metrics_for(todo.rank_by, scored.schema, list(models))
+    with scoring.explained(", ".join(models), "the holdout"), comparing.held(scored) as kept:
+        rows, table = comparing.evaluate(kept, list(models), metrics)
+    ranking = comparing.rank(list(models.values()), table, todo.rank_by)
+    stage(f"{ranking[0].model.uri} is first by {todo.rank_by} on {rows} labelled rows")
+
+    settings = {"rank_by": todo.rank_by, "label": todo.label}
+    run_id = todo.run_id or lineage.fingerprint(list(models.values()), holdout, **settings)
+    report = receipt.of_comparing(ranking, holdout, rows=rows, run_id=run_id, **settings)
+    lines = comparing.long_form(
+        spark, ranking, comparing_run_id=run_id, rank_by=todo.rank_by, rows=rows,
+        holdout_table=holdout.address, holdout_version=holdout.version, compared_at=lineage.now(),
+    )  # fmt: skip
+    place = {"comparing_run_id": run_id}
+    tables.replace(lines, todo.output.address, where=place, metadata=report, transaction=run_id)
+    report["tracking_run_id"] = lineage.log_run(todo.experiment, "comparing", holdout, report)
+    return report
+
+
+if __name__ == "__main__":
+    main(CompareJob, run)

@@ -1,0 +1,1 @@
+"""lakescore: batch scoring on Spark with one pinned model version and its lineage in every row."""

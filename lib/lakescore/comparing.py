@@ -1,0 +1,214 @@
+"""Comparing: several versions on one holdout, every labelled row, ranked by a metric.
+
+Each metric is defined and named as in scikit-learn.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark import StorageLevel
+from pyspark.ml.evaluation import BinaryClassificationEvaluator
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.types import (
+    DecimalType,
+    DoubleType,
+    FloatType,
+    FractionalType,
+    NumericType,
+    StructType,
+)
+
+from lakescore.errors import MetricUndefined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from lakescore.registry import ModelVersion
+
+LABEL = "label"
+BETTER_HIGH = frozenset({"r2", "accuracy", "f1", "roc_auc"})
+_REGRESSION = ("rmse", "mae", "r2")
+_LABELS = ("accuracy", "f1")
+_SCORES = ("roc_auc", "log_loss")
+# scikit-learn clips probabilities by the epsilon of their dtype before the logarithm.
+_EPSILON = 2.220446049250313e-16
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One version's place on the holdout."""
+
+    rank: int
+    model: ModelVersion
+    metrics: Mapping[str, float]
+    """The ranking metric first."""
+
+
+def side_by_side(holdout: DataFrame, label: str, predictions: Mapping[str, Column]) -> DataFrame:
+    """Return `label` and one column of predictions a version; rows without a label are left out."""
+    return holdout.where(F.col(label).isNotNull()).select(
+        F.col(label).alias(LABEL), *[column.alias(name) for name, column in predictions.items()]
+    )
+
+
+def metrics_for(rank_by: str, scored: StructType, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics of the same family as *rank_by*, it first.
+
+    Args:
+        rank_by: the metric that ranks.
+        scored: the schema of `side_by_side`.
+        names: the columns of predictions.
+
+    Raises:
+        MetricUndefined: the label or a prediction is not of a type that *rank_by* is defined for.
+    """
+    family = next(each for each in (_REGRESSION, _LABELS, _SCORES) if rank_by in each)
+    label = scored[LABEL].dataType
+    for name in names:
+        kind = scored[name].dataType
+        if family is _REGRESSION and not isinstance(kind, NumericType):
+            raise MetricUndefined(rank_by, f"{name} predicts {kind.simpleString()}, not numbers")
+        if family is _SCORES and not isinstance(kind, (DoubleType, FloatType)):
+            raise MetricUndefined(
+                rank_by, f"{name} predicts labels ({kind.simpleString()}), not probabilities"
+            )
+        if family is _LABELS and isinstance(kind, FractionalType) != isinstance(
+            label, FractionalType
+        ):
+            raise MetricUndefined(
+                rank_by,
+                f"{name} predicts {kind.simpleString()} and labels are {label.simpleString()}",
+            )
+    if family is not _LABELS and not isinstance(label, (NumericType, DecimalType)):
+        raise MetricUndefined(rank_by, f"labels are {label.simpleString()}, not numbers")
+    return (rank_by, *[each for each in family if each != rank_by])
+
+
+@contextmanager
+def held(scored: DataFrame) -> Iterator[DataFrame]:
+    """Keep *scored* while several metrics read it, so that each row is predicted once."""
+    kept = scored.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield kept
+    finally:
+        kept.unpersist()
+
+
+def evaluate(
+    scored: DataFrame, names: Sequence[str], metrics: Sequence[str]
+) -> tuple[int, dict[str, dict[str, float]]]:
+    """Return the number of rows and, by column of predictions, the metrics over all of them.
+
+    One aggregation over *scored*; roc_auc takes one pass more a column.
+
+    Args:
+        scored: the columns `label` and *names*, `held` since it is read again.
+        names: the columns of predictions.
+        metrics: names from `metrics_for`.
+    """
+    plain = [metric for metric in metrics if metric != "roc_auc"]
+    cells = [
+        _aggregate(metric, _column(name)).alias(f"{name} {metric}")
+        for name in names
+        for metric in plain
+    ]
+    found = scored.agg(F.count("*").alias("rows"), *cells).collect()[0]
+    table = {
+        name: {
+            metric: _roc_auc(scored, name) if metric == "roc_auc" else found[f"{name} {metric}"]
+            for metric in metrics
+        }
+        for name in names
+    }
+    return found["rows"], {
+        name: {
+            metric: float("nan") if value is None else float(value) for metric, value in row.items()
+        }
+        for name, row in table.items()
+    }
+
+
+def rank(
+    models: Sequence[ModelVersion], table: Mapping[str, Mapping[str, float]], by: str
+) -> list[Ranked]:
+    """Return *models* better first by the metric *by*; equal values share a rank, NaN comes last."""
+    sign = -1 if by in BETTER_HIGH else 1
+
+    def place(model: ModelVersion) -> tuple[bool, float]:
+        value = table[model.uri][by]
+        return (True, 0.0) if math.isnan(value) else (False, sign * value)
+
+    ordered = sorted(models, key=place)
+    return [
+        Ranked(1 + sum(place(other) < place(model) for other in models), model, table[model.uri])
+        for model in ordered
+    ]
+
+
+def long_form(spark: SparkSession, ranking: Sequence[Ranked], **facts: object) -> DataFrame:
+    """Return the ranking as rows: rank, model_name, model_version, model_uri, metric, value, facts.
+
+    Args:
+        spark: the session.
+        ranking: what `rank` gave.
+        facts: further columns, constant in all rows.
+    """
+    rows = [
+        (each.rank, each.model.name, each.model.version, each.model.uri, metric, value)
+        for each in ranking
+        for metric, value in each.metrics.items()
+    ]
+    schema = (
+        "rank int, model_name string, model_version int, model_uri string, "
+        "metric string, value double"
+    )
+    constants = [F.lit(value).alias(name) for name, value in facts.items()]
+    return spark.createDataFrame(rows, schema).select("*", *constants)
+
+
+def _aggregate(metric: str, predicted: Column) -> Column:
+    label = F.col(LABEL)
+    error = label.cast("double") - predicted.cast("double")
+    match metric:
+        case "rmse":
+            return F.sqrt(F.avg(error * error))
+        case "mae":
+            return F.avg(F.abs(error))
+        case "r2":
+            return F.lit(1.0) - F.sum(error * error) / (
+                F.var_pop(label.cast("double")) * F.count(label)
+            )
+        case "accuracy":
+            return F.avg((label == predicted).cast("double"))
+        case "f1":
+            return _f1(label, predicted)
+        case "log_loss":
+            sure = F.least(F.greatest(predicted, F.lit(_EPSILON)), F.lit(1 - _EPSILON))
+            return -F.avg(F.when(label.cast("int") == 1, F.log(sure)).otherwise(F.log(1 - sure)))
+    raise AssertionError(metric)
+
+
+def _f1(label: Column, predicted: Column) -> Column:
+    """Binary F1 with 1 (or true) as the positive label, scikit-learn's default; 0 without any."""
+    is_one, says_one = label.cast("int") == 1, predicted.cast("int") == 1
+    hits = F.sum((is_one & says_one).cast("double"))
+    ones, said = F.sum(is_one.cast("double")), F.sum(says_one.cast("double"))
+    return F.when(ones + said > 0, 2 * hits / (ones + said)).otherwise(F.lit(0.0))
+
+
+def _roc_auc(scored: DataFrame, name: str) -> float:
+    evaluator = BinaryClassificationEvaluator(
+        rawPredictionCol="score", labelCol=LABEL, metricName="areaUnderROC", numBins=0
+    )
+    pairs = scored.select(F.col(LABEL).cast("double"), _column(name).cast("double").alias("score"))
+    return float(evaluator.evaluate(pairs))
+
+
+def _column(name: str) -> Column:
+    return F.col("`" + name.replace("`", "``") + "`")

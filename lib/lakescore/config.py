@@ -1,0 +1,249 @@
+"""What a job does: one frozen type a job, and one YAML file field for field like it."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lakescore.errors import ConfigError, listed, nearest
+from lakescore.home import home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LARGEST_FILE = 1_000_000
+_NAME = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+){0,2}$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Table(_Strict):
+    """A Delta table: by path, or by name in the catalog."""
+
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="folder or URI of the table; a relative path lies under LAKESCORE_HOME",
+    )
+    table: str | None = Field(
+        default=None, pattern=_NAME, description="name in the catalog: [[catalog.]schema.]table"
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.path is None) == (self.table is None):
+            raise ValueError("give either path or table")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The table's name, or its absolute path or URI (which alone holds a `/`)."""
+        if self.table is not None:
+            return self.table
+        path = str(self.path)
+        return path if "://" in path else str(home() / path)
+
+
+class InputTable(Table):
+    """A Delta table at one version."""
+
+    version: int | None = Field(
+        default=None, ge=0, description="the table's version to read; the latest when left out"
+    )
+
+
+_RunId = Annotated[str, Field(pattern=r"^[\w.:+-]{1,200}$")]
+
+
+class _Job(_Strict):
+    experiment: str = Field(
+        default="lakescore", min_length=1, description="MLflow experiment that the run is logged in"
+    )
+    run_id: _RunId | None = Field(
+        default=None, description="id of the run; derived from its inputs when left out"
+    )
+    receipt: Path | None = Field(
+        default=None, description="file that the receipt is written to, beside the last line"
+    )
+
+
+class ScoreJob(_Job):
+    """Score slices of a Delta table with one pinned model version."""
+
+    model: str = Field(
+        min_length=1,
+        description="name/3, name@alias, name/latest, models:/..., or name?where=...&order_by=...",
+    )
+    input: InputTable = Field(description="the table whose rows are scored")
+    output: Table = Field(description="the table that the predictions are written to")
+    id_columns: tuple[str, ...] = Field(
+        min_length=1, description="columns that together name a row; they are written first"
+    )
+    passthrough: tuple[str, ...] = Field(
+        default=(), description="further input columns that are written beside the prediction"
+    )
+    slice_by: str | None = Field(
+        default=None, description="input column that divides it into slices; one slice without"
+    )
+    slices: str | tuple[str, ...] | None = Field(
+        default=None,
+        union_mode="left_to_right",
+        description="the slices to score: a value, a list, or a range of days 2013-12-01..2013-12-31",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _days_as_text(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic hands over raw input
+        """YAML reads 2013-12-01 as a date and 7 as a number; a slice's name is its text."""
+        if isinstance(values, dict) and values.get("slices") is not None:
+            given = values["slices"]
+            many = [str(each) for each in given] if isinstance(given, list) else str(given)
+            values = {**values, "slices": many}
+        return values
+
+    @model_validator(mode="after")
+    def _slices_need_a_column(self) -> Self:
+        if (self.slice_by is None) != (self.slices is None):
+            raise ValueError("slice_by and slices go together: give both or neither")
+        _ = self.slice_names
+        return self
+
+    @property
+    def slice_names(self) -> tuple[str, ...]:
+        """The slices asked for, in order; `all` where the whole table is one slice."""
+        if self.slices is None:
+            return ("all",)
+        if not isinstance(self.slices, str):
+            return tuple(dict.fromkeys(self.slices))
+        first, dots, last = self.slices.partition("..")
+        return _days(first, last) if dots else (self.slices,)
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """The input's columns that are written beside the prediction, keys first."""
+        return tuple(dict.fromkeys((*self.id_columns, *self.passthrough)))
+
+
+def _days(first: str, last: str) -> tuple[str, ...]:
+    try:
+        start, end = date.fromisoformat(first), date.fromisoformat(last)
+    except ValueError:
+        raise ValueError(
+            f"{first}..{last} is not a range of days like 2013-12-01..2013-12-31"
+        ) from None
+    if end < start:
+        raise ValueError(f"{first}..{last} ends before it begins")
+    return tuple(str(start + timedelta(days=n)) for n in range((end - start).days + 1))
+
+
+Metric = Literal["rmse", "mae", "r2", "accuracy", "f1", "roc_auc", "log_loss"]
+
+
+class CompareJob(_Job):
+    """Score several versions on one holdout, all rows, and rank them."""
+
+    versions: tuple[str, ...] = Field(
+        min_length=1, description="references of the versions to compare, as in a score job's model"
+    )
+    holdout: InputTable = Field(description="the table of labelled rows")
+    label: str = Field(min_length=1, description="the holdout's column with the true value")
+    rank_by: Metric = Field(description="the metric that ranks, better first")
+    output: Table = Field(description="the table that the ranking is appended to")
+
+
+JOBS: dict[str, type[ScoreJob | CompareJob]] = {"score": ScoreJob, "compare": CompareJob}
+
+J = TypeVar("J", bound=_Job)
+
+
+def load(kind: type[J], path: Path, overrides: Sequence[str] = ()) -> J:
+    """Read the job's file at *path*, with *overrides* (`key=value`, `input.version=3`) on top.
+
+    Raises:
+        ConfigError: in one line, the file, the key, what is wrong, and the nearest valid key.
+    """
+    values = _read(path)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(kind, error)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ConfigError(f"{path} is larger than {_LARGEST_FILE} bytes: not a job's file")
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        near = [str(each) for each in sorted(path.parent.glob("*.yaml"))]
+        raise ConfigError(
+            f"there is no job file {path}{nearest(str(path), near)}; there are: {listed(near)}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold keys and values, as conf/score.yaml does")
+    return values
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's last duplicate wins silently; here it is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+        raise ConfigError(f"{override!r} is not an override; write key=value or input.version=3")
+    try:
+        value = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError:
+        value = text
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = values.get(parent)
+        values[parent] = dict(inner) if isinstance(inner, dict) else {}
+        values = values[parent]
+    if key.endswith(("path", "table")) and parents:
+        values.pop({"path": "table", "table": "path"}[last], None)
+    values[last] = value if isinstance(value, (int, list, dict, type(None))) else text
+
+
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    *parents, last = [str(part) for part in problem["loc"]] or [""]
+    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        valid = _keys(kind, parents)
+        within = f" in {'.'.join(parents)}" if parents else ""
+        return f"unknown key {last!r}{within}{nearest(last, valid)}; valid keys: {listed(valid, most=20)}{more}"
+    where = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where + ': ' if where else ''}{message}{more}"
+
+
+def _keys(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
+    for parent in parents:
+        inner = kind.model_fields[parent].annotation
+        assert isinstance(inner, type)  # noqa: S101 - narrows for mypy
+        kind = inner
+    return list(kind.model_fields)

@@ -1,0 +1,302 @@
+"""Every error that lakescore raises, each with its exit code.
+
+An error takes facts and writes the sentence: what was asked, what is there, what to do.
+Exit codes are part of the interface: 1 anything else, 2 usage or configuration, 3 registry or
+resolution, 4 integrity, 5 input contract, 7 another run won, 75 a retry may help.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def redact(text: str) -> str:
+    """Return *text* without the user and password of any URI in it."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+def nearest(asked: str, there: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the name in *there* nearest to *asked*, or nothing."""
+    near = difflib.get_close_matches(asked, list(there), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def listed(names: Iterable[object], *, most: int = 10) -> str:
+    """Return *names* as one comma-separated line that shows at most *most* of them."""
+    shown = [str(name) for name in names]
+    if not shown:
+        return "none"
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
+class LakescoreError(Exception):
+    """The base of all errors of lakescore."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(redact(" ".join(sentence.split())))
+
+
+class JavaMissing(LakescoreError):
+    """Spark cannot start without Java."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"Spark needs Java 17 or newer, and {found}; install a JRE (on Debian: apt-get install "
+            "default-jre-headless) or point JAVA_HOME at one"
+        )
+
+
+class ScoringFailed(LakescoreError):
+    """The model raised an error on the rows that it was given."""
+
+    def __init__(self, uri: str, where: str, reason: str) -> None:
+        super().__init__(
+            f"{uri} could not score {where}: {reason}; nothing of it was written (-v shows the "
+            "whole trace)"
+        )
+
+
+class ConfigError(LakescoreError):
+    """The job's file or an override is wrong."""
+
+    exit_code = 2
+
+
+class RunIdReused(ConfigError):
+    """A run id that was given stands for other inputs already."""
+
+    def __init__(self, run_id: str, slice_name: str) -> None:
+        super().__init__(
+            f"run_id {run_id!r} has already scored slice {slice_name!r} with other inputs or "
+            "settings; give another run_id, or leave it out to have it derived"
+        )
+
+
+class RegistryError(LakescoreError):
+    """A reference could not be resolved."""
+
+    exit_code = 3
+
+
+class NoTrackingStore(RegistryError):
+    """No registry is configured, and the embedded one does not exist yet."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"there is no MLflow store at {path} and MLFLOW_TRACKING_URI is not set; set it, or "
+            "run ./scripts/demo.sh to make an embedded store"
+        )
+
+
+class BadReference(RegistryError):
+    """The reference does not read as one."""
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(
+            f"cannot read the reference {reference!r}: {reason}; write name/3, name@alias, "
+            "name/latest, models:/name/3 or 'name?where=metrics.rmse < 12&order_by=metrics.rmse'"
+        )
+
+
+class ModelNotFound(RegistryError):
+    """No registered model has this name."""
+
+    def __init__(self, name: str, there: Iterable[str], store: str) -> None:
+        names = sorted(there)
+        super().__init__(
+            f"no registered model {name!r} at {store}{nearest(name, names)}; "
+            f"there are: {listed(names)}"
+        )
+
+
+class VersionNotFound(RegistryError):
+    """The registered model has no such version."""
+
+    def __init__(self, name: str, asked: object, there: Iterable[int]) -> None:
+        super().__init__(f"{name!r} has no version {asked}; there are: {listed(sorted(there))}")
+
+
+class VersionDeleted(VersionNotFound):
+    """The version was there once: a later one exists."""
+
+    def __init__(self, name: str, asked: int, there: Iterable[int]) -> None:
+        RegistryError.__init__(
+            self,
+            f"version {asked} of {name!r} was deleted; there are: {listed(sorted(there))}",
+        )
+
+
+class AliasNotFound(RegistryError):
+    """The registered model has no such alias."""
+
+    def __init__(self, name: str, alias: str, there: Mapping[str, int]) -> None:
+        aliases = [f"{known} (version {version})" for known, version in sorted(there.items())]
+        super().__init__(
+            f"{name!r} has no alias {alias!r}{nearest(alias, there)}; there are: {listed(aliases)}"
+        )
+
+
+class QueryNotUnique(RegistryError):
+    """A query named no version, or several."""
+
+    def __init__(self, query: str, found: Iterable[int], there: Iterable[str]) -> None:
+        matches = sorted(found)
+        what = f"names versions {listed(matches)}" if matches else "names no version"
+        super().__init__(f"{query!r} {what}, and must name exactly one; there are: {listed(there)}")
+
+
+class VersionNotReady(RegistryError):
+    """The version's registration has not finished, or has failed."""
+
+    def __init__(self, uri: str, status: str) -> None:
+        super().__init__(f"{uri} is {status}, not READY; wait for it, or register it again")
+
+
+class SignatureMissing(RegistryError):
+    """The version was logged without the signature that scoring needs."""
+
+    def __init__(self, uri: str, part: str = "signature") -> None:
+        super().__init__(
+            f"{uri} has no {part}, so its columns cannot be checked; log the model again with "
+            "signature=infer_signature(inputs, predictions)"
+        )
+
+
+class RegistryUnavailable(RegistryError):
+    """The tracking store did not answer in time."""
+
+    exit_code = 75
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(
+            f"the MLflow store at {store} does not answer ({reason}); check MLFLOW_TRACKING_URI "
+            "and the server, then try again"
+        )
+
+
+class IntegrityError(LakescoreError):
+    """What was found is not what was recorded or allowed."""
+
+    exit_code = 4
+
+
+class ArtifactsMissing(IntegrityError):
+    """The version is registered and its files are gone."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(f"the artifacts of {uri} cannot be fetched: {reason}")
+
+
+class RowsLost(IntegrityError):
+    """A commit does not hold as many rows as were read."""
+
+    def __init__(self, slice_name: str, rows_in: int, rows_out: int, version: int) -> None:
+        super().__init__(
+            f"slice {slice_name!r} has {rows_in} input rows and version {version} of the output "
+            f"holds {rows_out} of it; restore the version before and report this"
+        )
+
+
+class InputContractError(LakescoreError):
+    """The input is not what the model's signature or the job's file asks for."""
+
+    exit_code = 5
+
+
+class TableNotFound(InputContractError):
+    """There is no such table."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"there is no table at {address}; check the job's path or table")
+
+
+class NotADeltaTable(InputContractError):
+    """There is something, and it is not a Delta table."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"{address} is not a Delta table; convert it (CONVERT TO DELTA) or name another"
+        )
+
+
+class SnapshotNotFound(InputContractError):
+    """The table does not have that version."""
+
+    def __init__(self, address: str, asked: int, newest: int) -> None:
+        super().__init__(f"{address} has no version {asked} to read; the newest is {newest}")
+
+
+class ColumnsMissing(InputContractError):
+    """The input lacks columns that the signature or the job's file names."""
+
+    def __init__(self, address: str, missing: Iterable[str], there: Iterable[str]) -> None:
+        names, columns = list(missing), list(there)
+        asked = listed(f"{name!r}{nearest(name, columns)}" for name in names)
+        super().__init__(f"{address} lacks the columns {asked}; there are: {listed(columns)}")
+
+
+class TypesDiffer(InputContractError):
+    """Columns whose type cannot become what the signature asks for without loss."""
+
+    def __init__(self, address: str, differing: Mapping[str, tuple[str, str]]) -> None:
+        pairs = [f"{name!r} is {has}, not {asks}" for name, (has, asks) in differing.items()]
+        super().__init__(
+            f"{address} does not fit the model's signature: {listed(pairs)}; cast the columns in "
+            "the table, or log the model with the types that the table has"
+        )
+
+
+class ColumnsCollide(InputContractError):
+    """Two columns of the output would have one name."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(
+            f"the output would hold {listed(repr(name) for name in names)} twice; rename the "
+            "input's column, or leave it out of id_columns and passthrough"
+        )
+
+
+class UnsupportedSignature(InputContractError):
+    """The signature asks for something that a table's column cannot be."""
+
+    def __init__(self, uri: str, what: str) -> None:
+        super().__init__(f"{uri} cannot score a table: {what}")
+
+
+class MetricUndefined(InputContractError):
+    """The metric has no meaning for this prediction and label."""
+
+    def __init__(self, metric: str, reason: str) -> None:
+        super().__init__(f"{metric} cannot be computed: {reason}")
+
+
+class SchemaDrift(InputContractError):
+    """The output table exists with other columns than the run would write."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the output table {address} does not take these rows: {reason}; name another output, "
+            "or alter that table"
+        )
+
+
+class AnotherRunWon(LakescoreError):
+    """Another run wrote the same slice first."""
+
+    exit_code = 7
+
+    def __init__(self, address: str, slice_name: str) -> None:
+        super().__init__(
+            f"another run wrote slice {slice_name!r} of {address} while this one scored it; "
+            "nothing of this run was written"
+        )

@@ -1,0 +1,94 @@
+"""The door of the jobs: argv -> config -> run -> receipt -> exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from lakescore import console
+from lakescore.config import CompareJob, ScoreJob, load
+from lakescore.errors import LakescoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+J = TypeVar("J", ScoreJob, CompareJob)
+
+
+def main(
+    kind: type[J], run: Callable[[J], dict[str, Any]], arguments: Sequence[str] | None = None
+) -> None:
+    """Run a job as a command and end the process with its exit code.
+
+    Args:
+        kind: the type of the job's file.
+        run: the job; it returns its receipt, which gets the job's name, version and seconds.
+        arguments: the command's arguments; those of the process when left out.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    name = kind.__name__.removesuffix("Job").lower()
+
+    @app.command(help=kind.__doc__, epilog=_fields(kind))
+    def command(
+        config: Annotated[Path, typer.Argument(help="the job's file, such as conf/score.yaml")],
+        overrides: Annotated[
+            list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="keys to override")
+        ] = None,
+        *,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", "-v", help="Spark's own log, and whole traces")
+        ] = False,
+    ) -> None:
+        if verbose:
+            os.environ["LAKESCORE_LOG_LEVEL"] = "info"
+        raise typer.Exit(_outcome(name, kind, run, config, overrides or [], verbose=verbose))
+
+    app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")
+
+
+def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
+    name: str,
+    kind: type[J],
+    run: Callable[[J], dict[str, Any]],
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    verbose: bool,
+) -> int:
+    started = time.monotonic()
+    receipt: dict[str, Any] = {"job": name, "lakescore": version("lakescore")}
+    todo: J | None = None
+    try:
+        todo = load(kind, config, overrides)
+        receipt |= run(todo)
+    except Exception as error:  # noqa: BLE001 - the door: whatever happens ends in one line
+        if verbose:
+            sys.excepthook(type(error), error, error.__traceback__)
+        known = error if isinstance(error, LakescoreError) else _unforeseen(error)
+        receipt |= {"status": "failed", "error": str(known), "exit_code": known.exit_code}
+        if todo is not None and todo.receipt is not None:
+            console.write_receipt(receipt, todo.receipt)
+        console.show_error(known)
+        return known.exit_code
+    receipt.setdefault("seconds", {})["total"] = round(time.monotonic() - started, 2)
+    console.show_receipt(receipt, todo.receipt)
+    return 0
+
+
+def _unforeseen(error: Exception) -> LakescoreError:
+    first = next(iter(str(error).strip().splitlines()), "")
+    return LakescoreError(f"{type(error).__name__}: {first} (-v shows the whole trace)")
+
+
+def _fields(kind: type[J]) -> str:
+    """Return the keys of the job's file, one a paragraph, for `--help`."""
+    fields = kind.model_fields.items()
+    return "\n\n".join(
+        ["Keys of the job's file:", *[f"{name}: {field.description}" for name, field in fields]]
+    )

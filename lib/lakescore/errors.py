@@ -295,8 +295,8 @@ class AnotherRunWon(LakescoreError):
 
     exit_code = 7
 
-    def __init__(self, address: str, slice_name: str) -> None:
+    def __init__(self, address: str, what: str) -> None:
         super().__init__(
-            f"another run wrote slice {slice_name!r} of {address} while this one scored it; "
+            f"another run wrote {what} of {address} while this one scored it; "
             "nothing of this run was written"
         )

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 
 from lakescore.errors import RegistryError
 from lakescore.registry import connect
+from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,43 +53,14 @@ class Run:
     run_id: str
     """As given, or else the fingerprint: never random, so that a rerun is recognised."""
 
-    @property
-    def place(self) -> dict[str, str]:
-        """The rows of the output that this run replaces: column = value."""
-        return {"model_name": self.model.name, "slice": self.slice}
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the rows say of this run, by column, but for the time."""
-        return {
-            "model_name": self.model.name,
-            "model_version": self.model.version,
-            "model_uri": self.model.uri,
-            "logged_model_id": self.model.logged_model_id,
-            "model_run_id": self.model.run_id,
-            "model_reference": self.model.reference,
-            "input_table": self.input_table,
-            "input_version": self.input_version,
-            "slice": self.slice,
-            "scoring_run_id": self.run_id,
-        }
-
-    def commit(self, scored_at: datetime) -> dict[str, Any]:
-        """Return the facts that the Delta commit's `userMetadata` carries."""
-        return {
-            **self.facts(),
-            "scored_at": scored_at.isoformat(),
-            "model_digest": self.model.digest,
-            "fingerprint": self.fingerprint,
-        }
-
 
 def plan(
     model: ModelVersion,
     source: Snapshot,
-    *,
     slice_names: Sequence[str],
+    *,
     run_id: str | None,
-    settings: Mapping[str, Any],
+    **settings: object,
 ) -> list[Run]:
     """Return one run for each slice, with ids derived from what goes in unless *run_id* is given.
 
@@ -115,6 +87,12 @@ def plan(
     return runs
 
 
+def remaining(runs: Sequence[Run], settled: Sequence[Run]) -> list[Run]:
+    """Return the *runs* that are not among *settled*, in their order."""
+    done = {run.slice for run in settled}
+    return [run for run in runs if run.slice not in done]
+
+
 def fingerprint(models: Sequence[ModelVersion], source: Snapshot, **settings: object) -> str:
     """Return 16 hex digits that are equal where models, their artifacts, input and settings are."""
     inputs = {
@@ -125,38 +103,75 @@ def fingerprint(models: Sequence[ModelVersion], source: Snapshot, **settings: ob
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def stamp(scored: DataFrame, run: Run, *, scored_at: datetime) -> DataFrame:
-    """Return *scored* with the columns of `COLUMNS` after its own."""
-    facts = run.facts()
+def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> DataFrame:
+    """Return *scored* with the columns of `COLUMNS` after its own, and without `_slice`.
+
+    Args:
+        scored: keys, predictions and `_slice`.
+        runs: one for each slice in *scored*, all of one model and input.
+        scored_at: the time that the rows shall carry.
+    """
     kinds = {"model_version": "int", "input_version": "bigint"}
-    columns = [
-        F.lit(value).cast(kinds.get(name, "string")).alias(name) for name, value in facts.items()
+    pairs = [F.lit(each) for run in runs for each in (run.slice, run.run_id)]
+    facts = {
+        **{name: F.lit(v).cast(kinds.get(name, "string")) for name, v in _facts(runs[0]).items()},
+        "slice": F.col(SLICE),
+        "scoring_run_id": F.element_at(F.create_map(*pairs), F.col(SLICE)),
+        "scored_at": F.lit(scored_at),
+    }
+    own = [F.col(f"`{name}`") for name in scored.columns if name != SLICE]
+    return scored.select(*own, *[facts[name].alias(name) for name in COLUMNS])
+
+
+def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
+    """Return what the Delta commit of *runs* says of them in its `userMetadata`."""
+    slices = [
+        {"slice": run.slice, "scoring_run_id": run.run_id, "fingerprint": run.fingerprint}
+        for run in runs
     ]
-    return scored.select("*", *columns, F.lit(scored_at).alias("scored_at"))
+    return {
+        **_facts(runs[0]),
+        "model_digest": runs[0].model.digest,
+        "scored_at": scored_at.isoformat(),
+        "slices": slices,
+    }
 
 
-def published(predictions: DataFrame, model_name: str) -> DataFrame:
-    """Return `slice`, `scoring_run_id` and `rows` of what *predictions* holds of *model_name*."""
+def published(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
+    """Return `slice`, `scoring_run_id` and `rows` of what *predictions* holds in place of *runs*."""
     return (
-        predictions.where(F.col("model_name") == F.lit(model_name))
+        predictions.where(F.col("model_name") == F.lit(runs[0].model.name))
+        .where(F.col("slice").isin([run.slice for run in runs]))
         .groupBy("slice", "scoring_run_id")
         .agg(F.count("*").alias("rows"))
         .select("slice", "scoring_run_id", "rows")
     )
 
 
-def fingerprints(commits: DataFrame, *, run_id: str, slice_name: str) -> DataFrame:
-    """Return `fingerprint` of the *commits* that wrote *slice_name* for *run_id*, newest first."""
-    facts = {
-        name: F.get_json_object("userMetadata", f"$.{name}")
-        for name in ("scoring_run_id", "slice", "fingerprint")
-    }
+def fingerprints(commits: DataFrame, run: Run) -> DataFrame:
+    """Return `fingerprint` of the *commits* that wrote the slice and id of *run*, newest first."""
+    slices = "slices array<struct<slice string, scoring_run_id string, fingerprint string>>"
     return (
-        commits.where(facts["scoring_run_id"] == run_id)
-        .where(facts["slice"] == slice_name)
+        commits.select("version", F.from_json("userMetadata", slices)["slices"].alias("slices"))
+        .select("version", F.inline("slices"))
+        .where((F.col("slice") == run.slice) & (F.col("scoring_run_id") == run.run_id))
         .orderBy(F.col("version").desc())
-        .select(facts["fingerprint"].alias("fingerprint"))
+        .select("fingerprint")
     )
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Return what all runs of one commit have in common, by column."""
+    return {
+        "model_name": run.model.name,
+        "model_version": run.model.version,
+        "model_uri": run.model.uri,
+        "logged_model_id": run.model.logged_model_id,
+        "model_run_id": run.model.run_id,
+        "model_reference": run.model.reference,
+        "input_table": run.input_table,
+        "input_version": run.input_version,
+    }
 
 
 def log_run(

@@ -1,4 +1,4 @@
-"""Publishing: a slice's predictions become visible in one commit, once for the same inputs."""
+"""Publishing: slices of predictions become visible in one commit, once for the same inputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from lakescore import lineage, tables
 from lakescore.errors import RowsLost, RunIdReused
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pyspark.sql import DataFrame, SparkSession
 
     from lakescore.lineage import Run
@@ -39,56 +41,78 @@ class Outcome:
 class Target:
     """The table of predictions, which may not exist yet."""
 
-    def __init__(self, spark: SparkSession, address: str, model_name: str) -> None:
+    def __init__(self, spark: SparkSession, address: str) -> None:
         self._spark, self._address = spark, address
-        self._published: dict[str, list[tuple[str, int]]] = {}
-        if tables.exists(spark, address):
-            predictions = tables.snapshot(spark, address).rows
-            for row in lineage.published(predictions, model_name).collect():
-                self._published.setdefault(row["slice"], []).append(
-                    (row["scoring_run_id"], row["rows"])
-                )
+        self._rows = tables.snapshot(spark, address).rows if tables.exists(spark, address) else None
 
-    def settled(self, run: Run, rows_in: int) -> Outcome | None:
-        """Return the outcome of a slice that needs no scoring: empty, or published already.
+    def settle(self, runs: Sequence[Run], sizes: Mapping[str, int]) -> list[Outcome]:
+        """Return the outcomes of the slices that need no scoring: empty, or published already.
 
         What is there is read from the rows themselves, so a slice that another version replaced
         since is due again, and an expired Delta log loses nothing.
 
-        Raises:
-            RunIdReused: the slice holds rows of the same given run id and other inputs.
-        """
-        if rows_in == 0:
-            return Outcome(run, "empty", 0, 0, None)
-        there = self._published.get(run.slice, [])
-        if [run_id for run_id, _ in there] != [run.run_id]:
-            return None
-        if run.run_id != run.fingerprint and not self._same_inputs(run):
-            return None
-        return Outcome(run, "unchanged", rows_in, 0, None) if there[0][1] == rows_in else None
+        Args:
+            runs: the slices asked for.
+            sizes: rows of the input by slice; a slice without rows may be missing.
 
-    def publish(self, scored: DataFrame, run: Run, rows_in: int) -> Outcome:
-        """Write *scored* as the slice of *run*, in the place of what the slice held before.
+        Raises:
+            RunIdReused: a slice holds rows of the same given run id and other inputs.
+        """
+        there = self._published(self._rows, runs) if self._rows is not None else {}
+        settled = []
+        for run in runs:
+            rows = sizes.get(run.slice, 0)
+            if rows == 0:
+                settled.append(Outcome(run, "empty", 0, 0, None))
+            elif there.get(run.slice) == {run.run_id: rows} and self._same_inputs(run):
+                settled.append(Outcome(run, "unchanged", rows, 0, None))
+        return settled
+
+    def publish(
+        self, scored: DataFrame, runs: Sequence[Run], sizes: Mapping[str, int]
+    ) -> list[Outcome]:
+        """Write *scored* as the slices of *runs*, in the place of what these held before.
+
+        Args:
+            scored: keys, predictions and `_slice`.
+            runs: the slices that *scored* holds.
+            sizes: rows of the input by slice: what the commit must hold.
 
         Raises:
             AnotherRunWon, SchemaDrift: nothing was written.
-            RowsLost: the commit holds another number of rows than *rows_in*.
+            RowsLost: the commit holds another number of rows of a slice than *sizes* says.
         """
         scored_at = lineage.now()
-        commit = tables.replace(
-            lineage.stamp(scored, run, scored_at=scored_at),
+        rows = lineage.stamp(scored, runs, scored_at=scored_at)
+        if len(runs) > 1:  # else each task would write a file of its own for each slice
+            rows = rows.hint("rebalance", "slice")
+        version = tables.replace(
+            rows,
             self._address,
-            where=run.place,
-            metadata=run.commit(scored_at),
-            transaction=f"{run.run_id}/{run.slice}",
+            where={"model_name": [runs[0].model.name], "slice": [run.slice for run in runs]},
+            metadata=lineage.commit(runs, scored_at=scored_at),
         )
-        if commit.rows != rows_in:
-            raise RowsLost(run.slice, rows_in, commit.rows, commit.version)
-        return Outcome(run, "scored", rows_in, commit.rows, commit.version)
+        written = tables.snapshot(self._spark, self._address, version).rows
+        there = self._published(written, runs)
+        for run in runs:
+            found = there.get(run.slice, {})
+            if found != {run.run_id: sizes[run.slice]}:
+                raise RowsLost(run.slice, sizes[run.slice], sum(found.values()), version)
+        return [Outcome(r, "scored", sizes[r.slice], sizes[r.slice], version) for r in runs]
+
+    def _published(self, predictions: DataFrame, runs: Sequence[Run]) -> dict[str, dict[str, int]]:
+        """Return the rows of each slice by the run that wrote them."""
+        found: dict[str, dict[str, int]] = {}
+        for row in lineage.published(predictions, runs).collect():
+            found.setdefault(row["slice"], {})[row["scoring_run_id"]] = row["rows"]
+        return found
 
     def _same_inputs(self, run: Run) -> bool:
+        """Tell whether the rows of this run's id came from its inputs: a derived id says so."""
+        if run.run_id == run.fingerprint:
+            return True
         commits = tables.commits(self._spark, self._address)
-        found = lineage.fingerprints(commits, run_id=run.run_id, slice_name=run.slice).head()
+        found = lineage.fingerprints(commits, run).head()
         if found is not None and found["fingerprint"] != run.fingerprint:
             raise RunIdReused(run.run_id, run.slice)
         return found is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from lakescore.comparing import Ranked
     from lakescore.publishing import Outcome
@@ -32,7 +32,7 @@ def of_scoring(
     source: Snapshot,
     contract: Contract,
     output: str,
-    outcomes: Collection[Outcome],
+    outcomes: Sequence[Outcome],
 ) -> dict[str, Any]:
     """Return the receipt of a score job.
 

@@ -37,6 +37,7 @@ from lakescore.errors import (
     ScoringFailed,
     TypesDiffer,
     UnsupportedSignature,
+    listed,
 )
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def load(spark: SparkSession, model: ModelVersion, contract: Contract) -> Column
 
 
 def score(
-    rows: DataFrame, prediction: Column, *, contract: Contract, keep: Sequence[str]
+    rows: DataFrame, prediction: Column, contract: Contract, *, keep: Sequence[str]
 ) -> DataFrame:
     """Return the columns *keep* of *rows* and the model's outputs, one row for each of *rows*."""
     kept = [F.col(f"`{name}`") for name in keep]
@@ -162,7 +163,7 @@ def score(
 
 
 @contextmanager
-def explained(uri: str, where: str) -> Iterator[None]:
+def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
     """Turn an error that the model raised in a worker into one line.
 
     Raises:
@@ -176,7 +177,9 @@ def explained(uri: str, where: str) -> Iterator[None]:
         if trace is None:
             raise
         ends = (n for n in range(trace, len(lines)) if not lines[n])
-        raise ScoringFailed(uri, where, lines[next(ends, len(lines)) - 1]) from error
+        raise ScoringFailed(
+            uri, f"all of {listed(slices)}", lines[next(ends, len(lines)) - 1]
+        ) from error
 
 
 def _features(model: ModelVersion, columns: StructType) -> tuple[StructField, ...]:

@@ -1,4 +1,4 @@
-"""Slices: the parts of the input that one run each scores and replaces."""
+"""Slices: the parts of the input that are each scored and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -15,54 +15,46 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-
-def only(rows: DataFrame, column: str | None, value: str) -> DataFrame:
-    """Return the *rows* of the slice *value*: those whose *column* holds it, or all without one.
-
-    Raises:
-        InputContractError: *value* cannot be read as the column's type.
-    """
-    if column is None:
-        return rows
-    return rows.where(F.col(column) == F.lit(_typed(rows, column, value)))
+SLICE = "_slice"
+"""The column that `cut` adds."""
 
 
-def sizes(rows: DataFrame, column: str | None, values: Sequence[str]) -> DataFrame:
-    """Return the columns `slice` (string) and `rows` (long) for the slices that hold any rows.
+def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
+    """Return the *rows* of the slices *names*, with the slice's name in the column `_slice`.
 
-    Without a *column*, the whole of *rows* is the one slice that *values* names.
+    A row is of the slice that its *column* holds; without a *column*, the whole of *rows* is the
+    one slice that *names* has.
 
     Raises:
-        InputContractError: one of *values* cannot be read as the column's type.
+        InputContractError: one of *names* cannot be read as the column's type.
     """
     if column is None:
-        return rows.agg(F.lit(values[0]).alias("slice"), F.count("*").alias("rows"))
-    wanted = [_typed(rows, column, value) for value in values]
-    name = F.create_map(
-        *[F.lit(each) for pair in zip(wanted, values, strict=True) for each in pair]
-    )
-    return (
-        rows.where(F.col(column).isin(wanted))
-        .groupBy(F.col(column))
-        .agg(F.count("*").alias("rows"))
-        .select(name[F.col(column)].alias("slice"), "rows")
-    )
+        return rows.withColumn(SLICE, F.lit(names[0]))
+    values = [_typed(rows, column, name) for name in names]
+    literals = [F.lit(each) for pair in zip(values, names, strict=True) for each in pair]
+    chosen = rows.where(F.col(column).isin(values))
+    return chosen.withColumn(SLICE, F.element_at(F.create_map(*literals), F.col(column)))
 
 
-def _typed(rows: DataFrame, column: str, value: str) -> date | int | str:
-    """Read *value* as the column's type, so that Delta can skip files by it."""
+def sizes(slices: DataFrame) -> DataFrame:
+    """Return `_slice` and `rows` (long) of the slices that `cut` made, if they hold any rows."""
+    return slices.groupBy(SLICE).agg(F.count("*").alias("rows")).select(SLICE, "rows")
+
+
+def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
+    """Read *name* as the column's type, so that Delta can skip files by it."""
     kind: DataType = rows.schema[column].dataType
     try:
         if isinstance(kind, DateType):
-            return date.fromisoformat(value)
+            return date.fromisoformat(name)
         if isinstance(kind, IntegralType):
-            return int(value)
+            return int(name)
     except ValueError:
         raise InputContractError(
-            f"slice {value!r} is not a {kind.simpleString()}, the type of column {column!r}"
+            f"slice {name!r} is not a {kind.simpleString()}, the type of column {column!r}"
         ) from None
     if isinstance(kind, StringType):
-        return value
+        return name
     raise InputContractError(
         f"column {column!r} is {kind.simpleString()}; slice_by takes a date, an integer or a string"
     )

@@ -22,12 +22,16 @@ from lakescore.errors import (
     SchemaDrift,
     SnapshotNotFound,
     TableNotFound,
+    listed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+
+_COMMITS_SINCE = 50
+"""How many commits of others may come between ours and its reading back."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,6 @@ class Snapshot:
     """Delta's own id of the table: another table at the same address has another."""
     version: int
     rows: DataFrame
-
-
-@dataclass(frozen=True)
-class Commit:
-    """What one write made of the table."""
-
-    version: int
-    rows: int
 
 
 def snapshot(spark: SparkSession, address: str, version: int | None = None) -> Snapshot:
@@ -86,45 +82,41 @@ def replace(
     rows: DataFrame,
     address: str,
     *,
-    where: Mapping[str, str],
+    where: Mapping[str, Sequence[str]],
     metadata: Mapping[str, Any],
-    transaction: str,
-) -> Commit:
-    """Replace the rows of the table for which *where* holds by *rows*, in one commit.
+) -> int:
+    """Replace the rows of the table for which *where* holds by *rows*; return the commit's version.
 
     The table is made when it does not exist, partitioned by *where*'s columns. All of *rows* must
-    satisfy *where* (Delta refuses others).
+    satisfy *where* (Delta refuses others). Committing twice is harmless, so Delta's transaction
+    ids, which skip silently what they take for a repetition, are not used.
 
     Args:
         rows: what the table shall hold there.
         address: the table.
-        where: column = value, all of them: typed pairs, since a raw predicate such as
+        where: columns and the values that they may have: typed, since a raw predicate such as
             `slice = 'a' or 1 = 1` would replace the whole table.
-        metadata: the commit's `userMetadata`, as JSON.
-        transaction: Delta's application id. The version beside it is the table's next one: Delta
-            skips a transaction silently unless its version is newer than the last of that id.
+        metadata: the commit's `userMetadata`, as JSON; no two commits may have the same.
 
     Raises:
         AnotherRunWon: another write to the same rows came first; nothing was written.
         SchemaDrift: the table has other columns; nothing was written.
     """
     spark = rows.sparkSession
-    there = exists(spark, address)
     text = json.dumps(metadata, default=str)
-    what = ", ".join(where.values())
-    following = _newest(_delta_table(spark, address)) + 1 if there else 0
-    predicate = " AND ".join(f"`{column}` = {_literal(value)}" for column, value in where.items())
+    what = listed(value for values in where.values() for value in values)
+    predicate = " AND ".join(
+        f"`{column}` IN ({', '.join(map(_literal, values))})" for column, values in where.items()
+    )
     writer = (
         rows.write.format("delta")
-        .mode("overwrite" if there else "errorifexists")
+        .mode("overwrite")
+        .option("replaceWhere", predicate)
         .option("userMetadata", text)
-        .option("txnAppId", transaction)
-        .option("txnVersion", following)
     )
-    writer = writer.option("replaceWhere", predicate) if there else writer.partitionBy(*where)
     with _explained(address, what):
-        _save(writer, address)
-    return _committed(spark, address, text, following, what)
+        _save(writer if exists(spark, address) else writer.partitionBy(*where), address)
+    return _committed(spark, address, text, what)
 
 
 def commits(spark: SparkSession, address: str) -> DataFrame:
@@ -169,20 +161,13 @@ def _save(writer: DataFrameWriter, address: str) -> None:
         writer.saveAsTable(address)
 
 
-def _committed(
-    spark: SparkSession, address: str, metadata: str, following: int, what: str
-) -> Commit:
+def _committed(spark: SparkSession, address: str, metadata: str, what: str) -> int:
     """Read the commit back: no error from a write does not mean that it was written."""
-    history = _delta_table(spark, address).history(20)
-    found = (
-        history.where(history["version"] >= following)
-        .where(history["userMetadata"] == metadata)
-        .selectExpr("version", "CAST(operationMetrics['numOutputRows'] AS BIGINT) AS rows")
-        .head()
-    )
+    history = _delta_table(spark, address).history(_COMMITS_SINCE)
+    found = history.where(history["userMetadata"] == metadata).select("version").head()
     if found is None:
         raise AnotherRunWon(address, what)
-    return Commit(found["version"], found["rows"] or 0)
+    return int(found[0])
 
 
 @contextmanager

@@ -33,7 +33,10 @@ def run(todo: ScoreJob) -> dict[str, Any]:
         rows = slicing.cut(source.rows, todo.slice_by, names)
         prediction = scoring.load(spark, model, contract)
         scored = scoring.score(rows, prediction, contract, keep=[*todo.keep, slicing.SLICE])
-        with progress(spark, sum(map(sizes.get, names))), scoring.explained(model.uri, names):
+        with (
+            progress(spark, sum(sizes[name] for name in names)),
+            scoring.explained(model.uri, names),
+        ):
             outcomes += target.publish(scored, due, sizes)
 
     report = receipt.of_scoring(model, source, contract, todo.output.address, outcomes)

@@ -133,7 +133,8 @@ def register_versions(tables: Path) -> None:
             )
         version = mlflow.register_model(logged.model_uri, NAME, tags={**TAGS, "kind": title})
         say(
-            f"{NAME}/{version.version} {title}: rmse {metrics['rmse']:.2f} on flights held back ({run.info.run_id[:8]})"
+            f"{NAME}/{version.version} {title}: rmse {metrics['rmse']:.2f} on flights held back, "
+            f"run {run.info.run_name}"
         )
     client.set_registered_model_alias(NAME, "champion", "3")
     client.set_registered_model_alias(NAME, "challenger", "2")
@@ -214,8 +215,8 @@ def show(scored: Path, compared: Path) -> None:
 [bold]What to try next[/bold]
   .venv/bin/lakescore versions {NAME}
   .venv/bin/lakescore resolve '{NAME}?where=metrics.rmse < 20&order_by=metrics.rmse'
-  ./spark-submit.sh score conf/score.yaml slices=2013-12-24            # a rerun changes nothing
-  ./spark-submit.sh score conf/score.yaml slices=2013-12-24 model={NAME}/1   # another version replaces it
+  ./spark-submit.sh score conf/score.yaml                       # a rerun changes nothing
+  ./spark-submit.sh score conf/score.yaml model={NAME}/1   # another version replaces
 """)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +13,6 @@ from typer.core import TyperGroup
 from lakescore.errors import ConfigError, LakescoreError, listed, nearest
 
 if TYPE_CHECKING:
-    import click
-
     from lakescore.config import CompareJob, ScoreJob
     from lakescore.registry import ModelVersion, VersionRecord
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 class _OneLineErrors(TyperGroup):
     """Ends with an error's own exit code, and one line instead of a trace."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401
         try:
             return super().invoke(ctx)
         except LakescoreError as error:
@@ -32,7 +30,7 @@ class _OneLineErrors(TyperGroup):
 
 app = typer.Typer(
     cls=_OneLineErrors,
-    help="What is registered, and what a job's file may hold. The jobs themselves: spark-submit.sh.",
+    help="What is registered, and what a job's file may hold. Jobs run by spark-submit.sh.",
     epilog="Exit codes: 0 done, 1 anything else, 2 usage or configuration, 3 registry or "
     "resolution, 4 integrity, 75 a retry may help.",
     no_args_is_help=True,

@@ -137,7 +137,7 @@ def evaluate(
 def rank(
     models: Sequence[ModelVersion], table: Mapping[str, Mapping[str, float]], by: str
 ) -> list[Ranked]:
-    """Return *models* better first by the metric *by*; equal values share a rank, NaN comes last."""
+    """Return *models* better first by the metric *by*; equals share a rank, NaN comes last."""
     sign = -1 if by in BETTER_HIGH else 1
 
     def place(model: ModelVersion) -> tuple[bool, float]:

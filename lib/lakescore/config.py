@@ -95,7 +95,7 @@ class ScoreJob(_Job):
     slices: str | tuple[str, ...] | None = Field(
         default=None,
         union_mode="left_to_right",
-        description="the slices to score: a value, a list, or a range of days 2013-12-01..2013-12-31",
+        description="the slices to score: a value, a list, or days 2013-12-01..2013-12-31",
     )
 
     @model_validator(mode="before")
@@ -240,7 +240,8 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         valid = _keys(kind, parents)
         within = f" in {'.'.join(parents)}" if parents else ""
-        return f"unknown key {last!r}{within}{nearest(last, valid)}; valid keys: {listed(valid, most=20)}{more}"
+        known = f"{nearest(last, valid)}; valid keys: {listed(valid, most=20)}"
+        return f"unknown key {last!r}{within}{known}{more}"
     where = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where + ': ' if where else ''}{message}{more}"

@@ -87,7 +87,7 @@ def _terminal() -> TextIO | None:
     if not (sys.stderr.isatty() or os.environ.get("LAKESCORE_TERMINAL")):
         return None
     try:
-        return open("/dev/tty", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - closed by progress
+        return open("/dev/tty", "w", encoding="utf-8")  # noqa: PTH123 - closed by progress
     except OSError:
         return None
 

@@ -232,7 +232,7 @@ class NotADeltaTable(InputContractError):
 class SnapshotNotFound(InputContractError):
     """The table does not have that version."""
 
-    def __init__(self, address: str, asked: int, newest: int) -> None:
+    def __init__(self, address: str, asked: object, newest: int) -> None:
         super().__init__(f"{address} has no version {asked} to read; the newest is {newest}")
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -17,6 +17,8 @@ from lakescore.errors import LakescoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from pydantic.fields import FieldInfo
 
 J = TypeVar("J", ScoreJob, CompareJob)
 
@@ -88,7 +90,10 @@ def _unforeseen(error: Exception) -> LakescoreError:
 
 def _fields(kind: type[J]) -> str:
     """Return the keys of the job's file, one a paragraph, for `--help`."""
-    fields = kind.model_fields.items()
+    fields: dict[str, FieldInfo] = kind.model_fields
     return "\n\n".join(
-        ["Keys of the job's file:", *[f"{name}: {field.description}" for name, field in fields]]
+        [
+            "Keys of the job's file:",
+            *[f"{name}: {field.description}" for name, field in fields.items()],
+        ]
     )

@@ -97,7 +97,7 @@ def fingerprint(models: Sequence[ModelVersion], source: Snapshot, **settings: ob
     """Return 16 hex digits that are equal where models, their artifacts, input and settings are."""
     inputs = {
         "models": [[model.name, model.version, model.digest] for model in models],
-        "input": [source.table_id, source.version],
+        "input": [source.address, source.version, str(source.committed_at)],
         "settings": settings,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
@@ -138,7 +138,7 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
 
 
 def published(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
-    """Return `slice`, `scoring_run_id` and `rows` of what *predictions* holds in place of *runs*."""
+    """Return `slice`, `scoring_run_id` and `rows` of what stands in the place of *runs*."""
     return (
         predictions.where(F.col("model_name") == F.lit(runs[0].model.name))
         .where(F.col("slice").isin([run.slice for run in runs]))
@@ -226,8 +226,10 @@ def _dataset(source: Snapshot) -> MetaDataset:
         delta_table_version=source.version,
     )
     name = source.address.rstrip("/").rsplit("/", 1)[-1]
-    digest = hashlib.sha256(f"{source.table_id}@v{source.version}".encode()).hexdigest()[:8]
-    return MetaDataset(delta, name=f"{name}@v{source.version}", digest=digest)
+    digest = hashlib.sha256(f"{source.address}@{source.committed_at}".encode()).hexdigest()[:8]
+    return MetaDataset(  # type: ignore[abstract]  # MLflow's own example makes one
+        delta, name=f"{name}@v{source.version}", digest=digest
+    )
 
 
 def now() -> datetime:

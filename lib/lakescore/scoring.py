@@ -43,7 +43,6 @@ from lakescore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlflow.types import Schema
     from pyspark.sql import Column, DataFrame, SparkSession
 
     from lakescore.registry import ModelVersion
@@ -183,7 +182,7 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
 
 
 def _features(model: ModelVersion, columns: StructType) -> tuple[StructField, ...]:
-    schema: Schema = model.signature.inputs
+    schema: Any = model.signature.inputs  # MLflow's specs are a union that no check narrows
     if schema.is_tensor_spec() or not schema.has_input_names():
         raise UnsupportedSignature(model.uri, "its signature does not name input columns")
     optional = {spec.name for spec in schema.inputs if not spec.required}
@@ -192,7 +191,7 @@ def _features(model: ModelVersion, columns: StructType) -> tuple[StructField, ..
 
 
 def _outputs(model: ModelVersion) -> StructType:
-    schema: Schema = model.signature.outputs
+    schema: Any = model.signature.outputs
     if schema.is_tensor_spec():
         fields = [StructField(PREDICTION, _of_tensor(model, schema))]
     elif len(schema.inputs) == 1:
@@ -210,7 +209,7 @@ def _outputs(model: ModelVersion) -> StructType:
     return StructType(fields)
 
 
-def _of_tensor(model: ModelVersion, schema: Schema) -> DataType:
+def _of_tensor(model: ModelVersion, schema: Any) -> DataType:  # noqa: ANN401 - see above
     """Return the column type of the one array that `infer_signature(X, model.predict(X))` saw.
 
     MLflow itself reads `(-1,)` as an array of one: we say what the model says, a number a row.

@@ -15,6 +15,7 @@ from delta.exceptions import (
 )
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
 from lakescore.errors import (
     AnotherRunWon,
@@ -27,6 +28,7 @@ from lakescore.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 
@@ -39,9 +41,9 @@ class Snapshot:
     """A Delta table at one version."""
 
     address: str
-    table_id: str
-    """Delta's own id of the table: another table at the same address has another."""
     version: int
+    committed_at: datetime
+    """When the version was committed: another table that takes the address has another time."""
     rows: DataFrame
 
 
@@ -53,16 +55,18 @@ def snapshot(spark: SparkSession, address: str, version: int | None = None) -> S
         SnapshotNotFound: the table has no such version.
     """
     table = _delta_table(spark, address)
-    newest = _newest(table)
-    pinned = newest if version is None else version
-    if pinned > newest:
-        raise SnapshotNotFound(address, pinned, newest)
+    commits = table.history(1 if version is None else None).select("version", "timestamp").collect()
+    found = [row for row in commits if version in (None, row["version"])]
+    newest = max(row["version"] for row in commits)
+    if not found:
+        raise SnapshotNotFound(address, version, newest)
+    pinned, committed_at = found[0]
     reader = spark.read.format("delta").option("versionAsOf", pinned)
     try:
         rows = reader.load(address) if "/" in address else reader.table(address)
-    except AnalysisException as error:  # that version's log or files were cleaned up
+    except AnalysisException as error:  # that version's files were cleaned up
         raise SnapshotNotFound(address, pinned, newest) from error
-    return Snapshot(address, table.detail().select("id").head()[0], pinned, rows)
+    return Snapshot(address, pinned, committed_at, rows)
 
 
 def exists(spark: SparkSession, address: str) -> bool:
@@ -145,10 +149,6 @@ def _holds_files(spark: SparkSession, path: str) -> bool:
         return False
 
 
-def _newest(table: DeltaTable) -> int:
-    return int(table.history(1).select("version").head()[0])
-
-
 def _literal(text: str) -> str:
     """Return *text* as a literal of Spark SQL."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -164,7 +164,7 @@ def _save(writer: DataFrameWriter, address: str) -> None:
 def _committed(spark: SparkSession, address: str, metadata: str, what: str) -> int:
     """Read the commit back: no error from a write does not mean that it was written."""
     history = _delta_table(spark, address).history(_COMMITS_SINCE)
-    found = history.where(history["userMetadata"] == metadata).select("version").head()
+    found = history.where(F.col("userMetadata") == metadata).select("version").head()
     if found is None:
         raise AnotherRunWon(address, what)
     return int(found[0])

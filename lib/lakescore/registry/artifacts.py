@@ -41,7 +41,7 @@ def fetch(uri: str) -> Path:
 
 
 def digest_of(folder: Path) -> str:
-    """Return `sha256:<hex>` over the sorted (SHA-256, size, relative path) of all files in *folder*.
+    """Return `sha256:<hex>` over the sorted (SHA-256, size, path) of all files in *folder*.
 
     Two copies of one model have one digest, wherever they were fetched from.
 

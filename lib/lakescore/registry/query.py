@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PROPERTIES = ("version", "status", "run_id", "run_name", "created_at", "logged_model_id")
 _GROUPS = ("metrics", "params", "tags")
-_COMPARISONS: dict[type[sql.Expression], Callable[[Any, Any], bool]] = {
+_COMPARISONS: dict[type[sql.Expr], Callable[[Any, Any], bool]] = {
     sql.EQ: operator.eq,
     sql.NEQ: operator.ne,
     sql.LT: operator.lt,
@@ -61,7 +61,7 @@ def best(records: Sequence[VersionRecord], order_by: str) -> list[VersionRecord]
     return [record for value, record in known if value == first]
 
 
-def _parse(text: str) -> sql.Expression:
+def _parse(text: str) -> sql.Expr:
     try:
         parsed = sqlglot.parse_one(text, dialect="spark")
     except sqlglot.errors.SqlglotError as error:
@@ -76,7 +76,7 @@ class _Evaluation:
     def __init__(self, text: str, record: VersionRecord) -> None:
         self._text, self._record = text, record
 
-    def truth(self, node: sql.Expression) -> bool:
+    def truth(self, node: sql.Expr) -> bool:  # noqa: PLR0911 - a case a condition
         match node:
             case sql.Paren():
                 return self.truth(node.this)
@@ -99,7 +99,7 @@ class _Evaluation:
                 )
         raise self._refusal(node)
 
-    def value(self, node: sql.Expression) -> Any:  # noqa: ANN401 - a property, number or string
+    def value(self, node: sql.Expr) -> Any:  # noqa: ANN401 - a property, number or string
         match node:
             case sql.Paren():
                 return self.value(node.this)
@@ -115,7 +115,7 @@ class _Evaluation:
                 return self._record.aliases
         raise self._refusal(node)
 
-    def _compare(self, holds: Callable[[Any, Any], bool], node: sql.Expression, right: Any) -> bool:  # noqa: ANN401
+    def _compare(self, holds: Callable[[Any, Any], bool], node: sql.Expr, right: Any) -> bool:  # noqa: ANN401
         left = self.value(node)
         if left is None or right is None:
             return False
@@ -136,7 +136,7 @@ class _Evaluation:
         texts = text if isinstance(text, tuple) else (text,)
         return any(t is not None and re.fullmatch(shape, str(t)) is not None for t in texts)
 
-    def _refusal(self, node: sql.Expression) -> BadReference:
+    def _refusal(self, node: sql.Expr) -> BadReference:
         asked = node.sql(dialect="spark")
         known = [*_PROPERTIES, "aliases", *(f"{group}.<key>" for group in _GROUPS)]
         return BadReference(

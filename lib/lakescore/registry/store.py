@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient  # noqa: TID251 - a type
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion as Registered
     from mlflow.entities.model_registry import RegisteredModel
@@ -63,7 +63,8 @@ def connect(*, create: bool = False) -> MlflowClient:
     from mlflow.tracking import is_tracking_uri_set  # noqa: PLC0415
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if not is_tracking_uri_set() and mlflow.get_tracking_uri().startswith("sqlite:"):
+    configured = is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    if not configured and mlflow.get_tracking_uri().startswith("sqlite:"):
         store = embedded_store()
         if not create and not store.exists():
             raise NoTrackingStore(store)

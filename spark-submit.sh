@@ -6,11 +6,11 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 job=${1:?JOB is missing; usage: ./spark-submit.sh JOB conf/JOB.yaml [KEY=VALUE ...] [-v]}; shift
 bin=$root/.venv/bin; [ -x "$bin/python" ] || bin=${VIRTUAL_ENV:-/usr}/bin
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}
-place=$root/conf/spark/${PLACE:-local}.conf log=error plain=()
+place=$root/conf/spark/${PLACE:-local}.conf log= plain=()
 for word in "$@"; do
   case $word in
     --help) exec "$PYSPARK_PYTHON" "$root/jobs/$job.py" --help ;;
-    -v | --verbose) log=info ;;
+    -v | --verbose) log=" -Dlakescore.log.level=info -Dlakescore.log.tasks=info" ;;
     *) plain+=("$word") ;;
   esac
 done
@@ -21,7 +21,7 @@ submit=("${SPARK_HOME:+$SPARK_HOME/bin/}${SPARK_HOME:-$bin/}spark-submit" --prop
 jars=$(printf '%s,' "${bin%/bin}"/share/lakescore/jars/*.jar)
 grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place" || submit+=(--jars "${jars%,}")
 log4j=-Dlog4j2.configurationFile=file:$root/conf/spark/log4j2.properties
-submit+=(--driver-java-options "$log4j -Dlakescore.log.level=$log" "$root/jobs/$job.py" "$@")
+submit+=(--driver-java-options "$log4j$log" "$root/jobs/$job.py" "$@")
 [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${submit[@]}"; echo; exit; }
 [ ! -t 2 ] || export LAKESCORE_TERMINAL=1
 # The JVM says this of itself on every start, and no flag stops it.

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lakescore.home import home
-from lakescore.registry import connect
+from lakescore.registry import connect, experiment
 
 NAME = "flight-delay"
 LABEL = "arr_delay"
@@ -110,9 +110,7 @@ def register_versions(tables: Path) -> None:
     rows = rows[rows[LABEL].notna() & (rows["date"] < date(2013, 10, 1))].reset_index(drop=True)
     held_back = rows.index % 10 == 0  # for the metrics that the run logs
     train, test = rows[~held_back], rows[held_back]
-    if client.get_experiment_by_name(NAME) is None:
-        client.create_experiment(NAME, artifact_location=(home() / "artifacts").as_uri())
-    mlflow.set_experiment(NAME)
+    experiment(NAME)
     for title, pipeline, params in pipelines():
         with mlflow.start_run(run_name=title) as run:
             pipeline.fit(train[NUMBERS + WORDS], train[LABEL])

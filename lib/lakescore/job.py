@@ -48,7 +48,7 @@ def main(
         ] = False,
     ) -> None:
         if verbose:
-            os.environ["LAKESCORE_LOG_LEVEL"] = "info"
+            os.environ["LAKESCORE_VERBOSE"] = "1"
         raise typer.Exit(_outcome(name, kind, run, config, overrides or [], verbose=verbose))
 
     app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")

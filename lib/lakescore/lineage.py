@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
 from lakescore.errors import RegistryError
-from lakescore.registry import connect
+from lakescore.registry import experiment
 from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _facts(run: Run) -> dict[str, Any]:
 
 
 def log_run(
-    experiment: str, context: str, source: Snapshot, report: Mapping[str, Any]
+    experiment_name: str, context: str, source: Snapshot, report: Mapping[str, Any]
 ) -> str | None:
     """Log one MLflow run and return its id, or none where the store does not take it any more.
 
@@ -183,7 +183,7 @@ def log_run(
     that went away does not make the job fail.
 
     Args:
-        experiment: its experiment, made when missing.
+        experiment_name: its experiment, made when missing.
         context: what *source* was read for; the tag `mlflow.data.context` of the input dataset.
         source: the input dataset. Its Delta source alone is logged: `mlflow.data.load_delta` would
             count the whole table again for its profile.
@@ -192,10 +192,8 @@ def log_run(
     import mlflow  # noqa: PLC0415 - seconds of import
 
     try:
-        connect(create=True)
-        found = mlflow.set_experiment(experiment)
         with mlflow.start_run(
-            experiment_id=found.experiment_id,
+            experiment_id=experiment(experiment_name),
             run_name=f"lakescore {context}",
             tags=_tags(context, report),
             log_system_metrics=False,
@@ -223,7 +221,8 @@ def _dataset(source: Snapshot) -> MetaDataset:
     delta = DeltaDatasetSource(
         path=source.address if by_path else None,
         delta_table_name=None if by_path else source.address,
-        delta_table_version=source.version,
+        # MLflow drops the number 0, so the version goes in as its text.
+        delta_table_version=str(source.version),  # type: ignore[arg-type]
     )
     name = source.address.rstrip("/").rsplit("/", 1)[-1]
     digest = hashlib.sha256(f"{source.address}@{source.committed_at}".encode()).hexdigest()[:8]

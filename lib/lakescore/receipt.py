@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def of_scoring(
     """Return the receipt of a score job.
 
     `status` is `scored` where any slice was, else `unchanged` where any slice was published
-    before, else `empty`.
+    before, else `empty`. `slices` are sorted by name.
     """
     statuses = [outcome.status for outcome in outcomes]
     ranked = [each for each in ("scored", "unchanged") if each in statuses]
@@ -49,7 +50,7 @@ def of_scoring(
         "casts": {name: list(types) for name, types in contract.casts.items()},
         "rows_in": sum(outcome.rows_in for outcome in outcomes),
         "rows_scored": sum(outcome.rows_scored for outcome in outcomes),
-        "slices": [outcome.facts() for outcome in outcomes],
+        "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
     }
 
 

@@ -166,19 +166,18 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
     """Turn an error that the model raised in a worker into one line.
 
     Raises:
-        ScoringFailed: the last line of the worker's Python trace.
+        ScoringFailed: with the error's own line of the worker's Python trace.
     """
     try:
         yield
     except PySparkException as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        trace = next((n for n, line in enumerate(lines) if line.startswith("Traceback")), None)
-        if trace is None:
+        lines = str(error).splitlines()
+        traces = [n for n, line in enumerate(lines) if "Traceback (most recent call last)" in line]
+        if not traces:
             raise
-        ends = (n for n in range(trace, len(lines)) if not lines[n])
-        raise ScoringFailed(
-            uri, f"all of {listed(slices)}", lines[next(ends, len(lines)) - 1]
-        ) from error
+        ends = [line for line in lines[traces[-1] + 1 :] if line and not line[0].isspace()]
+        reason = ends[0] if ends else lines[-1]
+        raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 
 def _features(model: ModelVersion, columns: StructType) -> tuple[StructField, ...]:
@@ -206,7 +205,8 @@ def _outputs(model: ModelVersion) -> StructType:
             raise UnsupportedSignature(
                 model.uri, f"its output {field.name!r} is {field.dataType.simpleString()}"
             )
-    return StructType(fields)
+    # Arrow tells nullable fields from others, and what comes out of pandas is nullable.
+    return StructType([StructField(field.name, field.dataType, nullable=True) for field in fields])
 
 
 def _of_tensor(model: ModelVersion, schema: Any) -> DataType:  # noqa: ANN401 - see above

@@ -19,6 +19,8 @@ from lakescore.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
+"""What log4j2.properties reads."""
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
@@ -48,13 +50,12 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
         path = properties or beside_the_job()
         settings = {"spark.jars": _jars(), **read_properties(path)}
         logging = (path.parent / "log4j2.properties").absolute()
-        settings["spark.driver.extraJavaOptions"] = " ".join(
-            [
-                settings.get("spark.driver.extraJavaOptions", ""),
-                f"-Dlog4j2.configurationFile=file:{logging}",
-                f"-Dlakescore.log.level={os.environ.get('LAKESCORE_LOG_LEVEL', 'error')}",
-            ]
-        ).strip()
+        options = [
+            settings.get("spark.driver.extraJavaOptions", ""),
+            f"-Dlog4j2.configurationFile=file:{logging}",
+            *(VERBOSE if os.environ.get("LAKESCORE_VERBOSE") else ()),
+        ]
+        settings["spark.driver.extraJavaOptions"] = " ".join(filter(None, options))
         for key, value in settings.items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()

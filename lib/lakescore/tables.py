@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from delta.exceptions import (
-    DeltaConcurrentModificationException,
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+    MetadataChangedException,
+    ProtocolChangedException,
 )
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
@@ -32,6 +37,14 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 
+_CONFLICTS = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+    MetadataChangedException,  # two runs made the table at once
+    ProtocolChangedException,
+)
 _COMMITS_SINCE = 50
 """How many commits of others may come between ours and its reading back."""
 
@@ -174,7 +187,7 @@ def _committed(spark: SparkSession, address: str, metadata: str, what: str) -> i
 def _explained(address: str, what: str) -> Iterator[None]:
     try:
         yield
-    except DeltaConcurrentModificationException as error:
+    except _CONFLICTS as error:
         raise AnotherRunWon(address, what) from error
     except AnalysisException as error:
         if "already exists" in str(error):

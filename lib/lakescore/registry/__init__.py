@@ -7,6 +7,14 @@ Importing it imports neither MLflow nor Spark; the first call does.
 
 from lakescore.registry.artifacts import digest_of
 from lakescore.registry.record import ModelVersion, VersionRecord
-from lakescore.registry.store import connect, resolve, versions
+from lakescore.registry.store import connect, experiment, resolve, versions
 
-__all__ = ["ModelVersion", "VersionRecord", "connect", "digest_of", "resolve", "versions"]
+__all__ = [
+    "ModelVersion",
+    "VersionRecord",
+    "connect",
+    "digest_of",
+    "experiment",
+    "resolve",
+    "versions",
+]

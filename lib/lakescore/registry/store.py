@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,23 @@ def _knock(uri: str) -> None:
         socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
     except OSError as error:
         raise RegistryUnavailable(uri, error.strerror or str(error)) from error
+
+
+def experiment(name: str) -> str:
+    """Return the id of the MLflow experiment *name*, made when it does not exist.
+
+    The embedded store's artifacts lie beside it, under `LAKESCORE_HOME`: MLflow alone would put
+    them into a folder `mlruns` wherever the process happens to run.
+    """
+    import mlflow  # noqa: PLC0415
+
+    client = connect(create=True)
+    embedded = mlflow.get_tracking_uri() == f"sqlite:///{embedded_store()}"
+    if client.get_experiment_by_name(name) is None:
+        location = (embedded_store().parent / "artifacts").as_uri() if embedded else None
+        with suppress(mlflow.MlflowException):  # another process made it first
+            client.create_experiment(name, artifact_location=location)
+    return str(mlflow.set_experiment(name).experiment_id)
 
 
 def resolve(reference: str) -> ModelVersion:

@@ -1,0 +1,93 @@
+"""One Spark session for the process, real Delta, and a real SQLite registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lakescore import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    settings = session.read_properties(ROOT / "conf/spark/local.conf") | {
+        "spark.master": "local[2,4]",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+        "spark.sql.shuffle.partitions": "2",
+    }
+    folder = tmp_path_factory.mktemp("conf")
+    place = folder / "test.conf"
+    place.write_text("\n".join(f"{key} {value}" for key, value in settings.items()))
+    (folder / "log4j2.properties").write_text((ROOT / "conf/spark/log4j2.properties").read_text())
+    started = session.start("tests", properties=place)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Make the registry once, before anything runs side by side; return its URI."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("registry")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    for name in ("models", "lakescore"):
+        client.create_experiment(name, artifact_location=(folder / "artifacts" / name).as_uri())
+    yield uri
+    mlflow.set_tracking_uri(before)
+
+
+Register = Callable[..., int]
+
+
+@pytest.fixture(scope="session")
+def register(registry: str) -> Register:
+    """Log a model with its signature and register it under a name; return the version."""
+    import mlflow
+    from mlflow.models import infer_signature
+
+    def add(name: str, model: Any, inputs: Any, outputs: Any = None, alias: str = "") -> int:
+        mlflow.set_tracking_uri(registry)
+        mlflow.set_experiment("models")
+        scikit = hasattr(model, "get_params")
+        predicted = model.predict(inputs) if outputs is None else outputs
+        signature = infer_signature(inputs, predicted)
+        needs = {"signature": signature, "pip_requirements": ["scikit-learn"]}
+        with mlflow.start_run(run_name=name):
+            mlflow.log_params({"kind": type(model).__name__})
+            logged = (
+                mlflow.sklearn.log_model(
+                    model, name="model", serialization_format="cloudpickle", **needs
+                )
+                if scikit
+                else mlflow.pyfunc.log_model(name="model", python_model=model, **needs)
+            )
+        version = int(mlflow.register_model(logged.model_uri, name).version)
+        if alias:
+            mlflow.MlflowClient().set_registered_model_alias(name, alias, str(version))
+        return version
+
+    return add
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[DataFrame, str], str]:
+    """Write rows as a new version of a Delta table and return its path."""
+
+    def to(rows: DataFrame, name: str) -> str:
+        path = str(tmp_path / name)
+        rows.write.format("delta").mode("overwrite").save(path)
+        return path
+
+    return to

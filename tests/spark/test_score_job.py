@@ -1,0 +1,242 @@
+"""The score job, run in this process on real tables: what it writes, and what it never does."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import score
+from sklearn.linear_model import LinearRegression
+
+from lakescore import lineage
+from lakescore.config import ScoreJob
+from lakescore.errors import RunIdReused, ScoringFailed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
+FIRST, SECOND, THIRD = (dt.date(2013, 12, day) for day in (1, 2, 3))
+TRIPS = [
+    (1, FIRST, 1.0, "a"),
+    (2, FIRST, 2.0, "b"),
+    (3, SECOND, 3.0, "c"),
+    # the third is a day without trips
+]
+
+Write = Callable[["DataFrame", str], str]
+
+
+@pytest.fixture(scope="module")
+def model(register: Any) -> str:
+    """Version 1 doubles, and version 2 triples; version 1 is the champion."""
+    register("trips", LinearRegression().fit(X, 2 * X["x"]), X, alias="champion")
+    register("trips", LinearRegression().fit(X, 3 * X["x"]), X)
+    return "trips"
+
+
+@pytest.fixture
+def job(spark: SparkSession, write: Write, tmp_path: Path) -> Callable[..., ScoreJob]:
+    trips = write(spark.createDataFrame(TRIPS, "id int, day date, x double, note string"), "trips")
+
+    def make(**changes: Any) -> ScoreJob:
+        plain: dict[str, Any] = {
+            "model": "trips@champion",
+            "input": {"path": trips},
+            "output": {"path": str(tmp_path / "predictions")},
+            "id_columns": ["id"],
+            "slice_by": "day",
+            "slices": "2013-12-01..2013-12-03",
+        }
+        return ScoreJob.model_validate(plain | changes)
+
+    return make
+
+
+def predictions(spark: SparkSession, todo: ScoreJob) -> DataFrame:
+    return spark.read.format("delta").load(todo.output.address)
+
+
+def values(spark: SparkSession, todo: ScoreJob) -> list[tuple[int, str, int, float]]:
+    rows = predictions(spark, todo).select("id", "slice", "model_version", "prediction").collect()
+    return sorted((row[0], row[1], row[2], round(row[3], 6)) for row in rows)
+
+
+def history(spark: SparkSession, todo: ScoreJob) -> list[dict[str, Any]]:
+    from delta.tables import DeltaTable
+
+    commits = DeltaTable.forPath(spark, todo.output.address).history().collect()
+    return [json.loads(commit.userMetadata) for commit in commits]
+
+
+def test_each_row_is_written_once_with_the_lineage_that_made_it(
+    spark: SparkSession, model: str, job: Any
+) -> None:
+    todo = job(passthrough=["note"])
+    receipt = score.run(todo)
+    found = predictions(spark, todo)
+    assert found.columns == ["id", "note", "prediction", *lineage.COLUMNS]
+    assert dict(found.dtypes)["model_version"] == "int"
+    assert values(spark, todo) == [
+        (1, "2013-12-01", 1, 2.0),
+        (2, "2013-12-01", 1, 4.0),
+        (3, "2013-12-02", 1, 6.0),
+    ]
+    row = found.where("id = 1").head()
+    assert row is not None
+    assert (row.model_name, row.model_uri) == (model, "models:/trips/1")
+    assert (row.model_reference, row.input_version) == ("trips@champion", 0)
+    assert row.input_table == todo.input.address
+    assert row.logged_model_id.startswith("m-")
+    assert [each["status"] for each in receipt["slices"]] == ["scored", "scored", "empty"]
+    assert (receipt["rows_in"], receipt["rows_scored"]) == (3, 3)
+
+
+def test_the_commit_and_the_tracking_run_say_what_the_rows_say(
+    spark: SparkSession, model: str, job: Any
+) -> None:
+    import mlflow
+
+    todo = job()
+    receipt = score.run(todo)
+    (commit,) = history(spark, todo)
+    row = predictions(spark, todo).where("id = 3").head()
+    assert row is not None
+    common = [name for name in lineage.COLUMNS if name in commit and name != "scored_at"]
+    assert len(common) == 8
+    assert {name: commit[name] for name in common} == {name: row[name] for name in common}
+    ids = {each["slice"]: each["scoring_run_id"] for each in commit["slices"]}
+    assert ids["2013-12-02"] == row.scoring_run_id
+    assert commit["model_digest"] == receipt["model"]["digest"]
+    run = mlflow.get_run(receipt["tracking_run_id"])
+    assert run.data.tags["lakescore.model_uri"] == row.model_uri == f"models:/{model}/1"
+    assert run.data.metrics["rows_scored"] == 3
+    (dataset,) = run.inputs.dataset_inputs
+    source = json.loads(dataset.dataset.source)
+    assert (source["path"], source["delta_table_version"]) == (row.input_table, "0")
+
+
+def test_a_rerun_writes_nothing(spark: SparkSession, model: str, job: Any) -> None:  # noqa: ARG001
+    todo = job()
+    score.run(todo)
+    receipt = score.run(todo)
+    assert receipt["status"] == "unchanged"
+    assert len(history(spark, todo)) == 1
+    assert len(values(spark, todo)) == 3
+
+
+def test_another_version_replaces_the_slice_and_no_other_and_back_again(
+    spark: SparkSession,
+    model: str,  # noqa: ARG001
+    job: Any,
+) -> None:
+    score.run(job())
+    score.run(job(model="trips/2", slices="2013-12-01"))
+    replaced = [
+        (1, "2013-12-01", 2, 3.0),
+        (2, "2013-12-01", 2, 6.0),
+        (3, "2013-12-02", 1, 6.0),  # not asked for
+    ]
+    assert values(spark, job()) == replaced
+    receipt = score.run(job())  # the first version's run id is known, and its rows are gone
+    assert [each["status"] for each in receipt["slices"]] == ["scored", "unchanged", "empty"]
+    assert {row[2] for row in values(spark, job())} == {1}
+
+
+def test_new_rows_of_the_input_make_its_slice_due(
+    spark: SparkSession,
+    model: str,  # noqa: ARG001
+    job: Any,
+) -> None:
+    todo = job()
+    score.run(todo)
+    more = spark.createDataFrame([(4, THIRD, 5.0, "d")], "id int, day date, x double, note string")
+    more.write.format("delta").mode("append").save(todo.input.address)
+    receipt = score.run(todo)
+    assert receipt["rows_scored"] == 4
+    assert [row[0] for row in values(spark, todo)] == [1, 2, 3, 4]
+    assert score.run(job(input={"path": todo.input.address, "version": 0}))["rows_in"] == 3
+
+
+def test_an_empty_slice_is_an_outcome_and_makes_no_table(model: str, job: Any) -> None:  # noqa: ARG001
+    todo = job(slices="2013-12-03")
+    receipt = score.run(todo)
+    assert receipt["status"] == "empty"
+    assert not Path(todo.output.address).exists()
+
+
+def test_a_whole_table_is_one_slice(spark: SparkSession, model: str, job: Any) -> None:  # noqa: ARG001
+    todo = job(slice_by=None, slices=None)
+    score.run(todo)
+    assert {row[1] for row in values(spark, todo)} == {"all"}
+
+
+def test_two_models_share_a_table_without_replacing_each_other(
+    spark: SparkSession, register: Any, model: str, job: Any
+) -> None:
+    register("others", LinearRegression().fit(X, X["x"]), X)
+    score.run(job())
+    score.run(job(model="others/1"))
+    counts = predictions(spark, job()).groupBy("model_name").count().collect()
+    assert {row[0]: row[1] for row in counts} == {model: 3, "others": 3}
+
+
+def test_an_alias_moved_while_the_job_runs_changes_nothing(
+    spark: SparkSession, register: Any, registry: str, job: Any
+) -> None:
+    import mlflow
+
+    class Moving(mlflow.pyfunc.PythonModel):
+        """Moves the champion to version 2 while it predicts, as a colleague might."""
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            import mlflow
+
+            mlflow.MlflowClient(registry).set_registered_model_alias("moving", "champion", "2")
+            return model_input["x"]
+
+    register("moving", Moving(), X, np.array([1.0]), alias="champion")
+    register("moving", LinearRegression().fit(X, 100 + X["x"]), X)
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias("moving", "champion", "1")
+
+    todo = job(model="moving@champion")
+    receipt = score.run(todo)
+
+    assert str(client.get_model_version_by_alias("moving", "champion").version) == "2"
+    assert {(row[2], row[3]) for row in values(spark, todo)} == {(1, 1.0), (1, 2.0), (1, 3.0)}
+    assert {row.model_uri for row in predictions(spark, todo).collect()} == {"models:/moving/1"}
+    assert [commit["model_version"] for commit in history(spark, todo)] == [1]
+    run = mlflow.get_run(receipt["tracking_run_id"])
+    assert run.data.tags["lakescore.model_version"] == "1"
+    assert receipt["model"]["version"] == 1
+
+
+def test_a_row_that_the_model_cannot_score_leaves_the_table_as_it_was(
+    spark: SparkSession, write: Write, model: str, job: Any
+) -> None:
+    broken = [(1, FIRST, 1.0, "a"), (2, FIRST, None, "the model takes no nulls")]
+    path = write(spark.createDataFrame(broken, "id int, day date, x double, note string"), "broken")
+    with pytest.raises(ScoringFailed, match="could not score all of 2013-12-01"):
+        score.run(job(input={"path": path}, slices="2013-12-01"))
+    assert not Path(job().output.address, "_delta_log", f"{0:020}.json").exists(), model
+
+
+def test_a_given_run_id_is_kept_recognised_and_not_lent_to_other_inputs(
+    spark: SparkSession,
+    model: str,  # noqa: ARG001
+    job: Any,
+) -> None:
+    todo = job(run_id="nightly-2013-12-03")
+    score.run(todo)
+    assert {r.scoring_run_id for r in predictions(spark, todo).collect()} == {"nightly-2013-12-03"}
+    assert score.run(todo)["status"] == "unchanged"
+    with pytest.raises(RunIdReused):
+        score.run(job(run_id="nightly-2013-12-03", model="trips/2"))
+    assert {row[2] for row in values(spark, todo)} == {1}

@@ -1,0 +1,70 @@
+"""One real registry for the session: MLflow's SQLite store, filled once, read by many tests."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from builders import register, stored_artifacts, tracking_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The store, its client, and the folder that is LAKESCORE_HOME."""
+
+    uri: str
+    home: Path
+    client: MlflowClient
+
+    def files(self, name: str, version: int) -> Path:
+        """Return the folder in which the store keeps the version's files."""
+        return stored_artifacts(self.client, name, version)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Yield a registry that holds these models; tests that change a version register their own.
+
+    flight-delay: 1 ridge, 2 forest, 3 boosting (champion), 4 deleted, 5 a tie with 3 by rmse.
+    crew@night: one version; its name holds an `@`. unsigned: logged without a signature.
+    """
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAKESCORE_HOME", str(home))
+        patch.setenv("MLFLOW_TRACKING_URI", "")  # set_tracking_uri writes it; this puts it back
+        uri = tracking_store(home)
+        client = mlflow.MlflowClient()
+        _fill(client)
+        yield Registry(uri, home, client)
+        mlflow.set_tracking_uri(None)
+
+
+def _fill(client: MlflowClient) -> None:
+    rows = [  # name of the run, params, metrics, tags
+        ("ridge", {"alpha": 0.5}, {"rmse": 18.25, "mae": 12.0}, {"kind": "linear"}),
+        ("forest", {"trees": 40}, {"rmse": 16.5, "mae": 11.0}, {"kind": "trees", "my key": "a b"}),
+        ("boosting", {"trees": 100}, {"rmse": 15.75, "mae": 10.5}, {"kind": "trees"}),
+        ("withdrawn", {}, {"rmse": 1.0}, {}),
+        ("boosting again", {"trees": 100}, {"rmse": 15.75}, {"kind": "trees", "team": "ops"}),
+    ]
+    for run_name, params, metrics, tags in rows:
+        register("flight-delay", run_name=run_name, params=params, metrics=metrics, tags=tags)
+    client.delete_model_version("flight-delay", "4")
+    client.set_registered_model_alias("flight-delay", "champion", "3")
+    client.set_registered_model_alias("flight-delay", "stable", "3")
+    client.set_registered_model_alias("flight-delay", "challenger", "2")
+    register("crew@night", run_name="crew", columns=("dep_delay",), metrics={"rmse": 20.0})
+    client.set_registered_model_alias("crew@night", "champion", "1")
+    register("unsigned", run_name="no signature", signed=False)

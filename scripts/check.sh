@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Set up, then lint, formatting, types and import contracts.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scripts/setup.sh
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+.venv/bin/lint-imports

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Set up, then run the tests: all of them, or those that pytest's arguments choose.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scripts/setup.sh
+exec .venv/bin/python -m pytest "$@"

@@ -21,7 +21,7 @@ submit=("${SPARK_HOME:+$SPARK_HOME/bin/}${SPARK_HOME:-$bin/}spark-submit" --prop
 jars=$(printf '%s,' "${bin%/bin}"/share/lakescore/jars/*.jar)
 grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place" || submit+=(--jars "${jars%,}")
 log4j=-Dlog4j2.configurationFile=file:$root/conf/spark/log4j2.properties
-submit+=(--driver-java-options "$log4j$log" "$root/jobs/$job.py" "$@")
+submit+=(--conf "spark.driver.defaultJavaOptions=$log4j$log" "$root/jobs/$job.py" "$@")
 [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${submit[@]}"; echo; exit; }
 [ ! -t 2 ] || export LAKESCORE_TERMINAL=1
 # The JVM says this of itself on every start, and no flag stops it.

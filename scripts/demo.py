@@ -9,17 +9,19 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lakescore import registry
 from lakescore.home import home
-from lakescore.registry import connect, experiment
 
 NAME = "flight-delay"
 LABEL = "arr_delay"
@@ -34,6 +36,20 @@ TAGS = {
     "project_quarter": "Q4-2013",
 }
 SEED = 2013
+WHERE_AND_WHAT_NEXT = """
+[bold]Where everything lies[/bold], in {home}
+  tables/predictions    one row a flight; its commits hold the lineage as JSON
+  tables/ranking        one row a version and metric
+  receipts/             what each run reports: score.json, compare.json
+  mlflow.db, artifacts/ MLflow's store. To look into it:
+      .venv/bin/mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db
+
+[bold]What to try next[/bold]
+  .venv/bin/lakescore versions {name}
+  .venv/bin/lakescore resolve '{name}?order_by=metrics.rmse'
+  ./spark-submit.sh score conf/score.yaml        # again: nothing is written twice
+  ./spark-submit.sh score conf/score.yaml model={name}/1 slices=2013-12-25
+"""
 
 console = Console(highlight=False)
 
@@ -93,8 +109,8 @@ def join(flights: pd.DataFrame, weather: pd.DataFrame, planes: pd.DataFrame) -> 
 
 def is_registered() -> bool:
     """Tell whether the champion is there."""
-    names = [model.name for model in connect(create=True).search_registered_models()]
-    return NAME in names and "champion" in connect().get_registered_model(NAME).aliases
+    names = [model.name for model in registry.connect(create=True).search_registered_models()]
+    return NAME in names and "champion" in registry.connect().get_registered_model(NAME).aliases
 
 
 def register_versions(tables: Path) -> None:
@@ -105,12 +121,12 @@ def register_versions(tables: Path) -> None:
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error  # noqa: PLC0415
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    client = connect()
+    client = registry.connect()
     rows = DeltaTable(str(tables / "departures")).to_pandas()
     rows = rows[rows[LABEL].notna() & (rows["date"] < date(2013, 10, 1))].reset_index(drop=True)
     held_back = rows.index % 10 == 0  # for the metrics that the run logs
     train, test = rows[~held_back], rows[held_back]
-    experiment(NAME)
+    registry.experiment(NAME)
     for title, pipeline, params in pipelines():
         with mlflow.start_run(run_name=title) as run:
             pipeline.fit(train[NUMBERS + WORDS], train[LABEL])
@@ -197,57 +213,59 @@ def show(scored: Path, compared: Path) -> None:
     score, compare = json.loads(scored.read_text()), json.loads(compared.read_text())
     show_ranking(compare)
     show_predictions(score)
-    days = {"scored": 0, "unchanged": 0, "empty": 0}
-    for each in score["slices"]:
-        days[each["status"]] += 1
-    counts = ", ".join(f"{count} {status}" for status, count in days.items() if count)
-    console.print(
-        f"December: {score['rows_in']:,} departures in {len(score['slices'])} days ({counts})"
+    days = Counter(each["status"] for each in score["slices"])
+    say(
+        f"December: {score['rows_in']:,} departures in {days.total()} days "
+        f"({', '.join(f'{count} {status}' for status, count in days.items())})"
     )
-    console.print(f"""
-[bold]Where everything lies[/bold] ({home()})
-  predictions   tables/predictions    one row a flight; each day is one Delta commit
-  ranking       tables/ranking        receipts: receipts/score.json, receipts/compare.json
-  MLflow        mlflow.db, artifacts  .venv/bin/mlflow ui --backend-store-uri sqlite:///{home()}/mlflow.db
-
-[bold]What to try next[/bold]
-  .venv/bin/lakescore versions {NAME}
-  .venv/bin/lakescore resolve '{NAME}?where=metrics.rmse < 20&order_by=metrics.rmse'
-  ./spark-submit.sh score conf/score.yaml                       # a rerun changes nothing
-  ./spark-submit.sh score conf/score.yaml model={NAME}/1   # another version replaces
-""")
+    console.print(WHERE_AND_WHAT_NEXT.format(home=home(), name=NAME), soft_wrap=True)
 
 
 def show_ranking(compare: dict[str, Any]) -> None:
-    """Show the versions, better first."""
-    title = (
-        f"{NAME} on {compare['rows']:,} flights of October and November, by {compare['rank_by']}"
-    )
-    metrics = list(compare["ranking"][0]["metrics"])
-    table = Table("rank", "version", *metrics, title=title, title_justify="left")
-    for each in compare["ranking"]:
+    """Show the versions, better first, and whether the champion is the best of them."""
+    rows, metric = compare["rows"], compare["rank_by"]
+    heading(f"{NAME} on {rows:,} flights of October and November, by {metric}")
+    ranking = compare["ranking"]
+    metrics = list(ranking[0]["metrics"])
+    table = Table("rank", "version", "alias", "kind", *metrics, box=box.SIMPLE_HEAD)
+    versions = {each.version: each for each in registry.versions(NAME)}
+    for each in ranking:
+        record = versions[each["version"]]
         values = [f"{each['metrics'][metric]:.4f}" for metric in metrics]
-        table.add_row(str(each["rank"]), f"{each['name']}/{each['version']}", *values)
+        facts = [str(record.version), " ".join(record.aliases), record.tags["kind"]]
+        table.add_row(str(each["rank"]), *facts, *values)
     console.print(table)
 
 
 def show_predictions(score: dict[str, Any]) -> None:
-    """Show three predictions, read from the table that the job wrote."""
+    """Show a few predictions of three days, beside what happened, with what made them."""
     from deltalake import DeltaTable  # noqa: PLC0415
 
-    rows = DeltaTable(score["output"]["table"]).to_pyarrow_dataset().head(3).to_pylist()
-    table = Table("column", *[str(n + 1) for n in range(len(rows))], show_header=False,
-                  title="Three predictions, with what made them", title_justify="left")  # fmt: skip
-    for column in rows[0]:
-        values = [row[column] for row in rows]
-        table.add_row(column, *[shorten(value) for value in values])
+    rows = DeltaTable(score["output"]["table"]).to_pandas(
+        partitions=[("slice", "in", ["2013-12-01", "2013-12-14", "2013-12-25"])]
+    )
+    truth = DeltaTable(score["input"]["table"]).to_pandas(columns=[*KEYS, LABEL])
+    chosen = rows.groupby("slice").sample(1, random_state=SEED).merge(truth, on=KEYS)
+    heading("Three predictions in minutes, what happened, and what made them")
+    table = Table("flight", "predicted", "actual", "version", "slice", "scoring run",
+                  box=box.SIMPLE_HEAD)  # fmt: skip
+    for row in chosen.itertuples():
+        table.add_row(
+            f"{row.carrier} {row.flight} {row.origin}-{row.dest}",
+            f"{row.prediction:.1f}",
+            f"{row.arr_delay:.1f}",
+            f"{row.model_version}",
+            f"{row.slice}",
+            f"{row.scoring_run_id}",
+        )
     console.print(table)
+    others = [column for column in rows.columns if column.startswith(("model_", "logged", "input"))]
+    console.print(f"Each row also holds {', '.join(others)} and scored_at.\n")
 
 
-def shorten(value: object) -> str:
-    """Return *value* in at most 24 characters, the end of a path or id kept."""
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else f"…{text[-23:]}"  # noqa: PLR2004
+def heading(text: str) -> None:
+    """Say what the next table is."""
+    console.print(f"\n[bold]{text}[/bold]", soft_wrap=True)
 
 
 def say(text: str) -> None:

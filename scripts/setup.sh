@@ -39,7 +39,8 @@ install_packages() {
   local uv=.venv/bin/uv
   [ -x "$uv" ] || uv=uv
   say "installing the packages of requirements.lock"
-  "$uv" pip sync -q --python .venv/bin/python --require-hashes requirements.lock
+  # Compiled here, once: else each new worker would, for seconds, where Python may not write it.
+  "$uv" pip sync -q --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
   "$uv" pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
 }
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +14,11 @@ from builders import register, stored_artifacts, tracking_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mlflow import MlflowClient
+
+Golden = Callable[[str, str], None]
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,24 @@ class Registry:
     def files(self, name: str, version: int) -> Path:
         """Return the folder in which the store keeps the version's files."""
         return stored_artifacts(self.client, name, version)
+
+
+@pytest.fixture
+def golden() -> Golden:
+    """Return a check that a text is exactly that of golden/NAME.txt.
+
+    `UPDATE_GOLDEN=1 pytest` writes the files instead. The repository's folder reads REPOSITORY.
+    """
+
+    def check(name: str, text: str) -> None:
+        file = Path(__file__).parent / "golden" / f"{name}.txt"
+        text = text.replace(str(_ROOT), "REPOSITORY")
+        if os.environ.get("UPDATE_GOLDEN"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,8 @@ def connect(*, create: bool = False) -> MlflowClient:
     import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
     from mlflow.tracking import is_tracking_uri_set  # noqa: PLC0415
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow.store.db.utils"):  # the making of a new store, step by step
+        logging.getLogger(name).setLevel(logging.WARNING)
     configured = is_tracking_uri_set()  # type: ignore[no-untyped-call]
     if not configured and mlflow.get_tracking_uri().startswith("sqlite:"):
         store = embedded_store()

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lakescore.config import JOBS, CompareJob, ScoreJob, load
+from lakescore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONF = Path(__file__).parents[2] / "conf"
+VALID = """\
+model: flight-delay@champion
+input: {path: tables/departures}
+output: {table: lake.predictions}
+id_columns: [flight]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "score.yaml"
+    path.write_text(VALID)
+    return path
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load(ScoreJob, path, overrides)
+    assert refused.value.exit_code == 2
+    assert str(refused.value).isprintable()  # so it is one line
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_file_that_we_ship_is_valid(path: Path) -> None:
+    job = load(JOBS[path.stem.partition("-")[0]], path)
+    given = yaml.safe_load(path.read_text())
+    assert given.keys() <= job.model_fields_set
+
+
+def test_every_job_has_a_file_that_we_ship() -> None:
+    assert {path.stem for path in CONF.glob("*.yaml")} >= JOBS.keys()
+
+
+def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
+    job = load(ScoreJob, file)
+    assert (job.model, job.id_columns, job.passthrough) == (
+        "flight-delay@champion",
+        ("flight",),
+        (),
+    )
+    assert (job.input.path, job.input.table, job.input.version) == ("tables/departures", None, None)
+    assert (job.output.path, job.output.table) == (None, "lake.predictions")
+    assert (job.run_id, job.receipt, job.experiment) == (None, None, "lakescore")
+    assert (job.slice_names, job.keep, job.read) == (("all",), ("flight",), ())
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("modle: a/1", "unknown key 'modle' (did you mean 'model'?); valid keys: experiment,"),
+        ("zebra: 1", "unknown key 'zebra'; valid keys: experiment, run_id, receipt, model, input,"),
+        ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
+        ("model: b/1", "is not YAML: the key 'model' stands twice"),  # YAML takes the last
+        ("slice_by: date", "slice_by and slices go together: give both or neither"),
+        ("slices: [a]", "slice_by and slices go together: give both or neither"),
+        ("label: x", "unknown key 'label'"),  # of another job
+        ("passthrough: origin", "passthrough: Input should be a valid tuple"),  # not six letters
+        ("passthrough: [1, {}]", "passthrough.0: Input should be a valid string (and 1 more"),
+        ("experiment: ''", "experiment: String should have at least 1 character"),
+        ("- a", "is not YAML: "),
+        ("receipt: [", "is not YAML: "),
+        ("receipt: !!python/object/apply:os.system [ls]", "is not YAML: could not determine"),
+        ("\x00", "is not YAML: unacceptable character"),
+    ],
+)
+def test_a_wrong_line_is_refused_by_file_and_key(file: Path, line: str, sentence: str) -> None:
+    file.write_text(VALID + line + "\n")
+    message = refusal(file)
+    assert message.startswith(str(file))
+    assert sentence in message
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("{path: a, verison: 3}", "unknown key 'verison' in input (did you mean 'version'?)"),
+        ("{path: a, verison: 3}", "valid keys: path, table, version"),
+        ("{path: a, path: b}", "the key 'path' stands twice"),
+        ("{path: a, table: b}", "input: give either path or table"),
+        ("{}", "input: give either path or table"),
+        ("{version: 3}", "input: give either path or table"),
+        ("{path: ''}", "input.path: String should have at least 1 character"),
+        ("{path: a, version: -1}", "input.version: Input should be greater than or equal to 0"),
+        ("{path: a, version: latest}", "input.version: Input should be a valid integer"),
+        ("{path: a, version: 1.5}", "input.version: Input should be a valid integer"),
+        ("a", "input: Input should be a valid dictionary"),
+        ("{table: a.b.c.d}", "input.table: String should match pattern"),
+        ("{table: ''}", "input.table: String should match pattern"),
+        ("{table: 'parquet.`/etc`'}", "input.table: String should match pattern"),  # reads a file
+        ("{table: 'a; drop table b'}", "input.table: String should match pattern"),
+        ('{table: "a\\n"}', "input.table: String should match pattern"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_its_key(file: Path, table: str, sentence: str) -> None:
+    file.write_text(VALID.replace("{path: tables/departures}", table))
+    assert sentence in refusal(file)
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n", "- model\n- input\n", "model\n", "3\n"])
+def test_a_file_without_keys_is_refused(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert refusal(file) == f"{file} must hold keys and values, as conf/score.yaml does"
+
+
+def test_a_file_that_lacks_keys_names_the_first(file: Path) -> None:
+    file.write_text("model: a/1\n")
+    assert refusal(file) == f"{file}: input: Field required (and 2 more problems)"
+
+
+def test_a_file_that_is_not_there_is_answered_with_those_that_are(file: Path) -> None:
+    asked = file.with_name("scor.yaml")
+    assert refusal(asked) == (
+        f"there is no job file {asked} (did you mean '{file}'?); there are: {file}"
+    )
+    assert refusal(file.parent / "none" / "x.yaml").endswith("; there are: none")
+
+
+def test_what_cannot_be_read_as_text_is_refused(file: Path) -> None:
+    assert refusal(file.parent).startswith(f"cannot read {file.parent}: ")
+    file.write_bytes(b"\xff\xfe\xfa")
+    assert refusal(file).startswith(f"cannot read {file}: ")
+    file.write_text("# " + "x" * 1_000_000)
+    assert refusal(file) == f"{file} is larger than 1000000 bytes: not a job's file"
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("model=flight-delay/3", "model", "flight-delay/3"),
+        ("model=a?where=metrics.rmse < 12&order_by=version", "model", None),
+        ("model=models:/flight-delay/3", "model", "models:/flight-delay/3"),
+        ("model='flight delay/3'", "model", "'flight delay/3'"),  # the shell has taken its quotes
+        ("experiment=nightly", "experiment", "nightly"),
+        ("experiment=1.50", "experiment", "1.50"),  # as typed, not as YAML reads it
+        ("id_columns=[carrier, flight]", "id_columns", ("carrier", "flight")),
+        ("receipt=out/receipt.json", "receipt", Path("out/receipt.json")),
+        ("run_id=nightly:2013-12-01+2", "run_id", "nightly:2013-12-01+2"),
+    ],
+)
+def test_an_override_replaces_a_key(file: Path, override: str, key: str, value: Any) -> None:
+    expected = override.partition("=")[2] if value is None else value
+    assert getattr(load(ScoreJob, file, [override]), key) == expected
+
+
+def test_overrides_reach_into_tables_and_the_last_one_wins(file: Path) -> None:
+    job = load(ScoreJob, file, ["input.version=3", "input.version=4"])
+    assert (job.input.path, job.input.version) == ("tables/departures", 4)
+
+
+def test_a_path_replaces_a_name_and_the_other_way_round(file: Path) -> None:
+    job = load(ScoreJob, file, ["input.table=lake.departures", "output.path=tables/out"])
+    assert (job.input.path, job.input.table) == (None, "lake.departures")
+    assert (job.output.path, job.output.table) == ("tables/out", None)
+    assert "give either path or table" in refusal(file, "input={path: a, table: b}")
+
+
+def test_overrides_leave_the_file_as_it_is(file: Path) -> None:
+    load(ScoreJob, file, ["input.version=3", "model=a/1"])
+    assert file.read_text() == VALID
+
+
+@pytest.mark.parametrize("override", ["model", "=3", "", "a b=3", "-v=3", "input.=3", ".input=3"])
+def test_what_is_not_key_and_value_is_no_override(file: Path, override: str) -> None:
+    assert refusal(file, override) == (
+        f"{override!r} is not an override; write key=value or input.version=3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("modle=a/1", "unknown key 'modle' (did you mean 'model'?)"),
+        ("input.verison=3", "unknown key 'verison' in input (did you mean 'version'?)"),
+        ("inputs.version=3", "unknown key 'inputs' (did you mean 'input'?)"),
+        ("input.version=three", "input.version: Input should be a valid integer"),
+        ("input.version.x=3", "input.version: Input should be a valid integer"),
+        ("model=", "model: Input should be a valid string"),
+        ("id_columns=flight", "id_columns: Input should be a valid tuple"),
+        ("id_columns=[]", "id_columns: Tuple should have at least 1 item"),
+        ("run_id=a/b", "run_id: String should match pattern"),
+        ("run_id=a b", "run_id: String should match pattern"),
+        ("run_id=" + "a" * 201, "run_id: String should match pattern"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_its_key(file: Path, override: str, sentence: str) -> None:
+    assert sentence in refusal(file, override)
+
+
+@pytest.mark.parametrize(
+    ("slices", "names"),
+    [
+        ("2013-12-01", ("2013-12-01",)),  # YAML reads a date
+        ("7", ("7",)),  # and a number
+        ("EWR", ("EWR",)),
+        ("[2013-12-01, 2013-12-03]", ("2013-12-01", "2013-12-03")),
+        ("[7, EWR, 7]", ("7", "EWR")),
+        ("2013-12-30..2014-01-01", ("2013-12-30", "2013-12-31", "2014-01-01")),
+        ("2012-02-28..2012-03-01", ("2012-02-28", "2012-02-29", "2012-03-01")),  # a leap year
+        ("2013-12-01..2013-12-01", ("2013-12-01",)),
+        ("[2013-12-01..2013-12-02]", ("2013-12-01..2013-12-02",)),  # a name, within a list
+    ],
+)
+def test_slices_are_names_in_the_file_and_as_an_override(
+    file: Path, slices: str, names: tuple[str, ...]
+) -> None:
+    overridden = load(ScoreJob, file, ["slice_by=date", f"slices={slices}"])
+    file.write_text(f"{VALID}slice_by: date\nslices: {slices}\n")
+    assert load(ScoreJob, file).slice_names == overridden.slice_names == names
+
+
+def test_a_range_of_days_holds_both_its_ends(file: Path) -> None:
+    job = load(ScoreJob, file, ["slice_by=date", "slices=2013-12-01..2013-12-31"])
+    assert len(job.slice_names) == 31
+    assert (job.slice_names[0], job.slice_names[-1]) == ("2013-12-01", "2013-12-31")
+    assert job.read == ("date",)
+
+
+@pytest.mark.parametrize(
+    ("slices", "sentence"),
+    [
+        ("2013-12-31..2013-12-01", "2013-12-31..2013-12-01 ends before it begins"),
+        ("1..31", "1..31 is not a range of days like 2013-12-01..2013-12-31"),
+        ("2013-12-01..", "2013-12-01.. is not a range of days"),
+        ("..2013-12-01", "..2013-12-01 is not a range of days"),
+        ("2013-02-28..2013-02-29", "is not a range of days"),  # 2013 had no such day
+        ("2013-12-01...2013-12-31", "is not a range of days"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(file: Path, slices: str, sentence: str) -> None:
+    assert sentence in refusal(file, "slice_by=date", f"slices={slices}")
+
+
+def test_keys_are_written_first(file: Path) -> None:
+    job = load(ScoreJob, file, ["id_columns=[b, a]", "passthrough=[d, c]"])
+    assert job.keep == ("b", "a", "d", "c")
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("tables/out", "/lake/tables/out"),
+        ("out", "/lake/out"),
+        ("/elsewhere/out", "/elsewhere/out"),
+        ("s3://bucket/out", "s3://bucket/out"),
+        (
+            "abfss://c@account.dfs.core.windows.net/out",
+            "abfss://c@account.dfs.core.windows.net/out",
+        ),
+        ("file:///elsewhere/out", "file:///elsewhere/out"),
+    ],
+)
+def test_a_relative_path_lies_under_the_home(
+    file: Path, monkeypatch: pytest.MonkeyPatch, path: str, address: str
+) -> None:
+    monkeypatch.setenv("LAKESCORE_HOME", "/lake")
+    assert load(ScoreJob, file, [f"input.path={path}"]).input.address == address
+    assert load(ScoreJob, file).output.address == "lake.predictions"
+
+
+def test_the_home_is_beside_the_caller_when_none_is_set(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAKESCORE_HOME", raising=False)
+    monkeypatch.chdir(file.parent)
+    address = str(file.parent / ".lakescore" / "tables" / "departures")
+    assert load(ScoreJob, file).input.address == address
+
+
+def test_a_job_is_frozen(file: Path) -> None:
+    job = load(ScoreJob, file)
+    with pytest.raises(ValidationError, match="frozen"):
+        job.model = "another/1"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        job.input.version = 3  # type: ignore[misc]
+
+
+def test_a_comparison_ranks_by_a_metric_that_we_know() -> None:
+    with pytest.raises(ConfigError, match="rank_by: Input should be 'rmse', 'mae', 'r2'"):
+        load(CompareJob, CONF / "compare.yaml", ["rank_by=mape"])
+    with pytest.raises(ConfigError, match="versions: Tuple should have at least 1 item"):
+        load(CompareJob, CONF / "compare.yaml", ["versions=[]"])
+
+
+def fields(kind: type[BaseModel], within: str = "") -> Iterator[tuple[str, str | None]]:
+    for name, field in kind.model_fields.items():
+        yield within + name, field.description
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, f"{within}{name}.")
+
+
+@pytest.mark.parametrize("job", sorted(JOBS))
+def test_every_key_is_described(job: str) -> None:
+    described = dict(fields(JOBS[job]))
+    assert any(name.endswith(".version") for name in described)  # tables are looked into
+    assert [name for name, text in described.items() if not text] == []

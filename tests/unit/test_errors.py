@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lakescore import errors
+from lakescore.errors import LakescoreError, listed, nearest, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Golden
+
+INSTANCES = [
+    LakescoreError("something else went wrong"),
+    errors.JavaMissing("/opt/java/bin/java is version 11"),
+    errors.ScoringFailed("models:/flight-delay/3", "slices 2013-12-01", "ValueError: NaN"),
+    errors.ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
+    errors.RunIdReused("nightly-7", "2013-12-01"),
+    errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
+    errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),
+    errors.BadReference("flight-delay", "it names no version and no alias"),
+    errors.ModelNotFound(
+        "flight-dely",
+        ["flight-delay", "crew@night"],
+        "postgresql://user:secret@registry.example/mlflow",
+    ),
+    errors.VersionNotFound("flight-delay", 9, [3, 1, 2]),
+    errors.VersionDeleted("flight-delay", 4, range(5, 17)),
+    errors.AliasNotFound("flight-delay", "champ", {"challenger": 2, "champion": 3}),
+    errors.QueryNotUnique(
+        "flight-delay?where=metrics.rmse < 16",
+        [5, 3],
+        ["flight-delay/5 (rmse 15.75)", "flight-delay/3 (champion, rmse 15.75)"],
+    ),
+    errors.VersionNotReady("models:/flight-delay/3", "PENDING_REGISTRATION"),
+    errors.SignatureMissing("models:/flight-delay/3"),
+    errors.RegistryUnavailable("http://user:secret@registry.example:5000", "connection refused"),
+    errors.IntegrityError("the artifact data/link is a symbolic link; none is followed"),
+    errors.ArtifactsMissing("models:/flight-delay/3", "there is no MLmodel file among them"),
+    errors.RowsLost("2013-12-01", 987, 986, 12),
+    errors.InputContractError("slice_by names a column of another type"),
+    errors.TableNotFound("/lake/tables/departures"),
+    errors.NotADeltaTable("/lake/tables/departures"),
+    errors.SnapshotNotFound("/lake/tables/departures", 7, 2),
+    errors.ColumnsMissing(
+        "/lake/tables/departures", ["dep_delya", "wind"], ["dep_delay", "distance"]
+    ),
+    errors.TypesDiffer("/lake/tables/departures", {"distance": ("string", "double")}),
+    errors.ColumnsCollide(["prediction", "slice"]),
+    errors.UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
+    errors.MetricUndefined("roc_auc", "the label has one class"),
+    errors.SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
+    errors.AnotherRunWon("/lake/tables/predictions", "slice '2013-12-01'"),
+]
+
+
+def subclasses(kind: type[LakescoreError]) -> Iterator[type[LakescoreError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from subclasses(each)
+
+
+def test_every_error_reads_as_agreed(golden: Golden) -> None:
+    golden(
+        "errors",
+        "".join(f"{type(each).__name__} ({each.exit_code})\n    {each}\n" for each in INSTANCES),
+    )
+
+
+def test_every_error_is_among_the_instances() -> None:
+    ours = set(subclasses(LakescoreError))
+    assert ours == {type(each) for each in INSTANCES}
+    assert len(INSTANCES) == len(ours)
+
+
+@pytest.mark.parametrize("error", INSTANCES, ids=lambda each: type(each).__name__)
+def test_every_error_is_one_line_without_credentials(error: LakescoreError) -> None:
+    assert str(error).isprintable()
+    assert "secret" not in str(error)
+
+
+def test_a_reason_of_several_lines_becomes_one() -> None:
+    reason = "File link\n  /a/b\r\n\n\tno such file\n"
+    assert str(errors.ArtifactsMissing("models:/a/1", reason)).endswith(
+        "cannot be fetched: File link /a/b no such file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://user:secret@host:5432/x", "postgresql://***@host:5432/x"),
+        ("postgresql+psycopg2://user:secret@/x", "postgresql+psycopg2://***@/x"),
+        ("https://token@host and http://u:p@other", "https://***@host and http://***@other"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),  # an @ in a path is no credential
+        ("crew@night@champion", "crew@night@champion"),
+        ("models:/crew@night", "models:/crew@night"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+    ],
+)
+def test_what_stands_before_a_host_is_redacted(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_the_exit_codes_are_those_that_the_module_promises() -> None:
+    promised = re.findall(r"(?:interface: |, )(\d+) ", " ".join(inspect.getdoc(errors).split()))  # type: ignore[union-attr]
+    assert {int(code) for code in promised} == {each.exit_code for each in INSTANCES}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.LakescoreError, 1),
+        (errors.ConfigError, 2),
+        (errors.RegistryError, 3),
+        (errors.IntegrityError, 4),
+        (errors.InputContractError, 5),
+        (errors.AnotherRunWon, 7),
+        (errors.RegistryUnavailable, 75),  # sysexits' EX_TEMPFAIL
+    ],
+)
+def test_an_exit_code_never_changes(kind: type[LakescoreError], code: int) -> None:
+    assert kind.exit_code == code
+
+
+def test_what_is_near_is_suggested_and_what_is_far_is_not() -> None:
+    assert nearest("champin", ["challenger", "champion"]) == " (did you mean 'champion'?)"
+    assert nearest("zebra", ["challenger", "champion"]) == ""
+    assert nearest("zebra", []) == ""
+
+
+def test_a_long_list_is_cut_and_says_by_how_many() -> None:
+    assert listed([]) == "none"
+    assert listed([3, 1]) == "3, 1"
+    assert listed(range(4), most=4) == "0, 1, 2, 3"
+    assert listed(range(6), most=4) == "0, 1, 2, 3 and 2 more"

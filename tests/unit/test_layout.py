@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+PLACES = sorted((ROOT / "conf" / "spark").glob("*.conf"))
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+def test_a_job_is_read_in_one_glance(job: Path) -> None:
+    assert len(job.read_text().splitlines()) <= 50
+
+
+def test_jobs_are_files_and_no_package() -> None:
+    assert {path.stem for path in JOBS} >= {"score", "compare"}
+    assert "__init__" not in {path.stem for path in JOBS}
+
+
+def test_the_jars_are_those_of_the_installed_delta() -> None:
+    lines = (ROOT / "conf" / "spark" / "jars.lock").read_text().splitlines()
+    locked = dict(line.split() for line in lines if not line.startswith("#"))
+    spark = version("pyspark").rpartition(".")[0]
+    assert locked.keys() == {
+        f"io.delta:delta-spark_{spark}_2.13:{version('delta-spark')}",
+        f"io.delta:delta-storage:{version('delta-spark')}",
+    }
+    assert {len(bytes.fromhex(digest)) for digest in locked.values()} == {32}
+
+
+def properties(path: Path) -> dict[str, str]:
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    pairs = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    assert len({key for key, _ in pairs}) == len(pairs), "the last of two would win silently"
+    return {key: value for key, value in pairs}  # noqa: C416 - a pair is a list
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda path: path.stem)
+def test_a_place_sets_properties_of_spark_that_delta_needs(place: Path) -> None:
+    given = properties(place)
+    assert [key for key in given if not key.startswith("spark.")] == []
+    assert "io.delta.sql.DeltaSparkSessionExtension" in given["spark.sql.extensions"]
+    assert given["spark.sql.catalog.spark_catalog"].endswith(".DeltaCatalog")
+    assert given["spark.sql.session.timeZone"] == "UTC"
+
+
+def test_local_mode_tries_a_task_again_as_a_cluster_does() -> None:
+    given = properties(ROOT / "conf" / "spark" / "local.conf")
+    assert given["spark.master"] == "local[*,4]"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert wheel.name == f"lakescore-{version('lakescore')}-py3-none-any.whl"
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"lakescore", f"lakescore-{version('lakescore')}.dist-info"}
+    source = ROOT / "lib"
+    ours = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+    assert {"lakescore/registry/__init__.py", "lakescore/py.typed"} <= names
+    assert {name for name in names if name.endswith(".py")} == ours
+
+
+@pytest.mark.parametrize(
+    ("path", "ignored"),
+    [
+        ("lib/lakescore/new.py", False),  # GitHub's stock list for Python hides lib/
+        ("lib/lakescore/registry/new.py", False),
+        ("tests/unit/golden/new.txt", False),
+        ("conf/spark/new.conf", False),
+        (".lakescore/mlflow.db", True),
+        ("lib/lakescore/__pycache__/new.pyc", True),
+    ],
+)
+def test_git_ignores_what_is_made_and_nothing_that_is_written(path: str, *, ignored: bool) -> None:
+    done = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=False)
+    assert done.returncode == (0 if ignored else 1)

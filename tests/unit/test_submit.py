@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Golden
+
+ROOT = Path(__file__).parents[2]
+SCORE = str(ROOT / "conf" / "score.yaml")
+
+
+@dataclass
+class Submit:
+    """spark-submit.sh with a java that says it is 17, records its calls, and starts nothing."""
+
+    home: Path
+
+    def __call__(
+        self, *arguments: str, folder: Path = ROOT, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it and return how it ended."""
+        ours = {"PLACE", "DRY_RUN", "SPARK_HOME", "PYSPARK_PYTHON", "VIRTUAL_ENV", "JAVA_HOME"}
+        kept = {key: value for key, value in os.environ.items() if key not in ours}
+        return subprocess.run(
+            [ROOT / "spark-submit.sh", *arguments],
+            env=kept | {"JAVA_HOME": str(self.home)} | environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    @property
+    def jvms(self) -> list[str]:
+        """The calls of java, but those for its version."""
+        calls = self.home / "calls"
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        return [line for line in lines if line != "-version"]
+
+
+@pytest.fixture
+def submit(tmp_path: Path) -> Submit:
+    java = tmp_path / "java" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/java/calls\n'
+        "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2\n"
+    )
+    java.chmod(0o755)
+    return Submit(tmp_path / "java")
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_dry_run_prints_the_command(submit: Submit, golden: Golden) -> None:
+    done = submit("score", "conf/score.yaml", "model=flight-delay/1", DRY_RUN="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    golden(
+        "submit", done.stdout.rstrip().replace(" --", "\n  --").replace(" REP", "\n  REP") + "\n"
+    )
+    assert submit.jvms == []
+
+
+def test_the_command_is_the_same_from_another_folder(submit: Submit, tmp_path: Path) -> None:
+    here = submit("score", SCORE, DRY_RUN="1")
+    there = submit("score", SCORE, folder=tmp_path, DRY_RUN="1")
+    assert (there.returncode, there.stderr) == (0, "")
+    assert there.stdout == here.stdout
+    assert f"{ROOT}/jobs/score.py {SCORE}" in there.stdout
+
+
+def test_words_with_spaces_stay_one_word(submit: Submit, tmp_path: Path) -> None:
+    words = ["score", SCORE, "model=a?where=metrics.rmse < 12", "experiment=it's; $(touch x) *"]
+    done = submit(*words, folder=tmp_path, DRY_RUN="1")
+    assert done.returncode == 0
+    read = subprocess.run(  # as a shell reads the line that a person pasted
+        ["bash", "-c", f"set -f; printf '%s\\n' {done.stdout.rstrip()}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert read.stdout.splitlines()[-3:] == words[1:]
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_place_is_a_file_of_properties(submit: Submit) -> None:
+    done = submit("score", SCORE, DRY_RUN="1", PLACE="local")
+    assert f"--properties-file {ROOT}/conf/spark/local.conf " in done.stdout
+    assert done.stdout == submit("score", SCORE, DRY_RUN="1").stdout
+
+
+def test_verbose_is_passed_on_and_opens_the_log(submit: Submit) -> None:
+    done = submit("score", SCORE, "-v", DRY_RUN="1")
+    assert "-Dlakescore.log.level=info" in done.stdout
+    assert done.stdout.rstrip().endswith(f"{SCORE} -v")
+    assert "-Dlakescore.log.level" not in submit("score", SCORE, DRY_RUN="1").stdout
+
+
+def test_a_job_that_is_right_starts_a_jvm(submit: Submit) -> None:
+    """Without it, the tests that none starts would prove nothing."""
+    submit("score", SCORE)
+    assert submit.jvms != []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["score", SCORE, "modle=a/1"], "unknown key 'modle' (did you mean 'model'?)"),
+        (["score", SCORE, "model"], "'model' is not an override"),
+        (
+            ["score", "conf/scor.yaml"],
+            "no job file conf/scor.yaml (did you mean 'conf/score.yaml'?)",
+        ),
+        (["scroe", SCORE], "there is no job 'scroe' (did you mean 'score'?)"),
+        (["../jobs/score", SCORE], "there is no job '../jobs/score'"),
+    ],
+)
+def test_a_typo_is_told_before_any_jvm_starts(
+    submit: Submit, arguments: list[str], sentence: str
+) -> None:
+    done = submit(*arguments)
+    assert done.returncode == 2
+    assert sentence in one_line(done)
+    assert done.stderr.startswith("error: ")
+    assert submit.jvms == []
+
+
+def test_a_place_that_is_not_there_is_named(submit: Submit) -> None:
+    done = submit("score", SCORE, PLACE="moon")
+    assert done.returncode == 2
+    assert one_line(done) == (f"error: there is no place 'moon': no {ROOT}/conf/spark/moon.conf\n")
+    assert submit.jvms == []
+
+
+def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
+    done = submit()
+    assert done.returncode != 0
+    assert "JOB is missing; usage: ./spark-submit.sh JOB conf/JOB.yaml" in one_line(done)
+
+
+def test_without_java_one_line_says_what_to_do(submit: Submit, tmp_path: Path) -> None:
+    for name in ("bash", "dirname", "env", "grep"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = submit("score", SCORE, PATH=str(tmp_path), JAVA_HOME="")
+    assert done.returncode == 1
+    assert one_line(done).startswith(
+        "error: Spark needs Java 17 or newer, and there is none on the PATH; install a JRE "
+    )

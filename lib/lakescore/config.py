@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LARGEST_FILE = 1_000_000
+_EMPTY = ("", "~", "null")
+_FLOW = ("[", "{")
+"""How YAML's lists and mappings begin; any other override is taken as it stands."""
+_OTHER_ADDRESS = {"path": "table", "table": "path"}
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _NAME = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+){0,2}$"
 
 
@@ -48,7 +53,7 @@ class Table(_Strict):
         if self.table is not None:
             return self.table
         path = str(self.path)
-        return path if "://" in path else str(home() / path)
+        return path if _URI.match(path) else str(home() / Path(path).expanduser())
 
 
 class InputTable(Table):
@@ -92,21 +97,10 @@ class ScoreJob(_Job):
     slice_by: str | None = Field(
         default=None, description="input column that divides it into slices; one slice without"
     )
-    slices: str | tuple[str, ...] | None = Field(
+    slices: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None,
-        union_mode="left_to_right",
         description="the slices to score: a value, a list, or days 2013-12-01..2013-12-31",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _days_as_text(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic hands over raw input
-        """YAML reads 2013-12-01 as a date and 7 as a number; a slice's name is its text."""
-        if isinstance(values, dict) and values.get("slices") is not None:
-            given = values["slices"]
-            many = [str(each) for each in given] if isinstance(given, list) else str(given)
-            values = {**values, "slices": many}
-        return values
 
     @model_validator(mode="after")
     def _slices_need_a_column(self) -> Self:
@@ -187,7 +181,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ConfigError(f"{path} is larger than {_LARGEST_FILE} bytes: not a job's file")
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+        values = _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = [str(each) for each in sorted(path.parent.glob("*.yaml"))]
         raise ConfigError(
@@ -202,8 +196,12 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's last duplicate wins silently; here it is an error."""
+class _Texts(yaml.BaseLoader):
+    """Reads scalars as the text that stands there: the job's type says what they are.
+
+    YAML's own guesses would turn a slice 010 into 8 and 12:30 into 750. A key that stands twice is
+    an error, where YAML lets the last one win.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
@@ -215,26 +213,40 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+_NULL = "tag:yaml.org,2002:null"
+_Texts.add_implicit_resolver(_NULL, re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
+_Texts.add_constructor(_NULL, lambda _loader, _node: None)
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 - whatever the text holds
+    try:
+        return yaml.load(text, _Texts)  # noqa: S506 - makes nothing but texts, lists and mappings
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
         raise ConfigError(f"{override!r} is not an override; write key=value or input.version=3")
     try:
-        value = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError:
-        value = text
+        value = _parsed(text) if text[:1] in _FLOW or text in _EMPTY else text
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the override {override!r}: {error}") from None
     *parents, last = key.split(".")
     for parent in parents:
         inner = values.get(parent)
         values[parent] = dict(inner) if isinstance(inner, dict) else {}
         values = values[parent]
-    if key.endswith(("path", "table")) and parents:
-        values.pop({"path": "table", "table": "path"}[last], None)
-    values[last] = value if isinstance(value, (int, list, dict, type(None))) else text
+    if parents and last in _OTHER_ADDRESS:
+        values.pop(_OTHER_ADDRESS[last], None)
+    values[last] = value
 
 
 def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A mistyped key is also a missing one: the first says more.
+    problems = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    problem = problems[0]
     *parents, last = [str(part) for part in problem["loc"]] or [""]
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*@")
+_SECRETS = re.compile(
+    r"(?<=[?&])(\w*(?:token|password|secret|sig|key)\w*=)[^&\s'\"]+", re.IGNORECASE
+)
 
 
 def redact(text: str) -> str:
-    """Return *text* without the user and password of any URI in it."""
-    return _CREDENTIALS.sub("***@", text)
+    """Return *text* without the user, password and tokens of any URI in it."""
+    return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 def nearest(asked: str, there: Iterable[str]) -> str:

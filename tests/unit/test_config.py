@@ -72,11 +72,14 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
         ("slices: [a]", "slice_by and slices go together: give both or neither"),
         ("label: x", "unknown key 'label'"),  # of another job
         ("passthrough: origin", "passthrough: Input should be a valid tuple"),  # not six letters
-        ("passthrough: [1, {}]", "passthrough.0: Input should be a valid string (and 1 more"),
+        ("passthrough: [{}, {}]", "passthrough.0: Input should be a valid string (and 1 more"),
         ("experiment: ''", "experiment: String should have at least 1 character"),
         ("- a", "is not YAML: "),
         ("receipt: [", "is not YAML: "),
-        ("receipt: !!python/object/apply:os.system [ls]", "is not YAML: could not determine"),
+        ("receipt: !!python/object/apply:os.system [ls]", "receipt: Input is not a valid path"),
+        ("receipt: " + "[" * 3000, "is not YAML: it is nested too deeply"),
+        ("modle: a/1", "unknown key 'modle' (did you mean 'model'?)"),  # before: model is missing
+        ("slices: []", "slices"),
         ("\x00", "is not YAML: unacceptable character"),
     ],
 )
@@ -310,3 +313,44 @@ def test_every_key_is_described(job: str) -> None:
     described = dict(fields(JOBS[job]))
     assert any(name.endswith(".version") for name in described)  # tables are looked into
     assert [name for name, text in described.items() if not text] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "010",  # YAML: the number 8
+        "12:30",  # 750
+        "1_000",  # 1000
+        "true",
+        "2013-12-01",  # a date
+        "2013-13-01",  # no date: PyYAML itself fails
+    ],
+)
+def test_a_slice_has_the_name_that_was_typed(file: Path, text: str) -> None:
+    assert load(ScoreJob, file, ["slice_by=x", f"slices={text}"]).slice_names == (text,)
+    many = load(ScoreJob, file, ["slice_by=x", f"slices=[{text}, b]"])
+    assert many.slice_names == (text, "b")
+    file.write_text(file.read_text() + f"slice_by: x\nslices: {text}\n")
+    assert load(ScoreJob, file).slice_names == (text,)
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("file:/data/x", "file:/data/x"),
+        ("dbfs:/x", "dbfs:/x"),
+        ("~/x", str(Path.home() / "x")),
+        ("2013", "HOME/2013"),  # YAML: a number
+    ],
+)
+def test_an_address_is_a_uri_or_a_path(
+    file: Path, path: str, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAKESCORE_HOME", str(tmp_path))
+    job = load(ScoreJob, file, [f"input.path={path}"])
+    assert job.input.address == address.replace("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("override", ["input.xpath=a", "input.mytable=b"])
+def test_a_key_that_ends_like_an_address_is_unknown(file: Path, override: str) -> None:
+    assert "unknown key" in refusal(file, override)

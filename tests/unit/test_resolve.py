@@ -22,6 +22,7 @@ from lakescore.errors import (
     ModelNotFound,
     NoTrackingStore,
     QueryNotUnique,
+    RegistryError,
     RegistryUnavailable,
     SignatureMissing,
     VersionDeleted,
@@ -318,6 +319,11 @@ def test_a_query_must_name_exactly_one_version(query: str, found: str) -> None:
         "where=* = 1",
         "where=version",
         "where=true",
+        "where=aliases > 3",
+        "where=version = -'x'",
+        "where=" + "(" * 900 + "version = 1" + ")" * 40,
+        "where=" + "not " * 240 + "version = 1",
+        "order_by=aliases",
         "where=version = 1 or",
         "where='unclosed",
         "where=(version = 1",
@@ -470,3 +476,64 @@ def test_a_store_that_never_answers_is_told_in_seconds(
     with pytest.raises(RegistryUnavailable, match="timed out"):
         versions("flight-delay")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("query", "version"),
+    [
+        ("where=metrics.rmse > '18'", 1),  # a number, though it stands in quotes
+        ("where=version < '2'", 1),
+        ("where=40 >= params.trees", 2),  # '100' is text, and still more than 40
+        ("where=params.trees < 50", 2),
+        ("where=params.trees is not null&order_by=params.trees", 2),
+        ("where=aliases = 'stable'", 3),
+        ("where=aliases is null and version > 1", 5),
+        ("where=aliases != 'champion' and version > 2", 5),  # 3 is stable too, and champion
+        ("where=created_at > '2000-01-01T00:00:00' and version = 2", 2),
+        ("order_by=created_at", 1),
+    ],
+)
+def test_values_are_compared_as_what_they_are(query: str, version: int) -> None:
+    assert resolve(f"flight-delay?{query}").version == version
+
+
+def test_a_metric_that_is_no_number_never_stands_first(registry: Registry) -> None:
+    for run_name, rmse in (("good", 3.0), ("diverged", float("nan"))):
+        register("nans", run_name=run_name, metrics={"rmse": rmse})
+    assert resolve("nans?order_by=metrics.rmse").version == 1
+    assert resolve("nans?order_by=metrics.rmse desc").version == 1
+    registry.client.delete_registered_model("nans")
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("reference", ["crew@night/1", "crew@night@champion", "crew@night/latest"])
+def test_a_name_with_an_at_sign_is_resolved(reference: str) -> None:
+    model = resolve(reference)
+    assert (model.uri, model.run_name) == ("models:/crew@night/1", "crew")
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "{unclosed", "signature: 5"])
+def test_a_damaged_model_file_is_an_integrity_error(toy: Path, text: str) -> None:
+    (toy / "MLmodel").write_text(text)
+    with pytest.raises((IntegrityError, SignatureMissing)) as refused:
+        resolve("toy/1")
+    assert refused.value.exit_code in (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("uri", "exit_code"),
+    [
+        ("postgresql://u:secret@h:abc/x", 3),  # the port is no number
+        ("nonsense://x", 3),
+        ("file:///none", 3),
+    ],
+)
+def test_a_store_that_cannot_be_one_is_told_in_a_line(
+    use: Callable[[str], None], uri: str, exit_code: int
+) -> None:
+    use(uri)
+    with pytest.raises(RegistryError) as refused:
+        connect()
+    assert refused.value.exit_code == exit_code
+    assert "secret" not in str(refused.value)

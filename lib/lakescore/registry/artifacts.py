@@ -22,8 +22,8 @@ def _scratch() -> Path:
     return folder
 
 
-def fetch(uri: str) -> Path:
-    """Copy the artifacts of the pinned *uri* into a private folder and return it.
+def fetch(uri: str, source: str) -> Path:
+    """Copy the artifacts of the pinned *uri* from *source* into a private folder and return it.
 
     Raises:
         ArtifactsMissing: the files are not there, or hold no MLmodel.
@@ -32,7 +32,9 @@ def fetch(uri: str) -> Path:
 
     target = Path(tempfile.mkdtemp(dir=_scratch()))
     try:
-        fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(target)))
+        fetched = Path(
+            mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target))
+        )
     except (mlflow.MlflowException, OSError) as error:
         raise ArtifactsMissing(uri, str(error)) from error
     if not (fetched / "MLmodel").is_file():

@@ -2,14 +2,18 @@
 
 Operands are a version's properties (`version`, `status`, `run_name`, `created_at`), `metrics.x`,
 `params.x`, `tags.x` and `aliases`; odd keys stand in back-ticks: ``tags.`my key` ``.
-A comparison with a value that a version lacks is false, as is its negation by `!=`;
-`is null` finds such versions.
+Text is compared as a number where the other side is one, and as a time (ISO 8601, UTC unless it
+says otherwise) where the other side is one. `aliases = 'x'` holds for any of them, and
+`aliases != 'x'` for none. Any other comparison with a value that a version lacks, or that cannot be
+read so, is false; `is null` finds what a version lacks.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlglot
@@ -22,8 +26,11 @@ if TYPE_CHECKING:
 
     from lakescore.registry.record import VersionRecord
 
+Value = str | float | datetime | tuple[str, ...] | None
+
 _PROPERTIES = ("version", "status", "run_id", "run_name", "created_at", "logged_model_id")
 _GROUPS = ("metrics", "params", "tags")
+_COLUMNS = (*_PROPERTIES, "aliases", *(f"{group}.<key>" for group in _GROUPS))
 _COMPARISONS: dict[type[sql.Expr], Callable[[Any, Any], bool]] = {
     sql.EQ: operator.eq,
     sql.NEQ: operator.ne,
@@ -41,33 +48,46 @@ def matching(records: Sequence[VersionRecord], where: str) -> list[VersionRecord
         BadReference: *where* does not parse, or asks for more than comparisons.
     """
     condition = _parse(where)
-    return [record for record in records if _Evaluation(where, record).truth(condition)]
+    try:
+        return [record for record in records if _Evaluation(where, record).truth(condition)]
+    except RecursionError:
+        raise BadReference(where[:80], "it is nested too deeply") from None
 
 
 def best(records: Sequence[VersionRecord], order_by: str) -> list[VersionRecord]:
     """Return the *records* that stand first by *order_by* (`COLUMN [asc|desc]`): several on a tie.
 
-    Records that lack the value never stand first.
+    Records that lack the value never stand first. Text is ordered as numbers where all of it is.
     """
     column, descending = order_by.strip(), False
     if found := re.fullmatch(r"(.+?)\s+(asc|desc)", column, re.IGNORECASE):
         column, descending = found[1], found[2].lower() == "desc"
     operand = _parse(column)
-    values = [(_Evaluation(order_by, record).value(operand), record) for record in records]
-    known = [(value, record) for value, record in values if value is not None]
+    values = [_Evaluation(order_by, record).value(operand) for record in records]
+    if any(isinstance(value, tuple) for value in values):
+        raise BadReference(order_by, "versions cannot be ordered by their aliases")
+    numbers = [None if value is None else _number(value) for value in values]
+    texts = any(number is None is not value for number, value in zip(numbers, values, strict=True))
+    known = {
+        n: value
+        for n, value in enumerate(values if texts else numbers)
+        if value is not None and not (isinstance(value, float) and math.isnan(value))
+    }
     if not known:
         return []
-    first = (max if descending else min)(value for value, _ in known)
-    return [record for value, record in known if value == first]
+    found_first: Callable[[Any], Any] = max if descending else min
+    first = found_first(known.values())
+    return [records[n] for n, value in known.items() if value == first]
 
 
 def _parse(text: str) -> sql.Expr:
     try:
-        parsed = sqlglot.parse_one(text, dialect="spark")
+        return sqlglot.parse_one(text, dialect="spark")
     except sqlglot.errors.SqlglotError as error:
         reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0]
         raise BadReference(text, reason) from error
-    return parsed
+    except RecursionError:
+        raise BadReference(text[:80], "it is nested too deeply") from None
 
 
 class _Evaluation:
@@ -87,48 +107,42 @@ class _Evaluation:
             case sql.Not():
                 return not self.truth(node.this)
             case sql.Is() if isinstance(node.expression, sql.Null):
-                return self.value(node.this) is None
+                return self.value(node.this) in (None, ())
             case sql.In() if not node.args.get("query"):
-                wanted = [self.value(item) for item in node.expressions]
-                return any(self._compare(operator.eq, node.this, item) for item in wanted)
+                return any(self._compare(sql.EQ(), node.this, each) for each in node.expressions)
             case sql.Like():
                 return self._like(node)
             case _ if type(node) in _COMPARISONS:
-                return self._compare(
-                    _COMPARISONS[type(node)], node.this, self.value(node.expression)
-                )
+                return self._compare(node, node.this, node.expression)
         raise self._refusal(node)
 
-    def value(self, node: sql.Expr) -> Any:  # noqa: ANN401 - a property, number or string
+    def value(self, node: sql.Expr) -> Value:
         match node:
             case sql.Paren():
                 return self.value(node.this)
             case sql.Literal():
-                return node.this if node.is_string else float(node.this)
-            case sql.Neg():
-                return -float(self.value(node.this))
+                return str(node.this) if node.is_string else float(node.this)
+            case sql.Neg() if isinstance(node.this, sql.Literal) and not node.this.is_string:
+                return -float(node.this.this)
             case sql.Column() if node.table in _GROUPS and not node.db:
-                return getattr(self._record, node.table).get(node.name)
-            case sql.Column() if not node.table and node.name in _PROPERTIES:
-                return getattr(self._record, node.name)
-            case sql.Column() if not node.table and node.name == "aliases":
-                return self._record.aliases
+                found: Value = getattr(self._record, node.table).get(node.name)
+                return found
+            case sql.Column() if not node.table and node.name in (*_PROPERTIES, "aliases"):
+                of_record = getattr(self._record, node.name)
+                return float(of_record) if isinstance(of_record, int) else of_record
         raise self._refusal(node)
 
-    def _compare(self, holds: Callable[[Any, Any], bool], node: sql.Expr, right: Any) -> bool:  # noqa: ANN401
-        left = self.value(node)
-        if left is None or right is None:
-            return False
-        if isinstance(left, tuple):  # aliases = 'champion': any of them
-            return any(holds(each, right) for each in left)
-        try:
-            if isinstance(right, (int, float)) and isinstance(left, str):
-                left = float(left)  # MLflow keeps params and tags as text
-            elif not isinstance(right, str) or not isinstance(left, str):
-                left, right = _same_kind(left, right)
-            return holds(left, right)
-        except ValueError:
-            return False
+    def _compare(self, comparison: sql.Expr, left_node: sql.Expr, right_node: sql.Expr) -> bool:
+        holds = _COMPARISONS[type(comparison)]
+        left, right = self.value(left_node), self.value(right_node)
+        if isinstance(left, tuple) or isinstance(right, tuple):
+            if not isinstance(comparison, (sql.EQ, sql.NEQ)) or not isinstance(left, tuple):
+                raise BadReference(self._text, "write aliases = 'x' or aliases != 'x'")
+            return (right in left) == isinstance(comparison, sql.EQ)
+        for kind, read in ((float, _number), (datetime, _time)):
+            if isinstance(left, kind) or isinstance(right, kind):
+                left, right = read(left), read(right)
+        return left is not None and right is not None and holds(left, right)
 
     def _like(self, node: sql.Like) -> bool:
         text, pattern = self.value(node.this), self.value(node.expression)
@@ -138,17 +152,26 @@ class _Evaluation:
 
     def _refusal(self, node: sql.Expr) -> BadReference:
         asked = node.sql(dialect="spark")
-        known = [*_PROPERTIES, "aliases", *(f"{group}.<key>" for group in _GROUPS)]
+        near = nearest(asked.split(".")[0], [*_PROPERTIES, "aliases", *_GROUPS])
         return BadReference(
             self._text,
             f"{asked!r} is not a column or condition of model versions"
-            f"{nearest(asked.split('.')[0], [*_PROPERTIES, 'aliases', *_GROUPS])} "
-            f"(columns: {listed(known)})",
+            f"{'' if repr(asked) in near else near} (columns: {listed(_COLUMNS)})",
         )
 
 
-def _same_kind(left: Any, right: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    """Return both as text where one of them is (times compare as ISO 8601), else as they are."""
-    if isinstance(right, str):
-        return (left.isoformat(sep=" ") if hasattr(left, "isoformat") else str(left)), right
-    return left, right
+def _number(value: Value) -> float | None:
+    try:
+        return float(value) if isinstance(value, (str, float)) else None
+    except ValueError:
+        return None
+
+
+def _time(value: Value) -> datetime | None:
+    try:
+        read = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    if not isinstance(read, datetime):
+        return None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

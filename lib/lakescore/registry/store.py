@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from lakescore.errors import (
     AliasNotFound,
+    IntegrityError,
     ModelNotFound,
     NoTrackingStore,
     QueryNotUnique,
@@ -62,27 +63,33 @@ def connect(*, create: bool = False) -> MlflowClient:
     import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
     from mlflow.tracking import is_tracking_uri_set  # noqa: PLC0415
 
-    for name in ("alembic", "mlflow.store.db.utils"):  # the making of a new store, step by step
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # the making of a store, step by step
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # traces of our errors
     configured = is_tracking_uri_set()  # type: ignore[no-untyped-call]
-    if not configured and mlflow.get_tracking_uri().startswith("sqlite:"):
+    if not configured and not mlflow.get_tracking_uri().startswith("databricks"):
         store = embedded_store()
         if not create and not store.exists():
             raise NoTrackingStore(store)
         store.parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{store}")
-    _knock(mlflow.get_tracking_uri())
-    return mlflow.MlflowClient()  # noqa: TID251 - here is the one
+    with _answering():
+        for uri in dict.fromkeys([mlflow.get_tracking_uri(), mlflow.get_registry_uri()]):
+            _knock(uri)
+        return mlflow.MlflowClient()  # noqa: TID251 - here is the one
 
 
 def _knock(uri: str) -> None:
     """Reach a database's port once: MLflow retries its connection for most of an hour."""
     parts = urlsplit(uri)
-    port = _DATABASE_PORTS.get(parts.scheme.split("+")[0])
-    if port is None or parts.hostname is None:
+    usual_port = _DATABASE_PORTS.get(parts.scheme.split("+")[0])
+    if usual_port is None or parts.hostname is None:
         return
     try:
-        socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
+        port = parts.port or usual_port
+    except ValueError as error:
+        raise RegistryError(f"cannot read the MLflow store's URI {uri}: {error}") from error
+    try:
+        socket.create_connection((parts.hostname, port), timeout=5).close()
     except OSError as error:
         raise RegistryUnavailable(uri, error.strerror or str(error)) from error
 
@@ -126,9 +133,11 @@ def resolve(reference: str) -> ModelVersion:
         registered = _registered_model(client, name)
         found = _registered_version(client, registered, number)
         record = _records(client, registered, [found])[0]
+        # MLflow itself reads models:/a@b/1 as an alias, so such a name's files are asked for.
+        source = client.get_model_version_download_uri(name, str(number)) if "@" in name else ""
     if record.status != _READY:
         raise VersionNotReady(record.uri, record.status)
-    artifacts = fetch(record.uri)
+    artifacts = fetch(record.uri, source or record.uri)
     return ModelVersion(
         **{**asdict(record), "params": dict(record.params)},
         reference=reference,
@@ -280,6 +289,7 @@ def _record(found: Registered, aliases: dict[str, int], run: Run | None) -> Vers
 
 def _runs(client: MlflowClient, run_ids: Sequence[str]) -> dict[str, Run]:
     from mlflow import MlflowException  # noqa: PLC0415
+    from mlflow.entities import ViewType  # noqa: PLC0415
 
     if len(run_ids) == 1:
         try:
@@ -292,7 +302,9 @@ def _runs(client: MlflowClient, run_ids: Sequence[str]) -> dict[str, Run]:
     experiments = [each.experiment_id for each in client.search_experiments()] if run_ids else []
     for start in range(0, len(run_ids), _RUNS_IN_A_SEARCH):
         wanted = ", ".join(f"'{each}'" for each in run_ids[start : start + _RUNS_IN_A_SEARCH])
-        answer = client.search_runs(experiments, f"attributes.run_id IN ({wanted})")
+        answer = client.search_runs(
+            experiments, f"attributes.run_id IN ({wanted})", run_view_type=ViewType.ALL
+        )
         found |= {run.info.run_id: run for run in answer}
     return found
 
@@ -300,12 +312,16 @@ def _runs(client: MlflowClient, run_ids: Sequence[str]) -> dict[str, Run]:
 def _signature(uri: str, artifacts: Path) -> ModelSignature:
     from mlflow.models import Model  # noqa: PLC0415
 
-    signature: Any = Model.load(str(artifacts)).signature
-    if signature is None or signature.inputs is None:
+    try:
+        signature = Model.load(str(artifacts)).signature
+        inputs, outputs = (signature.inputs, signature.outputs) if signature else (None, None)
+    except Exception as error:  # whatever MLflow's parsing of a damaged file raises
+        raise IntegrityError(f"the MLmodel file of {uri} cannot be read: {error}") from error
+    if signature is None or inputs is None:
         raise SignatureMissing(uri)
-    if signature.outputs is None:
+    if outputs is None:
         raise SignatureMissing(uri, "output schema in its signature")
-    return signature  # type: ignore[no-any-return]
+    return signature
 
 
 def _store() -> str:
@@ -326,7 +342,8 @@ def _answering() -> Iterator[None]:
         if (
             "Max retries exceeded" in first
             or "failed with exception" in first
-            or "50" in first[:30]
+            or "database is locked" in str(error)
+            or re.search(r"error code 50[0-9]|too many 50[0-9]", first)
         ):
             raise RegistryUnavailable(_store(), _cause(error)) from error
         raise RegistryError(f"the MLflow store at {_store()} refused: {first}") from error
@@ -335,7 +352,12 @@ def _answering() -> Iterator[None]:
 def _cause(error: BaseException) -> str:
     """Return the innermost reason in a few words."""
     text = str(error)
-    for words in ("Connection refused", "timed out", "Name or service not known"):
+    for words in (
+        "Connection refused",
+        "timed out",
+        "database is locked",
+        "Name or service not known",
+    ):
         if words in text:
             return words.lower()
     return text.splitlines()[0][-120:]

@@ -9,7 +9,7 @@ import socket
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lakescore.errors import (
@@ -321,7 +321,7 @@ def _signature(uri: str, artifacts: Path) -> ModelSignature:
         raise SignatureMissing(uri)
     if outputs is None:
         raise SignatureMissing(uri, "output schema in its signature")
-    return signature
+    return signature  # type: ignore[no-any-return]
 
 
 def _store() -> str:

@@ -1,0 +1,131 @@
+"""The demo on real flights, and the same jobs run again as its user would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conftest import Shell
+
+Done = subprocess.CompletedProcess[str]
+ROOT = Path(__file__).parents[2]
+IN_A_TERMINAL = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+KEYS = ["time_hour", "carrier", "flight"]
+SCORE = ROOT / "conf/score.yaml"
+
+
+def departures_of_december(shell: Shell) -> Any:
+    from datetime import date
+
+    return shell.rows("departures", filters=[("date", ">=", date(2013, 12, 1))], columns=KEYS)
+
+
+def test_the_demo_ends_with_what_a_person_wants_to_see(demo: Done, shell: Shell) -> None:
+    *_, end = demo.stdout.partition("by rmse")
+    for part in (
+        "champion     gradient boosting",
+        "Three predictions in minutes",
+        "December: 27,110 departures in 31 days (31 scored)",
+        f"Where everything lies, in {shell.home}",
+        "What to try next",
+    ):
+        assert part in end
+    assert max(map(len, demo.stdout.split("Where everything")[0].split("by rmse")[1].split())) <= 80
+    assert "Traceback" not in demo.stderr
+    assert "WARN" not in demo.stderr
+    assert "rows/s" not in demo.stderr  # a progress display is for terminals
+
+
+def test_december_holds_each_departure_once_with_the_version_that_scored_it(
+    demo: Done,  # noqa: ARG001
+    shell: Shell,
+) -> None:
+    predictions = shell.rows("predictions")
+    asked = departures_of_december(shell)
+    assert len(predictions) == len(asked) == 27_110
+    assert not predictions.duplicated(KEYS).any()
+    assert len(predictions.merge(asked, on=KEYS)) == 27_110
+    assert set(predictions["model_uri"]) == {"models:/flight-delay/3"}
+    assert set(predictions["model_version"]) == {3}
+    assert predictions["prediction"].notna().all()
+    assert predictions["slice"].nunique() == predictions["scoring_run_id"].nunique() == 31
+
+
+def test_the_history_of_the_table_holds_the_lineage_as_json(demo: Done, shell: Shell) -> None:  # noqa: ARG001
+    (commit,) = shell.table("predictions").history()
+    lineage = json.loads(commit["userMetadata"])
+    assert lineage["model_uri"] == "models:/flight-delay/3"
+    assert lineage["model_reference"] == "flight-delay@champion"
+    assert lineage["input_version"] == 0
+    assert len(lineage["slices"]) == 31
+    assert lineage["model_digest"].startswith("sha256:")
+
+
+def test_the_ranking_is_over_all_labelled_rows_better_first(demo: Done, shell: Shell) -> None:  # noqa: ARG001
+    receipt = json.loads((shell.home / "receipts/compare.json").read_text())
+    holdout = shell.rows("holdout", columns=["arr_delay"])
+    assert receipt["rows"] == holdout["arr_delay"].notna().sum() == 55_589
+    values = [each["metrics"]["rmse"] for each in receipt["ranking"]]
+    assert values == sorted(values)
+    assert {each["version"] for each in receipt["ranking"]} == {1, 2, 3}
+
+
+def test_a_second_run_makes_no_version_and_writes_no_row(demo: Done, shell: Shell) -> None:  # noqa: ARG001
+    """By `python jobs/score.py`, which needs no spark-submit and has Delta all the same."""
+    prepared = shell.run(sys.executable, ROOT / "scripts/demo.py", "prepare")
+    assert (prepared.returncode, prepared.stdout) == (0, "")
+    again = shell.run(sys.executable, ROOT / "jobs/score.py", SCORE, cwd=shell.home)
+    assert again.returncode == 0, again.stderr
+    receipt = json.loads(again.stdout.splitlines()[-1])
+    assert (receipt["status"], receipt["rows_in"], receipt["rows_scored"]) == (
+        "unchanged",
+        27_110,
+        0,
+    )
+    assert shell.table("predictions").version() == 0
+    listed = shell.run(ROOT / ".venv/bin/lakescore", "versions", "flight-delay", "--json")
+    assert [each["version"] for each in json.loads(listed.stdout)] == [3, 2, 1]
+
+
+def test_a_terminal_shows_progress_and_the_receipt_is_still_the_last_line(
+    demo: Done,  # noqa: ARG001
+    shell: Shell,
+) -> None:
+    done = shell.run(
+        sys.executable, "-c", IN_A_TERMINAL, ROOT / "spark-submit.sh", "score", SCORE,
+        "model=flight-delay/1", "output.path=tables/by_1", "slices=2013-12-25",
+        f"receipt={shell.home}/one.json", TERM="xterm",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    seen = done.stdout
+    assert "rows/s" in seen
+    receipt = json.loads(seen.strip().splitlines()[-1])
+    assert receipt == json.loads((shell.home / "one.json").read_text())
+    assert receipt["status"] == "scored"
+    christmas = shell.rows("by_1")
+    assert len(christmas) == receipt["rows_in"] == 711
+    assert set(christmas["model_version"]) == {1}
+
+
+def test_an_error_has_its_exit_code_through_spark_submit_and_writes_nothing(
+    demo: Done,  # noqa: ARG001
+    shell: Shell,
+) -> None:
+    done = shell.run(
+        ROOT / "spark-submit.sh", "score", SCORE, "input.path=tables/flights",
+        "id_columns=[carrier, flight]", "slice_by=month", "slices=12", "output.path=tables/none",
+        f"receipt={shell.home}/failed.json", cwd=shell.home,
+    )  # fmt: skip
+    assert done.returncode == 5
+    error = done.stderr.splitlines()[-1]
+    assert "lacks the columns 'temp'" in error
+    assert error.startswith("error: ")
+    assert done.stdout == ""
+    receipt = json.loads((shell.home / "failed.json").read_text())
+    assert (receipt["status"], receipt["exit_code"]) == ("failed", 5)
+    assert f"error: {receipt['error']}" == error
+    assert not (shell.home / "tables/none").exists()

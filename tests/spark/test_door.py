@@ -1,0 +1,138 @@
+"""The door of the jobs: whatever is wrong ends in one line, an exit code, and nothing written."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+import score
+from sklearn.linear_model import LinearRegression
+
+from lakescore.config import ScoreJob
+from lakescore.job import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _model(register: Any) -> None:
+    register("door", LinearRegression().fit(X, 2 * X["x"]), X, alias="champion")
+
+
+@pytest.fixture
+def file(
+    spark: SparkSession,
+    write: Callable[[DataFrame, str], str],
+    tmp_path: Path,
+) -> Path:
+    """A job's file for a table of three trips; each test breaks one thing of it."""
+    rows = [(1, 1.0, "a"), (2, 2.0, "a"), (3, 3.0, "b")]
+    trips = write(spark.createDataFrame(rows, "id int, x double, kind string"), "trips")
+    spark.range(3).write.parquet(str(tmp_path / "parquet"))
+    path = tmp_path / "score.yaml"
+    path.write_text(
+        f"model: door@champion\n"
+        f"input: {{path: {trips}}}\n"
+        f"output: {{path: {tmp_path}/predictions}}\n"
+        f"id_columns: [id]\n"
+        f"receipt: {tmp_path}/receipt.json\n"
+    )
+    return path
+
+
+def exit_code(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(ScoreJob, score.run, [str(each) for each in arguments])
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "sentence"),
+    [
+        ("modle=door/1", 2, "unknown key 'modle' (did you mean 'model'?)"),
+        ("model=dor@champion", 3, "no registered model 'dor'"),
+        ("model=door@champoin", 3, "has no alias 'champoin' (did you mean 'champion'?)"),
+        ("model=door/7", 3, "'door' has no version 7; there are: 1"),
+        ("model=door", 3, "it names no version and no alias"),
+        ("input.path=HERE/nothing", 5, "there is no table at"),
+        ("input.path=HERE/parquet", 5, "parquet is not a Delta table"),
+        ("input.version=9", 5, "has no version 9 to read; the newest is 0"),
+        ("input.table=no_such_table", 5, "there is no table at no_such_table"),
+        ("output.path=HERE/parquet", 5, "parquet is not a Delta table"),
+        ("id_columns=[idd]", 5, "lacks the columns 'idd' (did you mean 'id'?)"),
+        ("passthrough=[id]", 5, "would hold 'id' twice"),
+    ],
+)
+def test_bad_input_is_told_in_one_line_with_its_code_and_nothing_is_written(
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    code: int,
+    sentence: str,
+) -> None:
+    here = str(file.parent)
+    before = sorted(file.parent.iterdir())
+    assert exit_code(file, override.replace("HERE", here)) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    error = said.err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert "Traceback" not in said.err
+    written = set(file.parent.iterdir()) - set(before)
+    assert written <= {file.parent / "receipt.json"}  # a job's file that does not read names none
+    if written:
+        receipt = json.loads((file.parent / "receipt.json").read_text())
+        assert (receipt["status"], receipt["exit_code"]) == ("failed", code)
+
+
+def test_an_empty_slice_is_an_outcome_and_no_error(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(file, "slice_by=kind", "slices=[c]") == 0
+    receipt = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (receipt["status"], receipt["rows_in"]) == ("empty", 0)
+    assert not (file.parent / "predictions").exists()
+
+
+def test_a_finished_run_ends_with_its_receipt(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(file, "slice_by=kind", "slices=[a, b]") == 0
+    said = capsys.readouterr()
+    receipt = json.loads(said.out.splitlines()[-1])
+    assert receipt == json.loads((file.parent / "receipt.json").read_text())
+    assert (receipt["job"], receipt["status"], receipt["rows_scored"]) == ("score", "scored", 3)
+    assert receipt["seconds"]["total"] > 0
+    assert all(line.startswith("lakescore: ") for line in said.err.splitlines())
+
+
+def test_verbose_adds_the_trace_and_keeps_the_line(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKESCORE_VERBOSE", "")  # the door sets it; this puts it back
+    assert exit_code(file, "model=door/7", "-v") == 3
+    *trace, line = capsys.readouterr().err.splitlines()
+    assert any(each.startswith("Traceback") for each in trace)
+    assert line.startswith("error: 'door' has no version 7")
+
+
+def test_what_nobody_foresaw_is_one_line_too(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(todo: ScoreJob) -> dict[str, Any]:
+        raise RuntimeError(f"first line of {todo.model}\nsecond line")
+
+    with pytest.raises(SystemExit) as ended:
+        main(ScoreJob, run, [str(file)])
+    assert ended.value.code == 1
+    error = "error: RuntimeError: first line of door@champion (-v shows the whole trace)\n"
+    assert capsys.readouterr().err == error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import sys
 import threading
 import time
@@ -24,6 +25,23 @@ if TYPE_CHECKING:
     from lakescore.errors import LakescoreError
 
 _SECONDS_BETWEEN_LOOKS = 0.25
+
+
+def own_stderr() -> None:
+    """Give a driver under spark-submit a standard error of its own.
+
+    Spark's launcher joins it with standard output (`PythonRunner` redirects the error stream), and
+    machines that read the receipt want it alone. The launcher is the parent process, and
+    spark-submit.sh gives it a pipe, which Linux lets its children open.
+    """
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return
+    launchers = f"/proc/{os.getppid()}/fd/2"
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(os.stat(launchers).st_mode):  # noqa: PTH116 - no path, a stream
+            pipe = os.open(launchers, os.O_WRONLY)
+            os.dup2(pipe, sys.stderr.fileno())
+            os.close(pipe)
 
 
 def stage(text: str) -> None:

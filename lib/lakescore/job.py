@@ -49,6 +49,7 @@ def main(
     ) -> None:
         if verbose:
             os.environ["LAKESCORE_VERBOSE"] = "1"
+        console.own_stderr()
         raise typer.Exit(_outcome(name, kind, run, config, overrides or [], verbose=verbose))
 
     app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")

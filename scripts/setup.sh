@@ -13,6 +13,7 @@ java_is_there() {
 
 install_java() {
   local how="Spark needs Java 17 or newer: install a JRE or point JAVA_HOME at one"
+  [ -z "${JAVA_HOME:-}" ] || fail "$how (JAVA_HOME=$JAVA_HOME has none)"
   command -v apt-get >/dev/null || fail "$how"
   [ "$(id -u)" = 0 ] || fail "$how (here: sudo apt-get install default-jre-headless)"
   say "installing Java from Debian's packages"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lakescore import comparing, lineage, receipt, scoring, tables
+from lakescore import comparing, lineage, receipt, scoring, signature, tables
 from lakescore.config import CompareJob
 from lakescore.console import stage
 from lakescore.job import main
@@ -18,22 +18,25 @@ def run(todo: CompareJob) -> dict[str, Any]:
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
 
-    predictions = {}
-    for uri, model in models.items():
-        contract = scoring.agree(holdout.address, holdout.rows, model, read=[todo.label])
-        predictions[uri] = scoring.load(spark, model, contract)
-    scored = comparing.side_by_side(holdout.rows, todo.label, predictions)
+    contracts = [
+        (model, signature.agree(holdout.address, holdout.rows, model, read=[todo.label]))
+        for model in models.values()
+    ]
+    rows = comparing.labelled(holdout.rows, todo.label)
+    engine = scoring.plan(todo.engine, rows, contracts)
+    stage(f"engine {engine.name}: {engine.reason}")
+    scored = scoring.side_by_side(rows, engine, keep=[comparing.LABEL])
     metrics = comparing.metrics_for(todo.rank_by, scored.schema, list(models))
     with scoring.explained(", ".join(models), ["the holdout"]), comparing.held(scored) as kept:
-        rows, table = comparing.evaluate(kept, list(models), metrics)
+        count, table = comparing.evaluate(kept, list(models), metrics)
     ranking = comparing.rank(list(models.values()), table, todo.rank_by)
-    stage(f"{ranking[0].model.uri} is first by {todo.rank_by} on {rows} labelled rows")
+    stage(f"{ranking[0].model.uri} is first by {todo.rank_by} on {count} labelled rows")
 
     settings = {"rank_by": todo.rank_by, "label": todo.label}
     run_id = todo.run_id or lineage.fingerprint(list(models.values()), holdout, **settings)
-    report = receipt.of_comparing(ranking, holdout, rows=rows, run_id=run_id, **settings)
+    report = receipt.of_comparing(ranking, holdout, engine, run_id=run_id, rows=count, **settings)
     lines = comparing.long_form(
-        spark, ranking, comparing_run_id=run_id, rank_by=todo.rank_by, rows=rows,
+        spark, ranking, comparing_run_id=run_id, rank_by=todo.rank_by, rows=count,
         holdout_table=holdout.address, holdout_version=holdout.version, compared_at=lineage.now(),
     )  # fmt: skip
     place = {"comparing_run_id": [run_id]}

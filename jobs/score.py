@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lakescore import lineage, receipt, scoring, slicing, tables
+from lakescore import lineage, receipt, scoring, signature, slicing, tables
 from lakescore.config import ScoreJob
 from lakescore.console import progress, stage
 from lakescore.job import main
@@ -19,7 +19,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     source = tables.snapshot(spark, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}")
 
-    contract = scoring.agree(source.address, source.rows, model, keep=todo.keep, read=todo.read)
+    contract = signature.agree(source.address, source.rows, model, keep=todo.keep, read=todo.read)
     runs = lineage.plan(model, source, todo.slice_names, run_id=todo.run_id, keep=todo.keep)
     slices = slicing.cut(source.rows, todo.slice_by, todo.slice_names)
     sizes = {row[0]: row[1] for row in slicing.sizes(slices).collect()}
@@ -27,21 +27,20 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     outcomes = target.settle(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
     stage(f"{len(due)} of {len(runs)} slices to score")
-
     if due:
         names = [each.slice for each in due]
+        size = sum(sizes[name] for name in names)
         rows = slicing.cut(source.rows, todo.slice_by, names)
-        prediction = scoring.load(spark, model, contract)
-        scored = scoring.score(rows, prediction, contract, keep=[*todo.keep, slicing.SLICE])
-        with (
-            progress(spark, sum(sizes[name] for name in names)),
-            scoring.explained(model.uri, names),
-        ):
+        engine = scoring.plan(todo.engine, rows, [(model, contract)])
+        stage(f"engine {engine.name}: {engine.reason}")
+        scored = scoring.score(rows, engine, keep=[*todo.keep, slicing.SLICE])
+        with progress(spark, size), scoring.explained(model.uri, names):
             outcomes += target.publish(scored, due, sizes)
 
     report = receipt.of_scoring(model, source, contract, todo.output.address, outcomes)
     stage(f"{report['rows_scored']} of {report['rows_in']} rows scored into {todo.output.address}")
     if due:
+        report["engine"] = engine.facts()
         report["tracking_run_id"] = lineage.log_run(todo.experiment, "scoring", source, report)
     return report
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from lakescore.registry import ModelVersion
 
-LABEL = "label"
+LABEL = "_label"
+"""The column that `labelled` adds."""
 BETTER_HIGH = frozenset({"r2", "accuracy", "f1", "roc_auc"})
 _REGRESSION = ("rmse", "mae", "r2")
 _LABELS = ("accuracy", "f1")
@@ -50,11 +51,9 @@ class Ranked:
     """The ranking metric first."""
 
 
-def side_by_side(holdout: DataFrame, label: str, predictions: Mapping[str, Column]) -> DataFrame:
-    """Return `label` and one column of predictions a version; rows without a label are left out."""
-    return holdout.where(F.col(label).isNotNull()).select(
-        F.col(label).alias(LABEL), *[column.alias(name) for name, column in predictions.items()]
-    )
+def labelled(holdout: DataFrame, label: str) -> DataFrame:
+    """Return the rows that have a label, with it in the column `_label` too."""
+    return holdout.withColumn(LABEL, F.col(f"`{label}`")).where(F.col(LABEL).isNotNull())
 
 
 def metrics_for(rank_by: str, scored: StructType, names: Sequence[str]) -> tuple[str, ...]:
@@ -62,7 +61,7 @@ def metrics_for(rank_by: str, scored: StructType, names: Sequence[str]) -> tuple
 
     Args:
         rank_by: the metric that ranks.
-        scored: the schema of `side_by_side`.
+        scored: the schema of `_label` and *names*.
         names: the columns of predictions.
 
     Raises:
@@ -108,7 +107,7 @@ def evaluate(
     One aggregation over *scored*; roc_auc takes one pass more a column.
 
     Args:
-        scored: the columns `label` and *names*, `held` since it is read again.
+        scored: the columns `_label` and *names*, `held` since it is read again.
         names: the columns of predictions.
         metrics: names from `metrics_for`.
     """

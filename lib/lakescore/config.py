@@ -68,6 +68,11 @@ _RunId = Annotated[str, Field(pattern=r"^[\w.:+-]{1,200}$")]
 
 
 class _Job(_Strict):
+    engine: Literal["auto", "arrow", "spark_udf"] = Field(
+        default="auto",
+        description="how models are applied: spark_udf is MLflow's own; arrow is faster, and auto "
+        "takes it where a probe of real rows shows it equal",
+    )
     experiment: str = Field(
         default="lakescore", min_length=1, description="MLflow experiment that the run is logged in"
     )

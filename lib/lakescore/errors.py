@@ -85,6 +85,13 @@ class RunIdReused(ConfigError):
         )
 
 
+class EngineRefused(ConfigError):
+    """The engine that was asked for would not give MLflow's own values."""
+
+    def __init__(self, engine: str, reason: str) -> None:
+        super().__init__(f"engine {engine} cannot be used: {reason}; give engine=auto or spark_udf")
+
+
 class RegistryError(LakescoreError):
     """A reference could not be resolved."""
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from lakescore.comparing import Ranked
     from lakescore.publishing import Outcome
     from lakescore.registry import ModelVersion
-    from lakescore.scoring import Contract
+    from lakescore.scoring import Engine
+    from lakescore.signature import Contract
     from lakescore.tables import Snapshot
 
 
@@ -57,6 +58,7 @@ def of_scoring(
 def of_comparing(  # noqa: PLR0913 - each is a fact of its own
     ranking: Sequence[Ranked],
     holdout: Snapshot,
+    engine: Engine,
     *,
     rows: int,
     rank_by: str,
@@ -71,6 +73,7 @@ def of_comparing(  # noqa: PLR0913 - each is a fact of its own
         "label": label,
         "holdout": {"table": holdout.address, "version": holdout.version},
         "rows": rows,
+        "engine": engine.facts(),
         "ranking": [
             {"rank": each.rank, **of_model(each.model), "metrics": dict(each.metrics)}
             for each in ranking

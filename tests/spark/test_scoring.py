@@ -1,7 +1,8 @@
-"""What a model's signature and a table agree on, and what a prediction looks like."""
+"""What a model's signature and a table agree on, and what both engines predict."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from chispa import assert_df_equality
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from lakescore import scoring
+from lakescore import scoring, signature
 from lakescore.errors import (
     ColumnsCollide,
     ColumnsMissing,
@@ -31,10 +32,19 @@ if TYPE_CHECKING:
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "y": [1.0, 1.0, 2.0, 2.0]})
 
 
-def scored(rows: DataFrame, model: ModelVersion, *keep: str) -> DataFrame:
-    contract = scoring.agree("the table", rows, model, keep=keep)
-    prediction = scoring.load(rows.sparkSession, model, contract)
-    return scoring.score(rows, prediction, contract, keep=list(keep))
+Scored = Callable[..., "DataFrame"]
+
+
+@pytest.fixture(params=["spark_udf", "arrow"])
+def scored(request: pytest.FixtureRequest) -> Scored:
+    """Score rows with one of the engines: what holds for one holds for the other."""
+
+    def score(rows: DataFrame, model: ModelVersion, *keep: str) -> DataFrame:
+        contract = signature.agree("the table", rows, model, keep=keep)
+        engine = scoring.plan(request.param, rows, [(model, contract)])
+        return scoring.score(rows, engine, keep=list(keep))
+
+    return score
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +55,7 @@ def doubling(register: Any) -> ModelVersion:
 
 
 def test_a_regressor_predicts_a_double_and_not_an_array_of_one(
-    spark: SparkSession, doubling: ModelVersion
+    spark: SparkSession, scored: Scored, doubling: ModelVersion
 ) -> None:
     rows = spark.createDataFrame([(1, 0.0), (2, 10.0)], "id int, x double")
     expected = spark.createDataFrame([(1, 1.0), (2, 21.0)], "id int, prediction double")
@@ -62,7 +72,7 @@ def test_a_regressor_predicts_a_double_and_not_an_array_of_one(
     ],
 )
 def test_a_classifier_predicts_labels_of_their_own_type(
-    spark: SparkSession, register: Any, labels: list[Any], kind: str
+    spark: SparkSession, scored: Scored, register: Any, labels: list[Any], kind: str
 ) -> None:
     name = f"classifier of {kind}"
     register(name, LogisticRegression(C=1e6).fit(X[["x"]], labels), X[["x"]])
@@ -72,7 +82,9 @@ def test_a_classifier_predicts_labels_of_their_own_type(
     assert [row.prediction for row in found.collect()] == [labels[0], labels[-1]]
 
 
-def test_several_named_outputs_become_flat_columns(spark: SparkSession, register: Any) -> None:
+def test_several_named_outputs_become_flat_columns(
+    spark: SparkSession, scored: Scored, register: Any
+) -> None:
     import mlflow
 
     class Bounds(mlflow.pyfunc.PythonModel):
@@ -86,7 +98,7 @@ def test_several_named_outputs_become_flat_columns(spark: SparkSession, register
 
 
 def test_probabilities_stay_together_instead_of_silently_being_class_0(
-    spark: SparkSession, register: Any
+    spark: SparkSession, scored: Scored, register: Any
 ) -> None:
     import mlflow
 
@@ -100,7 +112,7 @@ def test_probabilities_stay_together_instead_of_silently_being_class_0(
 
 
 def test_columns_are_matched_by_name_whatever_their_order(
-    spark: SparkSession, register: Any
+    spark: SparkSession, scored: Scored, register: Any
 ) -> None:
     register("difference", LinearRegression().fit(X, X["x"] - X["y"]), X)
     rows = spark.createDataFrame([(1.0, "more", 10.0)], "y double, unused string, x double")
@@ -109,10 +121,10 @@ def test_columns_are_matched_by_name_whatever_their_order(
 
 
 def test_lossless_casts_are_made_once_and_listed(
-    spark: SparkSession, doubling: ModelVersion
+    spark: SparkSession, scored: Scored, doubling: ModelVersion
 ) -> None:
     rows = spark.createDataFrame([(3,)], "x int")
-    contract = scoring.agree("the table", rows, doubling)
+    contract = signature.agree("the table", rows, doubling)
     assert contract.casts == {"x": ("int", "double")}
     assert scored(rows, doubling).head()[0] == pytest.approx(7.0)
 
@@ -129,7 +141,7 @@ def test_a_type_that_would_lose_something_is_refused(
     spark: SparkSession, doubling: ModelVersion, schema: str, says: str
 ) -> None:
     with pytest.raises(TypesDiffer, match=says) as caught:
-        scoring.agree("the table", spark.createDataFrame([], schema), doubling)
+        signature.agree("the table", spark.createDataFrame([], schema), doubling)
     assert caught.value.exit_code == 5
 
 
@@ -138,7 +150,7 @@ def test_missing_columns_are_all_named_with_the_nearest(
 ) -> None:
     rows = spark.createDataFrame([], "flight_id int, X_ double")
     with pytest.raises(ColumnsMissing, match=r"lacks the columns 'x'.*'flightid' \(did you mean"):
-        scoring.agree("the table", rows, doubling, keep=["flightid"])
+        signature.agree("the table", rows, doubling, keep=["flightid"])
 
 
 @pytest.mark.parametrize(
@@ -154,17 +166,17 @@ def test_an_output_column_that_would_stand_twice_is_refused(
 ) -> None:
     rows = spark.createDataFrame([], "x double, id int, prediction double, SLICE string")
     with pytest.raises(ColumnsCollide):
-        scoring.agree("the table", rows, doubling, keep=keep)
+        signature.agree("the table", rows, doubling, keep=keep)
 
 
 def test_a_model_of_tensors_is_refused_by_name(spark: SparkSession, register: Any) -> None:
     register("tensors", LinearRegression().fit(X.to_numpy(), X["x"]), X.to_numpy())
     with pytest.raises(UnsupportedSignature, match="does not name input columns"):
-        scoring.agree("the table", spark.createDataFrame([], "x double"), resolve("tensors/1"))
+        signature.agree("the table", spark.createDataFrame([], "x double"), resolve("tensors/1"))
 
 
 def test_each_row_is_predicted_once_even_where_the_prediction_is_filtered_on(
-    spark: SparkSession, register: Any, tmp_path: Path
+    spark: SparkSession, scored: Scored, register: Any, tmp_path: Path
 ) -> None:
     import mlflow
 
@@ -176,16 +188,16 @@ def test_each_row_is_predicted_once_even_where_the_prediction_is_filtered_on(
                 file.write(f"{len(model_input)}\n")
             return model_input["x"]
 
-    register("counting", Counting(), X[["x"]], np.array([1.0]))
+    version = register("counting", Counting(), X[["x"]], np.array([1.0]))
     rows = spark.range(1000).selectExpr("CAST(id AS DOUBLE) AS x")
-    model = resolve("counting/1")
-    calls.write_text("")  # the probe of log_model is not of interest
-    assert scored(rows, model, "x").where("prediction >= 500").count() == 500
+    found = scored(rows, resolve(f"counting/{version}"), "x")
+    calls.write_text("")  # what was predicted to log the model, or to probe the engine
+    assert found.where("prediction >= 500").count() == 500
     assert sum(map(int, calls.read_text().split())) == 1000
 
 
 def test_an_error_of_the_model_is_one_line_with_its_last_words(
-    spark: SparkSession, register: Any
+    spark: SparkSession, scored: Scored, register: Any
 ) -> None:
     register("no nulls", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
     rows = spark.createDataFrame([(1.0,), (None,)], "x double")

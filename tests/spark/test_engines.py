@@ -1,0 +1,183 @@
+"""The engines: which one is chosen and why, that they agree, and what they cost in counts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import RandomForestRegressor as Forest
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from lakescore import scoring, signature
+from lakescore.errors import EngineRefused, ScoringFailed
+from lakescore.registry import ModelVersion, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+ROWS = 500
+SCHEMA = "id int, a double, b double, c int, kind string"
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    random = np.random.default_rng(11)
+    kinds = random.choice(["red", "green", "blue"], ROWS)
+    a, b = random.normal(size=ROWS), random.normal(size=ROWS)
+    c = np.arange(ROWS, dtype="int32")
+    return pd.DataFrame({"id": range(ROWS), "a": a, "b": b, "c": c, "kind": kinds})
+
+
+@pytest.fixture(scope="module")
+def rows(spark: SparkSession, frame: pd.DataFrame) -> DataFrame:
+    """Return the frame's rows in eight partitions; every tenth `a` and `kind` is null."""
+    values = [
+        (i, None if i % 10 == 0 else a, b, c, None if i % 10 == 5 else kind)
+        for i, a, b, c, kind in frame.astype(object).to_numpy().tolist()
+    ]
+    return spark.createDataFrame(values, SCHEMA).repartition(8, "id").localCheckpoint()
+
+
+def planned(rows: DataFrame, asked: Any, models: Sequence[ModelVersion]) -> scoring.Engine:
+    contracts = [(model, signature.agree("rows", rows, model)) for model in models]
+    return scoring.plan(asked, rows, contracts)
+
+
+def values(rows: DataFrame, engine: scoring.Engine) -> list[Any]:
+    found = scoring.side_by_side(rows, engine, keep=["id"]).orderBy("id").collect()
+    return [tuple(row)[1:] for row in found]
+
+
+def pipeline(last: Any) -> Any:
+    return make_pipeline(
+        make_column_transformer(
+            (make_pipeline(SimpleImputer(), StandardScaler()), ["a", "b"]),
+            (OneHotEncoder(handle_unknown="ignore"), ["kind"]),
+        ),
+        last,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "estimator", "columns", "mode"),
+    [
+        ("linear", make_pipeline(SimpleImputer(), LinearRegression()), ["a", "b"], "block"),
+        ("boosting", HistGradientBoostingRegressor(max_iter=5), ["a", "b"], "block"),
+        ("forest", Forest(10, random_state=0), ["a", "b"], "block"),
+        ("forest of many jobs", Forest(10, n_jobs=-1, random_state=0), ["a", "b"], "block"),
+        ("labels", RandomForestClassifier(5, random_state=0), ["a", "b"], "block"),
+        ("types that differ", HistGradientBoostingRegressor(max_iter=5), ["a", "c"], "frame"),
+        ("strings", pipeline(Ridge()), ["a", "b", "kind"], "frame"),
+    ],
+)
+def test_the_arrow_engine_gives_the_values_of_spark_udf(  # noqa: PLR0913, PLR0917 - a row's cells
+    rows: DataFrame, frame: pd.DataFrame, register: Any,
+    name: str, estimator: Any, columns: list[str], mode: str,
+) -> None:  # fmt: skip
+    label = frame["kind"] if name == "labels" else frame["a"] + 2 * frame["b"]
+    register(name, estimator.fit(frame[columns], label), frame[columns])
+    model = resolve(f"{name}/1")
+    engine = planned(rows, "auto", [model])
+    assert (engine.name, [version.mode for version in engine.versions]) == ("arrow", [mode])
+    found = values(rows, engine)
+    expected = values(rows, planned(rows, "spark_udf", [model]))
+    assert len(found) == ROWS
+    if name in {"linear", "strings", "forest of many jobs"}:  # sums, added in whatever order
+        assert np.allclose(found, expected, rtol=1e-12, atol=0)
+    else:
+        assert found == expected
+
+
+def test_a_type_that_arrow_and_mlflow_read_differently_is_left_to_spark_udf(
+    spark: SparkSession, register: Any
+) -> None:
+    class Hours(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            return model_input["at"].dt.hour.astype("float64")
+
+    at = pd.DataFrame({"at": pd.to_datetime(["2013-12-01 05:00"])})
+    register("hours", Hours(), at, np.array([5.0]))
+    moments = [(1, dt.datetime(2013, 12, 1, 7, tzinfo=dt.UTC))]
+    rows = spark.createDataFrame(moments, "id int, at timestamp")
+    engine = planned(rows, "auto", [resolve("hours/1")])
+    assert engine.facts() == {
+        "name": "spark_udf",
+        "reason": "it does not take the columns at (timestamp)",
+    }
+    assert values(rows, engine) == [(7.0,)]
+    with pytest.raises(EngineRefused, match="at \\(timestamp\\); give engine=auto or spark_udf"):
+        planned(rows, "arrow", [resolve("hours/1")])
+
+
+def test_a_model_is_loaded_once_a_worker_whatever_the_number_of_tasks(
+    rows: DataFrame, register: Any, tmp_path: Path
+) -> None:
+    loads = tmp_path / "loads"
+
+    class Loading(mlflow.pyfunc.PythonModel):
+        def load_context(self, context: Any) -> None:  # noqa: ARG002
+            import os
+
+            with loads.open("a") as file:
+                file.write(f"{os.getpid()} ")
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            return model_input["b"]
+
+    for _ in range(2):
+        register("loading", Loading(), pd.DataFrame({"b": [1.0]}), np.array([1.0]))
+    models = [resolve("loading/1"), resolve("loading/2")]
+    engine = planned(rows, "arrow", models)
+    loads.write_text("")  # the driver's, for the probe
+    for _ in range(2):  # a second run of the same versions loads nothing
+        assert len(values(rows, engine)) == ROWS
+    workers = loads.read_text().split()
+    assert 1 <= len(set(workers)) <= 2  # two cores
+    assert all(workers.count(pid) == 2 for pid in workers)  # two versions
+
+
+def test_several_versions_are_one_python_node_and_read_what_they_need(
+    spark: SparkSession, rows: DataFrame, frame: pd.DataFrame, register: Any, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "wide")
+    rows.write.format("delta").save(path)
+    wide = spark.read.format("delta").load(path)
+    for alpha in (1, 2, 3, 4):
+        fitted = HistGradientBoostingRegressor(max_iter=alpha).fit(frame[["a"]], frame["b"])
+        register("four", fitted, frame[["a"]])
+    engine = planned(wide, "arrow", [resolve(f"four/{n}") for n in (1, 2, 3, 4)])
+    scored = scoring.side_by_side(wide, engine, keep=["id"])
+    physical: Any = scored._jdf  # noqa: SLF001 - the plan itself is what counts here
+    text = physical.queryExecution().executedPlan().toString()
+    assert text.count("MapInArrow") == 1
+    assert "ArrowEvalPython" not in text
+    assert "ReadSchema: struct<id:int,a:double>" in text
+
+
+def test_another_number_of_predictions_than_rows_is_an_error(
+    rows: DataFrame, register: Any
+) -> None:
+    class Short(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            return model_input["b"].iloc[:-1]
+
+    register("short", Short(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0]))
+    engine = planned(rows, "arrow", [resolve("short/1")])
+    scored = scoring.score(rows, engine, keep=["id"])
+    with (
+        pytest.raises(ScoringFailed, match="predictions for"),
+        scoring.explained("models:/short/1", ["all"]),
+    ):
+        scored.collect()

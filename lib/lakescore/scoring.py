@@ -193,7 +193,7 @@ def _arrow(rows: DataFrame, models: Sequence[tuple[ModelVersion, Contract]]) -> 
     if odd:
         raise _Declined(f"it does not take the columns {listed(odd)}")
     try:
-        to_arrow_schema(rows.schema)
+        to_arrow_schema(rows.schema, timezone="UTC")
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
     positions = {(c.name, c.dataType): n for n, c in enumerate(columns)}

@@ -121,6 +121,22 @@ def test_a_type_that_arrow_and_mlflow_read_differently_is_left_to_spark_udf(
         planned(rows, "arrow", [resolve("hours/1")])
 
 
+def test_columns_of_any_kind_come_through_the_arrow_engine_unchanged(
+    spark: SparkSession, register: Any
+) -> None:
+    fitted = LinearRegression().fit(pd.DataFrame({"x": [0.0, 1.0]}), [0.0, 1.0])
+    register("identity", fitted, pd.DataFrame({"x": [0.0, 1.0]}))
+    rows = spark.sql(
+        "SELECT 1D AS x, TIMESTAMP '2013-12-01 05:00:00' AS at, DATE '2013-12-01' AS day, "
+        "CAST(1.25 AS DECIMAL(10, 2)) AS price, array(1, 2) AS many, map('k', 1) AS pairs, "
+        "named_struct('a', 1) AS point, CAST(NULL AS STRING) AS nothing, X'00FF' AS bytes"
+    )
+    kept = rows.columns[1:]
+    scored = scoring.score(rows, planned(rows, "arrow", [resolve("identity/1")]), keep=kept)
+    assert scored.select(*kept).schema.simpleString() == rows.select(*kept).schema.simpleString()
+    assert scored.select(*kept).collect() == rows.select(*kept).collect()
+
+
 def test_a_model_is_loaded_once_a_worker_whatever_the_number_of_tasks(
     rows: DataFrame, register: Any, tmp_path: Path
 ) -> None:

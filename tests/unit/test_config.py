@@ -64,8 +64,14 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("modle: a/1", "unknown key 'modle' (did you mean 'model'?); valid keys: experiment,"),
-        ("zebra: 1", "unknown key 'zebra'; valid keys: experiment, run_id, receipt, model, input,"),
+        (
+            "modle: a/1",
+            "unknown key 'modle' (did you mean 'model'?); valid keys: engine, experiment,",
+        ),
+        (
+            "zebra: 1",
+            "unknown key 'zebra'; valid keys: engine, experiment, run_id, receipt, model, input,",
+        ),
         ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
         ("model: b/1", "is not YAML: the key 'model' stands twice"),  # YAML takes the last
         ("slice_by: date", "slice_by and slices go together: give both or neither"),

@@ -19,6 +19,7 @@ INSTANCES = [
     errors.JavaMissing("/opt/java/bin/java is version 11"),
     errors.ScoringFailed("models:/flight-delay/3", "slices 2013-12-01", "ValueError: NaN"),
     errors.ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
+    errors.EngineRefused("arrow", "it does not take the columns at (timestamp)"),
     errors.RunIdReused("nightly-7", "2013-12-01"),
     errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),

@@ -14,7 +14,7 @@ from pyspark import StorageLevel
 from pyspark.ml.evaluation import BinaryClassificationEvaluator
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
-    DecimalType,
+    BooleanType,
     DoubleType,
     FloatType,
     FractionalType,
@@ -37,6 +37,8 @@ BETTER_HIGH = frozenset({"r2", "accuracy", "f1", "roc_auc"})
 _REGRESSION = ("rmse", "mae", "r2")
 _LABELS = ("accuracy", "f1")
 _SCORES = ("roc_auc", "log_loss")
+_TWO = 2
+"""The classes that an area under the curve is between."""
 # scikit-learn clips probabilities by the epsilon of their dtype before the logarithm.
 _EPSILON = 2.220446049250313e-16
 
@@ -52,12 +54,14 @@ class Ranked:
 
 
 def labelled(holdout: DataFrame, label: str) -> DataFrame:
-    """Return the rows that have a label, with it in the column `_label` too."""
-    return holdout.withColumn(LABEL, F.col(f"`{label}`")).where(F.col(LABEL).isNotNull())
+    """Return the rows that have a label (null and NaN are none), with it in `_label` too."""
+    rows = holdout.withColumn(LABEL, F.col(f"`{label}`")).where(F.col(LABEL).isNotNull())
+    may_be_nan = isinstance(rows.schema[LABEL].dataType, (DoubleType, FloatType))
+    return rows.where(~F.isnan(LABEL)) if may_be_nan else rows
 
 
 def metrics_for(rank_by: str, scored: StructType, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the metrics of the same family as *rank_by*, it first.
+    """Return the metrics of the same family as *rank_by*, it first; f1 is for numbers alone.
 
     Args:
         rank_by: the metric that ranks.
@@ -84,9 +88,13 @@ def metrics_for(rank_by: str, scored: StructType, names: Sequence[str]) -> tuple
                 rank_by,
                 f"{name} predicts {kind.simpleString()} and labels are {label.simpleString()}",
             )
-    if family is not _LABELS and not isinstance(label, (NumericType, DecimalType)):
+    numbers = isinstance(label, NumericType) or (
+        family is not _REGRESSION and isinstance(label, BooleanType)
+    )
+    if rank_by != "accuracy" and not numbers:
         raise MetricUndefined(rank_by, f"labels are {label.simpleString()}, not numbers")
-    return (rank_by, *[each for each in family if each != rank_by])
+    others = [each for each in family if each != rank_by and (numbers or each != "f1")]
+    return (rank_by, *others)
 
 
 @contextmanager
@@ -109,7 +117,11 @@ def evaluate(
     Args:
         scored: the columns `_label` and *names*, `held` since it is read again.
         names: the columns of predictions.
-        metrics: names from `metrics_for`.
+        metrics: names from `metrics_for`, the one that ranks first.
+
+    Raises:
+        MetricUndefined: no version has a value by the metric that ranks: there are no labels, or
+            these are not two classes.
     """
     plain = [metric for metric in metrics if metric != "roc_auc"]
     cells = [
@@ -117,20 +129,29 @@ def evaluate(
         for name in names
         for metric in plain
     ]
-    found = scored.agg(F.count("*").alias("rows"), *cells).collect()[0]
+    seen = F.count("*").alias("rows"), F.count_distinct(LABEL).alias("labels")
+    found = scored.agg(*seen, *cells).collect()[0]
+    areas = {"roc_auc"} & set(metrics) if found["labels"] == _TWO else set()
     table = {
         name: {
-            metric: _roc_auc(scored, name) if metric == "roc_auc" else found[f"{name} {metric}"]
+            metric: _number(
+                _roc_auc(scored, name)
+                if metric in areas
+                else found.asDict().get(f"{name} {metric}")
+            )
             for metric in metrics
         }
         for name in names
     }
-    return found["rows"], {
-        name: {
-            metric: float("nan") if value is None else float(value) for metric, value in row.items()
-        }
-        for name, row in table.items()
-    }
+    if all(math.isnan(row[metrics[0]]) for row in table.values()):
+        raise MetricUndefined(
+            metrics[0], f"{found['rows']} labelled rows with {found['labels']} different labels"
+        )
+    return found["rows"], table
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def rank(
@@ -180,9 +201,7 @@ def _aggregate(metric: str, predicted: Column) -> Column:
         case "mae":
             return F.avg(F.abs(error))
         case "r2":
-            return F.lit(1.0) - F.sum(error * error) / (
-                F.var_pop(label.cast("double")) * F.count(label)
-            )
+            return _r2(label, F.sum(error * error))
         case "accuracy":
             return F.avg((label == predicted).cast("double"))
         case "f1":
@@ -193,12 +212,28 @@ def _aggregate(metric: str, predicted: Column) -> Column:
     raise AssertionError(metric)
 
 
+def _r2(label: Column, residual: Column) -> Column:
+    """R2 as scikit-learn has it: of equal labels 1 or 0, of a single row none."""
+    rows, total = F.count(label), F.var_pop(label.cast("double")) * F.count(label)
+    constant = F.when(residual == 0, F.lit(1.0)).otherwise(F.lit(0.0))
+    return F.when(rows > 1, F.when(total == 0, constant).otherwise(1 - residual / total))
+
+
 def _f1(label: Column, predicted: Column) -> Column:
-    """Binary F1 with 1 (or true) as the positive label, scikit-learn's default; 0 without any."""
+    """Binary F1 with 1 (or true) as the positive label, scikit-learn's default; 0 without any.
+
+    Null where a label or prediction is neither 0 nor 1: scikit-learn asks for an average then.
+    """
     is_one, says_one = label.cast("int") == 1, predicted.cast("int") == 1
     hits = F.sum((is_one & says_one).cast("double"))
     ones, said = F.sum(is_one.cast("double")), F.sum(says_one.cast("double"))
-    return F.when(ones + said > 0, 2 * hits / (ones + said)).otherwise(F.lit(0.0))
+    binary = F.min(_is_binary(label) & _is_binary(predicted))
+    score = F.when(ones + said > 0, 2 * hits / (ones + said)).otherwise(F.lit(0.0))
+    return F.when(binary, score)
+
+
+def _is_binary(value: Column) -> Column:
+    return value.cast("double").isin(0.0, 1.0)
 
 
 def _roc_auc(scored: DataFrame, name: str) -> float:

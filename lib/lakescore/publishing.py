@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakescore import lineage, tables
-from lakescore.errors import RowsLost, RunIdReused
+from lakescore.errors import RowsLost, RunIdReused, SchemaDrift, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,11 +39,18 @@ class Outcome:
 
 
 class Target:
-    """The table of predictions, which may not exist yet."""
+    """The table of predictions, which may not exist yet.
+
+    Raises:
+        SchemaDrift: there is a table, and it is not one of predictions.
+    """
 
     def __init__(self, spark: SparkSession, address: str) -> None:
         self._spark, self._address = spark, address
         self._rows = tables.snapshot(spark, address).rows if tables.exists(spark, address) else None
+        missing = set(lineage.COLUMNS) - set(self._rows.columns if self._rows else lineage.COLUMNS)
+        if missing:
+            raise SchemaDrift(address, f"it lacks {listed(sorted(missing))}, so it is no output")
 
     def settle(self, runs: Sequence[Run], sizes: Mapping[str, int]) -> list[Outcome]:
         """Return the outcomes of the slices that need no scoring: empty, or published already.

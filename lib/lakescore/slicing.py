@@ -26,7 +26,8 @@ def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
     one slice that *names* has.
 
     Raises:
-        InputContractError: one of *names* cannot be read as the column's type.
+        InputContractError: one of *names* cannot be read as the column's type, or is not the one
+            way to write its value.
     """
     if column is None:
         return rows.withColumn(SLICE, F.lit(names[0]))
@@ -44,17 +45,18 @@ def sizes(slices: DataFrame) -> DataFrame:
 def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
     """Read *name* as the column's type, so that Delta can skip files by it."""
     kind: DataType = rows.schema[column].dataType
-    try:
-        if isinstance(kind, DateType):
-            return date.fromisoformat(name)
-        if isinstance(kind, IntegralType):
-            return int(name)
-    except ValueError:
-        raise InputContractError(
-            f"slice {name!r} is not a {kind.simpleString()}, the type of column {column!r}"
-        ) from None
     if isinstance(kind, StringType):
         return name
+    if isinstance(kind, (DateType, IntegralType)):
+        try:
+            value = date.fromisoformat(name) if isinstance(kind, DateType) else int(name)
+        except ValueError:
+            raise InputContractError(
+                f"slice {name!r} is not a {kind.simpleString()}, the type of column {column!r}"
+            ) from None
+        if str(value) != name:  # 20131201 and 01 would publish the same rows a second time
+            raise InputContractError(f"slice {name!r} of column {column!r} is written '{value}'")
+        return value
     raise InputContractError(
         f"column {column!r} is {kind.simpleString()}; slice_by takes a date, an integer or a string"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -142,3 +143,56 @@ def test_a_metric_that_has_no_meaning_for_a_prediction_is_refused(
     with pytest.raises(MetricUndefined, match="predicts labels"):
         run(tmp_path, holdout[0], ["only labels/1"], "is_high", "roc_auc")
     assert not (tmp_path / "ranking").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "rank_by", "says"),
+    [
+        ([None, None], "f1", "0 labelled rows"),
+        ([1, 1], "roc_auc", "2 labelled rows with 1 different labels"),  # no curve of one class
+        ([0, 2], "f1", "2 labelled rows with 2 different labels"),  # which of them is positive?
+    ],
+)
+def test_a_metric_without_a_value_is_refused(  # noqa: PLR0913, PLR0917 - a row's cells
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path,
+    labels: list[int | None], rank_by: str, says: str,
+) -> None:  # fmt: skip
+    model = LogisticRegression().fit(X, [0, 0, 1, 1])
+    outputs = np.array([0.5]) if rank_by == "roc_auc" else None
+    version = register("two classes", model, X, outputs)
+    rows = [(float(n), label) for n, label in enumerate(labels)]
+    path = write(spark.createDataFrame(rows, "x double, y int"), "odd")
+    with pytest.raises(MetricUndefined, match=says):
+        run(tmp_path, path, [f"two classes/{version}"], "y", rank_by)
+
+
+def test_labels_of_several_classes_and_of_words_have_an_accuracy(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    register("colours", LogisticRegression(C=1e6).fit(X, ["red", "green", "blue", "blue"]), X)
+    rows = [(0.0, "red"), (3.0, "blue"), (0.0, "blue"), (1.0, None)]  # the last has no label yet
+    path = write(spark.createDataFrame(rows, "x double, y string"), "colours")
+    receipt = run(tmp_path, path, ["colours/1"], "y", "accuracy")
+    assert receipt["rows"] == 3
+    assert receipt["ranking"][0]["metrics"] == pytest.approx({"accuracy": 2 / 3})
+
+
+def test_a_label_that_is_not_a_number_is_no_label(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    version = register("nan labels", LinearRegression().fit(X, X["x"]), X)
+    rows = [(1.0, 2.0), (2.0, float("nan")), (3.0, None)]
+    path = write(spark.createDataFrame(rows, "x double, y double"), "nan")
+    receipt = run(tmp_path, path, [f"nan labels/{version}"], "y", "mae")
+    found = receipt["ranking"][0]["metrics"]
+    assert (receipt["rows"], found["mae"]) == (1, pytest.approx(1.0))
+    assert math.isnan(found["r2"])  # one row has no variance
+
+
+def test_r2_of_labels_that_are_all_equal_is_that_of_scikit_learn(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    version = register("constant", LinearRegression().fit(X, X["x"]), X)
+    path = write(spark.createDataFrame([(1.0, 2.0), (3.0, 2.0)], "x double, y double"), "same")
+    receipt = run(tmp_path, path, [f"constant/{version}"], "y", "r2")
+    assert receipt["ranking"][0]["metrics"]["r2"] == metrics.r2_score([2, 2], [1, 3]) == 0.0

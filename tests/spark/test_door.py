@@ -67,6 +67,7 @@ def exit_code(*arguments: object) -> int:
         ("input.version=9", 5, "has no version 9 to read; the newest is 0"),
         ("input.table=no_such_table", 5, "there is no table at no_such_table"),
         ("output.path=HERE/parquet", 5, "parquet is not a Delta table"),
+        ("output.path=HERE/trips", 5, "it lacks input_table"),  # the input itself
         ("id_columns=[idd]", 5, "lacks the columns 'idd' (did you mean 'id'?)"),
         ("passthrough=[id]", 5, "would hold 'id' twice"),
     ],
@@ -101,6 +102,13 @@ def test_an_empty_slice_is_an_outcome_and_no_error(
     receipt = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (receipt["status"], receipt["rows_in"]) == ("empty", 0)
     assert not (file.parent / "predictions").exists()
+
+
+@pytest.mark.parametrize("name", ["01", "+1", "1.0", " 1"])
+def test_a_slice_has_one_name(file: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Were 01 a name of slice 1 too, its rows would be published twice."""
+    assert exit_code(file, "slice_by=id", f"slices={name}") == 5
+    assert f"slice {name!r}" in capsys.readouterr().err
 
 
 def test_a_finished_run_ends_with_its_receipt(

@@ -87,8 +87,8 @@ def test_the_arrow_engine_gives_the_values_of_spark_udf(  # noqa: PLR0913, PLR09
     name: str, estimator: Any, columns: list[str], mode: str,
 ) -> None:  # fmt: skip
     label = frame["kind"] if name == "labels" else frame["a"] + 2 * frame["b"]
-    register(name, estimator.fit(frame[columns], label), frame[columns])
-    model = resolve(f"{name}/1")
+    register(f"engines {name}", estimator.fit(frame[columns], label), frame[columns])
+    model = resolve(f"engines {name}/1")
     engine = planned(rows, "auto", [model])
     assert (engine.name, [version.mode for version in engine.versions]) == ("arrow", [mode])
     found = values(rows, engine)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lakescore.comparing import Ranked
     from lakescore.publishing import Outcome
@@ -75,7 +76,12 @@ def of_comparing(  # noqa: PLR0913 - each is a fact of its own
         "rows": rows,
         "engine": engine.facts(),
         "ranking": [
-            {"rank": each.rank, **of_model(each.model), "metrics": dict(each.metrics)}
+            {"rank": each.rank, **of_model(each.model), "metrics": _json(each.metrics)}
             for each in ranking
         ],
     }
+
+
+def _json(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return *metrics* with null for what has no value: JSON knows no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in metrics.items()}

@@ -22,10 +22,11 @@ def run(todo: CompareJob) -> dict[str, Any]:
         (model, signature.agree(holdout.address, holdout.rows, model, read=[todo.label]))
         for model in models.values()
     ]
-    rows = comparing.labelled(holdout.rows, todo.label)
-    engine = scoring.plan(todo.engine, rows, contracts)
-    stage(f"engine {engine.name}: {engine.reason}")
-    scored = scoring.side_by_side(rows, engine, keep=[comparing.LABEL])
+    rows = comparing.select(holdout.rows, todo.label)
+    keep = [comparing.LABEL]
+    planned = scoring.plan(todo.engine, rows, contracts, keep=keep, scan=todo.scan)
+    stage(str(planned))
+    scored = scoring.side_by_side(planned)
     metrics = comparing.metrics_for(todo.rank_by, scored.schema, list(models))
     with scoring.explained(", ".join(models), ["the holdout"]), comparing.held(scored) as kept:
         count, table = comparing.evaluate(kept, list(models), metrics)
@@ -34,7 +35,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
 
     settings = {"rank_by": todo.rank_by, "label": todo.label}
     run_id = todo.run_id or lineage.fingerprint(list(models.values()), holdout, **settings)
-    report = receipt.of_comparing(ranking, holdout, engine, run_id=run_id, rows=count, **settings)
+    report = receipt.of_comparing(ranking, holdout, planned, run_id=run_id, rows=count, **settings)
     lines = comparing.long_form(
         spark, ranking, comparing_run_id=run_id, rank_by=todo.rank_by, rows=count,
         holdout_table=holdout.address, holdout_version=holdout.version, compared_at=lineage.now(),

@@ -30,17 +30,18 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     if due:
         names = [each.slice for each in due]
         size = sum(sizes[name] for name in names)
-        rows = slicing.cut(source.rows, todo.slice_by, names)
-        engine = scoring.plan(todo.engine, rows, [(model, contract)])
-        stage(f"engine {engine.name}: {engine.reason}")
-        scored = scoring.score(rows, engine, keep=[*todo.keep, slicing.SLICE])
+        rows = slicing.select(source.rows, todo.slice_by, names)
+        keep = [*todo.keep, slicing.SLICE]
+        planned = scoring.plan(todo.engine, rows, [(model, contract)], keep=keep, scan=todo.scan)
+        stage(str(planned))
+        scored = scoring.score(planned)
         with progress(spark, size), scoring.explained(model.uri, names):
             outcomes += target.publish(scored, due, sizes)
 
     report = receipt.of_scoring(model, source, contract, todo.output.address, outcomes)
     stage(f"{report['rows_scored']} of {report['rows_in']} rows scored into {todo.output.address}")
     if due:
-        report["engine"] = engine.facts()
+        report["engine"] = planned.facts()
         report["tracking_run_id"] = lineage.log_run(todo.experiment, "scoring", source, report)
     return report
 

@@ -31,7 +31,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from rich.console import Console
 from rich.table import Table
 
-from lakescore import registry, scoring, signature
+from lakescore import registry, scoring, signature, slicing
 from lakescore.session import start
 
 ROOT = Path(__file__).parents[1]
@@ -173,12 +173,18 @@ def pruned(here: Setting, source: str, target: str) -> None:
     here.write(here.read(source).select("id", here.spark_udf()), target)
 
 
-def ours(engine: scoring.EngineName, here: Setting, source: str, target: str) -> None:
+def ours(
+    engine: scoring.EngineName, scan: scoring.ScanName, here: Setting, source: str, target: str
+) -> None:
     """Score as a job does."""
     rows = here.read(source)
     contract = signature.agree(source, rows, here.model, keep=["id"])
-    planned = scoring.plan(engine, rows, [(here.model, contract)])
-    here.write(scoring.score(rows, planned, keep=["id"]), target)
+    selection = slicing.select(rows, None, ["all"])
+    models = [(here.model, contract)]
+    planned = scoring.plan(engine, selection, models, keep=["id"], scan=scan)
+    if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
+        raise SystemExit(f"error: the scan is not {scan}: {planned}")
+    here.write(scoring.score(planned), target)
 
 
 def by_hand(here: Setting, source: str, target: str) -> None:
@@ -229,8 +235,9 @@ def all_contenders() -> list[Contender]:
     return [
         Contender("spark_udf, MLflow's docs", as_in_the_docs),
         Contender("spark_udf, pruned columns", pruned),
-        Contender("lakescore, spark_udf", partial(ours, "spark_udf")),
-        Contender("lakescore, arrow", partial(ours, "arrow")),
+        Contender("lakescore, spark_udf", partial(ours, "spark_udf", "spark")),
+        Contender("lakescore, arrow, Spark scan", partial(ours, "arrow", "spark")),
+        Contender("lakescore, arrow, direct scan", partial(ours, "arrow", "direct")),
         Contender("mapInArrow by hand", by_hand),
         Contender("Spark with no model", no_model, predicts=False),
         Contender("limit", limit),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyspark import StorageLevel
@@ -23,6 +24,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore.errors import MetricUndefined
+from lakescore.scanning import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +60,13 @@ def labelled(holdout: DataFrame, label: str) -> DataFrame:
     rows = holdout.withColumn(LABEL, F.col(f"`{label}`")).where(F.col(LABEL).isNotNull())
     may_be_nan = isinstance(rows.schema[LABEL].dataType, (DoubleType, FloatType))
     return rows.where(~F.isnan(LABEL)) if may_be_nan else rows
+
+
+def select(holdout: DataFrame, label: str) -> Selection:
+    """Return what `labelled` does of a snapshot's rows, as a selection that workers can read."""
+    return Selection(
+        snapshot=holdout, choose=partial(labelled, label=label), adds=LABEL, column=label
+    )
 
 
 def metrics_for(rank_by: str, scored: StructType, names: Sequence[str]) -> tuple[str, ...]:

@@ -73,6 +73,11 @@ class _Job(_Strict):
         description="how models are applied: spark_udf is MLflow's own; arrow is faster, and auto "
         "takes it where a probe of real rows shows it equal",
     )
+    scan: Literal["direct", "spark"] = Field(
+        default="direct",
+        description="who reads the table for the arrow engine: workers themselves, where that is "
+        "exactly what Spark reads, or always Spark",
+    )
     experiment: str = Field(
         default="lakescore", min_length=1, description="MLflow experiment that the run is logged in"
     )

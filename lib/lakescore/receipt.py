@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lakescore.comparing import Ranked
     from lakescore.publishing import Outcome
     from lakescore.registry import ModelVersion
-    from lakescore.scoring import Engine
+    from lakescore.scoring import Plan
     from lakescore.signature import Contract
     from lakescore.tables import Snapshot
 
@@ -59,7 +59,7 @@ def of_scoring(
 def of_comparing(  # noqa: PLR0913 - each is a fact of its own
     ranking: Sequence[Ranked],
     holdout: Snapshot,
-    engine: Engine,
+    planned: Plan,
     *,
     rows: int,
     rank_by: str,
@@ -74,7 +74,7 @@ def of_comparing(  # noqa: PLR0913 - each is a fact of its own
         "label": label,
         "holdout": {"table": holdout.address, "version": holdout.version},
         "rows": rows,
-        "engine": engine.facts(),
+        "engine": planned.facts(),
         "ranking": [
             {"rank": each.rank, **of_model(each.model), "metrics": _json(each.metrics)}
             for each in ranking

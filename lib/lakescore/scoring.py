@@ -3,6 +3,7 @@
 Two engines give the same values. `spark_udf` is MLflow's own function: the reference, for every
 flavour. `arrow` hands Arrow batches to the model, loads it once a worker process, and applies
 several versions in one pass; `plan` chooses it only where a probe of real rows shows it equal.
+Its workers read the table's files themselves where `scanning` allows it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import math
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,12 +35,13 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lakescore import executor
+from lakescore import executor, scanning
 from lakescore.errors import EngineRefused, ScoringFailed, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from pyspark.accumulators import Accumulator
     from pyspark.sql import Column, DataFrame, SparkSession
 
     from lakescore.registry import ModelVersion
@@ -47,7 +50,10 @@ if TYPE_CHECKING:
 cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
 
 EngineName = Literal["auto", "arrow", "spark_udf"]
+ScanName = Literal["direct", "spark"]
 _PROBE_ROWS = 200
+_TIMES = 10
+"""How often the probe is repeated to see what a row costs."""
 _TOLERANCE = 1e-12
 """Relative; for models that add many numbers, in whatever order their libraries do."""
 _EXACT = ("sklearn.tree", "sklearn.ensemble", "sklearn.dummy")
@@ -55,62 +61,132 @@ _FEATURES = (BooleanType, DoubleType, FloatType, IntegerType, LongType, StringTy
 """What Arrow and MLflow's way by Spark turn into the same pandas values."""
 
 
-@dataclass(frozen=True)
-class Engine:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """How versions are applied to rows, settled before any row is scored."""
 
-    name: Literal["arrow", "spark_udf"]
+    engine: Literal["arrow", "spark_udf"]
     reason: str
+    rows: DataFrame
+    keep: tuple[str, ...]
+    """The columns of `rows` that stand beside the predictions."""
     models: tuple[tuple[ModelVersion, Contract], ...]
+    direct: scanning.Direct | None = None
+    """What workers read themselves, if they do."""
+    scan_reason: str = ""
+    """Why they do not."""
     versions: tuple[executor.Version, ...] = ()
     """What workers of the arrow engine get; their positions count from the first feature."""
     columns: tuple[StructField, ...] = ()
     """The features that the arrow engine sends, each once a type."""
+    spread: int | None = None
+    """Into how many partitions Spark spreads the rows first, where it reads them."""
+    tally: Accumulator[executor.Tally] | None = None
+
+    def __str__(self) -> str:
+        """Say in one line what was chosen, and why."""
+        line = f"engine {self.engine}: {self.reason}"
+        if self.engine == "spark_udf":
+            return line
+        if self.direct is not None:
+            return f"{line}; workers read the files, in {len(self.direct.scan.tasks)} tasks"
+        spread = f", spread over {self.spread} partitions" if self.spread else ""
+        return f"{line}; Spark reads them ({self.scan_reason}){spread}"
 
     def facts(self) -> dict[str, Any]:
-        """Return the choice as it stands in the receipt."""
-        modes = {"modes": [version.mode for version in self.versions]} if self.versions else {}
-        return {"name": self.name, "reason": self.reason, **modes}
+        """Return the choices as they stand in the receipt, with what workers have done so far.
+
+        Of the spark_udf engine nobody counts loads and workers.
+        """
+        facts: dict[str, Any] = {"name": self.engine, "reason": self.reason}
+        if self.engine == "spark_udf":
+            return facts
+        facts["modes"] = [version.mode for version in self.versions]
+        facts["scan"] = "direct" if self.direct else "spark"
+        if self.direct:
+            facts |= {"tasks": len(self.direct.scan.tasks), "bytes_read": self.direct.size}
+        else:
+            facts["scan_reason"] = self.scan_reason
+            facts["spread"] = self.spread
+        if self.tally is not None:
+            done = self.tally.value
+            facts |= {
+                "rows_predicted": done.rows,
+                "loads": done.loads,
+                "workers": len(done.workers),
+            }
+        return facts
 
 
 def plan(
-    asked: EngineName, rows: DataFrame, models: Sequence[tuple[ModelVersion, Contract]]
-) -> Engine:
-    """Choose the engine for *models* on *rows*, of which a few are scored as a probe.
+    asked: EngineName,
+    rows: DataFrame | scanning.Selection,
+    models: Sequence[tuple[ModelVersion, Contract]],
+    *,
+    keep: Sequence[str],
+    scan: ScanName = "direct",
+) -> Plan:
+    """Choose how *models* are applied to *rows*, of which a few are scored as a probe.
+
+    Args:
+        asked: the engine; `auto` is arrow where that gives MLflow's values.
+        rows: what is scored; only a selection of a snapshot can be read by workers directly.
+        models: the versions, with what each takes and gives.
+        keep: columns of *rows* that shall stand beside the predictions.
+        scan: `direct` lets workers read the files where that is exactly what Spark reads.
 
     Raises:
         EngineRefused: the arrow engine was asked for, and it would not give MLflow's values.
     """
-    udf = Engine("spark_udf", "asked for", tuple(models))
+    selection, chosen = None, rows
+    if isinstance(rows, scanning.Selection):
+        selection, chosen = rows, rows.rows
+    assert not isinstance(chosen, scanning.Selection)  # noqa: S101 - narrows for mypy
+    udf = Plan(
+        engine="spark_udf",
+        reason="asked for",
+        rows=chosen,
+        keep=tuple(keep),
+        models=tuple(models),
+    )
     if asked == "spark_udf":
         return udf
     try:
-        return _arrow(rows, models)
+        arrow, seconds_a_row = _arrow(udf)
     except _Declined as declined:
         if asked == "arrow":
             raise EngineRefused("arrow", str(declined)) from declined
         return replace(udf, reason=str(declined))
+    if selection is not None and scan == "direct":
+        try:
+            found = scanning.direct(selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
+            return replace(arrow, direct=found)
+        except scanning.Declined as declined:
+            left = str(declined)
+    else:
+        left = "asked for" if selection else "the rows are no snapshot's"
+    spread = scanning.spread(chosen, seconds_a_row=seconds_a_row)
+    return replace(arrow, scan_reason=left, spread=spread)
 
 
-def score(rows: DataFrame, engine: Engine, *, keep: Sequence[str]) -> DataFrame:
-    """Return the columns *keep* of *rows* and the outputs of the engine's only version.
+def score(planned: Plan) -> DataFrame:
+    """Return the columns that *planned* keeps and the outputs of its only version.
 
-    One row for each of *rows*, each predicted once.
+    One row for each of its rows, each predicted once.
     """
-    ((_, contract),) = engine.models
-    applied = _apply(rows, engine, keep)
+    ((_, contract),) = planned.models
+    applied = _apply(planned)
     names = contract.outputs.names
     if len(names) == 1:
         return applied.withColumnRenamed("p0", names[0])
-    kept = [F.col(f"`{name}`") for name in keep]
+    kept = [F.col(f"`{name}`") for name in planned.keep]
     return applied.select(*kept, *[F.col("p0")[name].alias(name) for name in names])
 
 
-def side_by_side(rows: DataFrame, engine: Engine, *, keep: Sequence[str]) -> DataFrame:
-    """Return the columns *keep* of *rows* and one column a version, named by its URI."""
-    applied = _apply(rows, engine, keep)
-    uris = {f"p{n}": model.uri for n, (model, _) in enumerate(engine.models)}
-    return applied.withColumnsRenamed(uris)
+def side_by_side(planned: Plan) -> DataFrame:
+    """Return the columns that *planned* keeps and one column a version, named by its URI."""
+    uris = {f"p{n}": model.uri for n, (model, _) in enumerate(planned.models)}
+    return _apply(planned).withColumnsRenamed(uris)
 
 
 @contextmanager
@@ -132,24 +208,42 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 
-def _apply(rows: DataFrame, engine: Engine, keep: Sequence[str]) -> DataFrame:
-    """Return *keep* of *rows*, then p0, p1, ...: a column a version, or a struct."""
-    kept = [F.col(f"`{name}`") for name in keep]
-    if engine.name == "spark_udf":
-        predictions = [_spark_udf(rows.sparkSession, *each) for each in engine.models]
-        return rows.select(*kept, *[each.alias(f"p{n}") for n, each in enumerate(predictions)])
-    renamed = [column.alias(f"k{n}") for n, column in enumerate(kept)]
-    sent = rows.select(*renamed, *_sent(engine.columns))
-    results = [_result(contract) for _, contract in engine.models]
-    given = StructType(
-        [
-            *sent.schema.fields[: len(keep)],
-            *[StructField(f"p{n}", t) for n, t in enumerate(results)],
-        ]
+def _apply(planned: Plan) -> DataFrame:
+    """Return the kept columns, then p0, p1, ...: a column a version, or a struct."""
+    spark = planned.rows.sparkSession
+    if planned.engine == "spark_udf":
+        kept = [F.col(f"`{name}`") for name in planned.keep]
+        predictions = [_spark_udf(spark, *each) for each in planned.models]
+        return planned.rows.select(
+            *kept, *[each.alias(f"p{n}") for n, each in enumerate(predictions)]
+        )
+    if planned.direct is not None:
+        return _direct(planned, planned.direct)
+    rows = planned.rows.repartition(planned.spread) if planned.spread else planned.rows
+    kept = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
+    sent = rows.select(*kept, *_sent(planned.columns))
+    given = _given(planned, sent.schema.fields[: len(kept)])
+    predict = executor.predictor(_placed(planned, len(kept)), kept=len(kept), tally=planned.tally)
+    applied = sent.mapInArrow(predict, given)
+    return applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(planned.keep)})
+
+
+def _direct(planned: Plan, direct: scanning.Direct) -> DataFrame:
+    """Return what `_apply` does, where workers read the files: Spark hands out their tasks."""
+    scan, carried = direct.scan, len(direct.carried)
+    numbers = planned.rows.sparkSession.range(0, len(scan.tasks), 1, len(scan.tasks))
+    kept = [StructField(f"k{n}", field.dataType) for n, field in enumerate(direct.fields)]
+    predict = executor.predictor(
+        _placed(planned, carried), kept=carried, scan=scan, tally=planned.tally
     )
-    versions = [_placed(version, len(keep), rows.sparkSession) for version in engine.versions]
-    applied = sent.mapInArrow(executor.predictor(versions, kept=len(keep)), given)
-    return applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(keep)})
+    applied = numbers.mapInArrow(predict, _given(planned, kept))
+    named = applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(direct.carried)})
+    return scanning.as_selected(named, direct, planned.keep)
+
+
+def _given(planned: Plan, kept: Sequence[StructField]) -> StructType:
+    results = [_result(contract) for _, contract in planned.models]
+    return StructType([*kept, *[StructField(f"p{n}", t) for n, t in enumerate(results)]])
 
 
 def _spark_udf(spark: SparkSession, model: ModelVersion, contract: Contract) -> Column:
@@ -177,11 +271,13 @@ class _Declined(Exception):
     """Why the arrow engine would not give what MLflow gives."""
 
 
-def _arrow(rows: DataFrame, models: Sequence[tuple[ModelVersion, Contract]]) -> Engine:
+def _arrow(udf: Plan) -> tuple[Plan, float]:
+    """Return the plan of the arrow engine, and the seconds that a row takes."""
+    rows = udf.rows
     columns = tuple(
         dict.fromkeys(
             StructField(field.name, field.dataType)
-            for _, contract in models
+            for _, contract in udf.models
             for field in contract.features
         )
     )
@@ -192,16 +288,37 @@ def _arrow(rows: DataFrame, models: Sequence[tuple[ModelVersion, Contract]]) -> 
     ]
     if odd:
         raise _Declined(f"it does not take the columns {listed(odd)}")
+    kept = StructType([rows.schema[name] for name in udf.keep])
     try:
-        to_arrow_schema(rows.schema, timezone="UTC")
+        to_arrow_schema(kept, timezone="UTC")
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
     positions = {(c.name, c.dataType): n for n, c in enumerate(columns)}
     sample = _sample(rows, columns)
-    versions = [_version(model, contract, positions, sample) for model, contract in models]
+    versions = tuple(_version(*each, positions, sample) for each in udf.models)
     modes = listed(dict.fromkeys(version.mode for version in versions))
     reason = f"{modes}, equal to MLflow's PyFuncModel on {sample.num_rows} rows"
-    return Engine("arrow", reason, tuple(models), tuple(versions), columns)
+    tally = rows.sparkSession.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
+    arrow = replace(
+        udf, engine="arrow", reason=reason, versions=versions, columns=columns, tally=tally
+    )
+    return arrow, _seconds_a_row(versions, sample)
+
+
+def _seconds_a_row(versions: Sequence[executor.Version], sample: pa.RecordBatch) -> float:
+    """Return the CPU seconds of a row more: a batch has costs of its own, which do not count."""
+    small = pa.Table.from_batches([sample])
+    large = pa.concat_tables([small] * _TIMES).combine_chunks().to_batches()[0]
+    try:
+        started = time.process_time()
+        executor.apply(versions, sample)
+        between = time.process_time()
+        executor.apply(versions, large)
+        ended = time.process_time()
+    except Exception:  # noqa: BLE001 - a row that it cannot score: the run itself will say so
+        return 0.0
+    more = (ended - between) - (between - started)
+    return float(max(0.0, more / (large.num_rows - sample.num_rows)))
 
 
 def _sample(rows: DataFrame, columns: Sequence[StructField]) -> pa.RecordBatch:
@@ -287,10 +404,17 @@ def _flavors(artifacts: Path) -> dict[str, Any]:
     return flavors
 
 
-def _placed(version: executor.Version, kept: int, spark: SparkSession) -> executor.Version:
-    """Return *version* with its features after the *kept* columns and its files at hand."""
-    features = tuple((name, kept + position) for name, position in version.features)
-    return replace(version, features=features, folder=_shipped(version, spark))
+def _placed(planned: Plan, kept: int) -> list[executor.Version]:
+    """Return the versions with their features after the *kept* columns and their files at hand."""
+    spark = planned.rows.sparkSession
+    return [
+        replace(
+            version,
+            features=tuple((name, kept + position) for name, position in version.features),
+            folder=_shipped(version, spark),
+        )
+        for version in planned.versions
+    ]
 
 
 def _shipped(version: executor.Version, spark: SparkSession) -> str:

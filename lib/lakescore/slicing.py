@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DataType, DateType, IntegralType, StringType
 
 from lakescore.errors import InputContractError
+from lakescore.scanning import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +33,28 @@ def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
     """
     if column is None:
         return rows.withColumn(SLICE, F.lit(names[0]))
-    values = [_typed(rows, column, name) for name in names]
-    literals = [F.lit(each) for pair in zip(values, names, strict=True) for each in pair]
+    for name in names:
+        _typed(rows, column, name)
+    # Spark reads the text: java.sql.Date, which Python's dates become, is Julian before 1582.
+    values = [F.lit(name).cast(rows.schema[column].dataType) for name in names]
+    literals = [each for pair in zip(values, map(F.lit, names), strict=True) for each in pair]
     chosen = rows.where(F.col(column).isin(values))
     return chosen.withColumn(SLICE, F.element_at(F.create_map(*literals), F.col(column)))
+
+
+def select(rows: DataFrame, column: str | None, names: Sequence[str]) -> Selection:
+    """Return what `cut` does of a snapshot's *rows*, as a selection that workers can read too.
+
+    Raises:
+        InputContractError: as `cut` does.
+    """
+    return Selection(
+        snapshot=rows,
+        choose=partial(cut, column=column, names=names),
+        adds=SLICE,
+        column=column,
+        among=tuple(_typed(rows, column, name) for name in names) if column else None,
+    )
 
 
 def sizes(slices: DataFrame) -> DataFrame:

@@ -50,14 +50,15 @@ def rows(spark: SparkSession, frame: pd.DataFrame) -> DataFrame:
     return spark.createDataFrame(values, SCHEMA).repartition(8, "id").localCheckpoint()
 
 
-def planned(rows: DataFrame, asked: Any, models: Sequence[ModelVersion]) -> scoring.Engine:
+def planned(
+    rows: DataFrame, asked: Any, models: Sequence[ModelVersion], keep: Sequence[str] = ("id",)
+) -> scoring.Plan:
     contracts = [(model, signature.agree("rows", rows, model)) for model in models]
-    return scoring.plan(asked, rows, contracts)
+    return scoring.plan(asked, rows, contracts, keep=keep)
 
 
-def values(rows: DataFrame, engine: scoring.Engine) -> list[Any]:
-    found = scoring.side_by_side(rows, engine, keep=["id"]).orderBy("id").collect()
-    return [tuple(row)[1:] for row in found]
+def values(plan: scoring.Plan) -> list[Any]:
+    return [tuple(row)[1:] for row in scoring.side_by_side(plan).orderBy("id").collect()]
 
 
 def pipeline(last: Any) -> Any:
@@ -89,10 +90,10 @@ def test_the_arrow_engine_gives_the_values_of_spark_udf(  # noqa: PLR0913, PLR09
     label = frame["kind"] if name == "labels" else frame["a"] + 2 * frame["b"]
     register(f"engines {name}", estimator.fit(frame[columns], label), frame[columns])
     model = resolve(f"engines {name}/1")
-    engine = planned(rows, "auto", [model])
-    assert (engine.name, [version.mode for version in engine.versions]) == ("arrow", [mode])
-    found = values(rows, engine)
-    expected = values(rows, planned(rows, "spark_udf", [model]))
+    plan = planned(rows, "auto", [model])
+    assert (plan.engine, [version.mode for version in plan.versions]) == ("arrow", [mode])
+    found = values(plan)
+    expected = values(planned(rows, "spark_udf", [model]))
     assert len(found) == ROWS
     if name in {"linear", "strings", "forest of many jobs"}:  # sums, added in whatever order
         assert np.allclose(found, expected, rtol=1e-12, atol=0)
@@ -111,12 +112,12 @@ def test_a_type_that_arrow_and_mlflow_read_differently_is_left_to_spark_udf(
     register("hours", Hours(), at, np.array([5.0]))
     moments = [(1, dt.datetime(2013, 12, 1, 7, tzinfo=dt.UTC))]
     rows = spark.createDataFrame(moments, "id int, at timestamp")
-    engine = planned(rows, "auto", [resolve("hours/1")])
-    assert engine.facts() == {
+    plan = planned(rows, "auto", [resolve("hours/1")])
+    assert plan.facts() == {
         "name": "spark_udf",
         "reason": "it does not take the columns at (timestamp)",
     }
-    assert values(rows, engine) == [(7.0,)]
+    assert values(plan) == [(7.0,)]
     with pytest.raises(EngineRefused, match="at \\(timestamp\\); give engine=auto or spark_udf"):
         planned(rows, "arrow", [resolve("hours/1")])
 
@@ -132,7 +133,7 @@ def test_columns_of_any_kind_come_through_the_arrow_engine_unchanged(
         "named_struct('a', 1) AS point, CAST(NULL AS STRING) AS nothing, X'00FF' AS bytes"
     )
     kept = rows.columns[1:]
-    scored = scoring.score(rows, planned(rows, "arrow", [resolve("identity/1")]), keep=kept)
+    scored = scoring.score(planned(rows, "arrow", [resolve("identity/1")], kept))
     assert scored.select(*kept).schema.simpleString() == rows.select(*kept).schema.simpleString()
     assert scored.select(*kept).collect() == rows.select(*kept).collect()
 
@@ -155,10 +156,10 @@ def test_a_model_is_loaded_once_a_worker_whatever_the_number_of_tasks(
     for _ in range(2):
         register("loading", Loading(), pd.DataFrame({"b": [1.0]}), np.array([1.0]))
     models = [resolve("loading/1"), resolve("loading/2")]
-    engine = planned(rows, "arrow", models)
+    plan = planned(rows, "arrow", models)
     loads.write_text("")  # the driver's, for the probe
     for _ in range(2):  # a second run of the same versions loads nothing
-        assert len(values(rows, engine)) == ROWS
+        assert len(values(plan)) == ROWS
     workers = loads.read_text().split()
     assert 1 <= len(set(workers)) <= 2  # two cores
     assert all(workers.count(pid) == 2 for pid in workers)  # two versions
@@ -173,8 +174,8 @@ def test_several_versions_are_one_python_node_and_read_what_they_need(
     for alpha in (1, 2, 3, 4):
         fitted = HistGradientBoostingRegressor(max_iter=alpha).fit(frame[["a"]], frame["b"])
         register("four", fitted, frame[["a"]])
-    engine = planned(wide, "arrow", [resolve(f"four/{n}") for n in (1, 2, 3, 4)])
-    scored = scoring.side_by_side(wide, engine, keep=["id"])
+    plan = planned(wide, "arrow", [resolve(f"four/{n}") for n in (1, 2, 3, 4)])
+    scored = scoring.side_by_side(plan)
     physical: Any = scored._jdf  # noqa: SLF001 - the plan itself is what counts here
     text = physical.queryExecution().executedPlan().toString()
     assert text.count("MapInArrow") == 1
@@ -190,8 +191,7 @@ def test_another_number_of_predictions_than_rows_is_an_error(
             return model_input["b"].iloc[:-1]
 
     register("short", Short(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0]))
-    engine = planned(rows, "arrow", [resolve("short/1")])
-    scored = scoring.score(rows, engine, keep=["id"])
+    scored = scoring.score(planned(rows, "arrow", [resolve("short/1")]))
     with (
         pytest.raises(ScoringFailed, match="predictions for"),
         scoring.explained("models:/short/1", ["all"]),

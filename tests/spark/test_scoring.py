@@ -41,8 +41,7 @@ def scored(request: pytest.FixtureRequest) -> Scored:
 
     def score(rows: DataFrame, model: ModelVersion, *keep: str) -> DataFrame:
         contract = signature.agree("the table", rows, model, keep=keep)
-        engine = scoring.plan(request.param, rows, [(model, contract)])
-        return scoring.score(rows, engine, keep=list(keep))
+        return scoring.score(scoring.plan(request.param, rows, [(model, contract)], keep=keep))
 
     return score
 

@@ -1,0 +1,454 @@
+"""Scanning: whether workers may read a table's files themselves, and which worker reads what.
+
+Where a Delta snapshot is plain enough, the model's inputs never cross the JVM: Spark hands out
+pieces of Parquet files, workers read them with pyarrow, and only what is kept goes back. Delta
+itself says which files hold a selection, which of their rows are deleted, and how columns are named
+in them. What is not understood here is declined: then Spark reads, as it always can.
+
+The price: Delta's JVM classes behind a DataFrame's plan are no public interface, so whatever they
+do not answer as expected is a reason to decline too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import (
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
+
+from lakescore import executor
+from lakescore.errors import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+_FEATURES = frozenset(
+    {
+        "columnMapping",
+        "deletionVectors",
+        "timestampNtz",
+        "typeWidening",
+        "typeWidening-preview",
+        "v2Checkpoint",
+        "vacuumProtocolCheck",
+    }
+)
+"""Reader features of Delta's protocol that are read properly here, or that Delta's log reads."""
+_TYPES = (
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
+_REBASING = (
+    "spark.sql.parquet.datetimeRebaseModeInRead",
+    "spark.sql.parquet.int96RebaseModeInRead",
+)
+_MOST_ROWS_A_TASK = 1_000_000
+_MOST_SECONDS_A_TASK = 60.0
+_SECONDS_TO_READ = 2e-7
+"""A row, roughly: what a second worker pays that reads a row group to use half of it."""
+_SECONDS_TO_SHUFFLE = 2e-6
+"""A row, roughly: what Spark pays that spreads rows."""
+_BYTES_A_ROW_GROUP = 128 * 2**20
+"""Parquet's usual size: Spark splits files there or later, and a split without a start is idle."""
+_FOOTERS_AT_ONCE = 16
+_MOST_FOOTERS_HERE = 512
+"""Of more files than these Spark's workers read the footers."""
+_MOST_PIECES = 100_000
+
+
+class Declined(Exception):
+    """Why Spark has to read."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of a snapshot, chosen in a way that Spark and workers understand alike."""
+
+    snapshot: DataFrame
+    """All rows of the snapshot, as `tables.snapshot` gives them."""
+    choose: Callable[[DataFrame], DataFrame]
+    """Filters rows by `column` and adds the column `adds`: a transform that may be repeated."""
+    adds: str
+    column: str | None = None
+    """The only column that `choose` looks at, if it does."""
+    among: tuple[date | int | str, ...] | None = None
+    """The values of `column` that are chosen; all but null and NaN when none are given."""
+
+    @property
+    def rows(self) -> DataFrame:
+        """The chosen rows, with the column `adds`."""
+        return self.choose(self.snapshot)
+
+
+@dataclass(frozen=True)
+class Direct:
+    """What workers read, and how the rows that they give become those of the selection."""
+
+    scan: executor.Scan
+    selection: Selection
+    carried: tuple[str, ...]
+    """The table's columns that workers give back, in this order, before the predictions."""
+    fields: tuple[StructField, ...]
+    """Of `carried`."""
+    size: int
+    """Bytes of the files that are read."""
+
+
+def direct(
+    selection: Selection,
+    keep: Sequence[str],
+    features: Sequence[StructField],
+    *,
+    seconds_a_row: float,
+) -> Direct:
+    """Plan how workers read *selection* themselves.
+
+    Args:
+        selection: the rows.
+        keep: columns of `selection.rows` that the output holds.
+        features: the model's columns: their names in the table, their types for the model.
+        seconds_a_row: what a model takes; dear rows are spread over more tasks.
+
+    Raises:
+        Declined: it would not be exactly what Spark reads, or this cannot be told.
+    """
+    try:
+        relation = _relation(selection.rows)
+        _plain(selection.snapshot)
+        table = _table(relation)
+        files = _files(selection.rows.sparkSession, relation, table)
+    except (Py4JError, PySparkException, LookupError, TypeError, ValueError) as error:
+        raise Declined(
+            f"Delta does not say what its plan reads ({type(error).__name__})"
+        ) from error
+    carried = [name for name in keep if name != selection.adds]
+    if selection.column and selection.column not in carried:
+        carried.append(selection.column)
+    fields = [*[table.schema[name] for name in carried], *features]
+    columns = tuple(_column(table, field) for field in fields)
+    spark = selection.rows.sparkSession
+    _check_sessions_settings(spark, columns)
+    groups = _row_groups(spark, files, columns)
+    rows = sum(file.rows for file in files)
+    slots = spark.sparkContext.defaultParallelism
+    pieces = _pieces(files, groups, columns, rows=rows, slots=slots, seconds_a_row=seconds_a_row)
+    only = None
+    if selection.column:
+        only = executor.Only(column=carried.index(selection.column), among=selection.among)
+    return Direct(
+        scan=executor.Scan(columns=columns, tasks=pieces, only=only),
+        selection=selection,
+        carried=tuple(carried),
+        fields=tuple(fields[: len(carried)]),
+        size=sum(file.size for file in files),
+    )
+
+
+def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
+    """Return into how many partitions to spread *rows* before a dear model, if that pays.
+
+    Spark divides files by bytes, and one row group is never divided: few large ones, or few
+    partitions, would leave cores idle.
+    """
+    if seconds_a_row < _SECONDS_TO_SHUFFLE:
+        return None
+    slots = rows.sparkSession.sparkContext.defaultParallelism
+    partitions = rows.rdd.getNumPartitions()
+    try:
+        scan = _relation(rows)
+        sizes = [each.size for each in _files(rows.sparkSession, scan, _table(scan))]
+        groups = sum(math.ceil(size / _BYTES_A_ROW_GROUP) for size in sizes)
+    except (Declined, Py4JError, PySparkException, LookupError, TypeError, ValueError):
+        groups = partitions
+    return 2 * slots if min(groups, partitions) < slots else None
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What the log says of the table."""
+
+    schema: StructType
+    stored: dict[str, str]
+    """The name of each column in the files."""
+    partitioned_by: tuple[str, ...]
+    widens: bool
+    folder: str
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    rows: int
+    size: int
+    partition: dict[str, str | None]
+    deleted: np.ndarray[Any, np.dtype[np.int64]]
+    """Positions of deleted rows, sorted."""
+
+
+def _relation(rows: DataFrame) -> Any:  # noqa: ANN401 - an object of the JVM
+    """Return the file index of the only table that *rows* reads, pruned by Delta."""
+    plan: Any = rows._jdf.queryExecution().optimizedPlan()  # noqa: SLF001 - no other way to ask
+    leaves = plan.collectLeaves()
+    if leaves.length() != 1 or leaves.head().nodeName().split()[0] != "LogicalRelation":
+        raise Declined("the rows are not those of one Delta table")
+    location = leaves.head().relation().location()
+    if not location.getClass().getName().endswith(".PreparedDeltaFileIndex"):
+        raise Declined("the rows are not those of one Delta snapshot")
+    return location.preparedScan()
+
+
+def _plain(snapshot: DataFrame) -> None:
+    """See that nothing stands between the files and *snapshot*, such as padding or a filter."""
+    node: Any = snapshot._jdf.queryExecution().analyzed()  # noqa: SLF001 - see above
+    while node.nodeName().split()[0] == "SubqueryAlias":
+        node = node.child()
+    if node.nodeName().split()[0] not in {"LogicalRelation", "Relation"}:
+        raise Declined(f"Spark reads the table by way of a {node.nodeName().split()[0]}")
+
+
+def _table(scan: Any) -> _Table:  # noqa: ANN401 - an object of the JVM
+    snapshot = scan.scannedSnapshot()
+    protocol = json.loads(snapshot.protocol().json())["protocol"]
+    unknown = sorted(set(protocol.get("readerFeatures", [])) - _FEATURES)
+    if unknown:
+        raise Declined(f"the table uses {listed(unknown)}")
+    metadata = json.loads(snapshot.metadata().json())["metaData"]
+    mode = metadata["configuration"].get("delta.columnMapping.mode", "none")
+    if mode not in {"none", "name"}:
+        raise Declined(f"its columns are mapped by {mode}")
+    schema = StructType.fromJson(json.loads(metadata["schemaString"]))
+    folder = str(snapshot.deltaLog().dataPath().toString())
+    return _Table(
+        schema=schema,
+        stored={
+            field.name: field.metadata.get("delta.columnMapping.physicalName", field.name)
+            for field in schema
+        },
+        partitioned_by=tuple(metadata["partitionColumns"]),
+        widens=any("typeWidening" in each for each in protocol.get("readerFeatures", [])),
+        folder=_local(folder, folder),
+    )
+
+
+def _files(spark: SparkSession, scan: Any, table: _Table) -> list[_File]:  # noqa: ANN401 - see above
+    jvm: Any = spark._jvm  # noqa: SLF001 - see above
+    counted = scan.scannedSnapshot().filesForScan(scan.allFilters().toSeq(), True)  # noqa: FBT003
+    anything = getattr(jvm.scala.reflect, "ManifestFactory$").__getattr__("MODULE$").Any()
+    text = jvm.org.apache.spark.sql.delta.util.JsonUtils.toJson(counted.files(), anything)
+    files = []
+    for n, each in enumerate(json.loads(text)):
+        stats = json.loads(each.get("stats") or "{}")
+        if "numRecords" not in stats:
+            raise Declined("the log does not count the rows of each file")
+        deleted = np.empty(0, np.int64)
+        if each.get("deletionVector"):
+            deleted = _deleted(jvm, scan.scannedSnapshot().deltaLog(), counted.files().apply(n))
+        files.append(
+            _File(
+                path=_local(each["path"], table.folder),
+                rows=stats["numRecords"],
+                size=each["size"],
+                partition=each["partitionValues"],
+                deleted=deleted,
+            )
+        )
+    if not files:
+        raise Declined("there are no files to read")
+    return files
+
+
+def _local(path: str, folder: str) -> str:
+    """Return *path*, as the log writes it, as a path of the local file system."""
+    scheme = urlsplit(path).scheme
+    if scheme not in {"", "file"}:
+        raise Declined(f"files lie on {scheme}:, which only Spark reads with the job's credentials")
+    if path is folder:  # the table's own, which Hadoop does not encode
+        return path.removeprefix("file:").replace("//", "/")
+    plain = unquote(urlsplit(path).path)
+    return plain if plain.startswith("/") else f"{folder}/{plain}"
+
+
+def _deleted(jvm: Any, log: Any, file: Any) -> np.ndarray[Any, np.dtype[np.int64]]:  # noqa: ANN401
+    """Return the positions of a file's deleted rows, as Delta reads and checks them."""
+    delta = jvm.org.apache.spark.sql.delta
+    store = delta.storage.dv.HadoopFileSystemDVStore(log.newDeltaHadoopConf())
+    folder = jvm.scala.Option.apply(log.dataPath())
+    vector = delta.deletionvectors.DeletionVectorStoredBitmap(file.deletionVector(), folder)
+    positions = vector.load(store).toArray()
+    buffer = jvm.java.nio.ByteBuffer.allocate(8 * len(positions))
+    buffer.asLongBuffer().put(positions)  # one answer, where the array would be one a row
+    return np.frombuffer(bytes(buffer.array()), ">i8").astype(np.int64)
+
+
+def _column(table: _Table, field: StructField) -> executor.Column:
+    """Return how the table's column *field*.name is read, and given on as *field*'s type."""
+    own = table.schema[field.name]
+    if type(own.dataType) not in _TYPES or own.dataType.simpleString().startswith("string "):
+        raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
+    odd = [key for key in own.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
+    if odd:
+        raise Declined(f"column {own.name!r} carries {listed(odd)}")
+    return executor.Column(
+        stored=table.stored[own.name],
+        partition=own.name in table.partitioned_by,
+        read=to_arrow_type(own.dataType, timezone="UTC"),
+        give=to_arrow_type(field.dataType, timezone="UTC"),
+        widens=table.widens,
+    )
+
+
+def _check_sessions_settings(spark: SparkSession, columns: Sequence[executor.Column]) -> None:
+    if any(pa.types.is_temporal(column.read) for column in columns):
+        for key in _REBASING:
+            if (mode := spark.conf.get(key)) != "CORRECTED":
+                raise Declined(f"{key} is {mode}")
+
+
+def _row_groups(
+    spark: SparkSession, files: Sequence[_File], columns: Sequence[executor.Column]
+) -> list[tuple[int, ...]]:
+    """Return the rows of each row group of each of *files*, whose footers fit log and columns."""
+    paths = [file.path for file in files]
+    wanted = tuple(dict.fromkeys(column for column in columns if not column.partition))
+    if len(files) <= _MOST_FOOTERS_HERE:
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+            footers = list(pool.map(lambda path: executor.footer(path, wanted), paths))
+    else:
+        tasks = spark.sparkContext.defaultParallelism * 4
+        counted = spark.range(0, len(files), 1, tasks).mapInArrow(
+            executor.footers(paths, wanted), "file long, rows array<long>, problem string"
+        )
+        footers = [(tuple(row[1]), row[2]) for row in counted.orderBy("file").collect()]
+    for file, (rows, problem) in zip(files, footers, strict=True):
+        if problem:
+            raise Declined(f"a file of the table {problem}")
+        if sum(rows) != file.rows:
+            raise Declined(f"a file holds {sum(rows)} rows where the log counts {file.rows}")
+    return [rows for rows, _ in footers]
+
+
+def _pieces(  # noqa: PLR0913 - facts of one plan
+    files: Sequence[_File],
+    groups: Sequence[tuple[int, ...]],
+    columns: Sequence[executor.Column],
+    *,
+    rows: int,
+    slots: int,
+    seconds_a_row: float,
+) -> tuple[tuple[executor.Piece, ...], ...]:
+    """Divide the files into tasks of about as many rows: by row groups, dear ones by rows too."""
+    most = max(1, min(_MOST_ROWS_A_TASK, int(_MOST_SECONDS_A_TASK / max(seconds_a_row, 1e-9))))
+    tasks = slots * max(1, math.ceil(rows / most / slots))
+    share = max(1, math.ceil(rows / tasks))
+    divides = seconds_a_row > _SECONDS_TO_READ
+    pieces = []
+    for file, sizes in zip(files, groups, strict=True):
+        values = tuple(_value(file, c) if c.partition else None for c in columns)
+        first = 0
+        for group, size in enumerate(sizes):
+            parts = math.ceil(size / share) if divides else 1
+            for skip in range(0, size, max(1, math.ceil(size / parts))):
+                count = min(math.ceil(size / parts), size - skip)
+                pieces.append(
+                    executor.Piece(
+                        path=file.path,
+                        row_group=group,
+                        skip=skip,
+                        rows=count,
+                        deleted=_bits(file.deleted, first + skip, count),
+                        values=values,
+                    )
+                )
+            first += size
+    if len(pieces) > _MOST_PIECES:
+        raise Declined(f"it would be {len(pieces)} pieces")
+    return _dealt(pieces, tasks)
+
+
+def _dealt(pieces: Sequence[executor.Piece], tasks: int) -> tuple[tuple[executor.Piece, ...], ...]:
+    """Deal *pieces* to *tasks*, the largest first, each to the task with the fewest rows."""
+    hands: list[list[executor.Piece]] = [[] for _ in range(min(tasks, len(pieces)))]
+    loads = [0] * len(hands)
+    for piece in sorted(pieces, key=lambda each: each.rows, reverse=True):
+        n = loads.index(min(loads))
+        hands[n].append(piece)
+        loads[n] += piece.rows
+    return tuple(tuple(hand) for hand in hands if hand)
+
+
+def _bits(deleted: np.ndarray[Any, np.dtype[np.int64]], first: int, count: int) -> bytes | None:
+    """Return one bit a row, set where it is deleted, or none where none is."""
+    start, end = np.searchsorted(deleted, [first, first + count])
+    if start == end:
+        return None
+    mask = np.zeros(count, np.uint8)
+    mask[deleted[start:end] - first] = 1
+    return np.packbits(mask).tobytes()
+
+
+def _value(file: _File, column: executor.Column) -> Any:  # noqa: ANN401 - of the column's type
+    """Read a partition's value, which the log writes as text; the empty text is null."""
+    text = file.partition.get(column.stored)
+    if not text:
+        return None
+    if pa.types.is_string(column.read):
+        return text
+    try:
+        if pa.types.is_integer(column.read):
+            return int(text)
+        if pa.types.is_date(column.read):
+            return date.fromisoformat(text)
+    except ValueError:
+        raise Declined(f"the partition value {text!r} does not read as {column.read}") from None
+    raise Declined(f"the table is partitioned by a column of {column.read}")
+
+
+def as_selected(applied: DataFrame, plan: Direct, keep: Sequence[str]) -> DataFrame:
+    """Return *keep* of what workers gave, then the predictions `p0`, `p1`, ...
+
+    The selection's own transform is applied once more: it adds its column, and a row that workers
+    ought not to have given could not slip through.
+    """
+    predictions = [name for name in applied.columns if name not in plan.carried]
+    chosen = plan.selection.choose(applied)
+    return chosen.select(*[F.col(f"`{name}`") for name in [*keep, *predictions]])

@@ -12,7 +12,8 @@ from lakescore.session import start
 
 def run(todo: CompareJob) -> dict[str, Any]:
     """Resolve all, pin the holdout, score it side by side, write and report the ranking."""
-    models = {model.uri: model for model in map(resolve, todo.versions)}
+    resolved = [resolve(reference, trust=todo.trust) for reference in todo.versions]
+    models = {model.uri: model for model in resolved}
     stage(f"comparing {', '.join(models)}")
     spark = start("lakescore compare")
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)

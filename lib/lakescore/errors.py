@@ -255,13 +255,10 @@ class NothingToRollBack(RegistryError):
 
 
 class LedgerLost(RegistryError):
-    """The ledger's run was deleted with MLflow's own tools."""
+    """A part of the ledger was deleted with MLflow's own tools."""
 
-    def __init__(self, name: str, run_id: str) -> None:
-        super().__init__(
-            f"the ledger of {name!r} was deleted in MLflow; restore it: "
-            f"mlflow runs restore --run-id {run_id}"
-        )
+    def __init__(self, name: str, command: str) -> None:
+        super().__init__(f"the ledger of {name!r} was deleted in MLflow; restore it: {command}")
 
 
 class QueryNotUnique(RegistryError):
@@ -451,4 +448,15 @@ class AliasMoved(LakescoreError):
         super().__init__(
             f"{name}@{alias} is {there} and not {wanted}, as expected: another one moved it, and "
             f"nothing was changed; see lakescore history {name}"
+        )
+
+
+class AliasMoving(AliasMoved):
+    """Another one is moving the alias right now, or died a moment ago."""
+
+    def __init__(self, name: str, alias: str, target: int | None, by: str | None, age: int) -> None:
+        LakescoreError.__init__(
+            self,
+            f"{by} began to move {name}@{alias} to version {target} {age} s ago; nothing was "
+            f"changed; wait a minute, look at lakescore history {name}, and try again",
         )

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lakescore.config import JOBS, CompareJob, ScoreJob, load
+from lakescore.config import JOBS, CompareJob, ScoreJob, TrustFile, load
 from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def refusal(path: Path, *overrides: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_file_that_we_ship_is_valid(path: Path) -> None:
-    job = load(JOBS[path.stem.partition("-")[0]], path)
+    job = load((JOBS | {"trust": TrustFile})[path.stem.partition("-")[0]], path)
     given = yaml.safe_load(path.read_text())
     assert given.keys() <= job.model_fields_set
 
@@ -70,7 +70,7 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
         ),
         (
             "zebra: 1",
-            "unknown key 'zebra'; valid keys: engine, experiment, run_id, receipt, model, input,",
+            "unknown key 'zebra'; valid keys: engine, experiment, run_id, receipt, trust, model,",
         ),
         ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
         ("model: b/1", "is not YAML: the key 'model' stands twice"),  # YAML takes the last

@@ -63,7 +63,8 @@ def fetch_file(uri: str, source: str, path: str) -> Path:
         ArtifactsMissing: it is not there.
     """
     with _there(uri):
-        return Path(_repository(source).download_artifacts(path, tempfile.mkdtemp(dir=_scratch())))
+        folder = tempfile.mkdtemp(dir=_scratch())
+        return Path(_repository(source).download_artifacts(path, folder))  # type: ignore[no-untyped-call]
 
 
 def list_files(uri: str, source: str) -> tuple[File, ...]:
@@ -256,5 +257,3 @@ def recorded_card(tag: str | None) -> Card | None:
         )
     except Exception:  # noqa: BLE001 - anyone can write tags, and a listing must not fail for one
         return None
-
-

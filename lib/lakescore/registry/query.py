@@ -29,7 +29,7 @@ from sqlglot import expressions as sql
 from lakescore.errors import BadFilter, listed, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from lakescore.registry.record import VersionRecord
 
@@ -218,7 +218,7 @@ class _Reading:
             case sql.NEQ():
                 equal = self._equality(node.left, node.right)
                 return lambda record: not equal(record)
-            case _ if type(node) in _ORDERINGS:
+            case sql.LT() | sql.LTE() | sql.GT() | sql.GTE():
                 return self._ordering(_ORDERINGS[type(node)], node.left, node.right)
         raise self._refusal(node)
 
@@ -250,8 +250,10 @@ class _Reading:
 
         def holds(record: VersionRecord) -> bool:
             one, other = first(record), second(record)
-            if isinstance(one, tuple) or isinstance(other, tuple):
-                return other in one if isinstance(one, tuple) else one in (other or ())
+            if isinstance(one, tuple):
+                return other in one
+            if isinstance(other, tuple):
+                return one in other
             one, other = _alike(one, other)
             return one is not None and one == other
 
@@ -346,7 +348,7 @@ def _sent(node: sql.Expr, asked: str, *, numeric: bool) -> str | None:
     if numeric:
         whole = isinstance(value, sql.Literal) and re.fullmatch(r"\d{1,9}", str(value.this))
         comparison = _OPERATORS.get(type(node))
-        return f"{asked} {comparison} {value.this}" if whole and comparison else None
+        return f"{asked} {comparison} {whole[0]}" if whole and comparison else None
     quoted = _quoted(value)
     if quoted is None or not isinstance(node, (sql.EQ, sql.Like)):
         return None
@@ -360,7 +362,7 @@ def _quoted(value: object) -> str | None:
 
 
 def _plain(value: Any) -> Value:  # noqa: ANN401 - any property
-    return float(value) if isinstance(value, int) else value  # type: ignore[no-any-return]
+    return float(value) if isinstance(value, int) else value
 
 
 def _alike(one: Value, other: Value) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lakescore.errors import IntegrityError, ModelNotFound, VersionDeleted, VersionNotFound
 from lakescore.registry import artifacts
 from lakescore.registry.record import RegisteredModel, VersionRecord
+from lakescore.registry.reference import OWN_TAGS
 from lakescore.registry.store import is_missing, is_unity_catalog, pages, store_uri
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as Registered
     from mlflow.entities.model_registry import RegisteredModel as Model
 
-OWN_TAGS = "lakescore."
-"""How the tags begin that lakescore notes for itself; people cannot write them."""
 CARD_TAG = "lakescore.card"
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
 _IN_A_SEARCH = 100
@@ -114,7 +113,9 @@ def records_of(
     runs, logged = _origins(client, found)
     aliases = aliases_of(model)
     return [
-        _record(each, aliases, runs.get(each.run_id or ""), logged.get(_logged_model_id(each) or ""))
+        _record(
+            each, aliases, runs.get(each.run_id or ""), logged.get(_logged_model_id(each) or "")
+        )
         for each in found
     ]
 
@@ -122,14 +123,16 @@ def records_of(
 def with_cards(client: MlflowClient, records: Sequence[VersionRecord]) -> list[VersionRecord]:
     """Read the files' facts of those *records* that lack them: a few requests each, at once.
 
-    A version whose files are gone, or damaged, keeps no card: a listing shall not fail for one version.
+    A version whose files are gone, or damaged, keeps no card: a listing must not fail for one.
     """
 
     def read(record: VersionRecord) -> VersionRecord:
         if record.card is not None:
             return record
         try:
-            return replace(record, card=artifacts.read_card(record.uri, location_of(client, record)))
+            return replace(
+                record, card=artifacts.read_card(record.uri, location_of(client, record))
+            )
         except IntegrityError:
             return record
 
@@ -163,7 +166,7 @@ def all_models(
     versions: dict[str, list[Registered]] = {each.name: [] for each in found}
     for each in _versions_of_all(client, list(versions)):
         versions.setdefault(each.name, []).append(each)
-    return sorted((_model(each, versions[each.name]) for each in found), key=lambda m: m.name)
+    return sorted((model_record(each, versions[each.name]) for each in found), key=lambda m: m.name)
 
 
 def _like(pattern: str) -> str | None:
@@ -191,7 +194,8 @@ def _versions_of_all(client: MlflowClient, names: Sequence[str]) -> Iterable[Reg
     ]
 
 
-def _model(found: Model, versions: Sequence[Registered]) -> RegisteredModel:
+def model_record(found: Model, versions: Sequence[Registered]) -> RegisteredModel:
+    """Return the record of a registered model with these *versions*."""
     changes = [found.last_updated_timestamp, *(each.last_updated_timestamp for each in versions)]
     return RegisteredModel(
         name=found.name,

@@ -138,16 +138,16 @@ class VersionRecord(Shown):
             "version": self.version,
             "uri": self.uri,
             "status": self.status,
-            "description": _clean(self.description),
+            "description": clean(self.description),
             "created_at": self.created_at.isoformat(),
             "updated_at": self.updated_at.isoformat(),
             "aliases": list(self.aliases),
-            "tags": _clean(self.tags),
+            "tags": clean(self.tags),
             "run_id": self.run_id,
-            "run_name": _clean(self.run_name),
-            "source": _clean(self.source),
+            "run_name": clean(self.run_name),
+            "source": clean(self.source),
             "logged_model_id": self.logged_model_id,
-            "params": _clean(self.params),
+            "params": clean(self.params),
             "metrics": {k: v if math.isfinite(v) else None for k, v in self.metrics.items()},
             **self._of_card(),
         }
@@ -222,8 +222,8 @@ class RegisteredModel(Shown):
             "versions": self.versions,
             "latest": self.latest,
             "aliases": dict(self.aliases),
-            "tags": _clean(self.tags),
-            "description": _clean(self.description),
+            "tags": clean(self.tags),
+            "description": clean(self.description),
             "created_at": self.created_at.isoformat(),
             "changed_at": self.changed_at.isoformat(),
         }
@@ -238,7 +238,8 @@ def signature_facts(signature: ModelSignature) -> dict[str, Any]:
     }
 
 
-def _clean(value: Any) -> Any:  # noqa: ANN401 - text, texts or nothing
+def clean(value: Any) -> Any:  # noqa: ANN401 - text, texts or nothing
+    """Return a text, or the texts of a mapping, without credentials."""
     if isinstance(value, str):
         return redact(value)
     return value if value is None else {key: redact(each) for key, each in value.items()}

@@ -18,6 +18,7 @@ from lakescore.errors import (
     nearest,
 )
 from lakescore.registry import artifacts, reading
+from lakescore.registry.difference import Difference, compared
 from lakescore.registry.query import Filter, Order, Plan
 from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
 from lakescore.registry.reference import (
@@ -27,6 +28,7 @@ from lakescore.registry.reference import (
     Latest,
     Query,
     Reference,
+    check_name,
     parse,
 )
 from lakescore.registry.store import answering, connect, is_unity_catalog, store_uri
@@ -91,6 +93,7 @@ def versions(
         BadFilter: *where* or *order_by* does not read as one; says where.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
+    check_name(name)
     condition, order = Filter(where) if where else None, Order(order_by) if order_by else None
     client = connect()
     with answering():
@@ -143,6 +146,19 @@ def describe(reference: str, *, digest_up_to: int = _DIGESTED) -> VersionRecord:
         location = reading.location_of(client, record)
         card = artifacts.read_card(record.uri, location, digest_up_to=digest_up_to)
         return replace(record, card=card)
+
+
+def diff(references: Sequence[str], *, changed: bool = False) -> Difference:
+    """Return versions side by side, each but the first held against the first.
+
+    Args:
+        references: as in `resolve`; two or more.
+        changed: whether only what differs is kept.
+
+    Raises:
+        As `describe`.
+    """
+    return compared([describe(each) for each in references], changed=changed)
 
 
 def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:

@@ -90,20 +90,27 @@ def _knock(uri: str) -> None:
 
 
 def experiment(name: str) -> str:
-    """Return the id of the MLflow experiment *name*, made when it does not exist.
-
-    The embedded store's artifacts lie beside it, under `LAKESCORE_HOME`: MLflow alone would put
-    them into a folder `mlruns` wherever the process happens to run.
-    """
+    """Return the id of the MLflow experiment *name*, made when it does not exist."""
     import mlflow  # noqa: PLC0415
 
     client = connect(create=True)
-    embedded = mlflow.get_tracking_uri() == f"sqlite:///{embedded_store()}"
     if client.get_experiment_by_name(name) is None:
-        location = (embedded_store().parent / "artifacts").as_uri() if embedded else None
         with suppress(mlflow.MlflowException):  # another process made it first
-            client.create_experiment(name, artifact_location=location)
+            client.create_experiment(name, artifact_location())
     return str(mlflow.set_experiment(name).experiment_id)
+
+
+def artifact_location() -> str | None:
+    """Return where a new experiment's artifacts shall lie; None leaves it to the server.
+
+    Those of the embedded store lie beside it, under `LAKESCORE_HOME`: MLflow alone would put them
+    into a folder `mlruns` wherever the process happens to run.
+    """
+    import mlflow  # noqa: PLC0415
+
+    store = embedded_store()
+    embedded = mlflow.get_tracking_uri() == f"sqlite:///{store}"
+    return (store.parent / "artifacts").as_uri() if embedded else None
 
 
 def store_uri() -> str:

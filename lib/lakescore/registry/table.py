@@ -55,22 +55,26 @@ class Rows(list[R]):
 
         return pd.DataFrame([_flat(record.facts()) for record in self])
 
-    def grid(self, columns: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-        """Return headings and rows of text.
+    def selected(self, columns: Sequence[str] = ()) -> tuple[list[str], list[list[Any]]]:
+        """Return headings, and the plain JSON values below them.
 
         Args:
-            columns: keys of the records' facts. `metrics` is one cell, `metrics.rmse` one value,
-                `metrics.*` a column for each that matches. Those of the list when left out.
+            columns: keys of the records' facts. `metrics` is one value, `metrics.rmse` that of one
+                metric, `metrics.*` a column for each that matches. Those of the list when left out.
 
         Raises:
             BadColumn: no record can have such a column.
         """
         facts = [record.facts() for record in self]
-        asked = columns or self.columns
-        paths = [path for column in asked for path in _expanded(column, facts)]
+        paths = [path for column in columns or self.columns for path in _expanded(column, facts)]
         return [".".join(path) for path in paths], [
-            [text(_value(each, path)) for path in paths] for each in facts
+            [_value(each, path) for path in paths] for each in facts
         ]
+
+    def grid(self, columns: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+        """Return what `selected` does as people read it."""
+        heads, lines = self.selected(columns)
+        return heads, [[text(value) for value in line] for line in lines]
 
     def _repr_html_(self) -> str:
         return _html(*self.grid(self.columns or list(self[0].facts()) if self else []))

@@ -245,7 +245,7 @@ class NotAModel(RegistryError):
 
 
 class NothingToRollBack(RegistryError):
-    """The ledger knows no version before this one."""
+    """There is no version before this one to go back to."""
 
     def __init__(self, name: str, alias: str, reason: str) -> None:
         super().__init__(

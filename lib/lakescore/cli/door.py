@@ -21,8 +21,17 @@ EXIT_CODES = (
 )
 
 
-class _OneLineErrors(TyperGroup):
+_ORDER = (
+    "models", "versions", "show", "files", "diff", "resolve", "create", "register", "tag", "untag",
+    "promote", "rollback", "history", "schema", "check",
+)  # fmt: skip
+
+
+class _Commands(TyperGroup):
     """Ends with an error's own exit code, and one line instead of a trace."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
+        return sorted(self.commands, key=_ORDER.index)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401
         try:
@@ -33,7 +42,7 @@ class _OneLineErrors(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_OneLineErrors,
+    cls=_Commands,
     help="Everything that one does with model versions. Jobs run by spark-submit.sh.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

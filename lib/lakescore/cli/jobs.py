@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @command()
 def schema(job: str) -> None:
-    """Print the JSON schema of the file of JOB: score or compare."""
+    """Print the JSON schema of a job's file: score or compare."""
     tell(_job(job).model_json_schema())
 
 
@@ -24,7 +24,10 @@ def schema(job: str) -> None:
 def check(
     job: str, config: Path, overrides: Annotated[list[str] | None, typer.Argument()] = None
 ) -> None:
-    """Read the file of JOB with its KEY=VALUE overrides, look for Java, and say what is wrong."""
+    """Read a job's file with its overrides, and say what is wrong.
+
+    Java is looked for as well.
+    """
     from lakescore import java  # noqa: PLC0415
     from lakescore.config import load  # noqa: PLC0415
 

@@ -32,9 +32,10 @@ def promote(  # noqa: PLR0913 - the command's options
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Point the alias --to at the version REF, and write it into the ledger.
+    """Point the alias --to at the version REF: compare and set.
 
-    Of two who promote at once one is refused (exit code 7), with --expect or without.
+    The move stands in the ledger before it is made: of two who promote at once one is refused
+    (exit code 7), with --expect or without.
     """
     from lakescore import registry  # noqa: PLC0415
 
@@ -53,7 +54,7 @@ def rollback(
     reason: _Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Point --alias of NAME back at the version that it pointed at before.
+    """Point --alias of NAME at the version that it had before.
 
     Once more goes one promotion further back. Versions that were deleted are passed over.
     """
@@ -90,7 +91,7 @@ def history(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show who moved the aliases of NAME, from which version to which, when and why.
+    """Show who moved the aliases of NAME, when and why.
 
     What other tools moved is shown as from outside, at the time at which it was noticed.
     """

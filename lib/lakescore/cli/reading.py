@@ -36,7 +36,7 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the registered models: versions, latest, aliases, tags, last change."""
+    """List the registered models, with aliases, tags and last change."""
     from lakescore import registry  # noqa: PLC0415
 
     parts = [each.partition("=") for each in tag or ()]
@@ -92,7 +92,9 @@ def versions(  # noqa: PLR0913 - the command's options
     else:
         from lakescore.cli import screen  # noqa: PLC0415
 
-        screen.rows(found, asked, f"{name} has no such versions")
+        screen.rows(
+            found, asked, f"{name} has no such versions" if where else f"{name} has no versions"
+        )
 
 
 def _explain(plan: Plan, *, as_json: bool) -> None:
@@ -109,7 +111,7 @@ def _explain(plan: Plan, *, as_json: bool) -> None:
 
 @command()
 def show(reference: Reference, *, as_json: Json = False) -> None:
-    """Show all that is known of the version REF: also its signature, its files, their digest."""
+    """Show all that is known of REF: signature, files and digest too."""
     from lakescore import registry  # noqa: PLC0415
 
     found = registry.describe(reference)
@@ -129,7 +131,7 @@ def files(
     to: Annotated[Path | None, typer.Option(help="the folder that PATH is copied into")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the logged files of the version REF, or copy one of them: PATH --to DIR."""
+    """List the logged files of REF, or copy one: PATH --to DIR."""
     from lakescore import registry  # noqa: PLC0415
 
     if (path is None) != (to is None):
@@ -163,10 +165,11 @@ def diff(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show versions side by side, and whether each can replace the first: compatible or breaking.
+    """Show versions side by side; can each replace the first?
 
-    A * marks what differs. It breaks if a required input is new, a type changed so that values
-    could be lost, or an output is gone or has another type.
+    A * marks what differs; the last lines say compatible or breaking, and why. It breaks if a
+    required input is new, a type changed so that values could be lost, or an output is gone or has
+    another type.
     """
     from lakescore import registry  # noqa: PLC0415
 
@@ -195,7 +198,7 @@ def resolve(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Pin REF to one model version, as a job would, and say all that is known of it.
+    """Pin REF to one version, as a job would, and show it.
 
     REF is name/3, name@alias, name/latest, models:/..., 'name?where=...&order_by=...', or a name
     alone with --where and --order-by. A query names exactly one version, or it is an error.

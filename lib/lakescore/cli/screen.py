@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from lakescore.registry.table import text
+from lakescore.cli.door import say
+from lakescore.registry.table import column_type, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from lakescore.registry import Difference, File, VersionRecord
     from lakescore.registry.table import Rows
 
+_SHOWN_APART = ("params", "metrics", "tags", "signature", "files")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; what is too long for its column goes on in the next line of its cell."""
-    shown = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
@@ -35,39 +37,42 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
 def rows(records: Rows[Any], columns: Sequence[str], nothing: str) -> None:
     """Print *records* as a table, or the line *nothing* where there are none."""
     if not records:
-        Console(highlight=False).print(escape(nothing))
+        say(nothing)
         return
     heads, cells = records.grid(columns)
     # A column in which no record says anything tells nothing, unless it was asked for.
     kept = [n for n in range(len(heads)) if columns or any(line[n] for line in cells)]
-    table([heads[n] for n in kept], [[line[n] for n in kept] for line in cells])
+    table(
+        [heads[n].replace(".", "\n", 1) for n in kept], [[line[n] for n in kept] for line in cells]
+    )
 
 
 def record(record: VersionRecord) -> None:
     """Print all that is known of a version, its signature as a table and its files as a tree."""
     facts = record.facts()
-    groups = ("params", "metrics", "tags", "signature", "files")
-    told = {key: text(value) for key, value in facts.items() if key not in groups}
+    told = {key: text(value) for key, value in facts.items() if key not in _SHOWN_APART}
     if record.size is not None:
         told["size"] = size(record.size)
     table(["property", "value"], [[key, value] for key, value in told.items() if value])
-    for group in groups[:3]:
+    for group in ("params", "metrics", "tags"):
         if facts[group]:
-            pairs = [[key, text(value)] for key, value in sorted(facts[group].items())]
-            table([group, ""], pairs)
+            say("")
+            table([group, ""], [[key, text(each)] for key, each in sorted(facts[group].items())])
     if facts["signature"]:
-        table(["signature", "name", "type", "required"], list(_signature(facts["signature"])))
+        say("")
+        table(["signature", "name", "type", ""], list(_signature(facts["signature"])))
     if record.files:
+        say("")
         files(record.uri, record.files)
 
 
 def _signature(signature: Mapping[str, Any]) -> Iterable[list[str]]:
     for part, columns in signature.items():
         for column in columns or []:
-            kind = text({"name": column.get("name") or "-", **column}).partition(": ")[2]
-            required = {True: "yes", False: "no", None: ""}[column.get("required")]
-            default = f"default {text(column['default'])}" if "default" in column else required
-            yield [part, str(column.get("name") or "-"), kind, default]
+            more = "optional" if column.get("required") is False else ""
+            if "default" in column:
+                more = f"default {text(column['default'])}"
+            yield [part, str(column.get("name") or "-"), column_type(column), more]
 
 
 def files(title: str, there: Sequence[File]) -> None:
@@ -89,19 +94,14 @@ def difference(found: Difference) -> None:
     """Print versions side by side, and the verdicts below."""
     heads = [uri.removeprefix("models:/") for uri in found.versions]
     body = [
-        [
-            line.group,
-            line.key,
-            *[_cell(value) for value in line.values],
-            "*" if line.differs else "",
-        ]
+        ["*" if line.differs else "", line.group, line.key, *map(_cell, line.values)]
         for line in found.lines
     ]
-    table(["", "", *heads, ""], body)
+    table(["", "", "", *heads], body)
+    say("")
     for verdict in found.verdicts:
-        before, after = (u.removeprefix("models:/") for u in (verdict.before, verdict.after))
-        line = f"{before} -> {after}: {verdict.verdict}: {'; '.join(verdict.reasons)}"
-        Console(highlight=False).print(escape(line))
+        before, after = (uri.removeprefix("models:/") for uri in (verdict.before, verdict.after))
+        say(f"{before} -> {after}: {verdict.verdict}: {'; '.join(verdict.reasons)}")
 
 
 def _cell(value: object) -> str:

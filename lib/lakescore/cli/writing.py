@@ -29,7 +29,7 @@ _VersionOrModel = Annotated[
 def create(
     name: Name, *, tag: _Tags = None, description: _Description = None, as_json: Json = False
 ) -> None:
-    """Make the empty registered model NAME, to add versions to later."""
+    """Make the empty registered model NAME, for versions to come."""
     from lakescore import registry  # noqa: PLC0415
 
     made = registry.create(name, tags=pairs(tag), description=description)
@@ -58,9 +58,10 @@ def register(  # noqa: PLR0913 - the command's options
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Register a model as the next version of NAME, which is made if it is missing.
+    """Register a model as the next version of NAME.
 
-    Its signature, flavours, files and digest are recorded; a copy that differs is never loaded.
+    NAME is made if it is missing. The model's signature, flavours, files and digest are recorded; a
+    copy that differs is never loaded.
     """
     from lakescore import registry  # noqa: PLC0415
 
@@ -85,7 +86,7 @@ def tag(
     model: _OfModel = False,
     as_json: Json = False,
 ) -> None:
-    """Add or change tags of the version REF, or of a registered model."""
+    """Add or change tags of a version, or of a registered model."""
     from lakescore import registry  # noqa: PLC0415
 
     changed = registry.tag(reference, pairs(tags), of_model=model)
@@ -100,7 +101,7 @@ def untag(
     model: _OfModel = False,
     as_json: Json = False,
 ) -> None:
-    """Remove tags of the version REF, or of a registered model."""
+    """Remove tags of a version, or of a registered model."""
     from lakescore import registry  # noqa: PLC0415
 
     changed = registry.untag(reference, keys, of_model=model)

@@ -128,7 +128,7 @@ def _begin(client: MlflowClient) -> str:
 
 def _new_run(client: MlflowClient, experiment_id: str, name: str) -> str:
     run_id = str(client.create_run(experiment_id, run_name=name).info.run_id)
-    client.set_terminated(run_id)  # parameters can be added all the same
+    client.update_run(run_id, "FINISHED")  # parameters can be added all the same
     return run_id
 
 

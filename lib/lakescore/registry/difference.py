@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakescore.registry.record import signature_facts
-from lakescore.registry.table import Rows, Shown
+from lakescore.registry.table import Rows, Shown, column_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +95,7 @@ def compared(records: Sequence[VersionRecord], *, changed: bool) -> Difference:
     facts = [_flat(record) for record in records]
     places = dict.fromkeys(place for each in facts for place in each)
     lines = [Line(*place, tuple(each.get(place) for each in facts)) for place in places]
+    lines = [line for line in lines if any(value not in (None, []) for value in line.values)]
     order = ("metadata", "params", "metrics", "tags", "inputs", "outputs", "signature params")
     lines.sort(key=lambda line: order.index(line.group))
     first = records[0]
@@ -154,12 +155,12 @@ def _broken_inputs(
 ) -> list[str]:
     found = []
     for name, column in new.items():
-        required, has = column.get("required", True), _type(column)
+        required, has = column.get("required", True), column_type(column)
         if name not in old:
             found += [f"input {name!r} is new and required"] if required else []
         elif required and not old[name].get("required", True):
             found.append(f"input {name!r} is required now")
-        elif has != (had := _type(old[name])) and had not in _WIDENS.get(has, ()):
+        elif has != (had := column_type(old[name])) and had not in _WIDENS.get(has, ()):
             found.append(f"input {name!r} is {has} and was {had}")
     return found
 
@@ -177,9 +178,9 @@ def _retyped(
     what: str, old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
     return [
-        f"{what} {name!r} is {_type(new[name])} and was {_type(old[name])}"
+        f"{what} {name!r} is {column_type(new[name])} and was {column_type(old[name])}"
         for name in old
-        if name in new and _type(new[name]) != _type(old[name])
+        if name in new and column_type(new[name]) != column_type(old[name])
     ]
 
 
@@ -202,15 +203,7 @@ def _columns(signature: ModelSignature) -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def _type(column: Mapping[str, Any]) -> str:
-    """Return a column's type in one word: `double`, `tensor(float64, [-1])`, ..."""
-    if tensor := column.get("tensor-spec"):
-        return f"tensor({tensor['dtype']}, {tensor['shape']})"
-    inner = {key: column[key] for key in ("items", "properties", "shape") if column.get(key)}
-    return f"{column['type']}{inner or ''}"
-
-
 def _said(column: Mapping[str, Any]) -> str:
     optional = "" if column.get("required", True) else ", optional"
     default = f", default {column['default']}" if "default" in column else ""
-    return f"{_type(column)}{optional}{default}"
+    return f"{column_type(column)}{optional}{default}"

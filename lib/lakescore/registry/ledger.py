@@ -282,7 +282,9 @@ class _Alias:
         there = {int(each.version) for each in reading.versions_of(self._client, self._name)}
         earlier = [version for version in path[:-1] if version in there]
         if not earlier:
-            reason = "the versions before were deleted" if path[1:] else "it was never moved"
+            reason = (
+                "the versions before were deleted" if path[1:] else "no version before is known"
+            )
             raise NothingToRollBack(self._name, self._alias, reason)
         return int(str(earlier[-1]))
 

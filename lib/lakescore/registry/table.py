@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lakescore.errors import BadColumn, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -88,12 +88,20 @@ def text(value: object) -> str:
         case float():
             return f"{value:.6g}"
         case dict() if "type" in value:  # a column of a signature
-            return f"{value.get('name', '-')}: {value.get('tensor-spec', value['type'])}"
+            return f"{value.get('name') or '-'}: {column_type(value)}"
         case dict():
             return ", ".join(f"{key}={text(each)}" for key, each in value.items())
         case list():
             return ", ".join(text(each) for each in value)
     return visible(_SECONDS.sub(r"\1 \2", str(value)))
+
+
+def column_type(column: Mapping[str, Any]) -> str:
+    """Return the type of a signature's column: `double`, `tensor(float64, [-1])`, ..."""
+    if tensor := column.get("tensor-spec"):
+        return f"tensor({tensor['dtype']}, {tensor['shape']})"
+    inner = {key: column[key] for key in ("items", "properties", "shape") if column.get(key)}
+    return f"{column['type']}{inner or ''}"
 
 
 def _expanded(column: str, facts: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -228,7 +228,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         near = [str(each) for each in sorted(path.parent.glob("*.yaml"))]
         raise ConfigError(
-            f"there is no job file {path}{nearest(str(path), near)}; there are: {listed(near)}"
+            f"there is no file {path}{nearest(str(path), near)}; there are: {listed(near)}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None

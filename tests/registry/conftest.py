@@ -81,6 +81,6 @@ def store(
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """Return a registered model's name that is this test's own."""
+def name(store: Store, request: pytest.FixtureRequest) -> str:  # noqa: ARG001 - where it is a name
+    """Return a registered model's name, in the store, that is this test's own."""
     return request.node.originalname.removeprefix("test_")[:60]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +28,8 @@ from lakescore.errors import (
 from lakescore.registry import Trust
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Store
 
 
@@ -93,7 +94,7 @@ def test_a_deleted_run_still_tells_its_facts(store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ["a b's", 'say "x"', 'it\'s "both"', "50% off, _now", "crew@night"])
-def test_a_name_with_odd_characters_is_found(store: Store, name: str, odd: str) -> None:
+def test_a_name_with_odd_characters_is_found(name: str, odd: str) -> None:
     odd = f"{odd} {name[:9]}"
     log_and_register(odd, run_name="one")
     for wildcard in "'\"_%":  # as a filter of MLflow's could read the name
@@ -151,7 +152,7 @@ def logged_run(*, signed: bool = True) -> str:
     return str(made.run_id)
 
 
-def test_a_run_is_registered_and_its_card_stands_in_listings(store: Store, name: str) -> None:
+def test_a_run_is_registered_and_its_card_stands_in_listings(name: str) -> None:
     run_id = logged_run()
     made = registry.register(run_id, name, tags={"team": "ops"}, alias="challenger", wait=30)
     assert (made.version, made.aliases, made.tags) == (1, ("challenger",), {"team": "ops"})
@@ -175,7 +176,7 @@ def test_a_folder_is_copied_into_the_store(store: Store, name: str, tmp_path: Pa
     assert str(tmp_path / "model") not in store.client.get_model_version_download_uri(name, "2")
 
 
-def test_a_model_without_a_signature_is_registered_only_if_asked(store: Store, name: str) -> None:
+def test_a_model_without_a_signature_is_registered_only_if_asked(name: str) -> None:
     run_id = logged_run(signed=False)
     with pytest.raises(SignatureMissing, match=run_id):
         registry.register(run_id, name)
@@ -196,7 +197,7 @@ def test_a_model_without_a_signature_is_registered_only_if_asked(store: Store, n
         "/none",
     ],
 )
-def test_what_is_no_model_is_not_registered(store: Store, name: str, source: str) -> None:
+def test_what_is_no_model_is_not_registered(name: str, source: str) -> None:
     with pytest.raises(NotAModel) as refused:
         registry.register(source, name)
     assert refused.value.exit_code == 3
@@ -238,7 +239,7 @@ def test_the_policy_is_checked_before_anything_is_fetched(store: Store, name: st
             registry.resolve(f"{name}/1", trust=policy)
 
 
-def test_a_query_names_one_version_or_none(store: Store, name: str) -> None:
+def test_a_query_names_one_version_or_none(name: str) -> None:
     for rmse in (9.0, 9.0, 12.0):
         log_and_register(name, run_name=f"{rmse}", metrics={"rmse": rmse})
     assert registry.resolve(f"{name}?order_by=metrics.rmse desc").version == 3
@@ -294,9 +295,7 @@ def test_tags_of_a_version_are_added_changed_and_removed(store: Store, name: str
     assert store.client.get_model_version(name, "1").tags == {"quarter": "Q4"}
 
 
-def test_one_file_is_fetched_and_no_other_file_is_overwritten(
-    store: Store, name: str, tmp_path: Path
-) -> None:
+def test_one_file_is_fetched_and_no_other_file_is_overwritten(name: str, tmp_path: Path) -> None:
     log_and_register(name, run_name="one")
     copy = registry.fetch_file(f"{name}/1", "requirements.txt", tmp_path / "new")
     assert copy == tmp_path / "new" / "requirements.txt"

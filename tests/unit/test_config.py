@@ -136,7 +136,7 @@ def test_a_file_that_lacks_keys_names_the_first(file: Path) -> None:
 def test_a_file_that_is_not_there_is_answered_with_those_that_are(file: Path) -> None:
     asked = file.with_name("scor.yaml")
     assert refusal(asked) == (
-        f"there is no job file {asked} (did you mean '{file}'?); there are: {file}"
+        f"there is no file {asked} (did you mean '{file}'?); there are: {file}"
     )
     assert refusal(file.parent / "none" / "x.yaml").endswith("; there are: none")
 

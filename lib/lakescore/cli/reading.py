@@ -126,7 +126,7 @@ def show(reference: Reference, *, as_json: Json = False) -> None:
 @command()
 def files(
     reference: Reference,
-    path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="one file to fetch")] = None,
+    path: Annotated[str | None, typer.Argument(metavar="PATH", help="one file to fetch")] = None,
     *,
     to: Annotated[Path | None, typer.Option(help="the folder that PATH is copied into")] = None,
     as_json: Json = False,
@@ -154,7 +154,7 @@ def diff(
     references: Annotated[
         list[str],
         typer.Argument(
-            metavar="REF REF...",
+            metavar="REF",
             help="two or more versions",
             autocompletion=complete_reference,
         ),

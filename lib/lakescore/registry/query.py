@@ -45,6 +45,8 @@ _PROPERTIES = (
 _GROUPS = ("metrics", "params", "tags")
 COLUMNS = (*_PROPERTIES, *(f"{group}.<key>" for group in _GROUPS))
 _LONGEST = 4000
+# Quotes are doubled within quotes, keys may stand in back-ticks, and nothing is an escape.
+_DIALECT = "sqlite"
 _ORDERINGS: dict[type[sql.Expr], Callable[[Any, Any], bool]] = {
     sql.LT: operator.lt,
     sql.LTE: operator.le,
@@ -105,7 +107,7 @@ class Filter:
         for node in _conjuncts(self._node):
             sent = _for_server(node)
             if sent is None:
-                here.append(node.sql(dialect="spark"))
+                here.append(node.sql())
             else:
                 server.append(sent)
         return Plan(tuple(server), tuple(here), _asks_files(self._node))
@@ -163,7 +165,7 @@ def _parse(text: str) -> sql.Expr:
     if not text.isprintable():
         raise BadFilter(text, "it holds characters that cannot be seen")
     try:
-        return sqlglot.parse_one(text, dialect="spark")
+        return sqlglot.parse_one(text, dialect=_DIALECT)
     except sqlglot.errors.ParseError as error:
         problem = error.errors[0] if error.errors else {}
         said = str(problem.get("description") or "it cannot be parsed")
@@ -292,7 +294,7 @@ class _Reading:
         return holds
 
     def _refusal(self, node: sql.Expr) -> BadFilter:
-        asked = node.sql(dialect="spark")
+        asked = node.sql()
         first = re.split(r"[.(\s]", asked)[0]
         near = nearest(first, [*_PROPERTIES, *_GROUPS]) if isinstance(node, sql.Column) else ""
         return BadFilter(

@@ -12,7 +12,8 @@ from lakescore.session import start
 
 def run(todo: CompareJob) -> dict[str, Any]:
     """Resolve all, pin the holdout, score it side by side, write and report the ranking."""
-    models = {model.uri: model for model in map(resolve, todo.versions)}
+    resolved = [resolve(reference, trust=todo.trust) for reference in todo.versions]
+    models = {model.uri: model for model in resolved}
     stage(f"comparing {', '.join(models)}")
     spark = start("lakescore compare")
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
@@ -23,8 +24,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
         for model in models.values()
     ]
     rows = comparing.select(holdout.rows, todo.label)
-    keep = [comparing.LABEL]
-    planned = scoring.plan(todo.engine, rows, contracts, keep=keep, scan=todo.scan)
+    planned = scoring.plan(todo.engine, rows, contracts, keep=[comparing.LABEL], scan=todo.scan)
     stage(str(planned))
     scored = scoring.side_by_side(planned)
     metrics = comparing.metrics_for(todo.rank_by, scored.schema, list(models))

@@ -13,7 +13,7 @@ from lakescore.session import start
 
 def run(todo: ScoreJob) -> dict[str, Any]:
     """Resolve once, pin the input, score and publish the slices that are due, and report."""
-    model = resolve(todo.model)
+    model = resolve(todo.model, trust=todo.trust)
     stage(f"{todo.model} is {model.uri} ({model.digest[:19]})")
     spark = start("lakescore score")
     source = tables.snapshot(spark, todo.input.address, todo.input.version)

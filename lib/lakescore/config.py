@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from lakescore.errors import ConfigError, listed, nearest
 from lakescore.home import home
+from lakescore.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +76,26 @@ class InputTable(Table):
 _RunId = Annotated[str, Field(pattern=r"^[\w.:+-]{1,200}$")]
 
 
+class TrustFile(_Strict):
+    """The file of a trust policy."""
+
+    trust: Trust = Field(description="which model versions may be loaded")
+
+
+def policy(path: Path | None = None) -> Trust:
+    """Read the trust policy at *path*, else at `LAKESCORE_TRUST`; the default rules without either.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    path = path or (Path(given) if (given := os.environ.get("LAKESCORE_TRUST")) else None)
+    return load(TrustFile, path).trust if path else Trust()
+
+
+def _policy_of(value: object) -> object:
+    return policy(Path(value)) if isinstance(value, str) else value
+
+
 class _Job(_Strict):
     engine: Literal["auto", "arrow", "spark_udf"] = Field(
         default="auto",
@@ -86,6 +115,13 @@ class _Job(_Strict):
     )
     receipt: Path | None = Field(
         default=None, description="file that the receipt is written to, beside the last line"
+    )
+    trust: Annotated[Trust, BeforeValidator(_policy_of, json_schema_input_type=str | Trust)] = (
+        Field(
+            default_factory=policy,
+            description="the file of the trust policy, from this file's folder, or its rules; "
+            "LAKESCORE_TRUST when left out",
+        )
     )
 
 
@@ -169,7 +205,7 @@ class CompareJob(_Job):
 
 JOBS: dict[str, type[ScoreJob | CompareJob]] = {"score": ScoreJob, "compare": CompareJob}
 
-J = TypeVar("J", bound=_Job)
+J = TypeVar("J", bound=BaseModel)
 
 
 def load(kind: type[J], path: Path, overrides: Sequence[str] = ()) -> J:
@@ -179,6 +215,8 @@ def load(kind: type[J], path: Path, overrides: Sequence[str] = ()) -> J:
         ConfigError: in one line, the file, the key, what is wrong, and the nearest valid key.
     """
     values = _read(path)
+    if isinstance(values.get("trust"), str):
+        values["trust"] = str(path.parent / values["trust"])
     for override in overrides:
         _apply(values, override)
     try:
@@ -195,7 +233,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         near = [str(each) for each in sorted(path.parent.glob("*.yaml"))]
         raise ConfigError(
-            f"there is no job file {path}{nearest(str(path), near)}; there are: {listed(near)}"
+            f"there is no file {path}{nearest(str(path), near)}; there are: {listed(near)}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None

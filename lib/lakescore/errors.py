@@ -14,15 +14,24 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*@")
+# A password may hold a `/`, and a path an `@`: after host:port comes a path.
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s'\"]*@|[^/:@\s'\"]*:(?!\d+/)[^@\s'\"]*@)")
 _SECRETS = re.compile(
     r"(?<=[?&])(\w*(?:token|password|secret|sig|key)\w*=)[^&\s'\"]+", re.IGNORECASE
 )
 
 
+_LONGEST_SHOWN = 80
+
+
 def redact(text: str) -> str:
     """Return *text* without the user, password and tokens of any URI in it."""
     return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***@", text))
+
+
+def visible(text: str) -> str:
+    r"""Return *text* with what a terminal would obey, or not show, written like `\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(asked: str, there: Iterable[str]) -> str:
@@ -46,7 +55,7 @@ class LakescoreError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(redact(" ".join(sentence.split())))
+        super().__init__(redact(visible(" ".join(sentence.split()))))
 
 
 class JavaMissing(LakescoreError):
@@ -92,6 +101,13 @@ class EngineRefused(ConfigError):
         super().__init__(f"engine {engine} cannot be used: {reason}; give engine=auto or spark_udf")
 
 
+class FileExists(ConfigError):
+    """A file stands where another one should be copied to."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path} exists already and was left as it is; name another folder: --to")
+
+
 class RegistryError(LakescoreError):
     """A reference could not be resolved."""
 
@@ -116,6 +132,38 @@ class BadReference(RegistryError):
             f"cannot read the reference {reference!r}: {reason}; write name/3, name@alias, "
             "name/latest, models:/name/3 or 'name?where=metrics.rmse < 12&order_by=metrics.rmse'"
         )
+
+
+class BadFilter(BadReference):
+    """A filter or an order does not read as one."""
+
+    def __init__(self, text: str, reason: str, at: int | None = None) -> None:
+        place = ""
+        if at is not None:
+            rest = text[at : at + 20] + ("..." if text[at + 20 :] else "")
+            place = f" (at character {at + 1}: {rest!r})" if rest else " (at its end)"
+        RegistryError.__init__(self, f"cannot read the filter {text!r}: {reason}{place}")
+
+
+class BadColumn(RegistryError):
+    """No record has such a column."""
+
+    exit_code = 2
+
+    def __init__(self, column: str, there: Iterable[str]) -> None:
+        names = list(there)
+        super().__init__(
+            f"there is no column {column!r}{nearest(column, names)}; "
+            f"columns: {listed(names, most=40)}"
+        )
+
+
+class BadName(RegistryError):
+    """A name, alias or tag that is none, or would be read as something else."""
+
+    def __init__(self, what: str, name: str, reason: str) -> None:
+        shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+        super().__init__(f"cannot use {shown!r} as {what}: {reason}")
 
 
 class ModelNotFound(RegistryError):
@@ -154,6 +202,63 @@ class AliasNotFound(RegistryError):
         super().__init__(
             f"{name!r} has no alias {alias!r}{nearest(alias, there)}; there are: {listed(aliases)}"
         )
+
+
+class ModelExists(RegistryError):
+    """The registered model is there already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the registered model {name!r} exists already; add versions with lakescore register, "
+            "tags with lakescore tag --model"
+        )
+
+
+class TagNotFound(RegistryError):
+    """There is no such tag to remove."""
+
+    def __init__(self, owner: str, key: str, there: Iterable[str]) -> None:
+        keys = sorted(there)
+        super().__init__(
+            f"{owner} has no tag {key!r}{nearest(key, keys)}; there are: {listed(keys)}"
+        )
+
+
+class RunNotFound(RegistryError):
+    """The tracking store has no such run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"there is no run {run_id!r} in the tracking store; give the id of an MLflow run, "
+            "such as a receipt's tracking_run_id"
+        )
+
+
+class NotAModel(RegistryError):
+    """There is nothing that could be registered."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(
+            f"cannot register {source!r}: {reason}; give a run's id, runs:/<run id>/<name>, "
+            "models:/m-<hex>, or a folder or URI that holds an MLmodel file"
+        )
+
+
+class NothingToRollBack(RegistryError):
+    """There is no version before this one to go back to."""
+
+    def __init__(self, name: str, alias: str, reason: str) -> None:
+        super().__init__(
+            f"cannot roll {name}@{alias} back: {reason}; "
+            f"promote a version instead: lakescore promote {name}/<version> --to {alias}"
+        )
+
+
+class LedgerLost(RegistryError):
+    """A part of the ledger was deleted with MLflow's own tools."""
+
+    def __init__(self, name: str, command: str) -> None:
+        super().__init__(f"the ledger of {name!r} was deleted in MLflow; restore it: {command}")
 
 
 class QueryNotUnique(RegistryError):
@@ -205,6 +310,26 @@ class ArtifactsMissing(IntegrityError):
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(f"the artifacts of {uri} cannot be fetched: {reason}")
+
+
+class NotTrusted(IntegrityError):
+    """The trust policy refuses the version."""
+
+    def __init__(self, uri: str, rule: str, has: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f"{uri} is refused by the trust policy's rule {rule!r}: {has}; "
+            f"asked for: {listed(allowed, most=20)}"
+        )
+
+
+class DigestDiffers(IntegrityError):
+    """The files are not those that were registered."""
+
+    def __init__(self, uri: str, digest: str, known: str, where: str) -> None:
+        super().__init__(
+            f"the files of {uri} are not those that were registered: their digest is {digest}, "
+            f"{where} says {known}; find out who changed them, and register the model again"
+        )
 
 
 class RowsLost(IntegrityError):
@@ -309,4 +434,29 @@ class AnotherRunWon(LakescoreError):
         super().__init__(
             f"another run wrote {what} of {address} while this one scored it; "
             "nothing of this run was written"
+        )
+
+
+class AliasMoved(LakescoreError):
+    """Another one moved the alias first."""
+
+    exit_code = 7
+
+    def __init__(self, name: str, alias: str, expected: int | None, found: int | None) -> None:
+        there = "no version" if found is None else f"version {found}"
+        wanted = "none" if expected is None else f"version {expected}"
+        super().__init__(
+            f"{name}@{alias} is {there} and not {wanted}, as expected: another one moved it, and "
+            f"nothing was changed; see lakescore history {name}"
+        )
+
+
+class AliasMoving(AliasMoved):
+    """Another one is moving the alias right now, or died a moment ago."""
+
+    def __init__(self, name: str, alias: str, target: int | None, by: str | None, age: int) -> None:
+        LakescoreError.__init__(
+            self,
+            f"{by} began to move {name}@{alias} to version {target} {age} s ago; nothing was "
+            f"changed; wait a minute, look at lakescore history {name}, and try again",
         )

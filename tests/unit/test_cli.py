@@ -15,7 +15,7 @@ from lakescore.cli import app
 from lakescore.config import JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from click.testing import Result
     from conftest import Golden, Registry
@@ -51,21 +51,17 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"),
+    "command",
     [
-        ("help", ["--help"]),
-        ("help-resolve", ["resolve", "--help"]),
-        ("help-versions", ["versions", "--help"]),
-        ("help-schema", ["schema", "--help"]),
-        ("help-check", ["check", "--help"]),
+        *("", "models", "versions", "show", "files", "diff", "resolve", "create", "register"),
+        *("tag", "untag", "promote", "rollback", "history", "schema", "check"),
     ],
 )
-def test_the_help_reads_as_agreed(
-    cli: Cli, golden: Golden, name: str, arguments: Sequence[str]
-) -> None:
-    answer = cli(*arguments)
+def test_the_help_reads_as_agreed(cli: Cli, golden: Golden, command: str) -> None:
+    answer = cli(*command.split(), "--help")
     assert answer.exit_code == 0
-    golden(name, answer.stdout)
+    assert "Exit codes: 0 done" in answer.stdout
+    golden(f"help-{command}".rstrip("-"), answer.stdout)
 
 
 @pytest.mark.parametrize("job", sorted(JOBS))
@@ -84,7 +80,7 @@ def test_the_help_of_a_job_reads_as_agreed(golden: Golden, job: str) -> None:
 def test_help_imports_nothing_heavy() -> None:
     statements = (
         "from lakescore.cli import app\n"
-        "for words in ['--help'], ['resolve', '--help'], ['schema', 'score']:\n"
+        "for words in ['--help'], ['promote', '--help'], ['schema', 'score']:\n"
         "    try: app(words)\n"
         "    except SystemExit: pass"
     )
@@ -124,7 +120,8 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     schema = json.loads(cli("schema", job).stdout)
     assert schema["properties"].keys() == JOBS[job].model_fields.keys()
     objects = list(nested(schema))
-    assert {each["title"] for each in objects} == {JOBS[job].__name__, "InputTable", "Table"}
+    names = {JOBS[job].__name__, "InputTable", "Table", "Trust"}
+    assert {each["title"] for each in objects} == names
     for each in objects:
         assert each["additionalProperties"] is False
         assert [key for key, field in each["properties"].items() if not field["description"]] == []
@@ -136,14 +133,22 @@ def test_a_version_is_told_to_machines(cli: Cli, registry: Registry) -> None:
     assert (answer.exit_code, answer.stderr) == (0, "")
     facts = json.loads(answer.stdout)
     assert facts.pop("created_at").endswith("+00:00")
+    assert facts.pop("updated_at").endswith("+00:00")
     assert facts.pop("digest").startswith("sha256:")
-    assert facts.pop("signature").keys() == {"inputs", "outputs"}
+    assert facts.pop("signature").keys() == {"inputs", "outputs", "params"}
+    assert [each["path"] for each in facts.pop("files")][:2] == ["MLmodel", "conda.yaml"]
+    for varying in ("size", "mlflow_version", "python_version"):
+        assert facts.pop(varying)
     assert facts == {
         "name": "flight-delay",
         "version": 3,
         "uri": "models:/flight-delay/3",
         "status": "READY",
+        "description": None,
         "aliases": ["champion", "stable"],
+        "source": stored.source,
+        "flavours": ["sklearn"],
+        "formats": ["cloudpickle"],
         "tags": {"kind": "trees"},
         "run_id": stored.run_id,
         "run_name": "boosting",
@@ -155,45 +160,74 @@ def test_a_version_is_told_to_machines(cli: Cli, registry: Registry) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_version_is_told_to_people(cli: Cli) -> None:
-    answer = cli("resolve", "flight-delay@champion", columns=120)
-    told = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if line.strip(" ─"))
-    told = {key: value.strip() for key, value in told.items()}
-    assert (told["name"], told["version"]) == ("flight-delay", "3")
-    assert told["uri"] == "models:/flight-delay/3"
-    assert told["aliases"] == "champion, stable"
-    assert told["metrics"] == "rmse=15.75, mae=10.5"
-    assert told["signature"].startswith("inputs=dep_delay: double, distance: double, outputs=")
+def test_a_version_is_told_to_people_in_80_columns(cli: Cli) -> None:
+    answer = cli("show", "flight-delay@champion")
+    lines = answer.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    told = {line.split()[0]: line.split()[1:] for line in lines if len(line.split()) > 1}
+    assert told["version"] == ["3"]
+    assert told["uri"] == ["models:/flight-delay/3"]
+    assert told["aliases"] == ["champion,", "stable"]
+    assert told["rmse"] == ["15.75"]
+    assert told["inputs"] == ["distance", "double"]
+    assert told["outputs"] == ["-", "tensor(float64,", "[-1])"]
+    assert told["└──"][0] == "requirements.txt"
 
 
 @pytest.mark.usefixtures("registry")
-def test_versions_are_told_to_people_a_line_each(cli: Cli) -> None:
-    answer = cli("versions", "flight-delay", columns=200)
+def test_versions_are_told_to_people(cli: Cli) -> None:
+    answer = cli("versions", "flight-delay", columns=120)
     lines = [line.split() for line in answer.stdout.splitlines() if line.strip(" ─")]
-    assert lines[0] == ["version", "aliases", "created", "status", "run", "metrics"]
+    assert lines[0] == ["version", "aliases", "created_at", "run_name", "metrics"]
     assert [line[0] for line in lines[1:]] == ["5", "3", "2", "1"]
-    assert lines[2][1:3] == ["champion", "stable"]
+    assert lines[2][1:3] == ["champion,", "stable"]
     assert lines[2][-3:] == ["boosting", "rmse=15.75,", "mae=10.5"]
 
 
 @pytest.mark.usefixtures("registry")
-def test_versions_are_told_to_machines(cli: Cli) -> None:
-    records = json.loads(cli("versions", "flight-delay", "--json").stdout)
-    assert [each["version"] for each in records] == [5, 3, 2, 1]
-    assert records[1]["aliases"] == ["champion", "stable"]
-    assert records[1].keys() == {
-        *("name", "version", "uri", "status", "created_at", "aliases", "tags"),
-        *("run_id", "run_name", "logged_model_id", "params", "metrics"),
-    }
+def test_columns_are_chosen_by_name_and_pattern(cli: Cli) -> None:
+    columns = "version,metrics.rmse,params.*,tags.`my key`,tags.k*"
+    answer = cli("versions", "flight-delay", "--columns", columns)
+    assert [line.split() for line in answer.stdout.splitlines()] == [
+        ["metrics", "params", "params", "tags", "tags"],
+        ["version", "rmse", "trees", "alpha", "my", "key", "kind"],
+        ["─" * 80]
+        if answer.stdout.splitlines()[2] == "─" * 80
+        else [answer.stdout.splitlines()[2]],
+        ["5", "15.75", "100", "trees"],
+        ["3", "15.75", "100", "trees"],
+        ["2", "16.5", "40", "a", "b", "trees"],
+        ["1", "18.25", "0.5", "linear"],
+    ]
+
+
+@pytest.mark.usefixtures("registry")
+def test_the_plan_of_a_filter_is_told(cli: Cli) -> None:
+    where = "metrics.rmse < 17 and tags.kind = 'trees' and (size > 10 or version = 1)"
+    assert cli("versions", "flight-delay", "--where", where, "--explain").stdout.splitlines() == [
+        "server: name = 'flight-delay'",
+        "server: tags.`kind` = 'trees'",
+        "here:   metrics.rmse < 17",
+        "here:   size > 10 OR version = 1",
+        "files:  read for each version that lakescore register did not register",
+    ]
+
+
+@pytest.mark.usefixtures("registry")
+def test_only_what_is_there_is_told(cli: Cli) -> None:
+    nothing = cli("versions", "flight-delay", "--where", "version = 4")
+    assert (nothing.exit_code, nothing.stdout) == (0, "flight-delay has no such versions\n")
+    assert cli("models", "zebra-*").stdout == "no registered models\n"
+    assert cli("history", "unsigned").stdout == "no alias of unsigned was ever moved\n"
 
 
 def test_markup_in_a_fact_is_shown_as_it_was_written(cli: Cli, registry: Registry) -> None:
     registry.client.set_model_version_tag("flight-delay", "1", "note", "[red]late[/red] [/x]")
     try:
-        told = cli("resolve", "flight-delay/1", columns=200)
+        told = cli("show", "flight-delay/1")
     finally:
         registry.client.delete_model_version_tag("flight-delay", "1", "note")
-    assert "kind=linear, note=[red]late[/red] [/x]" in told.stdout
+    assert "note   [red]late[/red] [/x]" in told.stdout
 
 
 @pytest.mark.usefixtures("registry")
@@ -203,11 +237,33 @@ def test_markup_in_a_fact_is_shown_as_it_was_written(cli: Cli, registry: Registr
         (["resolve", "flight-dely/1"], 3, "error: no registered model 'flight-dely' at sqlite:"),
         (["resolve", "flight-delay"], 3, "error: cannot read the reference 'flight-delay': "),
         (["resolve", "flight-delay/4"], 3, "error: version 4 of 'flight-delay' was deleted; "),
+        (
+            ["versions", "flight-delay", "--where", "rmse <"],
+            3,
+            "error: cannot read the filter 'rms",
+        ),
+        (["versions", "flight-delay", "--columns", "x"], 2, "error: there is no column 'x'; colum"),
+        (["diff", "flight-delay/1"], 2, "error: a difference is between two versions or more: "),
+        (["tag", "flight-delay/1", "x"], 2, "error: 'x' is not a tag; write key=value"),
+        (["tag", "flight-delay/1", "lakescore.card=x"], 3, "error: cannot use 'lakescore.card' as"),
+        (["files", "flight-delay/1", "MLmodel"], 2, "error: to copy one file give both: PATH and "),
+        (["history", "flight-delay", "--at", "noon"], 2, "error: 'noon' is no time; write 2026-"),
+        (["resolve", "flight-delay/1", "--where", "version = 1"], 3, "error: cannot read the refe"),
+        (
+            ["resolve", "flight-delay/1", "--trust", "none.yaml"],
+            2,
+            "error: there is no file no",
+        ),
+        (
+            ["rollback", "flight-delay", "--alias", "champion"],
+            3,
+            "error: cannot roll flight-delay@c",
+        ),
         (["versions", "flight-dely"], 3, "error: no registered model 'flight-dely' at sqlite:"),
         (["schema", "scroe"], 2, "error: there is no job 'scroe' (did you mean 'score'?); jobs: "),
         (["schema", "zebra"], 2, "error: there is no job 'zebra'; jobs: score, compare"),
         (["check", "zebra", "x.yaml"], 2, "error: there is no job 'zebra'; jobs: score, compare"),
-        (["check", "score", "none/x.yaml"], 2, "error: there is no job file none/x.yaml; "),
+        (["check", "score", "none/x.yaml"], 2, "error: there is no file none/x.yaml; "),
         (["check", "score", "conf/score.yaml", "x"], 2, "error: 'x' is not an override; "),
     ],
 )
@@ -218,7 +274,7 @@ def test_an_error_is_one_line_on_standard_error(
     answer = cli(*arguments)
     assert answer.exit_code == code
     assert answer.stdout == ""
-    assert answer.stderr.startswith(begin)
+    assert answer.stderr.startswith(begin), answer.stderr
     assert answer.stderr.count("\n") == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lakescore.config import JOBS, CompareJob, ScoreJob, load
+from lakescore.config import JOBS, CompareJob, ScoreJob, TrustFile, load
 from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def refusal(path: Path, *overrides: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_file_that_we_ship_is_valid(path: Path) -> None:
-    job = load(JOBS[path.stem.partition("-")[0]], path)
+    job = load((JOBS | {"trust": TrustFile})[path.stem.partition("-")[0]], path)
     given = yaml.safe_load(path.read_text())
     assert given.keys() <= job.model_fields_set
 
@@ -66,11 +66,11 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
     [
         (
             "modle: a/1",
-            "unknown key 'modle' (did you mean 'model'?); valid keys: engine, experiment,",
+            "unknown key 'modle' (did you mean 'model'?); valid keys: engine, scan, experiment,",
         ),
         (
             "zebra: 1",
-            "unknown key 'zebra'; valid keys: engine, experiment, run_id, receipt, model, input,",
+            "unknown key 'zebra'; valid keys: engine, scan, experiment, run_id, receipt, trust, model,",
         ),
         ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
         ("model: b/1", "is not YAML: the key 'model' stands twice"),  # YAML takes the last
@@ -136,7 +136,7 @@ def test_a_file_that_lacks_keys_names_the_first(file: Path) -> None:
 def test_a_file_that_is_not_there_is_answered_with_those_that_are(file: Path) -> None:
     asked = file.with_name("scor.yaml")
     assert refusal(asked) == (
-        f"there is no job file {asked} (did you mean '{file}'?); there are: {file}"
+        f"there is no file {asked} (did you mean '{file}'?); there are: {file}"
     )
     assert refusal(file.parent / "none" / "x.yaml").endswith("; there are: none")
 

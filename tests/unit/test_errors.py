@@ -23,7 +23,11 @@ INSTANCES = [
     errors.RunIdReused("nightly-7", "2013-12-01"),
     errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),
+    errors.FileExists("copies/MLmodel"),
     errors.BadReference("flight-delay", "it names no version and no alias"),
+    errors.BadFilter("metrics.rmse <", "a value or a condition is missing", 13),
+    errors.BadColumn("metric.rmse", ["version", "metrics.<key>"]),
+    errors.BadName("an alias", "cham\x1bpion", "it holds other than letters, digits, _ and -"),
     errors.ModelNotFound(
         "flight-dely",
         ["flight-delay", "crew@night"],
@@ -37,11 +41,26 @@ INSTANCES = [
         [5, 3],
         ["flight-delay/5 (rmse 15.75)", "flight-delay/3 (champion, rmse 15.75)"],
     ),
+    errors.ModelExists("flight-delay"),
+    errors.TagNotFound("models:/flight-delay/3", "quarte", ["team", "quarter"]),
+    errors.RunNotFound("0123"),
+    errors.NotAModel("runs:/0123/model", "there is no such run"),
+    errors.NothingToRollBack("flight-delay", "champion", "no version before is known"),
+    errors.LedgerLost("flight-delay", "mlflow runs restore --run-id 0123"),
     errors.VersionNotReady("models:/flight-delay/3", "PENDING_REGISTRATION"),
     errors.SignatureMissing("models:/flight-delay/3"),
     errors.RegistryUnavailable("http://user:secret@registry.example:5000", "connection refused"),
     errors.IntegrityError("the artifact data/link is a symbolic link; none is followed"),
     errors.ArtifactsMissing("models:/flight-delay/3", "there is no MLmodel file among them"),
+    errors.NotTrusted(
+        "models:/flight-delay/3",
+        "sources",
+        "its files lie at s3://user:secret@bucket/x",
+        ["file", "s3://models/prod"],
+    ),
+    errors.DigestDiffers(
+        "models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "its tag"
+    ),
     errors.RowsLost("2013-12-01", 987, 986, 12),
     errors.InputContractError("slice_by names a column of another type"),
     errors.TableNotFound("/lake/tables/departures"),
@@ -56,6 +75,8 @@ INSTANCES = [
     errors.MetricUndefined("roc_auc", "the label has one class"),
     errors.SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
     errors.AnotherRunWon("/lake/tables/predictions", "slice '2013-12-01'"),
+    errors.AliasMoved("flight-delay", "champion", 3, 4),
+    errors.AliasMoving("flight-delay", "champion", 4, "ann@laptop", 12),
 ]
 
 
@@ -96,6 +117,8 @@ def test_a_reason_of_several_lines_becomes_one() -> None:
     [
         ("postgresql://user:secret@host:5432/x", "postgresql://***@host:5432/x"),
         ("postgresql+psycopg2://user:secret@/x", "postgresql+psycopg2://***@/x"),
+        ("postgresql://user:sec/ret@host:5432/x", "postgresql://***@host:5432/x"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),  # a port, and a path
         ("https://token@host and http://u:p@other", "https://***@host and http://***@other"),
         ("s3://bucket/a@b", "s3://bucket/a@b"),  # an @ in a path is no credential
         ("crew@night@champion", "crew@night@champion"),

@@ -276,7 +276,6 @@ def test_what_is_not_there_is_answered_with_what_is(
         ("where=version = 4", "no version"),  # it was deleted
         ("where=metrics.nosuch < 1", "no version"),
         ("where=not metrics.nosuch is null", "no version"),
-        ("where=params.trees != 40 and metrics.mae > 11", "no version"),  # 1 has no trees
         ("where=version = 'two'", "no version"),
         ("where=tags.kind > 3", "no version"),  # text that is no number
         ("where=tags.kind in ()", "no version"),

@@ -122,7 +122,7 @@ def test_a_job_that_is_right_starts_a_jvm(submit: Submit) -> None:
         (["score", SCORE, "model"], "'model' is not an override"),
         (
             ["score", "conf/scor.yaml"],
-            "no job file conf/scor.yaml (did you mean 'conf/score.yaml'?)",
+            "no file conf/scor.yaml (did you mean 'conf/score.yaml'?)",
         ),
         (["scroe", SCORE], "there is no job 'scroe' (did you mean 'score'?)"),
         (["../jobs/score", SCORE], "there is no job '../jobs/score'"),

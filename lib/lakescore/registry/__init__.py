@@ -1,20 +1,55 @@
-"""The registry library: what a person types becomes one pinned model version.
+"""The registry library: everything that one does with model versions; none of it needs Spark.
 
-Hides MLflow's registry: its URI forms, its searches that forget aliases, its timeouts of minutes,
-and where a version's facts are scattered (version, run, logged model, MLmodel file).
-Importing it imports neither MLflow nor Spark; the first call does.
+Hides MLflow's registry: its URI forms, its searches that forget aliases, its aliases that forget
+where they were, its timeouts of minutes, and where a version's facts are scattered (version, run,
+logged model, MLmodel file). Importing it imports neither MLflow nor Spark; the first call does.
 """
 
 from lakescore.registry.artifacts import digest_of
-from lakescore.registry.record import ModelVersion, VersionRecord
-from lakescore.registry.store import connect, experiment, resolve, versions
+from lakescore.registry.difference import Difference
+from lakescore.registry.ledger import History, Move, Outcome, history, promote, rollback
+from lakescore.registry.record import Card, File, ModelVersion, RegisteredModel, VersionRecord
+from lakescore.registry.resolving import (
+    describe,
+    diff,
+    explain,
+    fetch_file,
+    files,
+    models,
+    resolve,
+    versions,
+)
+from lakescore.registry.store import connect, experiment
+from lakescore.registry.writing import create, register, tag, untag
+from lakescore.trust import Trust
 
 __all__ = [
+    "Card",
+    "Difference",
+    "File",
+    "History",
     "ModelVersion",
+    "Move",
+    "Outcome",
+    "RegisteredModel",
+    "Trust",
     "VersionRecord",
     "connect",
+    "create",
+    "describe",
+    "diff",
     "digest_of",
     "experiment",
+    "explain",
+    "fetch_file",
+    "files",
+    "history",
+    "models",
+    "promote",
+    "register",
     "resolve",
+    "rollback",
+    "tag",
+    "untag",
     "versions",
 ]

@@ -1,16 +1,27 @@
-"""What a person types, read: `name/3`, `name@alias`, `name/latest`, a URI, or a query."""
+"""What a person types, read: references and names, and what is hostile in them refused.
+
+MLflow itself lets through names with control characters, `%2f`, `?` or `#`, and aliases that end
+in a line break.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
-from lakescore.errors import BadReference
+from lakescore.errors import BadName, BadReference
 
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]{32})")
+OWN_TAGS = "lakescore."
+"""How the tags begin that lakescore notes for itself."""
 _PART_OF_QUERY = re.compile(r"&(?=(?:where|order_by)=)")
-_PATH = re.compile(r"\.\.|%2e|%2f", re.IGNORECASE)
+_PATH = re.compile(r"\.\.|[/\\:]|^\.?$")
+_URI_PART = re.compile(r"[?#]|%[0-9a-f]{2}", re.IGNORECASE)
+_RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 _LONGEST = 1000
+_LONGEST_NAME = 250
+_LONGEST_VALUE = 5000
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,6 @@ def parse(reference: str) -> Reference:
     if found := _LOGGED_MODEL.fullmatch(reference):
         return ByLoggedModel(found["id"])
     text, question, query = reference.removeprefix("models:/").partition("?")
-    if ":" in text or _PATH.search(text):
-        raise BadReference(reference, "a model's name holds no ':' and no parts of a path")
     if question:
         return _query(reference, text, query)
     name, slash, version = text.partition("/")
@@ -82,7 +91,72 @@ def parse(reference: str) -> Reference:
         raise BadReference(reference, "it names no version and no alias")
     if not re.fullmatch(r"[\w-]+", alias):
         raise BadReference(reference, f"{alias!r} cannot be an alias")
-    return ByAlias(name, alias)
+    return ByAlias(_named(reference, name), alias)
+
+
+def check_name(name: str) -> str:
+    """Return *name* where it can be a registered model's.
+
+    Raises:
+        BadName: it is empty or too long, or holds what cannot be seen, or parts of a path or URI.
+    """
+    return _checked("a model's name", name)
+
+
+def check_alias(alias: str) -> str:
+    """Return *alias* where a version can be given it.
+
+    Raises:
+        BadName: it is none, or one that MLflow reserves.
+    """
+    if not re.fullmatch(r"[\w-]{1,250}", alias):
+        raise BadName("an alias", alias, "it holds other than letters, digits, _ and -")
+    if _RESERVED_ALIAS.fullmatch(alias):
+        raise BadName("an alias", alias, "MLflow reserves latest, and v1, v2, ...")
+    return alias
+
+
+def check_tag(key: str, value: str = "") -> None:
+    """Check that a version or a registered model can be given the tag.
+
+    Raises:
+        BadName: the key is none, or lakescore's own; or the value holds what cannot be seen.
+    """
+    if key.startswith(OWN_TAGS):
+        raise BadName("a tag", key, f"what begins with {OWN_TAGS} lakescore writes itself")
+    _checked("a tag", key.replace("/", "").replace(":", ""))
+    if not value.isprintable():
+        raise BadName(f"the value of tag {key!r}", value, "it holds characters that cannot be seen")
+    if len(value) > _LONGEST_VALUE:
+        raise BadName(f"the value of tag {key!r}", value, f"it is over {_LONGEST_VALUE} characters")
+
+
+def _checked(what: str, name: str) -> str:
+    reason = _wrong(name)
+    if reason:
+        raise BadName(what, name, reason)
+    return name
+
+
+def _named(reference: str, name: str) -> str:
+    reason = _wrong(name)
+    if reason:
+        raise BadReference(reference, f"{name!r} cannot be a model's name: {reason}")
+    return name
+
+
+def _wrong(name: str) -> str | None:
+    """Return what is wrong with a name: also in the form that other programs may turn it into."""
+    folded = unicodedata.normalize("NFKC", name)
+    faults = {
+        "it holds characters that cannot be seen": not name.isprintable(),
+        "it is empty, or begins or ends with a space": name != name.strip() or not name,
+        f"it is longer than {_LONGEST_NAME} characters": len(name) > _LONGEST_NAME,
+        "it holds parts of a path": _PATH.search(folded),
+        "it holds parts of a URI": _URI_PART.search(folded),
+        "it reads as a logged model's id": _LOGGED_MODEL.fullmatch(f"models:/{name}"),
+    }
+    return next((fault for fault, found in faults.items() if found), None)
 
 
 def _query(reference: str, name: str, query: str) -> Query:
@@ -90,6 +164,7 @@ def _query(reference: str, name: str, query: str) -> Query:
     parts = {key: value.strip() for key, value in given}
     if not name.strip() or "/" in name:
         raise BadReference(reference, "a query stands after the model's name alone")
+    _named(reference, name)
     if len(parts) < len(given) or not all(parts.values()) or parts.keys() - {"where", "order_by"}:
         raise BadReference(reference, "a query holds where=, order_by= or both, each once")
     return Query(name, parts.get("where"), parts.get("order_by"))
@@ -98,6 +173,7 @@ def _query(reference: str, name: str, query: str) -> Query:
 def _by_version(reference: str, name: str, version: str) -> ByVersion | Latest:
     if not name.strip():
         raise BadReference(reference, "the model's name is empty")
+    _named(reference, name)
     if version == "latest":
         return Latest(name)
     if re.fullmatch(r"[0-9]{1,9}", version):

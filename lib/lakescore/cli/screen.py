@@ -1,0 +1,117 @@
+"""Tables and trees for people, in 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from lakescore.cli.door import say
+from lakescore.registry.table import column_type, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from lakescore.registry import Difference, File, VersionRecord
+    from lakescore.registry.table import Rows
+
+_SHOWN_APART = ("params", "metrics", "tags", "signature", "files")
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_THOUSAND = 1000
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; what is too long for its column goes on in the next line of its cell."""
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*[escape(cell) for cell in row])
+    Console(highlight=False).print(shown)
+
+
+def rows(records: Rows[Any], columns: Sequence[str], nothing: str) -> None:
+    """Print *records* as a table, or the line *nothing* where there are none."""
+    if not records:
+        say(nothing)
+        return
+    heads, cells = records.grid(columns)
+    # A column in which no record says anything tells nothing, unless it was asked for.
+    kept = [n for n in range(len(heads)) if columns or any(line[n] for line in cells)]
+    table(
+        [heads[n].replace(".", "\n", 1) for n in kept], [[line[n] for n in kept] for line in cells]
+    )
+
+
+def record(record: VersionRecord) -> None:
+    """Print all that is known of a version, its signature as a table and its files as a tree."""
+    facts = record.facts()
+    told = {key: text(value) for key, value in facts.items() if key not in _SHOWN_APART}
+    if record.size is not None:
+        told["size"] = size(record.size)
+    table(["property", "value"], [[key, value] for key, value in told.items() if value])
+    for group in ("params", "metrics", "tags"):
+        if facts[group]:
+            say("")
+            table([group, ""], [[key, text(each)] for key, each in sorted(facts[group].items())])
+    if facts["signature"]:
+        say("")
+        table(["signature", "name", "type", ""], list(_signature(facts["signature"])))
+    if record.files:
+        say("")
+        files(record.uri, record.files)
+
+
+def _signature(signature: Mapping[str, Any]) -> Iterable[list[str]]:
+    for part, columns in signature.items():
+        for column in columns or []:
+            more = "optional" if column.get("required") is False else ""
+            if "default" in column:
+                more = f"default {text(column['default'])}"
+            yield [part, str(column.get("name") or "-"), column_type(column), more]
+
+
+def files(title: str, there: Sequence[File]) -> None:
+    """Print files as a tree, each with its size."""
+    tree = Tree(escape(title))
+    folders = {"": tree}
+    for file in there:
+        parts = file.path.split("/")
+        for depth in range(1, len(parts)):
+            folder = "/".join(parts[:depth])
+            if folder not in folders:
+                above = folders["/".join(parts[: depth - 1])]
+                folders[folder] = above.add(escape(parts[depth - 1] + "/"))
+        folders["/".join(parts[:-1])].add(escape(f"{parts[-1]}  {size(file.size)}"))
+    Console(highlight=False).print(tree)
+
+
+def difference(found: Difference) -> None:
+    """Print versions side by side, and the verdicts below."""
+    heads = [uri.removeprefix("models:/") for uri in found.versions]
+    body = [
+        ["*" if line.differs else "", line.group, line.key, *map(_cell, line.values)]
+        for line in found.lines
+    ]
+    table(["", "", "", *heads], body)
+    say("")
+    for verdict in found.verdicts:
+        before, after = (uri.removeprefix("models:/") for uri in (verdict.before, verdict.after))
+        say(f"{before} -> {after}: {verdict.verdict}: {'; '.join(verdict.reasons)}")
+
+
+def _cell(value: object) -> str:
+    shown = text(value)
+    return shown[:19] if shown.startswith("sha256:") else shown
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people read it: `561 B`, `12.3 MB`."""
+    value, unit = float(number), 0
+    while value >= _THOUSAND and unit < len(_UNITS) - 1:
+        value, unit = value / _THOUSAND, unit + 1
+    return f"{value:.3g} {_UNITS[unit]}" if unit else f"{number} B"

@@ -1,0 +1,156 @@
+"""Where the ledger is kept: numbered entries that are written once and never changed.
+
+MLflow's one write that never overwrites is a run's parameter: a second value for a key is refused
+by the database's primary key. So each registered model has a run, its book, and each entry is one
+of its parameters. Which run that is stands in a parameter of one root run, named by a tag of an
+experiment of our own, whose name is unique in the database: at each step the first one decides.
+It needs nothing but the tracking store, embedded or shared, and no server of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from lakescore.errors import LedgerLost
+from lakescore.registry.store import artifact_location
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow import MlflowClient  # noqa: TID251 - a type
+
+EXPERIMENT = "lakescore-ledger"
+_ROOT = "lakescore.ledger.root"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a book."""
+
+    number: int
+    facts: Mapping[str, Any]
+    done: bool
+    """Whether `finish` was called for it, by whatever process."""
+
+
+class Book:
+    """The entries about one registered model; it outlives the model."""
+
+    def __init__(self, client: MlflowClient, name: str, run_id: str) -> None:
+        self._client, self._name, self._run_id = client, name, run_id
+
+    @classmethod
+    def found(cls, client: MlflowClient, name: str) -> Self | None:
+        """Return the book of *name*, if it was ever begun.
+
+        Raises:
+            LedgerLost: the root was deleted with MLflow's own tools.
+        """
+        root = _root(client)
+        run_id = _params(client, root, name).get(_key(name)) if root else None
+        return cls(client, name, run_id) if run_id else None
+
+    @classmethod
+    def opened(cls, client: MlflowClient, name: str) -> Self:
+        """Return the book of *name*, begun if need be.
+
+        Raises:
+            LedgerLost: the root was deleted with MLflow's own tools.
+        """
+        if book := cls.found(client, name):
+            return book
+        root = _root(client) or _begin(client)
+        place = client.get_run(root).info.experiment_id
+        run_id = _new_run(client, place, name)
+        if not _write_once(client, root, _key(name), run_id):
+            client.delete_run(run_id)
+            run_id = _params(client, root, name)[_key(name)]
+        return cls(client, name, run_id)
+
+    def entries(self) -> list[Entry]:
+        """Return the entries as they are now, in their order.
+
+        Raises:
+            LedgerLost: the book was deleted with MLflow's own tools.
+        """
+        params = _params(self._client, self._run_id, self._name)
+        numbers = sorted(int(key) for key in params if key.isdigit())
+        return [Entry(n, json.loads(params[f"{n:06}"]), _done(n) in params) for n in numbers]
+
+    def write(self, number: int, facts: Mapping[str, Any]) -> bool:
+        """Write *facts* as entry *number*, and tell whether it was free: if not, nothing changed.
+
+        Args:
+            number: that of the last entry, plus one.
+            facts: plain JSON values, at most 6,000 characters as JSON.
+        """
+        # The id makes two equal entries of two processes differ: one of them must be refused.
+        text = json.dumps({**facts, "id": uuid.uuid4().hex}, ensure_ascii=False)
+        return _write_once(self._client, self._run_id, f"{number:06}", text)
+
+    def finish(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Note that what entry *number* says was carried out; the first one to say so is kept."""
+        _write_once(self._client, self._run_id, _done(number), json.dumps(facts))
+
+
+def _done(number: int) -> str:
+    return f"{number:06}.done"
+
+
+def _root(client: MlflowClient) -> str | None:
+    """Return the id of the run that names each model's book, if there is one."""
+    place = client.get_experiment_by_name(EXPERIMENT)
+    if place is None:
+        return None
+    if place.lifecycle_stage != "active" or _ROOT not in place.tags:
+        raise LedgerLost(EXPERIMENT, f"mlflow experiments restore -x {place.experiment_id}")
+    return str(place.tags[_ROOT])
+
+
+def _begin(client: MlflowClient) -> str:
+    """Begin the ledger: of two that begin at once, only one can rename its experiment so."""
+    from mlflow import MlflowException  # noqa: PLC0415
+
+    draft = client.create_experiment(f"{EXPERIMENT}-{uuid.uuid4().hex}", artifact_location())
+    client.set_experiment_tag(draft, _ROOT, _new_run(client, draft, "books"))
+    try:
+        client.rename_experiment(draft, EXPERIMENT)
+    except MlflowException:
+        client.delete_experiment(draft)
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            raise
+    return str(_root(client))
+
+
+def _new_run(client: MlflowClient, experiment_id: str, name: str) -> str:
+    run_id = str(client.create_run(experiment_id, run_name=name).info.run_id)
+    client.update_run(run_id, "FINISHED")  # parameters can be added all the same
+    return run_id
+
+
+def _params(client: MlflowClient, run_id: str, name: str) -> dict[str, str]:
+    run = client.get_run(run_id)
+    if run.info.lifecycle_stage != "active":
+        raise LedgerLost(name, f"mlflow runs restore --run-id {run_id}")
+    return dict(run.data.params)
+
+
+def _write_once(client: MlflowClient, run_id: str, key: str, value: str) -> bool:
+    from mlflow import MlflowException  # noqa: PLC0415
+
+    try:
+        client.log_param(run_id, key, value)
+    except MlflowException:
+        if client.get_run(run_id).data.params.get(key) in (None, value):
+            raise
+        return False
+    return True
+
+
+def _key(name: str) -> str:
+    """Return the key of a model's book: names hold more than keys may."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]

@@ -1,0 +1,305 @@
+"""From a reference to a version: listed, described, or pinned with its files at hand."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from lakescore.errors import (
+    AliasNotFound,
+    ArtifactsMissing,
+    FileExists,
+    QueryNotUnique,
+    SignatureMissing,
+    VersionNotFound,
+    VersionNotReady,
+    nearest,
+)
+from lakescore.registry import artifacts, reading
+from lakescore.registry.difference import Difference, compared
+from lakescore.registry.query import Filter, Order, Plan
+from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
+from lakescore.registry.reference import (
+    ByAlias,
+    ByLoggedModel,
+    ByVersion,
+    Latest,
+    Query,
+    Reference,
+    check_name,
+    parse,
+)
+from lakescore.registry.store import answering, connect, is_unity_catalog, store_uri
+from lakescore.registry.table import Rows
+from lakescore.trust import Trust
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlflow import MlflowClient  # noqa: TID251 - a type
+    from mlflow.entities.model_registry import RegisteredModel as Model
+
+    from lakescore.registry.record import Card, File
+
+READY = "READY"
+_DIGESTED = 100_000_000
+_COLUMNS = ("version", "aliases", "created_at", "run_name", "metrics")
+_COLUMNS_OF_MODELS = ("name", "versions", "latest", "aliases", "tags", "changed_at")
+_EVERYTHING = Trust()
+
+
+def models(
+    pattern: str = "*", *, tags: Mapping[str, str | None] | None = None
+) -> Rows[RegisteredModel]:
+    """Return the registered models, by name: two requests, more where there are thousands.
+
+    Args:
+        pattern: of the name, as a shell's: `flight-*`.
+        tags: those that a model must carry; None as a value allows any.
+
+    Raises:
+        NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
+    """
+    client = connect()
+    with answering():
+        return Rows(reading.all_models(client, pattern, tags or {}), _COLUMNS_OF_MODELS)
+
+
+def versions(
+    name: str,
+    *,
+    where: str | None = None,
+    order_by: str | None = None,
+    limit: int | None = None,
+    whole: bool = False,
+) -> Rows[VersionRecord]:
+    """Return the versions of the registered model *name*, newest first.
+
+    A bounded handful of requests, however many versions: the versions by thousands, then their
+    runs and logged models by hundreds. What the files say is known where `register` recorded it;
+    otherwise it takes a few requests a version, which only *whole*, or a filter on it, asks for.
+
+    Args:
+        name: the registered model's name.
+        where: a filter; see `lakescore.registry.query`.
+        order_by: `COLUMN [asc|desc]`; versions that lack the value come last.
+        limit: how many at the most.
+        whole: whether every record shall have its `card`: signature, files, flavours.
+
+    Raises:
+        ModelNotFound: there is no such registered model.
+        BadFilter: *where* or *order_by* does not read as one; says where.
+        NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
+    """
+    check_name(name)
+    condition, order = Filter(where) if where else None, Order(order_by) if order_by else None
+    client = connect()
+    with answering():
+        model = reading.model_named(client, name)
+        sent = _sent(condition)
+        enough = limit if order is None and not (condition and condition.plan.here) else None
+        found = reading.versions_of(client, name, conditions=sent, limit=enough)
+        records = reading.records_of(client, model, found)
+        if whole or (condition and condition.plan.files) or (order and order.files):
+            records = reading.with_cards(client, records)
+    kept = condition.matching(records) if condition else records
+    return Rows((order.sorted(kept) if order else kept)[:limit], _COLUMNS)
+
+
+def explain(name: str, where: str | None) -> Plan:
+    """Return which conditions of *where* the server filters by, and which are evaluated here.
+
+    Raises:
+        BadFilter: *where* does not read as a filter; says where.
+    """
+    condition = Filter(where) if where else None
+    plan = condition.plan if condition else Plan((), (), files=False)
+    return replace(plan, server=(f"name = '{name}'", *_sent(condition)))
+
+
+def _sent(condition: Filter | None) -> Sequence[str]:
+    """Return what the server shall filter by; a catalog knows nothing but names."""
+    return () if condition is None or is_unity_catalog() else condition.plan.server
+
+
+def describe(reference: str, *, digest_up_to: int = _DIGESTED) -> VersionRecord:
+    """Return all that is known of one version, with its signature and files: nothing is loaded.
+
+    Args:
+        reference: as in `resolve`.
+        digest_up_to: bytes; where no digest was recorded, files that are larger in all are not
+            fetched for it.
+
+    Raises:
+        BadReference, ModelNotFound, VersionNotFound, VersionDeleted, AliasNotFound,
+            QueryNotUnique: as `resolve`.
+        ArtifactsMissing, IntegrityError: the files are gone, or cannot be read.
+        NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
+    """
+    client = connect()
+    with answering():
+        record = find(client, reference)
+        if record.card is not None and record.card.files is not None:
+            return record
+        location = reading.location_of(client, record)
+        card = artifacts.read_card(record.uri, location, digest_up_to=digest_up_to)
+        return replace(record, card=card)
+
+
+def diff(references: Sequence[str], *, changed: bool = False) -> Difference:
+    """Return versions side by side, each but the first held against the first.
+
+    Args:
+        references: as in `resolve`; two or more.
+        changed: whether only what differs is kept.
+
+    Raises:
+        As `describe`.
+    """
+    return compared([describe(each) for each in references], changed=changed)
+
+
+def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
+    """Pin *reference* to one model version and fetch its artifacts: asked once, told once.
+
+    Args:
+        reference: `name/3`, `name@alias`, `name/latest`, any of these after `models:/`,
+            `models:/m-<hex>`, or a query `name?where=FILTER&order_by=COLUMN [desc]`.
+        trust: which versions may be loaded. What the registry says is checked before anything is
+            fetched, what the files say, and their digest, on the private copy.
+
+    Raises:
+        BadReference: *reference* has none of these forms.
+        ModelNotFound, VersionNotFound, VersionDeleted, AliasNotFound: there is no such thing.
+        QueryNotUnique: the query names no version, or several (ties in its order included).
+        VersionNotReady, SignatureMissing: the version cannot be scored with.
+        NotTrusted, DigestDiffers: the policy refuses it, or its files are not what was registered.
+        ArtifactsMissing, IntegrityError: its files are gone, or lead out of their folder.
+        NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
+    """
+    client = connect()
+    with answering():
+        record = find(client, reference)
+        location = reading.location_of(client, record)
+    recorded = record.digest
+    trust.check_version(
+        record.uri,
+        registry=store_uri(),
+        location=location,
+        tags=record.tags,
+        aliases=record.aliases,
+        recorded=recorded,
+    )
+    if record.status != READY:
+        raise VersionNotReady(record.uri, record.status)
+    copy = artifacts.fetch(record.uri, location)
+    card = artifacts.card_of(record.uri, copy)
+    trust.check_files(
+        record.uri,
+        flavours=card.flavours,
+        formats=card.formats,
+        digest=str(card.digest),
+        recorded=recorded,
+    )
+    _check_signature(record.uri, card)
+    facts = {field.name: getattr(record, field.name) for field in fields(record)}
+    return ModelVersion(**{**facts, "card": card}, reference=reference, artifacts=copy)
+
+
+def _check_signature(uri: str, card: Card) -> None:
+    if card.signature is None or card.signature.inputs is None:
+        raise SignatureMissing(uri)
+    if card.signature.outputs is None:
+        raise SignatureMissing(uri, "output schema in its signature")
+
+
+def files(reference: str) -> Rows[File]:
+    """Return the logged files of one version, sorted by path: a request a folder.
+
+    Raises:
+        As `describe`, but that nothing is read of the files.
+    """
+    client = connect()
+    with answering():
+        record = find(client, reference)
+        location = reading.location_of(client, record)
+        return Rows(artifacts.list_files(record.uri, location), ("path", "size"))
+
+
+def fetch_file(reference: str, path: str, to: Path) -> Path:
+    """Copy one logged file of a version into the folder *to*, and return the copy.
+
+    Args:
+        reference: as in `resolve`.
+        path: as `files` lists it.
+        to: an existing folder, or one to be made.
+
+    Raises:
+        ArtifactsMissing: there is no such file among those that are logged.
+        FileExists: *to* holds a file of that name, which is left as it is.
+    """
+    client = connect()
+    with answering():
+        record = find(client, reference)
+        location = reading.location_of(client, record)
+        there = [file.path for file in artifacts.list_files(record.uri, location)]
+        if path not in there:
+            raise ArtifactsMissing(record.uri, f"there is no file {path!r}{nearest(path, there)}")
+        target = to / PurePosixPath(path).name
+        if target.exists():
+            raise FileExists(target)
+        to.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(artifacts.fetch_file(record.uri, location, path), target))
+
+
+def find(client: MlflowClient, reference: str) -> VersionRecord:
+    """Return the record of the one version that *reference* names: the one way to it."""
+    asked = parse(reference)
+    if isinstance(asked, Query):
+        return _answer(reference, asked)
+    model, number = _pick(client, reference, asked)
+    found = reading.version_numbered(client, model.name, number)
+    return reading.records_of(client, model, [found])[0]
+
+
+def _pick(client: MlflowClient, reference: str, asked: Reference) -> tuple[Model, int]:
+    match asked:
+        case ByVersion(name, version):
+            return reading.model_named(client, name), version
+        case ByAlias(name, alias):
+            model = reading.model_named(client, name)
+            aliases = reading.aliases_of(model)
+            if alias not in aliases:
+                raise AliasNotFound(name, alias, aliases)
+            return model, aliases[alias]
+        case Latest(name):
+            model = reading.model_named(client, name)
+            newest = reading.versions_of(client, name, limit=1)
+            if not newest:
+                raise VersionNotFound(name, "at all", [])
+            return model, int(newest[0].version)
+        case ByLoggedModel(logged_model_id):
+            found = client.search_model_versions(f"source_path = 'models:/{logged_model_id}'")
+            if len(found) != 1:
+                there = [f"{each.name}/{each.version}" for each in found]
+                raise QueryNotUnique(reference, [int(each.version) for each in found], there)
+            return reading.model_named(client, found[0].name), int(found[0].version)
+    raise AssertionError(asked)
+
+
+def _answer(reference: str, asked: Query) -> VersionRecord:
+    """Return the one version that a query names: never the first of several."""
+    order = Order(asked.order_by) if asked.order_by else None
+    records = versions(asked.name, where=asked.where, order_by=asked.order_by)
+    found = order.first(records) if order else records
+    if len(found) != 1:
+        there = [_summary(each) for each in (records or versions(asked.name))]
+        raise QueryNotUnique(reference, [each.version for each in found], there)
+    return found[0]
+
+
+def _summary(record: VersionRecord) -> str:
+    facts = [f"{name} {value:.6g}" for name, value in list(record.metrics.items())[:3]]
+    return f"{record.name}/{record.version} ({', '.join([*record.aliases, *facts]) or 'no facts'})"

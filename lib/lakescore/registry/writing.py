@@ -1,0 +1,301 @@
+"""New models and versions, and their tags."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakescore.errors import (
+    IntegrityError,
+    ModelExists,
+    NotAModel,
+    SignatureMissing,
+    TagNotFound,
+    VersionNotReady,
+)
+from lakescore.registry import artifacts, reading
+from lakescore.registry.ledger import promote
+from lakescore.registry.record import clean
+from lakescore.registry.reference import check_alias, check_name, check_tag
+from lakescore.registry.resolving import READY, find
+from lakescore.registry.store import answering, connect, experiment, is_missing
+from lakescore.registry.table import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from mlflow import MlflowClient  # noqa: TID251 - a type
+
+    from lakescore.registry.record import RegisteredModel, VersionRecord
+
+_RUN = re.compile(r"[0-9a-f]{32}")
+_PATH_OF_RUN = re.compile(r"runs:/([0-9a-f]{32})/(.+)")
+_LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
+_IMPORTED_INTO = "lakescore"
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Tagged(Shown):
+    """What was tagged or untagged."""
+
+    of: str
+    """A version's pinned URI, or a registered model's name."""
+    tags: Mapping[str, str]
+    """All of its tags now."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"of": self.of, "tags": clean(dict(sorted(self.tags.items())))}
+
+
+def create(
+    name: str, *, tags: Mapping[str, str] | None = None, description: str | None = None
+) -> RegisteredModel:
+    """Make an empty registered model, to add versions to later.
+
+    Args:
+        name: its name.
+        tags: its tags.
+        description: what it is for.
+
+    Raises:
+        BadName: the name or a tag is none.
+        ModelExists: there is one of that name.
+        NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
+    """
+    from mlflow import MlflowException  # noqa: PLC0415
+
+    check_name(name)
+    _check_tags(tags or {})
+    client = connect(create=True)
+    with answering():
+        try:
+            client.create_registered_model(name, dict(tags or {}), description)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_ALREADY_EXISTS":
+                raise ModelExists(name) from error
+            raise
+        return reading.model_record(client.get_registered_model(name), [])
+
+
+def register(  # noqa: PLR0913 - all but two by name, and optional
+    source: str,
+    name: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+    alias: str | None = None,
+    description: str | None = None,
+    wait: float = 0,
+    signed: bool = True,
+) -> VersionRecord:
+    """Register a model as the next version of *name*, which is made if it is missing.
+
+    The files are copied once to note their card (signature, flavours, sizes, digest) in the tag
+    `lakescore.card`: listings know it from there, and `resolve` holds every later copy against it.
+
+    Args:
+        source: a run's id, `runs:/<run id>/<name>`, `models:/m-<hex>`, or a folder or URI with an
+            MLmodel file. The files of a folder on this machine are copied into the store.
+        name: the registered model's name.
+        tags: of the version.
+        alias: to be moved to it, through the ledger.
+        description: of the version.
+        wait: seconds to wait until the version is ready; 0 does not wait.
+        signed: whether a model without a signature is refused.
+
+    Raises:
+        NotAModel: *source* is nothing that could be registered.
+        SignatureMissing: the model has no signature, and *signed* is true.
+        VersionNotReady: its registration failed, or was not finished within *wait*.
+        BadName, AliasMoved, ArtifactsMissing, IntegrityError: as their names say.
+        NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
+    """
+    from mlflow import MlflowException  # noqa: PLC0415
+
+    check_name(name)
+    _check_tags(tags or {})
+    if alias is not None:
+        check_alias(alias)
+    client = connect(create=True)
+    with answering():
+        origin, run_id, model_id = _origin(client, source)
+        try:
+            card = artifacts.card_of(source, artifacts.fetch(source, origin))
+        except IntegrityError as error:
+            raise NotAModel(source, str(error)) from error
+        if signed and card.signature is None:
+            raise SignatureMissing(source)
+        if model_id is None and "://" not in origin and not origin.startswith("runs:"):
+            model_id = _imported(client, Path(origin))
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            name,
+            f"models:/{model_id}" if model_id else origin,
+            run_id,
+            {**(tags or {}), reading.CARD_TAG: artifacts.card_tag(card)},
+            description=description,
+            await_creation_for=0,
+            model_id=model_id,
+        )
+        reference = f"{name}/{made.version}"
+        _wait(client, reference, wait)
+    if alias is not None:
+        promote(reference, to=alias, reason="registered")
+    with answering():
+        return find(client, reference)
+
+
+def _origin(client: MlflowClient, source: str) -> tuple[str, str | None, str | None]:
+    """Return where the files of *source* lie, and its run and logged model, if it has them."""
+    if _RUN.fullmatch(source):
+        return _of_run(client, source, source, None)
+    if found := _PATH_OF_RUN.fullmatch(source):
+        return _of_run(client, source, found[1], found[2])
+    if found := _LOGGED_MODEL.fullmatch(source):
+        return _of_logged_model(client, source, found[1])
+    if not source.isprintable() or source.startswith(("runs:", "models:")):
+        raise NotAModel(source, "it has none of the forms")
+    if "://" not in source and not (Path(source) / "MLmodel").is_file():
+        raise NotAModel(source, "there is no such folder with an MLmodel file")
+    return source, None, None
+
+
+def _of_run(
+    client: MlflowClient, source: str, run_id: str, name: str | None
+) -> tuple[str, str | None, str | None]:
+    from mlflow import MlflowException  # noqa: PLC0415
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise NotAModel(source, "there is no such run") from error
+    logged = [each.model_id for each in (run.outputs.model_outputs if run.outputs else [])]
+    models = [client.get_logged_model(each) for each in dict.fromkeys(logged)]
+    found = [each for each in models if name in (None, each.name)]
+    if len(found) == 1:
+        return str(found[0].artifact_location), run_id, str(found[0].model_id)
+    if not found and name is not None:  # logged by an MLflow before 3, among the run's own files
+        return f"{str(run.info.artifact_uri).rstrip('/')}/{name}", run_id, None
+    there = ", ".join(f"models:/{each.model_id} ({each.name})" for each in found) or "none"
+    raise NotAModel(source, f"the run logged {len(found)} models: {there}")
+
+
+def _of_logged_model(
+    client: MlflowClient, source: str, model_id: str
+) -> tuple[str, str | None, str]:
+    from mlflow import MlflowException  # noqa: PLC0415
+
+    try:
+        logged = client.get_logged_model(model_id)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise NotAModel(source, "there is no such logged model") from error
+    return str(logged.artifact_location), logged.source_run_id or None, model_id
+
+
+def _imported(client: MlflowClient, folder: Path) -> str:
+    """Copy the model in *folder* into the store, and return the logged model's id.
+
+    A server refuses to register a path on another machine, and a path on this one can change.
+    """
+    place = experiment(_IMPORTED_INTO)
+    logged = client.create_logged_model(place, name=re.sub(r"[/:.%\"']", "-", folder.name) or None)
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    return str(logged.model_id)
+
+
+def _wait(client: MlflowClient, reference: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while seconds:
+        record = find(client, reference)
+        if record.status == READY:
+            return
+        if record.status == "FAILED_REGISTRATION" or time.monotonic() > deadline:
+            raise VersionNotReady(record.uri, record.status)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def tag(reference: str, tags: Mapping[str, str], *, of_model: bool = False) -> Tagged:
+    """Add or change tags of a version, or of a registered model; all are checked before any is set.
+
+    Returns what was tagged, with all of its tags now.
+
+    Args:
+        reference: as in `resolve`, or the registered model's name.
+        tags: the tags.
+        of_model: whether *reference* is the name of a registered model.
+
+    Raises:
+        BadName: a tag is none, or one that lakescore writes itself.
+        As `describe` besides, for *reference*.
+    """
+    _check_tags(tags)
+    client = connect()
+    with answering():
+        if of_model:
+            model = reading.model_named(client, check_name(reference))
+            for key, value in tags.items():
+                client.set_registered_model_tag(model.name, key, value)
+            return Tagged(model.name, {**model.tags, **tags})
+        record = find(client, reference)
+        for key, value in tags.items():
+            client.set_model_version_tag(record.name, str(record.version), key, value)
+        return Tagged(record.uri, {**record.tags, **tags})
+
+
+def untag(reference: str, keys: Collection[str], *, of_model: bool = False) -> Tagged:
+    """Remove tags of a version, or of a registered model; all are checked before any is removed.
+
+    Returns what was untagged, with all of its tags now.
+
+    Args:
+        reference: as in `resolve`, or the registered model's name.
+        keys: the tags' keys.
+        of_model: whether *reference* is the name of a registered model.
+
+    Raises:
+        TagNotFound: there is no such tag.
+        BadName: the key is none, or one that lakescore writes itself.
+        As `describe` besides, for *reference*.
+    """
+    _check_tags(dict.fromkeys(keys, ""))
+    client = connect()
+    with answering():
+        if of_model:
+            model = reading.model_named(client, check_name(reference))
+            _check_there(repr(model.name), keys, model.tags)
+            for key in keys:
+                client.delete_registered_model_tag(model.name, key)
+            return Tagged(model.name, _without(model.tags, keys))
+        record = find(client, reference)
+        _check_there(record.uri, keys, record.tags)
+        for key in keys:
+            client.delete_model_version_tag(record.name, str(record.version), key)
+        return Tagged(record.uri, _without(record.tags, keys))
+
+
+def _without(tags: Mapping[str, str], keys: Collection[str]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if key not in keys}
+
+
+def _check_tags(tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        check_tag(key, value)
+
+
+def _check_there(owner: str, keys: Iterable[str], there: Mapping[str, str]) -> None:
+    for key in keys:
+        if key not in there:
+            raise TagNotFound(owner, key, there)

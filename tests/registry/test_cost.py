@@ -1,0 +1,104 @@
+"""What a listing costs: requests are counted where the server answers them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from builders import register
+
+from lakescore import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Store
+
+VERSIONS = 200
+
+
+@pytest.fixture(scope="session")
+def many(store: Store) -> str:
+    """Make a model of 200 versions, each with a run and a logged model of its own, and tags."""
+    import mlflow
+    from mlflow.entities import Metric, Param
+
+    database = mlflow.MlflowClient(store.database)  # the same store, without the server between
+    template = register("template", run_name="template")
+    place = database.get_run(template.run_id).info.experiment_id
+    database.create_registered_model("many")
+    for n in range(1, VERSIONS + 1):
+        run_id = database.create_run(place, run_name=f"run {n}").info.run_id
+        database.log_batch(run_id, [Metric("rmse", 100 - n / 10, 0, 0)], [Param("depth", str(n))])
+        logged = database.create_logged_model(place, name="model", source_run_id=run_id)
+        database.create_model_version(
+            "many",
+            f"models:/{logged.model_id}",
+            run_id,
+            {"team": "ops" if n % 2 else "stores"},
+            model_id=logged.model_id,
+        )
+    database.set_registered_model_alias("many", "champion", "150")
+    return "many"
+
+
+def counted(store: Store, ask: Callable[[], object]) -> tuple[list[str], float]:
+    """Return the requests that *ask* makes of the server, and its seconds."""
+    before = len(store.requests())
+    began = time.monotonic()
+    ask()
+    seconds = time.monotonic() - began
+    return store.requests()[before:], seconds
+
+
+def test_200_versions_are_listed_in_a_handful_of_requests(store: Store, many: str) -> None:
+    records = registry.versions(many)  # MLflow's first call of a process has much to import
+    assert [each.version for each in records] == list(range(VERSIONS, 0, -1))
+    assert (records[0].metrics, records[0].params) == ({"rmse": 80.0}, {"depth": "200"})
+    assert records[50].aliases == ("champion",)
+    assert len({each.run_name for each in records}) == VERSIONS
+    if store.kind == "server":
+        requests, seconds = counted(store, lambda: registry.versions(many))
+        assert len(requests) <= 8, requests
+        assert seconds < 5
+
+
+def test_the_server_is_sent_what_it_can_filter(store: Store, many: str) -> None:
+    found = registry.versions(
+        many, where="tags.team = 'ops' and version >= 191 and params.depth < 196"
+    )
+    assert [each.version for each in found] == [195, 193, 191]
+    if store.kind == "server":
+        requests, _ = counted(
+            store, lambda: registry.versions(many, where="tags.team = 'ops' and version >= 191")
+        )
+        assert len(requests) <= 5, requests
+
+
+def test_a_limit_without_a_filter_of_our_own_is_the_servers(store: Store, many: str) -> None:
+    assert [each.version for each in registry.versions(many, limit=3)] == [200, 199, 198]
+    found = registry.versions(many, order_by="metrics.rmse desc", limit=2)
+    assert [each.version for each in found] == [1, 2]
+    if store.kind == "server":
+        requests, _ = counted(store, lambda: registry.versions(many, limit=3))
+        assert len(requests) <= 5, requests
+
+
+def test_a_list_of_models_costs_two_requests(store: Store, many: str) -> None:
+    found = {each.name: each for each in registry.models()}
+    assert (found[many].versions, found[many].latest) == (VERSIONS, VERSIONS)
+    assert found[many].aliases == {"champion": 150}
+    if store.kind == "server":
+        requests, seconds = counted(store, registry.models)
+        assert len(requests) <= 2, requests
+        assert seconds < 5
+
+
+def test_a_version_is_pinned_in_a_handful_of_requests(store: Store) -> None:
+    register("pinned", run_name="one")
+    registry.resolve("pinned/1")
+    if store.kind == "server":
+        requests, _ = counted(store, lambda: registry.resolve("pinned/1"))
+        of_metadata = [each for each in requests if "artifacts" not in each]
+        assert len(of_metadata) <= 6, of_metadata

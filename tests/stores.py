@@ -1,0 +1,118 @@
+"""Real stores for tests: PostgreSQL and `mlflow server`, each a process on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_PATIENCE = 60.0  # seconds
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """Start a PostgreSQL of our own in *folder*, yield the URI of an empty database, and stop it.
+
+    Debian's package is installed where that may be done; else the test is skipped.
+    """
+    binaries = _postgresql_binaries()
+    user = _unprivileged(folder)
+    data, port = folder / "data", free_port()
+    as_user = ["runuser", "-u", user, "--"] if user else []
+    initialise = [binaries / "initdb", "-D", data, "-U", "lakescore", "-A", "trust", "-E", "UTF8"]
+    subprocess.run([*as_user, *map(str, initialise)], check=True, capture_output=True, cwd=folder)
+    options = ["-D", data, "-p", port, "-k", folder, "-c", "listen_addresses=127.0.0.1"]
+    quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=50"]
+    command = [*as_user, *map(str, [binaries / "postgres", *options, *quick])]
+    with _running(command, folder / "postgresql.log", folder):
+        _wait_for_port(port)
+        yield f"postgresql+psycopg://lakescore@127.0.0.1:{port}/postgres"
+
+
+def _postgresql_binaries() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found and shutil.which("apt-get") and os.geteuid() == 0:
+        install = "apt-get update && apt-get install -y --no-install-recommends postgresql"
+        subprocess.run(["sh", "-c", install], check=False, capture_output=True)
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        pytest.skip("PostgreSQL is missing: as root, apt-get install postgresql")
+    return found[-1].parent
+
+
+def _unprivileged(folder: Path) -> str | None:
+    """Give *folder* to a user that PostgreSQL runs as, where we are root, which it refuses."""
+    if os.geteuid() != 0:
+        return None
+    shutil.chown(folder, "nobody")
+    for above in [*folder.parents][:3]:  # pytest's own folders let nobody else in
+        if above.is_relative_to("/tmp") and above != Path("/tmp"):  # noqa: S108 - where they lie
+            above.chmod(above.stat().st_mode | 0o011)
+    return "nobody"
+
+
+@contextmanager
+def mlflow_server(store: str, folder: Path) -> Iterator[str]:
+    """Start `mlflow server` with its database at *store*; yield its URI, and stop it."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store),
+        *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+    ]
+    with _running(command, folder / "server.log", folder):
+        _wait_for_answer(f"http://127.0.0.1:{port}/health")
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(command: Sequence[str], log: Path, folder: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(timeout=_PATIENCE)
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _wait_for_answer(url: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - our own server
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

@@ -23,7 +23,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     runs = lineage.plan(model, source, todo.slice_names, run_id=todo.run_id, keep=todo.keep)
     slices = slicing.cut(source.rows, todo.slice_by, todo.slice_names)
     sizes = {row[0]: row[1] for row in slicing.sizes(slices).collect()}
-    target = Target(spark, todo.output.address)
+    target = Target(spark, todo.output.address, todo.id_columns)
     outcomes = target.settle(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
     stage(f"{len(due)} of {len(runs)} slices to score")

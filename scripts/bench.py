@@ -1,9 +1,9 @@
 """The benchmark: what applying a model costs, by contender, against the limit, in one run.
 
-Each contender reads the same Delta table of 20 doubles, predicts with the same registered linear
-model, and writes key, prediction and lineage to a Delta table. Predictions must be equal before any
-time counts. Rounds are interleaved and warm; CPU seconds are those of the whole process tree (JVM
-and workers included). A line T = a + b n over the sizes gives the marginal cost b.
+Each contender reads the same Delta table of 20 doubles, predicts with the same registered model,
+and writes key, prediction and lineage to a Delta table. Predictions must be equal before any time
+counts. Rounds are interleaved and warm; CPU seconds are those of the whole process tree (JVM and
+workers included). A line T = a + b n over the sizes gives the marginal cost b.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -37,8 +37,10 @@ from lakescore.session import start
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "benchmark"
 FEATURES = [f"x{n:02}" for n in range(20)]
-NAME = "bench-linear"
+NAME = "bench"
 FILES = 8
+SMALL = 8_000
+"""Rows of a table for which only the fixed cost counts."""
 LINEAGE = {"model_name": NAME, "model_version": 1, "scoring_run_id": "bench"}
 
 console = Console(highlight=False)
@@ -49,7 +51,12 @@ class Setting:
     """What all contenders share."""
 
     spark: SparkSession
-    model: registry.ModelVersion
+    models: list[registry.ModelVersion]
+
+    @property
+    def model(self) -> registry.ModelVersion:
+        """The version that all contenders apply."""
+        return self.models[0]
 
     def read(self, path: str) -> DataFrame:
         """Read the input with Spark."""
@@ -91,52 +98,129 @@ class Contender:
         """Return the median of its CPU seconds."""
         return statistics.median(cpu for cpu, _ in self.seconds[rows])
 
+    def wall(self, rows: int) -> float:
+        """Return the median of its wall seconds."""
+        return statistics.median(wall for _, wall in self.seconds[rows])
+
     def line(self) -> tuple[float, float]:
         """Return a, in CPU seconds, and b, in CPU seconds a million rows."""
-        sizes = sorted(self.seconds)
+        sizes = sorted(size for size in self.seconds if size > SMALL)
         slope, intercept = np.polyfit([n / 1e6 for n in sizes], [self.cpu(n) for n in sizes], 1)
         return float(intercept), float(slope)
 
 
+@dataclass(frozen=True)
+class Workload:
+    """A model, and how many rows it scores."""
+
+    name: str
+    make: Callable[[], Any]
+    """Makes the estimator."""
+    quick: tuple[int, ...]
+    full: tuple[int, ...]
+    contenders: tuple[str, ...]
+    """Whose names begin so; all when none are given."""
+
+
+def linear() -> Any:  # noqa: ANN401 - a scikit-learn model
+    """Return what costs next to nothing, so that only what stands around it is measured."""
+    from sklearn.linear_model import LinearRegression  # noqa: PLC0415
+
+    return LinearRegression()
+
+
+def forest() -> Any:  # noqa: ANN401 - a scikit-learn model
+    """Return what costs much more than what stands around it; saved for all cores, as many are."""
+    from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415
+
+    return RandomForestRegressor(100, max_depth=12, n_jobs=-1, random_state=0)
+
+
+WORKLOADS = (
+    Workload(
+        "linear", linear, (SMALL, 500_000, 2_000_000), (SMALL, 1_000_000, 3_000_000, 10_000_000), ()
+    ),
+    Workload(
+        "forest",
+        forest,
+        (50_000, 250_000),
+        (250_000, 1_000_000),
+        ("spark_udf, pruned", "lakescore, arrow", "limit"),
+    ),
+)
+
+
 def main() -> None:
-    """Run it, and write results.json and results.md."""
+    """Run it, and write the results; or hold the results that are there against the targets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two sizes, two rounds: five minutes")
-    quick = parser.parse_args().quick
-    sizes = [500_000, 2_000_000] if quick else [1_000_000, 3_000_000, 10_000_000]
-    rounds = 2 if quick else 5
+    parser.add_argument("--quick", action="store_true", help="small sizes, two rounds")
+    parser.add_argument(
+        "--check", action="store_true", help="print the targets with what the last run measured"
+    )
+    asked = parser.parse_args()
+    if asked.check:
+        raise SystemExit(check_targets())
+    rounds = 2 if asked.quick else 5
     folder = Path(tempfile.mkdtemp(prefix="lakescore-bench-"))
     os.environ["LAKESCORE_HOME"] = str(folder)
     load = os.getloadavg()[0]
+    found: dict[str, Any] = {}
     try:
-        register()
+        for workload in WORKLOADS:
+            register(workload)
         spark = start("lakescore bench", properties=ROOT / "conf" / "spark" / "local.conf")
-        inputs = {rows: make_table(folder / f"input-{rows}", rows) for rows in sizes}
-        here = Setting(spark, registry.resolve(f"{NAME}/1"))
-        contenders = all_contenders()
-        check_equal(contenders, here, inputs[sizes[0]], folder)
-        for turn in range(rounds):
-            for rows in sizes:
-                for contender in contenders if turn % 2 == 0 else reversed(contenders):
-                    measured = measure(contender, here, inputs[rows], str(folder / "output"))
-                    contender.seconds.setdefault(rows, []).append(measured)
-                console.print(f"bench: round {turn + 1} of {rounds}, {rows:,} rows")
+        for workload in WORKLOADS:
+            found[workload.name] = compete(workload, spark, folder, rounds, quick=asked.quick)
         spark.stop()
     finally:
         shutil.rmtree(folder)
-    report(contenders, sizes, rounds, load)
+    report(found, rounds, load)
 
 
-def register() -> None:
-    """Register the model."""
+def compete(
+    workload: Workload, spark: SparkSession, folder: Path, rounds: int, *, quick: bool
+) -> dict[str, Any]:
+    """Run all contenders of *workload* in turn and return what they took."""
+    sizes = workload.quick if quick else workload.full
+    inputs = {rows: make_table(folder / f"input-{rows}", rows) for rows in sizes}
+    here = Setting(spark, [registry.resolve(f"{NAME}-{workload.name}/{n}") for n in (1, 2, 3, 4)])
+    contenders = [
+        each
+        for each in all_contenders()
+        if not workload.contenders or each.name.startswith(workload.contenders)
+    ]
+    check_equal(contenders, here, inputs[sizes[-2]], folder)
+    loads = count_loads(here, inputs[sizes[-2]], str(folder / "output"))
+    for turn in range(rounds):
+        for rows in sizes:
+            for contender in contenders if turn % 2 == 0 else reversed(contenders):
+                measured = measure(contender, here, inputs[rows], str(folder / "output"))
+                contender.seconds.setdefault(rows, []).append(measured)
+            console.print(f"bench: {workload.name}, round {turn + 1} of {rounds}, {rows:,} rows")
+    return {
+        "sizes": sizes,
+        "loads": loads,
+        "contenders": {
+            each.name: {
+                "a": each.line()[0],
+                "b": each.line()[1],
+                "wall": {rows: each.wall(rows) for rows in sizes},
+                "seconds": each.seconds,
+            }
+            for each in contenders
+        },
+    }
+
+
+def register(workload: Workload) -> None:
+    """Register four versions of the workload's model."""
     import mlflow  # noqa: PLC0415 - after LAKESCORE_HOME
     from mlflow.models import infer_signature  # noqa: PLC0415
-    from sklearn.linear_model import LinearRegression  # noqa: PLC0415
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     registry.experiment(NAME)
     rows = features(10_000, seed=1).to_pandas()
-    model = LinearRegression().fit(rows, rows.sum(axis=1))
+    model = workload.make().fit(rows, rows.sum(axis=1))
     with mlflow.start_run():
         logged = mlflow.sklearn.log_model(
             model,
@@ -145,7 +229,8 @@ def register() -> None:
             serialization_format="cloudpickle",
             pip_requirements=["scikit-learn"],
         )
-    mlflow.register_model(logged.model_uri, NAME)
+    for _ in range(4):
+        mlflow.register_model(logged.model_uri, f"{NAME}-{workload.name}")
 
 
 def features(rows: int, seed: int) -> pa.Table:
@@ -185,6 +270,38 @@ def ours(
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
         raise SystemExit(f"error: the scan is not {scan}: {planned}")
     here.write(scoring.score(planned), target)
+
+
+def side_by_side(here: Setting, source: str, target: str) -> None:
+    """Score with four versions in one pass."""
+    planned = plan_of(here, here.models, source)
+    here.write(
+        scoring.side_by_side(planned).withColumnRenamed(here.model.uri, "prediction"), target
+    )
+
+
+def plan_of(here: Setting, models: list[registry.ModelVersion], source: str) -> scoring.Plan:
+    """Plan a direct scan, or end."""
+    rows = here.read(source)
+    contracts = [(model, signature.agree(source, rows, model, keep=["id"])) for model in models]
+    planned = scoring.plan("arrow", slicing.select(rows, None, ["all"]), contracts, keep=["id"])
+    if planned.direct is None:
+        raise SystemExit(f"error: the scan is not direct: {planned}")
+    return planned
+
+
+def count_loads(here: Setting, source: str, target: str) -> dict[str, int]:
+    """Score with fresh versions, and return what workers loaded."""
+    again = [
+        replace(model, card=replace(model.card, digest=f"{model.digest}-{n}"))
+        for n, model in enumerate(here.models)
+    ]
+    planned = plan_of(here, again, source)
+    here.write(
+        scoring.side_by_side(planned).withColumnRenamed(here.model.uri, "prediction"), target
+    )
+    facts = planned.facts()
+    return {"versions": len(again), **{key: facts[key] for key in ("loads", "workers")}}
 
 
 def by_hand(here: Setting, source: str, target: str) -> None:
@@ -238,6 +355,7 @@ def all_contenders() -> list[Contender]:
         Contender("lakescore, spark_udf", partial(ours, "spark_udf", "spark")),
         Contender("lakescore, arrow, Spark scan", partial(ours, "arrow", "spark")),
         Contender("lakescore, arrow, direct scan", partial(ours, "arrow", "direct")),
+        Contender("lakescore, arrow, direct scan, 4 versions", side_by_side),
         Contender("mapInArrow by hand", by_hand),
         Contender("Spark with no model", no_model, predicts=False),
         Contender("limit", limit),
@@ -290,48 +408,132 @@ def cpu_of_tree() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def report(contenders: list[Contender], sizes: list[int], rounds: int, load: float) -> None:
-    """Write results.json and results.md, and show the table."""
-    limit = contenders[-1].line()[1]
+HEADER = ("contender", "fixed CPU-s", "CPU-s per 1M rows", "x limit", "wall s, most rows")
+
+
+def report(found: dict[str, Any], rounds: int, load: float) -> None:
+    """Write results.json, results.md and the plots, and show the tables."""
     machine = {
         "cpus": os.cpu_count(),
         "processor": platform.machine(),
         "load_before": round(load, 2),
+        "rounds": rounds,
         "python": platform.python_version(),
         **{name: version(name) for name in ("pyspark", "delta-spark", "mlflow", "scikit-learn")},
     }
-    results: dict[str, Any] = {
-        "machine": machine,
-        "sizes": sizes,
-        "rounds": rounds,
-        "contenders": [],
-    }
-    header = [
-        "contender",
-        "fixed CPU-s",
-        "CPU-s per 1M rows",
-        "x limit",
-        f"wall s at {sizes[-1]:,}",
-    ]
-    lines = []
-    for contender in contenders:
-        a, b = contender.line()
-        wall = statistics.median(wall for _, wall in contender.seconds[sizes[-1]])
-        lines.append([contender.name, f"{a:.1f}", f"{b:.2f}", f"{b / limit:.1f}", f"{wall:.1f}"])
-        results["contenders"].append(
-            {"name": contender.name, "a": a, "b": b, "seconds": contender.seconds}
-        )
     RESULTS.mkdir(parents=True, exist_ok=True)
+    results = {"machine": machine, "workloads": found}
     (RESULTS / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    table = Table(*header)
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
-    markdown = [
-        "| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *lines]
-    ]
+    markdown = []
+    for name, workload in found.items():
+        sizes = workload["sizes"]
+        lines = rows_of(workload)
+        table = Table(*HEADER, title=name)
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+        title = f"## {name}: {sizes[-2]:,} to {sizes[-1]:,} rows"
+        body = ["| " + " | ".join(cells) + " |" for cells in (HEADER, ["---"] * 5, *lines)]
+        markdown += [title, "", *body, "", f"![CPU seconds by contender]({name}.svg)", ""]
+        draw(name, workload)
     facts = ", ".join(f"{name} {value}" for name, value in machine.items())
-    (RESULTS / "results.md").write_text("\n".join([*markdown, "", facts, ""]))
+    (RESULTS / "results.md").write_text("\n".join([*markdown, facts, ""]))
+
+
+def rows_of(workload: dict[str, Any]) -> list[list[str]]:
+    """Return a line of the table for each contender."""
+    limit, most = workload["contenders"]["limit"]["b"], workload["sizes"][-1]
+    return [
+        [
+            name,
+            f"{each['a']:.1f}",
+            f"{each['b']:.2f}",
+            f"{each['b'] / limit:.1f}",
+            f"{each['wall'][most]:.1f}",
+        ]
+        for name, each in workload["contenders"].items()
+    ]
+
+
+def draw(name: str, workload: dict[str, Any]) -> None:
+    """Draw the marginal cost of each contender."""
+    import matplotlib as mpl  # noqa: PLC0415 - after the measuring
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = NAME  # the same figures, the same file
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    names = list(workload["contenders"])[::-1]
+    costs = [workload["contenders"][each]["b"] for each in names]
+    figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.1))
+    colours = ["tab:blue" if each.startswith("lakescore") else "tab:gray" for each in names]
+    axes.bar_label(axes.barh(names, costs, color=colours), fmt="%.2f", padding=3)
+    axes.set_xlabel(f"CPU seconds per million rows more ({name})")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.1)
+    figure.tight_layout()
+    figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def check_targets() -> int:
+    """Print each target with what the last run measured; return 1 where one is missed."""
+    results = json.loads((RESULTS / "results.json").read_text())["workloads"]
+    lin, trees = results["linear"], results["forest"]
+    b = {name: each["b"] for name, each in lin["contenders"].items()}
+    wall = {name: each["wall"] for name, each in lin["contenders"].items()}
+    cpu = {
+        name: statistics.median(c for c, _ in each["seconds"][str(lin["sizes"][-1])])
+        for name, each in lin["contenders"].items()
+    }
+    dear = {name: each["b"] for name, each in trees["contenders"].items()}
+    direct, scanned = "lakescore, arrow, direct scan", "lakescore, arrow, Spark scan"
+    docs, pruned = "spark_udf, MLflow's docs", "spark_udf, pruned columns"
+    loads = lin["loads"]
+    small = str(SMALL)
+    targets: list[tuple[str, float | None, str, float]] = [
+        ("linear, direct scan / limit", b[direct] / b["limit"], "<=", 1.5),
+        ("linear, pruned spark_udf / direct scan", b[pruned] / b[direct], ">=", 12),
+        (
+            "linear, direct scan / Spark with no model",
+            b[direct] / b["Spark with no model"],
+            "<=",
+            1,
+        ),
+        ("linear, pruned spark_udf / Spark scan", b[pruned] / b[scanned], ">=", 3),
+        ("linear, spark_udf of the docs / direct scan", b[docs] / b[direct], ">=", 15),
+        (
+            "linear, Spark scan / mapInArrow by hand",
+            b[scanned] / b["mapInArrow by hand"],
+            "<=",
+            1.05,
+        ),
+        ("forest, rate of direct scan / limit", dear["limit"] / dear[direct], ">=", 0.95),
+        ("linear, T(K=4) / T(1)", cpu[f"{direct}, 4 versions"] / cpu[direct], "<=", 1.3),
+        (
+            "loads a worker and version",
+            loads["loads"] / loads["workers"] / loads["versions"],
+            "<=",
+            1,
+        ),
+        (
+            "small table, s over the bare Spark write",
+            wall[direct][small] - wall["Spark with no model"][small],
+            "<=",
+            2,
+        ),
+        ("forest, efficiency from one core to two", None, ">=", 0.92),
+        ("flights, pruned spark_udf / ours", None, ">=", 1.5),
+    ]
+    table = Table("quantity", "measured", "to reach", "")
+    missed = 0
+    for quantity, value, sign, bound in targets:
+        good = value is not None and (value <= bound if sign == "<=" else value >= bound)
+        missed += not good
+        shown = "not measured" if value is None else f"{value:.2f}"
+        table.add_row(quantity, shown, f"{sign} {bound:g}", "reached" if good else "missed")
+    console.print(table)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

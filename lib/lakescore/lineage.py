@@ -137,11 +137,16 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     }
 
 
+def of_runs(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
+    """Return the rows of *predictions* that stand in the place of *runs*."""
+    of_model = predictions.where(F.col("model_name") == F.lit(runs[0].model.name))
+    return of_model.where(F.col("slice").isin([run.slice for run in runs]))
+
+
 def published(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
     """Return `slice`, `scoring_run_id` and `rows` of what stands in the place of *runs*."""
     return (
-        predictions.where(F.col("model_name") == F.lit(runs[0].model.name))
-        .where(F.col("slice").isin([run.slice for run in runs]))
+        of_runs(predictions, runs)
         .groupBy("slice", "scoring_run_id")
         .agg(F.count("*").alias("rows"))
         .select("slice", "scoring_run_id", "rows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lakescore import lineage, tables
+from lakescore import lineage, scanning, tables
 from lakescore.errors import RowsLost, RunIdReused, SchemaDrift, listed
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ class Outcome:
 
 
 class Target:
-    """The table of predictions, which may not exist yet.
+    """The table of predictions, which may not exist yet; its rows are found by *keys*.
 
     Raises:
         SchemaDrift: there is a table, and it is not one of predictions.
     """
 
-    def __init__(self, spark: SparkSession, address: str) -> None:
-        self._spark, self._address = spark, address
+    def __init__(self, spark: SparkSession, address: str, keys: Sequence[str]) -> None:
+        self._spark, self._address, self._keys = spark, address, keys
         self._rows = tables.snapshot(spark, address).rows if tables.exists(spark, address) else None
         missing = set(lineage.COLUMNS) - set(self._rows.columns if self._rows else lineage.COLUMNS)
         if missing:
@@ -98,14 +98,21 @@ class Target:
             self._address,
             where={"model_name": [runs[0].model.name], "slice": [run.slice for run in runs]},
             metadata=lineage.commit(runs, scored_at=scored_at),
+            find_by=self._keys,
         )
-        written = tables.snapshot(self._spark, self._address, version).rows
-        there = self._published(written, runs)
+        there = self._committed(version, runs)
         for run in runs:
-            found = there.get(run.slice, {})
-            if found != {run.run_id: sizes[run.slice]}:
-                raise RowsLost(run.slice, sizes[run.slice], sum(found.values()), version)
+            if there.get(run.slice, 0) != sizes[run.slice]:
+                raise RowsLost(run.slice, sizes[run.slice], there.get(run.slice, 0), version)
         return [Outcome(r, "scored", sizes[r.slice], sizes[r.slice], version) for r in runs]
+
+    def _committed(self, version: int, runs: Sequence[Run]) -> dict[str, int]:
+        """Return the rows of each slice at *version*: from the log, or else from the table."""
+        written = lineage.of_runs(tables.snapshot(self._spark, self._address, version).rows, runs)
+        try:
+            return scanning.counted(written, "slice", within=["model_name"])
+        except scanning.Declined:
+            return dict(map(tuple, written.groupBy("slice").count().collect()))
 
     def _published(self, predictions: DataFrame, runs: Sequence[Run]) -> dict[str, dict[str, int]]:
         """Return the rows of each slice by the run that wrote them."""

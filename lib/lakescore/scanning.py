@@ -195,12 +195,31 @@ def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
     slots = rows.sparkSession.sparkContext.defaultParallelism
     partitions = rows.rdd.getNumPartitions()
     try:
-        scan = _relation(rows)
-        sizes = [each.size for each in _files(rows.sparkSession, scan, _table(scan))]
-        groups = sum(math.ceil(size / _BYTES_A_ROW_GROUP) for size in sizes)
-    except (Declined, Py4JError, PySparkException, LookupError, TypeError, ValueError):
+        groups = sum(math.ceil(file.size / _BYTES_A_ROW_GROUP) for file in _scanned(rows)[1])
+    except Declined:
         groups = partitions
     return 2 * slots if min(groups, partitions) < slots else None
+
+
+def counted(rows: DataFrame, by: str, *, within: Sequence[str]) -> dict[str, int]:
+    """Return how many of *rows* each value of the column *by* has, as the log counts them.
+
+    Args:
+        rows: the rows of one snapshot, filtered by the columns *within* and no others.
+        by: a column of texts.
+        within: columns that must divide the table as *by* does, so that files count as a whole.
+
+    Raises:
+        Declined: the log cannot tell.
+    """
+    table, files = _scanned(rows)
+    if not {by, *within} <= set(table.partitioned_by):
+        raise Declined(f"the table is not partitioned by {by}")
+    found: dict[str, int] = {}
+    for file in files:
+        value = file.partition.get(table.stored[by]) or ""
+        found[value] = found.get(value, 0) + file.rows - len(file.deleted)
+    return found
 
 
 @dataclass(frozen=True)
@@ -223,6 +242,18 @@ class _File:
     partition: dict[str, str | None]
     deleted: np.ndarray[Any, np.dtype[np.int64]]
     """Positions of deleted rows, sorted."""
+
+
+def _scanned(rows: DataFrame) -> tuple[_Table, list[_File]]:
+    """Return the only table that *rows* reads, and those of its files that hold them."""
+    try:
+        scan = _relation(rows)
+        table = _table(scan)
+        return table, _files(rows.sparkSession, scan, table)
+    except (Py4JError, PySparkException, LookupError, TypeError, ValueError) as error:
+        raise Declined(
+            f"Delta does not say what its plan reads ({type(error).__name__})"
+        ) from error
 
 
 def _relation(rows: DataFrame) -> Any:  # noqa: ANN401 - an object of the JVM
@@ -292,8 +323,6 @@ def _files(spark: SparkSession, scan: Any, table: _Table) -> list[_File]:  # noq
                 deleted=deleted,
             )
         )
-    if not files:
-        raise Declined("there are no files to read")
     return files
 
 

@@ -21,6 +21,7 @@ from delta.exceptions import (
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.types import DateType, NumericType, StringType, TimestampType
 
 from lakescore.errors import (
     AnotherRunWon,
@@ -32,7 +33,7 @@ from lakescore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
@@ -45,6 +46,8 @@ _CONFLICTS = (
     MetadataChangedException,  # two runs made the table at once
     ProtocolChangedException,
 )
+_SKIPPABLE = (DateType, NumericType, StringType, TimestampType)
+"""The types of which Delta keeps the smallest and largest values."""
 _COMMITS_SINCE = 50
 """How many commits of others may come between ours and its reading back."""
 
@@ -101,6 +104,7 @@ def replace(
     *,
     where: Mapping[str, Sequence[str]],
     metadata: Mapping[str, Any],
+    find_by: Sequence[str] = (),
 ) -> int:
     """Replace the rows of the table for which *where* holds by *rows*; return the commit's version.
 
@@ -114,6 +118,8 @@ def replace(
         where: columns and the values that they may have: typed, since a raw predicate such as
             `slice = 'a' or 1 = 1` would replace the whole table.
         metadata: the commit's `userMetadata`, as JSON; no two commits may have the same.
+        find_by: the columns that rows will be looked for by. A new table keeps the smallest and
+            largest values of these alone for each file: they cost more than the writing itself.
 
     Raises:
         AnotherRunWon: another write to the same rows came first; nothing was written.
@@ -132,8 +138,18 @@ def replace(
         .option("userMetadata", text)
     )
     with _explained(address, what):
-        _save(writer if exists(spark, address) else writer.partitionBy(*where), address)
+        _save(writer if exists(spark, address) else _new(writer, rows, where, find_by), address)
     return _committed(spark, address, text, what)
+
+
+def _new(
+    writer: DataFrameWriter, rows: DataFrame, by: Iterable[str], find_by: Sequence[str]
+) -> DataFrameWriter:
+    skippable = [name for name in find_by if isinstance(rows.schema[name].dataType, _SKIPPABLE)]
+    if skippable:
+        quoted = ",".join(f"`{name}`" for name in skippable)
+        writer = writer.option("delta.dataSkippingStatsColumns", quoted)
+    return writer.partitionBy(*by)
 
 
 def commits(spark: SparkSession, address: str) -> DataFrame:

@@ -328,6 +328,32 @@ def test_dates_in_the_calendar_of_an_old_spark_are_left_to_spark(
     assert declined(by_spark, selection, ["day"]) == reason
 
 
+def test_rows_are_counted_by_the_log_where_files_hold_whole_parts(
+    spark: SparkSession, table: Callable[..., str]
+) -> None:
+    path = table(
+        "SELECT id, IF(id < 4, 'a', 'b') AS part, IF(id % 2 = 0, 'x', 'y') AS model FROM range(10)",
+        ["model", "part"],
+        enableDeletionVectors="true",
+    )
+    DeltaTable.forPath(spark, path).delete("id = 0")
+    rows = tables.snapshot(spark, path).rows.where("model = 'x' AND part IN ('a', 'b')")
+    assert scanning.counted(rows, "part", within=["model"]) == {"a": 1, "b": 3}  # 2; 4, 6, 8
+    with pytest.raises(scanning.Declined, match="not partitioned by id"):
+        scanning.counted(rows, "id", within=["model"])
+
+
+def test_of_a_new_table_delta_keeps_the_range_of_the_keys_alone(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = spark.sql("SELECT 1L AS id, true AS flag, 2D AS prediction, 'a' AS slice")
+    path = str(tmp_path / "new")
+    tables.replace(rows, path, where={"slice": ["a"]}, metadata={}, find_by=["id", "flag"])
+    (log,) = Path(path, "_delta_log").glob("*0.json")
+    added = next(line for line in log.read_text().splitlines() if '"add"' in line)
+    assert '\\"minValues\\":{\\"id\\":1}' in added  # a boolean has no range
+
+
 WORDS = ["a", "B b", "", "ü/%=", None]
 NUMBERS = [0.0, -0.0, 1.5, float("nan"), float("inf"), None]
 DAYS = [dt.date(1, 1, 1), dt.date(1582, 10, 15), dt.date(2013, 12, 1), dt.date(9999, 12, 31), None]

@@ -70,7 +70,7 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
         ),
         (
             "zebra: 1",
-            "unknown key 'zebra'; valid keys: engine, scan, experiment, run_id, receipt, trust, model,",
+            "unknown key 'zebra'; valid keys: engine, scan, experiment, run_id, receipt, trust,",
         ),
         ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
         ("model: b/1", "is not YAML: the key 'model' stands twice"),  # YAML takes the last

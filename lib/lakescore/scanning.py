@@ -78,10 +78,12 @@ _TYPES = (
     TimestampNTZType,
     TimestampType,
 )
-_REBASING = (
-    "spark.sql.parquet.datetimeRebaseModeInRead",
-    "spark.sql.parquet.int96RebaseModeInRead",
-)
+_USUAL = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+}
+"""Settings by which Spark reads dates and times as they stand in the files."""
 _MOST_ROWS_A_TASK = 1_000_000
 _MOST_SECONDS_A_TASK = 60.0
 _SECONDS_TO_READ = 2e-7
@@ -288,7 +290,8 @@ def _table(scan: Any) -> _Table:  # noqa: ANN401 - an object of the JVM
     if mode not in {"none", "name"}:
         raise Declined(f"its columns are mapped by {mode}")
     schema = StructType.fromJson(json.loads(metadata["schemaString"]))
-    folder = str(snapshot.deltaLog().dataPath().toString())
+    folder = str(snapshot.deltaLog().dataPath().toString())  # which Hadoop does not encode
+    _check_scheme(folder)
     return _Table(
         schema=schema,
         stored={
@@ -297,7 +300,7 @@ def _table(scan: Any) -> _Table:  # noqa: ANN401 - an object of the JVM
         },
         partitioned_by=tuple(metadata["partitionColumns"]),
         widens=any("typeWidening" in each for each in protocol.get("readerFeatures", [])),
-        folder=_local(folder, folder),
+        folder="/" + folder.removeprefix("file:").lstrip("/"),
     )
 
 
@@ -328,13 +331,15 @@ def _files(spark: SparkSession, scan: Any, table: _Table) -> list[_File]:  # noq
 
 def _local(path: str, folder: str) -> str:
     """Return *path*, as the log writes it, as a path of the local file system."""
-    scheme = urlsplit(path).scheme
-    if scheme not in {"", "file"}:
-        raise Declined(f"files lie on {scheme}:, which only Spark reads with the job's credentials")
-    if path is folder:  # the table's own, which Hadoop does not encode
-        return path.removeprefix("file:").replace("//", "/")
+    _check_scheme(path)
     plain = unquote(urlsplit(path).path)
     return plain if plain.startswith("/") else f"{folder}/{plain}"
+
+
+def _check_scheme(address: str) -> None:
+    scheme = urlsplit(address).scheme
+    if scheme not in {"", "file"}:
+        raise Declined(f"files lie on {scheme}:, which only Spark reads with the job's credentials")
 
 
 def _deleted(jvm: Any, log: Any, file: Any) -> np.ndarray[Any, np.dtype[np.int64]]:  # noqa: ANN401
@@ -368,9 +373,9 @@ def _column(table: _Table, field: StructField) -> executor.Column:
 
 def _check_sessions_settings(spark: SparkSession, columns: Sequence[executor.Column]) -> None:
     if any(pa.types.is_temporal(column.read) for column in columns):
-        for key in _REBASING:
-            if (mode := spark.conf.get(key)) != "CORRECTED":
-                raise Declined(f"{key} is {mode}")
+        for key, usual in _USUAL.items():
+            if (value := spark.conf.get(key)) != usual:
+                raise Declined(f"{key} is {value}, not {usual}")
 
 
 def _row_groups(
@@ -415,9 +420,9 @@ def _pieces(  # noqa: PLR0913 - facts of one plan
         values = tuple(_value(file, c) if c.partition else None for c in columns)
         first = 0
         for group, size in enumerate(sizes):
-            parts = math.ceil(size / share) if divides else 1
-            for skip in range(0, size, max(1, math.ceil(size / parts))):
-                count = min(math.ceil(size / parts), size - skip)
+            part = math.ceil(size / math.ceil(size / share)) if divides and size else size
+            for skip in range(0, size, max(1, part)):
+                count = min(part, size - skip)
                 pieces.append(
                     executor.Piece(
                         path=file.path,
@@ -429,7 +434,7 @@ def _pieces(  # noqa: PLR0913 - facts of one plan
                     )
                 )
             first += size
-    if len(pieces) > _MOST_PIECES:
+    if not 0 < len(pieces) <= _MOST_PIECES:
         raise Declined(f"it would be {len(pieces)} pieces")
     return _dealt(pieces, tasks)
 

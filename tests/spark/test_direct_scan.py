@@ -464,7 +464,8 @@ def test_of_any_table_both_ways_read_the_same(  # noqa: PLR0913, PLR0917 - what 
         try:
             note(f"{len(assert_same(by_spark, selection))} rows")
         except scanning.Declined as reason:
-            assert str(reason) == "there are no files to read"  # noqa: PT017 - any other is a bug
+            nothing = {"there are no files to read", "it would be 0 pieces"}
+            assert str(reason) in nothing  # noqa: PT017 - any other is a bug
 
 
 def test_the_reason_to_leave_it_to_spark_stands_in_the_plan(

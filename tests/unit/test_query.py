@@ -74,6 +74,9 @@ def found(where: str) -> list[int]:
         ("aliases != 'champion'", [1, 2, 4]),
         ("aliases in ('challenger', 'stable')", [3]),
         ("aliases like 'champ%'", [3]),
+        ("tags.team not like 'o%'", [1, 3, 4]),  # as `not tags.team like` above
+        ("run_name not ilike 'NIGHTLY%'", [1, 2, 3]),
+        ("'champion' in aliases", [3]),
         ("aliases is null", [1, 2, 4]),
         ("flavours = 'shap'", [3]),
         ("size >= 1000 and mlflow_version like '3.%'", [3]),
@@ -145,6 +148,7 @@ def test_what_is_no_order_is_refused(order_by: str) -> None:
         ("source = 's3://x'", ["source_path = 's3://x'"], []),
         # What MLflow cannot, or answers otherwise.
         ("tags.team != 'ops'", [], ["tags.team <> 'ops'"]),
+        ("tags.team not like 'o%'", [], ["NOT tags.team LIKE 'o%'"]),
         ("tags.team ilike 'o%'", [], ["tags.team ILIKE 'o%'"]),
         ("tags.n = 5", [], ["tags.n = 5"]),  # '5.0' is 5 here
         ("tags.team = 'it''s'", [], ["tags.team = 'it''s'"]),

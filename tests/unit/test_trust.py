@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,3 +186,28 @@ def test_the_policy_that_we_ship_trusts_the_demos_models() -> None:
         URI, flavours=["sklearn"], formats=["cloudpickle"], digest=DIGEST, recorded=None
     )
     assert load(ScoreJob, ROOT / "conf" / "score.yaml").trust == shipped
+
+
+@pytest.mark.parametrize(
+    ("flavour", "settings", "formats"),
+    [
+        ("sklearn", {"serialization_format": "skops", "pickled_model": "m.skops"}, ("skops",)),
+        ("sklearn", {"serialization_format": "cloudpickle"}, ("cloudpickle",)),
+        # scikit-learn's loader takes what does not say so for a pickle, whatever else it says
+        ("sklearn", {"model_format": "skops", "pickled_model": "m.skops"}, ("pickle",)),
+        ("sklearn", {"pickled_model": "m.pkl"}, ("pickle",)),
+        ("xgboost", {"model_format": "json", "data": "m.pkl"}, ("json", "pickle")),
+        (
+            "sklearn",  # the file alone says which types its own loader shall trust
+            {"serialization_format": "skops", "skops_trusted_types": ["os.system"]},
+            ("skops", "skops-trusted-types"),
+        ),
+    ],
+)
+def test_formats_are_those_that_the_loader_would_read(
+    tmp_path: Path, flavour: str, settings: dict[str, Any], formats: tuple[str, ...]
+) -> None:
+    loader = {"loader_module": f"mlflow.{flavour}", "model_path": "m.pkl"}
+    flavours = {flavour: settings, "python_function": loader}
+    (tmp_path / "MLmodel").write_text(json.dumps({"flavors": flavours}))  # JSON is YAML
+    assert artifacts.card_of(URI, tmp_path).formats == formats

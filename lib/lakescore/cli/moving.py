@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,9 +122,9 @@ def _version(version: int | None) -> str:
 
 
 def _time(text: str) -> datetime:
+    with contextlib.suppress(ValueError):
+        return datetime.combine(date.fromisoformat(text), time.max, UTC)
     try:
-        if len(text) == len("2026-01-31"):
-            return datetime.combine(date.fromisoformat(text), time.max, UTC)
         read = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path  # noqa: TC003 - Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated
 
@@ -218,6 +219,8 @@ def resolve(
 def _query(reference: str, where: str | None, order_by: str | None) -> str:
     parts = {"where": where, "order_by": order_by}
     given = "&".join(f"{key}={value}" for key, value in parts.items() if value)
+    if re.search("&(where|order_by)=", f"{where}{order_by}"):
+        raise BadReference(reference, "--where and --order-by hold no &where= or &order_by=")
     if given and set(reference) & set("/@?"):
         raise BadReference(reference, "--where and --order-by go with a model's name alone")
     return f"{reference}?{given}" if given else reference

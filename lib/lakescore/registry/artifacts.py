@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lakescore.errors import ArtifactsMissing, IntegrityError
+from lakescore.errors import ArtifactsMissing, IntegrityError, LakescoreError
 from lakescore.registry.record import Card, File, signature_facts
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _MODEL_FILE = "MLmodel"
 _LONGEST_CARD = 90_000  # characters; MLflow's tags of versions hold 100,000
 _FORMAT_KEYS = ("serialization_format", "model_format", "save_format")
 _FILE_KEYS = ("pickled_model", "model_file", "model_path", "model_data", "data")
+_PICKLED = {"pickle", "cloudpickle", "joblib"}
 _FORMATS = {"pkl": "pickle", "pickle": "pickle", "joblib": "pickle", "pth": "pickle"}
 
 
@@ -98,11 +99,11 @@ def _repository(source: str) -> ArtifactRepository:
 
 @contextmanager
 def _there(uri: str) -> Iterator[None]:
-    import mlflow  # noqa: PLC0415
-
     try:
         yield
-    except (mlflow.MlflowException, OSError) as error:
+    except LakescoreError:
+        raise
+    except Exception as error:  # stores raise what their clients do: no library, no such scheme
         raise ArtifactsMissing(uri, str(error)) from error
 
 
@@ -202,18 +203,28 @@ def _flavours(flavours: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _formats(flavours: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how the model is serialised; `code` where it brings Python files of its own."""
-    found = set()
+    """Return how the model is serialised; `code` where it brings Python files of its own.
+
+    A loader reads only its own flavour's key, so no other is believed: scikit-learn's takes a file
+    for a pickle unless `serialization_format` says otherwise. Types that a skops file says are to
+    be trusted are named too, since the file alone says so.
+    """
+    found: set[str] = set()
     for name, settings in flavours.items():
         if settings.get("code") or settings.get("model_code_path"):
             found.add("code")
-        if name == "python_function" and "python_model" in settings:
-            found.add("cloudpickle")
-        declared = [str(settings[key]) for key in _FORMAT_KEYS if settings.get(key)]
-        if declared:
-            found.update(declared)
-        elif name != "python_function":
-            found.update(_format_of(str(settings[k])) for k in _FILE_KEYS if settings.get(k))
+        if settings.get("skops_trusted_types"):
+            found.add("skops-trusted-types")
+        if name == "python_function":
+            found.update({"cloudpickle"} if "python_model" in settings else ())
+            continue
+        keys = ("serialization_format",) if name == "sklearn" else _FORMAT_KEYS
+        declared = {str(settings[key]) for key in keys if settings.get(key)}
+        held = {_format_of(str(settings[key])) for key in _FILE_KEYS if settings.get(key)}
+        if name == "sklearn":
+            held = set() if declared else {"pickle"}
+        found |= declared or held
+        found |= held & {"pickle"} if not declared & _PICKLED else set()
     return sorted(found) or ["unknown"]
 
 

@@ -131,6 +131,8 @@ def promote(
     """Point the alias *to* at the version that *reference* names, and write it into the ledger.
 
     Two who promote at once cannot both win: the second is told, whether it gives *expect* or not.
+    Where the alias points at the version already, nothing is done, whatever *expect* says: the same
+    command may be repeated.
 
     Args:
         reference: as in `resolve`.
@@ -392,7 +394,12 @@ def _now() -> datetime:
 
 
 def _who() -> str:
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not user:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # a container's user often has a number and no name
+            user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 

@@ -206,7 +206,9 @@ class _Reading:
             case sql.Is() if isinstance(node.expression, sql.Null):
                 operand = self.operand(node.this)
                 return lambda record: operand(record) in (None, ())
-            case sql.In() if not node.args.get("query"):
+            case sql.In() if node.args.get("field"):
+                return self._equality(node.this, node.args["field"])
+            case sql.In() if node.expressions:
                 options = [self._equality(node.this, each) for each in node.expressions]
                 return lambda record: any(holds(record) for holds in options)
             case sql.Between():
@@ -291,6 +293,8 @@ class _Reading:
             texts = value if isinstance(value, tuple) else (value,)
             return any(isinstance(each, str) and shape.fullmatch(each) for each in texts)
 
+        if node.args.get("negate"):
+            return lambda record: not holds(record)
         return holds
 
     def _refusal(self, node: sql.Expr) -> BadFilter:
@@ -352,7 +356,7 @@ def _sent(node: sql.Expr, asked: str, *, numeric: bool) -> str | None:
         comparison = _OPERATORS.get(type(node))
         return f"{asked} {comparison} {whole[0]}" if whole and comparison else None
     quoted = _quoted(value)
-    if quoted is None or not isinstance(node, (sql.EQ, sql.Like)):
+    if quoted is None or not isinstance(node, (sql.EQ, sql.Like)) or node.args.get("negate"):
         return None
     return f"{asked} {'=' if isinstance(node, sql.EQ) else 'LIKE'} {quoted}"
 

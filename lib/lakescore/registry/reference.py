@@ -15,6 +15,7 @@ from lakescore.errors import BadName, BadReference
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]{32})")
 OWN_TAGS = "lakescore."
 """How the tags begin that lakescore notes for itself."""
+_TAG = re.compile(r"[/\w.\- :]*")  # MLflow's own rule
 _PART_OF_QUERY = re.compile(r"&(?=(?:where|order_by)=)")
 _PATH = re.compile(r"\.\.|[/\\:]|^\.?$")
 _URI_PART = re.compile(r"[?#]|%[0-9a-f]{2}", re.IGNORECASE)
@@ -125,6 +126,8 @@ def check_tag(key: str, value: str = "") -> None:
     if key.startswith(OWN_TAGS):
         raise BadName("a tag", key, f"what begins with {OWN_TAGS} lakescore writes itself")
     _checked("a tag", key.replace("/", "").replace(":", ""))
+    if not _TAG.fullmatch(key):
+        raise BadName("a tag", key, "it holds other than letters, digits, blanks and / _ - . :")
     if not value.isprintable():
         raise BadName(f"the value of tag {key!r}", value, "it holds characters that cannot be seen")
     if len(value) > _LONGEST_VALUE:

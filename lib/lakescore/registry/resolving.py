@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lakescore.errors import (
     AliasNotFound,
     ArtifactsMissing,
+    ConfigError,
     FileExists,
     QueryNotUnique,
     SignatureMissing,
@@ -239,6 +240,7 @@ def fetch_file(reference: str, path: str, to: Path) -> Path:
     Raises:
         ArtifactsMissing: there is no such file among those that are logged.
         FileExists: *to* holds a file of that name, which is left as it is.
+        ConfigError: *to* cannot be written to.
     """
     client = connect()
     with answering():
@@ -248,10 +250,16 @@ def fetch_file(reference: str, path: str, to: Path) -> Path:
         if path not in there:
             raise ArtifactsMissing(record.uri, f"there is no file {path!r}{nearest(path, there)}")
         target = to / PurePosixPath(path).name
-        if target.exists():
+        if target.exists() or target.is_symlink():
             raise FileExists(target)
+        copy = artifacts.fetch_file(record.uri, location, path)
+    try:
         to.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copyfile(artifacts.fetch_file(record.uri, location, path), target))
+        return Path(shutil.copyfile(copy, target))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror}; name another folder"
+        ) from error
 
 
 def find(client: MlflowClient, reference: str) -> VersionRecord:

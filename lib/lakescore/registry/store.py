@@ -158,6 +158,10 @@ def answering() -> Iterator[None]:
         ):
             raise RegistryUnavailable(store_uri(), _cause(error)) from error
         raise RegistryError(f"the MLflow store at {store_uri()} refused: {first}") from error
+    except ImportError as error:  # a database's driver
+        raise RegistryError(
+            f"the MLflow store at {store_uri()} needs a package that is not installed: {error}"
+        ) from error
 
 
 def _cause(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import (
     IntegrityError,
+    LakescoreError,
     ModelExists,
     NotAModel,
     SignatureMissing,
@@ -148,7 +149,11 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
         reference = f"{name}/{made.version}"
         _wait(client, reference, wait)
     if alias is not None:
-        promote(reference, to=alias, reason="registered")
+        try:
+            promote(reference, to=alias, reason="registered")
+        except LakescoreError as error:
+            error.args = (f"{error}; {reference} is registered, without {alias!r}",)
+            raise
     with answering():
         return find(client, reference)
 

@@ -297,6 +297,7 @@ def count_loads(here: Setting, source: str, target: str) -> dict[str, int]:
         for n, model in enumerate(here.models)
     ]
     planned = plan_of(here, again, source)
+    shutil.rmtree(target, ignore_errors=True)
     here.write(
         scoring.side_by_side(planned).withColumnRenamed(here.model.uri, "prediction"), target
     )

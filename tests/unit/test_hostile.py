@@ -127,7 +127,7 @@ def test_a_hostile_value_of_a_tag_is_refused(value: str) -> None:
 )
 def test_names_that_are_used_are_allowed(name: str) -> None:
     assert check_name(name) == name
-    check_tag(f"team/{name}", "https://wiki/page?x=1#y")
+    check_tag("team/crew: a-b_c.d", f"https://wiki/page?x=1#{name}")
 
 
 @given(st.text(max_size=60))

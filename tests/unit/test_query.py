@@ -148,7 +148,7 @@ def test_what_is_no_order_is_refused(order_by: str) -> None:
         ("source = 's3://x'", ["source_path = 's3://x'"], []),
         # What MLflow cannot, or answers otherwise.
         ("tags.team != 'ops'", [], ["tags.team <> 'ops'"]),
-        ("tags.team not like 'o%'", [], ["NOT tags.team LIKE 'o%'"]),
+        ("tags.team not like 'o%'", [], ["tags.team NOT LIKE 'o%'"]),
         ("tags.team ilike 'o%'", [], ["tags.team ILIKE 'o%'"]),
         ("tags.n = 5", [], ["tags.n = 5"]),  # '5.0' is 5 here
         ("tags.team = 'it''s'", [], ["tags.team = 'it''s'"]),

@@ -208,7 +208,7 @@ class _Reading:
                 return lambda record: operand(record) in (None, ())
             case sql.In() if node.args.get("field"):
                 return self._equality(node.this, node.args["field"])
-            case sql.In() if node.expressions:
+            case sql.In() if not node.args.get("query"):
                 options = [self._equality(node.this, each) for each in node.expressions]
                 return lambda record: any(holds(record) for holds in options)
             case sql.Between():

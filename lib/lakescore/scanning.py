@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ from lakescore import executor
 from lakescore.errors import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -154,15 +155,11 @@ def direct(
     Raises:
         Declined: it would not be exactly what Spark reads, or this cannot be told.
     """
-    try:
-        relation = _relation(selection.rows)
+    with _as_expected():
         _plain(selection.snapshot)
-        table = _table(relation)
-        files = _files(selection.rows.sparkSession, relation, table)
-    except (Py4JError, PySparkException, LookupError, TypeError, ValueError) as error:
-        raise Declined(
-            f"Delta does not say what its plan reads ({type(error).__name__})"
-        ) from error
+    table, files = _scanned(selection.rows)
+    if not files:
+        raise Declined("there are no files to read")
     carried = [name for name in keep if name != selection.adds]
     if selection.column and selection.column not in carried:
         carried.append(selection.column)
@@ -248,14 +245,20 @@ class _File:
 
 def _scanned(rows: DataFrame) -> tuple[_Table, list[_File]]:
     """Return the only table that *rows* reads, and those of its files that hold them."""
-    try:
+    with _as_expected():
         scan = _relation(rows)
         table = _table(scan)
         return table, _files(rows.sparkSession, scan, table)
+
+
+@contextmanager
+def _as_expected() -> Iterator[None]:
+    """Decline where Delta's classes do not answer as they are known to."""
+    try:
+        yield
     except (Py4JError, PySparkException, LookupError, TypeError, ValueError) as error:
-        raise Declined(
-            f"Delta does not say what its plan reads ({type(error).__name__})"
-        ) from error
+        reason = f"Delta does not say what its plan reads ({type(error).__name__})"
+        raise Declined(reason) from error
 
 
 def _relation(rows: DataFrame) -> Any:  # noqa: ANN401 - an object of the JVM

@@ -1,11 +1,13 @@
 """Score several model versions on one holdout, all rows, and rank them."""
 
+from functools import partial
 from typing import Any
 
 from lakescore import comparing, lineage, receipt, scoring, signature, tables
 from lakescore.config import CompareJob
 from lakescore.console import stage
 from lakescore.job import main
+from lakescore.loading import prepare
 from lakescore.registry import resolve
 from lakescore.session import start
 
@@ -19,10 +21,8 @@ def run(todo: CompareJob) -> dict[str, Any]:
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
 
-    contracts = [
-        (model, signature.agree(holdout.address, holdout.rows, model, read=[todo.label]))
-        for model in models.values()
-    ]
+    agreed = partial(signature.agree, holdout.address, holdout.rows, read=[todo.label])
+    contracts = [agreed(prepare(model)) for model in models.values()]
     rows = comparing.select(holdout.rows, todo.label)
     planned = scoring.plan(todo.engine, rows, contracts, keep=[comparing.LABEL], scan=todo.scan)
     stage(str(planned))

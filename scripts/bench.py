@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lakescore import registry, scoring, signature, slicing
+from lakescore.loading import prepare
 from lakescore.session import start
 
 ROOT = Path(__file__).parents[1]
@@ -263,10 +264,9 @@ def ours(
 ) -> None:
     """Score as a job does."""
     rows = here.read(source)
-    contract = signature.agree(source, rows, here.model, keep=["id"])
+    contract = signature.agree(source, rows, prepare(here.model), keep=["id"])
     selection = slicing.select(rows, None, ["all"])
-    models = [(here.model, contract)]
-    planned = scoring.plan(engine, selection, models, keep=["id"], scan=scan)
+    planned = scoring.plan(engine, selection, [contract], keep=["id"], scan=scan)
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
         raise SystemExit(f"error: the scan is not {scan}: {planned}")
     here.write(scoring.score(planned), target)
@@ -283,7 +283,7 @@ def side_by_side(here: Setting, source: str, target: str) -> None:
 def plan_of(here: Setting, models: list[registry.ModelVersion], source: str) -> scoring.Plan:
     """Plan a direct scan, or end."""
     rows = here.read(source)
-    contracts = [(model, signature.agree(source, rows, model, keep=["id"])) for model in models]
+    contracts = [signature.agree(source, rows, prepare(model), keep=["id"]) for model in models]
     planned = scoring.plan("arrow", slicing.select(rows, None, ["all"]), contracts, keep=["id"])
     if planned.direct is None:
         raise SystemExit(f"error: the scan is not direct: {planned}")

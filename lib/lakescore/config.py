@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -125,6 +126,22 @@ class _Job(_Strict):
     )
 
 
+class Pyfunc(_Strict):
+    """What MLflow's loader and `predict` are given; the model says which there are."""
+
+    params: dict[str, str] = Field(
+        default_factory=dict, description="parameters of its signature, for `predict`"
+    )
+    config: dict[str, str] = Field(
+        default_factory=dict,
+        alias="model_config",  # the name that pydantic keeps for itself
+        description="values of the configuration that it was logged with",
+    )
+
+
+NullRule = Literal["model", "fail", "null", "quarantine"]
+
+
 class ScoreJob(_Job):
     """Score slices of a Delta table with one pinned model version."""
 
@@ -137,8 +154,62 @@ class ScoreJob(_Job):
     id_columns: tuple[str, ...] = Field(
         min_length=1, description="columns that together name a row; they are written first"
     )
-    passthrough: tuple[str, ...] = Field(
-        default=(), description="further input columns that are written beside the prediction"
+    passthrough: Literal["none", "keys", "all"] | tuple[str, ...] = Field(
+        default="keys",
+        description="which input columns are written beside the prediction: the keys, all, none, "
+        "or a list of further ones",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="the input's column for each feature that has another name there",
+    )
+    nulls: dict[str, NullRule] = Field(
+        default_factory=dict,
+        description="for each feature, what becomes of a row that has a null there: model asks the "
+        "model, fail scores nothing at all, null publishes a null, quarantine sets the row aside "
+        "(integers and booleans, which no model can be asked about); model when left out",
+    )
+    prediction: Literal["prediction", "proba"] = Field(
+        default="prediction",
+        description="what is written: what the model predicts, or a classifier's probabilities as "
+        "p_<class>",
+    )
+    threshold: float | None = Field(
+        default=None,
+        description="adds a column decision: whether the score, or of two classes the second's "
+        "probability, reaches it",
+    )
+    pyfunc: Pyfunc = Field(
+        default_factory=Pyfunc, description="params and model_config of the model"
+    )
+    env_manager: Literal["local", "virtualenv", "uv", "conda"] = Field(
+        default="local",
+        description="whose packages the model runs with: those here, or an environment that "
+        "MLflow's spark_udf makes as it was logged",
+    )
+    write_mode: Literal["replace", "append", "merge"] = Field(
+        default="replace",
+        description="how a slice is published: in the place of what it held, beside it, or row by "
+        "row in the place of those with the same keys",
+    )
+    on_duplicate_key: Literal["fail", "keep"] = Field(
+        default="fail",
+        description="what becomes of rows of a slice that share their id_columns: nothing is "
+        "scored, or all are (and nobody looks)",
+    )
+    quarantine: Table | None = Field(
+        default=None,
+        description="the table of rows that could not be scored; beside the output, with "
+        "_quarantine added to its name, when left out",
+    )
+    quarantine_columns: Literal["keys", "all"] = Field(
+        default="keys", description="what the quarantine holds of a row's input"
+    )
+    max_errors: int = Field(
+        default=0, ge=0, description="so many rows may fail, and the others are published"
+    )
+    max_error_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="or such a part of the rows; the larger counts"
     )
     slice_by: str | None = Field(
         default=None, description="input column that divides it into slices; one slice without"
@@ -147,6 +218,13 @@ class ScoreJob(_Job):
         default=None,
         description="the slices to score: a value, a list, or days 2013-12-01..2013-12-31",
     )
+
+    @field_validator("passthrough", mode="before")
+    @classmethod
+    def _one_of_three_or_a_list(cls, value: object) -> object:
+        if isinstance(value, str) and value not in {"none", "keys", "all"}:
+            raise ValueError(f"{value!r} is not none, keys, all or a list such as [{value}]")
+        return value
 
     @model_validator(mode="after")
     def _slices_need_a_column(self) -> Self:
@@ -166,14 +244,63 @@ class ScoreJob(_Job):
         return _days(first, last) if dots else (self.slices,)
 
     @property
-    def keep(self) -> tuple[str, ...]:
-        """The input's columns that are written beside the prediction, keys first."""
-        return (*self.id_columns, *self.passthrough)
+    def aside(self) -> str:
+        """The address of the quarantine."""
+        if self.quarantine is not None:
+            return self.quarantine.address
+        return self.output.address.rstrip("/") + "_quarantine"
 
     @property
-    def read(self) -> tuple[str, ...]:
-        """The input's columns that the job reads and does not write."""
-        return (self.slice_by,) if self.slice_by else ()
+    def writes_keys(self) -> bool:
+        """Whether the output holds the keys, by which the quarantine's rows are found too."""
+        return self.passthrough != "none"
+
+    def keep(self, there: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns of *there*, the input's, that are read for the output, keys first."""
+        if self.passthrough == "all":
+            return tuple(dict.fromkeys([*self.id_columns, *there]))
+        more = () if isinstance(self.passthrough, str) else self.passthrough
+        return (*self.id_columns, *more)
+
+    def allowed_errors(self, rows: int) -> int:
+        """Return how many of so many *rows* may fail."""
+        return max(self.max_errors, int(self.max_error_fraction * rows))
+
+    @property
+    def unique(self) -> tuple[str, ...]:
+        """The input's columns that must name a row of its slice."""
+        return self.id_columns if self.on_duplicate_key == "fail" else ()
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How the version is loaded, as `loading.prepare` takes it."""
+        return {
+            "output": self.prediction,
+            "params": self.pyfunc.params,
+            "model_config": self.pyfunc.config,
+            "env_manager": self.env_manager,
+        }
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """What the version takes and gives, as `signature.agree` takes it."""
+        read = (self.slice_by,) if self.slice_by else ()
+        names = {"columns": self.columns, "nulls": self.nulls, "threshold": self.threshold}
+        return {"read": read, **names}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the rows that are written, besides the model and the input."""
+        names = {
+            "id_columns",
+            "passthrough",
+            "write_mode",
+            "prediction",
+            "threshold",
+            "columns",
+            "nulls",
+        }
+        return self.model_dump(mode="json", include={*names, "pyfunc"})
 
 
 def _days(first: str, last: str) -> tuple[str, ...]:
@@ -312,4 +439,4 @@ def _keys(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
         inner = kind.model_fields[parent].annotation
         assert isinstance(inner, type)  # noqa: S101 - narrows for mypy
         kind = inner
-    return list(kind.model_fields)
+    return [field.alias or name for name, field in kind.model_fields.items()]

@@ -44,9 +44,39 @@ def own_stderr() -> None:
             os.close(pipe)
 
 
-def stage(text: str) -> None:
-    """Say in one line what was done."""
+class _Laps:
+    """How long the stages of the running job took."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+
+_laps = _Laps()
+
+
+def stage(text: str, *, ends: str | None = None) -> None:
+    """Say in one line what was done.
+
+    Args:
+        text: the line.
+        ends: the name of the stage that it ends, whose seconds `laps` tells.
+    """
+    if ends is not None:
+        now = time.monotonic()
+        _laps.seconds[ends] = round(now - _laps.begun, 2)
+        _laps.begun = now
     print(f"lakescore: {text}", file=sys.stderr, flush=True)  # noqa: T201 - here is the terminal
+
+
+def begin() -> None:
+    """Begin to count the seconds of stages."""
+    _laps.__init__()  # type: ignore[misc]  # there is one job at a time in a process
+
+
+def laps() -> dict[str, float]:
+    """Return the seconds of the stages that have ended."""
+    return dict(_laps.seconds)
 
 
 def show_error(error: LakescoreError) -> None:

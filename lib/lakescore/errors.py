@@ -2,17 +2,19 @@
 
 An error takes facts and writes the sentence: what was asked, what is there, what to do.
 Exit codes are part of the interface: 1 anything else, 2 usage or configuration, 3 registry or
-resolution, 4 integrity, 5 input contract, 7 another run won, 75 a retry may help.
+resolution, 4 integrity, 5 input contract, 6 error budget not met, 7 another run won, 75 a retry may
+help.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 # A password may hold a `/`, and a path an `@`: after host:port comes a path.
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s'\"]*@|[^/:@\s'\"]*:(?!\d+/)[^@\s'\"]*@)")
@@ -53,6 +55,8 @@ class LakescoreError(Exception):
     """The base of all errors of lakescore."""
 
     exit_code: ClassVar[int] = 1
+    facts: Mapping[str, object] = MappingProxyType({})
+    """What the receipt says beside the sentence."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(redact(visible(" ".join(sentence.split()))))
@@ -99,6 +103,24 @@ class EngineRefused(ConfigError):
 
     def __init__(self, engine: str, reason: str) -> None:
         super().__init__(f"engine {engine} cannot be used: {reason}; give engine=auto or spark_udf")
+
+
+class OptionUnknown(ConfigError):
+    """A parameter or a configuration that the model does not declare."""
+
+    def __init__(self, what: str, name: str, uri: str, known: Sequence[str]) -> None:
+        there = f"it declares {listed(known)}" if known else "it declares none"
+        super().__init__(
+            f"pyfunc.{what}: {uri} knows no {name!r}{nearest(name, known)}; {there} (those of its "
+            "signature or of the configuration that it was logged with)"
+        )
+
+
+class OptionUnreadable(ConfigError):
+    """A parameter or a configuration that cannot be read as what it was declared to be."""
+
+    def __init__(self, name: str, text: object, uri: str, reason: str) -> None:
+        super().__init__(f"pyfunc: {name}={text} is not what {uri} declares: {reason}")
 
 
 class FileExists(ConfigError):
@@ -333,12 +355,22 @@ class DigestDiffers(IntegrityError):
 
 
 class RowsLost(IntegrityError):
-    """A commit does not hold as many rows as were read."""
+    """What was scored and what was set aside do not add up to what was read."""
 
-    def __init__(self, slice_name: str, rows_in: int, rows_out: int, version: int) -> None:
+    def __init__(self, slices: str, rows_in: int, scored: int, failed: int) -> None:
         super().__init__(
-            f"slice {slice_name!r} has {rows_in} input rows and version {version} of the output "
-            f"holds {rows_out} of it; restore the version before and report this"
+            f"slice {slices} has {rows_in} input rows, and {scored} were scored and {failed} set "
+            "aside; nothing was published; try again, with engine=spark_udf, and report this"
+        )
+
+
+class RowsUncounted(IntegrityError):
+    """Delta did not say how many rows were written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Delta kept no counts of the rows that were written, so nothing was committed; leave "
+            "spark.databricks.delta.stats.collect on"
         )
 
 
@@ -401,6 +433,51 @@ class ColumnsCollide(InputContractError):
         )
 
 
+class FeaturesUnknown(ConfigError):
+    """The job's file names features that the model does not take."""
+
+    def __init__(self, uri: str, unknown: Sequence[str], known: Sequence[str]) -> None:
+        asked = listed(f"{name!r}{nearest(name, known)}" for name in unknown)
+        super().__init__(
+            f"columns or nulls name {asked}, which {uri} does not take; it takes: {listed(known)}"
+        )
+
+
+class ThresholdUndefined(ConfigError):
+    """A threshold, and not one score to hold it against."""
+
+    def __init__(self, uri: str, outputs: str, classes: int) -> None:
+        what = f"{classes} classes" if classes else outputs
+        super().__init__(
+            f"threshold needs one score, and {uri} gives {what}; leave it out, or give "
+            "output=proba for a classifier of two classes"
+        )
+
+
+class NullsFound(InputContractError):
+    """Columns hold nulls that the job's file says they never do."""
+
+    def __init__(self, address: str, counts: Mapping[str, int]) -> None:
+        found = listed(f"{name!r} in {count} rows" for name, count in counts.items())
+        super().__init__(
+            f"{address} holds nulls where nulls: fail was asked for: {found}; nothing was scored; "
+            "mend the rows, or say null or quarantine"
+        )
+
+
+class DuplicateKeys(InputContractError):
+    """Rows of a slice have the same key."""
+
+    def __init__(
+        self, address: str, keys: Sequence[str], rows: int, examples: Sequence[str]
+    ) -> None:
+        super().__init__(
+            f"{rows} rows of {address} share their {listed(keys)} with another of their slice, "
+            f"such as {listed(examples)}; nothing was scored; mend the rows, name more id_columns, "
+            "or say on_duplicate_key: keep"
+        )
+
+
 class UnsupportedSignature(InputContractError):
     """The signature asks for something that a table's column cannot be."""
 
@@ -423,6 +500,27 @@ class SchemaDrift(InputContractError):
             f"the output table {address} does not take these rows: {reason}; name another output, "
             "or alter that table"
         )
+
+
+class TooManyErrors(LakescoreError):
+    """More rows could not be scored than the job's file allows."""
+
+    exit_code = 6
+
+    def __init__(
+        self, uri: str, counts: tuple[int, int, int], first: str, quarantine: str, where: str
+    ) -> None:
+        failed, rows, allowed = counts
+        super().__init__(
+            f"{uri} could not score {failed} of {rows} rows, and {allowed} are allowed: {first}; "
+            f"no prediction was published; the rows are in {quarantine} where {where}; mend them, "
+            "or raise max_errors or max_error_fraction"
+        )
+        self.facts = {
+            "rows_in": rows,
+            "rows_quarantined": failed,
+            "quarantine": {"table": quarantine},
+        }
 
 
 class AnotherRunWon(LakescoreError):

@@ -12,7 +12,7 @@ import sys
 import types
 import warnings
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _MODELS_AT_ONCE = 16
 """How many models a worker process keeps; the one used longest ago goes first."""
@@ -29,13 +29,23 @@ _ROWS_AT_ONCE = 32_768
 _REBASED = {b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96"}
 _PROLEPTIC_SINCE = (3, 1)
 """The version of Spark whose files hold dates and times as they are, unless marked otherwise."""
+_NO_ROWS_FAULT = (ImportError, MemoryError)
+"""What no row causes: it would hit them all, so it is not looked for row by row."""
+_LONGEST_MESSAGE = 500
+_LISTED_BY_A_TASK = 16 * 2**20
+_LISTED_IN_ALL = 512 * 2**20
+"""Bytes of the failed rows that come to the driver; those beyond are counted alone."""
+WHY = pa.struct([("version", pa.string()), ("type", pa.string()), ("message", pa.string())])
+"""Why a row could not be scored, and by which version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
     """One model version as a worker applies it."""
 
-    digest: str
+    uri: str
+    key: str
+    """Of what is loaded: equal keys, equal models."""
     folder: str
     """The artifacts: an absolute path, or the name of an archive that Spark ships."""
     mode: Literal["block", "frame", "pyfunc"]
@@ -47,6 +57,13 @@ class Version:
     """The signature's columns: name, and position in the batch."""
     outputs: pa.Schema
     """What it gives: one column, or several that become one struct."""
+    method: str = "predict"
+    """The method of a scikit-learn model that `block` and `frame` call."""
+    params: Mapping[str, Any] | None = None
+    """For MLflow's `predict`, in the mode `pyfunc` alone."""
+    nulls: tuple[tuple[str, int, Literal["null", "quarantine"]], ...] = ()
+    """Features, with their positions, whose nulls the model is not asked about: the prediction is
+    null then, or the row fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,43 +116,105 @@ class Scan:
 
 
 def predictor(
-    versions: Sequence[Version], *, kept: int, scan: Scan | None = None, tally: Any = None
+    versions: Sequence[Version],
+    *,
+    kept: int,
+    scan: Scan | None = None,
+    tally: Any = None,
+    aside: bool = False,
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
+
+    A last column says why rows could not be scored, and by which version: a list of `WHY`, null
+    where all could.
 
     Args:
         versions: what is applied.
         kept: how many columns go back as they came.
         scan: what the worker reads itself; the batches that it gets then number its tasks.
         tally: a Spark accumulator of `Tally`, to which each task adds.
+        aside: rows that could not be scored go to *tally*, and there is no such column.
     """
 
     def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        rows, before = 0, _loads()
+        part, before = Part(), _loads()
+        names = [f"p{n}" for n in range(len(versions))]
         for batch in batches if scan is None else _read_tasks(scan, batches):
-            predicted = apply(versions, batch)
-            rows += batch.num_rows
-            names = [*batch.schema.names[:kept], *[f"p{n}" for n in range(len(versions))]]
-            yield pa.RecordBatch.from_arrays([*batch.columns[:kept], *predicted], names=names)
+            predicted, why = attempt(versions, batch)
+            part.rows += batch.num_rows
+            part.failed += len(why) - why.null_count
+            columns, held = batch.columns[:kept], batch.schema.names[:kept]
+            if not aside:
+                columns, held = [*columns, *predicted, why], [*held, *names, "why"]
+                yield pa.RecordBatch.from_arrays(columns, names=held)
+                continue
+            rows = pa.RecordBatch.from_arrays([*columns, *predicted], names=[*held, *names])
+            if why.null_count < len(why):
+                part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*held, "why"]))
+                rows = rows.filter(why.is_null())
+            yield rows
         if tally is not None:
-            tally.add(Tally(rows=rows, loads=_loads() - before, workers=frozenset({_worker()})))
+            tally.add(
+                Tally(
+                    parts={_task(): part}, loads=_loads() - before, workers=frozenset({_worker()})
+                )
+            )
 
     return predict
 
 
-@dataclass(frozen=True)
+@dataclass
+class Part:
+    """What one task did."""
+
+    rows: int = 0
+    """Rows that were predicted, or tried."""
+    failed: int = 0
+    """Those of them that could not be scored."""
+    size: int = 0
+    listing: list[bytes] = field(default_factory=list)
+    """The failed rows' kept columns and `why`, as Arrow streams."""
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """List those of *rows* that say why they failed."""
+        bad = rows.filter(rows.column("why").is_valid())
+        if self.size > _LISTED_BY_A_TASK:
+            return
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_stream(sink, bad.schema, options=options) as stream:
+            stream.write_batch(bad)
+        self.listing.append(sink.getvalue().to_pybytes())
+        self.size += len(self.listing[-1])
+
+
+@dataclass
 class Tally:
     """What workers did, added up over tasks."""
 
-    rows: int = 0
-    """Rows that were predicted; more than were read where a task was tried again."""
+    parts: dict[tuple[int, int], Part] = field(default_factory=dict)
+    """By stage and partition: of a task that was tried again, once."""
     loads: int = 0
     """Models that were loaded."""
     workers: frozenset[str] = frozenset()
+    size: int = 0
+    """Bytes of the listings."""
 
-    def plus(self, other: Tally) -> Tally:
-        """Return the sum."""
-        return Tally(self.rows + other.rows, self.loads + other.loads, self.workers | other.workers)
+    @property
+    def rows(self) -> int:
+        """Rows that were predicted, or tried."""
+        return sum(part.rows for part in self.parts.values())
+
+    @property
+    def failed(self) -> int:
+        """Rows that could not be scored."""
+        return sum(part.failed for part in self.parts.values())
+
+    def listed(self) -> pa.Table | None:
+        """Return the failed rows' kept columns and `why`, if any failed."""
+        streams = [each for part in self.parts.values() for each in part.listing]
+        tables = [pa.ipc.open_stream(each).read_all() for each in streams]
+        return pa.concat_tables(tables) if tables else None
 
 
 class Adding:
@@ -146,8 +225,24 @@ class Adding:
         return Tally()
 
     def addInPlace(self, left: Tally, right: Tally) -> Tally:  # noqa: N802 - Spark's interface
-        """Return the sum."""
-        return left.plus(right)
+        """Add *right* to *left*, and return it."""
+        for task, part in right.parts.items():
+            if task in left.parts:
+                continue
+            if left.size + part.size > _LISTED_IN_ALL:
+                part.listing, part.size = [], 0
+            left.parts[task] = part
+            left.size += part.size
+        left.loads += right.loads
+        left.workers |= right.workers
+        return left
+
+
+def _task() -> tuple[int, int]:
+    from pyspark import TaskContext  # noqa: PLC0415 - at hand in every worker
+
+    task = TaskContext.get()
+    return (task.stageId(), task.partitionId()) if task else (0, 0)
 
 
 def _worker() -> str:
@@ -300,6 +395,82 @@ def _is_rebased(marks: dict[bytes, bytes]) -> bool:
     return old or bool(_REBASED & marks.keys())
 
 
+def attempt(versions: Sequence[Version], batch: pa.RecordBatch) -> tuple[list[pa.Array], pa.Array]:
+    """Return what `apply` does, with null for the rows that a model cannot score, and why.
+
+    A batch with such a row is halved until it is found: of n rows that hold k of them, some
+    2 k log n calls fail.
+
+    Returns:
+        The predictions of each of *versions*, and a list of `WHY` by row, null where all could.
+
+    Raises:
+        ImportError, MemoryError: no row causes these.
+    """
+    inputs: dict[Any, Any] = {}
+    predictions: list[pa.Array] = []
+    reasons: dict[int, list[dict[str, str]]] = {}
+    for version in versions:
+        loaded(version)  # that a model cannot be loaded is no row's fault
+        found, failures = _asked(version, batch, inputs)
+        predictions.append(found)
+        for row, (kind, message) in failures.items():
+            why = {"version": version.uri, "type": kind, "message": message}
+            reasons.setdefault(row, []).append(why)
+    if not reasons:
+        return predictions, pa.nulls(batch.num_rows, pa.list_(WHY))
+    return predictions, pa.array(map(reasons.get, range(batch.num_rows)), pa.list_(WHY))
+
+
+def _asked(
+    version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]
+) -> tuple[pa.Array, dict[int, tuple[str, str]]]:
+    """Return the predictions, and the type and message of the error for each row that failed."""
+    unasked: dict[int, tuple[str, str] | None] = {}
+    for name, position, policy in version.nulls:
+        column = batch.column(position)
+        if column.null_count:
+            failure = ("NullInput", f"{name} is null") if policy == "quarantine" else None
+            for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
+                unasked[row] = unasked.get(row) or failure
+    failures = {row: failure for row, failure in unasked.items() if failure is not None}
+    if not unasked:
+        return _bisected(version, batch, inputs)
+    rest = np.setdiff1d(np.arange(batch.num_rows), list(unasked))
+    found, failed = _bisected(version, batch.take(pa.array(rest)), {})
+    failures |= {int(rest[row]): failure for row, failure in failed.items()}
+    places = np.full(batch.num_rows, -1)
+    places[rest] = np.arange(len(rest))
+    return found.take(pa.array(places, mask=places < 0)), failures
+
+
+def _bisected(
+    version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]
+) -> tuple[pa.Array, dict[int, tuple[str, str]]]:
+    pieces: list[pa.Array] = []
+    failures = {}
+    spans = [(0, batch.num_rows)] if batch.num_rows else []
+    while spans:
+        start, end = spans.pop()
+        whole = end - start == batch.num_rows
+        piece = batch if whole else batch.slice(start, end - start)
+        try:
+            pieces.append(_predicted(version, piece, inputs if whole else {}))
+        except _NO_ROWS_FAULT:
+            raise
+        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+            if end - start == 1:
+                message = str(error)[:_LONGEST_MESSAGE]
+                failures[start] = (type(error).__name__, message)
+                pieces.append(pa.nulls(1, _kind(version.outputs)))
+            else:
+                middle = (start + end) // 2
+                spans += [(middle, end), (start, middle)]
+    if not pieces:
+        return pa.nulls(0, _kind(version.outputs)), failures
+    return (pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)), failures
+
+
 def apply(versions: Sequence[Version], batch: pa.RecordBatch) -> list[pa.Array]:
     """Return the predictions of each of *versions* for the rows of *batch*.
 
@@ -307,16 +478,21 @@ def apply(versions: Sequence[Version], batch: pa.RecordBatch) -> list[pa.Array]:
         ValueError: a model gave another number of rows than it got, or what its signature does not
             say; or an integer column, which pandas cannot hold with nulls, has some.
     """
-    inputs: dict[Any, Any] = {}  # versions that eat the same share one conversion
-    predictions = []
-    for version in versions:
-        model = loaded(version)
-        kind = (version.mode, version.features)
-        if kind not in inputs or version.mode == "pyfunc":  # a stranger's code may change its frame
-            make = _block if version.mode == "block" else _frame
-            inputs[kind] = make(batch, version.features)
-        predictions.append(_column(model.predict(inputs[kind]), version.outputs, batch.num_rows))
-    return predictions
+    inputs: dict[Any, Any] = {}
+    return [_predicted(version, batch, inputs) for version in versions]
+
+
+def _predicted(version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]) -> pa.Array:
+    """Return one version's predictions; versions that eat the same share the *inputs* made."""
+    model = loaded(version)
+    kind = (version.mode, version.features)
+    if kind not in inputs or version.mode == "pyfunc":  # a stranger's code may change its frame
+        make = _block if version.mode == "block" else _frame
+        inputs[kind] = make(batch, version.features)
+    if version.mode == "pyfunc":
+        params = {} if version.params is None else {"params": version.params}
+        return _column(model.predict(inputs[kind], **params), version.outputs, batch.num_rows)
+    return _column(getattr(model, version.method)(inputs[kind]), version.outputs, batch.num_rows)
 
 
 def _block(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
@@ -341,20 +517,28 @@ def _frame(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
 def _column(result: Any, outputs: pa.Schema, rows: int) -> pa.Array:
     """Return what a model gave as one Arrow column of the type that its signature says."""
     if len(outputs) > 1:
+        if getattr(result, "ndim", 2) != 2 or (  # noqa: PLR2004 - rows and columns
+            not hasattr(result, "columns") and np.shape(result)[1] != len(outputs)
+        ):
+            raise ValueError(f"the model gave {np.shape(result)}, not {len(outputs)} columns")
         columns = [
-            _array(result[field.name] if hasattr(result, "columns") else result[:, n], field, rows)
-            for n, field in enumerate(outputs)
+            _array(result[each.name] if hasattr(result, "columns") else result[:, n], each, rows)
+            for n, each in enumerate(outputs)
         ]
         return pa.StructArray.from_arrays(columns, fields=list(outputs))
     return _array(result, outputs.field(0), rows)
 
 
-def _array(result: Any, field: pa.Field, rows: int) -> pa.Array:
+def _kind(outputs: pa.Schema) -> pa.DataType:
+    return pa.struct(list(outputs)) if len(outputs) > 1 else outputs.field(0).type
+
+
+def _array(result: Any, output: pa.Field, rows: int) -> pa.Array:
     values = np.asarray(result)
     if len(values) != rows:
         raise ValueError(f"the model gave {len(values)} predictions for {rows} rows")
-    if pa.types.is_list(field.type):
-        flat = pa.array(values.reshape(-1), field.type.value_type, from_pandas=True)
+    if pa.types.is_list(output.type):
+        flat = pa.array(values.reshape(-1), output.type.value_type, from_pandas=True)
         width = values.shape[1]
         offsets = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
         return pa.ListArray.from_arrays(offsets, flat)
@@ -365,7 +549,7 @@ def _array(result: Any, field: pa.Field, rows: int) -> pa.Array:
             )
         values = values.reshape(-1)
     # NaN becomes null, as where MLflow's spark_udf hands pandas to Spark.
-    return pa.array(values, field.type, from_pandas=True)
+    return pa.array(values, output.type, from_pandas=True)
 
 
 def loaded(version: Version) -> Any:
@@ -375,7 +559,7 @@ def loaded(version: Version) -> Any:
     """
     shelf = _shelf()
     models: OrderedDict[Any, Any] = vars(shelf).setdefault("models", OrderedDict())
-    key = (version.digest, version.mode == "pyfunc")
+    key = (version.key, version.mode == "pyfunc")
     if key not in models:
         models[key] = _load(version)
         vars(shelf)["loads"] = _loads() + 1

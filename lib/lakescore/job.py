@@ -65,6 +65,7 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
     verbose: bool,
 ) -> int:
     started = time.monotonic()
+    console.begin()
     receipt: dict[str, Any] = {"job": name, "lakescore": version("lakescore")}
     todo: J | None = None
     try:
@@ -75,11 +76,12 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
             sys.excepthook(type(error), error, error.__traceback__)
         known = error if isinstance(error, LakescoreError) else _unforeseen(error)
         receipt |= {"status": "failed", "error": str(known), "exit_code": known.exit_code}
+        receipt |= known.facts
         if todo is not None and todo.receipt is not None:
             console.write_receipt(receipt, todo.receipt)
         console.show_error(known)
         return known.exit_code
-    receipt.setdefault("seconds", {})["total"] = round(time.monotonic() - started, 2)
+    receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
     console.show_receipt(receipt, todo.receipt)
     return 0
 

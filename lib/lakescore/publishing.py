@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any, Literal
 
-from lakescore import lineage, scanning, tables
-from lakescore.errors import RowsLost, RunIdReused, SchemaDrift, listed
+from pyspark import StorageLevel
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+
+from lakescore import lineage, scoring, tables
+from lakescore.errors import (
+    AnotherRunWon,
+    RowsLost,
+    RunIdReused,
+    SchemaDrift,
+    TooManyErrors,
+    listed,
+)
+from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from pyspark.sql import DataFrame, SparkSession
 
+    from lakescore.config import ScoreJob
     from lakescore.lineage import Run
+    from lakescore.scoring import Plan
+
+PARTITIONED_BY = ("model_name", "slice")
+"""What divides a table of predictions, and its quarantine."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,7 @@ class Outcome:
     status: Literal["scored", "unchanged", "empty"]
     rows_in: int
     rows_scored: int
+    rows_quarantined: int
     output_version: int | None
 
     def facts(self) -> dict[str, Any]:
@@ -34,23 +56,36 @@ class Outcome:
             "run_id": self.run.run_id,
             "rows_in": self.rows_in,
             "rows_scored": self.rows_scored,
+            "rows_quarantined": self.rows_quarantined,
             "output_version": self.output_version,
         }
 
 
 class Target:
-    """The table of predictions, which may not exist yet; its rows are found by *keys*.
+    """The table of predictions of a job, which may not exist yet, and its quarantine.
 
     Raises:
         SchemaDrift: there is a table, and it is not one of predictions.
     """
 
-    def __init__(self, spark: SparkSession, address: str, keys: Sequence[str]) -> None:
-        self._spark, self._address, self._keys = spark, address, keys
-        self._rows = tables.snapshot(spark, address).rows if tables.exists(spark, address) else None
-        missing = set(lineage.COLUMNS) - set(self._rows.columns if self._rows else lineage.COLUMNS)
+    def __init__(self, spark: SparkSession, todo: ScoreJob) -> None:
+        self._spark, self._todo = spark, todo
+        self._address = address = todo.output.address
+        self.facts: dict[str, Any] = {}
+        """What `publish` wrote, for the receipt."""
+        if self._there is None:
+            return
+        missing = set(lineage.COLUMNS) - set(self._there.columns)
         if missing:
             raise SchemaDrift(address, f"it lacks {listed(sorted(missing))}, so it is no output")
+        by = tables.partitioned_by(spark, address)
+        if by != list(PARTITIONED_BY):
+            asked = listed(PARTITIONED_BY)
+            raise SchemaDrift(address, f"it is partitioned by {listed(by)}, not by {asked}")
+
+    @property
+    def _there(self) -> DataFrame | None:
+        return _rows(self._spark, self._address)
 
     def settle(self, runs: Sequence[Run], sizes: Mapping[str, int]) -> list[Outcome]:
         """Return the outcomes of the slices that need no scoring: empty, or published already.
@@ -65,61 +100,156 @@ class Target:
         Raises:
             RunIdReused: a slice holds rows of the same given run id and other inputs.
         """
-        there = self._published(self._rows, runs) if self._rows is not None else {}
+        published = _by_run(self._there, runs)
+        aside = _by_run(_rows(self._spark, self._todo.aside), runs)
         settled = []
         for run in runs:
             rows = sizes.get(run.slice, 0)
             if rows == 0:
-                settled.append(Outcome(run, "empty", 0, 0, None))
-            elif there.get(run.slice) == {run.run_id: rows} and self._same_inputs(run):
-                settled.append(Outcome(run, "unchanged", rows, 0, None))
+                settled.append(Outcome(run, "empty", 0, 0, 0, None))
+                continue
+            there = published.get(run.slice, {})
+            failed = aside.get(run.slice, {}).get(run.run_id, 0)
+            alone = self._todo.write_mode != "replace" or set(there) <= {run.run_id}
+            whole = there.get(run.run_id, 0) + failed == rows and failed < rows
+            if whole and alone and self._same_inputs(run):
+                settled.append(Outcome(run, "unchanged", rows, 0, failed, None))
         return settled
 
     def publish(
-        self, scored: DataFrame, runs: Sequence[Run], sizes: Mapping[str, int]
+        self, planned: Plan, runs: Sequence[Run], sizes: Mapping[str, int]
     ) -> list[Outcome]:
-        """Write *scored* as the slices of *runs*, in the place of what these held before.
+        """Score *planned* and let everybody see it as the slices of *runs*, in one commit.
+
+        Rows that the model cannot score go to the quarantine, whatever comes of the others.
 
         Args:
-            scored: keys, predictions and `_slice`.
-            runs: the slices that *scored* holds.
-            sizes: rows of the input by slice: what the commit must hold.
+            planned: what keeps the keys, the columns to be written and `_slice`.
+            runs: the slices that it holds.
+            sizes: rows of the input by slice: what is published and set aside must add up to.
 
         Raises:
-            AnotherRunWon, SchemaDrift: nothing was written.
-            RowsLost: the commit holds another number of rows of a slice than *sizes* says.
+            AnotherRunWon, SchemaDrift: nothing was published.
+            TooManyErrors: more rows failed than the job allows; nothing was published.
+            RowsLost: rows are missing, or there are too many; nothing was published.
         """
-        scored_at = lineage.now()
-        rows = lineage.stamp(scored, runs, scored_at=scored_at)
-        if len(runs) > 1:  # else each task would write a file of its own for each slice
-            rows = rows.hint("rebalance", "slice")
-        version = tables.replace(
-            rows,
-            self._address,
-            where={"model_name": [runs[0].model.name], "slice": [run.slice for run in runs]},
-            metadata=lineage.commit(runs, scored_at=scored_at),
-            find_by=self._keys,
-        )
-        there = self._committed(version, runs)
-        for run in runs:
-            if there.get(run.slice, 0) != sizes[run.slice]:
-                raise RowsLost(run.slice, sizes[run.slice], there.get(run.slice, 0), version)
-        return [Outcome(r, "scored", sizes[r.slice], sizes[r.slice], version) for r in runs]
-
-    def _committed(self, version: int, runs: Sequence[Run]) -> dict[str, int]:
-        """Return the rows of each slice at *version*: from the log, or else from the table."""
-        written = lineage.of_runs(tables.snapshot(self._spark, self._address, version).rows, runs)
+        scored = scoring.score(planned)
+        if not self._todo.writes_keys:
+            scored = scored.drop(*self._todo.id_columns)
+        publishing = _Publishing(planned, runs, sizes, lineage.now())
+        rows = lineage.stamp(scored, runs, scored_at=publishing.scored_at)
         try:
-            return scanning.counted(written, "slice", within=["model_name"])
-        except scanning.Declined:
-            return dict(map(tuple, written.groupBy("slice").count().collect()))
+            if self._todo.write_mode == "merge" and self._there is not None:
+                failed, version = self._merge(rows, publishing)
+            else:
+                failed, version = self._write(rows, publishing)
+        except AnotherRunWon:
+            settled = self.settle(runs, sizes)
+            if len(settled) < len(runs):
+                raise
+            return settled
+        return [
+            Outcome(
+                run,
+                "scored",
+                size,
+                size - failed.get(run.slice, 0),
+                failed.get(run.slice, 0),
+                version,
+            )
+            for run in runs
+            for size in [sizes[run.slice]]
+        ]
 
-    def _published(self, predictions: DataFrame, runs: Sequence[Run]) -> dict[str, dict[str, int]]:
-        """Return the rows of each slice by the run that wrote them."""
-        found: dict[str, dict[str, int]] = {}
-        for row in lineage.published(predictions, runs).collect():
-            found.setdefault(row["slice"], {})[row["scoring_run_id"]] = row["rows"]
-        return found
+    def _write(self, rows: DataFrame, publishing: _Publishing) -> tuple[dict[str, int], int]:
+        """Return how many rows of each slice failed, and the commit's version."""
+        if len(publishing.runs) > 1:  # else each task would write a file of its own for each slice
+            rows = rows.hint("rebalance", "slice")
+        with publishing.explained():
+            written = tables.write(
+                rows,
+                self._address,
+                where=_place(publishing.runs),
+                metadata=publishing.metadata,
+                find_by=self._todo.id_columns if self._todo.writes_keys else (),
+                append=self._todo.write_mode != "replace",
+            )
+        failed = self._check(publishing, written.counts("slice"))
+        if self._todo.write_mode == "append" and self.settle(publishing.runs, publishing.sizes):
+            raise AnotherRunWon(self._address, listed(run.slice for run in publishing.runs))
+        began = time.monotonic()
+        version = written.commit()
+        self.facts = {
+            "bytes_written": written.size,
+            "files_written": len(written.files),
+            "seconds_to_commit": round(time.monotonic() - began, 2),
+        }
+        return failed, version
+
+    def _merge(self, rows: DataFrame, publishing: _Publishing) -> tuple[dict[str, int], int]:
+        """Return what `_write` does; Spark reads the rows again, so they are held meanwhile."""
+        kept = rows.persist(StorageLevel.DISK_ONLY)
+        try:
+            with publishing.explained():
+                found = dict(map(tuple, kept.groupBy("slice").count().collect()))
+            failed = self._check(publishing, found)
+            version = tables.merge(
+                kept,
+                self._address,
+                keys=self._todo.id_columns,
+                within={"model_name": publishing.runs[0].model.name},
+                metadata=publishing.metadata,
+            )
+        finally:
+            kept.unpersist()
+        return failed, version
+
+    def _check(self, publishing: _Publishing, found: Mapping[str, int]) -> dict[str, int]:
+        """Hold what was scored against the input, set rows aside; return how many by slice."""
+        runs, sizes = publishing.runs, publishing.sizes
+        failed = self._set_aside(publishing)
+        total, rows = publishing.planned.failed, sum(sizes[run.slice] for run in runs)
+        complete = sum(failed.values()) == total
+        for run in runs if complete else []:
+            there = found.get(run.slice, 0), failed.get(run.slice, 0)
+            if sum(there) != sizes[run.slice]:
+                raise RowsLost(run.slice, sizes[run.slice], *there)
+        if sum(found.values()) + total != rows:
+            raise RowsLost(listed(run.slice for run in runs), rows, sum(found.values()), total)
+        allowed = self._todo.allowed_errors(rows)
+        if total > allowed or not complete:
+            first = publishing.planned.first_error()
+            where = f"scoring_run_id is {listed([run.run_id for run in runs], most=2)}"
+            counts = total, rows, allowed
+            raise TooManyErrors(runs[0].model.uri, counts, first, self._todo.aside, where)
+        return failed
+
+    def _set_aside(self, publishing: _Publishing) -> dict[str, int]:
+        """Let the quarantine hold what failed of the slices, and nothing else of them."""
+        address, runs = self._todo.aside, publishing.runs
+        failed = publishing.planned.set_aside()
+        if failed is None:
+            there = _rows(self._spark, address)
+            if there is not None and not lineage.of_runs(there, runs).isEmpty():
+                empty = self._spark.createDataFrame([], there.schema)
+                tables.replace(empty, address, where=_place(runs), metadata={"slices": []})
+            return {}
+        why = F.col(scoring.ERRORS)[0]
+        keys = [F.col(f"`{name}`") for name in self._todo.id_columns]
+        failed = failed.select(
+            *keys, SLICE, why["type"].alias("error_type"), why["message"].alias("error_message")
+        )
+        counts = dict(map(tuple, failed.groupBy(SLICE).count().collect()))
+        if self._todo.quarantine_columns == "all":
+            failed = _joined(failed, publishing.planned.rows, self._todo.id_columns)
+        tables.replace(
+            lineage.stamp(failed, runs, scored_at=publishing.scored_at),
+            address,
+            where=_place(runs),
+            metadata=publishing.metadata,
+            find_by=self._todo.id_columns,
+        )
+        return counts
 
     def _same_inputs(self, run: Run) -> bool:
         """Tell whether the rows of this run's id came from its inputs: a derived id says so."""
@@ -130,3 +260,52 @@ class Target:
         if found is not None and found["fingerprint"] != run.fingerprint:
             raise RunIdReused(run.run_id, run.slice)
         return found is not None
+
+
+@dataclass(frozen=True)
+class _Publishing:
+    """What is published at once."""
+
+    planned: Plan
+    runs: Sequence[Run]
+    sizes: Mapping[str, int]
+    scored_at: datetime
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the commit says."""
+        return lineage.commit(self.runs, scored_at=self.scored_at)
+
+    def explained(self) -> AbstractContextManager[None]:
+        """Turn an error that the model raised in a worker into one line."""
+        return scoring.explained(self.runs[0].model.uri, [run.slice for run in self.runs])
+
+
+def _place(runs: Sequence[Run]) -> dict[str, list[str]]:
+    return {"model_name": [runs[0].model.name], "slice": [run.slice for run in runs]}
+
+
+def _rows(spark: SparkSession, address: str) -> DataFrame | None:
+    return tables.snapshot(spark, address).rows if tables.exists(spark, address) else None
+
+
+def _by_run(rows: DataFrame | None, runs: Sequence[Run]) -> dict[str, dict[str, int]]:
+    """Return how many rows of each slice each run wrote."""
+    found: dict[str, dict[str, int]] = {}
+    for row in lineage.published(rows, runs).collect() if rows is not None else []:
+        found.setdefault(row["slice"], {})[row["scoring_run_id"]] = row["rows"]
+    return found
+
+
+def _joined(failed: DataFrame, rows: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """Return *failed* with all columns of the input's *rows*, which are read once more."""
+    by = [*keys, SLICE]
+    once = failed.dropDuplicates(by).select(
+        *[F.col(f"`{name}`").alias(f"_k{n}") for n, name in enumerate(by)],
+        "error_type",
+        "error_message",
+    )
+    equal = [F.col(f"`{name}`").eqNullSafe(F.col(f"_k{n}")) for n, name in enumerate(by)]
+    names = [F.col(f"`{name}`") for name in rows.columns]
+    joined = rows.join(F.broadcast(once), reduce(and_, equal))
+    return joined.select(*names, "error_type", "error_message")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lakescore.comparing import Ranked
+    from lakescore.config import ScoreJob
     from lakescore.publishing import Outcome
     from lakescore.registry import ModelVersion
     from lakescore.scoring import Plan
@@ -31,11 +32,11 @@ def of_model(model: ModelVersion) -> dict[str, Any]:
 
 
 def of_scoring(
-    model: ModelVersion,
+    todo: ScoreJob,
     source: Snapshot,
     contract: Contract,
-    output: str,
     outcomes: Sequence[Outcome],
+    written: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the receipt of a score job.
 
@@ -46,14 +47,22 @@ def of_scoring(
     ranked = [each for each in ("scored", "unchanged") if each in statuses]
     return {
         "status": ranked[0] if ranked else "empty",
-        "model": of_model(model),
+        "model": of_model(contract.loadable.model),
         "input": {"table": source.address, "version": source.version},
-        "output": {"table": output},
+        "output": {"table": todo.output.address, "columns": list(contract.written), **written},
+        "quarantine": {"table": todo.aside},
         "casts": {name: list(types) for name, types in contract.casts.items()},
         "rows_in": sum(outcome.rows_in for outcome in outcomes),
         "rows_scored": sum(outcome.rows_scored for outcome in outcomes),
+        "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
         "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
     }
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Say in a few words what the score job of *report* did."""
+    failed = f", {report['rows_quarantined']} set aside" if report["rows_quarantined"] else ""
+    return f"{report['rows_scored']} of {report['rows_in']} rows scored{failed}"
 
 
 def of_comparing(  # noqa: PLR0913 - each is a fact of its own

@@ -200,23 +200,23 @@ def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
     return 2 * slots if min(groups, partitions) < slots else None
 
 
-def counted(rows: DataFrame, by: str, *, within: Sequence[str]) -> dict[str, int]:
+def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
     """Return how many of *rows* each value of the column *by* has, as the log counts them.
 
     Args:
-        rows: the rows of one snapshot, filtered by the columns *within* and no others.
-        by: a column of texts.
-        within: columns that must divide the table as *by* does, so that files count as a whole.
+        rows: the rows of one snapshot, filtered by the column *by* and no other.
+        by: a column, whose values are told as the log writes them; without one, the whole of
+            *rows* is counted as `""`.
 
     Raises:
         Declined: the log cannot tell.
     """
     table, files = _scanned(rows)
-    if not {by, *within} <= set(table.partitioned_by):
+    if by is not None and by not in table.partitioned_by:
         raise Declined(f"the table is not partitioned by {by}")
     found: dict[str, int] = {}
     for file in files:
-        value = file.partition.get(table.stored[by]) or ""
+        value = "" if by is None else file.partition.get(table.stored[by]) or ""
         found[value] = found.get(value, 0) + file.rows - len(file.deleted)
     return found
 

@@ -8,6 +8,7 @@ Its workers read the table's files themselves where `scanning` allows it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import shutil
@@ -22,8 +23,9 @@ import pyarrow as pa
 from pyspark import cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_type, to_arrow_schema
 from pyspark.sql.types import (
+    ArrayType,
     BooleanType,
     DataType,
     DoubleType,
@@ -35,7 +37,7 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lakescore import executor, scanning
+from lakescore import executor, scanning, signature
 from lakescore.errors import EngineRefused, ScoringFailed, listed
 
 if TYPE_CHECKING:
@@ -44,14 +46,17 @@ if TYPE_CHECKING:
     from pyspark.accumulators import Accumulator
     from pyspark.sql import Column, DataFrame, SparkSession
 
-    from lakescore.registry import ModelVersion
     from lakescore.signature import Contract
 
 cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
 
 EngineName = Literal["auto", "arrow", "spark_udf"]
 ScanName = Literal["direct", "spark"]
+ERRORS = "_errors"
+"""The column that says why a row could not be scored, and by which version."""
 _PROBE_ROWS = 200
+_HOPELESS = 100
+"""So many rows, and every one fails: then it is not the rows."""
 _TIMES = 10
 """How often the probe is repeated to see what a row costs."""
 _TOLERANCE = 1e-12
@@ -70,7 +75,8 @@ class Plan:
     rows: DataFrame
     keep: tuple[str, ...]
     """The columns of `rows` that stand beside the predictions."""
-    models: tuple[tuple[ModelVersion, Contract], ...]
+    contracts: tuple[Contract, ...]
+    """One a version."""
     direct: scanning.Direct | None = None
     """What workers read themselves, if they do."""
     scan_reason: str = ""
@@ -117,26 +123,56 @@ class Plan:
             }
         return facts
 
+    @property
+    def failed(self) -> int:
+        """How many rows `score` has set aside so far."""
+        return self.tally.value.failed if self.tally is not None else 0
+
+    def first_error(self) -> str:
+        """Return the type and message of one of them, the same one for the same rows."""
+        found = self.tally.value.listed() if self.tally is not None else None
+        if found is None:
+            return "no error"
+        errors = [(each[0]["type"], each[0]["message"]) for each in found.column("why").to_pylist()]
+        return ": ".join(min(errors))
+
+    def set_aside(self) -> DataFrame | None:
+        """Return the rows that `score` has set aside so far: the kept columns and `_errors`.
+
+        A few of them where they are too many to be listed; `failed` counts them all.
+        """
+        listed_rows = self.tally.value.listed() if self.tally is not None else None
+        if listed_rows is None:
+            return None
+        carried = self.direct.carried if self.direct else self.keep
+        spark = self.rows.sparkSession
+        rows = spark.createDataFrame(listed_rows.rename_columns([*carried, ERRORS]))
+        if self.direct is None:
+            return rows
+        return scanning.as_selected(rows, self.direct, self.keep)
+
 
 def plan(
     asked: EngineName,
     rows: DataFrame | scanning.Selection,
-    models: Sequence[tuple[ModelVersion, Contract]],
+    contracts: Sequence[Contract],
     *,
     keep: Sequence[str],
     scan: ScanName = "direct",
 ) -> Plan:
-    """Choose how *models* are applied to *rows*, of which a few are scored as a probe.
+    """Choose how versions are applied to *rows*, of which a few are scored as a probe.
 
     Args:
         asked: the engine; `auto` is arrow where that gives MLflow's values.
         rows: what is scored; only a selection of a snapshot can be read by workers directly.
-        models: the versions, with what each takes and gives.
+        contracts: what each version takes and gives.
         keep: columns of *rows* that shall stand beside the predictions.
         scan: `direct` lets workers read the files where that is exactly what Spark reads.
 
     Raises:
-        EngineRefused: the arrow engine was asked for, and it would not give MLflow's values.
+        EngineRefused: the arrow engine was asked for, and it would not give MLflow's values; or
+            what the job's file says of nulls needs it.
+        ScoringFailed: every row of the probe fails, so it is not the rows.
     """
     selection, chosen = None, rows
     if isinstance(rows, scanning.Selection):
@@ -147,16 +183,16 @@ def plan(
         reason="asked for",
         rows=chosen,
         keep=tuple(keep),
-        models=tuple(models),
+        contracts=tuple(contracts),
     )
     if asked == "spark_udf":
-        return udf
+        return _checked(udf)
     try:
         arrow, seconds_a_row = _arrow(udf)
     except _Declined as declined:
         if asked == "arrow":
             raise EngineRefused("arrow", str(declined)) from declined
-        return replace(udf, reason=str(declined))
+        return _checked(replace(udf, reason=str(declined)))
     if selection is not None and scan == "direct":
         try:
             found = scanning.direct(selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
@@ -169,24 +205,61 @@ def plan(
     return replace(arrow, scan_reason=left, spread=spread)
 
 
+def _checked(udf: Plan) -> Plan:
+    """Return *udf*, in which Spark evaluates the model before anything could hold rows back."""
+    held = {
+        name: rule
+        for contract in udf.contracts
+        for name, rule in contract.nulls.items()
+        if rule in {"null", "quarantine"} and rule == contract.asked_nulls.get(name)
+    }
+    if held:
+        rules = listed(f"{name}: {rule}" for name, rule in held.items())
+        raise EngineRefused("spark_udf", f"it hands every row to the model, and nulls says {rules}")
+    return udf
+
+
 def score(planned: Plan) -> DataFrame:
     """Return the columns that *planned* keeps and the outputs of its only version.
 
-    One row for each of its rows, each predicted once.
+    One row for each of its rows, each predicted once, but for those that the model cannot score:
+    once the rows are read, *planned* counts and lists these. MLflow's own function sets no row
+    aside: it fails.
     """
-    ((_, contract),) = planned.models
-    applied = _apply(planned)
+    (contract,) = planned.contracts
+    applied = _apply(planned, aside=True)
     names = contract.outputs.names
-    if len(names) == 1:
-        return applied.withColumnRenamed("p0", names[0])
     kept = [F.col(f"`{name}`") for name in planned.keep]
-    return applied.select(*kept, *[F.col("p0")[name].alias(name) for name in names])
+    one = F.col("p0")
+    given = [one] if len(names) == 1 else [one[name] for name in names]
+    outputs = dict(zip(names, given, strict=True))
+    if contract.decision is not None:
+        outputs[signature.DECISION] = _decided(contract.decision, outputs)
+    return applied.select(*kept, *[each.alias(name) for name, each in outputs.items()])
 
 
 def side_by_side(planned: Plan) -> DataFrame:
-    """Return the columns that *planned* keeps and one column a version, named by its URI."""
-    uris = {f"p{n}": model.uri for n, (model, _) in enumerate(planned.models)}
-    return _apply(planned).withColumnsRenamed(uris)
+    """Return the columns that *planned* keeps, one column a version, and `_errors`.
+
+    A version's column has its URI as its name, and holds its prediction, or a struct where it has
+    several outputs; null where it could not score the row. `_errors` is a list of structs of
+    version, type and message, null where all could.
+    """
+    uris = {f"p{n}": each.loadable.model.uri for n, each in enumerate(planned.contracts)}
+    applied = _apply(planned, aside=False).withColumnsRenamed({**uris, "why": ERRORS})
+    if planned.engine == "spark_udf":
+        kind = "array<struct<version: string, type: string, message: string>>"
+        return applied.withColumn(ERRORS, F.lit(None).cast(kind))
+    return applied
+
+
+def _decided(decision: signature.Decision, outputs: Mapping[str, Column]) -> Column:
+    below, reached = (
+        F.lit(each).cast("bigint") if type(each) is int else F.lit(each)
+        for each in (decision.below, decision.reached)
+    )
+    score = outputs[decision.score]
+    return F.when(score >= decision.threshold, reached).when(score.isNotNull(), below)
 
 
 @contextmanager
@@ -208,45 +281,52 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 
-def _apply(planned: Plan) -> DataFrame:
-    """Return the kept columns, then p0, p1, ...: a column a version, or a struct."""
-    spark = planned.rows.sparkSession
+def _apply(planned: Plan, *, aside: bool) -> DataFrame:
+    """Return the kept columns, then p0, p1, ...: a column a version, or a struct.
+
+    Of the arrow engine, unless failed rows go *aside*, `why` they failed comes last.
+    """
     if planned.engine == "spark_udf":
         kept = [F.col(f"`{name}`") for name in planned.keep]
-        predictions = [_spark_udf(spark, *each) for each in planned.models]
+        predictions = [_spark_udf(planned.rows, each) for each in planned.contracts]
         return planned.rows.select(
             *kept, *[each.alias(f"p{n}") for n, each in enumerate(predictions)]
         )
     if planned.direct is not None:
-        return _direct(planned, planned.direct)
+        return _direct(planned, planned.direct, aside=aside)
     rows = planned.rows.repartition(planned.spread) if planned.spread else planned.rows
     kept = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
     sent = rows.select(*kept, *_sent(planned.columns))
-    given = _given(planned, sent.schema.fields[: len(kept)])
-    predict = executor.predictor(_placed(planned, len(kept)), kept=len(kept), tally=planned.tally)
+    given = _given(planned, sent.schema.fields[: len(kept)], aside=aside)
+    predict = executor.predictor(
+        _placed(planned, len(kept)), kept=len(kept), tally=planned.tally, aside=aside
+    )
     applied = sent.mapInArrow(predict, given)
     return applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(planned.keep)})
 
 
-def _direct(planned: Plan, direct: scanning.Direct) -> DataFrame:
+def _direct(planned: Plan, direct: scanning.Direct, *, aside: bool) -> DataFrame:
     """Return what `_apply` does, where workers read the files: Spark hands out their tasks."""
     scan, carried = direct.scan, len(direct.carried)
     numbers = planned.rows.sparkSession.range(0, len(scan.tasks), 1, len(scan.tasks))
     kept = [StructField(f"k{n}", field.dataType) for n, field in enumerate(direct.fields)]
     predict = executor.predictor(
-        _placed(planned, carried), kept=carried, scan=scan, tally=planned.tally
+        _placed(planned, carried), kept=carried, scan=scan, tally=planned.tally, aside=aside
     )
-    applied = numbers.mapInArrow(predict, _given(planned, kept))
+    applied = numbers.mapInArrow(predict, _given(planned, kept, aside=aside))
     named = applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(direct.carried)})
     return scanning.as_selected(named, direct, planned.keep)
 
 
-def _given(planned: Plan, kept: Sequence[StructField]) -> StructType:
-    results = [_result(contract) for _, contract in planned.models]
-    return StructType([*kept, *[StructField(f"p{n}", t) for n, t in enumerate(results)]])
+def _given(planned: Plan, kept: Sequence[StructField], *, aside: bool) -> StructType:
+    results = [_result(contract) for contract in planned.contracts]
+    fields = [*kept, *[StructField(f"p{n}", kind) for n, kind in enumerate(results)]]
+    if not aside:
+        fields.append(StructField("why", from_arrow_type(pa.list_(executor.WHY))))
+    return StructType(fields)
 
 
-def _spark_udf(spark: SparkSession, model: ModelVersion, contract: Contract) -> Column:
+def _spark_udf(rows: DataFrame, contract: Contract) -> Column:
     """Return MLflow's prediction as a column.
 
     The very files whose digest the version carries are handed to Spark. The column is marked
@@ -254,12 +334,32 @@ def _spark_udf(spark: SparkSession, model: ModelVersion, contract: Contract) -> 
     """
     from mlflow.pyfunc import spark_udf  # noqa: PLC0415 - seconds of import, after the checks
 
+    loadable = contract.loadable
     result: Any = _result(contract)
+    if loadable.classes:
+        result = ArrayType(DoubleType())
     with _quiet("mlflow"):
-        udf = spark_udf(spark, str(model.artifacts), result_type=result, env_manager="local")
-    features = [F.col(f"`{f.name}`").cast(f.dataType).alias(f.name) for f in contract.features]
+        udf = spark_udf(
+            rows.sparkSession,
+            str(loadable.folder),
+            result_type=result,
+            env_manager=loadable.env_manager,
+            params=dict(loadable.params) if loadable.params else None,
+        )
+    features = [
+        F.col(f"`{contract.sources[f.name]}`").cast(f.dataType).alias(f.name)
+        for f in contract.features
+    ]
     predicted: Column = udf.asNondeterministic()(F.struct(*features))
-    return predicted
+    if not loadable.classes:
+        return predicted
+    names = contract.outputs.names
+    if len(names) == 1:
+        return predicted[0]
+    return F.transform(
+        F.array(predicted),  # so that Spark evaluates it once
+        lambda each: F.struct(*[each[n].alias(name) for n, name in enumerate(names)]),
+    )[0]
 
 
 def _result(contract: Contract) -> DataType:
@@ -274,10 +374,13 @@ class _Declined(Exception):
 def _arrow(udf: Plan) -> tuple[Plan, float]:
     """Return the plan of the arrow engine, and the seconds that a row takes."""
     rows = udf.rows
+    managers = {contract.loadable.env_manager for contract in udf.contracts} - {"local"}
+    if managers:
+        raise _Declined(f"env_manager {listed(managers)} is MLflow's own")
     columns = tuple(
         dict.fromkeys(
-            StructField(field.name, field.dataType)
-            for _, contract in udf.models
+            StructField(contract.sources[field.name], field.dataType)
+            for contract in udf.contracts
             for field in contract.features
         )
     )
@@ -295,7 +398,8 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
     positions = {(c.name, c.dataType): n for n, c in enumerate(columns)}
     sample = _sample(rows, columns)
-    versions = tuple(_version(*each, positions, sample) for each in udf.models)
+    versions = tuple(_version(each, positions, sample) for each in udf.contracts)
+    _check_hope(rows, columns, versions, sample)
     modes = listed(dict.fromkeys(version.mode for version in versions))
     reason = f"{modes}, equal to MLflow's PyFuncModel on {sample.num_rows} rows"
     tally = rows.sparkSession.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
@@ -309,14 +413,11 @@ def _seconds_a_row(versions: Sequence[executor.Version], sample: pa.RecordBatch)
     """Return the CPU seconds of a row more: a batch has costs of its own, which do not count."""
     small = pa.Table.from_batches([sample])
     large = pa.concat_tables([small] * _TIMES).combine_chunks().to_batches()[0]
-    try:
-        started = time.process_time()
-        executor.apply(versions, sample)
-        between = time.process_time()
-        executor.apply(versions, large)
-        ended = time.process_time()
-    except Exception:  # noqa: BLE001 - a row that it cannot score: the run itself will say so
-        return 0.0
+    started = time.process_time()
+    executor.attempt(versions, sample)
+    between = time.process_time()
+    executor.attempt(versions, large)
+    ended = time.process_time()
     more = (ended - between) - (between - started)
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
 
@@ -328,45 +429,67 @@ def _sample(rows: DataFrame, columns: Sequence[StructField]) -> pa.RecordBatch:
     return table.to_batches()[0]
 
 
+def _check_hope(
+    rows: DataFrame,
+    columns: Sequence[StructField],
+    versions: Sequence[executor.Version],
+    sample: pa.RecordBatch,
+) -> None:
+    """Hold that a version can score rows at all, where it scored none of many.
+
+    Those may all be of one bad day, so as many from anywhere in *rows* are tried then.
+    """
+    if sample.num_rows < _HOPELESS:
+        return
+    for version in versions:
+        if executor.attempt([version], sample)[1].null_count:
+            continue
+        elsewhere = _sample(rows.orderBy(F.rand(0)), columns)
+        _, why = executor.attempt([version], elsewhere)
+        if not why.null_count:
+            first = why[0].as_py()[0]
+            raise ScoringFailed(
+                version.uri,
+                f"any of {sample.num_rows + elsewhere.num_rows} rows tried",
+                f"{first['type']}: {first['message']}",
+            )
+
+
 def _sent(columns: Sequence[StructField]) -> list[Column]:
     return [F.col(f"`{c.name}`").cast(c.dataType).alias(f"f{n}") for n, c in enumerate(columns)]
 
 
 def _version(
-    model: ModelVersion,
-    contract: Contract,
-    positions: Mapping[tuple[str, DataType], int],
-    sample: pa.RecordBatch,
+    contract: Contract, positions: Mapping[tuple[str, DataType], int], sample: pa.RecordBatch
 ) -> executor.Version:
-    """Return what a worker needs of *model*, in the fastest mode that gives MLflow's values."""
-    pyfunc = executor.Version(
-        digest=model.digest,
-        folder=str(model.artifacts),
-        mode="pyfunc",
-        pickled=None,
-        features=tuple((f.name, positions[f.name, f.dataType]) for f in contract.features),
-        outputs=to_arrow_schema(contract.outputs),
-    )
-    try:
-        (expected,) = executor.apply([pyfunc], sample)
-    except Exception:  # noqa: BLE001 - a row that it cannot score: the run itself will say so
-        return pyfunc
-    for version in _candidates(pyfunc, contract, model):
-        if _gives(version, sample, expected, exact=_is_exact(version)):
+    """Return what a worker needs of a version, in the fastest mode that gives MLflow's values."""
+    asked = {
+        "features": tuple(
+            (f.name, positions[contract.sources[f.name], f.dataType]) for f in contract.features
+        ),
+        "outputs": to_arrow_schema(contract.outputs),
+    }
+    places = dict(asked["features"])
+    rules = {n: rule for n, rule in contract.nulls.items() if rule in {"null", "quarantine"}}
+    nulls = tuple((name, places[name], rule) for name, rule in rules.items())
+    pyfunc = replace(contract.loadable.pyfunc, nulls=nulls, **asked)
+    (expected,), why = executor.attempt([pyfunc], sample)
+    for version in _candidates(pyfunc, contract):
+        if _gives(version, sample, (expected, why), exact=_is_exact(version)):
             return version
     return pyfunc
 
 
-def _candidates(
-    pyfunc: executor.Version, contract: Contract, model: ModelVersion
-) -> Iterator[executor.Version]:
+def _candidates(pyfunc: executor.Version, contract: Contract) -> Iterator[executor.Version]:
     """Yield the faster ways to apply a scikit-learn model, the fastest first."""
-    flavors: dict[str, Any] = _flavors(model.artifacts)
-    loader, native = flavors.get("python_function", {}), flavors.get("sklearn")
-    if not native or loader.get("predict_fn", "predict") != "predict" or loader.get("code"):
+    if not contract.loadable.is_native:
         return
-    readable = native.get("serialization_format") in {"pickle", "cloudpickle"}
-    raw = replace(pyfunc, mode="frame", pickled=native["pickled_model"] if readable else None)
+    raw = replace(
+        contract.loadable.native,
+        features=pyfunc.features,
+        outputs=pyfunc.outputs,
+        nulls=pyfunc.nulls,
+    )
     kinds = {field.dataType for field in contract.features}
     if kinds <= {DoubleType()} or kinds <= {FloatType()}:
         names = getattr(executor.loaded(raw), "feature_names_in_", None)
@@ -376,18 +499,33 @@ def _candidates(
 
 
 def _gives(
-    version: executor.Version, sample: pa.RecordBatch, expected: pa.Array, *, exact: bool
+    version: executor.Version,
+    sample: pa.RecordBatch,
+    expected: tuple[pa.Array, pa.Array],
+    *,
+    exact: bool,
 ) -> bool:
-    try:
-        (found,) = executor.apply([version], sample)
-    except Exception:  # noqa: BLE001 - whatever it does not take: then it is not the way
+    """Tell whether *version* gives the predictions *expected*, and fails on the same rows."""
+    (found,), why = executor.attempt([version], sample)
+    if not why.is_null().equals(expected[1].is_null()):
         return False
-    if exact or not pa.types.is_floating(expected.type):
-        return bool(found.equals(expected))
-    pairs = zip(found.to_pylist(), expected.to_pylist(), strict=True)
+    if exact:
+        return bool(found.equals(expected[0]))
+    pairs = zip(_numbers(found), _numbers(expected[0]), strict=True)
     return all(
-        a == b or (None not in (a, b) and math.isclose(a, b, rel_tol=_TOLERANCE)) for a, b in pairs
+        a == b
+        or (
+            isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=_TOLERANCE)
+        )
+        for a, b in pairs
     )
+
+
+def _numbers(values: pa.Array) -> list[Any]:
+    """Return *values*, the fields of structs one after the other."""
+    if pa.types.is_struct(values.type):
+        return [each for column in values.flatten() for each in column.to_pylist()]
+    return list(values.to_pylist())
 
 
 def _is_exact(version: executor.Version) -> bool:
@@ -397,13 +535,6 @@ def _is_exact(version: executor.Version) -> bool:
     return type(final).__module__.startswith(_EXACT)
 
 
-def _flavors(artifacts: Path) -> dict[str, Any]:
-    from mlflow.models import Model  # noqa: PLC0415 - seconds of import
-
-    flavors: dict[str, Any] = Model.load(str(artifacts)).flavors
-    return flavors
-
-
 def _placed(planned: Plan, kept: int) -> list[executor.Version]:
     """Return the versions with their features after the *kept* columns and their files at hand."""
     spark = planned.rows.sparkSession
@@ -411,6 +542,7 @@ def _placed(planned: Plan, kept: int) -> list[executor.Version]:
         replace(
             version,
             features=tuple((name, kept + position) for name, position in version.features),
+            nulls=tuple((name, kept + position, rule) for name, position, rule in version.nulls),
             folder=_shipped(version, spark),
         )
         for version in planned.versions
@@ -423,7 +555,7 @@ def _shipped(version: executor.Version, spark: SparkSession) -> str:
     master = str(context.master)
     if master.startswith("local[") or master == "local":
         return version.folder
-    name = f"lakescore-{version.digest.removeprefix('sha256:')[:32]}"
+    name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
     if not any(each.endswith(f"#{name}") for each in context.listArchives):
         base = Path(tempfile.mkdtemp(prefix="lakescore-")) / name
         context.addArchive(f"{shutil.make_archive(str(base), 'zip', version.folder)}#{name}")

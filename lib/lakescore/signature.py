@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark.sql.types import (
     ArrayType,
@@ -26,18 +27,27 @@ from lakescore import lineage
 from lakescore.errors import (
     ColumnsCollide,
     ColumnsMissing,
+    FeaturesUnknown,
+    ThresholdUndefined,
     TypesDiffer,
     UnsupportedSignature,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrame
 
+    from lakescore.loading import Loadable
     from lakescore.registry import ModelVersion
 
 PREDICTION = "prediction"
+DECISION = "decision"
+NullPolicy = Literal["model", "fail", "null", "quarantine"]
+_NO_NULLS = (BooleanType, IntegerType, LongType)
+"""What pandas cannot hold with nulls, so that a model is never asked about one."""
+_UNFIT = re.compile(r"[ ,;{}()\n\t=]")
+"""What Delta does not take in a column's name."""
 
 # Every value of the type on the right of a key is a value of the key: 2^53 bounds what a double
 # holds of integers, 2^24 what a float does.
@@ -60,56 +70,126 @@ _NUMPY_KINDS: dict[str, DataType] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A column beside a score: which side of a threshold it is on."""
+
+    score: str
+    """The column of the score."""
+    threshold: float
+    below: bool | int | float | str
+    reached: bool | int | float | str
+    """What is decided where the score is at least the threshold, as scikit-learn decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """What a model takes from a table, and what it gives."""
 
+    loadable: Loadable
     features: tuple[StructField, ...]
     """The signature's columns, with the types that the model was trained on."""
-    casts: dict[str, tuple[str, str]]
+    sources: Mapping[str, str]
+    """By feature, the table's column."""
+    casts: Mapping[str, tuple[str, str]]
     """The columns that are cast, losslessly: name -> (type in the table, type for the model)."""
     outputs: StructType
-    """The prediction's columns: `prediction`, or the signature's names where it has several."""
+    """The prediction's columns: `prediction`, the signature's names where it has several, or
+    `p_<class>`."""
+    nulls: Mapping[str, NullPolicy]
+    """By feature, what becomes of a row that holds a null there, unless the model decides."""
+    asked_nulls: Mapping[str, NullPolicy]
+    """Those of them that were asked for."""
+    decision: Decision | None = None
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The names of the prediction's columns, the decision last."""
+        return (*self.outputs.names, *([DECISION] if self.decision else []))
+
+    @property
+    def never_null(self) -> tuple[str, ...]:
+        """The table's columns that may hold no null in the rows that are scored."""
+        return tuple(self.sources[name] for name, rule in self.nulls.items() if rule == "fail")
 
 
-def agree(
+def agree(  # noqa: PLR0913 - each is a part of what is agreed on
     address: str,
     rows: DataFrame,
-    model: ModelVersion,
+    loadable: Loadable,
     *,
     keep: Sequence[str] = (),
     read: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    nulls: Mapping[str, NullPolicy] | None = None,
+    threshold: float | None = None,
 ) -> Contract:
     """Hold the columns of *rows* against the model's signature, before anything is scored.
 
     Args:
         address: the table, for messages.
         rows: the table's rows, of which only the schema is read.
-        model: the pinned version.
+        loadable: the pinned version, and with which options it is loaded.
         keep: columns of the table that the output shall hold beside the prediction.
         read: columns of the table that the job needs besides.
+        columns: by feature, the table's column where it has another name.
+        nulls: by feature, what becomes of a row that holds a null there; of integers and booleans
+            quarantine, and of others model, when left out.
+        threshold: for the decision; of two classes it is of the second's probability.
 
     Raises:
         ColumnsMissing: the table lacks columns of the signature, of *keep* or of *read*.
+        FeaturesUnknown: *columns* or *nulls* name what the signature does not.
         TypesDiffer: a column cannot be cast losslessly to the signature's type.
         ColumnsCollide: two columns of the output would have one name.
+        ThresholdUndefined: there is not one score to hold it against.
         UnsupportedSignature: the signature is of tensors, or gives what no column can hold.
     """
-    columns = rows.schema
-    features = _features(model, columns)
-    wanted = [*[field.name for field in features], *keep, *read]
-    missing = [name for name in dict.fromkeys(wanted) if name not in columns.names]
+    schema, columns, nulls = rows.schema, columns or {}, nulls or {}
+    features = _features(loadable, schema, columns)
+    _check_names(loadable, columns, nulls)
+    sources = {field.name: columns.get(field.name, field.name) for field in features}
+    missing = [n for n in dict.fromkeys([*sources.values(), *keep, *read]) if n not in schema.names]
     if missing:
-        raise ColumnsMissing(address, missing, columns.names)
-    outputs = _outputs(model)
-    collisions = _repeated([*keep, *outputs.names, *lineage.COLUMNS])
+        raise ColumnsMissing(address, missing, schema.names)
+    outputs = _outputs(loadable)
+    contract = Contract(
+        loadable=loadable,
+        features=features,
+        sources=sources,
+        casts=_casts(address, schema, {sources[f.name]: f.dataType for f in features}),
+        outputs=outputs,
+        nulls={f.name: rule for f in features if (rule := _null_rule(f, nulls)) != "model"},
+        asked_nulls=nulls,
+        decision=None if threshold is None else _decision(loadable, outputs, threshold),
+    )
+    collisions = _repeated([*keep, *contract.written, *lineage.COLUMNS])
     if collisions:
         raise ColumnsCollide(collisions)
+    return contract
+
+
+def _check_names(
+    loadable: Loadable, columns: Mapping[str, str], nulls: Mapping[str, NullPolicy]
+) -> None:
+    known = loadable.model.signature.inputs.input_names()
+    unknown = [name for name in [*columns, *nulls] if name not in known]
+    if unknown:
+        raise FeaturesUnknown(loadable.model.uri, unknown, known)
+
+
+def _null_rule(feature: StructField, nulls: Mapping[str, NullPolicy]) -> NullPolicy:
+    default: NullPolicy = "quarantine" if isinstance(feature.dataType, _NO_NULLS) else "model"
+    return nulls.get(feature.name, default)
+
+
+def _casts(
+    address: str, schema: StructType, asked: Mapping[str, DataType]
+) -> dict[str, tuple[str, str]]:
     changed = {
-        field.name: (columns[field.name].dataType, field.dataType)
-        for field in features
-        if columns[field.name].dataType != field.dataType
-        and not _same_shape(columns[field.name].dataType, field.dataType)
+        name: (schema[name].dataType, kind)
+        for name, kind in asked.items()
+        if schema[name].dataType != kind and not _same_shape(schema[name].dataType, kind)
     }
     lossy = {
         name: (has.simpleString(), asks.simpleString())
@@ -118,22 +198,42 @@ def agree(
     }
     if lossy:
         raise TypesDiffer(address, lossy)
-    casts = {n: (has.simpleString(), asks.simpleString()) for n, (has, asks) in changed.items()}
-    return Contract(features, casts, outputs)
+    return {
+        name: (has.simpleString(), asks.simpleString()) for name, (has, asks) in changed.items()
+    }
 
 
-def _features(model: ModelVersion, columns: StructType) -> tuple[StructField, ...]:
-    schema: Any = model.signature.inputs  # MLflow's specs are a union that no check narrows
-    if schema.is_tensor_spec() or not schema.has_input_names():
-        raise UnsupportedSignature(model.uri, "its signature does not name input columns")
-    optional = {spec.name for spec in schema.inputs if not spec.required}
-    fields = schema.as_spark_schema().fields
-    return tuple(f for f in fields if f.name in columns.names or f.name not in optional)
+def _decision(loadable: Loadable, outputs: StructType, threshold: float) -> Decision:
+    if len(loadable.classes) == 2:  # noqa: PLR2004 - this side and that
+        below, reached = loadable.classes
+        score = outputs.names[1]
+        return Decision(score=score, threshold=threshold, below=below, reached=reached)
+    if len(outputs) > 1 or not isinstance(outputs[0].dataType, (DoubleType, FloatType)):
+        raise ThresholdUndefined(loadable.model.uri, outputs.simpleString(), len(loadable.classes))
+    return Decision(score=outputs.names[0], threshold=threshold, below=False, reached=True)
 
 
-def _outputs(model: ModelVersion) -> StructType:
+def _features(
+    loadable: Loadable, schema: StructType, columns: Mapping[str, str]
+) -> tuple[StructField, ...]:
+    inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
+    if inputs.is_tensor_spec() or not inputs.has_input_names():
+        raise UnsupportedSignature(loadable.model.uri, "its signature does not name input columns")
+    optional = {spec.name for spec in inputs.inputs if not spec.required}
+    fields = inputs.as_spark_schema().fields
+    there = {name for name in optional if columns.get(name, name) in schema.names}
+    return tuple(f for f in fields if f.name not in optional or f.name in there)
+
+
+def _outputs(loadable: Loadable) -> StructType:
+    model = loadable.model
     schema: Any = model.signature.outputs
-    if schema.is_tensor_spec():
+    if loadable.classes:
+        fields = [
+            StructField("p_" + _UNFIT.sub("_", str(each)), DoubleType())
+            for each in loadable.classes
+        ]
+    elif schema.is_tensor_spec():
         fields = [StructField(PREDICTION, _of_tensor(model, schema))]
     elif len(schema.inputs) == 1:
         fields = [StructField(PREDICTION, schema.inputs[0].type.to_spark())]

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DataType, DateType, IntegralType, StringType
 
-from lakescore.errors import InputContractError
+from lakescore import scanning
+from lakescore.errors import DuplicateKeys, InputContractError, NullsFound
 from lakescore.scanning import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
+WHOLE = "all"
+"""The name of the one slice of a table that is not divided."""
 SLICE = "_slice"
 """The column that `cut` adds."""
 
@@ -57,9 +60,83 @@ def select(rows: DataFrame, column: str | None, names: Sequence[str]) -> Selecti
     )
 
 
-def sizes(slices: DataFrame) -> DataFrame:
-    """Return `_slice` and `rows` (long) of the slices that `cut` made, if they hold any rows."""
-    return slices.groupBy(SLICE).agg(F.count("*").alias("rows")).select(SLICE, "rows")
+def sizes(
+    selected: Selection, address: str, keys: Sequence[str] = (), never_null: Sequence[str] = ()
+) -> dict[str, int]:
+    """Return how many rows each slice holds, as the log counts them where that is all one asks.
+
+    Args:
+        selected: what `select` made.
+        address: the table, for messages.
+        keys: columns that shall name a row of its slice.
+        never_null: columns that shall hold no null.
+
+    Raises:
+        DuplicateKeys: rows of a slice share their *keys*.
+        NullsFound: one of *never_null* holds nulls.
+    """
+    rows = selected.rows
+    if not keys and not never_null:
+        try:
+            found = scanning.counted(rows, selected.column)
+        except scanning.Declined:
+            pass
+        else:
+            return found if selected.column else {WHOLE: found.get("", 0)}
+    seen = survey(rows, keys=keys, never_null=never_null).collect()
+    nulls = {name: sum(row[f"n{n}"] for row in seen) for n, name in enumerate(never_null)}
+    if any(nulls.values()):
+        raise NullsFound(address, {name: count for name, count in nulls.items() if count})
+    if any(row["repeated"] for row in seen):
+        _check_repeated(rows, address, keys)
+    return {row[SLICE]: row["rows"] for row in seen}
+
+
+def _check_repeated(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
+    found = repeated(rows, keys)
+    total = found.agg(F.sum("rows")).head()
+    if total is not None and total[0]:
+        shown = [tuple(row)[:-1] for row in found.limit(3).collect()]
+        raise DuplicateKeys(address, keys, total[0], [", ".join(map(str, key)) for key in shown])
+
+
+def survey(slices: DataFrame, *, keys: Sequence[str], never_null: Sequence[str]) -> DataFrame:
+    """Return what is to be known of slices before any row is scored.
+
+    Args:
+        slices: what `cut` made.
+        keys: columns that shall name a row of its slice, or none to count rows alone.
+        never_null: columns whose nulls are counted.
+
+    Returns:
+        `_slice`, `rows`, `repeated` (rows whose keys another row of the slice has too; never less
+        than there are, and more only where two keys have one 64-bit hash) and, in the order of
+        *never_null*, `n0`, `n1`, ... (rows with null there).
+    """
+    nulls = [F.count_if(F.col(f"`{name}`").isNull()) for name in never_null]
+    counted = [F.count("*").alias("rows"), *[each.alias(f"n{n}") for n, each in enumerate(nulls)]]
+    if not keys:
+        return slices.groupBy(SLICE).agg(*counted).withColumn("repeated", F.lit(0))
+    names = [f"n{n}" for n in range(len(nulls))]
+    by_key = slices.groupBy(SLICE, hashed(keys).alias("_key")).agg(*counted)
+    repeated = F.sum(F.when(F.col("rows") > 1, F.col("rows")).otherwise(0)).alias("repeated")
+    return by_key.groupBy(SLICE).agg(
+        F.sum("rows").alias("rows"), *[F.sum(name).alias(name) for name in names], repeated
+    )
+
+
+def repeated(slices: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """Return *keys* and `rows` of the keys that several rows of one slice have."""
+    of_keys = [F.col(f"`{name}`") for name in keys]
+    counted = slices.groupBy(SLICE, *of_keys).agg(F.count("*").alias("rows"))
+    return counted.where(F.col("rows") > 1).select(*of_keys, "rows")
+
+
+def hashed(keys: Sequence[str]) -> Column:
+    """Return a 64-bit hash of the columns *keys*, which costs far less to group by than they do."""
+    # xxhash64 passes over nulls, so which of several columns is null has to be said.
+    nulls = [F.col(f"`{name}`").isNull() for name in keys] if len(keys) > 1 else []
+    return F.xxhash64(*[F.col(f"`{name}`") for name in keys], *nulls)
 
 
 def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:

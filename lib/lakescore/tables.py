@@ -1,4 +1,4 @@
-"""Delta at the edges: read one snapshot, replace one slice in one commit, append.
+"""Delta at the edges: read one snapshot, write one slice and let all see it in one commit.
 
 An address is a table's name (`schema.table`) or an absolute path or URI, which alone holds a `/`.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING, Any, Self
 
 from delta.exceptions import (
     ConcurrentAppendException,
@@ -26,6 +28,7 @@ from pyspark.sql.types import DateType, NumericType, StringType, TimestampType
 from lakescore.errors import (
     AnotherRunWon,
     NotADeltaTable,
+    RowsUncounted,
     SchemaDrift,
     SnapshotNotFound,
     TableNotFound,
@@ -33,10 +36,10 @@ from lakescore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 _CONFLICTS = (
     ConcurrentAppendException,
@@ -48,8 +51,11 @@ _CONFLICTS = (
 )
 _SKIPPABLE = (DateType, NumericType, StringType, TimestampType)
 """The types of which Delta keeps the smallest and largest values."""
+
+
+_STORED = "delta.columnMapping.physicalName"
 _COMMITS_SINCE = 50
-"""How many commits of others may come between ours and its reading back."""
+"""How many commits of others may come between a merge and its reading back."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,193 @@ def exists(spark: SparkSession, address: str) -> bool:
     return True
 
 
+class Written:
+    """Files that were written to a table, and that nobody sees before `commit`.
+
+    Files that are never committed are left for VACUUM. Spark's own writer commits in the same
+    breath as it writes, so the transaction is asked for of Delta's classes in the JVM.
+    """
+
+    def __init__(
+        self, target: _Target, place: str, what: str, metadata: str, *, append: bool
+    ) -> None:
+        self._target, self._what, self._metadata = target, what, metadata
+        self._place, self._where = place, None if append else place
+        self._jvm: Any = target.spark._jvm  # noqa: SLF001 - no other way to a transaction
+        self._transaction = target.log.startTransaction(target.catalog, self._option(None))
+        self._actions: Any = None
+        self.files: list[_Added] = []
+
+    def write(self, rows: DataFrame, partition_by: Sequence[str]) -> Self:
+        """Write *rows* in the transaction.
+
+        Raises:
+            AnotherRunWon, SchemaDrift: nothing can be committed.
+        """
+        spark, delta = self._target.spark, self._jvm.org.apache.spark.sql.delta
+        session: Any = spark._jsparkSession  # noqa: SLF001 - see above
+        convert = self._jvm.org.apache.spark.api.python.PythonUtils
+        given = {"replaceWhere": self._where} if self._where else {}
+        self._by = convert.toSeq(list(partition_by))
+        command = delta.commands.WriteIntoDelta(
+            self._target.log,
+            self._mode(),
+            delta.DeltaOptions(convert.toScalaMap(given), session.sessionState().conf()),
+            self._by,
+            convert.toScalaMap({}),
+            rows._jdf,  # noqa: SLF001 - see above
+            self._target.catalog,
+            self._option(None),
+            False,  # noqa: FBT003 - of Scala's positional arguments
+        )
+        with self._active(), _explained(self._target.address, self._what):
+            if self._where is None:  # so that two runs that append to one slice are a conflict
+                place = command.parsePredicates(session, self._place)
+                self._transaction.filterFiles(place, False)  # noqa: FBT003
+            self._actions = command.write(self._transaction, session, self._option(None), False)  # noqa: FBT003
+        said = [json.loads(action.json()) for action in _each(self._actions)]
+        self.files = [_Added.of(each["add"]) for each in said if "add" in each]
+        return self
+
+    def counts(self, column: str) -> dict[str, int]:
+        """Return the rows written by value of *column*, which divides the table."""
+        fields = json.loads(self._transaction.metadata().schemaString())["fields"]
+        stored = {f["name"]: f["metadata"].get(_STORED, f["name"]) for f in fields}[column]
+        found: dict[str, int] = {}
+        for file in self.files:
+            value = file.partition[stored] or ""
+            found[value] = found.get(value, 0) + file.rows
+        return found
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return sum(file.size for file in self.files)
+
+    def commit(self) -> int:
+        """Let everybody see the files at once; return the table's version.
+
+        Raises:
+            AnotherRunWon: another write to the same rows came first; nothing is seen of this one.
+        """
+        operation = getattr(self._jvm.org.apache.spark.sql.delta, "DeltaOperations$Write")(
+            self._mode(),
+            self._option(self._by),
+            self._option(self._where),
+            self._option(self._metadata),
+            *[self._option(None)] * 5,
+        )
+        nothing = self._jvm.org.apache.spark.api.python.PythonUtils.toScalaMap({})
+        with self._active(), _explained(self._target.address, self._what):
+            version = self._transaction.commitIfNeeded(self._actions, operation, nothing)
+        seen = self._transaction.readVersion()
+        return int(version.get() if version.isDefined() else seen)
+
+    def _mode(self) -> Any:  # noqa: ANN401 - an object of the JVM
+        modes = self._jvm.org.apache.spark.sql.SaveMode
+        return modes.Overwrite if self._where else modes.Append
+
+    def _option(self, value: object) -> Any:  # noqa: ANN401 - an object of the JVM
+        return self._jvm.scala.Option.apply(value)
+
+    @contextmanager
+    def _active(self) -> Iterator[None]:
+        """Make the transaction that of what Delta reads meanwhile."""
+        companion = getattr(self._jvm.org.apache.spark.sql.delta, "OptimisticTransaction$")
+        transactions = getattr(companion, "MODULE$")
+        transactions.setActive(self._transaction)
+        try:
+            yield
+        finally:
+            transactions.clearActive()
+
+
+def _each(sequence: Any) -> Iterator[Any]:  # noqa: ANN401 - objects of the JVM
+    iterator = sequence.iterator()
+    while iterator.hasNext():
+        yield iterator.next()
+
+
+@dataclass(frozen=True)
+class _Added:
+    partition: Mapping[str, str | None]
+    rows: int
+    size: int
+
+    @classmethod
+    def of(cls, action: Mapping[str, Any]) -> _Added:
+        rows = json.loads(action.get("stats") or "{}").get("numRecords")
+        if rows is None:
+            raise RowsUncounted
+        return cls(action["partitionValues"], rows, action["size"])
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A table as Delta's classes know it."""
+
+    spark: SparkSession
+    address: str
+    log: Any
+    catalog: Any
+
+    @classmethod
+    def at(cls, spark: SparkSession, address: str) -> _Target:
+        jvm: Any = spark._jvm  # noqa: SLF001 - no other way to a transaction
+        session: Any = spark._jsparkSession  # noqa: SLF001 - likewise
+        delta, table = jvm.org.apache.spark.sql.delta, None
+        if "/" not in address:
+            parser, state = session.sessionState().sqlParser(), session.sessionState()
+            table = state.catalog().getTableMetadata(parser.parseTableIdentifier(address))
+        place = address if table is None else table
+        return cls(
+            spark, address, delta.DeltaLog.forTable(session, place), jvm.scala.Option.apply(table)
+        )
+
+
+def write(  # noqa: PLR0913 - each is a fact of its own
+    rows: DataFrame,
+    address: str,
+    *,
+    where: Mapping[str, Sequence[str]],
+    metadata: Mapping[str, Any],
+    find_by: Sequence[str] = (),
+    append: bool = False,
+) -> Written:
+    """Write *rows* in the place of those for which *where* holds, or beside them, uncommitted.
+
+    The table is made when it does not exist, partitioned by *where*'s columns. All of *rows* must
+    satisfy *where* (Delta refuses others, unless they are appended).
+
+    Args:
+        rows: what the table shall hold there.
+        address: the table.
+        where: columns and the values that they may have: typed, since a raw predicate such as
+            `slice = 'a' or 1 = 1` would replace the whole table.
+        metadata: the commit's `userMetadata`, as JSON.
+        find_by: the columns that rows will be looked for by. A new table keeps the smallest and
+            largest values of these alone for each file: they cost more than the writing itself.
+        append: leave the rows that are there.
+
+    Raises:
+        AnotherRunWon: another write to the same rows came first; nothing was written.
+        SchemaDrift: the table has other columns; nothing was written.
+    """
+    spark = rows.sparkSession
+    predicate = " AND ".join(
+        f"`{column}` IN ({', '.join(map(_literal, values))})" for column, values in where.items()
+    )
+    if not exists(spark, address):
+        _create(rows, address, list(where), _properties(rows, find_by))
+    return Written(
+        _Target.at(spark, address),
+        predicate,
+        listed(value for values in where.values() for value in values),
+        json.dumps(metadata, default=str),
+        append=append,
+    ).write(rows, list(where))
+
+
 def replace(
     rows: DataFrame,
     address: str,
@@ -108,48 +301,88 @@ def replace(
 ) -> int:
     """Replace the rows of the table for which *where* holds by *rows*; return the commit's version.
 
-    The table is made when it does not exist, partitioned by *where*'s columns. All of *rows* must
-    satisfy *where* (Delta refuses others). Committing twice is harmless, so Delta's transaction
-    ids, which skip silently what they take for a repetition, are not used.
+    Args and errors are those of `write`.
+    """
+    return write(rows, address, where=where, metadata=metadata, find_by=find_by).commit()
+
+
+def merge(
+    rows: DataFrame,
+    address: str,
+    *,
+    keys: Sequence[str],
+    within: Mapping[str, str],
+    metadata: Mapping[str, Any],
+) -> int:
+    """Put *rows* in the place of those with the same *keys*, and the others beside them.
 
     Args:
-        rows: what the table shall hold there.
-        address: the table.
-        where: columns and the values that they may have: typed, since a raw predicate such as
-            `slice = 'a' or 1 = 1` would replace the whole table.
-        metadata: the commit's `userMetadata`, as JSON; no two commits may have the same.
-        find_by: the columns that rows will be looked for by. A new table keeps the smallest and
-            largest values of these alone for each file: they cost more than the writing itself.
+        rows: what is read several times, and must be held.
+        address: the table, which exists.
+        keys: columns whose values are compared; a null equals a null.
+        within: columns and the value that the rows in question have.
+        metadata: the commit's `userMetadata`, as JSON.
+
+    Returns:
+        The commit's version.
 
     Raises:
-        AnotherRunWon: another write to the same rows came first; nothing was written.
-        SchemaDrift: the table has other columns; nothing was written.
+        AnotherRunWon, SchemaDrift: nothing was written.
+    """
+    spark, text = rows.sparkSession, json.dumps(metadata, default=str)
+    fixed = [F.col(f"there.`{name}`") == F.lit(value) for name, value in within.items()]
+    same = [F.col(f"there.`{name}`").eqNullSafe(F.col(f"new.`{name}`")) for name in keys]
+    table = _delta_table(spark, address)
+    merging = table.alias("there").merge(rows.alias("new"), reduce(and_, [*fixed, *same]))
+    setting = "spark.databricks.delta.commitInfo.userMetadata"
+    with _explained(address, listed(within.values())):
+        spark.conf.set(setting, text)
+        try:
+            merging.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+        finally:
+            spark.conf.unset(setting)
+    history = _delta_table(spark, address).history(_COMMITS_SINCE)
+    found = history.where(F.col("userMetadata") == text).select("version").head()
+    if found is None:
+        raise AnotherRunWon(address, listed(within.values()))
+    return int(found[0])
+
+
+def _properties(rows: DataFrame, find_by: Sequence[str]) -> dict[str, str]:
+    skippable = [name for name in find_by if isinstance(rows.schema[name].dataType, _SKIPPABLE)]
+    quoted = ",".join(f"`{name}`" for name in skippable)
+    return {"delta.dataSkippingStatsColumns": quoted} if skippable else {}
+
+
+def _create(
+    rows: DataFrame, address: str, partition_by: Sequence[str], properties: Mapping[str, str]
+) -> None:
+    """Make the table, empty.
+
+    Else files of a run that fails would lie there without a table, and two runs that both need it
+    would be in each other's way.
     """
     spark = rows.sparkSession
-    text = json.dumps(metadata, default=str)
-    what = listed(value for values in where.values() for value in values)
-    predicate = " AND ".join(
-        f"`{column}` IN ({', '.join(map(_literal, values))})" for column, values in where.items()
-    )
-    writer = (
-        rows.write.format("delta")
-        .mode("overwrite")
-        .option("replaceWhere", predicate)
-        .option("userMetadata", text)
-    )
-    with _explained(address, what):
-        _save(writer if exists(spark, address) else _new(writer, rows, where, find_by), address)
-    return _committed(spark, address, text, what)
+    empty = spark.createDataFrame([], rows.schema)
+    try:
+        if "/" in address:
+            writer = empty.write.format("delta").options(**properties)
+            writer.partitionBy(*partition_by).save(address)
+            return
+        builder = DeltaTable.createIfNotExists(spark).tableName(address)
+        builder = builder.addColumns(rows.schema).partitionedBy(*partition_by)
+        for name, value in properties.items():
+            builder = builder.property(name, value)
+        builder.execute()
+    except (*_CONFLICTS, AnalysisException):
+        if not exists(spark, address):
+            raise
 
 
-def _new(
-    writer: DataFrameWriter, rows: DataFrame, by: Iterable[str], find_by: Sequence[str]
-) -> DataFrameWriter:
-    skippable = [name for name in find_by if isinstance(rows.schema[name].dataType, _SKIPPABLE)]
-    if skippable:
-        quoted = ",".join(f"`{name}`" for name in skippable)
-        writer = writer.option("delta.dataSkippingStatsColumns", quoted)
-    return writer.partitionBy(*by)
+def partitioned_by(spark: SparkSession, address: str) -> list[str]:
+    """Return the columns that divide the table."""
+    detail = _delta_table(spark, address).detail().select("partitionColumns").head()
+    return list(detail[0]) if detail else []
 
 
 def commits(spark: SparkSession, address: str) -> DataFrame:
@@ -181,22 +414,6 @@ def _holds_files(spark: SparkSession, path: str) -> bool:
 def _literal(text: str) -> str:
     """Return *text* as a literal of Spark SQL."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _save(writer: DataFrameWriter, address: str) -> None:
-    if "/" in address:
-        writer.save(address)
-    else:
-        writer.saveAsTable(address)
-
-
-def _committed(spark: SparkSession, address: str, metadata: str, what: str) -> int:
-    """Read the commit back: no error from a write does not mean that it was written."""
-    history = _delta_table(spark, address).history(_COMMITS_SINCE)
-    found = history.where(F.col("userMetadata") == metadata).select("version").head()
-    if found is None:
-        raise AnotherRunWon(address, what)
-    return int(found[0])
 
 
 @contextmanager

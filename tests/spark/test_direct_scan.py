@@ -23,6 +23,7 @@ from pyspark.sql.types import TimestampType
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lakescore import comparing, scanning, scoring, signature, slicing, tables
+from lakescore.loading import prepare
 from lakescore.registry import resolve
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def by_spark(spark: SparkSession, register: Any) -> scoring.Plan:
     version = resolve("steps/1")
     rows = spark.createDataFrame([(1, 0.5)], "id bigint, x double")
     return scoring.plan(
-        "arrow", rows, [(version, signature.agree("rows", rows, version))], keep=["id"]
+        "arrow", rows, [signature.agree("rows", rows, prepare(version))], keep=["id"]
     )
 
 
@@ -338,9 +339,9 @@ def test_rows_are_counted_by_the_log_where_files_hold_whole_parts(
     )
     DeltaTable.forPath(spark, path).delete("id = 0")
     rows = tables.snapshot(spark, path).rows.where("model = 'x' AND part IN ('a', 'b')")
-    assert scanning.counted(rows, "part", within=["model"]) == {"a": 1, "b": 3}  # 2; 4, 6, 8
+    assert scanning.counted(rows, "part") == {"a": 1, "b": 3}  # 2; 4, 6, 8
     with pytest.raises(scanning.Declined, match="not partitioned by id"):
-        scanning.counted(rows, "id", within=["model"])
+        scanning.counted(rows, "id")
 
 
 def test_of_a_new_table_delta_keeps_the_range_of_the_keys_alone(

@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lakescore import scoring, signature
 from lakescore.errors import EngineRefused, ScoringFailed
+from lakescore.loading import prepare
 from lakescore.registry import ModelVersion, resolve
 
 if TYPE_CHECKING:
@@ -53,12 +54,14 @@ def rows(spark: SparkSession, frame: pd.DataFrame) -> DataFrame:
 def planned(
     rows: DataFrame, asked: Any, models: Sequence[ModelVersion], keep: Sequence[str] = ("id",)
 ) -> scoring.Plan:
-    contracts = [(model, signature.agree("rows", rows, model)) for model in models]
+    contracts = [signature.agree("rows", rows, prepare(model)) for model in models]
     return scoring.plan(asked, rows, contracts, keep=keep)
 
 
 def values(plan: scoring.Plan) -> list[Any]:
-    return [tuple(row)[1:] for row in scoring.side_by_side(plan).orderBy("id").collect()]
+    rows = scoring.side_by_side(plan).orderBy("id").collect()
+    assert all(row[scoring.ERRORS] is None for row in rows)
+    return [tuple(row)[1:-1] for row in rows]
 
 
 def pipeline(last: Any) -> Any:
@@ -191,9 +194,28 @@ def test_another_number_of_predictions_than_rows_is_an_error(
             return model_input["b"].iloc[:-1]
 
     register("short", Short(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0]))
-    scored = scoring.score(planned(rows, "arrow", [resolve("short/1")]))
-    with (
-        pytest.raises(ScoringFailed, match="predictions for"),
-        scoring.explained("models:/short/1", ["all"]),
-    ):
-        scored.collect()
+    with pytest.raises(ScoringFailed, match="ValueError: the model gave 0 predictions for 1 rows"):
+        planned(rows, "arrow", [resolve("short/1")])
+
+
+def test_versions_side_by_side_say_which_of_them_could_not_score_a_row(
+    spark: SparkSession, register: Any
+) -> None:
+    class Picky(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            if (model_input["b"] < 0).any():
+                raise ValueError("negative")
+            return model_input["b"]
+
+    b = pd.DataFrame({"b": [0.0, 1.0]})
+    register("picky", Picky(), b, np.array([1.0]))
+    register("picky", LinearRegression().fit(b, b["b"]), b)
+    rows = spark.createDataFrame([(1, 1.0), (2, -1.0)], "id int, b double")
+    plan = planned(rows, "arrow", [resolve("picky/1"), resolve("picky/2")])
+    good, bad = scoring.side_by_side(plan).orderBy("id").collect()
+    assert (good["models:/picky/1"], good[scoring.ERRORS]) == (1.0, None)
+    assert bad["models:/picky/1"] is None
+    assert bad["models:/picky/2"] == pytest.approx(-1.0)
+    assert [tuple(why) for why in bad[scoring.ERRORS]] == [
+        ("models:/picky/1", "ValueError", "negative")
+    ]

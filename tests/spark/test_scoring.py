@@ -20,6 +20,7 @@ from lakescore.errors import (
     TypesDiffer,
     UnsupportedSignature,
 )
+from lakescore.loading import prepare
 from lakescore.registry import resolve
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def scored(request: pytest.FixtureRequest) -> Scored:
     """Score rows with one of the engines: what holds for one holds for the other."""
 
     def score(rows: DataFrame, model: ModelVersion, *keep: str) -> DataFrame:
-        contract = signature.agree("the table", rows, model, keep=keep)
-        return scoring.score(scoring.plan(request.param, rows, [(model, contract)], keep=keep))
+        contract = signature.agree("the table", rows, prepare(model), keep=keep)
+        return scoring.score(scoring.plan(request.param, rows, [contract], keep=keep))
 
     return score
 
@@ -123,7 +124,7 @@ def test_lossless_casts_are_made_once_and_listed(
     spark: SparkSession, scored: Scored, doubling: ModelVersion
 ) -> None:
     rows = spark.createDataFrame([(3,)], "x int")
-    contract = signature.agree("the table", rows, doubling)
+    contract = signature.agree("the table", rows, prepare(doubling))
     assert contract.casts == {"x": ("int", "double")}
     assert scored(rows, doubling).head()[0] == pytest.approx(7.0)
 
@@ -140,7 +141,7 @@ def test_a_type_that_would_lose_something_is_refused(
     spark: SparkSession, doubling: ModelVersion, schema: str, says: str
 ) -> None:
     with pytest.raises(TypesDiffer, match=says) as caught:
-        signature.agree("the table", spark.createDataFrame([], schema), doubling)
+        signature.agree("the table", spark.createDataFrame([], schema), prepare(doubling))
     assert caught.value.exit_code == 5
 
 
@@ -149,7 +150,7 @@ def test_missing_columns_are_all_named_with_the_nearest(
 ) -> None:
     rows = spark.createDataFrame([], "flight_id int, X_ double")
     with pytest.raises(ColumnsMissing, match=r"lacks the columns 'x'.*'flightid' \(did you mean"):
-        signature.agree("the table", rows, doubling, keep=["flightid"])
+        signature.agree("the table", rows, prepare(doubling), keep=["flightid"])
 
 
 @pytest.mark.parametrize(
@@ -165,13 +166,15 @@ def test_an_output_column_that_would_stand_twice_is_refused(
 ) -> None:
     rows = spark.createDataFrame([], "x double, id int, prediction double, SLICE string")
     with pytest.raises(ColumnsCollide):
-        signature.agree("the table", rows, doubling, keep=keep)
+        signature.agree("the table", rows, prepare(doubling), keep=keep)
 
 
 def test_a_model_of_tensors_is_refused_by_name(spark: SparkSession, register: Any) -> None:
     register("tensors", LinearRegression().fit(X.to_numpy(), X["x"]), X.to_numpy())
     with pytest.raises(UnsupportedSignature, match="does not name input columns"):
-        signature.agree("the table", spark.createDataFrame([], "x double"), resolve("tensors/1"))
+        signature.agree(
+            "the table", spark.createDataFrame([], "x double"), prepare(resolve("tensors/1"))
+        )
 
 
 def test_each_row_is_predicted_once_even_where_the_prediction_is_filtered_on(
@@ -195,12 +198,13 @@ def test_each_row_is_predicted_once_even_where_the_prediction_is_filtered_on(
     assert sum(map(int, calls.read_text().split())) == 1000
 
 
-def test_an_error_of_the_model_is_one_line_with_its_last_words(
-    spark: SparkSession, scored: Scored, register: Any
+def test_an_error_that_spark_udf_meets_is_one_line_with_its_last_words(
+    spark: SparkSession, register: Any
 ) -> None:
     register("no nulls", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
     rows = spark.createDataFrame([(1.0,), (None,)], "x double")
-    found = scored(rows, resolve("no nulls/1"))
+    contract = signature.agree("the table", rows, prepare(resolve("no nulls/1")))
+    found = scoring.score(scoring.plan("spark_udf", rows, [contract], keep=[]))
     with (
         pytest.raises(ScoringFailed) as caught,
         scoring.explained("models:/no nulls/1", ["2013-12-01"]),

@@ -109,7 +109,7 @@ def test_rows_outside_of_the_slice_are_refused_and_nothing_is_written(
     tables.replace(rows_of(spark, ("a", 1)), path, where={"slice": ["a"]}, metadata={"run": 1})
     with pytest.raises(SchemaDrift):
         tables.replace(rows_of(spark, ("b", 1)), path, where={"slice": ["a"]}, metadata={"run": 2})
-    assert tables.snapshot(spark, path).version == 0
+    assert tables.snapshot(spark, path).version == 1  # the first made the table
 
 
 def test_another_schema_is_refused_and_nothing_is_written(
@@ -120,7 +120,45 @@ def test_another_schema_is_refused_and_nothing_is_written(
     wider = spark.createDataFrame([("a", 1, 2.0)], "slice string, value int, more double")
     with pytest.raises(SchemaDrift):
         tables.replace(wider, path, where={"slice": ["a"]}, metadata={"run": 2})
-    assert tables.snapshot(spark, path).version == 0
+    assert tables.snapshot(spark, path).version == 1  # the first made the table
+
+
+def test_what_was_written_is_seen_when_it_is_committed_and_never_else(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "predictions")
+    place = {"slice": ["a", "b"]}
+    rows = rows_of(spark, ("a", 1), ("a", 2), ("b", 3))
+    written = tables.write(rows, path, where=place, metadata={"run": 1})
+    assert written.counts("slice") == {"a": 2, "b": 1}
+    assert tables.snapshot(spark, path).rows.count() == 0
+    version = written.commit()
+    assert tables.snapshot(spark, path, version).rows.count() == 3
+    tables.write(rows_of(spark, ("a", 9)), path, where=place, metadata={"run": 2})  # never
+    assert tables.snapshot(spark, path).version == version
+
+
+def test_of_two_runs_that_append_to_one_slice_at_once_one_wins(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path, place = str(tmp_path / "predictions"), {"slice": ["a"]}
+    first, second = [
+        tables.write(rows_of(spark, ("a", n)), path, where=place, metadata={"n": n}, append=True)
+        for n in (1, 2)
+    ]
+    first.commit()
+    with pytest.raises(AnotherRunWon):
+        second.commit()
+    assert [row.value for row in tables.snapshot(spark, path).rows.collect()] == [1]
+
+
+def test_a_run_that_died_before_its_first_commit_leaves_a_table_to_run_again(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path, place = str(tmp_path / "predictions"), {"slice": ["a"]}
+    tables.write(rows_of(spark, ("a", 1)), path, where=place, metadata={"run": 1})
+    tables.replace(rows_of(spark, ("a", 2)), path, where=place, metadata={"run": 2})
+    assert [row.value for row in tables.snapshot(spark, path).rows.collect()] == [2]
 
 
 def test_of_two_runs_of_one_slice_at_once_the_slice_holds_one(

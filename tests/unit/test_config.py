@@ -53,12 +53,12 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
     assert (job.model, job.id_columns, job.passthrough) == (
         "flight-delay@champion",
         ("flight",),
-        (),
+        "keys",
     )
     assert (job.input.path, job.input.table, job.input.version) == ("tables/departures", None, None)
     assert (job.output.path, job.output.table) == (None, "lake.predictions")
     assert (job.run_id, job.receipt, job.experiment) == (None, None, "lakescore")
-    assert (job.slice_names, job.keep, job.read) == (("all",), ("flight",), ())
+    assert (job.slice_names, job.keep(["flight", "x"])) == (("all",), ("flight",))
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,7 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
         ("slice_by: date", "slice_by and slices go together: give both or neither"),
         ("slices: [a]", "slice_by and slices go together: give both or neither"),
         ("label: x", "unknown key 'label'"),  # of another job
-        ("passthrough: origin", "passthrough: Input should be a valid tuple"),  # not six letters
-        ("passthrough: [{}, {}]", "passthrough.0: Input should be a valid string (and 1 more"),
+        ("passthrough: origin", "passthrough: 'origin' is not none, keys, all or a list such as"),
         ("experiment: ''", "experiment: String should have at least 1 character"),
         ("- a", "is not YAML: "),
         ("receipt: [", "is not YAML: "),
@@ -203,6 +202,11 @@ def test_what_is_not_key_and_value_is_no_override(file: Path, override: str) -> 
         ("model=", "model: Input should be a valid string"),
         ("id_columns=flight", "id_columns: Input should be a valid tuple"),
         ("id_columns=[]", "id_columns: Tuple should have at least 1 item"),
+        ("pyfunc.parms={a: 1}", "unknown key 'parms' in pyfunc (did you mean 'params'?)"),
+        ("pyfunc.modelconfig={a: 1}", "in pyfunc (did you mean 'model_config'?)"),
+        ("passthrough=note", "passthrough: 'note' is not none, keys, all or a list such as [note]"),
+        ("nulls.x=zero", "nulls.x: Input should be 'model', 'fail', 'null' or 'quarantine'"),
+        ("max_error_fraction=2", "max_error_fraction: Input should be less than or equal to 1"),
         ("run_id=a/b", "run_id: String should match pattern"),
         ("run_id=a b", "run_id: String should match pattern"),
         ("run_id=" + "a" * 201, "run_id: String should match pattern"),
@@ -238,7 +242,7 @@ def test_a_range_of_days_holds_both_its_ends(file: Path) -> None:
     job = load(ScoreJob, file, ["slice_by=date", "slices=2013-12-01..2013-12-31"])
     assert len(job.slice_names) == 31
     assert (job.slice_names[0], job.slice_names[-1]) == ("2013-12-01", "2013-12-31")
-    assert job.read == ("date",)
+    assert job.contract["read"] == ("date",)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +262,26 @@ def test_a_range_that_is_none_is_refused(file: Path, slices: str, sentence: str)
 
 def test_keys_are_written_first(file: Path) -> None:
     job = load(ScoreJob, file, ["id_columns=[b, a]", "passthrough=[d, c]"])
-    assert job.keep == ("b", "a", "d", "c")
+    assert job.keep(["a", "b", "c", "d", "e"]) == ("b", "a", "d", "c")
+    job = load(ScoreJob, file, ["id_columns=[b, a]", "passthrough=all"])
+    assert job.keep(["a", "b", "c"]) == ("b", "a", "c")
+    assert not load(ScoreJob, file, ["passthrough=none"]).writes_keys
+
+
+@pytest.mark.parametrize(
+    ("budget", "rows", "allowed"),
+    [
+        ([], 1000, 0),  # not one, unless one says so
+        (["max_errors=3"], 1000, 3),
+        (["max_error_fraction=0.01"], 1000, 10),
+        (["max_error_fraction=0.01"], 99, 0),  # less than one
+        (["max_errors=3", "max_error_fraction=0.01"], 1000, 10),  # the larger counts
+    ],
+)
+def test_the_error_budget_is_a_number_or_a_part_of_the_rows(
+    file: Path, budget: list[str], rows: int, allowed: int
+) -> None:
+    assert load(ScoreJob, file, budget).allowed_errors(rows) == allowed
 
 
 @pytest.mark.parametrize(

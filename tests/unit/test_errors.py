@@ -23,6 +23,10 @@ INSTANCES = [
     errors.RunIdReused("nightly-7", "2013-12-01"),
     errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),
+    errors.OptionUnknown("params", "temperatur", "models:/flight-delay/3", ["temperature"]),
+    errors.OptionUnreadable("temperature", "hot", "models:/flight-delay/3", "not a number"),
+    errors.FeaturesUnknown("models:/flight-delay/3", ["distanc"], ["distance", "hour"]),
+    errors.ThresholdUndefined("models:/flight-delay/3", "struct<p_a:double>", 3),
     errors.FileExists("copies/MLmodel"),
     errors.BadReference("flight-delay", "it names no version and no alias"),
     errors.BadFilter("metrics.rmse <", "a value or a condition is missing", 13),
@@ -61,7 +65,8 @@ INSTANCES = [
     errors.DigestDiffers(
         "models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "its tag"
     ),
-    errors.RowsLost("2013-12-01", 987, 986, 12),
+    errors.RowsLost("2013-12-01", 987, 985, 1),
+    errors.RowsUncounted(),
     errors.InputContractError("slice_by names a column of another type"),
     errors.TableNotFound("/lake/tables/departures"),
     errors.NotADeltaTable("/lake/tables/departures"),
@@ -70,10 +75,19 @@ INSTANCES = [
         "/lake/tables/departures", ["dep_delya", "wind"], ["dep_delay", "distance"]
     ),
     errors.TypesDiffer("/lake/tables/departures", {"distance": ("string", "double")}),
+    errors.NullsFound("/lake/tables/departures", {"dep_delay": 12, "distance": 1}),
+    errors.DuplicateKeys("/lake/tables/departures", ["day", "flight"], 4, ["2013-12-01, 11"]),
     errors.ColumnsCollide(["prediction", "slice"]),
     errors.UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     errors.MetricUndefined("roc_auc", "the label has one class"),
     errors.SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
+    errors.TooManyErrors(
+        "models:/flight-delay/3",
+        (12, 987, 9),
+        "ValueError: a negative distance",
+        "/lake/tables/predictions_quarantine",
+        "scoring_run_id is 0f3b",
+    ),
     errors.AnotherRunWon("/lake/tables/predictions", "slice '2013-12-01'"),
     errors.AliasMoved("flight-delay", "champion", 3, 4),
     errors.AliasMoving("flight-delay", "champion", 4, "ann@laptop", 12),
@@ -143,6 +157,7 @@ def test_the_exit_codes_are_those_that_the_module_promises() -> None:
         (errors.RegistryError, 3),
         (errors.IntegrityError, 4),
         (errors.InputContractError, 5),
+        (errors.TooManyErrors, 6),
         (errors.AnotherRunWon, 7),
         (errors.RegistryUnavailable, 75),  # sysexits' EX_TEMPFAIL
     ],

@@ -1,0 +1,211 @@
+"""Loading: with which options a pinned version is loaded and called, whatever the engine.
+
+The options are written into a private copy of the version's `MLmodel`, so that MLflow's own loader
+honours them everywhere: handed to `spark_udf` instead, `model_config` is dropped on a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import yaml
+
+from lakescore import executor
+from lakescore.errors import OptionUnknown, OptionUnreadable, UnsupportedSignature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lakescore.registry import ModelVersion
+
+EnvManager = Literal["local", "virtualenv", "uv", "conda"]
+OutputName = Literal["prediction", "proba"]
+_PROBA = "predict_proba"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loadable:
+    """A pinned version with its options."""
+
+    model: ModelVersion
+    folder: Path
+    """The artifacts, with the options in `MLmodel`."""
+    key: str
+    """Equal for equal artifacts with equal options."""
+    flavors: Mapping[str, Any]
+    params: Mapping[str, Any] | None
+    env_manager: EnvManager
+    classes: tuple[Any, ...] = ()
+    """Of a classifier that gives probabilities, in its own order and type."""
+
+    @property
+    def pyfunc(self) -> executor.Version:
+        """The version as MLflow's PyFuncModel, still without features and outputs."""
+        return executor.Version(
+            uri=self.model.uri,
+            key=self.key,
+            folder=str(self.folder),
+            mode="pyfunc",
+            pickled=None,
+            features=(),
+            outputs=pa.schema([]),
+            params=self.params,
+        )
+
+    @property
+    def native(self) -> executor.Version:
+        """The version as the scikit-learn model that it is, likewise."""
+        flavor = self.flavors["sklearn"]
+        readable = flavor.get("serialization_format") in {"pickle", "cloudpickle"}
+        method = self.flavors["python_function"].get("predict_fn", "predict")
+        pickled = flavor["pickled_model"] if readable else None
+        return replace(self.pyfunc, mode="frame", pickled=pickled, method=method)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether `native` gives what MLflow's wrapper around it gives."""
+        plain = not self.flavors.get("python_function", {}).get("code") and self.params is None
+        return "sklearn" in self.flavors and plain
+
+
+def prepare(
+    model: ModelVersion,
+    *,
+    output: OutputName = "prediction",
+    params: Mapping[str, str] | None = None,
+    model_config: Mapping[str, str] | None = None,
+    env_manager: EnvManager = "local",
+) -> Loadable:
+    """Return *model* with options, its files in a folder of its own where they had to change.
+
+    Args:
+        model: the pinned version.
+        output: `proba` calls a classifier's `predict_proba`.
+        params: for `predict`, as texts; the signature says of which types they are.
+        model_config: for the model's context, as texts; the configuration that it was logged with
+            says of which types they are.
+        env_manager: whose packages it runs with; all but `local` are MLflow's own.
+
+    Raises:
+        OptionUnknown: the model declares no such parameter or configuration.
+        OptionUnreadable: a value is not of the type that it was declared with.
+        UnsupportedSignature: probabilities of a model that has none.
+    """
+    card = yaml.safe_load((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
+    loader = card["flavors"]["python_function"]
+    changed = dict(loader)
+    if model_config:
+        changed["config"] = _config(model, loader.get("config") or {}, model_config)
+    if output == "proba":
+        if "sklearn" not in card["flavors"]:
+            flavors = ", ".join(card["flavors"])
+            raise UnsupportedSignature(model.uri, f"only scikit-learn has {_PROBA}, not {flavors}")
+        changed["predict_fn"] = _PROBA
+    folder, key = model.artifacts, model.digest
+    if changed != loader:
+        card["flavors"]["python_function"] = changed
+        folder = _copied(model, yaml.safe_dump(card, sort_keys=False))
+        difference = json.dumps(changed, sort_keys=True, default=str).encode()
+        key = f"{key}+{hashlib.sha256(difference).hexdigest()[:16]}"
+    loadable = Loadable(
+        model=model,
+        folder=folder,
+        key=key,
+        flavors=card["flavors"],
+        params=_params(model, params) if params else None,
+        env_manager=env_manager,
+    )
+    return replace(loadable, classes=_classes(loadable)) if output == "proba" else loadable
+
+
+def _copied(model: ModelVersion, card: str) -> Path:
+    """Return a private copy of the artifacts with another `MLmodel`."""
+    folder = Path(tempfile.mkdtemp(prefix="lakescore-")) / model.artifacts.name
+    shutil.copytree(model.artifacts, folder)
+    for path in (folder, folder / "MLmodel"):
+        path.chmod(0o700)
+    (folder / "MLmodel").write_text(card, encoding="utf-8")
+    return folder
+
+
+def _classes(loadable: Loadable) -> tuple[Any, ...]:
+    estimator = executor.loaded(loadable.native)
+    classes = getattr(estimator, "classes_", None)
+    if classes is None or not hasattr(estimator, _PROBA):
+        kind = type(estimator).__name__
+        raise UnsupportedSignature(loadable.model.uri, f"its {kind} has no {_PROBA}")
+    if getattr(classes, "ndim", 1) != 1 or isinstance(classes, list):
+        raise UnsupportedSignature(loadable.model.uri, "it has several labels a row")
+    return tuple(each.item() if hasattr(each, "item") else each for each in classes)
+
+
+def _config(
+    model: ModelVersion, declared: Mapping[str, Any], asked: Mapping[str, str]
+) -> dict[str, Any]:
+    _check("model_config", model, asked, list(declared))
+    kinds = {name: _READERS.get(type(value), _plain) for name, value in declared.items()}
+    return {**declared, **{n: _read(model, n, text, kinds[n]) for n, text in asked.items()}}
+
+
+def _params(model: ModelVersion, asked: Mapping[str, str]) -> dict[str, Any]:
+    specs = {spec.name: spec for spec in (model.signature.params or [])}
+    _check("params", model, asked, list(specs))
+    read = {}
+    for name, text in asked.items():
+        kind = str(specs[name].dtype.name)
+        reader = _KINDS.get(kind, _plain)
+        many = specs[name].shape is not None
+        read[name] = _read(model, name, text, _listing(reader) if many else reader)
+    return read
+
+
+def _check(what: str, model: ModelVersion, asked: Mapping[str, str], known: list[str]) -> None:
+    for name in asked:
+        if name not in known:
+            raise OptionUnknown(what, name, model.uri, known)
+
+
+def _read(model: ModelVersion, name: str, text: str, reader: Callable[[str], Any]) -> Any:  # noqa: ANN401 - a value of any type
+    try:
+        return reader(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise OptionUnreadable(name, text, model.uri, str(error).splitlines()[0]) from None
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError("true or false is asked for")
+    return text.lower() == "true"
+
+
+def _plain(text: str) -> Any:  # noqa: ANN401 - a value of any type
+    """Read *text* as YAML does: nothing says of which type it is."""
+    return yaml.safe_load(text)
+
+
+def _listing(reader: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    def read(text: str) -> list[Any]:
+        values = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes texts, lists and mappings
+        if not isinstance(values, list):
+            raise ValueError("a list is asked for")  # noqa: TRY004 - a value in a file
+        return [reader(each) for each in values]
+
+    return read
+
+
+_READERS: dict[type, Callable[[str], Any]] = {bool: _flag, int: int, float: float, str: str}
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "boolean": _flag,
+    "integer": int,
+    "long": int,
+    "float": float,
+    "double": float,
+    "string": str,
+}

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from lakescore import lineage, receipt, scoring, signature, slicing, tables
+from lakescore import lineage, loading, receipt, scoring, signature, slicing, tables
 from lakescore.config import ScoreJob
 from lakescore.console import progress, stage
 from lakescore.job import main
-from lakescore.loading import prepare
 from lakescore.publishing import Target
 from lakescore.registry import resolve
 from lakescore.session import start
@@ -20,28 +19,29 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     source = tables.snapshot(spark, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")
 
-    keep, loadable = todo.keep(source.rows.columns), prepare(model, **todo.loading)
-    contract = signature.agree(source.address, source.rows, loadable, keep=keep, **todo.contract)
-    runs = lineage.plan(model, source, todo.slice_names, run_id=todo.run_id, **todo.settings)
-    every = slicing.select(source.rows, todo.slice_by, todo.slice_names)
-    sizes = slicing.sizes(every, source.address, keys=todo.unique, never_null=contract.never_null)
-    target = Target(spark, todo)
+    keep, loadable = todo.keep(source.rows.columns), loading.prepare(model, **todo.loading)
+    contract = signature.agree(source.address, source.rows, loadable, keep, **todo.contract)
+    names = todo.slice_names or slicing.names(source.rows, todo.slice_by)
+    runs = lineage.plan(model, source, names, run_id=todo.run_id, **todo.settings)
+    sizes = slicing.sizes(slicing.select(source.rows, todo.slice_by, names))
+    target = Target(spark, todo, source)
     outcomes = target.settle(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
     stage(f"{len(due)} of {len(runs)} slices to score")
-    if due:
-        names = [each.slice for each in due]
-        rows = slicing.select(source.rows, todo.slice_by, names)
-        keep = (*keep, slicing.SLICE)
-        planned = scoring.plan(todo.engine, rows, [contract], keep=keep, scan=todo.scan)
-        stage(str(planned), ends="plan")
-        with progress(spark, sum(sizes[name] for name in names)):
-            outcomes += target.publish(planned, due, sizes)
+    plans: list[scoring.Plan] = []
+    for part in target.parts(due):
+        rows = slicing.select(source.rows, todo.slice_by, [run.slice for run in part])
+        slicing.check(rows, source.address, todo.unique, contract.never_null)
+        plans += [scoring.plan(todo.engine, rows, [contract], [*keep, slicing.SLICE], todo.scan)]
+        stage(str(plans[-1]), ends="plan")
+        if todo.plan:
+            return receipt.of_plan(todo, source, contract, outcomes, part, sizes, plans)
+        with progress(spark, sum(sizes[run.slice] for run in part)):
+            outcomes += target.publish(plans[-1], part, sizes)
 
-    report = receipt.of_scoring(todo, source, contract, outcomes, target.facts)
+    report = receipt.of_scoring(todo, source, contract, outcomes, target.facts, plans)
     stage(f"{receipt.summary(report)} into {todo.output.address}", ends="score")
-    if due:
-        report["engine"] = planned.facts()
+    if plans:
         report["tracking_run_id"] = lineage.log_run(todo.experiment, "scoring", source, report)
     return report
 

@@ -216,7 +216,18 @@ class ScoreJob(_Job):
     )
     slices: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="the slices to score: a value, a list, or days 2013-12-01..2013-12-31",
+        description="the slices to score: a value, a list, days 2013-12-01..2013-12-31, or due: "
+        "those never scored, changed since, or scored by another version",
+    )
+    on_new_version: Literal["rescore", "forward_only"] = Field(
+        default="rescore",
+        description="for slices: due, whether slices that another version scored are due again",
+    )
+    commits: Literal["all", "slice"] = Field(
+        default="all", description="one commit for all slices, or one a slice, the oldest first"
+    )
+    plan: bool = Field(
+        default=False, description="write nothing, and say what would be done, with 100 rows scored"
     )
 
     @field_validator("passthrough", mode="before")
@@ -235,9 +246,11 @@ class ScoreJob(_Job):
 
     @property
     def slice_names(self) -> tuple[str, ...]:
-        """The slices asked for, in order; `all` where the whole table is one slice."""
+        """The slices asked for by name, in order; `all` where the whole table is one slice."""
         if self.slices is None:
             return ("all",)
+        if self.slices == "due":
+            return ()
         if not isinstance(self.slices, str):
             return tuple(dict.fromkeys(self.slices))
         first, dots, last = self.slices.partition("..")
@@ -295,12 +308,13 @@ class ScoreJob(_Job):
             "id_columns",
             "passthrough",
             "write_mode",
+            "slice_by",
             "prediction",
             "threshold",
             "columns",
             "nulls",
         }
-        return self.model_dump(mode="json", include={*names, "pyfunc"})
+        return self.model_dump(mode="json", include={*names, "pyfunc"}, by_alias=True)
 
 
 def _days(first: str, last: str) -> tuple[str, ...]:
@@ -330,7 +344,23 @@ class CompareJob(_Job):
     output: Table = Field(description="the table that the ranking is appended to")
 
 
-JOBS: dict[str, type[ScoreJob | CompareJob]] = {"score": ScoreJob, "compare": CompareJob}
+class ReplayJob(_Job):
+    """Make the predictions of a run once more, and prove that they are the same."""
+
+    output: Table = Field(description="the table of predictions that the run wrote")
+    run: _RunId = Field(description="the run: scoring_run_id in its rows")
+    tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        description="by how much of the larger one two numbers may differ and still be the same",
+    )
+
+
+JOBS: dict[str, type[ScoreJob | CompareJob | ReplayJob]] = {
+    "score": ScoreJob,
+    "compare": CompareJob,
+    "replay": ReplayJob,
+}
 
 J = TypeVar("J", bound=BaseModel)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -364,6 +364,20 @@ class RowsLost(IntegrityError):
         )
 
 
+class ReplayDiffers(IntegrityError):
+    """A run's predictions are not what they are when they are made once more."""
+
+    def __init__(self, run: str, found: Mapping[str, Any]) -> None:
+        first = found["examples"][0] if found["examples"] else "none"
+        super().__init__(
+            f"of {found['rows']} rows of run {run} {found['same']} are the same, "
+            f"{found['different']} differ, {found['only_published']} are only in the table and "
+            f"{found['only_replayed']} only in the replay, such as {first}; look for what the "
+            "model depends on besides its input, or allow for a tolerance"
+        )
+        self.facts = {"status": "different", "run": run, **found}
+
+
 class RowsUncounted(IntegrityError):
     """Delta did not say how many rows were written."""
 
@@ -401,6 +415,34 @@ class SnapshotNotFound(InputContractError):
 
     def __init__(self, address: str, asked: object, newest: int) -> None:
         super().__init__(f"{address} has no version {asked} to read; the newest is {newest}")
+
+
+class RunNotPublished(InputContractError):
+    """No commit of the table says that it is of that run."""
+
+    def __init__(self, address: str, run: str) -> None:
+        super().__init__(
+            f"no commit that the log of {address} still holds is of run {run}; look for a "
+            "scoring_run_id in its rows, or keep the log for longer (delta.logRetentionDuration)"
+        )
+
+
+class RowNotFound(InputContractError):
+    """No row of the table has that key."""
+
+    def __init__(self, address: str, key: Mapping[str, str]) -> None:
+        asked = listed(f"{name}={value}" for name, value in key.items())
+        super().__init__(
+            f"no row of {address} has {asked}, and none of its quarantine; check the values, or "
+            "score the row"
+        )
+
+
+class KeyUnreadable(ConfigError):
+    """A value that cannot be one of its column."""
+
+    def __init__(self, name: str, text: str, kind: str) -> None:
+        super().__init__(f"--key {name}={text}: the column is {kind}, and {text!r} is none")
 
 
 class ColumnsMissing(InputContractError):

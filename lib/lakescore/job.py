@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from lakescore import console
-from lakescore.config import CompareJob, ScoreJob, load
+from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
 from lakescore.errors import LakescoreError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-J = TypeVar("J", ScoreJob, CompareJob)
+J = TypeVar("J", ScoreJob, CompareJob, ReplayJob)
 
 
 def main(

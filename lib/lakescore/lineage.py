@@ -52,6 +52,12 @@ class Run:
     """Of everything that decides the rows: equal fingerprints, equal rows."""
     run_id: str
     """As given, or else the fingerprint: never random, so that a rerun is recognised."""
+    settings: Mapping[str, Any]
+    """Whatever else decides the rows that are written."""
+
+    def fingerprint_of(self, source: Snapshot) -> str:
+        """Return the fingerprint that the run would have with another input."""
+        return fingerprint([self.model], source, slice=self.slice, **self.settings)
 
 
 def plan(
@@ -82,6 +88,7 @@ def plan(
                 slice=name,
                 fingerprint=inputs,
                 run_id=run_id or inputs,
+                settings=settings,
             )
         )
     return runs
@@ -132,6 +139,7 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     return {
         **_facts(runs[0]),
         "model_digest": runs[0].model.digest,
+        "settings": runs[0].settings,
         "scored_at": scored_at.isoformat(),
         "slices": slices,
     }
@@ -144,13 +152,12 @@ def of_runs(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
 
 
 def published(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
-    """Return `slice`, `scoring_run_id` and `rows` of what stands in the place of *runs*."""
-    return (
-        of_runs(predictions, runs)
-        .groupBy("slice", "scoring_run_id")
-        .agg(F.count("*").alias("rows"))
-        .select("slice", "scoring_run_id", "rows")
-    )
+    """Return what stands in the place of *runs*, a row a slice and run.
+
+    Columns: `slice`, `scoring_run_id`, `model_version`, `input_table`, `input_version`, `rows`.
+    """
+    by = ("slice", "scoring_run_id", "model_version", "input_table", "input_version")
+    return of_runs(predictions, runs).groupBy(*by).agg(F.count("*").alias("rows"))
 
 
 def fingerprints(commits: DataFrame, run: Run) -> DataFrame:

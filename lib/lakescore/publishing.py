@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import lineage, scoring, tables
+from lakescore import changes, lineage, scoring, tables
 from lakescore.errors import (
     AnotherRunWon,
     RowsLost,
@@ -23,7 +24,7 @@ from lakescore.errors import (
 from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
     from lakescore.config import ScoreJob
     from lakescore.lineage import Run
     from lakescore.scoring import Plan
+    from lakescore.tables import Snapshot
 
+DUE = "due"
+_DERIVED = re.compile(r"[0-9a-f]{16}")
+"""Run ids that were not given."""
 PARTITIONED_BY = ("model_name", "slice")
 """What divides a table of predictions, and its quarantine."""
 
@@ -61,6 +66,17 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What one run wrote of one slice."""
+
+    run_id: str
+    model_version: int
+    table: str
+    input_version: int
+    rows: int
+
+
 class Target:
     """The table of predictions of a job, which may not exist yet, and its quarantine.
 
@@ -68,8 +84,8 @@ class Target:
         SchemaDrift: there is a table, and it is not one of predictions.
     """
 
-    def __init__(self, spark: SparkSession, todo: ScoreJob) -> None:
-        self._spark, self._todo = spark, todo
+    def __init__(self, spark: SparkSession, todo: ScoreJob, source: Snapshot) -> None:
+        self._spark, self._todo, self._source = spark, todo, source
         self._address = address = todo.output.address
         self.facts: dict[str, Any] = {}
         """What `publish` wrote, for the receipt."""
@@ -100,21 +116,61 @@ class Target:
         Raises:
             RunIdReused: a slice holds rows of the same given run id and other inputs.
         """
-        published = _by_run(self._there, runs)
-        aside = _by_run(_rows(self._spark, self._todo.aside), runs)
+        published = _earlier(self._there, runs)
+        aside = _earlier(_rows(self._spark, self._todo.aside), runs)
+        is_due = self._due(published) if self._todo.slices == DUE else self._is_another
         settled = []
         for run in runs:
-            rows = sizes.get(run.slice, 0)
+            rows, there = sizes.get(run.slice, 0), published.get(run.slice, [])
             if rows == 0:
                 settled.append(Outcome(run, "empty", 0, 0, 0, None))
                 continue
-            there = published.get(run.slice, {})
-            failed = aside.get(run.slice, {}).get(run.run_id, 0)
-            alone = self._todo.write_mode != "replace" or set(there) <= {run.run_id}
-            whole = there.get(run.run_id, 0) + failed == rows and failed < rows
-            if whole and alone and self._same_inputs(run):
-                settled.append(Outcome(run, "unchanged", rows, 0, failed, None))
+            failed = {each.run_id: each.rows for each in aside.get(run.slice, [])}
+            whole = [
+                each
+                for each in there
+                if each.rows + failed.get(each.run_id, 0) == rows and not is_due(run, each)
+            ]
+            if whole and (len(there) == 1 or self._todo.write_mode != "replace"):
+                aside_then = failed.get(whole[0].run_id, 0)
+                settled.append(Outcome(run, "unchanged", rows, 0, aside_then, None))
         return settled
+
+    def _is_another(self, run: Run, earlier: Earlier) -> bool:
+        """Tell whether *earlier* is not what *run* would write again."""
+        return earlier.run_id != run.run_id or not self._same_inputs(run)
+
+    def _due(self, published: Mapping[str, Sequence[Earlier]]) -> Callable[[Run, Earlier], bool]:
+        """Return whether a slice is due, by what was published of it and its input since then."""
+        source, table = self._source, self._source.address
+        read = {e.input_version for each in published.values() for e in each if e.table == table}
+        since = min(read, default=source.version)
+        changed = changes.last_changed(self._spark, source, self._todo.slice_by, since)
+        times = tables.committed_at(self._spark, table)
+
+        def is_due(run: Run, earlier: Earlier) -> bool:
+            if earlier.table != table or changed is None or earlier.input_version > source.version:
+                return self._is_another(run, earlier)
+            if changed.get(run.slice, -1) > earlier.input_version:
+                return True
+            if self._todo.on_new_version == "forward_only":
+                return False
+            if earlier.input_version not in times or not _DERIVED.fullmatch(earlier.run_id):
+                return earlier.model_version != run.model.version
+            then = replace(
+                source,
+                version=earlier.input_version,
+                committed_at=times[earlier.input_version],
+            )
+            return earlier.run_id != run.fingerprint_of(then)
+
+        return is_due
+
+    def parts(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """Return *runs* as they are committed: all at once, or slice by slice."""
+        if self._todo.commits == "slice" and not self._todo.plan:
+            return [[run] for run in runs]
+        return [list(runs)] if runs else []
 
     def publish(
         self, planned: Plan, runs: Sequence[Run], sizes: Mapping[str, int]
@@ -289,11 +345,11 @@ def _rows(spark: SparkSession, address: str) -> DataFrame | None:
     return tables.snapshot(spark, address).rows if tables.exists(spark, address) else None
 
 
-def _by_run(rows: DataFrame | None, runs: Sequence[Run]) -> dict[str, dict[str, int]]:
-    """Return how many rows of each slice each run wrote."""
-    found: dict[str, dict[str, int]] = {}
-    for row in lineage.published(rows, runs).collect() if rows is not None else []:
-        found.setdefault(row["slice"], {})[row["scoring_run_id"]] = row["rows"]
+def _earlier(rows: DataFrame | None, runs: Sequence[Run]) -> dict[str, list[Earlier]]:
+    """Return, by slice, what earlier runs wrote."""
+    found: dict[str, list[Earlier]] = {}
+    for name, *facts in lineage.published(rows, runs).collect() if rows is not None else []:
+        found.setdefault(name, []).append(Earlier(*facts))
     return found
 
 

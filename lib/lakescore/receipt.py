@@ -6,11 +6,15 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from lakescore import scoring
+from lakescore.environment import differences
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lakescore.comparing import Ranked
     from lakescore.config import ScoreJob
+    from lakescore.lineage import Run
     from lakescore.publishing import Outcome
     from lakescore.registry import ModelVersion
     from lakescore.scoring import Plan
@@ -31,14 +35,15 @@ def of_model(model: ModelVersion) -> dict[str, Any]:
     }
 
 
-def of_scoring(
+def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     todo: ScoreJob,
     source: Snapshot,
     contract: Contract,
     outcomes: Sequence[Outcome],
     written: Mapping[str, Any],
+    plans: Sequence[Plan],
 ) -> dict[str, Any]:
-    """Return the receipt of a score job.
+    """Return the receipt of a score job; `engine` only where anything was to score.
 
     `status` is `scored` where any slice was, else `unchanged` where any slice was published
     before, else `empty`. `slices` are sorted by name.
@@ -56,13 +61,76 @@ def of_scoring(
         "rows_scored": sum(outcome.rows_scored for outcome in outcomes),
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
         "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
+        **({"engine": _engine(plans)} if plans else {}),
     }
+
+
+def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+    todo: ScoreJob,
+    source: Snapshot,
+    contract: Contract,
+    outcomes: Sequence[Outcome],
+    due: Sequence[Run],
+    sizes: Mapping[str, int],
+    plans: Sequence[Plan],
+) -> dict[str, Any]:
+    """Return the receipt of a score job that only says what it would do.
+
+    `probe` holds up to 100 rows with their predictions; `environment` the requirements of the
+    model that the packages here do not meet.
+    """
+    probe = scoring.probe(plans[-1])
+    model = contract.loadable.model
+    return {
+        **of_scoring(todo, source, contract, outcomes, {}, plans),
+        "status": "planned",
+        "would": {
+            "load": f"{model.uri}, since {model.reference} is it",
+            "write_mode": todo.write_mode,
+            "commits": todo.commits,
+            "slices": {run.slice: sizes[run.slice] for run in due},
+            "rows": sum(sizes[run.slice] for run in due),
+        },
+        "features": [
+            {
+                "name": feature.name,
+                "type": feature.dataType.simpleString(),
+                "column": contract.sources[feature.name],
+                "null": contract.nulls.get(feature.name, "model"),
+            }
+            for feature in contract.features
+        ],
+        "environment": differences(contract.loadable.folder),
+        "probe": probe,
+    }
+
+
+def _engine(plans: Sequence[Plan]) -> dict[str, Any]:
+    """Return how versions were applied: of several plans the last, and the sums of all counts."""
+    every = [plan.facts() for plan in plans]
+    summed = ("tasks", "bytes_read", "rows_predicted", "loads")
+    totals = {n: sum(each.get(n) or 0 for each in every) for n in summed if n in every[-1]}
+    return every[-1] | totals
 
 
 def summary(report: Mapping[str, Any]) -> str:
     """Say in a few words what the score job of *report* did."""
     failed = f", {report['rows_quarantined']} set aside" if report["rows_quarantined"] else ""
     return f"{report['rows_scored']} of {report['rows_in']} rows scored{failed}"
+
+
+def of_replay(
+    run: str, contract: Contract, source: Snapshot, planned: Plan, found: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the receipt of a replay job, whose counts are those of `replaying.compare`."""
+    return {
+        "status": "same",
+        "run": run,
+        "model": of_model(contract.loadable.model),
+        "input": {"table": source.address, "version": source.version},
+        **found,
+        "engine": planned.facts(),
+    }
 
 
 def of_comparing(  # noqa: PLR0913 - each is a fact of its own

@@ -156,7 +156,6 @@ def plan(
     asked: EngineName,
     rows: DataFrame | scanning.Selection,
     contracts: Sequence[Contract],
-    *,
     keep: Sequence[str],
     scan: ScanName = "direct",
 ) -> Plan:
@@ -236,6 +235,14 @@ def score(planned: Plan) -> DataFrame:
     if contract.decision is not None:
         outputs[signature.DECISION] = _decided(contract.decision, outputs)
     return applied.select(*kept, *[each.alias(name) for name, each in outputs.items()])
+
+
+def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
+    """Return *most* of the rows that `score` would give, each by column, scored apart from it."""
+    few = planned.rows.limit(most)
+    tally = few.sparkSession.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
+    apart = replace(planned, rows=few, direct=None, spread=None, tally=tally)
+    return [row.asDict() for row in score(apart).collect()]
 
 
 def side_by_side(planned: Plan) -> DataFrame:

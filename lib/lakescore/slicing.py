@@ -60,36 +60,58 @@ def select(rows: DataFrame, column: str | None, names: Sequence[str]) -> Selecti
     )
 
 
-def sizes(
-    selected: Selection, address: str, keys: Sequence[str] = (), never_null: Sequence[str] = ()
-) -> dict[str, int]:
-    """Return how many rows each slice holds, as the log counts them where that is all one asks.
+def names(snapshot: DataFrame, column: str | None) -> list[str]:
+    """Return the names of all slices of a snapshot, in the order of their values.
+
+    Rows whose *column* is null are of no slice.
+    """
+    if column is None:
+        return [WHOLE]
+    kind = snapshot.schema[column].dataType
+    if not isinstance(kind, (StringType, DateType, IntegralType)):
+        raise _unfit(column, kind)
+    try:
+        found = list(scanning.counted(snapshot, column))
+    except scanning.Declined:
+        values = snapshot.select(F.col(f"`{column}`").cast("string")).distinct().dropna()
+        found = [row[0] for row in values.collect()]
+    return sorted(filter(None, found), key=lambda name: _typed(snapshot, column, name))
+
+
+def sizes(selected: Selection) -> dict[str, int]:
+    """Return how many rows each slice holds: as the log counts them, where it can tell."""
+    try:
+        found = scanning.counted(selected.rows, selected.column)
+    except scanning.Declined:
+        counted = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
+        return {row[SLICE]: row["rows"] for row in counted.collect()}
+    return found if selected.column else {WHOLE: found.get("", 0)}
+
+
+def check(
+    selected: Selection, address: str, keys: Sequence[str], never_null: Sequence[str]
+) -> None:
+    """Hold the rows of slices against what the job's file says of them, in one pass.
 
     Args:
         selected: what `select` made.
         address: the table, for messages.
-        keys: columns that shall name a row of its slice.
+        keys: columns that shall name a row of its slice, if any.
         never_null: columns that shall hold no null.
 
     Raises:
         DuplicateKeys: rows of a slice share their *keys*.
         NullsFound: one of *never_null* holds nulls.
     """
-    rows = selected.rows
     if not keys and not never_null:
-        try:
-            found = scanning.counted(rows, selected.column)
-        except scanning.Declined:
-            pass
-        else:
-            return found if selected.column else {WHOLE: found.get("", 0)}
-    seen = survey(rows, keys=keys, never_null=never_null).collect()
-    nulls = {name: sum(row[f"n{n}"] for row in seen) for n, name in enumerate(never_null)}
-    if any(nulls.values()):
-        raise NullsFound(address, {name: count for name, count in nulls.items() if count})
-    if any(row["repeated"] for row in seen):
-        _check_repeated(rows, address, keys)
-    return {row[SLICE]: row["rows"] for row in seen}
+        return
+    seen = survey(selected.rows, keys=keys, never_null=never_null).head()
+    assert seen is not None  # noqa: S101 - an aggregate has a row
+    nulls = {name: seen[f"n{n}"] for n, name in enumerate(never_null) if seen[f"n{n}"]}
+    if nulls:
+        raise NullsFound(address, nulls)
+    if seen["repeated"]:
+        _check_repeated(selected.rows, address, keys)
 
 
 def _check_repeated(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
@@ -105,24 +127,20 @@ def survey(slices: DataFrame, *, keys: Sequence[str], never_null: Sequence[str])
 
     Args:
         slices: what `cut` made.
-        keys: columns that shall name a row of its slice, or none to count rows alone.
+        keys: columns that shall name a row of its slice, if any.
         never_null: columns whose nulls are counted.
 
     Returns:
-        `_slice`, `rows`, `repeated` (rows whose keys another row of the slice has too; never less
-        than there are, and more only where two keys have one 64-bit hash) and, in the order of
-        *never_null*, `n0`, `n1`, ... (rows with null there).
+        One row: `repeated` (keys that several rows of a slice seem to have; never less than there
+        are, and more only where two keys have one 64-bit hash) and, in the order of *never_null*,
+        `n0`, `n1`, ... (rows with null there).
     """
     nulls = [F.count_if(F.col(f"`{name}`").isNull()) for name in never_null]
     counted = [F.count("*").alias("rows"), *[each.alias(f"n{n}") for n, each in enumerate(nulls)]]
-    if not keys:
-        return slices.groupBy(SLICE).agg(*counted).withColumn("repeated", F.lit(0))
-    names = [f"n{n}" for n in range(len(nulls))]
-    by_key = slices.groupBy(SLICE, hashed(keys).alias("_key")).agg(*counted)
-    repeated = F.sum(F.when(F.col("rows") > 1, F.col("rows")).otherwise(0)).alias("repeated")
-    return by_key.groupBy(SLICE).agg(
-        F.sum("rows").alias("rows"), *[F.sum(name).alias(name) for name in names], repeated
-    )
+    totals = [F.sum(f"n{n}").alias(f"n{n}") for n in range(len(nulls))]
+    by_key = slices.groupBy(SLICE, hashed(keys).alias("_key")) if keys else slices.groupBy()
+    repeated_keys = F.count_if(F.col("rows") > 1) if keys else F.lit(0)
+    return by_key.agg(*counted).agg(repeated_keys.alias("repeated"), *totals)
 
 
 def repeated(slices: DataFrame, keys: Sequence[str]) -> DataFrame:
@@ -154,6 +172,10 @@ def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
         if str(value) != name:  # 20131201 and 01 would publish the same rows a second time
             raise InputContractError(f"slice {name!r} of column {column!r} is written '{value}'")
         return value
-    raise InputContractError(
+    raise _unfit(column, kind)
+
+
+def _unfit(column: str, kind: DataType) -> InputContractError:
+    return InputContractError(
         f"column {column!r} is {kind.simpleString()}; slice_by takes a date, an integer or a string"
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
 from delta.exceptions import (
     ConcurrentAppendException,
@@ -21,6 +22,7 @@ from delta.exceptions import (
     ProtocolChangedException,
 )
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DateType, NumericType, StringType, TimestampType
@@ -148,14 +150,13 @@ class Written:
                 place = command.parsePredicates(session, self._place)
                 self._transaction.filterFiles(place, False)  # noqa: FBT003
             self._actions = command.write(self._transaction, session, self._option(None), False)  # noqa: FBT003
-        said = [json.loads(action.json()) for action in _each(self._actions)]
+        said = [json.loads(action.json()) for action in _iterated(self._actions.iterator())]
         self.files = [_Added.of(each["add"]) for each in said if "add" in each]
         return self
 
     def counts(self, column: str) -> dict[str, int]:
         """Return the rows written by value of *column*, which divides the table."""
-        fields = json.loads(self._transaction.metadata().schemaString())["fields"]
-        stored = {f["name"]: f["metadata"].get(_STORED, f["name"]) for f in fields}[column]
+        stored = _stored(self._transaction.metadata())[column]
         found: dict[str, int] = {}
         for file in self.files:
             value = file.partition[stored] or ""
@@ -205,8 +206,13 @@ class Written:
             transactions.clearActive()
 
 
-def _each(sequence: Any) -> Iterator[Any]:  # noqa: ANN401 - objects of the JVM
-    iterator = sequence.iterator()
+def _stored(metadata: Any) -> dict[str, str]:  # noqa: ANN401 - an object of the JVM
+    """Return the name of each column in the files and the log."""
+    fields = json.loads(metadata.schemaString())["fields"]
+    return {each["name"]: each["metadata"].get(_STORED, each["name"]) for each in fields}
+
+
+def _iterated(iterator: Any) -> Iterator[Any]:  # noqa: ANN401 - objects of the JVM
     while iterator.hasNext():
         yield iterator.next()
 
@@ -377,6 +383,56 @@ def _create(
     except (*_CONFLICTS, AnalysisException):
         if not exists(spark, address):
             raise
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A file of a table that came or went with a commit that changed rows."""
+
+    version: int
+    """The commit's."""
+    name: str
+    """The file's own name, which no other file of the table has."""
+    added: bool
+    partition: Mapping[str, str | None]
+    """The values that all its rows have, by column."""
+
+
+def file_changes(spark: SparkSession, source: Snapshot, after: int) -> list[FileChange] | None:
+    """Return the files that came and went after the version *after* up to *source*'s.
+
+    None where the log does not hold these commits any more.
+    """
+    target = _Target.at(spark, source.address)
+    snapshot = target.log.unsafeVolatileSnapshot()
+    names = {stored: name for name, stored in _stored(snapshot.metadata()).items()}
+    try:
+        commits = target.log.getChanges(after + 1, source.version, target.catalog, True)  # noqa: FBT003
+        return [
+            change
+            for commit in _iterated(commits)
+            for action in _iterated(commit.productElement(1).iterator())
+            for change in _changed(int(commit.productElement(0)), action.json(), names)
+        ]
+    except Py4JJavaError:
+        return None
+
+
+def _changed(version: int, action: str, names: Mapping[str, str]) -> Iterator[FileChange]:
+    said = json.loads(action)
+    for kind in said.keys() & {"add", "remove"}:
+        file = said[kind]
+        if file.get("dataChange", True):
+            values = (file.get("partitionValues") or {}).items()
+            name = unquote(file["path"]).rsplit("/", 1)[-1]
+            partition = {names.get(key, key): value for key, value in values}
+            yield FileChange(version, name, kind == "add", partition)
+
+
+def committed_at(spark: SparkSession, address: str) -> dict[int, datetime]:
+    """Return when each version was committed that the log still holds."""
+    history = _delta_table(spark, address).history().select("version", "timestamp")
+    return {row[0]: row[1] for row in history.collect()}
 
 
 def partitioned_by(spark: SparkSession, address: str) -> list[str]:

@@ -67,10 +67,24 @@ INSTANCES = [
     ),
     errors.RowsLost("2013-12-01", 987, 985, 1),
     errors.RowsUncounted(),
+    errors.ReplayDiffers(
+        "0f3b",
+        {
+            "rows": 9,
+            "same": 8,
+            "different": 1,
+            "only_published": 0,
+            "only_replayed": 0,
+            "examples": [{"published": 1.5, "replayed": 1.25}],
+        },
+    ),
     errors.InputContractError("slice_by names a column of another type"),
     errors.TableNotFound("/lake/tables/departures"),
     errors.NotADeltaTable("/lake/tables/departures"),
     errors.SnapshotNotFound("/lake/tables/departures", 7, 2),
+    errors.RunNotPublished("/lake/tables/predictions", "0f3b"),
+    errors.RowNotFound("/lake/tables/predictions", {"id": "123"}),
+    errors.KeyUnreadable("id", "first", "int32"),
     errors.ColumnsMissing(
         "/lake/tables/departures", ["dep_delya", "wind"], ["dep_delay", "distance"]
     ),

@@ -149,7 +149,7 @@ def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
     done = submit()
     assert done.returncode == 2
     assert done.stderr.startswith("error: JOB is missing; usage: ")
-    assert "jobs: compare score; places: local" in done.stderr
+    assert "jobs: compare replay score; places: local" in done.stderr
 
 
 def test_without_java_one_line_says_what_to_do(submit: Submit, tmp_path: Path) -> None:

@@ -4,7 +4,13 @@ Each command is a call of `lakescore.registry`; with `--json` it prints the fact
 back, else a table of 80 columns. Importing it imports neither MLflow nor Rich.
 """
 
-from lakescore.cli import jobs, moving, reading, writing  # noqa: F401 - they add their commands
+from lakescore.cli import (  # noqa: F401 - they add their commands
+    explaining,
+    jobs,
+    moving,
+    reading,
+    writing,
+)
 from lakescore.cli.door import app
 
 __all__ = ["app"]

@@ -23,7 +23,7 @@ EXIT_CODES = (
 
 _ORDER = (
     "models", "versions", "show", "files", "diff", "resolve", "create", "register", "tag", "untag",
-    "promote", "rollback", "history", "schema", "check",
+    "promote", "rollback", "history", "explain", "schema", "check",
 )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ Reference = Annotated[
 
 def tell(facts: object) -> None:
     """Print *facts* as one JSON document."""
-    print(json.dumps(facts, indent=2))  # noqa: T201 - here is the terminal
+    print(json.dumps(facts, indent=2, default=str))  # noqa: T201 - here is the terminal
 
 
 def say(text: str) -> None:

@@ -11,12 +11,12 @@ from lakescore.cli.door import command, tell
 from lakescore.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:
-    from lakescore.config import CompareJob, ScoreJob
+    from lakescore.config import CompareJob, ReplayJob, ScoreJob
 
 
 @command()
 def schema(job: str) -> None:
-    """Print the JSON schema of a job's file: score or compare."""
+    """Print the JSON schema of a job's file: score, compare or replay."""
     tell(_job(job).model_json_schema())
 
 
@@ -35,7 +35,7 @@ def check(
     java.require()
 
 
-def _job(name: str) -> type[ScoreJob | CompareJob]:
+def _job(name: str) -> type[ScoreJob | CompareJob | ReplayJob]:
     from lakescore.config import JOBS  # noqa: PLC0415
 
     if name not in JOBS:

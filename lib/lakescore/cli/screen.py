@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -45,6 +46,23 @@ def rows(records: Rows[Any], columns: Sequence[str], nothing: str) -> None:
     table(
         [heads[n].replace(".", "\n", 1) for n in kept], [[line[n] for n in kept] for line in cells]
     )
+
+
+def facts(told: Mapping[str, Any]) -> None:
+    """Print *told* as a table of names and values; mappings within as names after a dot."""
+    lines: list[tuple[str, str]] = []
+    for key, value in told.items():
+        if isinstance(value, dict):
+            lines += [(f"{key}.{name}", _shown(each)) for name, each in value.items()]
+        else:
+            lines.append((key, _shown(value)))
+    table(["", ""], [[key, value] for key, value in lines if value])
+
+
+def _shown(value: object) -> str:
+    if value is None or value in ({}, []):
+        return ""
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def record(record: VersionRecord) -> None:

@@ -1,0 +1,42 @@
+"""Make the predictions of a run once more, and prove that they are the same."""
+
+from typing import Any
+
+from lakescore import loading, receipt, replaying, scoring, signature, slicing, tables
+from lakescore.config import ReplayJob
+from lakescore.console import stage
+from lakescore.job import main
+from lakescore.registry import resolve
+from lakescore.session import start
+
+
+def run(todo: ReplayJob) -> dict[str, Any]:
+    """Read what the run recorded, score its input again, and compare row for row."""
+    spark = start("lakescore replay")
+    recorded = replaying.recorded(spark, todo)
+    job = recorded.job
+    stage(f"{todo.run} scored {job.input.address} at version {job.input.version} with {job.model}")
+    model = resolve(job.model, trust=todo.trust)
+    recorded.check(model)
+    source = tables.snapshot(spark, job.input.address, job.input.version)
+
+    loadable = loading.prepare(model, **job.loading)
+    contract = signature.agree(
+        source.address, source.rows, loadable, job.id_columns, **job.contract
+    )
+    rows = slicing.select(source.rows, job.slice_by, job.slice_names)
+    keep = [*job.id_columns, slicing.SLICE]
+    planned = scoring.plan(todo.engine, rows, [contract], keep, todo.scan)
+    stage(str(planned), ends="plan")
+    with scoring.explained(model.uri, job.slice_names):
+        found = replaying.compare(
+            scoring.score(planned), recorded.rows,
+            keys=job.id_columns, columns=contract.written, tolerance=todo.tolerance,
+        )  # fmt: skip
+    stage(f"{found['same']} of {found['rows']} rows are the same", ends="score")
+    replaying.hold(todo.run, found)
+    return receipt.of_replay(todo.run, contract, source, planned, found)
+
+
+if __name__ == "__main__":
+    main(ReplayJob, run)

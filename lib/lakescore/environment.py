@@ -1,0 +1,34 @@
+"""Environment: how the packages here differ from those that a version was logged with."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def differences(artifacts: Path) -> list[dict[str, str | None]]:
+    """Return the requirements of a version that the packages here do not meet.
+
+    Each as `package`, `asked` (the requirement) and `here` (a version, or none). What the driver
+    has is looked at; executors are expected to have the same.
+    """
+    path = artifacts / "requirements.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = []
+    for line in lines:
+        try:
+            asked = Requirement(line.partition("#")[0].strip())
+        except InvalidRequirement:  # an option of pip, a file, an address
+            continue
+        try:
+            here = version(asked.name)
+        except PackageNotFoundError:
+            here = None
+        if here is None or not asked.specifier.contains(here, prereleases=True):
+            found.append({"package": asked.name, "asked": str(asked), "here": here})
+    return found

@@ -1,0 +1,132 @@
+"""Explaining: which version, run and input made a prediction, read from the table without Spark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakescore.errors import (
+    ColumnsMissing,
+    InputContractError,
+    KeyUnreadable,
+    RowNotFound,
+    TableNotFound,
+)
+from lakescore.home import home
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deltalake import DeltaTable
+
+_LINEAGE = (
+    "model_uri",
+    "model_reference",
+    "model_run_id",
+    "logged_model_id",
+    "input_table",
+    "input_version",
+    "slice",
+    "scoring_run_id",
+    "scored_at",
+)
+_OTHER = {"model_name", "model_version"}
+_MOST_ROWS = 100
+
+
+def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what is known of the rows with *key*: as they were published, and as they failed.
+
+    Args:
+        address: the folder or URI of a table of predictions; a relative one lies under
+            `LAKESCORE_HOME`.
+        key: columns and values, as texts.
+
+    Returns:
+        For each row: `status` (`published` or `quarantined`), `row` (its own columns), the
+        columns of its lineage, and what the commit says besides, while the log holds it:
+        `committed_in` (the table's version), `model_digest` and `settings`.
+
+    Raises:
+        TableNotFound, InputContractError: there is no such table, or it is not one of predictions.
+        ColumnsMissing, KeyUnreadable, RowNotFound: there is no such column, value or row.
+    """
+    place = address if "://" in address else str(home() / Path(address).expanduser())
+    table = _opened(place)
+    if table is None:
+        raise TableNotFound(place)
+    found = _rows(place, table, key, "published")
+    aside = _opened(place.rstrip("/") + "_quarantine")
+    if aside is not None and key.keys() <= {field.name for field in aside.schema().fields}:
+        found += _rows(place, aside, key, "quarantined")
+    if not found:
+        raise RowNotFound(place, dict(key))
+    return found
+
+
+def _opened(place: str) -> DeltaTable | None:
+    from deltalake import DeltaTable  # noqa: PLC0415 - no part of --help
+    from deltalake.exceptions import TableNotFoundError  # noqa: PLC0415
+
+    try:
+        return DeltaTable(place)
+    except TableNotFoundError:
+        return None
+
+
+def _rows(
+    place: str, table: DeltaTable, key: Mapping[str, str], status: str
+) -> list[dict[str, Any]]:
+    dataset = table.to_pyarrow_dataset()
+    names = dataset.schema.names
+    missing = [name for name in key if name not in names]
+    if missing:
+        raise ColumnsMissing(place, missing, names)
+    if not {*_LINEAGE, *_OTHER} <= set(names):
+        raise InputContractError(f"{place} is no table of predictions: its rows have no lineage")
+    chosen = [
+        pc.equal(pc.field(name), _typed(name, text, dataset.schema.field(name).type))
+        for name, text in key.items()
+    ]
+    condition = chosen[0]
+    for each in chosen[1:]:
+        condition &= each
+    rows = dataset.scanner(filter=condition).head(_MOST_ROWS).to_pylist()
+    commits = _commits(table)
+    return [_told(row, status, commits) for row in rows]
+
+
+def _told(
+    row: Mapping[str, Any], status: str, commits: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    own = {name: v for name, v in row.items() if name not in _OTHER and name not in _LINEAGE}
+    commit = commits.get(row["scoring_run_id"], {})
+    return {"status": status, "row": own, **{name: row[name] for name in _LINEAGE}, **commit}
+
+
+def _commits(table: DeltaTable) -> dict[str, dict[str, Any]]:
+    """Return what commits say of the runs that made them, the newest of each run."""
+    found: dict[str, dict[str, Any]] = {}
+    for commit in table.history():
+        try:
+            said = json.loads(commit.get("userMetadata") or "{}")
+        except ValueError:
+            continue
+        for each in said.get("slices", []) if isinstance(said, dict) else []:
+            facts = {
+                "committed_in": commit.get("version"),
+                "model_digest": said.get("model_digest"),
+            }
+            found.setdefault(each["scoring_run_id"], facts | {"settings": said.get("settings")})
+    return found
+
+
+def _typed(name: str, text: str, kind: pa.DataType) -> pa.Scalar:
+    try:
+        return pa.scalar(text).cast(kind)
+    except pa.ArrowException:
+        raise KeyUnreadable(name, text, str(kind)) from None

@@ -1,0 +1,139 @@
+"""Only what is due: slices never scored, changed since, or scored by another version."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+import score
+from delta.tables import DeltaTable
+from sklearn.linear_model import LinearRegression
+
+from lakescore.config import ScoreJob
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+Job = Callable[..., ScoreJob]
+X = pd.DataFrame({"x": [0.0, 1.0]})
+FIRST, SECOND, THIRD = (dt.date(2013, 12, day) for day in (1, 2, 3))
+SCHEMA = "id int, day date, x double"
+ROWS = [(1, FIRST, 1.0), (2, FIRST, 2.0), (3, SECOND, 3.0), (4, None, 4.0)]  # of no day
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(register: Any) -> None:
+    """Version 1 doubles, and version 2 triples."""
+    for factor in (2, 3):
+        register("due", LinearRegression().fit(X, factor * X["x"]), X)
+
+
+@pytest.fixture(params=[["day"], []], ids=["divided by day", "not divided"])
+def table(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
+    path = str(tmp_path / "input")
+    rows = spark.createDataFrame(ROWS, SCHEMA)
+    rows.coalesce(1).write.format("delta").partitionBy(*request.param).save(path)
+    return path
+
+
+@pytest.fixture
+def job(table: str, tmp_path: Path) -> Job:
+    def make(**changes: Any) -> ScoreJob:
+        plain: dict[str, Any] = {
+            "model": "due/1",
+            "input": {"path": table},
+            "output": {"path": str(tmp_path / "predictions")},
+            "id_columns": ["id"],
+            "slice_by": "day",
+            "slices": "due",
+        }
+        return ScoreJob.model_validate(plain | changes)
+
+    return make
+
+
+def scored(todo: ScoreJob) -> list[str]:
+    """Run the job and return the slices that it scored."""
+    slices = score.run(todo)["slices"]
+    return [each["slice"] for each in slices if each["status"] == "scored"]
+
+
+def add(spark: SparkSession, table: str, *rows: tuple[int, dt.date, float]) -> None:
+    spark.createDataFrame(list(rows), SCHEMA).write.format("delta").mode("append").save(table)
+
+
+def values(spark: SparkSession, todo: ScoreJob) -> list[tuple[int, int, float]]:
+    rows: DataFrame = spark.read.format("delta").load(todo.output.address)
+    found = rows.select("id", "model_version", "prediction").collect()
+    return sorted((row[0], row[1], round(row[2], 6)) for row in found)
+
+
+def test_a_slice_is_due_until_it_is_scored_and_again_when_its_rows_change(
+    spark: SparkSession, table: str, job: Job
+) -> None:
+    assert scored(job()) == ["2013-12-01", "2013-12-02"]
+    assert values(spark, job()) == [(1, 1, 2.0), (2, 1, 4.0), (3, 1, 6.0)]
+    assert scored(job()) == []
+    add(spark, table, (5, SECOND, 5.0), (6, THIRD, 6.0))
+    assert scored(job()) == ["2013-12-02", "2013-12-03"]
+    assert scored(job()) == []
+    delta = DeltaTable.forPath(spark, table)
+    delta.optimize().executeCompaction()  # the same rows in other files
+    assert scored(job()) == []
+    delta.delete("id = 6")
+    delta.update("id = 5", {"x": "50.0"})
+    assert "2013-12-02" in scored(job())
+    assert (5, 1, 100.0) in values(spark, job())
+
+
+def test_a_new_version_is_for_all_slices_or_for_those_to_come(
+    spark: SparkSession, table: str, job: Job
+) -> None:
+    assert scored(job()) == ["2013-12-01", "2013-12-02"]
+    add(spark, table, (6, THIRD, 6.0))
+    forward = job(model="due/2", on_new_version="forward_only")
+    assert scored(forward) == ["2013-12-03"]
+    assert values(spark, job()) == [(1, 1, 2.0), (2, 1, 4.0), (3, 1, 6.0), (6, 2, 18.0)]
+    assert scored(forward) == []
+    assert scored(job(model="due/2")) == ["2013-12-01", "2013-12-02"]
+    assert {row[1] for row in values(spark, job())} == {2}
+
+
+def test_other_settings_make_all_slices_due(job: Job, tmp_path: Path) -> None:
+    del tmp_path
+    wide = {"passthrough": ["x"], "output": {"path": job().output.address + "_wide"}}
+    assert scored(job(**wide)) == ["2013-12-01", "2013-12-02"]
+    assert scored(job(**wide)) == []
+    assert scored(job(**wide, nulls={"x": "null"})) == ["2013-12-01", "2013-12-02"]
+
+
+def test_slices_are_committed_one_by_one_the_oldest_first_where_one_asks(
+    spark: SparkSession, job: Job
+) -> None:
+    receipt = score.run(job(commits="slice"))
+    versions = {each["slice"]: each["output_version"] for each in receipt["slices"]}
+    assert versions == {"2013-12-01": 1, "2013-12-02": 2}
+    assert receipt["engine"]["rows_predicted"] == 3
+    history = DeltaTable.forPath(spark, job().output.address).history().orderBy("version")
+    made = [json.loads(row.userMetadata) for row in history.collect() if row.userMetadata]
+    assert [each["slices"][0]["slice"] for each in made] == ["2013-12-01", "2013-12-02"]
+
+
+def test_a_plan_writes_nothing_and_says_what_would_be_done(job: Job, tmp_path: Path) -> None:
+    receipt = score.run(job(plan=True))
+    assert not (tmp_path / "predictions").exists()
+    assert receipt["status"] == "planned"
+    assert receipt["would"]["slices"] == {"2013-12-01": 2, "2013-12-02": 1}
+    assert receipt["features"] == [{"name": "x", "type": "double", "column": "x", "null": "model"}]
+    assert receipt["engine"]["name"] == "arrow"
+    assert receipt["environment"] == []  # the model was logged with what is here
+    found = sorted((row["id"], round(row["prediction"], 6)) for row in receipt["probe"])
+    assert found == [(1, 2.0), (2, 4.0), (3, 6.0)]
+    assert scored(job()) == ["2013-12-01", "2013-12-02"]
+    assert score.run(job(plan=True))["status"] == "unchanged"

@@ -1,0 +1,165 @@
+"""A prediction later: which run made it, and that it is made the same way again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+import replay
+import score
+from delta.tables import DeltaTable
+from sklearn.linear_model import LogisticRegression
+from typer.testing import CliRunner
+
+from lakescore import explaining
+from lakescore.cli import app
+from lakescore.config import ReplayJob, ScoreJob
+from lakescore.errors import (
+    ColumnsMissing,
+    InputContractError,
+    KeyUnreadable,
+    ReplayDiffers,
+    RowNotFound,
+    RunNotPublished,
+    TableNotFound,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+X = pd.DataFrame({"height": [-2.0, -1.0, 1.0, 2.0]})
+ROWS = [(1, "a", -3.0), (2, "a", 0.1), (3, "b", 3.0), (4, "b", None)]  # it takes no nulls
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(register: Any) -> None:
+    register("tall", LogisticRegression().fit(X, ["no", "no", "yes", "yes"]), X)
+
+
+@pytest.fixture
+def job(spark: SparkSession, tmp_path: Path) -> ScoreJob:
+    """Return a job that has run, on a table that has changed since."""
+    table = str(tmp_path / "people")
+    people = spark.createDataFrame(ROWS, "id int, part string, taille double")
+    people.write.format("delta").save(table)
+    todo = ScoreJob.model_validate(
+        {
+            "model": "tall/1",
+            "input": {"path": table},
+            "output": {"path": str(tmp_path / "predictions")},
+            "id_columns": ["id"],
+            "slice_by": "part",
+            "slices": ["a", "b"],
+            "columns": {"height": "taille"},
+            "prediction": "proba",
+            "threshold": 0.9,
+            "max_errors": 1,
+        }
+    )
+    score.run(todo)
+    DeltaTable.forPath(spark, table).update(set={"taille": "0.0"})
+    return todo
+
+
+def run_of(spark: SparkSession, todo: ScoreJob, key: int) -> str:
+    rows = spark.read.format("delta").load(todo.output.address)
+    row = rows.where(f"id = {key}").head()
+    assert row is not None
+    return str(row.scoring_run_id)
+
+
+def again(todo: ScoreJob, run: str, **more: Any) -> ReplayJob:
+    return ReplayJob.model_validate({"output": todo.output, "run": run, **more})
+
+
+@pytest.mark.parametrize("engine", ["auto", "spark_udf"])
+def test_a_run_is_made_again_from_the_input_that_it_read(
+    spark: SparkSession, job: ScoreJob, engine: str
+) -> None:
+    receipt = replay.run(again(job, run_of(spark, job, 1), engine=engine, tolerance=1e-12))
+    assert receipt["status"] == "same"
+    assert (receipt["rows"], receipt["same"], receipt["examples"]) == (2, 2, [])
+    assert receipt["input"]["version"] == 0
+
+
+def test_a_value_that_somebody_changed_is_found(spark: SparkSession, job: ScoreJob) -> None:
+    run = run_of(spark, job, 1)
+    files = spark.read.format("delta").load(job.output.address)
+    changed = files.where("slice = 'a'").selectExpr(
+        *[f"IF(id = 2, p_yes + 0.25, {n}) AS {n}" if n == "p_yes" else n for n in files.columns]
+    )
+    commit = json.loads(
+        DeltaTable.forPath(spark, job.output.address).history(1).collect()[0].userMetadata
+    )
+    spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", json.dumps(commit))
+    changed.localCheckpoint().write.format("delta").mode("overwrite").option(
+        "replaceWhere", "slice = 'a'"
+    ).save(job.output.address)
+    spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+    with pytest.raises(
+        ReplayDiffers, match=r"of 2 rows of run .* 1 are the same, 1 differ"
+    ) as found:
+        replay.run(again(job, run))
+    assert found.value.exit_code == 4
+    example = found.value.facts["examples"][0]  # type: ignore[index]
+    assert example["published"]["p_yes"] == pytest.approx(example["replayed"]["p_yes"] + 0.25)
+
+
+def test_a_run_that_the_table_does_not_know_is_told(job: ScoreJob) -> None:
+    with pytest.raises(RunNotPublished, match="is of run nobody; look for a scoring_run_id"):
+        replay.run(again(job, "nobody"))
+
+
+def test_a_row_is_explained_by_its_key_with_the_settings_of_its_run(
+    spark: SparkSession, job: ScoreJob
+) -> None:
+    (found,) = explaining.explain(job.output.address, {"id": "2"})
+    assert found["status"] == "published"
+    assert list(found["row"]) == ["id", "p_no", "p_yes", "decision"]
+    assert (found["model_uri"], found["model_reference"]) == ("models:/tall/1", "tall/1")
+    assert (found["input_version"], found["slice"]) == (0, "a")
+    assert found["scoring_run_id"] == run_of(spark, job, 2)
+    assert found["committed_in"] == 1
+    assert found["settings"]["threshold"] == 0.9
+    assert found["model_digest"].startswith("sha256:")
+
+
+def test_a_row_that_failed_is_explained_by_its_error(job: ScoreJob) -> None:
+    (found,) = explaining.explain(job.output.address, {"id": "4"})
+    assert found["status"] == "quarantined"
+    assert found["row"]["error_type"] == "ValueError"
+    assert "contains NaN" in found["row"]["error_message"]
+
+
+def test_the_command_prints_what_is_known_as_a_table_or_as_json(job: ScoreJob) -> None:
+    table = CliRunner().invoke(app, ["explain", job.output.address, "--key", "id=2"])
+    assert table.exit_code == 0, table.output
+    assert "models:/tall/1" in table.output
+    plain = CliRunner().invoke(app, ["explain", job.output.address, "--key", "id=2", "--json"])
+    assert json.loads(plain.stdout)[0]["row"]["id"] == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        ({"id": "99"}, RowNotFound),
+        ({"id": "two"}, KeyUnreadable),
+        ({"idd": "2"}, ColumnsMissing),
+    ],
+)
+def test_a_key_that_names_no_row_is_told(
+    job: ScoreJob, key: dict[str, str], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        explaining.explain(job.output.address, key)
+
+
+def test_a_table_that_is_not_one_of_predictions_is_told(job: ScoreJob, tmp_path: Path) -> None:
+    with pytest.raises(TableNotFound):
+        explaining.explain(str(tmp_path / "nowhere"), {"id": "1"})
+    with pytest.raises(InputContractError, match="is no table of predictions"):
+        explaining.explain(job.input.address, {"id": "1"})

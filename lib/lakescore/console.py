@@ -14,8 +14,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from lakescore.errors import listed
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from typing import TextIO
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from lakescore.errors import LakescoreError
 
 _SECONDS_BETWEEN_LOOKS = 0.25
+_ROWS_SHOWN = 5
 
 
 def own_stderr() -> None:
@@ -91,6 +94,50 @@ def show_receipt(receipt: dict[str, Any], path: Path | None) -> None:
         write_receipt(receipt, path)
     sys.stderr.flush()
     print(text, flush=True)  # noqa: T201 - here is the terminal
+
+
+def show_plan(receipt: Mapping[str, Any]) -> None:
+    """Say for a person what a score job would do, with a few of the rows that were tried."""
+    from rich import box  # noqa: PLC0415 - for a plan alone
+    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    would, engine = receipt["would"], receipt["engine"]
+    slices = list(would["slices"])
+    features = [
+        f"{each['name']}{_from(each)}: {each['type']}{_null(each)}" for each in receipt["features"]
+    ]
+    casts = [f"{name} from {one} to {other}" for name, (one, other) in receipt["casts"].items()]
+    here = [
+        f"{each['package']} {each['here'] or 'is missing'}, asked for {each['asked']}"
+        for each in receipt["environment"]
+    ]
+    lines = {
+        "would load": would["load"],
+        "would write": f"{would['rows']} rows of {listed(slices, most=4)} into "
+        f"{receipt['output']['table']} ({would['write_mode']}, commits: {would['commits']})",
+        "columns": listed(receipt["output"]["columns"]),
+        "features": listed(features),
+        "casts": listed(casts),
+        "tasks": f"{engine.get('tasks', 'as Spark divides the table')}",
+        "environment": listed(here) if here else "as the version asks for",
+    }
+    for name, text in lines.items():
+        stage(f"{name}: {text}")
+    shown = receipt["probe"][:_ROWS_SHOWN]
+    table = Table(*map(escape, shown[0] if shown else ()), box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in shown:
+        table.add_row(*[escape(str(value)) for value in row.values()])
+    Console(file=sys.stderr).print(table)
+
+
+def _from(feature: Mapping[str, Any]) -> str:
+    return "" if feature["column"] == feature["name"] else f" from {feature['column']}"
+
+
+def _null(feature: Mapping[str, Any]) -> str:
+    return "" if feature["null"] == "model" else f" (null: {feature['null']})"
 
 
 def write_receipt(receipt: dict[str, Any], path: Path) -> None:

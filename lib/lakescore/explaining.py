@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ _LINEAGE = (
 )
 _OTHER = {"model_name", "model_version"}
 _MOST_ROWS = 100
+_ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
+"""How a time ends that says where it is one."""
 
 
 def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -126,7 +129,10 @@ def _commits(table: DeltaTable) -> dict[str, dict[str, Any]]:
 
 
 def _typed(name: str, text: str, kind: pa.DataType) -> pa.Scalar:
+    value = pa.scalar(text)
     try:
-        return pa.scalar(text).cast(kind)
+        if pa.types.is_timestamp(kind) and kind.tz and not _ZONE.search(text):
+            return pc.assume_timezone(value.cast(pa.timestamp(kind.unit)), kind.tz)
+        return value.cast(kind)
     except pa.ArrowException:
         raise KeyUnreadable(name, text, str(kind)) from None

@@ -82,6 +82,8 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
         console.show_error(known)
         return known.exit_code
     receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
+    if "would" in receipt:
+        console.show_plan(receipt)
     console.show_receipt(receipt, todo.receipt)
     return 0
 

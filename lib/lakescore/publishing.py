@@ -89,9 +89,10 @@ class Target:
         self._address = address = todo.output.address
         self.facts: dict[str, Any] = {}
         """What `publish` wrote, for the receipt."""
-        if self._there is None:
+        there = self._there
+        if there is None:
             return
-        missing = set(lineage.COLUMNS) - set(self._there.columns)
+        missing = set(lineage.COLUMNS) - set(there.columns)
         if missing:
             raise SchemaDrift(address, f"it lacks {listed(sorted(missing))}, so it is no output")
         by = tables.partitioned_by(spark, address)

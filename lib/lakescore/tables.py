@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any, Self
@@ -39,7 +40,6 @@ from lakescore.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -78,19 +78,20 @@ def snapshot(spark: SparkSession, address: str, version: int | None = None) -> S
         TableNotFound, NotADeltaTable: there is no table, or not a Delta table.
         SnapshotNotFound: the table has no such version.
     """
-    table = _delta_table(spark, address)
-    commits = table.history(1 if version is None else None).select("version", "timestamp").collect()
-    found = [row for row in commits if version in (None, row["version"])]
-    newest = max(row["version"] for row in commits)
-    if not found:
+    _delta_table(spark, address)
+    latest = _Target.at(spark, address).latest()
+    newest, times = int(latest.version()), {int(latest.version()): _time(latest.timestamp())}
+    if version not in (None, newest):
+        times = committed_at(spark, address)
+    pinned = newest if version is None else version
+    if pinned not in times:
         raise SnapshotNotFound(address, version, newest)
-    pinned, committed_at = found[0]
     reader = spark.read.format("delta").option("versionAsOf", pinned)
     try:
         rows = reader.load(address) if "/" in address else reader.table(address)
     except AnalysisException as error:  # that version's files were cleaned up
         raise SnapshotNotFound(address, pinned, newest) from error
-    return Snapshot(address, pinned, committed_at, rows)
+    return Snapshot(address, pinned, times[pinned], rows)
 
 
 def exists(spark: SparkSession, address: str) -> bool:
@@ -239,6 +240,11 @@ class _Target:
     address: str
     log: Any
     catalog: Any
+
+    def latest(self) -> Any:  # noqa: ANN401 - an object of the JVM
+        """Return the table's newest snapshot."""
+        nothing = self.spark._jvm.scala.Option.apply(None)  # type: ignore[union-attr]  # noqa: SLF001
+        return self.log.update(False, nothing, self.catalog)  # noqa: FBT003
 
     @classmethod
     def at(cls, spark: SparkSession, address: str) -> _Target:
@@ -404,8 +410,7 @@ def file_changes(spark: SparkSession, source: Snapshot, after: int) -> list[File
     None where the log does not hold these commits any more.
     """
     target = _Target.at(spark, source.address)
-    snapshot = target.log.unsafeVolatileSnapshot()
-    names = {stored: name for name, stored in _stored(snapshot.metadata()).items()}
+    names = {stored: name for name, stored in _stored(target.latest().metadata()).items()}
     try:
         commits = target.log.getChanges(after + 1, source.version, target.catalog, True)  # noqa: FBT003
         return [
@@ -431,14 +436,19 @@ def _changed(version: int, action: str, names: Mapping[str, str]) -> Iterator[Fi
 
 def committed_at(spark: SparkSession, address: str) -> dict[int, datetime]:
     """Return when each version was committed that the log still holds."""
-    history = _delta_table(spark, address).history().select("version", "timestamp")
-    return {row[0]: row[1] for row in history.collect()}
+    history = _delta_table(spark, address).history()
+    found = history.select("version", F.unix_millis("timestamp")).collect()
+    return {row[0]: _time(row[1]) for row in found}
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def partitioned_by(spark: SparkSession, address: str) -> list[str]:
     """Return the columns that divide the table."""
-    detail = _delta_table(spark, address).detail().select("partitionColumns").head()
-    return list(detail[0]) if detail else []
+    columns = _Target.at(spark, address).latest().metadata().partitionColumns()
+    return list(_iterated(columns.iterator()))
 
 
 def commits(spark: SparkSession, address: str) -> DataFrame:

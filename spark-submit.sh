@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Submit a job. PLACE names Spark's properties, conf/spark/PLACE.conf; DRY_RUN=1 prints the command.
+# Submit a job. PLACE names Spark's properties: conf/spark/PLACE.conf, or a file with a / in its path.
+# DRY_RUN=1 prints the command.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 fail() { echo "error: $*" >&2; exit 2; }
@@ -12,7 +13,7 @@ job=$1; shift
 [ "$job" != --help ] || { echo "$usage"; exit; }
 bin=$root/.venv/bin; [ -x "$bin/python" ] || bin=${VIRTUAL_ENV:-/usr}/bin
 [ -f "$root/jobs/$job.py" ] || exec "$bin/lakescore" check "$job" - # says which job is meant
-place=$root/conf/spark/${PLACE:-local}.conf
+place=${PLACE:-local}; [[ $place = */* ]] || place=$root/conf/spark/$place.conf
 [ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(there conf/spark .conf)"
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}
 
@@ -31,6 +32,11 @@ submit=("${spark:-$bin}/spark-submit" --properties-file "$place")
 if ! grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place"; then
   jars=("${bin%/bin}"/share/lakescore/jars/*.jar)
   [ ! -f "${jars[0]}" ] || submit+=(--jars "$(IFS=,; echo "${jars[*]}")")
+fi
+# A place that names the executors' Python would choose the driver's too.
+if grep -qE '^spark\.pyspark\.python[[:space:]=]' "$place" &&
+  ! grep -qE '^spark\.(pyspark\.driver\.python|submit\.deployMode[[:space:]=]+cluster)' "$place"; then
+  submit+=(--conf "spark.pyspark.driver.python=$PYSPARK_PYTHON")
 fi
 submit+=(--conf "spark.driver.defaultJavaOptions=$log4j" "$root/jobs/$job.py" "$@")
 [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${submit[@]}"; echo; exit; }

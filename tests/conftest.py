@@ -1,0 +1,19 @@
+"""Options of the whole suite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+PLACES = ("local", "cluster")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--place",
+        choices=PLACES,
+        help="run the tests of tests/cluster in local mode, or on a standalone cluster; both if "
+        "left out",
+    )

@@ -167,7 +167,8 @@ def test_a_typo_is_told_before_any_jvm_starts(
 def test_a_place_that_is_not_there_is_named(submit: Submit) -> None:
     done = submit("score", SCORE, PLACE="moon")
     assert done.returncode == 2
-    assert one_line(done) == "error: there is no place 'moon'; places: local standalone\n"
+    there = "kubernetes local standalone yarn"
+    assert one_line(done) == f"error: there is no place 'moon'; places: {there}\n"
     assert submit.jvms == []
 
 
@@ -175,7 +176,7 @@ def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
     done = submit()
     assert done.returncode == 2
     assert done.stderr.startswith("error: JOB is missing; usage: ")
-    assert "jobs: compare replay score; places: local standalone" in done.stderr
+    assert "jobs: compare replay score; places: kubernetes local standalone yarn" in done.stderr
 
 
 def test_without_java_one_line_says_what_to_do(submit: Submit, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ be a file; logs are quiet. Under spark-submit, Spark's properties come from ther
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import java
 from lakescore.errors import ConfigError, nearest
+from lakescore.places import read_properties
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -75,13 +75,6 @@ def beside_the_job() -> Path:
         there = sorted(each.stem for each in folder.glob("*.conf"))
         raise ConfigError(f"there is no place {place!r}: no {path}{nearest(place, there)}")
     return path
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    """Read a file in Spark's properties format: `key value`, `#` comments."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    pairs = (re.split(r"[\s=]+", line, maxsplit=1) for line in lines if line and line[0] != "#")
-    return {key: value for key, value in pairs}  # noqa: C416 - each pair is a list
 
 
 def _jars() -> str:

@@ -19,7 +19,7 @@ from clusters import (
     write_place,
 )
 
-from lakescore import session
+from lakescore.places import read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ def place(
 ) -> Iterator[Place]:
     """Yield local mode, or a standalone cluster whose executors lack lakescore."""
     folder = tmp_path_factory.mktemp(request.param)
-    settings = session.read_properties(ROOT / "conf/spark" / FILES[request.param]) | SMALL
+    settings = read_properties(ROOT / "conf/spark" / FILES[request.param]) | SMALL
     with contextlib.ExitStack() as stack:
         cluster = None
         if request.param == "local":

@@ -14,7 +14,7 @@ from clusters import write_place
 from deltalake import DeltaTable, write_deltalake
 from sklearn.tree import DecisionTreeRegressor
 
-from lakescore import session
+from lakescore.places import read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_a_zip_and_an_archive_are_enough_for_machines_that_share_no_packages(
         "spark.submit.pyFiles": str(next(dist.glob("lakescore-*.zip"))),
         "spark.jars": ",".join(map(str, Path(sys.prefix).glob("share/lakescore/jars/*.jar"))),
     }
-    file = write_place(tmp_path / "bare.conf", session.read_properties(place.file) | shipped)
+    file = write_place(tmp_path / "bare.conf", read_properties(place.file) | shipped)
     spark = Path(pyspark.__file__).parent
     job = place.write(
         "score", model="ten/1", input={"path": "tables/few"}, output={"path": "tables/shipped"},

@@ -17,3 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests of tests/cluster in local mode, or on a standalone cluster; both if "
         "left out",
     )
+    parser.addoption(
+        "--airflow",
+        action="store_true",
+        help="run the tests that install Airflow, in an environment of its own (minutes, 1.2 GB)",
+    )

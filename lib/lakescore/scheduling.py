@@ -170,6 +170,7 @@ def _airflow(schedule: Schedule) -> dict[str, str]:
     """Return a DAG whose operator's own arguments are those of spark-submit.sh."""
     root = schedule.project
     python = f"{root}/.venv/bin/python"
+    logging = f"-Dlog4j2.configurationFile=file:{root}/conf/spark/log4j2.properties"
     environment = {
         "LAKESCORE_HOME": f"{root}/.lakescore",
         "PYSPARK_PYTHON": python,
@@ -197,7 +198,10 @@ with DAG(
         application_args={schedule.arguments(root)!r},
         properties_file={f"{root}/conf/spark/{schedule.place}.conf"!r},
         jars={f"{root}/.venv/share/lakescore/jars/*.jar"!r},
-        conf={{"spark.pyspark.driver.python": {python!r}}},
+        conf={{
+            "spark.pyspark.driver.python": {python!r},
+            "spark.driver.defaultJavaOptions": {logging!r},
+        }},
         env_vars={environment!r},
         retries={_RETRIES},  # a run that is repeated writes nothing twice
         retry_delay=timedelta(minutes={_MINUTES_BETWEEN}),

@@ -18,7 +18,7 @@ import yaml
 from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 Scheduler = Literal["airflow", "databricks", "kubernetes", "systemd"]
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
@@ -164,6 +164,13 @@ class Schedule:
         """Return the job's arguments where the project lies at *root*."""
         config = self.config if self.config.startswith("/") else f"{root}/{self.config}"
         return [config, *self.overrides]
+
+
+def filled(scheduler: Scheduler, words: Sequence[str]) -> list[str]:
+    """Return *words* with a day for each of the variables that *scheduler* fills in at run time."""
+    if scheduler not in {"airflow", "databricks"}:
+        return list(words)
+    return [re.sub(r"\{\{.*?\}\}", "2026-01-01", word) for word in words]
 
 
 def _airflow(schedule: Schedule) -> dict[str, str]:

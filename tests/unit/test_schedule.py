@@ -206,6 +206,23 @@ def test_a_mistake_is_told_in_one_line(words: list[str], sentence: str) -> None:
     assert sentence in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "slices", "code"),
+    [
+        ("airflow", "{{ ds }}", 0),
+        ("airflow", "{{ macros.ds_add(ds, -7) }}..{{ ds }}", 0),
+        ("airflow", "{{ ds }}..christmas", 2),
+        ("databricks", "{{job.trigger.time.iso_date}}", 0),
+        ("systemd", "{{ ds }}", 2),  # it would not fill that in
+    ],
+)
+def test_a_schedulers_own_variables_are_passed_on(scheduler: str, slices: str, code: int) -> None:
+    words = ["schedule", "conf/score.yaml", f"slices={slices}", "--cron", "0 5 * * *"]
+    done = CliRunner().invoke(app, [*words, "--to", scheduler])
+    assert done.exit_code == code
+    assert (f"slices={slices}" in done.stdout) == (code == 0)
+
+
 def test_the_job_is_told_by_its_file() -> None:
     words = ["schedule", "conf/compare.yaml", "--cron", "0 6 * * 1", "--to", "systemd"]
     done = CliRunner().invoke(app, words)

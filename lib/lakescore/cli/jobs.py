@@ -61,7 +61,7 @@ def schedule(  # noqa: PLR0913 - each is a fact of a schedule
 ) -> None:
     """Write what a scheduler needs to run a job at certain times."""
     from lakescore.places import read_properties  # noqa: PLC0415
-    from lakescore.scheduling import SCHEDULERS, Cron, Schedule  # noqa: PLC0415
+    from lakescore.scheduling import SCHEDULERS, Cron, Schedule, filled  # noqa: PLC0415
 
     found = [each for each in SCHEDULERS if each == to]
     if not found:
@@ -72,7 +72,7 @@ def schedule(  # noqa: PLR0913 - each is a fact of a schedule
     if not properties.is_file():
         raise ConfigError(f"there is no place {place!r}: no {properties} here")
     described = Schedule(
-        job=_kind_of(Path(config), overrides or []),
+        job=_kind_of(Path(config), filled(found[0], overrides or [])),
         config=config,
         overrides=tuple(overrides or ()),
         cron=Cron(cron),

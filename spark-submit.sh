@@ -31,6 +31,12 @@ spark=${SPARK_HOME:+$SPARK_HOME/bin}
 submit=("${spark:-$bin}/spark-submit" --properties-file "$place")
 if ! grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place"; then
   jars=("${bin%/bin}"/share/lakescore/jars/*.jar)
+  if grep -qE '^spark\.extraListeners.*openlineage' "$place"; then
+    lineage=("${bin%/bin}"/share/lakescore/openlineage/*.jar)
+    [ -f "${lineage[0]}" ] || fail "$place listens to OpenLineage, whose jar is missing;" \
+      "$bin/python $root/scripts/fetch_jars.py $root/conf/spark/openlineage.lock fetches it"
+    jars+=("${lineage[@]}")
+  fi
   [ ! -f "${jars[0]}" ] || submit+=(--jars "$(IFS=,; echo "${jars[*]}")")
 fi
 # A place that names the executors' Python would choose the driver's too.

@@ -22,3 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the tests that install Airflow, in an environment of its own (minutes, 1.2 GB)",
     )
+    parser.addoption(
+        "--openlineage",
+        action="store_true",
+        help="run the test that fetches OpenLineage's listener from Maven (30 MB)",
+    )

@@ -17,9 +17,14 @@ place=${PLACE:-local}; [[ $place = */* ]] || place=$root/conf/spark/$place.conf
 [ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(there conf/spark .conf)"
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}
 
-log4j=-Dlog4j2.configurationFile=file:$root/conf/spark/log4j2.properties plain=()
+layout=log4j2.properties log4j='' plain=() last=''
 for word in "$@"; do
+  [ "$last" != --log ] || word=--log=$word
+  last=$word
   case $word in
+    --log) ;;
+    --log=json) layout=log4j2-json.properties ;;
+    --log=*) ;; # the job says what it takes
     --help) exec "$PYSPARK_PYTHON" "$root/jobs/$job.py" --help ;;
     -v | --verbose) log4j+=" -Dlakescore.log.level=info -Dlakescore.log.tasks=info" ;;
     *) plain+=("$word") ;;
@@ -44,6 +49,7 @@ if grep -qE '^spark\.pyspark\.python[[:space:]=]' "$place" &&
   ! grep -qE '^spark\.(pyspark\.driver\.python|submit\.deployMode[[:space:]=]+cluster)' "$place"; then
   submit+=(--conf "spark.pyspark.driver.python=$PYSPARK_PYTHON")
 fi
+log4j=-Dlog4j2.configurationFile=file:$root/conf/spark/$layout$log4j
 submit+=(--conf "spark.driver.defaultJavaOptions=$log4j" "$root/jobs/$job.py" "$@")
 [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${submit[@]}"; echo; exit; }
 [ ! -t 2 ] || export LAKESCORE_TERMINAL=1

@@ -47,14 +47,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """A job that was submitted."""
+    """A job that was submitted, and what it said: a JSON document a line."""
 
     process: subprocess.Popen[str]
+    lines: list[dict[str, Any]] = field(default_factory=list)
 
     def receipt(self) -> dict[str, Any]:
         """Wait for the job's end and return its receipt."""
         output, said = self.process.communicate(timeout=500)
         assert self.process.returncode == 0, said
+        self.lines.extend(json.loads(line) for line in said.splitlines())
         found: dict[str, Any] = json.loads(output.splitlines()[-1])
         return found
 
@@ -84,7 +86,7 @@ class Place:
     def start(self, job: str, **settings: Any) -> Job:
         """Submit a job with *settings* as its file."""
         process = subprocess.Popen(
-            [ROOT / "spark-submit.sh", job, self.write(job, **settings)],
+            [ROOT / "spark-submit.sh", job, self.write(job, **settings), "--log", "json"],
             env=self.environment,
             cwd=self.home,
             stdout=subprocess.PIPE,

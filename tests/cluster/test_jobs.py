@@ -81,7 +81,8 @@ def test_scores_are_the_same_in_both_places(  # noqa: PLR0913, PLR0917 - two are
     place: Place, trips: pd.DataFrame, models: list[Any], home: Path, engine: str, scan: str
 ) -> None:
     output = f"{place.kind}_{engine}_{scan}"
-    receipt = place.run("score", **scoring_into(output, engine=engine, scan=scan))
+    job = place.start("score", **scoring_into(output, engine=engine, scan=scan))
+    receipt = job.receipt()
     assert (receipt["status"], receipt["rows_scored"]) == ("scored", ROWS)
     done = receipt["engine"]
     assert (done["name"], done.get("scan", "spark")) == (engine, scan)
@@ -93,6 +94,14 @@ def test_scores_are_the_same_in_both_places(  # noqa: PLR0913, PLR0917 - two are
     assert found["slice"].tolist() == trips["day"].tolist()
     assert set(found["model_uri"]) == {"models:/trips/1"}
     assert found["prediction"].tolist() == models[0].predict(trips[FEATURES]).tolist()
+
+    runs = dict(zip(found["slice"], found["scoring_run_id"], strict=True))
+    assert all(line["context"]["job"] == "score" for line in job.lines)
+    known = [line for line in job.lines if "runs" in line["context"]]
+    assert [line["context"]["runs"] for line in known] == [runs] * len(known)
+    slices = [line["context"] for line in known if "slice" in line["context"]]
+    assert {each["slice"]: each["run_id"] for each in slices} == runs
+    assert {each["model"] for each in slices} == {"models:/trips/1"}
 
 
 def test_rankings_are_the_same_in_both_places(

@@ -135,6 +135,26 @@ def test_verbose_is_passed_on_and_opens_the_log(submit: Submit) -> None:
     assert "-Dlakescore.log.level" not in submit("score", SCORE, DRY_RUN="1").stdout
 
 
+@pytest.mark.parametrize("words", [["--log", "json"], ["--log=json"], ["-v", "--log", "json"]])
+def test_a_log_of_json_is_sparks_too_and_no_key_of_the_job(
+    submit: Submit, words: list[str]
+) -> None:
+    done = submit("score", SCORE, *words, DRY_RUN="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"file:{ROOT}/conf/spark/log4j2-json.properties" in done.stdout
+    assert done.stdout.rstrip().endswith(" ".join([SCORE, *words]))
+
+
+def test_both_logs_say_as_much() -> None:
+    """They differ by their layout alone, so that one is not forgotten when the other changes."""
+    text, json = (
+        (ROOT / f"conf/spark/log4j2{kind}.properties").read_text().splitlines()[1:]
+        for kind in ("", "-json")
+    )
+    differ = [line for line in {*text} ^ {*json} if "appender.stderr.layout." not in line]
+    assert differ == []
+
+
 def test_a_job_that_is_right_starts_a_jvm(submit: Submit) -> None:
     """Without it, the tests that none starts would prove nothing."""
     submit("score", SCORE)

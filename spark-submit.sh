@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Submit a job. PLACE names Spark's properties, conf/spark/PLACE.conf; DRY_RUN=1 prints the command.
+# Submit a job. PLACE names Spark's properties: conf/spark/PLACE.conf, or a file with a / in its path.
+# DRY_RUN=1 prints the command.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 fail() { echo "error: $*" >&2; exit 2; }
@@ -12,13 +13,18 @@ job=$1; shift
 [ "$job" != --help ] || { echo "$usage"; exit; }
 bin=$root/.venv/bin; [ -x "$bin/python" ] || bin=${VIRTUAL_ENV:-/usr}/bin
 [ -f "$root/jobs/$job.py" ] || exec "$bin/lakescore" check "$job" - # says which job is meant
-place=$root/conf/spark/${PLACE:-local}.conf
+place=${PLACE:-local}; [[ $place = */* ]] || place=$root/conf/spark/$place.conf
 [ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(there conf/spark .conf)"
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}
 
-log4j=-Dlog4j2.configurationFile=file:$root/conf/spark/log4j2.properties plain=()
+layout=log4j2.properties log4j='' plain=() last=''
 for word in "$@"; do
+  [ "$last" != --log ] || word=--log=$word
+  last=$word
   case $word in
+    --log) ;;
+    --log=json) layout=log4j2-json.properties ;;
+    --log=*) ;; # the job says what it takes
     --help) exec "$PYSPARK_PYTHON" "$root/jobs/$job.py" --help ;;
     -v | --verbose) log4j+=" -Dlakescore.log.level=info -Dlakescore.log.tasks=info" ;;
     *) plain+=("$word") ;;
@@ -30,8 +36,20 @@ spark=${SPARK_HOME:+$SPARK_HOME/bin}
 submit=("${spark:-$bin}/spark-submit" --properties-file "$place")
 if ! grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place"; then
   jars=("${bin%/bin}"/share/lakescore/jars/*.jar)
+  if grep -qE '^spark\.extraListeners.*openlineage' "$place"; then
+    lineage=("${bin%/bin}"/share/lakescore/openlineage/*.jar)
+    [ -f "${lineage[0]}" ] || fail "$place listens to OpenLineage, whose jar is missing;" \
+      "$bin/python $root/scripts/fetch_jars.py $root/conf/spark/openlineage.lock fetches it"
+    jars+=("${lineage[@]}")
+  fi
   [ ! -f "${jars[0]}" ] || submit+=(--jars "$(IFS=,; echo "${jars[*]}")")
 fi
+# A place that names the executors' Python would choose the driver's too.
+if grep -qE '^spark\.pyspark\.python[[:space:]=]' "$place" &&
+  ! grep -qE '^spark\.(pyspark\.driver\.python|submit\.deployMode[[:space:]=]+cluster)' "$place"; then
+  submit+=(--conf "spark.pyspark.driver.python=$PYSPARK_PYTHON")
+fi
+log4j=-Dlog4j2.configurationFile=file:$root/conf/spark/$layout$log4j
 submit+=(--conf "spark.driver.defaultJavaOptions=$log4j" "$root/jobs/$job.py" "$@")
 [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${submit[@]}"; echo; exit; }
 [ ! -t 2 ] || export LAKESCORE_TERMINAL=1

@@ -16,7 +16,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
     """Resolve all, pin the holdout, score it side by side, write and report the ranking."""
     resolved = [resolve(reference, trust=todo.trust) for reference in todo.versions]
     models = {model.uri: model for model in resolved}
-    stage(f"comparing {', '.join(models)}")
+    stage(f"comparing {', '.join(models)}", models=list(models))
     spark = start("lakescore compare")
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")

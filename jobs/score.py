@@ -14,7 +14,7 @@ from lakescore.session import start
 def run(todo: ScoreJob) -> dict[str, Any]:
     """Resolve once, pin the input, score and publish the slices that are due, and report."""
     model = resolve(todo.model, trust=todo.trust)
-    stage(f"{todo.model} is {model.uri} ({model.digest[:19]})")
+    stage(f"{todo.model} is {model.uri} ({model.digest[:19]})", model=model.uri)
     spark = start("lakescore score")
     source = tables.snapshot(spark, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")
@@ -27,7 +27,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     target = Target(spark, todo, source)
     outcomes = target.settle(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
-    stage(f"{len(due)} of {len(runs)} slices to score")
+    stage(f"{len(due)} of {len(runs)} slices to score", runs={r.slice: r.run_id for r in due})
     plans: list[scoring.Plan] = []
     for part in target.parts(due):
         rows = slicing.select(source.rows, todo.slice_by, [run.slice for run in part])

@@ -1,5 +1,6 @@
-"""Fetch the jars of conf/spark/jars.lock into this environment, once, and check their digests.
+"""Fetch the jars of a lock file into this environment, once, and check their digests.
 
+conf/spark/jars.lock when none is named; those of conf/spark/NAME.lock go to a folder NAME.
 Spark's own resolver does the fetching, so a mirror configured for it (`spark.jars.ivySettings`)
 is used here too. Their dependencies come with Spark and are left out.
 """
@@ -13,25 +14,26 @@ import tempfile
 from pathlib import Path
 
 LOCK = Path(__file__).parents[1] / "conf" / "spark" / "jars.lock"
-JARS = Path(sys.prefix) / "share" / "lakescore" / "jars"
+SHARE = Path(sys.prefix) / "share" / "lakescore"
 PROVIDED = "com.*:*,org.*:*,io.unitycatalog:*,io.airlift:*,javax.*:*,commons*:*"
 
 
-def main() -> None:
+def main(lock: Path) -> None:
     """Fetch what is missing; end with one line where a digest differs."""
-    lines = [line.split() for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    folder_of_jars = SHARE / lock.stem
+    lines = [line.split() for line in lock.read_text().splitlines() if not line.startswith("#")]
     wanted = {coordinate: digest for coordinate, digest in lines}  # noqa: C416 - pairs, checked
-    if all(_digest(JARS / _name(each)) == digest for each, digest in wanted.items()):
+    if all(_digest(folder_of_jars / _name(each)) == digest for each, digest in wanted.items()):
         return
-    JARS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=JARS.parent) as folder:
+    folder_of_jars.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SHARE) as folder:
         fetched = _fetch(list(wanted), Path(folder))
         for coordinate, digest in wanted.items():
             found = _digest(fetched / _name(coordinate))
             if found != digest:
-                sys.exit(f"error: {coordinate} has SHA-256 {found}, not {digest} as in {LOCK}")
+                sys.exit(f"error: {coordinate} has SHA-256 {found}, not {digest} as in {lock}")
         for coordinate in wanted:
-            shutil.move(fetched / _name(coordinate), JARS / _name(coordinate))
+            shutil.move(fetched / _name(coordinate), folder_of_jars / _name(coordinate))
 
 
 def _fetch(coordinates: list[str], folder: Path) -> Path:
@@ -54,7 +56,7 @@ def _fetch(coordinates: list[str], folder: Path) -> Path:
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        sys.exit(f"error: the Delta jars could not be fetched from Maven: {last}")
+        sys.exit(f"error: the jars could not be fetched from Maven: {last}")
     return folder / "jars"
 
 
@@ -71,4 +73,4 @@ def _digest(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if sys.argv[1:] else LOCK)

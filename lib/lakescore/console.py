@@ -1,6 +1,7 @@
 """What a person sees: one line a stage, a bar while Spark scores, one line for an error.
 
-Everything goes to standard error but the receipt, which is the last line of standard output.
+Everything goes to standard error but the receipt, which is the last line of standard output. Lines
+may be JSON instead, for machines that collect them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import stat
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import listed
@@ -56,20 +58,31 @@ class _Laps:
 
 
 _laps = _Laps()
+_context: dict[str, Any] | None = None
+"""What is known of the running job, where its lines are JSON."""
 
 
-def stage(text: str, *, ends: str | None = None) -> None:
+def log_as_json(**facts: object) -> None:
+    """Say everything from now on as JSON, a document a line, with *facts* on each."""
+    global _context  # noqa: PLW0603 - as the terminal, there is one in a process
+    _context = dict(facts)
+
+
+def stage(text: str, *, ends: str | None = None, **facts: object) -> None:
     """Say in one line what was done.
 
     Args:
         text: the line.
         ends: the name of the stage that it ends, whose seconds `laps` tells.
+        facts: what stands on all lines from now on, where these are JSON.
     """
     if ends is not None:
         now = time.monotonic()
         _laps.seconds[ends] = round(now - _laps.begun, 2)
         _laps.begun = now
-    print(f"lakescore: {text}", file=sys.stderr, flush=True)  # noqa: T201 - here is the terminal
+    if _context is not None:
+        _context.update(facts)
+    _say(text)
 
 
 def begin() -> None:
@@ -84,7 +97,25 @@ def laps() -> dict[str, float]:
 
 def show_error(error: LakescoreError) -> None:
     """Say in one line what is wrong."""
-    print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - here is the terminal
+    _say(str(error), level="ERROR", exit_code=error.exit_code)
+
+
+def show_slices(receipt: dict[str, Any]) -> None:
+    """Say of each slice what became of it, where lines are JSON; the receipt says it to people."""
+    if _context is not None:
+        for each in receipt.get("slices", []):
+            _say(f"slice {each['slice']} is {each['status']}", **each)
+
+
+def _say(text: str, *, level: str = "INFO", **facts: object) -> None:
+    if _context is None:
+        line = f"{'error' if level == 'ERROR' else 'lakescore'}: {text}"
+    else:  # the keys are those of Spark's own structured log
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        context = _context | facts
+        whole = {"ts": now, "level": level, "msg": text, "context": context, "logger": "lakescore"}
+        line = json.dumps(whole, default=str)
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - here is the terminal
 
 
 def show_receipt(receipt: dict[str, Any], path: Path | None) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - Typer reads the annotation
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -46,7 +46,13 @@ def main(
         verbose: Annotated[
             bool, typer.Option("--verbose", "-v", help="Spark's own log, and whole traces")
         ] = False,
+        log: Annotated[
+            Literal["text", "json"],
+            typer.Option(help="what is said while it runs: text, or a JSON document a line"),
+        ] = "text",
     ) -> None:
+        if log == "json":
+            console.log_as_json(job=name)
         if verbose:
             os.environ["LAKESCORE_VERBOSE"] = "1"
         console.own_stderr()
@@ -84,6 +90,7 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
     receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
     if "would" in receipt:
         console.show_plan(receipt)
+    console.show_slices(receipt)
     console.show_receipt(receipt, todo.receipt)
     return 0
 

@@ -564,7 +564,8 @@ def _shipped(version: executor.Version, spark: SparkSession) -> str:
         return version.folder
     name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
     if not any(each.endswith(f"#{name}") for each in context.listArchives):
-        base = Path(tempfile.mkdtemp(prefix="lakescore-")) / name
+        own = context._temp_dir  # noqa: SLF001 - it goes with the session
+        base = Path(tempfile.mkdtemp(prefix="lakescore-", dir=own)) / name
         context.addArchive(f"{shutil.make_archive(str(base), 'zip', version.folder)}#{name}")
     return name
 

@@ -8,13 +8,13 @@ be a file; logs are quiet. Under spark-submit, Spark's properties come from ther
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import java
 from lakescore.errors import ConfigError, nearest
+from lakescore.places import read_properties
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,7 +40,6 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
         JavaMissing: a JVM would have to be started, and there is no Java 17 or newer.
     """
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not submitted:
         java.require()
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
@@ -52,12 +51,15 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
         logging = (path.parent / "log4j2.properties").absolute()
         options = [
             settings.get("spark.driver.extraJavaOptions", ""),
-            f"-Dlog4j2.configurationFile=file:{logging}",
+            f"-Dlog4j2.configurationFile=file:{logging}" if logging.is_file() else "",
             *(VERBOSE if os.environ.get("LAKESCORE_VERBOSE") else ()),
         ]
         settings["spark.driver.extraJavaOptions"] = " ".join(filter(None, options))
+        if workers := settings.get("spark.pyspark.python"):
+            os.environ.setdefault("PYSPARK_PYTHON", workers)
         for key, value in settings.items():
             builder = builder.config(key, value)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = builder.getOrCreate()
     for key, value in _ALWAYS.items():
         spark.conf.set(key, value)
@@ -67,19 +69,12 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
 def beside_the_job() -> Path:
     """Return `conf/spark/<PLACE>.conf` of the project whose job is running."""
     folder = Path(sys.argv[0]).resolve().parents[1] / "conf" / "spark"
-    place = os.environ.get("PLACE", "local")
-    path = folder / f"{place}.conf"
+    place = os.environ.get("PLACE") or "local"
+    path = Path(place) if "/" in place else folder / f"{place}.conf"
     if not path.is_file():
         there = sorted(each.stem for each in folder.glob("*.conf"))
         raise ConfigError(f"there is no place {place!r}: no {path}{nearest(place, there)}")
     return path
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    """Read a file in Spark's properties format: `key value`, `#` comments."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    pairs = (re.split(r"[\s=]+", line, maxsplit=1) for line in lines if line and line[0] != "#")
-    return {key: value for key, value in pairs}  # noqa: C416 - each pair is a list
 
 
 def _jars() -> str:

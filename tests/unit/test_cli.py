@@ -54,7 +54,7 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
     "command",
     [
         *("", "models", "versions", "show", "files", "diff", "resolve", "create", "register"),
-        *("tag", "untag", "promote", "rollback", "history", "schema", "check"),
+        *("tag", "untag", "promote", "rollback", "history", "schema", "check", "schedule"),
     ],
 )
 def test_the_help_reads_as_agreed(cli: Cli, golden: Golden, command: str) -> None:

@@ -102,11 +102,57 @@ def test_the_place_is_a_file_of_properties(submit: Submit) -> None:
     assert done.stdout == submit("score", SCORE, DRY_RUN="1").stdout
 
 
+def test_a_place_may_lie_anywhere(submit: Submit, tmp_path: Path) -> None:
+    (tmp_path / "mine.conf").write_text("spark.master spark://10.0.0.1:7077\n")
+    done = submit("score", SCORE, folder=tmp_path, DRY_RUN="1", PLACE="./mine.conf")
+    assert "--properties-file ./mine.conf " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "python"),
+    [
+        ("", None),  # executors run the driver's, which is there by PYSPARK_PYTHON
+        ("spark.pyspark.python ./environment/bin/python", "/usr/bin/python3"),
+        ("spark.pyspark.python=/a/python\nspark.pyspark.driver.python /b/python", None),
+        ("spark.pyspark.python /a/python\nspark.submit.deployMode cluster", None),
+        ("#spark.pyspark.python /a/python", None),
+    ],
+)
+def test_a_python_for_executors_is_not_the_drivers(
+    submit: Submit, tmp_path: Path, line: str, python: str | None
+) -> None:
+    (tmp_path / "mine.conf").write_text(f"{line}\n")
+    given = {"PLACE": f"{tmp_path}/mine.conf", "PYSPARK_PYTHON": "/usr/bin/python3"}
+    words = submit("score", SCORE, DRY_RUN="1", **given).stdout.split()
+    found = [word for word in words if word.startswith("spark.pyspark.driver.python=")]
+    assert found == ([f"spark.pyspark.driver.python={python}"] if python else [])
+
+
 def test_verbose_is_passed_on_and_opens_the_log(submit: Submit) -> None:
     done = submit("score", SCORE, "-v", DRY_RUN="1")
     assert "-Dlakescore.log.level=info" in done.stdout
     assert done.stdout.rstrip().endswith(f"{SCORE} -v")
     assert "-Dlakescore.log.level" not in submit("score", SCORE, DRY_RUN="1").stdout
+
+
+@pytest.mark.parametrize("words", [["--log", "json"], ["--log=json"], ["-v", "--log", "json"]])
+def test_a_log_of_json_is_sparks_too_and_no_key_of_the_job(
+    submit: Submit, words: list[str]
+) -> None:
+    done = submit("score", SCORE, *words, DRY_RUN="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"file:{ROOT}/conf/spark/log4j2-json.properties" in done.stdout
+    assert done.stdout.rstrip().endswith(" ".join([SCORE, *words]))
+
+
+def test_both_logs_say_as_much() -> None:
+    """They differ by their layout alone, so that one is not forgotten when the other changes."""
+    text, json = (
+        (ROOT / f"conf/spark/log4j2{kind}.properties").read_text().splitlines()[1:]
+        for kind in ("", "-json")
+    )
+    differ = [line for line in {*text} ^ {*json} if "appender.stderr.layout." not in line]
+    assert differ == []
 
 
 def test_a_job_that_is_right_starts_a_jvm(submit: Submit) -> None:
@@ -141,7 +187,8 @@ def test_a_typo_is_told_before_any_jvm_starts(
 def test_a_place_that_is_not_there_is_named(submit: Submit) -> None:
     done = submit("score", SCORE, PLACE="moon")
     assert done.returncode == 2
-    assert one_line(done) == "error: there is no place 'moon'; places: local\n"
+    there = "kubernetes local standalone yarn"
+    assert one_line(done) == f"error: there is no place 'moon'; places: {there}\n"
     assert submit.jvms == []
 
 
@@ -149,7 +196,7 @@ def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
     done = submit()
     assert done.returncode == 2
     assert done.stderr.startswith("error: JOB is missing; usage: ")
-    assert "jobs: compare replay score; places: local" in done.stderr
+    assert "jobs: compare replay score; places: kubernetes local standalone yarn" in done.stderr
 
 
 def test_without_java_one_line_says_what_to_do(submit: Submit, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ EXIT_CODES = (
 
 _ORDER = (
     "models", "versions", "show", "files", "diff", "resolve", "create", "register", "tag", "untag",
-    "promote", "rollback", "history", "explain", "schema", "check",
+    "promote", "rollback", "history", "explain", "schema", "check", "schedule",
 )  # fmt: skip
 
 

@@ -1,0 +1,173 @@
+"""Two places to run jobs in, a registry and a table that both read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from clusters import (
+    Cluster,
+    environment,
+    python_without_lakescore,
+    standalone,
+    write_place,
+)
+
+from lakescore.places import read_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pandas as pd
+
+ROOT = Path(__file__).parents[2]
+FILES = {"local": "local.conf", "cluster": "standalone.conf"}
+SMALL = {
+    "spark.driver.memory": "1g",
+    "spark.sql.shuffle.partitions": "2",
+    # Starts faster, and these queries are short.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        only = metafunc.config.getoption("--place")
+        on = ["cluster"] if "cluster" in metafunc.fixturenames else FILES
+        kinds = [kind for kind in on if only in {None, kind}]
+        metafunc.parametrize("place", kinds, indirect=True, scope="module")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that was submitted, and what it said: a JSON document a line."""
+
+    process: subprocess.Popen[str]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def receipt(self) -> dict[str, Any]:
+        """Wait for the job's end and return its receipt."""
+        output, said = self.process.communicate(timeout=500)
+        assert self.process.returncode == 0, said
+        self.lines.extend(json.loads(line) for line in said.splitlines())
+        found: dict[str, Any] = json.loads(output.splitlines()[-1])
+        return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs run: the file that PLACE names, and the cluster behind it, if any."""
+
+    kind: str
+    file: Path
+    home: Path
+    cluster: Cluster | None = None
+    jobs: list[Job] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a job."""
+        ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.file)}
+        return environment() | {"SPARK_LOCAL_IP": "127.0.0.1"} | ours
+
+    def write(self, job: str, **settings: Any) -> Path:
+        """Write a job's file."""
+        file = self.home / f"{job}-{self.kind}.json"  # JSON is YAML
+        file.write_text(json.dumps(settings))
+        return file
+
+    def start(self, job: str, **settings: Any) -> Job:
+        """Submit a job with *settings* as its file."""
+        process = subprocess.Popen(
+            [ROOT / "spark-submit.sh", job, self.write(job, **settings), "--log", "json"],
+            env=self.environment,
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.jobs.append(Job(process))
+        return self.jobs[-1]
+
+    def run(self, job: str, **settings: Any) -> dict[str, Any]:
+        """Submit a job, wait for its end, and return its receipt."""
+        return self.start(job, **settings).receipt()
+
+    def stop(self) -> None:
+        """End the jobs that a failed test left behind."""
+        for job in self.jobs:
+            if job.process.poll() is None:
+                job.process.terminate()
+                job.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return LAKESCORE_HOME, with a registry in it."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("home")
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    for name in ("models", "lakescore"):
+        mlflow.create_experiment(name, artifact_location=(folder / name).as_uri())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def register(home: Path) -> Callable[..., Any]:
+    """Register a model with its signature; return it."""
+    import mlflow
+    from mlflow.models import infer_signature
+
+    def add(name: str, model: Any, inputs: pd.DataFrame, outputs: Any) -> Any:
+        mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+        mlflow.set_experiment("models")
+        needs = {"signature": infer_signature(inputs, outputs), "pip_requirements": []}
+        with mlflow.start_run(run_name=name):
+            if hasattr(model, "get_params"):
+                logged = mlflow.sklearn.log_model(
+                    model, name="model", serialization_format="cloudpickle", **needs
+                )
+            else:
+                logged = mlflow.pyfunc.log_model(name="model", python_model=model, **needs)
+        mlflow.register_model(logged.model_uri, name)
+        return model
+
+    return add
+
+
+@pytest.fixture(scope="module")
+def place(
+    request: pytest.FixtureRequest, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """Yield local mode, or a standalone cluster whose executors lack lakescore."""
+    folder = tmp_path_factory.mktemp(request.param)
+    settings = read_properties(ROOT / "conf/spark" / FILES[request.param]) | SMALL
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        if request.param == "local":
+            settings["spark.master"] = "local[2,4]"
+        else:
+            if sys.platform != "linux":
+                pytest.skip("the workers' addresses on loopback are there on Linux only")
+            cluster = stack.enter_context(standalone(folder))
+            settings["spark.master"] = cluster.address
+            settings["spark.pyspark.python"] = str(python_without_lakescore(folder / "python"))
+        file = write_place(folder / "place.conf", settings)
+        place = Place(request.param, file, home, cluster)
+        stack.callback(place.stop)
+        yield place
+
+
+@pytest.fixture(scope="module")
+def cluster(place: Place) -> Cluster:
+    """Return the cluster; who asks for it is not run in local mode, where none can lose a part."""
+    assert place.cluster is not None
+    return place.cluster

@@ -1,0 +1,239 @@
+"""The same job files in local mode and on a cluster: the same tables, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from clusters import Cluster, wait_for
+from deltalake import DeltaTable, write_deltalake
+from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeRegressor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Place
+
+ROWS = 2_000
+FILES = 4
+DAYS = ("2013-12-01", "2013-12-02")
+FEATURES = ["a", "b"]
+
+
+@pytest.fixture(scope="module")
+def trips(home: Path) -> pd.DataFrame:
+    """Write a table of four files, and return its rows."""
+    random = np.random.default_rng(7)
+    rows = pd.DataFrame(
+        {
+            "id": np.arange(ROWS),
+            "day": [DAYS[n % 2] for n in range(ROWS)],
+            "a": random.normal(size=ROWS),
+            "b": random.normal(size=ROWS),
+        }
+    )
+    rows["label"] = 3 * rows["a"] - rows["b"] + random.normal(size=ROWS)
+    for start in range(0, ROWS, ROWS // FILES):
+        part = rows[start : start + ROWS // FILES]
+        write_deltalake(str(home / "tables/trips"), part, mode="append")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def models(register: Callable[..., Any], trips: pd.DataFrame) -> list[Any]:
+    """Register a tree, whose values are exact, and a linear model, as versions 1 and 2."""
+    kinds = (DecisionTreeRegressor(max_depth=5), LinearRegression())
+    fitted = [kind.fit(trips[FEATURES], trips["label"]) for kind in kinds]
+    return [
+        register("trips", each, trips[FEATURES], each.predict(trips[FEATURES])) for each in fitted
+    ]
+
+
+def scoring_into(output: str, model: str = "trips/1", **more: Any) -> dict[str, Any]:
+    return {
+        "model": model,
+        "input": {"path": "tables/trips"},
+        "output": {"path": f"tables/{output}"},
+        "id_columns": ["id"],
+        "slice_by": "day",
+        "slices": "2013-12-01..2013-12-02",
+        **more,
+    }
+
+
+def table(home: Path, name: str) -> pd.DataFrame:
+    return DeltaTable(str(home / "tables" / name)).to_pandas()
+
+
+@pytest.mark.parametrize(
+    ("engine", "scan"), [("arrow", "direct"), ("arrow", "spark"), ("spark_udf", "spark")]
+)
+def test_scores_are_the_same_in_both_places(  # noqa: PLR0913, PLR0917 - two are a row's cells
+    place: Place, trips: pd.DataFrame, models: list[Any], home: Path, engine: str, scan: str
+) -> None:
+    output = f"{place.kind}_{engine}_{scan}"
+    job = place.start("score", **scoring_into(output, engine=engine, scan=scan))
+    receipt = job.receipt()
+    assert (receipt["status"], receipt["rows_scored"]) == ("scored", ROWS)
+    done = receipt["engine"]
+    assert (done["name"], done.get("scan", "spark")) == (engine, scan)
+    if engine == "arrow":
+        assert (done["rows_predicted"], done["loads"]) == (ROWS, done["workers"])
+        assert done["workers"] == 2  # one for each core: in one process, or in two executors
+    found = table(home, output).sort_values("id", ignore_index=True)
+    assert found["id"].tolist() == trips["id"].tolist()
+    assert found["slice"].tolist() == trips["day"].tolist()
+    assert set(found["model_uri"]) == {"models:/trips/1"}
+    assert found["prediction"].tolist() == models[0].predict(trips[FEATURES]).tolist()
+
+    runs = dict(zip(found["slice"], found["scoring_run_id"], strict=True))
+    assert all(line["context"]["job"] == "score" for line in job.lines)
+    known = [line for line in job.lines if "runs" in line["context"]]
+    assert [line["context"]["runs"] for line in known] == [runs] * len(known)
+    slices = [line["context"] for line in known if "slice" in line["context"]]
+    assert {each["slice"]: each["run_id"] for each in slices} == runs
+    assert {each["model"] for each in slices} == {"models:/trips/1"}
+
+
+def test_rankings_are_the_same_in_both_places(
+    place: Place, trips: pd.DataFrame, models: list[Any]
+) -> None:
+    receipt = place.run(
+        "compare",
+        versions=["trips/1", "trips/2"],
+        holdout={"path": "tables/trips"},
+        label="label",
+        rank_by="rmse",
+        output={"path": f"tables/{place.kind}_ranking"},
+    )
+    errors = [trips["label"] - model.predict(trips[FEATURES]) for model in models]
+    expected = {f"models:/trips/{n + 1}": (e**2).mean() ** 0.5 for n, e in enumerate(errors)}
+    ranking = receipt["ranking"]
+    assert [each["uri"] for each in ranking] == sorted(expected, key=expected.__getitem__)
+    for each in ranking:
+        assert each["metrics"]["rmse"] == pytest.approx(expected[each["uri"]], rel=1e-12)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the workers of a model that waits meet the test: files in a folder."""
+
+    folder: Path
+
+    def workers(self) -> dict[int, bool]:
+        """Return the process ids of the workers that predict; whether each can import lakescore."""
+        notes = [json.loads(path.read_text()) for path in self.folder.glob("worker-*")]
+        return {note["pid"]: note["lakescore"] for note in notes}
+
+    def go(self) -> None:
+        """Let the workers end their predictions."""
+        (self.folder / "go").touch()
+
+
+@pytest.fixture
+def waiting(register: Callable[..., Any], trips: pd.DataFrame, tmp_path: Path) -> Stage:
+    """Register a model that doubles `a`, and whose workers wait for a sign before they do."""
+    folder = str(tmp_path)
+
+    class Waiting(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            import importlib.util
+            import os
+            import time
+            from pathlib import Path
+
+            from pyspark import TaskContext
+
+            if TaskContext.get() is not None:
+                found = importlib.util.find_spec("lakescore") is not None
+                note = Path(folder, f".{os.getpid()}")
+                note.write_text(f'{{"pid": {os.getpid()}, "lakescore": {str(found).lower()}}}')
+                note.rename(Path(folder, f"worker-{os.getpid()}"))
+                deadline = time.monotonic() + 600
+                while not Path(folder, "go").exists() and time.monotonic() < deadline:
+                    time.sleep(0.05)
+            return 2 * model_input["a"]
+
+    register("waiting", Waiting(), trips[FEATURES], 2 * trips["a"])
+    return Stage(tmp_path)
+
+
+@pytest.fixture
+def unlucky(register: Callable[..., Any], trips: pd.DataFrame, tmp_path: Path) -> None:
+    """Register a model whose first prediction in a worker fails, and whose second hangs."""
+    folder = str(tmp_path)
+
+    class Unlucky(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            import time
+            from pathlib import Path
+
+            from pyspark import TaskContext
+
+            if TaskContext.get() is not None:
+                for name in ("failed", "hung"):
+                    try:
+                        Path(folder, name).touch(exist_ok=False)
+                    except FileExistsError:
+                        continue
+                    if name == "failed":
+                        raise RuntimeError("a cosmic ray")
+                    time.sleep(600)
+            return 2 * model_input["a"]
+
+    register("unlucky", Unlucky(), trips[FEATURES], 2 * trips["a"])
+
+
+def holds_each_row_doubled(home: Path, name: str, trips: pd.DataFrame) -> bool:
+    found = table(home, name).sort_values("id", ignore_index=True)
+    same = found["prediction"].tolist() == (2 * trips["a"]).tolist()
+    return bool(found["id"].tolist() == trips["id"].tolist() and same)
+
+
+@pytest.mark.usefixtures("cluster", "unlucky")
+def test_a_failed_task_is_tried_again_and_one_that_hangs_is_overtaken(
+    place: Place, trips: pd.DataFrame, home: Path, tmp_path: Path
+) -> None:
+    receipt = place.run("score", **scoring_into("unlucky", "unlucky/latest"))
+    assert {path.name for path in tmp_path.iterdir()} == {"failed", "hung"}
+    assert receipt["seconds"]["total"] < 600  # what it hangs
+    assert receipt["engine"]["rows_predicted"] == ROWS
+    assert holds_each_row_doubled(home, "unlucky", trips)
+
+
+def test_an_executor_that_dies_changes_nothing(
+    place: Place, cluster: Cluster, waiting: Stage, trips: pd.DataFrame, home: Path
+) -> None:
+    job = place.start("score", **scoring_into("executor_died", "waiting/latest"))
+    wait_for(lambda: len(waiting.workers()) == 2, "a task in each of two executors")
+    assert set(waiting.workers().values()) == {False}  # none could import lakescore
+    (executor,) = cluster.workers[0].executors
+    os.kill(executor, signal.SIGKILL)
+    wait_for(lambda: len(waiting.workers()) > 2, "the task in a new executor")
+    assert executor not in cluster.workers[0].executors
+    waiting.go()
+    assert job.receipt()["rows_scored"] == ROWS
+    assert holds_each_row_doubled(home, "executor_died", trips)
+
+
+def test_a_worker_machine_that_is_replaced_changes_nothing(
+    place: Place, cluster: Cluster, waiting: Stage, trips: pd.DataFrame, home: Path
+) -> None:
+    job = place.start("score", **scoring_into("worker_died", "waiting/latest"))
+    wait_for(lambda: len(waiting.workers()) == 2, "a task in each of two executors")
+    host = cluster.workers[0].host
+    cluster.kill(cluster.workers[0])
+    cluster.add_worker(host)
+    wait_for(lambda: len(waiting.workers()) > 2, "the task in the new worker's executor")
+    waiting.go()
+    assert job.receipt()["rows_scored"] == ROWS
+    assert holds_each_row_doubled(home, "worker_died", trips)

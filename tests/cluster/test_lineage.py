@@ -1,0 +1,70 @@
+"""The lineage that OpenLineage's listener writes of a run: `./scripts/test.sh --openlineage`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from clusters import write_place
+from deltalake import write_deltalake
+from sklearn.tree import DecisionTreeRegressor
+
+from lakescore.places import read_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Place
+
+ROOT = Path(__file__).parents[2]
+LISTENER = "spark.extraListeners"
+
+
+@pytest.fixture
+def listening(request: pytest.FixtureRequest, place: Place, tmp_path: Path) -> Place:
+    """Return the place with the line that standalone.conf shows, and a file for the events."""
+    if not request.config.getoption("--openlineage"):
+        pytest.skip("give --openlineage: it fetches the listener's jar")
+    fetch = [ROOT / "scripts/fetch_jars.py", ROOT / "conf/spark/openlineage.lock"]
+    subprocess.run([sys.executable, *fetch], check=True)
+    shown = (ROOT / "conf/spark/standalone.conf").read_text()
+    (line,) = [line for line in shown.splitlines() if LISTENER in line]
+    key, listener = line.removeprefix("#").split()
+    lineage = {
+        key: value
+        for key, value in read_properties(ROOT / "conf/spark/standalone.conf").items()
+        if key.startswith("spark.openlineage.")
+    }
+    lineage |= {key: listener, "spark.openlineage.transport.location": str(tmp_path / "events")}
+    file = write_place(tmp_path / "listening.conf", read_properties(place.file) | lineage)
+    return dataclasses.replace(place, file=file)
+
+
+def test_the_events_name_the_table_that_is_read_and_the_one_that_is_written(
+    listening: Place, register: Callable[..., Any], home: Path, tmp_path: Path
+) -> None:
+    rows = pd.DataFrame({"id": [1, 2, 3], "x": [1.0, 2.0, 3.0]})
+    write_deltalake(str(home / "tables/listened"), rows)
+    tree = DecisionTreeRegressor().fit(rows[["x"]], 10 * rows["x"])
+    register("heard", tree, rows[["x"]], 10 * rows["x"])
+    output = f"tables/heard_{listening.kind}"
+    listening.run(
+        "score", model="heard/1", input={"path": "tables/listened"}, output={"path": output},
+        id_columns=["id"], scan="spark",
+    )  # fmt: skip
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    complete = [each for each in events if each["eventType"] == "COMPLETE" and each["outputs"]]
+    assert {each["job"]["namespace"] for each in complete} == {"lakescore"}
+    pairs = [
+        (source["name"], target["name"])
+        for each in complete
+        for source in each["inputs"]
+        for target in each["outputs"]
+    ]
+    assert (str(home / "tables/listened"), str(home / output)) in pairs

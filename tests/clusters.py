@@ -1,0 +1,185 @@
+"""A real standalone cluster for tests: a master and two workers, each a process on loopback.
+
+The workers have addresses of their own, 127.0.0.2 and 127.0.0.3, since Spark never runs a
+speculative copy of a task on the host that runs the task. Executors run a Python that holds what
+models need, and not lakescore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stores import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+T = TypeVar("T")
+_PATIENCE = 300.0  # seconds; a machine may be busy
+_EXECUTOR = b"CoarseGrainedExecutorBackend"
+_OURS = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_", "PYTHON", "VIRTUAL_ENV")
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without what names a project, a store or a Spark."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
+
+
+def python_without_lakescore(folder: Path) -> Path:
+    """Make a virtual environment with all packages of this one but lakescore; return its Python.
+
+    The packages are links, so that it is made in a second.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (there,) = (folder / "lib").glob("python*/site-packages")
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if "lakescore" not in package.name:
+            (there / package.name).symlink_to(package)
+    return folder / "bin" / "python"
+
+
+def wait_for(look: Callable[[], T], what: str, patience: float = _PATIENCE) -> T:
+    """Return what *look* gives as soon as it is something."""
+    deadline = time.monotonic() + patience
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} is not there after {patience:.0f} s")
+        time.sleep(0.1)
+    return found
+
+
+@dataclass
+class Worker:
+    """A worker process and its executors."""
+
+    process: subprocess.Popen[bytes]
+    host: str
+
+    @property
+    def executors(self) -> list[int]:
+        """The ids of the executor processes that it started and that still run."""
+        with contextlib.suppress(FileNotFoundError):
+            threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+            children = [pid for each in threads for pid in each.read_text().split()]
+            command = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+            return [int(pid) for pid in children if _EXECUTOR in command[pid]]
+        return []
+
+
+@dataclass
+class Cluster:
+    """The running cluster."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    web: int = field(default_factory=free_port)
+    workers: list[Worker] = field(default_factory=list)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """What `spark.master` says."""
+        return f"spark://127.0.0.1:{self.port}"
+
+    def start(self, role: str, host: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a Master or a Worker in a process group of its own."""
+        import pyspark
+
+        home = Path(pyspark.__file__).parent
+        number = len(self.started)
+        with (self.folder / f"{role}-{number}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [
+                    *(home / "bin/spark-class", f"org.apache.spark.deploy.{role.lower()}.{role}"),
+                    *("--host", host, *arguments),
+                ],
+                env=environment()
+                | {
+                    "SPARK_HOME": str(home),
+                    "SPARK_LOCAL_IP": host,
+                    "SPARK_LOCAL_DIRS": str(self.folder / f"local-{number}"),
+                    "SPARK_DAEMON_MEMORY": "256m",
+                    "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1",
+                },
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def add_worker(self, host: str) -> Worker:
+        """Start a worker of one core, and wait until the master knows it."""
+        before = self.state()["aliveworkers"]
+        process = self.start(
+            "Worker", host, "--port", "0", "--webui-port", "0", "--cores", "1", "--memory", "1g",
+            "--work-dir", str(self.folder / "work"), self.address,
+        )  # fmt: skip
+        self.workers.append(Worker(process, host))
+        wait_for(lambda: self.state()["aliveworkers"] > before, f"the worker at {host}")
+        return self.workers[-1]
+
+    def kill(self, worker: Worker) -> None:
+        """Kill a worker at once, and wait until it is gone."""
+        worker.process.kill()
+        worker.process.wait(_PATIENCE)
+        self.workers.remove(worker)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the master tells of itself, its workers and applications."""
+        address = f"http://127.0.0.1:{self.web}/json/"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def stop(self) -> None:
+        """End what was started, with what that started."""
+        for process in reversed(self.started):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self.started:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(_PATIENCE)
+
+
+@contextlib.contextmanager
+def standalone(folder: Path) -> Iterator[Cluster]:
+    """Run a master and two workers of one core each."""
+    cluster = Cluster(folder)
+    try:
+        web = str(cluster.web)
+        cluster.start("Master", "127.0.0.1", "--port", str(cluster.port), "--webui-port", web)
+        wait_for(lambda: _answers(cluster), "the master")
+        for host in ("127.0.0.2", "127.0.0.3"):
+            cluster.add_worker(host)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _answers(cluster: Cluster) -> bool:
+    try:
+        return bool(cluster.state())
+    except (OSError, ValueError):  # it begins with a page that is no JSON
+        return False
+
+
+def write_place(path: Path, properties: Mapping[str, str]) -> Path:
+    """Write *properties* in Spark's format."""
+    path.write_text("".join(f"{key} {value}\n" for key, value in properties.items()))
+    return path

@@ -1,0 +1,29 @@
+"""Options of the whole suite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+PLACES = ("local", "cluster")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--place",
+        choices=PLACES,
+        help="run the tests of tests/cluster in local mode, or on a standalone cluster; both if "
+        "left out",
+    )
+    parser.addoption(
+        "--airflow",
+        action="store_true",
+        help="run the tests that install Airflow, in an environment of its own (minutes, 1.2 GB)",
+    )
+    parser.addoption(
+        "--openlineage",
+        action="store_true",
+        help="run the test that fetches OpenLineage's listener from Maven (30 MB)",
+    )

@@ -25,6 +25,8 @@ _TEMPLATES = Environment(
 )
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]()#+!|~"} | {"\n": " ", "\r": " "})
 _MOST_METRICS = 12
+_WHOLE, _HUGE = 1e5, 1e12
+"""Numbers between these are written without a fraction, in full."""
 
 
 def write(document: Mapping[str, Any], folder: Path) -> dict[str, Path]:
@@ -91,7 +93,9 @@ def short(uri: str) -> str:
 
 def number(value: float | None) -> str:
     """Return a number with five digits that matter; a dash for none."""
-    return "-" if value is None else f"{value:,.5g}"
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if _WHOLE <= abs(value) < _HUGE else f"{value:,.5g}"
 
 
 def _table(document: Mapping[str, Any], scope: str) -> dict[str, dict[str, Mapping[str, Any]]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import functions as F  # noqa: N812
 from sklearn import metrics as truth
 from sklearn.calibration import calibration_curve
 
@@ -377,3 +378,62 @@ def test_predictions_that_moved_have_a_stability_index(spark: SparkSession) -> N
     scored = spark.createDataFrame(frame)
     (found,) = differing.shifts(evaluated(scored), paired, A).values()
     assert found == pytest.approx(0)
+
+
+def test_a_column_with_too_many_values_is_no_slice(spark: SparkSession) -> None:
+    from lakescore.errors import TooManySlices
+
+    frame = rows(300).drop(columns=["weight"])
+    frame["part"] = frame["id"].astype(str)
+    with pytest.raises(TooManySlices, match="slices by 'part' are more than 200"):
+        evaluated(spark.createDataFrame(frame))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("month >= 10 and carrier in ('UA', 'AA')", {2}),
+        ("day between DATE '2013-10-01' and DATE '2013-10-31'", {1, 2}),
+        ("not (carrier like 'U%') or carrier is null", {1, 4}),
+        ("`odd name` <> -1.5", {1, 2, 3}),
+        ("carrier = 'x\\' or 1 = 1 --'", set()),  # a text, to its end
+    ],
+)
+def test_a_filter_compares_columns(spark: SparkSession, text: str, left: set[int]) -> None:
+    kind = "id int, month int, carrier string, day string, `odd name` double, y double"
+    holdout = spark.createDataFrame(
+        [
+            (1, 10, "B6", "2013-10-03", 0.0, 1.0),
+            (2, 10, "UA", "2013-10-04", 0.0, 1.0),
+            (3, 9, "UA", "2013-09-04", 0.0, 1.0),
+            (4, 9, None, "2013-09-04", -1.5, 1.0),
+            (5, 10, "UA", "2013-10-04", 0.0, None),  # no label
+        ],
+        kind,
+    ).withColumn("day", F.to_date("day"))
+    found = comparing.select(holdout, "y", where=text)
+    assert {row.id for row in found.collect()} == left  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reflect('java.lang.Runtime', 'getRuntime') is not null",
+        "java_method('java.lang.System', 'exit', 1)",
+        "id in (select 1)",
+        "exists (select 1 from text.`/etc/passwd`)",
+        "id = 1; drop table x",
+        "carrier rlike '(a+)+$'",
+        "other = 1",
+        "cast(id as string) = '1'",
+        "t.id = 1",
+        "id = (",
+        "carrier = 'x'' or 1 = 1 --'",  # two texts side by side
+    ],
+)
+def test_a_filter_can_do_nothing_else(spark: SparkSession, text: str) -> None:
+    from lakescore.errors import BadCondition
+
+    holdout = spark.createDataFrame([(1, "x", 1.0)], "id int, carrier string, y double")
+    with pytest.raises(BadCondition):
+        comparing.select(holdout, "y", where=text)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.evaluating import Part
     from lakescore.comparing.gathering import Floats
-    from lakescore.comparing.ranking import Interval
+    from lakescore.comparing.ranking import Interval, Standing
 
 FORMAT = "lakescore-comparison/1"
 _OF_THE_RUN = ("run_id", "compared_at", "holdout", "label", "where", "engine", "tables", "gates")
@@ -41,7 +41,8 @@ _LINES = (
 def lines(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the metrics in long form: a mapping a version, metric, slice and scope.
 
-    `rank` is by that metric in that slice; `difference` is to the baseline, null for itself.
+    `rank` is by that metric in that slice; `difference` is to the baseline, null for itself. Both
+    are null over each version's own rows, since these are not the same.
     """
     return [
         {
@@ -52,9 +53,9 @@ def lines(comparison: Comparison) -> list[dict[str, Any]]:
             "scope": part.scope,
             "rows": part.rows[uri],
             "small": part.rows[uri] < comparison.small,
-            "rank": standing.ranks[uri],
+            "rank": standing.ranks[uri] if part.scope == "common" else None,
             **standing.estimates[uri].facts(),
-            **_difference(standing.differences.get((uri, comparison.entrants.baseline))),
+            **_difference(part, standing, (uri, comparison.entrants.baseline)),
         }
         for part in comparison.evaluation.parts
         for metric, standing in part.standings.items()
@@ -177,7 +178,8 @@ def _correction(versions: int, width: float, level: float) -> str:
     )
 
 
-def _difference(interval: Interval | None) -> dict[str, float | None]:
+def _difference(part: Part, standing: Standing, pair: tuple[str, str]) -> dict[str, float | None]:
+    interval = standing.differences.get(pair) if part.scope == "common" else None
     found = interval.facts() if interval else dict.fromkeys(("value", "low", "high"))
     return {
         "difference": found["value"],

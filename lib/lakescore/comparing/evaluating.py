@@ -7,7 +7,8 @@ over what is held of them: labels and predictions.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -22,7 +23,7 @@ from lakescore.comparing.gathering import PART, Spec
 from lakescore.errors import MetricUndefined, TooManySlices, WeightsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame
 
@@ -129,6 +130,7 @@ def evaluate(
     if wrong:
         raise WeightsInvalid(wrong, rows)
     by_place = _arranged(sums, len(paired.uris))
+    _check_slices(paired, by_place)
     ordered = _ordered(paired, spec, by_place, counts)
     parts = []
     for scope in ("common", "own"):
@@ -198,9 +200,9 @@ def _explained(paired: Paired) -> Iterator[None]:
     try:
         yield
     except PySparkException as error:
-        for n, name in enumerate(paired.slices):
-            if f"slices by column {n} have more than" in str(error):
-                raise TooManySlices(name, gathering.MOST_SLICES) from error
+        found = re.search(r"slices by column (\d+) have more than (\d+) values", str(error))
+        if found:
+            raise TooManySlices(paired.slices[int(found[1])], int(found[2])) from error
         if "have more than" in str(error) and "classes" in str(error):
             reason = f"there are more than {gathering.MOST_CLASSES} classes"
             raise MetricUndefined(paired.problem.rank_by, reason) from error
@@ -244,6 +246,14 @@ def _arranged(sums: Summed, versions: int) -> Arranged:
                 own[name] = together(own[name], vector) if name in own else vector
             scopes["common"], scopes["own"] = common, own
     return by_place
+
+
+def _check_slices(paired: Paired, places: Iterable[Place]) -> None:
+    """See that there are no more slices than one task may have: each task sees but some."""
+    counts = Counter(by for by, _ in places)
+    for by, name in enumerate(paired.slices):
+        if counts[by] > gathering.MOST_SLICES:
+            raise TooManySlices(name, gathering.MOST_SLICES)
 
 
 def _order(by_place: Arranged, place: Place) -> tuple[int, float, str]:

@@ -32,6 +32,8 @@ BUCKETS = 1024
 """Rows whose keys fall into one bucket are drawn together: 2 % of noise in a standard error."""
 MOST_SLICES = 200
 MOST_CLASSES = 100
+_MOST_PARTS = 4000
+"""Slices times classes: 32 MB a version and sum."""
 BINS_OF_CALIBRATION = 10
 PART = "\x1f"
 """Stands between a sum's name and the class or bin that it is of."""
@@ -254,7 +256,7 @@ class Sums:
         encoded = column.dictionary_encode(null_encoding="encode")
         own = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
         if len(known) > MOST_SLICES:
-            raise ValueError(f"slices by column {n} have more than {MOST_SLICES} values")
+            raise ValueError(_too_many(n, MOST_SLICES))
         codes: Ints = np.array(own, np.int64)[encoded.indices.to_numpy()]
         return codes
 
@@ -350,6 +352,8 @@ class Sums:
             if code is not None or part is not None:
                 first = 0 if code is None else (code if times == 1 else np.repeat(code, times))
                 index = (first * parts + (0 if part is None else part)) * BUCKETS + index
+            if slices * parts > _MOST_PARTS:
+                raise ValueError(_too_many(by, _MOST_PARTS // parts))
             size = slices * parts * BUCKETS
             added = np.bincount(index, values, size).reshape(slices, parts, BUCKETS)
             key = (version, by, scope, name)
@@ -413,6 +417,10 @@ class Sums:
         counted = np.bincount(index, weight, slices * BINS).reshape(slices, BINS)
         self._counts[key] = _grown(self._counts.get(key), counted.shape)
         self._counts[key] += counted
+
+
+def _too_many(column: int, most: int) -> str:
+    return f"slices by column {column} have more than {most} values"
 
 
 def larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -473,15 +473,17 @@ class CompareJob(_Job):
     )
 
     @model_validator(mode="after")
-    def _is_ranked_by_a_metric(self) -> Self:
+    def _metrics_are_known(self) -> Self:
         known = [*METRICS, *self.custom_metrics]
-        name = self.rank_by
-        if name and name not in known and name.partition("/")[0] not in METRICS:
-            near = nearest(name, known)
-            raise ValueError(
-                f"rank_by: there is no metric {name!r} that ranks{near}; there are: "
-                f"{listed(known, most=40)}"
-            )
+        asked = {"rank_by": [self.rank_by] if self.rank_by else []}
+        asked["gates.metrics"] = list(self.gates.metrics) if self.gates else []
+        for key, names in asked.items():
+            for name in names:
+                if name not in known and name.partition("/")[0] not in METRICS:
+                    raise ValueError(
+                        f"{key}: there is no metric {name!r} that ranks{nearest(name, known)}; "
+                        f"there are: {listed(known, most=40)}"
+                    )
         return self
 
     @model_validator(mode="after")

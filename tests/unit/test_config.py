@@ -357,6 +357,10 @@ def test_an_unknown_key_of_a_gate_is_named_with_the_valid_ones() -> None:
         ConfigError, match=r"'treshold' in gates\.metrics\.rmse \(did you mean 'threshold'"
     ):
         load(CompareJob, CONF / "compare.yaml", [gate])
+    with pytest.raises(ConfigError, match=r"gates\.metrics: there is no metric 'rsme'"):
+        load(
+            CompareJob, CONF / "compare.yaml", ["gates.metrics={rsme: {greater_is_better: false}}"]
+        )
     with pytest.raises(ConfigError, match="on_pass"):
         load(CompareJob, CONF / "compare.yaml", ["gates.on_pass=delete"])
 

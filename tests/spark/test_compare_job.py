@@ -250,13 +250,16 @@ def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
         tmp_path, flights, query, "y", "rmse", where="id >= 100", weight="w", id_columns=["id"],
         slices={"by": ["part"], "small": 50}, quarantine={"path": str(tmp_path / "bad")},
         disagreements={"path": str(tmp_path / "odd"), "rows": 3},
+        custom_metrics={"gap": "numpy:subtract"},
     )  # fmt: skip
     assert receipt["baseline"] == "models:/gated/1"  # the query does not name it
     assert [each["version"] for each in receipt["ranking"]] == [2, 1]
     assert receipt["rows"] == 500
     rows = spark.read.format("delta").load(flights).where("id >= 100").toPandas()
     expected = metrics.root_mean_squared_error(rows["y"], 2 * rows["x"], sample_weight=rows["w"])
-    assert receipt["ranking"][0]["metrics"]["rmse"] == pytest.approx(expected, rel=1e-9)
+    found = receipt["ranking"][0]["metrics"]
+    assert found["rmse"] == pytest.approx(expected, rel=1e-9)
+    assert found["gap"] == pytest.approx(-found["bias"])
 
     lines = spark.read.format("delta").load(str(tmp_path / "ranking"))
     seldom = lines.where("slice = 'part=seldom' AND metric = 'mae' AND model_version = 2").head()
@@ -335,3 +338,76 @@ def test_what_passes_is_promoted_by_the_ledger_with_the_comparison_as_evidence(
         assert found["rmse"].dataset_name == "flights@v0"
         assert found["rmse"].dataset_digest == receipt["holdout"]["digest"]
         assert found["rmse.low"].value < found["rmse"].value < found["rmse.high"].value
+
+
+def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    classes = ["New York", "Newark"]  # a blank, which no column's name may hold
+    models = [
+        LogisticRegression(C=c).fit(X, [classes[n] for n in each])
+        for c, each in ((1.0, (0, 0, 1, 1)), (0.1, (0, 1, 0, 1)))
+    ]
+    for model in models:
+        register("cities", model, X)
+    random = np.random.default_rng(2)
+    x = random.uniform(0, 3, 200)
+    y = np.where(x + random.normal(0, 1, 200) > 1.5, *reversed(classes))
+    rows = list(zip(range(200), x.tolist(), y.tolist(), strict=True))
+    path = write(spark.createDataFrame(rows, "id int, x double, y string"), "cities")
+    receipt = run(
+        tmp_path,
+        path,
+        ["cities/1", "cities/2"],
+        "y",
+        "roc_auc",
+        prediction="proba",
+        id_columns=["id"],
+    )
+    for each in receipt["ranking"]:
+        model = models[each["version"] - 1]
+        p = model.predict_proba(pd.DataFrame({"x": x}))
+        expected = {
+            "roc_auc": metrics.roc_auc_score(y == classes[1], p[:, 1]),
+            "log_loss": metrics.log_loss(y, p, labels=classes),
+            "f1": metrics.f1_score(y, model.predict(pd.DataFrame({"x": x})), pos_label="Newark"),
+        }
+        assert among(each["metrics"], expected)
+    document = embedded(receipt["report"]["html"])
+    assert document["problem"]["positive_class"] == "Newark"
+    assert {point["class"] for point in document["curves"]} == {"Newark"}
+    assert {cell["true"] for cell in document["confusion"]} == set(classes)
+
+
+def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    class Root(mlflow.pyfunc.PythonModel):
+        """Raises on a batch with a negative number, as strict models do."""
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            if (model_input["x"] < 0).any():
+                raise ValueError("a negative number has no root")
+            return model_input["x"] ** 0.5
+
+    register("strict", LinearRegression().fit(X, X["x"]), X)
+    register("strict", Root(), X, np.array([0.5]))
+    rows = [(1, 4.0, 2.0), (2, -1.0, 0.0), (3, 1.0, 1.0), (4, 9.0, 4.0)]  # the second has no root
+    path = write(spark.createDataFrame(rows, "id int, x double, y double"), "strict")
+    receipt = run(
+        tmp_path, path, ["strict/1", "strict/2"], "y", "mae", id_columns=["id"],
+        quarantine={"path": str(tmp_path / "bad")},
+    )  # fmt: skip
+    found = {each["version"]: each for each in receipt["ranking"]}
+    assert (receipt["rows"], receipt["rows_common"]) == (4, 3)
+    assert [found[n]["rows_failed"] for n in (1, 2)] == [0, 1]
+    assert found[1]["metrics"]["mae"] == pytest.approx((2 + 0 + 5) / 3)
+    assert found[2]["metrics"]["mae"] == pytest.approx((0 + 0 + 1) / 3)
+    own = spark.read.format("delta").load(str(tmp_path / "ranking")).where("scope = 'own'")
+    (mae,) = own.where("metric = 'mae' AND model_version = 1").collect()
+    assert (mae.rows, mae.value) == (4, pytest.approx((2 + 1 + 0 + 5) / 4))
+    (bad,) = spark.read.format("delta").load(str(tmp_path / "bad")).collect()
+    assert (bad.id, bad.model_uri, bad.error_type) == (2, "models:/strict/2", "ValueError")
+    assert "no root" in bad.error
+    (strict,) = [v for v in embedded(receipt["report"]["html"])["versions"] if v["version"] == 2]
+    assert strict["errors"] == {"ValueError": 1}

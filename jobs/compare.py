@@ -1,49 +1,49 @@
-"""Score several model versions on one holdout, all rows, and rank them."""
+"""Score several model versions on one holdout, all rows, rank them, and hold one against gates."""
 
 from functools import partial
 from typing import Any
 
-from lakescore import comparing, lineage, receipt, scoring, signature, tables
+from lakescore import comparing, lineage, receipt, reporting, scoring, signature, tables
 from lakescore.config import CompareJob
 from lakescore.console import stage
 from lakescore.job import main
 from lakescore.loading import prepare
-from lakescore.registry import resolve
 from lakescore.session import start
 
 
 def run(todo: CompareJob) -> dict[str, Any]:
-    """Resolve all, pin the holdout, score it side by side, write and report the ranking."""
-    resolved = [resolve(reference, trust=todo.trust) for reference in todo.versions]
-    models = {model.uri: model for model in resolved}
-    stage(f"comparing {', '.join(models)}", models=list(models))
+    """Pin all, score side by side, add all rows up and rank; write, report, log; then decide."""
+    entrants = comparing.enter(**todo.entering)
+    models = list(entrants.models.values())
+    uris = list(entrants.models)
+    stage(f"comparing {', '.join(uris)}; the baseline is {entrants.baseline}", models=uris)
     spark = start("lakescore compare")
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
 
-    agreed = partial(signature.agree, holdout.address, holdout.rows, read=[todo.label])
-    contracts = [agreed(prepare(model)) for model in models.values()]
-    rows = comparing.select(holdout.rows, todo.label)
-    planned = scoring.plan(todo.engine, rows, contracts, keep=[comparing.LABEL], scan=todo.scan)
+    agreed = partial(signature.agree, holdout.address, holdout.rows, read=[todo.label, *todo.keep])
+    contracts = [agreed(prepare(model, output=todo.prediction)) for model in models]
+    rows = comparing.select(holdout.rows, todo.label, where=todo.where)
+    planned = scoring.plan(todo.engine, rows, contracts, [comparing.LABEL, *todo.keep], todo.scan)
     stage(str(planned))
-    scored = scoring.side_by_side(planned)
-    metrics = comparing.metrics_for(todo.rank_by, scored.schema, list(models))
-    with scoring.explained(", ".join(models), ["the holdout"]), comparing.held(scored) as kept:
-        count, table = comparing.evaluate(kept, list(models), metrics)
-    ranking = comparing.rank(list(models.values()), table, todo.rank_by)
-    stage(f"{ranking[0].model.uri} is first by {todo.rank_by} on {count} labelled rows")
+    facts = lineage.of_comparison(models, holdout, todo.run_id, todo.of_rows, todo.decisive)
+    with comparing.compare(planned, entrants, **todo.measuring) as found:
+        gates = comparing.hold(found, **todo.gating)
+        stage(f"{found.verdict} {gates or ''}")
+        report = receipt.of_comparing(found, holdout, planned, facts, where=todo.where)
+        for name, address in todo.addresses.items():
+            lines, where = found.table(name, holdout.rows, **facts), found.place(**facts)
+            tables.replace(lines, address, where=where, metadata={"holds": name, **report})
 
-    settings = {"rank_by": todo.rank_by, "label": todo.label}
-    run_id = todo.run_id or lineage.fingerprint(list(models.values()), holdout, **settings)
-    report = receipt.of_comparing(ranking, holdout, planned, run_id=run_id, rows=count, **settings)
-    lines = comparing.long_form(
-        spark, ranking, comparing_run_id=run_id, rank_by=todo.rank_by, rows=count,
-        holdout_table=holdout.address, holdout_version=holdout.version, compared_at=lineage.now(),
+    report |= {"tables": todo.addresses, "gates": gates and gates.facts()}
+    files = reporting.write(comparing.document(found, report), todo.report_folder)
+    stage(f"the report is {files['html']}")
+    report["report"] = {kind: str(path) for kind, path in files.items()}
+    report["tracking_run_id"] = lineage.log_run(
+        todo.experiment, "comparing", holdout, report,
+        digest=facts["holdout_digest"], metrics=found.logged(), files=list(files.values()),
     )  # fmt: skip
-    place = {"comparing_run_id": [run_id]}
-    tables.replace(lines, todo.output.address, where=place, metadata=report)
-    report["tracking_run_id"] = lineage.log_run(todo.experiment, "comparing", holdout, report)
-    return report
+    return report | comparing.settle(gates, found.entrants, report)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ SEED = 2013
 WHERE_AND_WHAT_NEXT = """
 [bold]Where everything lies[/bold], in {home}
   tables/predictions    one row a flight; its commits hold the lineage as JSON
-  tables/ranking        one row a version and metric
+  tables/ranking        one row a version, metric and slice, with its interval
+  tables/disagreements  the flights that the versions disagree on most
+  reports/              the comparison as a page, and as Markdown
   receipts/             what each run reports: score.json, compare.json
   mlflow.db, artifacts/ MLflow's store. To look into it:
       .venv/bin/mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db
@@ -219,6 +221,8 @@ def show(scored: Path, compared: Path) -> None:
         f"({', '.join(f'{count} {status}' for status, count in days.items())})"
     )
     console.print(WHERE_AND_WHAT_NEXT.format(home=home(), name=NAME), soft_wrap=True)
+    page = compare["report"]["html"]
+    console.print(f"[bold]The comparison, as a page for a browser[/bold]\n  {page}", soft_wrap=True)
 
 
 def show_ranking(compare: dict[str, Any]) -> None:
@@ -226,15 +230,20 @@ def show_ranking(compare: dict[str, Any]) -> None:
     rows, metric = compare["rows"], compare["rank_by"]
     heading(f"{NAME} on {rows:,} flights of October and November, by {metric}")
     ranking = compare["ranking"]
-    metrics = list(ranking[0]["metrics"])
-    table = Table("rank", "version", "alias", "kind", *metrics, box=box.SIMPLE_HEAD)
+    metrics = ["mae", "r2"]
+    interval = f"{compare['confidence']:.0%} interval"
+    table = Table("rank", "version", "alias", "kind", metric, interval, *metrics,
+                  box=box.SIMPLE_HEAD)  # fmt: skip
     versions = {each.version: each for each in registry.versions(NAME)}
     for each in ranking:
         record = versions[each["version"]]
-        values = [f"{each['metrics'][metric]:.4f}" for metric in metrics]
+        interval = f"{each['low']:.2f} to {each['high']:.2f}"
+        values = [f"{each['metrics'][metric]:.2f}", interval]
+        values += [f"{each['metrics'][name]:.3f}" for name in metrics]
         facts = [str(record.version), " ".join(record.aliases), record.tags["kind"]]
         table.add_row(str(each["rank"]), *facts, *values)
     console.print(table)
+    console.print(compare["verdict"])
 
 
 def show_predictions(score: dict[str, Any]) -> None:

@@ -6,14 +6,16 @@ import os
 import re
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -329,19 +331,233 @@ def _days(first: str, last: str) -> tuple[str, ...]:
     return tuple(str(start + timedelta(days=n)) for n in range((end - start).days + 1))
 
 
-Metric = Literal["rmse", "mae", "r2", "accuracy", "f1", "roc_auc", "log_loss"]
+METRICS = (
+    "rmse", "mae", "mape", "r2", "max_error", "median_absolute_error", "absolute_error_p90",
+    "absolute_error_p95", "mean_pinball_loss_0.1", "mean_pinball_loss_0.9",
+    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_macro",
+    "recall_macro", "f1_macro", "precision_weighted", "recall_weighted", "f1_weighted",
+    "log_loss", "brier_score_loss", "calibration_error", "roc_auc", "roc_auc_ovr",
+    "roc_auc_ovr_weighted", "average_precision",
+)  # fmt: skip
+"""Those of `lakescore.comparing` that can rank, for whoever checks a file without Spark."""
+
+
+class VersionQuery(_Strict):
+    """Versions of one registered model, by a filter."""
+
+    name: str = Field(min_length=1, description="the registered model")
+    where: str | None = Field(
+        default=None, description="a filter, such as metrics.rmse < 20 and tags.team = 'ops'"
+    )
+    order_by: str | None = Field(
+        default=None, description="COLUMN [asc|desc]; newest first without"
+    )
+    limit: int | None = Field(default=None, ge=1, description="how many at the most")
+
+
+class Slices(_Strict):
+    """Parts of the holdout that get metrics of their own."""
+
+    by: tuple[str, ...] = Field(
+        min_length=1, description="columns; each value of each is a slice (at most 200 a column)"
+    )
+    small: int = Field(default=100, ge=1, description="slices with fewer rows are marked as small")
+
+
+class Gate(_Strict):
+    """What one metric must reach, in the words of MLflow's MetricThreshold."""
+
+    greater_is_better: bool = Field(description="the metric's direction")
+    threshold: float | None = Field(
+        default=None, description="what the metric itself must reach, by the bound of its interval"
+    )
+    min_absolute_change: float | None = Field(
+        default=None, gt=0, description="by how much it must be better than the baseline's"
+    )
+    min_relative_change: float | None = Field(
+        default=None, gt=0, le=1, description="the same, as a share of the baseline's value"
+    )
+
+
+class Gates(_Strict):
+    """What the candidate must reach, and what is done then."""
+
+    mode: Literal["disabled", "dry_run", "enforce"] = Field(
+        default="enforce",
+        description="enforce: exit 6 where one is not met, else on_pass; dry_run: only say so",
+    )
+    candidate: str | None = Field(
+        default=None,
+        description="reference of the version that is held against them; the best but the baseline "
+        "when left out",
+    )
+    metrics: dict[str, Gate] = Field(default={}, description="what each metric must reach")
+    signature: bool = Field(
+        default=True, description="whether its signature must be compatible with the baseline's"
+    )
+    on_pass: Annotated[str, Field(pattern=r"^(promote|set alias [\w-]+)$")] | None = Field(
+        default=None, description="promote (to champion), or set alias NAME"
+    )
+
+
+class Disagreements(Table):
+    """A table of the rows on which versions disagree most."""
+
+    rows: int = Field(default=100, ge=1, le=100_000, description="how many rows")
+
+
+def _kind_of_versions(value: object) -> str:
+    return "query" if isinstance(value, (dict, VersionQuery)) else "list"
 
 
 class CompareJob(_Job):
     """Score several versions on one holdout, all rows, and rank them."""
 
-    versions: tuple[str, ...] = Field(
-        min_length=1, description="references of the versions to compare, as in a score job's model"
+    versions: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=1), Tag("list")]
+        | Annotated[VersionQuery, Tag("query")],
+        Discriminator(_kind_of_versions),
+    ] = Field(description="references of the versions to compare, or a query: name, where, ...")
+    baseline: str | None = Field(
+        default=None,
+        description="reference of the version that the others are held against; the model's "
+        "champion when left out, else the first",
     )
     holdout: InputTable = Field(description="the table of labelled rows")
     label: str = Field(min_length=1, description="the holdout's column with the true value")
-    rank_by: Metric = Field(description="the metric that ranks, better first")
-    output: Table = Field(description="the table that the ranking is appended to")
+    where: str | None = Field(
+        default=None, description="a filter on the holdout's rows, such as month >= 10"
+    )
+    weight: str | None = Field(default=None, description="the holdout's column of row weights")
+    id_columns: tuple[str, ...] = Field(
+        default=(),
+        description="columns that together name a row: they seed the bootstrap, and stand in the "
+        "tables of rows",
+    )
+    slices: Slices | None = Field(default=None, description="columns to slice the metrics by")
+    problem_type: Literal["regression", "binary", "multiclass"] | None = Field(
+        default=None, description="inferred from the signature and the label when left out"
+    )
+    positive_class: str | None = Field(
+        default=None, description="the class that binary metrics are of; the model's second without"
+    )
+    prediction: Literal["prediction", "proba"] = Field(
+        default="prediction",
+        description="what is compared: what the models predict, or classifiers' probabilities",
+    )
+    rank_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the metric that ranks; rmse, log_loss or accuracy when left out",
+    )
+    custom_metrics: dict[str, Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]] = Field(
+        default={}, description="further metrics: name: package.module:function"
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the intervals")
+    bootstraps: int = Field(default=400, ge=100, le=5000, description="how many are drawn")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of the bootstraps")
+    output: Table = Field(description="the table that the metrics are written to")
+    disagreements: Disagreements | None = Field(
+        default=None, description="the table for the rows that versions disagree on most"
+    )
+    quarantine: Table | None = Field(
+        default=None, description="the table for the rows that a version could not score"
+    )
+    report: str = Field(
+        default="reports",
+        min_length=1,
+        description="the folder for the report; a relative path lies under LAKESCORE_HOME",
+    )
+    gates: Gates | None = Field(
+        default=None, description="what a candidate must reach, and what is done then"
+    )
+
+    @model_validator(mode="after")
+    def _metrics_are_known(self) -> Self:
+        known = [*METRICS, *self.custom_metrics]
+        asked = {"rank_by": [self.rank_by] if self.rank_by else []}
+        asked["gates.metrics"] = list(self.gates.metrics) if self.gates else []
+        for key, names in asked.items():
+            for name in names:
+                if name not in known and name.partition("/")[0] not in METRICS:
+                    raise ValueError(
+                        f"{key}: there is no metric {name!r} that ranks{nearest(name, known)}; "
+                        f"there are: {listed(known, most=40)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _tables_of_rows_need_keys(self) -> Self:
+        for name in ("disagreements", "quarantine"):
+            if getattr(self, name) is not None and not self.id_columns:
+                raise ValueError(f"{name} needs id_columns, which name its rows")
+        return self
+
+    @property
+    def entering(self) -> dict[str, Any]:
+        """Which versions take part, as `comparing.enter` takes it."""
+        query = self.versions if isinstance(self.versions, VersionQuery) else None
+        return {
+            "references": () if query else self.versions,
+            "query": query.model_dump() if query else None,
+            "baseline": self.baseline,
+            "candidate": self.gates.candidate if self.gates else None,
+            "trust": self.trust,
+        }
+
+    @property
+    def measuring(self) -> dict[str, Any]:
+        """How they are compared, as `comparing.compare` takes it."""
+        same = {"label", "weight", "problem_type", "rank_by", "positive_class", "custom_metrics",
+                "confidence", "bootstraps", "seed"}  # fmt: skip
+        return {
+            **{name: getattr(self, name) for name in sorted(same)},
+            "keys": self.id_columns,
+            "slices": self.slices.by if self.slices else (),
+            "small": self.slices.small if self.slices else 1,
+            "most": self.disagreements.rows if self.disagreements else 1,
+        }
+
+    @property
+    def gating(self) -> dict[str, Any]:
+        """What the candidate must reach, as `comparing.hold` takes it."""
+        gates = self.gates or Gates(mode="disabled")
+        thresholds = {name: gate.model_dump() for name, gate in gates.metrics.items()}
+        return {
+            "thresholds": thresholds, "mode": gates.mode, "signature": gates.signature,
+            "on_pass": gates.on_pass,
+        }  # fmt: skip
+
+    @property
+    def of_rows(self) -> dict[str, Any]:
+        """What decides which rows count, and for how much."""
+        return {name: getattr(self, name) for name in ("label", "where", "weight")}
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the results."""
+        outside = {"versions", "holdout", "output", "engine", "scan", "experiment", "run_id",
+                   "receipt", "trust", "disagreements", "quarantine", "report"}  # fmt: skip
+        return self.model_dump(mode="json", exclude=outside)
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """The holdout's columns that stand beside the predictions."""
+        weight = (self.weight,) if self.weight else ()
+        slices = self.slices.by if self.slices else ()
+        return tuple(dict.fromkeys([*self.id_columns, *weight, *slices]))
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The tables that are written, by what they hold."""
+        found = {"metrics": self.output, "disagreements": self.disagreements,
+                 "quarantine": self.quarantine}  # fmt: skip
+        return {name: table.address for name, table in found.items() if table is not None}
+
+    @property
+    def report_folder(self) -> Path:
+        """The absolute folder for the report."""
+        return home() / Path(self.report).expanduser()
 
 
 class ReplayJob(_Job):
@@ -466,7 +682,15 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
 
 def _keys(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
     for parent in parents:
-        inner = kind.model_fields[parent].annotation
-        assert isinstance(inner, type)  # noqa: S101 - narrows for mypy
-        kind = inner
+        # A part of the path that is no field names a case of a union, or a key of a mapping.
+        if parent in kind.model_fields:
+            kind = _inner(kind.model_fields[parent].annotation) or kind
     return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any type
+    """Return the model in an annotation: itself, or the last of those that it is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [_inner(each) for each in get_args(annotation)]
+    return next((each for each in reversed(found) if each), None)

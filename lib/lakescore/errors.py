@@ -2,8 +2,8 @@
 
 An error takes facts and writes the sentence: what was asked, what is there, what to do.
 Exit codes are part of the interface: 1 anything else, 2 usage or configuration, 3 registry or
-resolution, 4 integrity, 5 input contract, 6 error budget not met, 7 another run won, 75 a retry may
-help.
+resolution, 4 integrity, 5 input contract, 6 error budget or gate not met, 7 another run won, 75 a
+retry may help.
 """
 
 from __future__ import annotations
@@ -121,6 +121,39 @@ class OptionUnreadable(ConfigError):
 
     def __init__(self, name: str, text: object, uri: str, reason: str) -> None:
         super().__init__(f"pyfunc: {name}={text} is not what {uri} declares: {reason}")
+
+
+class ReportNotWritten(ConfigError):
+    """The report's folder cannot be written to."""
+
+    def __init__(self, folder: object, reason: str) -> None:
+        super().__init__(f"cannot write the report to {folder}: {reason}; name another folder")
+
+
+class TooManySlices(ConfigError):
+    """A column divides the holdout into more slices than can be compared."""
+
+    def __init__(self, column: str, most: int) -> None:
+        super().__init__(
+            f"slices by {column!r} are more than {most}; slice by a column with fewer values"
+        )
+
+
+class BadCondition(ConfigError):
+    """A condition on a table's rows does not read as one, or asks for more than comparisons."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"cannot read the condition {text!r}: {reason}")
+
+
+class NothingToCompare(ConfigError):
+    """A query names no version."""
+
+    def __init__(self, name: str, where: str | None) -> None:
+        condition = f" for which {where!r} holds" if where else ""
+        super().__init__(
+            f"{name!r} has no version{condition}; see lakescore versions {name}, or ask for others"
+        )
 
 
 class FileExists(ConfigError):
@@ -534,6 +567,16 @@ class MetricUndefined(InputContractError):
         super().__init__(f"{metric} cannot be computed: {reason}")
 
 
+class WeightsInvalid(InputContractError):
+    """Rows have weights that are none."""
+
+    def __init__(self, wrong: int, rows: int) -> None:
+        super().__init__(
+            f"{wrong} of {rows} labelled rows have a weight that is missing, negative or infinite; "
+            "filter them out (where), or mend them"
+        )
+
+
 class SchemaDrift(InputContractError):
     """The output table exists with other columns than the run would write."""
 
@@ -563,6 +606,19 @@ class TooManyErrors(LakescoreError):
             "rows_quarantined": failed,
             "quarantine": {"table": quarantine},
         }
+
+
+class GateFailed(LakescoreError):
+    """A version does not reach what the job's gates ask for."""
+
+    exit_code = 6
+
+    def __init__(self, candidate: str, failures: Iterable[str], report: Mapping[str, Any]) -> None:
+        super().__init__(
+            f"{candidate} does not pass the gates: {listed(failures, most=20)}; no alias was moved"
+        )
+        # The comparison itself is done.
+        self.facts = {key: value for key, value in report.items() if key != "status"}
 
 
 class AnotherRunWon(LakescoreError):

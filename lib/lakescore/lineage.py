@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mlflow.data.meta_dataset import MetaDataset
     from pyspark.sql import DataFrame
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from lakescore.registry import ModelVersion
     from lakescore.tables import Snapshot
 
+_ODD_IN_METRICS = re.compile(r"[^\w\-. :/]")
+"""What MLflow does not take in a metric's name."""
 COLUMNS = (
     "model_name",
     "model_version",
@@ -110,6 +114,28 @@ def fingerprint(models: Sequence[ModelVersion], source: Snapshot, **settings: ob
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def of_comparison(
+    models: Sequence[ModelVersion],
+    holdout: Snapshot,
+    run_id: str | None,
+    of_rows: Mapping[str, object],
+    settings: Mapping[str, object],
+) -> dict[str, Any]:
+    """Return the columns that every row of a comparison's tables carries.
+
+    `comparing_run_id` as given, or derived from versions, holdout and *settings*; `holdout_table`,
+    `holdout_version`; `holdout_digest`, equal where the same rows count for as much, by *of_rows*;
+    `compared_at`.
+    """
+    return {
+        "comparing_run_id": run_id or fingerprint(models, holdout, **settings),
+        "holdout_table": holdout.address,
+        "holdout_version": holdout.version,
+        "holdout_digest": fingerprint([], holdout, **of_rows),
+        "compared_at": now(),
+    }
+
+
 def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> DataFrame:
     """Return *scored* with the columns of `COLUMNS` after its own, and without `_slice`.
 
@@ -186,13 +212,20 @@ def _facts(run: Run) -> dict[str, Any]:
     }
 
 
-def log_run(
-    experiment_name: str, context: str, source: Snapshot, report: Mapping[str, Any]
+def log_run(  # noqa: PLR0913 - all but the first by name
+    experiment_name: str,
+    context: str,
+    source: Snapshot,
+    report: Mapping[str, Any],
+    *,
+    digest: str | None = None,
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+    files: Sequence[Path] = (),
 ) -> str | None:
     """Log one MLflow run and return its id, or none where the store does not take it any more.
 
-    The predictions are published by then, and they carry their lineage themselves, so a store
-    that went away does not make the job fail.
+    What the run wrote is published by then, and carries its lineage itself, so a store that went
+    away does not make the job fail.
 
     Args:
         experiment_name: its experiment, made when missing.
@@ -200,6 +233,10 @@ def log_run(
         source: the input dataset. Its Delta source alone is logged: `mlflow.data.load_delta` would
             count the whole table again for its profile.
         report: the receipt, kept whole as `receipt.json`; its numbers become metrics.
+        digest: of the rows that were read, where the snapshot alone does not tell: metrics of equal
+            digests can be compared.
+        metrics: by logged model, metrics that are logged on it, with the dataset.
+        files: further files to keep.
     """
     import mlflow  # noqa: PLC0415 - seconds of import
 
@@ -210,10 +247,16 @@ def log_run(
             tags=_tags(context, report),
             log_system_metrics=False,
         ) as run:
-            mlflow.log_input(_dataset(source), context=context)
+            dataset = _dataset(source, digest)
+            mlflow.log_input(dataset, context=context)
             numbers = {k: float(v) for k, v in report.items() if isinstance(v, (int, float))}
             mlflow.log_metrics(numbers)
+            for model_id, values in (metrics or {}).items():
+                named = {_ODD_IN_METRICS.sub("_", name): v for name, v in values.items()}
+                mlflow.log_metrics(named, model_id=model_id, dataset=dataset)
             mlflow.log_dict(dict(report), "receipt.json")
+            for file in files:
+                mlflow.log_artifact(str(file))
     except (mlflow.MlflowException, RegistryError) as error:
         logging.getLogger(__name__).warning("the run could not be logged in MLflow: %s", error)
         return None
@@ -225,7 +268,7 @@ def _tags(context: str, report: Mapping[str, Any]) -> dict[str, str]:
     return {f"lakescore.{key}": str(value) for key, value in {"context": context, **model}.items()}
 
 
-def _dataset(source: Snapshot) -> MetaDataset:
+def _dataset(source: Snapshot, digest: str | None) -> MetaDataset:
     from mlflow.data.delta_dataset_source import DeltaDatasetSource  # noqa: PLC0415
     from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
 
@@ -237,7 +280,8 @@ def _dataset(source: Snapshot) -> MetaDataset:
         delta_table_version=str(source.version),  # type: ignore[arg-type]
     )
     name = source.address.rstrip("/").rsplit("/", 1)[-1]
-    digest = hashlib.sha256(f"{source.address}@{source.committed_at}".encode()).hexdigest()[:8]
+    if digest is None:
+        digest = hashlib.sha256(f"{source.address}@{source.committed_at}".encode()).hexdigest()[:8]
     return MetaDataset(  # type: ignore[abstract]  # MLflow's own example makes one
         delta, name=f"{name}@v{source.version}", digest=digest
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from lakescore.environment import differences
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lakescore.comparing import Ranked
+    from lakescore.comparing import Comparison
     from lakescore.config import ScoreJob
     from lakescore.lineage import Run
     from lakescore.publishing import Outcome
@@ -133,32 +132,48 @@ def of_replay(
     }
 
 
-def of_comparing(  # noqa: PLR0913 - each is a fact of its own
-    ranking: Sequence[Ranked],
+def of_comparing(
+    comparison: Comparison,
     holdout: Snapshot,
     planned: Plan,
+    facts: Mapping[str, Any],
     *,
-    rows: int,
-    rank_by: str,
-    label: str,
-    run_id: str,
+    where: str | None,
 ) -> dict[str, Any]:
-    """Return the receipt of a compare job."""
+    """Return the receipt of a compare job; *facts* are those of `lineage.of_comparison`."""
+    whole, own = comparison.evaluation.whole, comparison.evaluation.own
+    standing = whole.standings[comparison.rank_by]
     return {
         "status": "compared",
-        "run_id": run_id,
-        "rank_by": rank_by,
-        "label": label,
-        "holdout": {"table": holdout.address, "version": holdout.version},
-        "rows": rows,
+        "run_id": facts["comparing_run_id"],
+        "compared_at": facts["compared_at"].isoformat(),
+        "verdict": comparison.verdict,
+        "confidence": comparison.confidence,
+        "rank_by": comparison.rank_by,
+        "label": comparison.label,
+        "where": where,
+        "holdout": {
+            "table": holdout.address,
+            "version": holdout.version,
+            "digest": facts["holdout_digest"],
+        },
+        "baseline": comparison.entrants.baseline,
+        "rows": comparison.evaluation.rows,
+        "rows_common": max(whole.rows.values()),
         "engine": planned.facts(),
         "ranking": [
-            {"rank": each.rank, **of_model(each.model), "metrics": _json(each.metrics)}
-            for each in ranking
+            {
+                "rank": standing.ranks[uri],
+                **of_model(comparison.entrants.models[uri]),
+                "low": standing.estimates[uri].facts()["low"],
+                "high": standing.estimates[uri].facts()["high"],
+                "rows_scored": own.rows[uri],
+                "rows_failed": comparison.evaluation.rows - own.rows[uri],
+                "metrics": {
+                    name: whole.standings[name].estimates[uri].facts()["value"]
+                    for name in dict.fromkeys([comparison.rank_by, *whole.standings])
+                },
+            }
+            for uri in comparison.ordered
         ],
     }
-
-
-def _json(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Return *metrics* with null for what has no value: JSON knows no NaN."""
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}

@@ -32,8 +32,12 @@ def test_the_demo_ends_with_what_a_person_wants_to_see(demo: Done, shell: Shell)
         "December: 27,110 departures in 31 days (31 scored)",
         f"Where everything lies, in {shell.home}",
         "What to try next",
+        "The comparison, as a page",
     ):
         assert part in end
+    page = Path(end.split()[-1])
+    assert page.parent == Path(shell.home) / "reports"
+    assert "flight-delay/1 is best: rmse 15." in page.read_text(encoding="utf-8")
     assert max(map(len, demo.stdout.split("Where everything")[0].split("by rmse")[1].split())) <= 80
     assert "Traceback" not in demo.stderr
     assert "WARN" not in demo.stderr
@@ -72,6 +76,15 @@ def test_the_ranking_is_over_all_labelled_rows_better_first(demo: Done, shell: S
     values = [each["metrics"]["rmse"] for each in receipt["ranking"]]
     assert values == sorted(values)
     assert {each["version"] for each in receipt["ranking"]} == {1, 2, 3}
+    assert receipt["baseline"] == "models:/flight-delay/3"
+    lines = shell.rows("ranking")
+    rmse = lines[(lines["metric"] == "rmse") & (lines["scope"] == "common")]
+    origins = rmse[rmse["slice_by"] == "origin"].groupby("slice")["rows"].first()
+    assert origins.sum() == 55_589
+    assert set(origins.index) == {"origin=EWR", "origin=JFK", "origin=LGA"}
+    assert ((rmse["low"] < rmse["value"]) & (rmse["value"] < rmse["high"])).all()
+    assert len(shell.rows("disagreements")) == 100
+    assert len(shell.rows("compare_quarantine")) == 0
 
 
 def test_a_second_run_makes_no_version_and_writes_no_row(demo: Done, shell: Shell) -> None:  # noqa: ARG001

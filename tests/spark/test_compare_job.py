@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import compare
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from lakescore import registry
 from lakescore.config import CompareJob
-from lakescore.errors import MetricUndefined
+from lakescore.errors import GateFailed, MetricUndefined
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import DataFrame, SparkSession
 
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
@@ -37,18 +39,22 @@ def holdout(spark: SparkSession, write: Write) -> tuple[str, pd.DataFrame]:
     return write(frame, "holdout"), rows
 
 
-def run(tmp_path: Path, path: str, versions: list[str], label: str, rank_by: str) -> dict[str, Any]:
-    return compare.run(
-        CompareJob.model_validate(
-            {
-                "versions": versions,
-                "holdout": {"path": path},
-                "label": label,
-                "rank_by": rank_by,
-                "output": {"path": str(tmp_path / "ranking")},
-            }
-        )
-    )
+def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **more: Any) -> Any:
+    job = {
+        "versions": versions,
+        "holdout": {"path": path},
+        "label": label,
+        "rank_by": rank_by,
+        "bootstraps": 100,
+        "output": {"path": str(tmp_path / "ranking")},
+        "report": str(tmp_path / "reports"),
+    }
+    return compare.run(CompareJob.model_validate({**job, **more}))
+
+
+def among(found: dict[str, float], expected: dict[str, float]) -> bool:
+    """Tell whether *found* has the values of *expected*, beside others."""
+    return {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
 def test_regression_metrics_are_those_of_scikit_learn_over_all_labelled_rows(
@@ -72,12 +78,15 @@ def test_regression_metrics_are_those_of_scikit_learn_over_all_labelled_rows(
             "mae": metrics.mean_absolute_error(labelled["y"], predicted),
             "r2": metrics.r2_score(labelled["y"], predicted),
         }
-        assert each["metrics"] == pytest.approx(expected, rel=1e-9)
+        assert among(each["metrics"], expected)
     lines = spark.read.format("delta").load(str(tmp_path / "ranking"))
-    assert lines.count() == 9
-    assert lines.where("rank = 1 AND metric = 'rmse'").head().model_version == 2
+    once = lines.where("scope = 'common'")
+    assert once.count() == 3 * 11
+    assert once.where("rank = 1 AND metric = 'rmse'").head().model_version == 2
+    assert receipt["engine"]["rows_predicted"] == 392  # once, however many metrics
     run(tmp_path, path, versions, "y", "rmse")
-    assert spark.read.format("delta").load(str(tmp_path / "ranking")).count() == 9
+    again = spark.read.format("delta").load(str(tmp_path / "ranking"))
+    assert again.where("scope = 'common'").count() == 3 * 11
 
 
 def test_metrics_of_labels_are_those_of_scikit_learn(
@@ -95,7 +104,7 @@ def test_metrics_of_labels_are_those_of_scikit_learn(
             "f1": metrics.f1_score(rows["is_high"], predicted),
             "accuracy": metrics.accuracy_score(rows["is_high"], predicted),
         }
-        assert each["metrics"] == pytest.approx(expected, rel=1e-9)
+        assert among(each["metrics"], expected)
     values = [each["metrics"]["f1"] for each in receipt["ranking"]]
     assert values == sorted(values, reverse=True)
 
@@ -103,8 +112,6 @@ def test_metrics_of_labels_are_those_of_scikit_learn(
 def test_metrics_of_probabilities_are_those_of_scikit_learn_with_ties_and_certainty(
     register: Any, holdout: tuple[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    import mlflow
-
     class Probability(mlflow.pyfunc.PythonModel):
         """A step function: many ties, and probabilities of 0 and 1 that the logarithm fears."""
 
@@ -119,7 +126,7 @@ def test_metrics_of_probabilities_are_those_of_scikit_learn_with_ties_and_certai
         "roc_auc": metrics.roc_auc_score(rows["is_high"], predicted),
         "log_loss": metrics.log_loss(rows["is_high"], predicted),
     }
-    assert receipt["ranking"][0]["metrics"] == pytest.approx(expected, rel=1e-9)
+    assert among(receipt["ranking"][0]["metrics"], expected)
 
 
 def test_versions_that_predict_the_same_share_a_rank(
@@ -173,7 +180,7 @@ def test_labels_of_several_classes_and_of_words_have_an_accuracy(
     path = write(spark.createDataFrame(rows, "x double, y string"), "colours")
     receipt = run(tmp_path, path, ["colours/1"], "y", "accuracy")
     assert receipt["rows"] == 3
-    assert receipt["ranking"][0]["metrics"] == pytest.approx({"accuracy": 2 / 3})
+    assert receipt["ranking"][0]["metrics"]["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_a_label_that_is_not_a_number_is_no_label(
@@ -195,3 +202,212 @@ def test_r2_of_labels_that_are_all_equal_is_that_of_scikit_learn(
     path = write(spark.createDataFrame([(1.0, 2.0), (3.0, 2.0)], "x double, y double"), "same")
     receipt = run(tmp_path, path, [f"constant/{version}"], "y", "r2")
     assert receipt["ranking"][0]["metrics"]["r2"] == metrics.r2_score([2, 2], [1, 3]) == 0.0
+
+
+def test_all_rows_count_and_not_the_first_ten_thousand(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    for slope in (1, 3):
+        register("late truth", LinearRegression().fit(X, slope * X["x"]), X)
+    x = np.linspace(0, 1, 10_000)
+    rows = [(float(v), float(v)) for v in x]  # here the first version is right
+    rows += [(100.0 + n, 3 * (100.0 + n)) for n in range(500)]  # and here, far out, the second
+    path = write(spark.createDataFrame(rows, "x double, y double").coalesce(1), "late")
+    receipt = run(tmp_path, path, ["late truth/1", "late truth/2"], "y", "rmse")
+    assert receipt["rows"] == 10_500
+    assert [(each["version"], each["rank"]) for each in receipt["ranking"]] == [(2, 1), (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def crowned(register: Any) -> str:
+    """Register a champion whose slope is off, a good version, and one as good by another input."""
+    register("gated", LinearRegression().fit(X, 1.5 * X["x"]), X, alias="champion")
+    register("gated", LinearRegression().fit(X, 2 * X["x"]), X)
+    return "gated"
+
+
+@pytest.fixture
+def flights(spark: SparkSession, write: Write) -> str:
+    random = np.random.default_rng(1)
+    x = random.uniform(0, 3, 600)
+    y = 2 * x + random.normal(0, 0.5, 600)
+    part = np.where(np.arange(600) < 590, "often", "seldom")
+    rows = zip(range(600), x.tolist(), y.tolist(), part.tolist(), [1.0, 2.0] * 300, strict=True)
+    return write(
+        spark.createDataFrame(list(rows), "id int, x double, y double, part string, w double"),
+        "flights",
+    )
+
+
+BETTER = {"rmse": {"min_absolute_change": 0.1, "greater_is_better": False}}
+
+
+def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
+    spark: SparkSession, crowned: str, flights: str, tmp_path: Path
+) -> None:
+    query = {"name": crowned, "where": "version > 1", "limit": 5}
+    receipt = run(
+        tmp_path, flights, query, "y", "rmse", where="id >= 100", weight="w", id_columns=["id"],
+        slices={"by": ["part"], "small": 50}, quarantine={"path": str(tmp_path / "bad")},
+        disagreements={"path": str(tmp_path / "odd"), "rows": 3},
+        custom_metrics={"gap": "numpy:subtract"},
+    )  # fmt: skip
+    assert receipt["baseline"] == "models:/gated/1"  # the query does not name it
+    assert [each["version"] for each in receipt["ranking"]] == [2, 1]
+    assert receipt["rows"] == 500
+    rows = spark.read.format("delta").load(flights).where("id >= 100").toPandas()
+    expected = metrics.root_mean_squared_error(rows["y"], 2 * rows["x"], sample_weight=rows["w"])
+    found = receipt["ranking"][0]["metrics"]
+    assert found["rmse"] == pytest.approx(expected, rel=1e-9)
+    assert found["gap"] == pytest.approx(-found["bias"])
+
+    lines = spark.read.format("delta").load(str(tmp_path / "ranking"))
+    seldom = lines.where("slice = 'part=seldom' AND metric = 'mae' AND model_version = 2").head()
+    inside = rows[rows["part"] == "seldom"]
+    expected = metrics.mean_absolute_error(inside["y"], 2 * inside["x"], sample_weight=inside["w"])
+    assert (seldom.value, seldom.rows) == (pytest.approx(expected, rel=1e-9), 10)
+    assert seldom.low < seldom.value < seldom.high
+    assert seldom.holdout_digest == receipt["holdout"]["digest"]
+
+    odd = spark.read.format("delta").load(str(tmp_path / "odd")).orderBy("disagreement").collect()
+    most = rows.nlargest(3, "x")  # the slopes differ most where x is largest
+    assert {row.id for row in odd} == set(most["id"])
+    first = odd[-1]
+    assert first.disagreement == pytest.approx(0.5 * most["x"].max())
+    assert first.x == most["x"].max()
+    assert first.prediction_gated_2 - first.prediction_gated_1 == pytest.approx(first.disagreement)
+    assert spark.read.format("delta").load(str(tmp_path / "bad")).count() == 0
+
+    document = embedded(receipt["report"]["html"])
+    small = {line["slice"]: line["small"] for line in document["metrics"] if line["slice_by"]}
+    assert small == {"part=often": False, "part=seldom": True}
+
+
+def embedded(page: str) -> Any:
+    text = Path(page).read_text(encoding="utf-8")
+    start = text.index('id="comparison">') + len('id="comparison">')
+    return json.loads(text[start : text.index("</script>", start)])
+
+
+def test_a_gate_that_is_not_met_ends_with_exit_code_6_and_all_is_written(
+    spark: SparkSession, crowned: str, flights: str, tmp_path: Path
+) -> None:
+    gates = {
+        "metrics": {"rmse": {"threshold": 0.4, "greater_is_better": False}},
+        "on_pass": "promote",
+    }
+    with pytest.raises(
+        GateFailed, match=r"models:/gated/2 .* rmse is at most 0\.5\d+ .*short by 0\.1"
+    ) as e:
+        run(tmp_path, flights, [f"{crowned}/2"], "y", "rmse", gates=gates)
+    assert e.value.exit_code == 6
+    receipt = e.value.facts
+    assert receipt["gates"]["checks"][0]["passed"] is False
+    assert receipt["gates"]["checks"][1]["gate"] == "signature"
+    assert Path(receipt["report"]["html"]).exists()
+    assert spark.read.format("delta").load(str(tmp_path / "ranking")).count() > 0
+    assert registry.describe(f"{crowned}@champion").version == 1
+    for mode in ("dry_run", "disabled"):
+        receipt = run(
+            tmp_path, flights, [f"{crowned}/2"], "y", "rmse", gates={**gates, "mode": mode}
+        )
+        assert (receipt["gates"] or {"passed": False})["passed"] is False
+
+
+def test_what_passes_is_promoted_by_the_ledger_with_the_comparison_as_evidence(
+    crowned: str, flights: str, tmp_path: Path
+) -> None:
+    gates = {"metrics": BETTER, "on_pass": "set alias challenger"}
+    receipt = run(tmp_path, flights, [f"{crowned}/2"], "y", "rmse", gates=gates)
+    assert receipt["moved"]["alias"] == "challenger"
+    receipt = run(
+        tmp_path, flights, [f"{crowned}/2"], "y", "rmse", gates={**gates, "on_pass": "promote"}
+    )
+    assert registry.describe(f"{crowned}@champion").version == 2
+    (*_, move) = registry.history(crowned, alias="champion")
+    assert move.evidence == receipt["tracking_run_id"]
+    assert "rmse is better than the baseline's by at least" in str(move.reason)
+
+    client = mlflow.MlflowClient()
+    logged = [
+        {m.key: m for m in client.get_logged_model(each["logged_model_id"]).metrics}
+        for each in receipt["ranking"]
+    ]
+    for found, each in zip(logged, receipt["ranking"], strict=True):
+        assert found["rmse"].value == pytest.approx(each["metrics"]["rmse"])
+        assert found["rmse"].dataset_name == "flights@v0"
+        assert found["rmse"].dataset_digest == receipt["holdout"]["digest"]
+        assert found["rmse.low"].value < found["rmse"].value < found["rmse.high"].value
+
+
+def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    classes = ["New York", "Newark"]  # a blank, which no column's name may hold
+    models = [
+        LogisticRegression(C=c).fit(X, [classes[n] for n in each])
+        for c, each in ((1.0, (0, 0, 1, 1)), (0.1, (0, 1, 0, 1)))
+    ]
+    for model in models:
+        register("cities", model, X)
+    random = np.random.default_rng(2)
+    x = random.uniform(0, 3, 200)
+    y = np.where(x + random.normal(0, 1, 200) > 1.5, *reversed(classes))
+    rows = list(zip(range(200), x.tolist(), y.tolist(), strict=True))
+    path = write(spark.createDataFrame(rows, "id int, x double, y string"), "cities")
+    receipt = run(
+        tmp_path,
+        path,
+        ["cities/1", "cities/2"],
+        "y",
+        "roc_auc",
+        prediction="proba",
+        id_columns=["id"],
+    )
+    for each in receipt["ranking"]:
+        model = models[each["version"] - 1]
+        p = model.predict_proba(pd.DataFrame({"x": x}))
+        expected = {
+            "roc_auc": metrics.roc_auc_score(y == classes[1], p[:, 1]),
+            "log_loss": metrics.log_loss(y, p, labels=classes),
+            "f1": metrics.f1_score(y, model.predict(pd.DataFrame({"x": x})), pos_label="Newark"),
+        }
+        assert among(each["metrics"], expected)
+    document = embedded(receipt["report"]["html"])
+    assert document["problem"]["positive_class"] == "Newark"
+    assert {point["class"] for point in document["curves"]} == {"Newark"}
+    assert {cell["true"] for cell in document["confusion"]} == set(classes)
+
+
+def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    class Root(mlflow.pyfunc.PythonModel):
+        """Raises on a batch with a negative number, as strict models do."""
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            if (model_input["x"] < 0).any():
+                raise ValueError("a negative number has no root")
+            return model_input["x"] ** 0.5
+
+    register("strict", LinearRegression().fit(X, X["x"]), X)
+    register("strict", Root(), X, np.array([0.5]))
+    rows = [(1, 4.0, 2.0), (2, -1.0, 0.0), (3, 1.0, 1.0), (4, 9.0, 4.0)]  # the second has no root
+    path = write(spark.createDataFrame(rows, "id int, x double, y double"), "strict")
+    receipt = run(
+        tmp_path, path, ["strict/1", "strict/2"], "y", "mae", id_columns=["id"],
+        quarantine={"path": str(tmp_path / "bad")},
+    )  # fmt: skip
+    found = {each["version"]: each for each in receipt["ranking"]}
+    assert (receipt["rows"], receipt["rows_common"]) == (4, 3)
+    assert [found[n]["rows_failed"] for n in (1, 2)] == [0, 1]
+    assert found[1]["metrics"]["mae"] == pytest.approx((2 + 0 + 5) / 3)
+    assert found[2]["metrics"]["mae"] == pytest.approx((0 + 0 + 1) / 3)
+    own = spark.read.format("delta").load(str(tmp_path / "ranking")).where("scope = 'own'")
+    (mae,) = own.where("metric = 'mae' AND model_version = 1").collect()
+    assert (mae.rows, mae.value) == (4, pytest.approx((2 + 1 + 0 + 5) / 4))
+    (bad,) = spark.read.format("delta").load(str(tmp_path / "bad")).collect()
+    assert (bad.id, bad.model_uri, bad.error_type) == (2, "models:/strict/2", "ValueError")
+    assert "no root" in bad.error
+    (strict,) = [v for v in embedded(receipt["report"]["html"])["versions"] if v["version"] == 2]
+    assert strict["errors"] == {"ValueError": 1}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lakescore.config import JOBS, CompareJob, ScoreJob, TrustFile, load
+from lakescore.config import JOBS, METRICS, CompareJob, ScoreJob, TrustFile, load
 from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -324,10 +324,50 @@ def test_a_job_is_frozen(file: Path) -> None:
 
 
 def test_a_comparison_ranks_by_a_metric_that_we_know() -> None:
-    with pytest.raises(ConfigError, match="rank_by: Input should be 'rmse', 'mae', 'r2'"):
-        load(CompareJob, CONF / "compare.yaml", ["rank_by=mape"])
-    with pytest.raises(ConfigError, match="versions: Tuple should have at least 1 item"):
+    with pytest.raises(ConfigError, match=r"no metric 'rmze' that ranks \(did you mean 'rmse'\?\)"):
+        load(CompareJob, CONF / "compare.yaml", ["rank_by=rmze"])
+    with pytest.raises(ConfigError, match=r"versions\.list: Tuple should have at least 1 item"):
         load(CompareJob, CONF / "compare.yaml", ["versions=[]"])
+    for name, more in (("recall/late", []), ("loss", ["custom_metrics={loss: 'airline:loss'}"])):
+        job = load(CompareJob, CONF / "compare.yaml", [f"rank_by={name}", *more])
+        assert job.rank_by == name
+
+
+def test_the_metrics_of_the_file_are_those_that_are_computed() -> None:
+    from lakescore.comparing import metrics
+
+    computed = [*metrics.REGRESSION, *metrics.LABELS, *metrics.SCORES]
+    ranking = [name for name in computed if metrics.greater_is_better(name) is not None]
+    assert list(METRICS) == ranking
+
+
+def test_versions_are_a_list_or_a_query() -> None:
+    query = "versions={name: flight-delay, where: metrics.rmse < 50, limit: 3}"
+    job = load(CompareJob, CONF / "compare.yaml", [query])
+    assert job.entering["query"]["limit"] == 3
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'nane' in versions\.query.*valid keys: name"
+    ):
+        load(CompareJob, CONF / "compare.yaml", ["versions={nane: flight-delay}"])
+
+
+def test_an_unknown_key_of_a_gate_is_named_with_the_valid_ones() -> None:
+    gate = "gates.metrics={rmse: {treshold: 3, greater_is_better: false}}"
+    with pytest.raises(
+        ConfigError, match=r"'treshold' in gates\.metrics\.rmse \(did you mean 'threshold'"
+    ):
+        load(CompareJob, CONF / "compare.yaml", [gate])
+    with pytest.raises(ConfigError, match=r"gates\.metrics: there is no metric 'rsme'"):
+        load(
+            CompareJob, CONF / "compare.yaml", ["gates.metrics={rsme: {greater_is_better: false}}"]
+        )
+    with pytest.raises(ConfigError, match="on_pass"):
+        load(CompareJob, CONF / "compare.yaml", ["gates.on_pass=delete"])
+
+
+def test_tables_of_rows_need_the_columns_that_name_a_row() -> None:
+    with pytest.raises(ConfigError, match="disagreements needs id_columns"):
+        load(CompareJob, CONF / "compare.yaml", ["id_columns=[]"])
 
 
 def fields(kind: type[BaseModel], within: str = "") -> Iterator[tuple[str, str | None]]:

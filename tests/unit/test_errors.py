@@ -22,6 +22,10 @@ INSTANCES = [
     errors.EngineRefused("arrow", "it does not take the columns at (timestamp)"),
     errors.RunIdReused("nightly-7", "2013-12-01"),
     errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
+    errors.BadCondition("reflect('x')", "anonymous is not allowed in it"),
+    errors.NothingToCompare("flight-delay", "metrics.rmse < 1"),
+    errors.ReportNotWritten("/lake/reports", "Permission denied"),
+    errors.TooManySlices("tailnum", 200),
     errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),
     errors.OptionUnknown("params", "temperatur", "models:/flight-delay/3", ["temperature"]),
     errors.OptionUnreadable("temperature", "hot", "models:/flight-delay/3", "not a number"),
@@ -94,6 +98,7 @@ INSTANCES = [
     errors.ColumnsCollide(["prediction", "slice"]),
     errors.UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     errors.MetricUndefined("roc_auc", "the label has one class"),
+    errors.WeightsInvalid(3, 1000),
     errors.SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
     errors.TooManyErrors(
         "models:/flight-delay/3",
@@ -103,6 +108,9 @@ INSTANCES = [
         "scoring_run_id is 0f3b",
     ),
     errors.AnotherRunWon("/lake/tables/predictions", "slice '2013-12-01'"),
+    errors.GateFailed(
+        "models:/flight-delay/4", ["rmse is at most 16.2 (asked 15, short by 1.2)"], {}
+    ),
     errors.AliasMoved("flight-delay", "champion", 3, 4),
     errors.AliasMoving("flight-delay", "champion", 4, "ann@laptop", 12),
 ]
@@ -172,6 +180,7 @@ def test_the_exit_codes_are_those_that_the_module_promises() -> None:
         (errors.IntegrityError, 4),
         (errors.InputContractError, 5),
         (errors.TooManyErrors, 6),
+        (errors.GateFailed, 6),
         (errors.AnotherRunWon, 7),
         (errors.RegistryUnavailable, 75),  # sysexits' EX_TEMPFAIL
     ],

@@ -1,0 +1,199 @@
+"""Comparison: versions that were scored side by side, evaluated as a whole."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+
+from lakescore import scoring
+from lakescore.comparing import costing, differing, evaluating, pairing
+from lakescore.comparing.document import long_form, verdict
+from lakescore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pyspark.sql import DataFrame
+
+    from lakescore.comparing.entrants import Entrants
+    from lakescore.comparing.evaluating import Evaluation
+    from lakescore.comparing.pairing import Paired, ProblemType
+    from lakescore.scoring import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A comparison that is done: who took part, on what, and what was found."""
+
+    entrants: Entrants
+    paired: Paired
+    evaluation: Evaluation
+    failures: Mapping[str, Mapping[str, int]]
+    """By version and type of error, the rows that it could not score."""
+    flips: Sequence[Mapping[str, Any]]
+    shifts: Mapping[str, float]
+    """By version, the stability index against the baseline."""
+    costs: Mapping[str, float | None]
+    """By version, rows a second of one core; None where nobody measured."""
+    label: str
+    """The label's column."""
+    confidence: float
+    bootstraps: int
+    seed: int
+    small: int
+    """Slices with fewer rows are marked."""
+    most: int
+    """How many rows the table of disagreements has."""
+
+    @property
+    def rank_by(self) -> str:
+        """The metric that ranks."""
+        return self.paired.problem.rank_by
+
+    @property
+    def verdict(self) -> str:
+        """Which version is best, by how much, how sure, in a sentence."""
+        return verdict(self)
+
+    @property
+    def ordered(self) -> list[str]:
+        """The versions, best first; those without a value last."""
+        first = list(self.evaluation.whole.standings[self.rank_by].ordered)
+        return [*first, *(uri for uri in self.paired.uris if uri not in first)]
+
+    def logged(self) -> dict[str, dict[str, float]]:
+        """Return by logged model the metrics over the common rows, with `.low` and `.high`.
+
+        Versions that were registered without a logged model are left out.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for uri, model in self.entrants.models.items():
+            if model.logged_model_id is None:
+                continue
+            numbers: dict[str, float | None] = {}
+            for name, standing in self.evaluation.whole.standings.items():
+                facts = standing.estimates[uri].facts()
+                numbers |= {name: facts["value"], f"{name}.low": facts["low"]}
+                numbers[f"{name}.high"] = facts["high"]
+            found[model.logged_model_id] = {n: v for n, v in numbers.items() if v is not None}
+        return found
+
+    def table(self, name: str, holdout: DataFrame, **facts: object) -> DataFrame:
+        """Return the rows of an output: `metrics`, `disagreements` or `quarantine`.
+
+        Args:
+            name: which; see `document.long_form`, `differing.disagreements`, `differing.failures`.
+            holdout: all rows of the snapshot, from which inputs are fetched.
+            facts: further columns, constant in all rows.
+        """
+        match name:
+            case "metrics":
+                rows = long_form(holdout.sparkSession, self)
+            case "disagreements":
+                rows = differing.disagreements(
+                    self.paired,
+                    holdout,
+                    most=self.most,
+                    inputs=self._inputs(holdout),
+                    label=self.label,
+                )
+            case _:
+                rows = differing.failures(self.paired)
+        return rows.select("*", *[F.lit(value).alias(key) for key, value in facts.items()])
+
+    @staticmethod
+    def place(comparing_run_id: str, **_: object) -> dict[str, list[str]]:
+        """Return which rows of an output this comparison replaces: those of its run."""
+        return {"comparing_run_id": [comparing_run_id]}
+
+    def _inputs(self, holdout: DataFrame) -> list[str]:
+        models = self.entrants.models.values()
+        columns = [each for model in models for each in model.facts()["signature"]["inputs"]]
+        names = dict.fromkeys(column["name"] for column in columns)
+        return [name for name in names if name in holdout.columns]
+
+
+@contextmanager
+def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
+    planned: Plan,
+    entrants: Entrants,
+    *,
+    label: str,
+    keys: Sequence[str] = (),
+    weight: str | None = None,
+    slices: Sequence[str] = (),
+    small: int = 100,
+    problem_type: ProblemType | None = None,
+    rank_by: str | None = None,
+    positive_class: str | None = None,
+    custom_metrics: Mapping[str, str] | None = None,
+    confidence: float = 0.95,
+    bootstraps: int = 400,
+    seed: int = 0,
+    most: int = 100,
+) -> Iterator[Comparison]:
+    """Score, evaluate, and keep the rows while the body asks for some of them.
+
+    Args:
+        planned: how the versions are applied; `_label`, *keys*, *weight* and *slices* are kept.
+        entrants: the versions.
+        label: the label's column, for those who read rows.
+        keys: columns that name a row.
+        weight: the column of weights.
+        slices: columns that divide the rows.
+        small: slices with fewer rows are marked.
+        problem_type: as `pairing.infer`.
+        rank_by: as `pairing.infer`.
+        positive_class: as `pairing.infer`.
+        custom_metrics: by name, `package.module:function`.
+        confidence: of intervals.
+        bootstraps: how many are drawn.
+        seed: of the bootstraps.
+        most: how many rows the table of disagreements shall have.
+
+    Raises:
+        MetricUndefined, WeightsInvalid, TooManySlices: as `evaluating.evaluate`.
+        ConfigError: a custom metric cannot be imported.
+    """
+    uris = list(entrants.models)
+    custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
+    scored = scoring.side_by_side(planned)
+    problem = pairing.infer(
+        scored.schema, uris, problem_type=problem_type, rank_by=rank_by, positive=positive_class,
+        custom=list(custom),
+        classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
+    )  # fmt: skip
+    paired = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
+    with scoring.explained(", ".join(uris), ["the holdout"]), evaluating.held(paired):
+        evaluation = evaluating.evaluate(
+            paired, replicates=bootstraps, seed=seed, level=confidence, custom=custom
+        )
+        failed = any(rows < evaluation.rows for rows in evaluation.own.rows.values())
+        yield Comparison(
+            entrants=entrants,
+            paired=paired,
+            evaluation=evaluation,
+            failures=differing.count_failures(paired) if failed else {},
+            flips=differing.flips(paired, entrants.baseline),
+            shifts=differing.shifts(evaluation, paired, entrants.baseline),
+            costs=costing.costs(planned),
+            label=label,
+            confidence=confidence,
+            bootstraps=bootstraps,
+            seed=seed,
+            small=small,
+            most=most,
+        )
+
+
+def _imported(name: str, path: str) -> Callable[..., Any]:
+    module, _, function = path.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the custom metric {name!r} cannot be imported: {error}") from error
+    return found

@@ -1,0 +1,60 @@
+"""Filtering: a condition on the holdout's rows, as SQL that can do nothing but compare.
+
+Spark's SQL can call Java and read files. The text is parsed, every part of it must be on a list,
+and what Spark gets is written anew from what was parsed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlglot
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from sqlglot import expressions as sql
+
+from lakescore.errors import BadCondition, listed, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import Column
+
+_ALLOWED = (
+    sql.And, sql.Or, sql.Not, sql.Paren, sql.EQ, sql.NEQ, sql.LT, sql.LTE, sql.GT, sql.GTE,
+    sql.NullSafeEQ, sql.In, sql.Between, sql.Is, sql.Like, sql.Null, sql.Boolean, sql.Literal,
+    sql.Neg, sql.Add, sql.Sub, sql.Mul, sql.Div, sql.Column, sql.Identifier, sql.Cast,
+    sql.DataType,
+)  # fmt: skip
+_LONGEST = 4000
+
+
+def condition(text: str, columns: Sequence[str]) -> Column:
+    """Return *text* as a condition on a table's *columns*.
+
+    Comparisons (`= != <> < <= > >= <=>`, `between`, `in`, `like`, `is null`) of columns, numbers,
+    texts and dates (`DATE '2013-10-01'`, `TIMESTAMP '...'`), with `+ - * /`, `and`, `or`, `not`.
+
+    Raises:
+        BadCondition: it does not parse, names no column of the table, or asks for more.
+    """
+    if len(text) > _LONGEST:
+        raise BadCondition(text[:80], f"it is longer than {_LONGEST} characters")
+    try:
+        tree = sqlglot.parse_one(text, dialect="spark")
+        nodes = list(tree.walk())
+    except (sqlglot.errors.SqlglotError, RecursionError) as error:
+        raise BadCondition(text[:80], str(error).splitlines()[0]) from None
+    for node in nodes:
+        if type(node) not in _ALLOWED:
+            raise BadCondition(text[:80], f"{type(node).__name__.lower()} is not allowed in it")
+        if isinstance(node, sql.Cast) and not isinstance(node.this, sql.Literal):
+            raise BadCondition(text[:80], "cast is not allowed in it, but of a text")
+        if isinstance(node, sql.Column) and (node.table or node.name not in columns):
+            raise BadCondition(
+                text[:80],
+                f"there is no column {node.name!r}{nearest(node.name, columns)}; there are: "
+                f"{listed(columns, most=40)}",
+            )
+    for column in tree.find_all(sql.Identifier):
+        column.set("quoted", True)  # noqa: FBT003 - sqlglot's interface
+    return F.expr(tree.sql(dialect="spark"))

@@ -1,0 +1,299 @@
+"""What runs in Spark's Python workers for metrics that need the rows in order: exact, and drawn.
+
+The area under a ROC curve, average precision and quantiles of errors look at sorted rows. Spark
+sorts them by group and value; a first walk adds up each partition, so that a second one knows what
+comes before it. Both count each row as often as each bootstrap draws it.
+
+It is pickled by value, as `gathering` is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakescore.comparing.gathering import Bools, Floats, Ints, floats, larger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROWS = "part int, value double, bucket int, first double, second double"
+"""Rows to sort: `first` is a weight (of a positive), `second` that of a negative."""
+FOUND = "partition int, part int, name string, sums binary"
+_ROWS_AT_ONCE = 4096
+_EQUAL = 1e-12
+"""Relative: sums of weights that are as near as this are equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rows that are sorted together."""
+
+    version: int
+    scope: str
+    by: int
+    """Which column of slices; -1 for all rows."""
+    value: str | None
+    class_: int | None = None
+    """Of the scores; errors have none."""
+    windows: tuple[float, ...] = ()
+    """Ascending, from and to in turn: only errors in these are sorted one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a batch of the rows reads: `bucket`, `label`, `weight`, slices, predictions."""
+
+    slices: int
+    versions: int
+    classes: tuple[str, ...]
+    """Empty for a regression."""
+
+
+def expand(
+    layout: Layout, groups: tuple[Group, ...]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return the function for `mapInArrow` that gives rows of `ROWS` for each of *groups*.
+
+    Errors outside of a group's windows are added up by bucket: where they lie does not matter.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in larger(batches):
+            bucket = batch.column(0).to_numpy().astype(np.int64)
+            weight = floats(batch.column(2))
+            slices = [batch.column(3 + n) for n in range(layout.slices)]
+            columns = [batch.column(3 + layout.slices + n) for n in range(layout.versions)]
+            read = _scores if layout.classes else _errors
+            predicted = [read(layout, batch.column(1), column) for column in columns]
+            scored = [~np.isnan(values[:, 0]) for values, _ in predicted]
+            common = np.logical_and.reduce(scored)
+            inside: dict[tuple[int, str | None], Any] = {}
+            for number, group in enumerate(groups):
+                place = (group.by, group.value)
+                if group.by >= 0 and place not in inside:
+                    inside[place] = _equals(slices[group.by], group.value)
+                chosen = common if group.scope == "common" else scored[group.version]
+                if group.by >= 0:
+                    chosen = chosen & inside[place]
+                values, positive = predicted[group.version]
+                column = group.class_ or 0
+                rows = (values[chosen, column], bucket[chosen], weight[chosen])
+                if positive is not None:
+                    yield _scored(number, *rows, positive[chosen, column])
+                else:
+                    yield _windowed(number, *rows, np.array(group.windows))
+
+    return run
+
+
+def add_up(
+    draws: np.ndarray[Any, np.dtype[np.uint8]],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return the function for `mapInArrow` that adds up each group of a partition.
+
+    Gives rows of `FOUND`, named `first` and `second`.
+    """
+    table = draws.astype(np.float64)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums: dict[int, Floats] = {}
+        for batch in batches:
+            part, _, bucket, first, second = _columns(batch)
+            for group in np.unique(part):
+                chosen = part == group
+                held = sums.setdefault(int(group), np.zeros((2, len(table))))
+                for n, weight in enumerate((first, second)):
+                    held[n] += np.bincount(bucket[chosen], weight[chosen], len(table))
+        found = [
+            (group, name, held[n] @ table)
+            for group, held in sums.items()
+            for n, name in enumerate(("first", "second"))
+        ]
+        yield _found(found)
+
+    return run
+
+
+def walk(
+    draws: np.ndarray[Any, np.dtype[np.uint8]],
+    before: Mapping[tuple[int, int], tuple[Floats, Floats]],
+    targets: Mapping[int, Mapping[str, Floats]],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return the function for `mapInArrow` that walks along a partition's sorted rows.
+
+    Gives rows of `FOUND` whose sums over all partitions are: without targets `area` (of
+    positives times negatives, highest scores first) and `precision` (the sum of each positive's);
+    with targets `<name> lower` and `<name> upper`, the two values whose mean is the quantile.
+
+    Args:
+        draws: by bucket, how often each bootstrap draws it.
+        before: by partition and group, the weights that come before it in the order.
+        targets: by group, the weight below each quantile, by name; none for scores.
+    """
+    table = draws.astype(np.float64)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows = [_columns(batch) for batch in batches]
+        if not rows:
+            return
+        part, value, bucket, first, second = (
+            np.concatenate(each) for each in zip(*rows, strict=True)
+        )
+        partition = _partition()
+        found = []
+        for group in np.unique(part):
+            chosen = part == group
+            columns = (value[chosen], bucket[chosen], first[chosen], second[chosen])
+            start = before[partition, int(group)]
+            sought = targets.get(int(group))
+            sums = (
+                _areas(table, columns, start)
+                if sought is None
+                else _crossed(table, columns, start, sought)
+            )
+            found += [(int(group), name, vector) for name, vector in sums.items()]
+        yield _found(found)
+
+    return run
+
+
+def _areas(
+    table: Floats, columns: tuple[Any, ...], before: tuple[Floats, Floats]
+) -> dict[str, Floats]:
+    """Add up the areas of one group, whose rows come with the highest score first.
+
+    Rows of equal scores are one step of the curve, as in sklearn.metrics.roc_curve.
+    """
+    value, bucket, first, second = columns
+    area, precision = np.zeros(table.shape[1]), np.zeros(table.shape[1])
+    hits, misses = before
+    last_hits, last_misses = before
+    last = np.append(value[1:] != value[:-1], True)
+    for start in range(0, len(value), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        drawn = table[bucket[rows]]
+        all_hits = hits + np.cumsum(drawn * first[rows, None], axis=0)
+        all_misses = misses + np.cumsum(drawn * second[rows, None], axis=0)
+        hits, misses = all_hits[-1], all_misses[-1]
+        ends = last[rows]
+        if not ends.any():
+            continue
+        at, off = all_hits[ends], all_misses[ends]
+        rise = np.diff(at, axis=0, prepend=last_hits[None])
+        run = np.diff(off, axis=0, prepend=last_misses[None])
+        area += (run * (at - rise / 2)).sum(axis=0)
+        precision += (rise * at / np.maximum(at + off, np.finfo(np.float64).tiny)).sum(axis=0)
+        last_hits, last_misses = at[-1], off[-1]
+    return {"area": area, "precision": precision}
+
+
+def _crossed(
+    table: Floats,
+    columns: tuple[Any, ...],
+    before: tuple[Floats, Floats],
+    targets: Mapping[str, Floats],
+) -> dict[str, Floats]:
+    """Return the values at which the weight so far crosses each target, 0 where it does not here.
+
+    Hyndman and Fan: Sample Quantiles in Statistical Packages, 1996, type 2: where a value ends on
+    the target exactly, the quantile lies midway to the next.
+    """
+    value, bucket, first, _ = columns
+    found = {
+        f"{name} {end}": np.zeros(table.shape[1]) for name in targets for end in ("lower", "upper")
+    }
+    reached = before[0]
+    for start in range(0, len(value), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        so_far = reached + np.cumsum(table[bucket[rows]] * first[rows, None], axis=0)
+        earlier = np.vstack([reached[None], so_far[:-1]])
+        reached = so_far[-1]
+        for name, target in targets.items():
+            low, high = target * (1 - _EQUAL), target * (1 + _EQUAL)
+            lower = (earlier < low) & (so_far >= low)
+            upper = (earlier <= high) & (so_far > high)
+            found[f"{name} lower"] += (value[rows, None] * lower).sum(axis=0)
+            found[f"{name} upper"] += (value[rows, None] * upper).sum(axis=0)
+    return found
+
+
+def _errors(_layout: Layout, label: pa.Array, column: pa.Array) -> tuple[Floats, None]:
+    return np.abs(floats(label) - floats(column))[:, None], None
+
+
+def _scores(layout: Layout, label: pa.Array, column: pa.Array) -> tuple[Floats, Any]:
+    width = len(layout.classes)
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    scores = np.full((len(column), width), np.nan)
+    scores[known] = floats(column.drop_null().flatten()).reshape(-1, width)
+    scores[np.isnan(scores).any(axis=1)] = np.nan
+    true = label.to_numpy(zero_copy_only=False)
+    return -scores, true[:, None] == np.array(layout.classes, dtype=object)
+
+
+def _scored(
+    number: int, value: Floats, bucket: Ints, weight: Floats, positive: Bools
+) -> pa.RecordBatch:
+    return _rows(number, value, bucket, weight * positive, weight * ~positive)
+
+
+def _windowed(
+    number: int, value: Floats, bucket: Ints, weight: Floats, windows: Floats
+) -> pa.RecordBatch:
+    place = np.searchsorted(windows, value, side="right")
+    one_by_one = place % 2 == 1
+    outside = ~one_by_one
+    many = int(bucket.max(initial=0)) + 1
+    gaps = np.bincount(place[outside] * many + bucket[outside], weight[outside])
+    (there,) = np.nonzero(gaps)
+    ends = np.concatenate([[-1.0], windows])
+    values = np.concatenate([value[one_by_one], ends[there // many]])
+    buckets = np.concatenate([bucket[one_by_one], there % many])
+    weights = np.concatenate([weight[one_by_one], gaps[there]])
+    return _rows(number, values, buckets, weights, np.zeros(len(weights)))
+
+
+def _rows(
+    number: int, value: Floats, bucket: Ints, first: Floats, second: Floats
+) -> pa.RecordBatch:
+    arrays = [
+        pa.array(np.full(len(value), number, np.int32)),
+        pa.array(value),
+        pa.array(bucket.astype(np.int32)),
+        pa.array(first),
+        pa.array(second),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=["part", "value", "bucket", "first", "second"])
+
+
+def _found(rows: list[tuple[int, str, Floats]]) -> pa.RecordBatch:
+    partition = _partition()
+    arrays = [
+        pa.array([partition] * len(rows), pa.int32()),
+        pa.array([part for part, _, _ in rows], pa.int32()),
+        pa.array([name for _, name, _ in rows], pa.string()),
+        pa.array([sums.tobytes() for _, _, sums in rows], pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=["partition", "part", "name", "sums"])
+
+
+def _columns(batch: pa.RecordBatch) -> tuple[Any, ...]:
+    return tuple(column.to_numpy() for column in batch.columns)
+
+
+def _partition() -> int:
+    from pyspark import TaskContext  # noqa: PLC0415 - in a worker only
+
+    context = TaskContext.get()
+    return context.partitionId() if context else 0
+
+
+def _equals(column: pa.Array, value: str | None) -> Bools:
+    same = column.is_null() if value is None else pc.equal(column, value).fill_null(False)  # noqa: FBT003
+    found: Bools = same.to_numpy(zero_copy_only=False)
+    return found

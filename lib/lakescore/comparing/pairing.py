@@ -1,0 +1,335 @@
+"""Pairing: labels beside the predictions of each version, in the few columns that are added up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal, cast
+
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.types import (
+    BooleanType,
+    DataType,
+    DoubleType,
+    FloatType,
+    FractionalType,
+    IntegralType,
+    NumericType,
+    StringType,
+    StructType,
+)
+
+from lakescore.comparing import metrics
+from lakescore.comparing.filtering import condition
+from lakescore.comparing.gathering import BUCKETS
+from lakescore.errors import MetricUndefined
+from lakescore.scanning import Selection
+from lakescore.scoring import ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import Column, DataFrame
+
+    from lakescore.comparing.gathering import Task
+
+LABEL = "_label"
+"""The column that `labelled` adds."""
+_CLASS = "p_"
+ProblemType = Literal["regression", "binary", "multiclass"]
+_DEFAULTS = {"regression": "rmse", "labels": "accuracy", "scores": "log_loss"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is predicted, and how versions are told apart."""
+
+    task: Task
+    problem_type: ProblemType
+    rank_by: str
+    classes: tuple[str, ...] = ()
+    """Of probabilities, in the order of the first model's; empty for labels and numbers."""
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By version, the class of each field of its struct of probabilities."""
+    positive: str | None = None
+    """Of two classes, the one that precision, recall, f1 and curves are of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Rows as they are added up, and what stands beside them."""
+
+    rows: DataFrame
+    """`bucket`, `label`, `weight`, the slices as texts, `v0`, `v1`, ...: what workers read; then
+    `k0`, ... and `errors`."""
+    problem: Problem
+    uris: tuple[str, ...]
+    slices: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    @property
+    def numbers(self) -> DataFrame:
+        """The columns that workers read."""
+        slices = [f"s{n}" for n in range(len(self.slices))]
+        versions = [f"v{n}" for n in range(len(self.uris))]
+        return self.rows.select("bucket", "label", "weight", *slices, *versions)
+
+
+def labelled(holdout: DataFrame, label: str) -> DataFrame:
+    """Return the rows that have a label (null and NaN are none), with it in `_label` too."""
+    rows = holdout.withColumn(LABEL, F.col(f"`{label}`")).where(F.col(LABEL).isNotNull())
+    may_be_nan = isinstance(rows.schema[LABEL].dataType, (DoubleType, FloatType))
+    return rows.where(~F.isnan(LABEL)) if may_be_nan else rows
+
+
+def select(holdout: DataFrame, label: str, *, where: str | None = None) -> Selection | DataFrame:
+    """Return the labelled rows of a snapshot for which *where* holds; see `filtering.condition`.
+
+    Without a filter they are a selection that workers can read themselves.
+
+    Raises:
+        BadCondition: *where* does not read as a condition on the table's columns.
+    """
+    if where is not None:
+        return labelled(holdout.where(condition(where, holdout.columns)), label)
+    return Selection(
+        snapshot=holdout, choose=partial(labelled, label=label), adds=LABEL, column=label
+    )
+
+
+def infer(  # noqa: PLR0913 - all but two by name
+    scored: StructType,
+    uris: Sequence[str],
+    *,
+    problem_type: ProblemType | None = None,
+    rank_by: str | None = None,
+    positive: str | None = None,
+    custom: Sequence[str] = (),
+    classes: Mapping[str, Sequence[object]] | None = None,
+) -> Problem:
+    """Tell from the types of labels and predictions what the problem is, unless it is given.
+
+    Structs of probabilities are those of a classifier, and so are booleans, texts and whole numbers
+    where the label is one too. Fractions are a regression, but for a metric of scores: then they
+    are the probability of the class 1, or true.
+
+    Args:
+        scored: the schema of `_label` and of a column for each of *uris*.
+        uris: the versions.
+        problem_type: given where the types do not tell.
+        rank_by: the metric that ranks; rmse, log_loss or accuracy when left out.
+        positive: the class that binary metrics are of; else the second of the model's, 1 or true.
+        custom: names of custom metrics.
+        classes: by version, the classes of its struct's fields; those of their names, `p_<class>`,
+            when left out.
+
+    Raises:
+        MetricUndefined: versions predict things that have no metric in common, or the metric that
+            ranks is not defined for what they predict.
+    """
+    label, kinds = scored[LABEL].dataType, {uri: scored[uri].dataType for uri in uris}
+    family = _family(rank_by, custom)
+    if any(isinstance(kind, StructType) for kind in kinds.values()):
+        task: Task = "scores"
+    elif problem_type == "regression" or family == "regression":
+        task = "regression"
+    elif family == "scores":
+        task = "scores"
+    elif problem_type or family == "labels" or not _are(kinds.values(), FractionalType):
+        task = "labels"
+    else:
+        task = "regression"
+    rank_by = rank_by or _DEFAULTS[task]
+    _check(rank_by, task, family, label, kinds)
+    fields = _fields(scored, uris, classes or {}, rank_by) if task == "scores" else {}
+    every = tuple(dict.fromkeys(name for uri in uris for name in fields.get(uri, ())))
+    if task == "scores" and not every:
+        every = ("false", "true") if isinstance(label, BooleanType) else ("0", "1")
+    if task == "scores" and len(every) == 2:  # noqa: PLR2004 - binary
+        positive = positive or every[1]
+    if positive is not None and every and positive not in every:
+        raise MetricUndefined(rank_by, f"{positive!r} is none of the classes {', '.join(every)}")
+    kind: ProblemType = (
+        "regression"
+        if task == "regression"
+        else problem_type
+        or (
+            "multiclass" if len(every) > 2 else "binary"  # noqa: PLR2004
+        )
+    )
+    return Problem(
+        task=task, problem_type=kind, rank_by=rank_by, classes=every, fields=fields,
+        positive=None if kind == "multiclass" else positive,
+    )  # fmt: skip
+
+
+def pair(  # noqa: PLR0913 - all but three by name
+    scored: DataFrame,
+    uris: Sequence[str],
+    problem: Problem,
+    *,
+    keys: Sequence[str] = (),
+    weight: str | None = None,
+    slices: Sequence[str] = (),
+) -> Paired:
+    """Return *scored* in the columns that are added up; see `Paired`.
+
+    Without *keys* a row's bucket comes from its place in the files, which is the same only as long
+    as they are read in the same way.
+
+    Args:
+        scored: what `scoring.side_by_side` gives.
+        uris: the versions, each a column.
+        problem: what `infer` told.
+        keys: columns that name a row; rows of one key are drawn together.
+        weight: the column of weights; 1 when left out.
+        slices: columns whose values divide the rows.
+    """
+    named = [_named(name) for name in keys]
+    place = F.xxhash64(*named) if named else F.xxhash64(F.monotonically_increasing_id())
+    errors = F.col(ERRORS) if ERRORS in scored.columns else _no_errors()
+    rows = scored.select(
+        F.pmod(place, F.lit(BUCKETS)).cast("int").alias("bucket"),
+        _label(scored, problem).alias("label"),
+        (F.lit(1.0) if weight is None else _named(weight).cast("double")).alias("weight"),
+        *[_named(name).cast("string").alias(f"s{n}") for n, name in enumerate(slices)],
+        *[_prediction(scored, uri, problem).alias(f"v{n}") for n, uri in enumerate(uris)],
+        *[each.alias(f"k{n}") for n, each in enumerate(named)],
+        errors.alias("errors"),
+    )
+    return Paired(
+        rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)
+    )
+
+
+def _no_errors() -> Column:
+    kind = "array<struct<version:string,type:string,message:string>>"
+    return F.lit(None).cast(kind)
+
+
+def _family(rank_by: str | None, custom: Sequence[str]) -> Task | None:
+    if rank_by is None or rank_by in custom:
+        return None
+    name = rank_by.partition("/")[0]
+    families = {
+        "regression": metrics.REGRESSION,
+        "labels": metrics.LABELS,
+        "scores": metrics.SCORES,
+    }
+    for family, names in families.items():
+        if name in names:
+            if metrics.greater_is_better(name) is None:
+                raise MetricUndefined(rank_by, "it has no better and worse, so it ranks nothing")
+            return cast("Task", family)
+    there = [*metrics.REGRESSION, *metrics.LABELS, *metrics.SCORES, *custom]
+    raise MetricUndefined(rank_by, f"there is no such metric; there are: {', '.join(there)}")
+
+
+def _check(
+    rank_by: str, task: Task, family: Task | None, label: DataType, kinds: dict[str, DataType]
+) -> None:
+    """See that the metric has a meaning for what is predicted."""
+    for uri, kind in kinds.items():
+        said = kind.simpleString()
+        if (
+            (task == "scores")
+            and len(kinds) > 1
+            and any(isinstance(each, StructType) for each in kinds.values())
+            and not isinstance(kind, StructType)
+        ):
+            raise MetricUndefined(rank_by, f"{uri} predicts {said}, and others probabilities")
+        if task == "regression" and not isinstance(kind, NumericType):
+            raise MetricUndefined(rank_by, f"{uri} predicts {said}, not numbers")
+        if task == "scores" and not isinstance(kind, (DoubleType, FloatType, StructType)):
+            raise MetricUndefined(rank_by, f"{uri} predicts labels ({said}), not probabilities")
+        if task == "labels" and isinstance(kind, FractionalType) != isinstance(
+            label, FractionalType
+        ):
+            raise MetricUndefined(
+                rank_by, f"{uri} predicts {said} and labels are {label.simpleString()}"
+            )
+    if task == "regression" and not isinstance(label, NumericType):
+        raise MetricUndefined(rank_by, f"labels are {label.simpleString()}, not numbers")
+    if task == "scores" and family == "regression":
+        raise MetricUndefined(rank_by, "the versions predict probabilities of classes")
+    a_class = (BooleanType, IntegralType, StringType, FractionalType)
+    if task != "regression" and not isinstance(label, a_class):
+        raise MetricUndefined(rank_by, f"labels are {label.simpleString()}")
+    if (
+        task == "scores"
+        and isinstance(label, StringType)
+        and not any(isinstance(kind, StructType) for kind in kinds.values())
+    ):
+        raise MetricUndefined(rank_by, "labels are string, not numbers")
+
+
+def _fields(
+    scored: StructType, uris: Sequence[str], known: Mapping[str, Sequence[object]], rank_by: str
+) -> dict[str, tuple[str, ...]]:
+    """Return by version the classes of its struct's fields, in their order."""
+    label = scored[LABEL].dataType
+    found = {}
+    for uri in uris:
+        kind = scored[uri].dataType
+        if isinstance(kind, StructType):
+            names = known.get(uri)
+            if not names and not all(name.startswith(_CLASS) for name in kind.names):
+                raise MetricUndefined(rank_by, f"{uri} predicts several columns: {kind.names}")
+            names = names or [name.removeprefix(_CLASS) for name in kind.names]
+            found[uri] = tuple(_class(str(name), label) for name in names)
+    return found
+
+
+def _class(name: str, label: DataType) -> str:
+    """Return a class as the label's text says it: 1 for 1.0."""
+    if isinstance(label, BooleanType):
+        return name.lower()
+    if isinstance(label, NumericType):
+        try:
+            number = float(name)
+        except ValueError:
+            return name
+        return str(int(number)) if number.is_integer() else name
+    return name
+
+
+def _label(scored: DataFrame, problem: Problem) -> Column:
+    kind = scored.schema[LABEL].dataType
+    return (
+        F.col(LABEL).cast("double") if problem.task == "regression" else _text(F.col(LABEL), kind)
+    )
+
+
+def _text(value: Column, kind: DataType) -> Column:
+    """Return a class as a text: 1 for 1.0."""
+    if not isinstance(kind, FractionalType):
+        return value.cast("string")
+    whole = value.cast("bigint")
+    return F.when(whole.cast("double") == value, whole.cast("string")).otherwise(
+        value.cast("string")
+    )
+
+
+def _prediction(scored: DataFrame, uri: str, problem: Problem) -> Column:
+    value, kind = _named(uri), scored.schema[uri].dataType
+    if problem.task == "labels":
+        return _text(value, kind)
+    if problem.task == "regression":
+        return value.cast("double")
+    if not isinstance(kind, StructType):
+        score = value.cast("double")
+        return F.when(score.isNotNull(), F.array(1.0 - score, score))
+    fields = dict(zip(problem.fields[uri], kind.names, strict=True))
+    scores = [
+        value.getField(fields[name]).cast("double") if name in fields else F.lit(0.0)
+        for name in problem.classes
+    ]
+    return F.when(value.isNotNull(), F.array(*scores))
+
+
+def _are(kinds: object, kind: type[DataType]) -> bool:
+    return any(isinstance(each, kind) for each in cast("Sequence[DataType]", kinds))
+
+
+def _named(name: str) -> Column:
+    return F.col("`" + name.replace("`", "``") + "`")

@@ -1,0 +1,439 @@
+"""Metrics over frames of labels and predictions: scikit-learn's own values are the truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F  # noqa: N812
+from sklearn import metrics as truth
+from sklearn.calibration import calibration_curve
+
+from lakescore import comparing
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+A, B = "models:/m/1", "models:/m/2"
+
+
+def evaluated(
+    scored: DataFrame, uris: tuple[str, ...] = (A, B), **asked: Any
+) -> comparing.Evaluation:
+    """Compare what stands in *scored*: `id`, `_label`, a column a version, `weight` and `part`."""
+    columns = scored.columns
+    inferred = {k: asked.pop(k) for k in ("rank_by", "problem_type", "positive") if k in asked}
+    problem = comparing.infer(
+        scored.schema, uris, **inferred, custom=tuple(asked.get("custom", {}))
+    )
+    paired = comparing.pair(
+        scored, uris, problem, keys=["id"],
+        weight="weight" if "weight" in columns else None,
+        slices=["part"] if "part" in columns else [],
+    )  # fmt: skip
+    with comparing.held(paired) as kept:
+        return comparing.evaluate(kept, **{"replicates": 100, **asked})
+
+
+def values(part: Any, uri: str) -> dict[str, float]:
+    """Return what has a value; a class that only other versions predict has none."""
+    found = {name: standing.estimates[uri].value for name, standing in part.standings.items()}
+    return {name: value for name, value in found.items() if not np.isnan(value)}
+
+
+def regression(y: Any, p: Any, w: Any = None) -> dict[str, float]:
+    """Return what scikit-learn (and numpy, for what it lacks) says."""
+    error = np.abs(y - p)
+    ones = np.ones(len(y)) if w is None else w
+    pinball = truth.mean_pinball_loss
+    found = {
+        "rmse": truth.root_mean_squared_error(y, p, sample_weight=w),
+        "mae": truth.mean_absolute_error(y, p, sample_weight=w),
+        "mape": truth.mean_absolute_percentage_error(y, p, sample_weight=w),
+        "r2": truth.r2_score(y, p, sample_weight=w),
+        "max_error": truth.max_error(y, p),
+        "bias": np.average(p - y, weights=ones),
+        "median_absolute_error": truth.median_absolute_error(y, p, sample_weight=w),
+        "mean_pinball_loss_0.1": pinball(y, p, sample_weight=w, alpha=0.1),
+        "mean_pinball_loss_0.9": pinball(y, p, sample_weight=w, alpha=0.9),
+    }
+    if w is None:
+        for q in (90, 95):
+            quantile = np.quantile(error, q / 100, method="averaged_inverted_cdf")
+            found[f"absolute_error_p{q}"] = quantile
+    return found
+
+
+def rows(n: int = 1000, seed: int = 3) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    label = random.normal(1000, 3, n)  # far from 0: squares would cancel
+    frame = pd.DataFrame({"id": np.arange(n), "_label": label})
+    frame[A] = label + random.normal(0.5, 1, n)
+    frame[B] = label + random.standard_t(2, n)  # heavy tails
+    frame["weight"] = random.integers(0, 4, n).astype(float)
+    frame["part"] = random.choice(["x", "y", "z"], n, p=[0.7, 0.29, 0.01])
+    return frame
+
+
+@pytest.mark.parametrize("n", [1000, 10, 1001])  # quantiles lie on a row, or between two
+def test_regression_is_scikit_learns(spark: SparkSession, n: int) -> None:
+    frame = rows(n).drop(columns=["weight"])
+    found = evaluated(spark.createDataFrame(frame).repartition(3))
+    for uri in (A, B):
+        expected = regression(frame["_label"], frame[uri])
+        assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
+        assert found.whole.rows[uri] == n
+    for part in found.parts[2:]:
+        inside = frame[frame["part"] == part.value]
+        assert part.rows[A] == len(inside)
+        if len(inside) > 1:
+            expected = regression(inside["_label"], inside[A])
+            assert values(part, A) == pytest.approx(expected, rel=1e-9)
+
+
+def test_weighted_regression_is_scikit_learns(spark: SparkSession) -> None:
+    frame = rows()
+    found = evaluated(spark.createDataFrame(frame).repartition(3))
+    for uri in (A, B):
+        expected = regression(frame["_label"], frame[uri], frame["weight"])
+        mine = values(found.whole, uri)
+        assert {name: mine[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+
+
+def classifier(n: int, classes: int, seed: int = 5) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    random = np.random.default_rng(seed)
+    label = random.choice(
+        classes, n, p=np.array([*range(1, classes + 1)]) / sum(range(classes + 1))
+    )
+    scores = {}
+    for uri, sharpness in ((A, 1.0), (B, 2.0)):
+        logits = random.normal(0, 1, (n, classes)) + sharpness * np.eye(classes)[label]
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        p = np.round(p, 2)  # many ties
+        p[:, -1] = 1 - p[:, :-1].sum(axis=1)
+        scores[uri] = np.clip(p, 0, 1)
+    frame = pd.DataFrame({"id": np.arange(n), "_label": label})
+    frame["weight"] = random.integers(1, 4, n).astype(float)
+    frame["part"] = random.choice(["x", "y"], n)
+    return frame, scores
+
+
+def with_scores(
+    spark: SparkSession, frame: pd.DataFrame, scores: dict[str, np.ndarray]
+) -> DataFrame:
+    fields = ", ".join(f"p_{n}: double" for n in range(scores[A].shape[1]))
+    lists = [[tuple(map(float, row)) for row in scores[uri]] for uri in (A, B)]
+    columns = [frame[name].tolist() for name in frame]
+    kinds = {"id": "bigint", "_label": "bigint", "weight": "double", "part": "string"}
+    schema = [f"`{name}` {kinds[name]}" for name in frame]
+    schema += [f"`{uri}` struct<{fields}>" for uri in (A, B)]
+    return spark.createDataFrame(list(zip(*columns, *lists, strict=True)), ", ".join(schema))
+
+
+def labels(y: Any, decided: Any, w: Any = None) -> dict[str, float]:
+    found = {
+        "accuracy": truth.accuracy_score(y, decided, sample_weight=w),
+        "balanced_accuracy": truth.balanced_accuracy_score(y, decided, sample_weight=w),
+    }
+    for name in ("precision", "recall", "f1"):
+        score = getattr(truth, f"{name}_score")
+        given = {"sample_weight": w, "zero_division": 0}
+        for average in ("macro", "weighted"):
+            found[f"{name}_{average}"] = score(y, decided, average=average, **given)
+        every = np.unique([*y, *decided])
+        each = score(y, decided, average=None, labels=every, **given)
+        found |= {f"{name}/{c}": value for c, value in zip(every, each, strict=True)}
+        if set(every) <= {0, 1}:
+            found[name] = score(y, decided, **given)
+    return found
+
+
+def calibration_error(right: Any, sure: Any) -> float:
+    shares, means = calibration_curve(right, sure, n_bins=10)
+    counts = np.bincount(np.searchsorted(np.linspace(0, 1, 11)[1:-1], sure), minlength=10)
+    return float(np.average(np.abs(shares - means), weights=counts[counts > 0]))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_binary_scores_are_scikit_learns(spark: SparkSession, *, weighted: bool) -> None:
+    frame, scores = classifier(800, 2)
+    frame = frame if weighted else frame.drop(columns="weight")
+    found = evaluated(with_scores(spark, frame, scores).repartition(3))
+    inside = {"all": np.ones(800, bool), "x": frame["part"] == "x"}
+    parts = {"all": found.whole, "x": next(p for p in found.parts if p.value == "x")}
+    for (name, chosen), uri in ((i, u) for i in inside.items() for u in (A, B)):
+        y, p = frame["_label"][chosen].to_numpy(), scores[uri][np.asarray(chosen)]
+        w = frame["weight"][chosen] if weighted else None
+        expected = labels(y, p.argmax(axis=1), w)
+        expected |= {
+            "log_loss": truth.log_loss(y, p[:, 1], sample_weight=w),
+            "brier_score_loss": truth.brier_score_loss(y, p[:, 1], sample_weight=w),
+            "roc_auc": truth.roc_auc_score(y, p[:, 1], sample_weight=w),
+            "average_precision": truth.average_precision_score(y, p[:, 1], sample_weight=w),
+        }
+        mine = values(parts[name], uri)
+        if not weighted:
+            expected["calibration_error"] = calibration_error(y, p[:, 1])
+        else:
+            mine.pop("calibration_error")
+        assert mine == pytest.approx(expected, rel=1e-9)
+
+
+def test_multiclass_scores_are_scikit_learns(spark: SparkSession) -> None:
+    frame, scores = classifier(900, 4)
+    found = evaluated(with_scores(spark, frame.drop(columns=["weight", "part"]), scores))
+    for uri in (A, B):
+        y, p = frame["_label"].to_numpy(), scores[uri]
+        decided = p.argmax(axis=1)
+        expected = labels(y, decided)
+        expected |= {
+            "log_loss": truth.log_loss(y, p),
+            "brier_score_loss": truth.brier_score_loss(y, p),
+            "roc_auc_ovr": truth.roc_auc_score(y, p, multi_class="ovr"),
+            "roc_auc_ovr_weighted": truth.roc_auc_score(
+                y, p, multi_class="ovr", average="weighted"
+            ),
+            "average_precision": truth.average_precision_score(y, p),
+            "calibration_error": calibration_error(decided == y, p.max(axis=1)),
+        }
+        assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
+        matrix = truth.confusion_matrix(y, decided)
+        cells = {
+            (str(i), str(j)): float(matrix[i, j])
+            for i in range(4)
+            for j in range(4)
+            if matrix[i, j]
+        }
+        assert found.cells[uri] == cells
+
+
+def test_labels_of_words_are_scikit_learns(spark: SparkSession) -> None:
+    pairs = [("red", "red", "red"), ("blue", "red", "blue"), ("green", "green", "black")] * 9
+    scored = spark.createDataFrame(
+        [(n, *each) for n, each in enumerate(pairs)],
+        f"id int, _label string, `{A}` string, `{B}` string",
+    )
+    found = evaluated(scored)
+    for n, uri in enumerate((A, B), 1):
+        expected = labels([p[0] for p in pairs], [p[n] for p in pairs])
+        assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
+
+
+def hair(n: int, seed: int = 12) -> pd.DataFrame:
+    """Return predictions of which A's errors are 2 % smaller, and otherwise as B's by chance."""
+    random = np.random.default_rng(seed)
+    label, shared = random.normal(0, 10, n), random.normal(0, 1, n)
+    frame = pd.DataFrame({"id": np.arange(n), "_label": label})
+    frame[A] = label + shared + random.normal(0, 0.5, n)
+    frame[B] = label + 1.02 * (shared + random.normal(0, 0.5, n))
+    return frame
+
+
+def test_a_better_model_by_a_hair_ties_on_few_rows_and_wins_on_many(spark: SparkSession) -> None:
+    few = evaluated(spark.createDataFrame(hair(100))).whole.standings["rmse"]
+    assert few.ranks == {A: 1, B: 1}
+    assert few.differences[A, B].holds_zero
+    many = evaluated(spark.createDataFrame(hair(30_000))).whole.standings["rmse"]
+    assert many.ranks == {A: 1, B: 2}
+    assert many.differences[A, B].high < 0 < many.differences[B, A].low
+    few_width, many_width = (
+        each.differences[A, B].high - each.differences[A, B].low for each in (few, many)
+    )
+    assert few_width / many_width == pytest.approx(np.sqrt(300), rel=0.5)
+
+
+def test_models_that_predict_the_same_tie_with_a_difference_of_nothing(spark: SparkSession) -> None:
+    frame = rows(300).drop(columns=["weight", "part"])
+    frame[B] = frame[A]
+    for name, standing in evaluated(spark.createDataFrame(frame)).whole.standings.items():
+        difference = standing.differences[A, B]
+        assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+        assert standing.ranks == ({A: None, B: None} if name == "bias" else {A: 1, B: 1})
+
+
+def test_bootstraps_depend_on_the_rows_keys_and_not_on_where_they_lie(spark: SparkSession) -> None:
+    frame = spark.createDataFrame(rows().drop(columns=["part"]))
+    found = [evaluated(frame.repartition(n)).whole.standings for n in (1, 5)]
+    for name in found[0]:
+        for uri in (A, B):
+            once, again = (each[name].estimates[uri] for each in found)
+            assert (again.low, again.high) == pytest.approx((once.low, once.high), rel=1e-9)
+    other = evaluated(frame, seed=1).whole.standings["rmse"].estimates[A]
+    assert other.value == pytest.approx(found[0]["rmse"].estimates[A].value)
+    assert other.low != pytest.approx(found[0]["rmse"].estimates[A].low, rel=1e-9)
+
+
+def test_intervals_are_as_wide_as_the_theory_of_a_mean_says(spark: SparkSession) -> None:
+    frame = rows(4000).drop(columns=["weight", "part"])
+    found = evaluated(spark.createDataFrame(frame), replicates=400).whole.standings["mae"]
+    errors = (frame["_label"] - frame[A]).abs()
+    reach = 1.96 * errors.std() / np.sqrt(len(errors))
+    interval = found.estimates[A]
+    assert (interval.high - interval.low) / 2 == pytest.approx(reach, rel=0.15)
+
+
+def with_failures(spark: SparkSession) -> DataFrame:
+    error = "array<struct<version string, type string, message string>>"
+    return spark.createDataFrame(
+        [
+            (1, 1.0, 1.5, 1.0, None),
+            (2, 2.0, 2.5, 2.0, []),
+            (3, 3.0, 3.0, None, [(B, "ValueError", "x is too large")]),
+            (4, 4.0, 9.0, float("nan"), None),  # no error, and yet no prediction
+            (5, 5.0, None, None, [(A, "ValueError", "none"), (B, "KeyError", "none")]),
+        ],
+        f"id int, _label double, `{A}` double, `{B}` double, _errors {error}",
+    )
+
+
+def test_rows_that_a_version_could_not_score_count_for_the_others_alone(
+    spark: SparkSession,
+) -> None:
+    from lakescore.comparing import differing
+
+    scored = with_failures(spark)
+    found = evaluated(scored)
+    assert found.rows == 5
+    assert found.whole.rows == {A: 2, B: 2}  # rows 1 and 2
+    assert values(found.whole, A)["mae"] == 0.5
+    assert values(found.whole, B)["mae"] == 0.0
+    assert found.own.rows == {A: 4, B: 2}
+    own = values(found.own, A)
+    assert own["mae"] == (0.5 + 0.5 + 0 + 5) / 4
+    assert own["median_absolute_error"] == 0.5
+    assert own["max_error"] == 5
+    paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
+    assert {tuple(row) for row in differing.failures(paired).collect()} == {
+        (3, B, "ValueError", "x is too large"),
+        (4, B, "NoPrediction", "the model gave no value"),
+        (5, A, "ValueError", "none"),
+        (5, B, "KeyError", "none"),
+    }
+    counts = {A: {"ValueError": 1}, B: {"ValueError": 1, "NoPrediction": 1, "KeyError": 1}}
+    assert differing.count_failures(paired) == counts
+
+
+def test_where_no_row_was_scored_by_all_there_is_no_ranking(spark: SparkSession) -> None:
+    from lakescore.errors import MetricUndefined
+
+    scored = with_failures(spark).where("id > 2")
+    with pytest.raises(MetricUndefined, match="no row of 3 could be scored by every version"):
+        evaluated(scored)
+
+
+@pytest.mark.parametrize("weight", [None, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(spark: SparkSession, weight: float | None) -> None:
+    from lakescore.errors import WeightsInvalid
+
+    scored = spark.createDataFrame(
+        [(1, 1.0, 1.0, 1.0), (2, 2.0, 2.0, weight)],
+        f"id int, _label double, `{A}` double, weight double",
+    )
+    with pytest.raises(WeightsInvalid, match="1 of 2 labelled rows"):
+        evaluated(scored, (A,))
+
+
+def cost(label: Any, predicted: Any) -> Any:
+    """Take a delay that was not foreseen for three times as bad."""
+    return np.where(label > predicted, 3.0, 1.0) * np.abs(label - predicted)
+
+
+def test_a_custom_metric_is_the_weighted_mean_of_its_rows(spark: SparkSession) -> None:
+    frame = rows(200)
+    found = evaluated(spark.createDataFrame(frame), rank_by="cost", custom={"cost": cost})
+    losses = cost(frame["_label"], frame[A])
+    expected = np.average(losses, weights=frame["weight"])
+    assert values(found.whole, A)["cost"] == pytest.approx(expected, rel=1e-9)
+    assert found.whole.standings["cost"].better_high is False
+
+
+def test_flips_and_shifts_are_counted_against_the_baseline(spark: SparkSession) -> None:
+    from lakescore.comparing import differing
+
+    said = [("x", "x", "x"), ("x", "y", "x"), ("y", "y", "x"), ("y", "x", "z"), ("x", "x", "x")]
+    scored = spark.createDataFrame(
+        [(n, *each) for n, each in enumerate(said)],
+        f"id int, _label string, `{A}` string, `{B}` string",
+    )
+    paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
+    flips = {"uri": B, "rows": 5, "flips": 3, "mended": 1, "broken": 1}  # the fourth is wrong twice
+    assert differing.flips(paired, A) == [flips]
+    found = evaluated(scored)
+    p, q = np.array([4, 1e-4 * 5, 1]) / 5, np.array([3, 2, 1e-4 * 5]) / 5  # of x, y, z
+    assert differing.shifts(found, paired, A) == {B: pytest.approx(np.sum((p - q) * np.log(p / q)))}
+
+
+def test_predictions_that_moved_have_a_stability_index(spark: SparkSession) -> None:
+    from lakescore.comparing import differing
+
+    frame = rows(5000).drop(columns=["weight", "part"])
+    frame[B] = frame[A] + 5
+    scored = spark.createDataFrame(frame)
+    paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
+    (found,) = differing.shifts(evaluated(scored), paired, A).values()
+    assert found > 0.25
+    frame[B] = frame[A].sample(frac=1, random_state=1).to_numpy()  # the same predictions elsewhere
+    scored = spark.createDataFrame(frame)
+    (found,) = differing.shifts(evaluated(scored), paired, A).values()
+    assert found == pytest.approx(0)
+
+
+def test_a_column_with_too_many_values_is_no_slice(spark: SparkSession) -> None:
+    from lakescore.errors import TooManySlices
+
+    frame = rows(300).drop(columns=["weight"])
+    frame["part"] = frame["id"].astype(str)
+    with pytest.raises(TooManySlices, match="slices by 'part' are more than 200"):
+        evaluated(spark.createDataFrame(frame))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("month >= 10 and carrier in ('UA', 'AA')", {2}),
+        ("day between DATE '2013-10-01' and DATE '2013-10-31'", {1, 2}),
+        ("not (carrier like 'U%') or carrier is null", {1, 4}),
+        ("`odd name` <> -1.5", {1, 2, 3}),
+        ("carrier = 'x\\' or 1 = 1 --'", set()),  # a text, to its end
+    ],
+)
+def test_a_filter_compares_columns(spark: SparkSession, text: str, left: set[int]) -> None:
+    kind = "id int, month int, carrier string, day string, `odd name` double, y double"
+    holdout = spark.createDataFrame(
+        [
+            (1, 10, "B6", "2013-10-03", 0.0, 1.0),
+            (2, 10, "UA", "2013-10-04", 0.0, 1.0),
+            (3, 9, "UA", "2013-09-04", 0.0, 1.0),
+            (4, 9, None, "2013-09-04", -1.5, 1.0),
+            (5, 10, "UA", "2013-10-04", 0.0, None),  # no label
+        ],
+        kind,
+    ).withColumn("day", F.to_date("day"))
+    found = comparing.select(holdout, "y", where=text)
+    assert {row.id for row in found.collect()} == left  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reflect('java.lang.Runtime', 'getRuntime') is not null",
+        "java_method('java.lang.System', 'exit', 1)",
+        "id in (select 1)",
+        "exists (select 1 from text.`/etc/passwd`)",
+        "id = 1; drop table x",
+        "carrier rlike '(a+)+$'",
+        "other = 1",
+        "cast(id as string) = '1'",
+        "t.id = 1",
+        "id = (",
+        "carrier = 'x'' or 1 = 1 --'",  # two texts side by side
+    ],
+)
+def test_a_filter_can_do_nothing_else(spark: SparkSession, text: str) -> None:
+    from lakescore.errors import BadCondition
+
+    holdout = spark.createDataFrame([(1, "x", 1.0)], "id int, carrier string, y double")
+    with pytest.raises(BadCondition):
+        comparing.select(holdout, "y", where=text)

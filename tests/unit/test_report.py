@@ -1,0 +1,168 @@
+"""The report: one file that asks no network, whatever the names in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lakescore import reporting
+from lakescore.errors import ReportNotWritten
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = "</script><img src=x onerror=alert(1)>|`*'\""
+
+
+def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
+    """Return a comparison of two versions, small and whole; docs/compare.md lists the keys."""
+    uris = [f"models:/{name}/{n}" for n in (1, 2)]
+    line = {
+        "metric": "rmse", "slice_by": None, "slice": "all", "scope": "common", "rows": 10,
+        "small": False, "low": 1.0, "high": 3.0,
+    }  # fmt: skip
+    nothing = dict.fromkeys(("difference", "difference_low", "difference_high"))
+    gap = {"difference": 1.5, "difference_low": -0.5, "difference_high": 3.5}
+    own = [
+        {**line, "uri": uris[0], "rank": 1, "value": 2.0, **nothing},
+        {**line, "uri": uris[1], "rank": 1, "value": 3.5, **gap},
+    ]
+    versions = [
+        {
+            "uri": uri, "rank": 1, "is_baseline": n == 0, "aliases": ["champion"], "size": 1000,
+            "rows_scored": 10 - n, "rows_failed": n, "errors": {"ValueError": 1} if n else {},
+            "rows_per_second": 123456.7, "reference": uri, "run_id": None,
+            "logged_model_id": None, "digest": "sha256:00",
+        }
+        for n, uri in enumerate(uris)
+    ]  # fmt: skip
+    check = {"passed": False, "sentence": f"rmse of {name} is at most 3 (asked 2, short by 1)"}
+    return {
+        "format": "lakescore-comparison/1", "run_id": "0123abcd", "compared_at": "2026-01-01",
+        "holdout": {"table": f"/lake/{value}", "version": 3, "digest": "00"}, "label": "y",
+        "where": f"origin = '{value}'", "engine": {"name": "arrow", "reason": "block"},
+        "tables": {"metrics": "/lake/ranking"},
+        "gates": {
+            "mode": "enforce", "candidate": uris[1], "baseline": uris[0], "passed": False,
+            "on_pass": None, "checks": [check],
+        },
+        "verdict": f"Too close to call between {name}/1 and {name}/2.",
+        "problem": {
+            "type": "regression", "predictions": "regression", "rank_by": "rmse",
+            "greater_is_better": False, "classes": [], "positive_class": None,
+        },
+        "rows": {"labelled": 10, "common": 9},
+        "uncertainty": {
+            "confidence": 0.95, "bootstraps": 400, "seed": 0, "pairs": 1,
+            "standard_errors": 1.96, "correction": "One pair.",
+        },
+        "baseline": uris[0], "versions": versions,
+        "metrics": [
+            *own,
+            *[{**each, "scope": "own"} for each in own],
+            *[{**each, "slice_by": "origin", "slice": f"origin={value}"} for each in own],
+        ],
+        "histograms": [
+            {"uri": uri, "kind": "residual", "from": 0.0, "to": 1.0, "weight": 3.0} for uri in uris
+        ],
+        "curves": [], "calibration": [], "confusion": [], "flips": [],
+        "shifts": [{"uri": uris[1], "psi": 0.01}],
+    }  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Collects what a browser would see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._inside: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, dict(attrs)))
+        self._inside.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave it."""
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        """Note a text, or a script's."""
+        if self._inside and self._inside[-1] == "script":
+            attributes, text = self.scripts.pop()
+            self.scripts.append((attributes, text + data))
+        else:
+            self.texts.append(data)
+
+
+def test_the_page_asks_no_network_and_embeds_the_document_once(tmp_path: Path) -> None:
+    files = reporting.write(document(), tmp_path / "new" / "folder")
+    page = Page(files["html"].read_text(encoding="utf-8"))
+    assert [tag for tag, _ in page.tags if tag in {"link", "img", "iframe", "object"}] == []
+    assert [a for _, a in page.tags if {"src", "href", "srcset"} & a.keys()] == []
+    assert "@import" not in "".join(page.texts)
+    (policy,) = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    assert str(policy).startswith("default-src 'none'")
+    (embedded,) = [
+        text for attributes, text in page.scripts if attributes.get("id") == "comparison"
+    ]
+    assert json.loads(embedded) == document()
+    seen = " ".join("".join(page.texts).split())
+    for part in (
+        "Too close to call between flight-delay/1 and flight-delay/2.",
+        "flight-delay/2 does not pass",
+        "short by 1",
+        "123,457",
+        "ValueError: 1",
+        "origin=JFK",
+    ):
+        assert part in seen
+
+
+def test_charts_hold_no_data_of_their_own() -> None:
+    page = Page(reporting.page(document()))
+    (specs,) = [text for attributes, text in page.scripts if attributes.get("id") == "charts"]
+    charts = json.loads(specs)
+    assert charts.keys() == {"ranking", "differences", "slices", "residuals"}
+    assert '"values"' not in specs
+    assert {tag["id"] for _, tag in page.tags if str(tag.get("id")).startswith("chart-")} == {
+        f"chart-{name}" for name in charts
+    }
+
+
+def test_names_are_text_and_never_markup() -> None:
+    plain, hostile = (Page(reporting.page(d)) for d in (document(), document(HOSTILE, HOSTILE)))
+    assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
+    assert HOSTILE in "".join(hostile.texts)
+    summary = reporting.summary(document(HOSTILE, HOSTILE))
+    assert "<img" not in summary
+    assert {line.count(" | ") for line in summary.splitlines() if line.startswith("| 1")} == {3}
+
+
+def test_the_summary_is_a_table_of_the_versions() -> None:
+    summary = reporting.summary(document())
+    assert summary.startswith("**Too close to call")
+    assert re.search(
+        r"^\| 1 \| flight\-delay/1 \(baseline\) \| 2 \(1 to 3\) \| - \|$", summary, re.MULTILINE
+    )
+    assert re.search(
+        r"^\| 1 \| flight\-delay/2 \| 3\.5 .* \| 1\.5 \(-0\.5 to 3\.5\) \|$", summary, re.MULTILINE
+    )
+    assert "not passed" in summary
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ReportNotWritten, match="cannot write the report"):
+        reporting.write(document(), tmp_path / "file")

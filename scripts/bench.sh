@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measure the engines against MLflow's own way and the limit: docs/benchmark/. --quick: five minutes.
+# Measure the engines against MLflow's own way and the limit: docs/benchmark/. --quick: small sizes.
 # --check holds the last run against the targets.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

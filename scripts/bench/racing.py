@@ -1,0 +1,255 @@
+"""Racing: contenders in turn, by size and round; predictions are equal before any time counts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from deltalake import DeltaTable
+from rich.console import Console
+
+from bench import contenders as c
+from bench.contenders import Contender
+from bench.sessions import Cost, Session, Sessions
+from bench.workloads import EVEN, KEY, WORKLOADS, Layout, Workload
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Race:
+    """What runs against what, on which rows."""
+
+    name: str
+    workload: Workload
+    contenders: tuple[Contender, ...]
+    """The last one's predictions are those that the others must give."""
+    quick: tuple[int, ...]
+    """Numbers of rows; none where a quick run leaves it out."""
+    full: tuple[int, ...]
+    layout: Layout = EVEN
+    rounds: int = 1
+    """How many times as many rounds as others: where wall time counts."""
+    counts_loads: bool = False
+
+
+@dataclass
+class Series:
+    """What a contender took, by number of rows: each round that counts."""
+
+    costs: dict[int, list[Cost]] = field(default_factory=dict)
+
+    def least(self, unit: str, rows: int) -> float:
+        """Return the seconds of the round that was disturbed least."""
+        return min(float(getattr(cost, unit)) for cost in self.costs[rows])
+
+    def line(self, unit: str) -> tuple[float, float] | None:
+        """Return a, in seconds, and b, in seconds a million rows: T = a + b n."""
+        sizes = sorted(self.costs)
+        if len(sizes) == 1:
+            return None
+        seconds = [self.least(unit, rows) for rows in sizes]
+        slope, intercept = np.polyfit([rows / 1e6 for rows in sizes], seconds, 1)
+        return float(intercept), float(slope)
+
+    def facts(self) -> dict[str, Any]:
+        """Return all as it stands in the results."""
+        lines = {unit: self.line(unit) for unit in ("cpu", "wall")}
+        return {
+            unit: {
+                **({} if line is None else {"a": round(line[0], 3), "b": round(line[1], 4)}),
+                "seconds": {
+                    rows: [round(getattr(cost, unit), 3) for cost in costs]
+                    for rows, costs in self.costs.items()
+                },
+            }
+            for unit, line in lines.items()
+        }
+
+
+M = 1_000_000
+_CORE = (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.LIMIT)
+_SHAPE = (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.LIMIT)
+LINEAR, FOREST = WORKLOADS["linear"], WORKLOADS["forest"]
+RACES = (
+    Race(
+        "linear",
+        LINEAR,
+        (
+            c.DOCS,
+            c.PRUNED,
+            c.OURS_UDF,
+            c.SPARK_SCAN,
+            c.DIRECT,
+            c.JOB,
+            c.BY_HAND,
+            c.NO_MODEL,
+            c.POLARS,
+            c.LIMIT,
+        ),
+        (M // 2, 2 * M),
+        (1 * M, 3 * M, 10 * M),
+    ),
+    Race(
+        "small table",
+        LINEAR,
+        (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.JOB, c.NO_MODEL, c.LIMIT),
+        (8_000,),
+        (8_000,),
+        rounds=2,
+    ),
+    Race(
+        "versions in one pass",
+        LINEAR,
+        (
+            *[c.direct_of(k) for k in (1, 2, 4, 8)],
+            *[c.spark_scan_of(k) for k in (1, 4)],
+            *[c.limit_of(k) for k in (4, 8, 1)],
+        ),
+        (M // 2, 2 * M),
+        (1 * M, 3 * M),
+        counts_loads=True,
+    ),
+    Race("forest", FOREST, _CORE, (M // 20, M // 4), (M // 4, M, 2 * M)),
+    Race(
+        "forest, from one core to two",
+        FOREST,
+        (c.DIRECT_ALONE, c.DIRECT, c.LIMIT_BOTH, c.LIMIT_ALONE),
+        (M // 20, M // 4),
+        (M // 4, M),
+        rounds=2,
+    ),
+    Race(
+        "flights",
+        WORKLOADS["flights"],
+        (c.DOCS, c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.NO_MODEL, c.POLARS, c.LIMIT),
+        (M // 10, M // 2),
+        (M // 2, 1 * M, 3 * M),
+    ),
+    Race("boosting", WORKLOADS["boosting"], (*_CORE[:-1], c.POLARS, c.LIMIT), (), (M // 2, 2 * M)),
+    Race("linear, float32", WORKLOADS["float32"], _SHAPE, (), (M // 2, 2 * M)),
+    Race("linear, one row group", LINEAR, _SHAPE, (), (M // 2, 2 * M), Layout(files=1)),
+    Race("linear, forty small files", LINEAR, _SHAPE, (), (M // 2, 2 * M), Layout(files=40)),
+    Race(
+        "linear, sixty unused columns",
+        LINEAR,
+        (c.DOCS, *_SHAPE),
+        (),
+        (M // 2, 2 * M),
+        Layout(unused=60),
+    ),
+    Race("forest, one row group", FOREST, _SHAPE, (), (M // 8, M // 2), Layout(files=1)),
+    Race(
+        "forest, saved with n_jobs=1",
+        WORKLOADS["forest-one-job"],
+        _SHAPE,
+        (),
+        (M // 8, M // 2),
+    ),
+    Race("forest, saved with n_jobs=-1", FOREST, _SHAPE, (), (M // 8, M // 2)),
+)
+_FRESH = (c.DOCS, c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.JOB, c.BY_HAND, c.NO_MODEL, c.POLARS,
+          c.LIMIT)  # fmt: skip
+_SMALL, _LARGE = 8_000, 2 * M
+COLD = "cold"
+"""What stands for `Meeting.cold` among the races' names."""
+
+
+class Meeting:
+    """Races in the same sessions, on tables in the same folder."""
+
+    def __init__(self, folder: Path, *, rounds: int, quick: bool) -> None:
+        self._folder, self._rounds, self._quick = folder, rounds, quick
+        self._sessions = Sessions(folder)
+
+    def race(self, race: Race) -> dict[str, Any]:
+        """Run *race* and return what its contenders took."""
+        sizes = race.quick if self._quick else race.full
+        running = list(race.contenders)
+        if self._quick:
+            running = [each for each in running if not _is_left_out(each)]
+        inputs = {rows: self._table(race.workload, race.layout, rows) for rows in sizes}
+        load = os.getloadavg()[0]
+        self._check_equal(race, running, inputs[sizes[0]])
+        series = {each.name: Series() for each in running}
+        for turn in range(self._rounds * race.rounds):
+            for rows in sizes:
+                for each in running if turn % 2 == 0 else reversed(running):
+                    cost, _ = self._sessions.at(each.place).run(each, race.workload, inputs[rows])
+                    series[each.name].costs.setdefault(rows, []).append(cost)
+            console.print(f"bench: {race.name}, round {turn + 1}")
+        found = {
+            "quick": self._quick,
+            "sizes": sizes,
+            "rounds": self._rounds * race.rounds,
+            "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+            "contenders": {name: each.facts() for name, each in series.items()},
+        }
+        return found | {"loads": self._loads()} if race.counts_loads else found
+
+    def _loads(self) -> dict[str, int]:
+        """Score with fresh versions, and return what workers loaded."""
+        source = self._table(LINEAR, EVEN, _SMALL * 10)
+        _, facts = self._sessions.at(c.FRESH.place).run(c.FRESH, LINEAR, source)
+        return {key: facts[key] for key in ("versions", "loads", "workers")}
+
+    def cold(self) -> dict[str, Any]:
+        """Run contenders each in a session of its own: what a first job costs, and its memory."""
+        small, large = (self._table(LINEAR, EVEN, rows) for rows in (_SMALL, _LARGE))
+        found, load = {}, os.getloadavg()[0]
+        for each in _FRESH:
+            with Session(each.place, self._folder) as session:
+                first, _ = session.run(each, LINEAR, small)
+                second, _ = session.run(each, LINEAR, small)
+                found[each.name] = {
+                    "start": vars(session.start),
+                    "first": vars(first),
+                    "second": vars(second),
+                    "peak_mb": round(session.peak(each, LINEAR, large)),
+                }
+            console.print(f"bench: {each.name}, in a fresh session")
+        return {
+            "small": _SMALL,
+            "large": _LARGE,
+            "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+            "contenders": found,
+        }
+
+    def close(self) -> None:
+        """End the sessions."""
+        self._sessions.close()
+
+    def _table(self, workload: Workload, layout: Layout, rows: int) -> str:
+        path = self._folder / f"{workload.name}-{rows}-{layout.files}-{layout.unused}"
+        return layout.write(path, workload, rows)
+
+    def _check_equal(self, race: Race, running: Sequence[Contender], source: str) -> None:
+        """Run each once, which warms them up too, and end where predictions differ."""
+        expected: Any = None
+        for each in reversed(running):
+            session = self._sessions.at(each.place)
+            with session.output(each, race.workload, source) as (target, _, _):
+                if not each.predicts:
+                    continue
+                table = DeltaTable(target).to_pyarrow_table().sort_by(KEY)
+            names = [n for n in table.column_names if n.startswith(("prediction", "models:"))]
+            found = np.column_stack([table.column(n).to_numpy() for n in names])
+            keys = table.column(KEY)
+            if expected is None:
+                expected = keys, found[:, :1]
+            same = keys.equals(expected[0]) and np.allclose(
+                found, expected[1], rtol=race.workload.tolerance, atol=race.workload.tolerance
+            )
+            if not same:
+                raise SystemExit(
+                    f"error: {race.name}: the predictions of {each.name!r} are not the limit's"
+                )
+        console.print(f"bench: {race.name}: {len(running)} contenders predict the same")
+
+
+def _is_left_out(contender: Contender) -> bool:
+    """Tell whether a quick run does without: no target names it."""
+    left_out = [c.OURS_UDF, *[make(k) for make in (c.direct_of, c.limit_of) for k in (2, 8)]]
+    return contender.name in {each.name for each in left_out}

@@ -1,0 +1,205 @@
+"""What is scored: models in the registry, and Delta tables of any size and shape for them."""
+
+import contextlib
+import functools
+import io
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import demo
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from deltalake import WriterProperties, write_deltalake
+
+from lakescore import registry
+
+NAME = "bench"
+KEY = "id"
+NUMBERS = tuple(f"x{n:02}" for n in range(20))
+VERSIONS = 8
+"""How many versions of each model are registered."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model, and rows for it."""
+
+    name: str
+    features: tuple[str, ...]
+    fit: Callable[[], tuple[Any, pd.DataFrame]]
+    """Returns the estimator, and rows that its signature is made of."""
+    rows: Callable[[int, int], pa.Table]
+    """Returns rows: how many, and a seed."""
+    eats: Literal["block", "frame"] = "block"
+    """What the estimator takes: a block of numbers, or a pandas frame."""
+    tolerance: float = 1e-12
+    """How far predictions may differ: threads and batches add numbers up in different orders."""
+
+    def model(self, number: int = 1) -> registry.ModelVersion:
+        """Return one of the versions that `register` made."""
+        return registry.resolve(f"{NAME}-{self.name}/{number}")
+
+    def register(self) -> None:
+        """Register the model, as several versions."""
+        import mlflow  # noqa: PLC0415 - after LAKESCORE_HOME
+        from mlflow.models import infer_signature  # noqa: PLC0415
+
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        registry.experiment(NAME)
+        model, rows = self.fit()
+        with mlflow.start_run():
+            logged = mlflow.sklearn.log_model(
+                model,
+                name="model",
+                signature=infer_signature(rows, model.predict(rows)),
+                serialization_format="cloudpickle",
+                pip_requirements=["scikit-learn"],
+            )
+        with contextlib.redirect_stderr(io.StringIO()):  # a line for each
+            for _ in range(VERSIONS):
+                mlflow.register_model(logged.model_uri, f"{NAME}-{self.name}")
+
+    def estimator(self) -> Any:  # noqa: ANN401 - a scikit-learn model
+        """Load the model itself, to run in this process."""
+        return load(str(self.model().artifacts / "model.pkl"))
+
+    def given(self, columns: pa.Table | pa.RecordBatch) -> Any:  # noqa: ANN401 - a block or a frame
+        """Return the features of *columns* as the estimator takes them."""
+        return given(columns, self.features, self.eats)
+
+
+def load(path: str) -> Any:  # noqa: ANN401 - a scikit-learn model
+    """Load a model for one job, which is what a process among several ought to run."""
+    import cloudpickle  # noqa: PLC0415 - runs in workers too
+
+    with open(path, "rb") as file:  # noqa: PTH123 - runs in workers too
+        estimator = cloudpickle.load(file)
+    jobs = [name for name in estimator.get_params() if name.split("__")[-1] == "n_jobs"]
+    return estimator.set_params(**dict.fromkeys(jobs, 1))
+
+
+def given(columns: pa.Table | pa.RecordBatch, features: tuple[str, ...], eats: str) -> Any:  # noqa: ANN401 - a block or a frame
+    """Return the *features* of *columns* as a model takes them."""
+    if eats == "frame":
+        return columns.select(list(features)).to_pandas()
+    kind = columns.column(features[0]).type.to_pandas_dtype()
+    block = np.empty((columns.num_rows, len(features)), kind, order="F")
+    for n, name in enumerate(features):
+        block[:, n] = columns.column(name).to_numpy()
+    return block
+
+
+def doubles(rows: int, seed: int) -> pa.Table:
+    """Return random doubles, which do not compress."""
+    random = np.random.default_rng(seed)
+    return pa.table({name: random.normal(size=rows) for name in NUMBERS})
+
+
+def floats(rows: int, seed: int) -> pa.Table:
+    """Return random single-precision numbers."""
+    table = doubles(rows, seed)
+    return table.cast(pa.schema([(name, pa.float32()) for name in NUMBERS]))
+
+
+def on(estimator: Any, rows: Callable[[int, int], pa.Table]) -> tuple[Any, pd.DataFrame]:  # noqa: ANN401
+    """Fit *estimator* to the sum of columns."""
+    frame = rows(10_000, 1).to_pandas()
+    return estimator.fit(frame, frame.sum(axis=1)), frame
+
+
+def linear() -> Any:  # noqa: ANN401 - a scikit-learn model
+    """Return what costs next to nothing, so that only what stands around it is measured."""
+    from sklearn.linear_model import LinearRegression  # noqa: PLC0415
+
+    return LinearRegression()
+
+
+def forest(jobs: int) -> Any:  # noqa: ANN401 - a scikit-learn model
+    """Return what costs much more than what stands around it."""
+    from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415
+
+    return RandomForestRegressor(100, max_depth=12, n_jobs=jobs, random_state=0)
+
+
+def boosting() -> Any:  # noqa: ANN401 - a scikit-learn model
+    """Return histogram gradient boosting, whose threads Spark cannot see."""
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415
+
+    return HistGradientBoostingRegressor(random_state=0)
+
+
+@functools.cache
+def departures() -> pa.Table:
+    """Return the demo's flights: strings, numbers and nulls."""
+    names = ("flights", "weather", "planes")
+    rows = demo.join(*[demo.read_raw(name) for name in names])
+    rows = rows[[*demo.NUMBERS, *demo.WORDS, demo.LABEL]].reset_index(drop=True)
+    return pa.Table.from_pandas(rows, preserve_index=False)
+
+
+def flights(rows: int, seed: int) -> pa.Table:
+    """Return as many flights, drawn at random."""
+    drawn = np.random.default_rng(seed).integers(0, departures().num_rows, rows)
+    return departures().select([*demo.NUMBERS, *demo.WORDS]).take(pa.array(drawn))
+
+
+def flight_delay() -> tuple[Any, pd.DataFrame]:
+    """Fit the demo's champion."""
+    _, pipeline, _ = demo.pipelines()[-1]
+    rows = departures().to_pandas()
+    rows = rows[rows[demo.LABEL].notna()].reset_index(drop=True)
+    frame = rows[[*demo.NUMBERS, *demo.WORDS]]
+    return pipeline.fit(frame, rows[demo.LABEL]), frame
+
+
+WORKLOADS = {
+    each.name: each
+    for each in (
+        Workload("linear", NUMBERS, lambda: on(linear(), doubles), doubles),
+        Workload("float32", NUMBERS, lambda: on(linear(), floats), floats, tolerance=1e-5),
+        Workload("forest", NUMBERS, lambda: on(forest(-1), doubles), doubles),
+        Workload("forest-one-job", NUMBERS, lambda: on(forest(1), doubles), doubles),
+        Workload("boosting", NUMBERS, lambda: on(boosting(), doubles), doubles),
+        Workload("flights", (*demo.NUMBERS, *demo.WORDS), flight_delay, flights, eats="frame"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table lies on disk; each file has one row group."""
+
+    files: int = 8
+    unused: int = 0
+    """Columns that no model asks for."""
+
+    def write(self, path: Path, workload: Workload, rows: int) -> str:
+        """Write a table of *rows* for *workload*, unless it is there; return its path."""
+        if path.exists():
+            return str(path)
+        making = path.with_suffix(".making")
+        each = rows // self.files
+        group = WriterProperties(compression="SNAPPY", max_row_group_size=each)
+        for n in range(self.files):
+            table = workload.rows(each, n)
+            random = np.random.default_rng(n)
+            for column in range(self.unused):
+                table = table.append_column(f"unused{column:02}", [random.normal(size=each)])
+            ids = pa.array(np.arange(n * each, (n + 1) * each), pa.int64())
+            write_deltalake(
+                str(making),
+                table.add_column(0, KEY, ids),
+                mode="append",
+                writer_properties=group,
+                target_file_size=2**40,
+            )
+        os.rename(making, path)  # noqa: PTH104
+        return str(path)
+
+
+EVEN = Layout()

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _MODELS_AT_ONCE = 16
 """How many models a worker process keeps; the one used longest ago goes first."""
-_ROWS_AT_ONCE = 32_768
+_ROWS_AT_ONCE = 131_072
+_CELLS_AT_ONCE = 4_000_000
+"""What is read at once: a batch costs a model calls of its own, and a wide table memory."""
 _REBASED = {b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96"}
 _PROLEPTIC_SINCE = (3, 1)
 """The version of Spark whose files hold dates and times as they are, unless marked otherwise."""
@@ -269,7 +271,7 @@ def read(scan: Scan, piece: Piece) -> Iterator[pa.RecordBatch]:
         there = set(file.schema_arrow.names)
         stored = [c.stored for c in scan.columns if not c.partition and c.stored in there]
         batches = file.iter_batches(
-            _ROWS_AT_ONCE,
+            max(1, min(_ROWS_AT_ONCE, _CELLS_AT_ONCE // max(1, len(stored)))),
             row_groups=[piece.row_group],
             columns=list(dict.fromkeys(stored)),
             use_threads=False,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 import shutil
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyspark import cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -54,6 +56,8 @@ EngineName = Literal["auto", "arrow", "spark_udf"]
 ScanName = Literal["direct", "spark"]
 ERRORS = "_errors"
 """The column that says why a row could not be scored, and by which version."""
+_LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
+"""How Spark says why it gave a task up, where no trace of Python says it: workers that died."""
 _PROBE_ROWS = 200
 _HOPELESS = 100
 """So many rows, and every one fails: then it is not the rows."""
@@ -278,13 +282,17 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
     """
     try:
         yield
-    except PySparkException as error:
+    except (Py4JJavaError, PySparkException) as error:
         lines = str(error).splitlines()
         traces = [n for n, line in enumerate(lines) if "Traceback (most recent call last)" in line]
-        if not traces:
+        lost = _LOST.search(str(error))
+        if traces:
+            ends = [line for line in lines[traces[-1] + 1 :] if line and not line[0].isspace()]
+            reason = ends[0] if ends else lines[-1]
+        elif lost:
+            reason = lost[1]
+        else:
             raise
-        ends = [line for line in lines[traces[-1] + 1 :] if line and not line[0].isspace()]
-        reason = ends[0] if ends else lines[-1]
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 

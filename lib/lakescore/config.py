@@ -119,6 +119,9 @@ class _Job(_Strict):
     receipt: Path | None = Field(
         default=None, description="file that the receipt is written to, beside the last line"
     )
+    timeout_seconds: float | None = Field(
+        default=None, gt=0, description="the run is ended after so many seconds; never, left out"
+    )
     trust: Annotated[Trust, BeforeValidator(_policy_of, json_schema_input_type=str | Trust)] = (
         Field(
             default_factory=policy,

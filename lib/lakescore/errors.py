@@ -3,7 +3,7 @@
 An error takes facts and writes the sentence: what was asked, what is there, what to do.
 Exit codes are part of the interface: 1 anything else, 2 usage or configuration, 3 registry or
 resolution, 4 integrity, 5 input contract, 6 error budget or gate not met, 7 another run won, 75 a
-retry may help.
+retry may help, 143 told to stop.
 """
 
 from __future__ import annotations
@@ -79,6 +79,42 @@ class ScoringFailed(LakescoreError):
         super().__init__(
             f"{uri} could not score {where}: {reason}; nothing of it was written (-v shows the "
             "whole trace)"
+        )
+
+
+class Stopped(LakescoreError):
+    """The process was told to end, as schedulers do."""
+
+    exit_code = 143
+
+    def __init__(self) -> None:
+        super().__init__(
+            "told to stop (SIGTERM): what was not published yet never will be; run it again, and "
+            "what was published is recognised"
+        )
+
+
+class TimedOut(LakescoreError):
+    """The run took longer than the job allows."""
+
+    exit_code = 75
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the run took longer than timeout_seconds: {seconds:g}, so it was ended: what was not "
+            "published yet never will be; run it again, and what was published is recognised"
+        )
+
+
+class StorageFull(LakescoreError):
+    """A disk is full, that of the table or the one that Spark keeps its own files on."""
+
+    exit_code = 75
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"cannot write to {address}: no space left on device; nothing was published; make room "
+            "there and where Spark keeps its files (spark.local.dir), then run it again"
         )
 
 

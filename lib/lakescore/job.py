@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -13,10 +16,10 @@ import typer
 
 from lakescore import console
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
-from lakescore.errors import LakescoreError
+from lakescore.errors import LakescoreError, Stopped, TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pydantic.fields import FieldInfo
 
@@ -74,25 +77,58 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
     console.begin()
     receipt: dict[str, Any] = {"job": name, "lakescore": version("lakescore")}
     todo: J | None = None
+
+    def failed(known: LakescoreError) -> int:
+        ending = {"status": "failed", "error": str(known), "exit_code": known.exit_code}
+        if todo is not None and todo.receipt is not None:
+            console.write_receipt({**receipt, **ending, **known.facts}, todo.receipt)
+        console.show_error(known)
+        return known.exit_code
+
     try:
         todo = load(kind, config, overrides)
-        receipt |= run(todo)
+        with _stopping(failed, todo.timeout_seconds):
+            receipt |= run(todo)
     except Exception as error:  # noqa: BLE001 - the door: whatever happens ends in one line
         if verbose:
             sys.excepthook(type(error), error, error.__traceback__)
-        known = error if isinstance(error, LakescoreError) else _unforeseen(error)
-        receipt |= {"status": "failed", "error": str(known), "exit_code": known.exit_code}
-        receipt |= known.facts
-        if todo is not None and todo.receipt is not None:
-            console.write_receipt(receipt, todo.receipt)
-        console.show_error(known)
-        return known.exit_code
+        return failed(error if isinstance(error, LakescoreError) else _unforeseen(error))
     receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
     if "would" in receipt:
         console.show_plan(receipt)
     console.show_slices(receipt)
     console.show_receipt(receipt, todo.receipt)
     return 0
+
+
+@contextmanager
+def _stopping(failed: Callable[[LakescoreError], int], seconds: float | None) -> Iterator[None]:
+    """End the process when a scheduler asks for it (SIGTERM), or when *seconds* have passed.
+
+    It ends there and then. Unwinding would call the JVM, whose answer to a call that is under way,
+    such as to score with a model that hangs, comes first. Once the driver is gone its JVM ends too,
+    and with it the workers; a commit is whole or is not.
+    """
+
+    def stop(why: LakescoreError) -> None:
+        try:
+            failed(why)
+        finally:
+            os._exit(why.exit_code)
+
+    timer = threading.Timer(seconds, stop, [TimedOut(seconds)]) if seconds else None
+    mine = threading.current_thread() is threading.main_thread()  # others may not handle signals
+    before = signal.signal(signal.SIGTERM, lambda *_: stop(Stopped())) if mine else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+        if mine:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _unforeseen(error: Exception) -> LakescoreError:

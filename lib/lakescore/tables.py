@@ -34,6 +34,7 @@ from lakescore.errors import (
     RowsUncounted,
     SchemaDrift,
     SnapshotNotFound,
+    StorageFull,
     TableNotFound,
     listed,
 )
@@ -492,3 +493,7 @@ def _explained(address: str, what: str) -> Iterator[None]:
         if "already exists" in str(error):
             raise AnotherRunWon(address, what) from error
         raise SchemaDrift(address, str(error).splitlines()[0]) from error
+    except Py4JJavaError as error:
+        if "No space left on device" in str(error):
+            raise StorageFull(address) from error
+        raise

@@ -69,6 +69,9 @@ INSTANCES = [
     errors.DigestDiffers(
         "models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "its tag"
     ),
+    errors.Stopped(),
+    errors.TimedOut(3600.0),
+    errors.StorageFull("/lake/tables/predictions"),
     errors.RowsLost("2013-12-01", 987, 985, 1),
     errors.RowsUncounted(),
     errors.ReplayDiffers(

@@ -45,7 +45,7 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
     builder = SparkSession.builder.appName(name)  # noqa: TID251 - here is the one
-    if not submitted and SparkSession.getActiveSession() is None:  # noqa: TID251
+    if not submitted and not _is_running():
         path = properties or beside_the_job()
         settings = {"spark.jars": _jars(), **read_properties(path)}
         logging = (path.parent / "log4j2.properties").absolute()
@@ -64,6 +64,18 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
     for key, value in _ALWAYS.items():
         spark.conf.set(key, value)
     return spark
+
+
+def _is_running() -> bool:
+    """Tell whether this process has a session; a thread other than its maker's may ask."""
+    from pyspark.errors import PySparkRuntimeError  # noqa: PLC0415 - after the checks of `start`
+    from pyspark.sql import SparkSession  # noqa: PLC0415 - likewise
+
+    try:
+        SparkSession.active()
+    except PySparkRuntimeError:
+        return False
+    return True
 
 
 def beside_the_job() -> Path:

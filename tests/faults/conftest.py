@@ -1,0 +1,84 @@
+"""Faults that really happen: a model that workers obey, and a job of one's own to break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from faults.lab import Lab, Orders
+from spark.conftest import register, registry, spark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+__all__ = ["register", "registry", "spark"]  # the fixtures of tests/spark
+
+
+@pytest.fixture(scope="session")
+def obedient(  # noqa: C901 - the class comes along with the model, since it is a local one
+    register: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Orders:
+    """Version 1 doubles, version 2 triples, and both refuse a negative number."""
+    folder = tmp_path_factory.mktemp("orders")
+
+    class Obedient(mlflow.pyfunc.PythonModel):
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            from pyspark import TaskContext
+
+            if TaskContext.get() is not None:  # the driver tries a few rows first, and shall live
+                self.obey(float(model_input["x"].max()))
+            if (model_input["x"] < 0).any():
+                raise ValueError("a negative number")
+            return self.factor * model_input["x"]
+
+        def obey(self, largest: float) -> None:
+            import os
+            import resource
+            import signal
+            import time
+
+            def told(order: str) -> bool:
+                path = folder / order
+                try:
+                    meant = largest >= float(path.read_text())
+                    if meant and order.endswith("once"):
+                        path.unlink()
+                except FileNotFoundError:  # never given, or another worker obeyed
+                    return False
+                return meant
+
+            if told("die") or told("die-once"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if told("eat"):
+                held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (held + 2**26, held + 2**26))
+                np.ones(2**28)  # 2 GiB of numbers
+            if told("hang-once"):
+                time.sleep(600)
+            while told("hang"):
+                (folder / "hanging").touch()
+                time.sleep(0.02)
+
+    for factor in (2, 3):
+        register("obedient", Obedient(factor), pd.DataFrame({"x": [1.0]}), np.array([1.0]))
+    mlflow.MlflowClient().set_registered_model_alias("obedient", "champion", "1")
+    return Orders(folder)
+
+
+@pytest.fixture
+def lab(spark: SparkSession, obedient: Orders, registry: str, tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(spark, obedient, registry, tmp_path)
+    made.write()
+    yield made
+    obedient.take_back()
+    for driver in made.drivers:
+        driver.kill()  # does nothing where it has ended

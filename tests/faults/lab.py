@@ -1,0 +1,232 @@
+"""A job to break, what came of it, and the tables read back afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import score
+
+from lakescore.config import ScoreJob
+from lakescore.job import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = "id int, part string, x double"
+ROWS = [
+    (1, "a", 1.0),
+    (2, "a", 2.0),
+    (3, "a", 9.0),  # an order can be for the batch that holds it
+    (4, "b", 4.0),
+]
+PATIENCE = 300.0  # seconds, for what takes few on a quiet machine
+
+Row = tuple[int, str, int, float]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the workers of the model `obedient` are told, by files: its batches obey in turn."""
+
+    folder: Path
+
+    def give(self, order: str, *, where_x_is: float = 0.0) -> None:
+        """Give an order to each worker whose batch holds an x that is as large.
+
+        Args:
+            order: `die`, `die-once`, `hang` (until it is taken back), `hang-once` or `eat`.
+            where_x_is: the smallest x that makes a batch obey.
+        """
+        (self.folder / order).write_text(str(where_x_is))
+
+    def take_back(self) -> None:
+        """Let every worker go on."""
+        for order in self.folder.iterdir():
+            order.unlink()
+
+    def wait(self) -> None:
+        """Wait until a worker hangs."""
+        until((self.folder / "hanging").exists, "no worker came to hang")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the job ended."""
+
+    code: int
+    receipt: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """What the receipt says."""
+        return str(self.receipt["status"])
+
+    @property
+    def error(self) -> str:
+        """The line that the receipt has too."""
+        return str(self.receipt.get("error"))
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A run of the job in a process of its own."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    receipt: Path
+
+    def ended(self) -> Ended:
+        """Wait for its end, and for that of all that it started."""
+        _, said = self.process.communicate(timeout=PATIENCE)
+        until(lambda: not self.left(), f"processes outlive the driver, which said {said}")
+        receipt = json.loads(self.receipt.read_text()) if self.receipt.exists() else {}
+        return Ended(self.process.returncode, receipt | {"said": said})
+
+    def left(self) -> list[int]:
+        """Return the processes with its home: its JVM and workers."""
+        mark = f"LAKESCORE_HOME={self.home}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+            except OSError:  # it ended meanwhile, or is another user's
+                continue
+        return found
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A table, the job that scores it by the model `obedient`, and what came of it."""
+
+    spark: SparkSession
+    orders: Orders
+    registry: str
+    folder: Path
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    drivers: list[subprocess.Popen[str]] = field(default_factory=list)
+    """Those that were started."""
+
+    @property
+    def input(self) -> str:
+        """The table that is scored."""
+        return str(self.folder / "rows")
+
+    @property
+    def output(self) -> str:
+        """The table of predictions."""
+        return str(self.folder / "predictions")
+
+    def write(
+        self, rows: Sequence[Any] = ROWS, schema: str = SCHEMA, mode: str = "overwrite"
+    ) -> None:
+        """Write the input."""
+        frame = self.spark.createDataFrame(list(rows), schema)
+        writer = frame.write.format("delta").mode(mode).option("overwriteSchema", "true")
+        writer.save(self.input)
+
+    def plain(self, **changes: Any) -> dict[str, Any]:
+        """Return the job as its file has it."""
+        return {
+            "model": "obedient/1",
+            "input": {"path": self.input},
+            "output": {"path": self.output},
+            "id_columns": ["id"],
+            "slice_by": "part",
+            "slices": ["a", "b"],
+            **changes,
+        }
+
+    def file(self, **changes: Any) -> tuple[Path, Path]:
+        """Write the job's file; return it, and where its receipt will be."""
+        number = next(self.numbers)
+        receipt = self.folder / f"receipt-{number}.json"
+        file = self.folder / f"score-{number}.yaml"
+        file.write_text(json.dumps(self.plain(receipt=str(receipt), **changes)))
+        return file, receipt
+
+    def run(self, **changes: Any) -> Ended:
+        """Run the job by its door, in this process."""
+        file, receipt = self.file(**changes)
+        with pytest.raises(SystemExit) as ended:
+            main(ScoreJob, score.run, [str(file)])
+        return Ended(int(ended.value.code or 0), json.loads(receipt.read_text()))
+
+    def run_version(self, version: int) -> Ended:
+        """Run the job with another version."""
+        return self.run(model=f"obedient/{version}")
+
+    def start(self, **changes: Any) -> Driver:
+        """Start the job in a process of its own, as `python jobs/score.py`."""
+        file, receipt = self.file(**changes)
+        return Driver(self.python(ROOT / "jobs/score.py", file), self.folder, receipt)
+
+    def python(self, *command: object, **variables: str) -> subprocess.Popen[str]:
+        """Start Python with the registry and a home of its own."""
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=self.environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.drivers.append(process)
+        return process
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a driver of its own."""
+        ours = ("LAKESCORE_", "MLFLOW_", "PLACE", "SPARK_", "PYSPARK_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        return {**kept, "LAKESCORE_HOME": str(self.folder), "MLFLOW_TRACKING_URI": self.registry}
+
+    def frame(self, address: str = "") -> DataFrame | None:
+        """Return a table as it is now, if it is there."""
+        path = address or self.output
+        if not any(Path(path, "_delta_log").glob("*.json")):
+            return None
+        return self.spark.read.format("delta").load(path)
+
+    def rows(self, address: str = "") -> list[Row]:
+        """Return all predictions: key, slice, version and value, each row that there is."""
+        found = self.frame(address)
+        if found is None:
+            return []
+        names = ["id", "slice", "model_version", "prediction"]
+        return sorted((*row[:3], round(row[3], 6)) for row in found.select(*names).collect())
+
+    def quarantined(self) -> list[tuple[int, str, int]]:
+        """Return all rows that were set aside: key, slice and version."""
+        found = self.frame(f"{self.output}_quarantine")
+        names = ["id", "slice", "model_version"]
+        return sorted(map(tuple, found.select(*names).collect())) if found is not None else []
+
+    def commits(self, address: str = "") -> list[str]:
+        """Return the files of the log, one a commit."""
+        log = Path(address or self.output, "_delta_log")
+        return sorted(path.name for path in log.glob("*.json"))
+
+
+def scored(version: int, rows: Sequence[Any] = ROWS) -> list[Row]:
+    """Return the predictions of *rows* by version 1, which doubles, or 2, which triples."""
+    return sorted((key, part, version, (version + 1) * x) for key, part, x in rows)
+
+
+def until(holds: Callable[[], object], complaint: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.005)

@@ -1,0 +1,129 @@
+"""Whatever happens in whatever order, the tables hold what a small model of them says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from lakescore import lineage, publishing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from faults.lab import Lab, Row
+
+VERSIONS = st.sampled_from([1, 2])
+SLICES = st.sampled_from(["a", "b"])
+MOMENTS: dict[str, tuple[Any, str, bool]] = {
+    "before the write": (publishing.tables, "write", False),
+    "before the quarantine": (publishing.Target, "_check", False),
+    "before the commit": (publishing.Target, "_check", True),
+    "before the receipt": (lineage, "log_run", False),
+}
+"""What is called at a moment, and whether it is done by then."""
+
+
+class Crashed(BaseException):
+    """Ends a run there and then: no code of ours catches it."""
+
+
+def crashing(original: Callable[..., Any], *, done: bool) -> Callable[..., None]:
+    def called(*args: Any, **more: Any) -> None:
+        if done:
+            original(*args, **more)
+        raise Crashed
+
+    return called
+
+
+class Machine(RuleBasedStateMachine):
+    """Runs the job, and keeps in dicts what the tables must hold of each slice."""
+
+    lab: ClassVar[Lab]
+    examples: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).examples += 1
+        folder = type(self).lab.folder / f"example-{self.examples}"
+        folder.mkdir()
+        self.tables = replace(type(self).lab, folder=folder)
+        self.input = {"a": {1: 1.0, 2: 2.0}, "b": {4: 4.0}}
+        self.inputs = 0  # how often it was written
+        self.predictions: dict[str, list[Row]] = {}
+        self.quarantine: dict[str, list[tuple[int, str, int]]] = {}
+        self.made_of: dict[str, tuple[int, int]] = {}  # version and input
+        self.write()
+
+    def write(self) -> None:
+        """Write the input as a new version of its table."""
+        rows = [(key, part, x) for part, xs in self.input.items() for key, x in xs.items()]
+        self.tables.write(rows)
+        self.inputs += 1
+
+    def note(self, version: int, part: str, *, published: bool) -> None:
+        """Note what a run of a slice does that sets rows aside, and perhaps publishes the rest."""
+        rows = self.input[part].items()
+        self.quarantine[part] = [(key, part, version) for key, x in rows if x < 0]
+        if published:
+            good = [(key, x) for key, x in rows if x >= 0]
+            self.predictions[part] = [(k, part, version, (version + 1) * x) for k, x in good]
+            self.made_of[part] = (version, self.inputs)
+
+    @rule(version=VERSIONS, part=SLICES)
+    def run(self, version: int, part: str) -> None:
+        """Run to the end: a rerun of what stands there writes nothing."""
+        known = self.made_of.get(part) == (version, self.inputs)
+        before = self.tables.commits()
+        ended = self.tables.run(model=f"obedient/{version}", slices=[part], max_errors=9)
+        assert (ended.code, ended.status) == (0, "unchanged" if known else "scored")
+        assert (self.tables.commits() == before) == known
+        if not known:
+            self.note(version, part, published=True)
+
+    @rule(version=VERSIONS, part=SLICES, moment=st.sampled_from(list(MOMENTS)))
+    def crash(self, version: int, part: str, moment: str) -> None:
+        """Run until a moment, and end there."""
+        if self.made_of.get(part) == (version, self.inputs):
+            return  # such a run does nothing, and comes to none of the moments
+        owner, name, done = MOMENTS[moment]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, crashing(getattr(owner, name), done=done))
+            with pytest.raises(Crashed):
+                self.tables.run(model=f"obedient/{version}", slices=[part], max_errors=9)
+        if moment in {"before the commit", "before the receipt"}:
+            self.note(version, part, published=moment == "before the receipt")
+
+    @rule(key=st.sampled_from([1, 3]), x=st.sampled_from([5.0, -1.0]))
+    def new_data(self, key: int, x: float) -> None:
+        """Add a row or change it; the model refuses negative numbers."""
+        self.input["a"][key] = x
+        self.write()
+
+    @invariant()
+    def the_tables_hold_what_is_noted(self) -> None:
+        """Read all rows back."""
+        noted = sorted(row for rows in self.predictions.values() for row in rows)
+        assert self.tables.rows() == noted
+        aside = sorted(row for rows in self.quarantine.values() for row in rows)
+        assert self.tables.quarantined() == aside
+
+
+def test_any_sequence_of_runs_crashes_and_changes_leaves_what_a_model_of_it_says(lab: Lab) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        type("Here", (Machine,), {"lab": lab}),
+        settings=settings(
+            max_examples=4,
+            stateful_step_count=6,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -230,16 +230,13 @@ def show_ranking(compare: dict[str, Any]) -> None:
     rows, metric = compare["rows"], compare["rank_by"]
     heading(f"{NAME} on {rows:,} flights of October and November, by {metric}")
     ranking = compare["ranking"]
-    metrics = ["mae", "r2"]
     interval = f"{compare['confidence']:.0%} interval"
-    table = Table("rank", "version", "alias", "kind", metric, interval, *metrics,
-                  box=box.SIMPLE_HEAD)  # fmt: skip
+    table = Table("rank", "version", "alias", "kind", metric, interval, box=box.SIMPLE_HEAD)
     versions = {each.version: each for each in registry.versions(NAME)}
     for each in ranking:
         record = versions[each["version"]]
         interval = f"{each['low']:.2f} to {each['high']:.2f}"
         values = [f"{each['metrics'][metric]:.2f}", interval]
-        values += [f"{each['metrics'][name]:.3f}" for name in metrics]
         facts = [str(record.version), " ".join(record.aliases), record.tags["kind"]]
         table.add_row(str(each["rank"]), *facts, *values)
     console.print(table)

@@ -181,6 +181,7 @@ class ScoreJob(_Job):
     )
     threshold: float | None = Field(
         default=None,
+        allow_inf_nan=False,
         description="adds a column decision: whether the score, or of two classes the second's "
         "probability, reaches it",
     )
@@ -243,6 +244,16 @@ class ScoreJob(_Job):
         return value
 
     @model_validator(mode="after")
+    def _rows_aside_are_told_apart(self) -> Self:
+        if self.aside == self.output.address:
+            raise ValueError("quarantine: give another table than output")
+        if self.quarantine_columns == "all" and self.on_duplicate_key == "keep":
+            raise ValueError(
+                "quarantine_columns: all finds rows by their keys, so give on_duplicate_key: fail"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _slices_need_a_column(self) -> Self:
         if (self.slice_by is None) != (self.slices is None):
             raise ValueError("slice_by and slices go together: give both or neither")
@@ -282,7 +293,8 @@ class ScoreJob(_Job):
 
     def allowed_errors(self, rows: int) -> int:
         """Return how many of so many *rows* may fail."""
-        return max(self.max_errors, int(self.max_error_fraction * rows))
+        # 0.29 of 100 rows is 28.999999999999996 to a computer.
+        return max(self.max_errors, int(self.max_error_fraction * rows + 1e-9))
 
     @property
     def unique(self) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ def differences(artifacts: Path) -> list[dict[str, str | None]]:
             asked = Requirement(line.partition("#")[0].strip())
         except InvalidRequirement:  # an option of pip, a file, an address
             continue
+        if asked.marker is not None and not asked.marker.evaluate():
+            continue
         try:
             here = version(asked.name)
         except PackageNotFoundError:

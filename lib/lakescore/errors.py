@@ -496,6 +496,26 @@ class RunNotPublished(InputContractError):
         )
 
 
+class RunNotOne(InputContractError):
+    """The slices of a run were scored with different inputs or settings."""
+
+    def __init__(self, run: str, first: Sequence[str], others: Sequence[str]) -> None:
+        super().__init__(
+            f"run {run} scored {listed(first)} with other inputs or settings than "
+            f"{listed(others)}, so it cannot be made once more as one; give each run its own id"
+        )
+
+
+class KeysNotPublished(InputContractError):
+    """The rows of a run cannot be told from each other."""
+
+    def __init__(self, address: str, run: str) -> None:
+        super().__init__(
+            f"run {run} wrote no keys into {address} (passthrough: none), so its rows cannot be "
+            "held against others"
+        )
+
+
 class RowNotFound(InputContractError):
     """No row of the table has that key."""
 
@@ -561,7 +581,7 @@ class ThresholdUndefined(ConfigError):
         what = f"{classes} classes" if classes else outputs
         super().__init__(
             f"threshold needs one score, and {uri} gives {what}; leave it out, or give "
-            "output=proba for a classifier of two classes"
+            "prediction=proba for a classifier of two classes"
         )
 
 

@@ -451,6 +451,7 @@ def _bisected(
 ) -> tuple[pa.Array, dict[int, tuple[str, str]]]:
     pieces: list[pa.Array] = []
     failures = {}
+    misshapen: Misshapen | None = None
     spans = [(0, batch.num_rows)] if batch.num_rows else []
     while spans:
         start, end = spans.pop()
@@ -462,23 +463,38 @@ def _bisected(
             raise
         except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
             if end - start == 1:
-                message = str(error)[:_LONGEST_MESSAGE]
-                failures[start] = (type(error).__name__, message)
+                failures[start] = (type(error).__name__, _message(error))
                 pieces.append(pa.nulls(1, _kind(version.outputs)))
             else:
+                misshapen = error if isinstance(error, Misshapen) else misshapen
                 middle = (start + end) // 2
                 spans += [(middle, end), (start, middle)]
+    if misshapen is not None and not failures:
+        raise misshapen  # each row alone gives something, and together they do not
     if not pieces:
         return pa.nulls(0, _kind(version.outputs)), failures
     return (pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)), failures
+
+
+def _message(error: Exception) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a stranger's error may fail to say what it is
+        text = "an error that cannot say what it is"
+    return text[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
+
+
+class Misshapen(ValueError):
+    """What a model gave is not one value a row of the type that its signature says."""
 
 
 def apply(versions: Sequence[Version], batch: pa.RecordBatch) -> list[pa.Array]:
     """Return the predictions of each of *versions* for the rows of *batch*.
 
     Raises:
-        ValueError: a model gave another number of rows than it got, or what its signature does not
-            say; or an integer column, which pandas cannot hold with nulls, has some.
+        Misshapen: a model gave another number of rows than it got, or what its signature does not
+            say.
+        ValueError: an integer column, which pandas cannot hold with nulls, has some.
     """
     inputs: dict[Any, Any] = {}
     return [_predicted(version, batch, inputs) for version in versions]
@@ -491,10 +507,15 @@ def _predicted(version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]) 
     if kind not in inputs or version.mode == "pyfunc":  # a stranger's code may change its frame
         make = _block if version.mode == "block" else _frame
         inputs[kind] = make(batch, version.features)
-    if version.mode == "pyfunc":
-        params = {} if version.params is None else {"params": version.params}
-        return _column(model.predict(inputs[kind], **params), version.outputs, batch.num_rows)
-    return _column(getattr(model, version.method)(inputs[kind]), version.outputs, batch.num_rows)
+    params = {} if version.params is None else {"params": version.params}
+    method = "predict" if version.mode == "pyfunc" else version.method
+    result = getattr(model, method)(inputs[kind], **params)
+    try:
+        return _column(result, version.outputs, batch.num_rows)
+    except Misshapen:
+        raise
+    except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+        raise Misshapen(f"{type(error).__name__}: {error}") from error
 
 
 def _block(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
@@ -522,7 +543,7 @@ def _column(result: Any, outputs: pa.Schema, rows: int) -> pa.Array:
         if getattr(result, "ndim", 2) != 2 or (  # noqa: PLR2004 - rows and columns
             not hasattr(result, "columns") and np.shape(result)[1] != len(outputs)
         ):
-            raise ValueError(f"the model gave {np.shape(result)}, not {len(outputs)} columns")
+            raise Misshapen(f"the model gave {np.shape(result)}, not {len(outputs)} columns")
         columns = [
             _array(result[each.name] if hasattr(result, "columns") else result[:, n], each, rows)
             for n, each in enumerate(outputs)
@@ -536,9 +557,9 @@ def _kind(outputs: pa.Schema) -> pa.DataType:
 
 
 def _array(result: Any, output: pa.Field, rows: int) -> pa.Array:
-    values = np.asarray(result)
-    if len(values) != rows:
-        raise ValueError(f"the model gave {len(values)} predictions for {rows} rows")
+    values = np.atleast_1d(np.asarray(result)) if rows == 1 else np.asarray(result)
+    if not values.ndim or len(values) != rows:
+        raise Misshapen(f"the model gave {values.size} predictions for {rows} rows")
     if pa.types.is_list(output.type):
         flat = pa.array(values.reshape(-1), output.type.value_type, from_pandas=True)
         width = values.shape[1]
@@ -546,9 +567,7 @@ def _array(result: Any, output: pa.Field, rows: int) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, flat)
     if values.ndim > 1:
         if values.shape[1:] != (1,):
-            raise ValueError(
-                f"the model gave {values.shape[1]} values a row; its signature has one"
-            )
+            raise Misshapen(f"the model gave {values.shape[1]} values a row; its signature has one")
         values = values.reshape(-1)
     # NaN becomes null, as where MLflow's spark_udf hands pandas to Spark.
     return pa.array(values, output.type, from_pandas=True)

@@ -58,16 +58,27 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
         TableNotFound, InputContractError: there is no such table, or it is not one of predictions.
         ColumnsMissing, KeyUnreadable, RowNotFound: there is no such column, value or row.
     """
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415 - no part of --help
+
     place = address if "://" in address else str(home() / Path(address).expanduser())
+    try:
+        found = _found(place, key)
+    except DeltaError as error:
+        first = str(error).splitlines()[0]
+        raise InputContractError(f"{place} cannot be read without Spark: {first}") from error
+    if not found:
+        raise RowNotFound(place, dict(key))
+    return found
+
+
+def _found(place: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
     table = _opened(place)
     if table is None:
         raise TableNotFound(place)
-    found = _rows(place, table, key, "published")
+    found = _rows(place, table, key)
     aside = _opened(place.rstrip("/") + "_quarantine")
     if aside is not None and key.keys() <= {field.name for field in aside.schema().fields}:
-        found += _rows(place, aside, key, "quarantined")
-    if not found:
-        raise RowNotFound(place, dict(key))
+        found += _rows(place, aside, key)
     return found
 
 
@@ -76,14 +87,12 @@ def _opened(place: str) -> DeltaTable | None:
     from deltalake.exceptions import TableNotFoundError  # noqa: PLC0415
 
     try:
-        return DeltaTable(place)
+        return DeltaTable(place if "://" in place else Path(place).as_uri())
     except TableNotFoundError:
         return None
 
 
-def _rows(
-    place: str, table: DeltaTable, key: Mapping[str, str], status: str
-) -> list[dict[str, Any]]:
+def _rows(place: str, table: DeltaTable, key: Mapping[str, str]) -> list[dict[str, Any]]:
     dataset = table.to_pyarrow_dataset()
     names = dataset.schema.names
     missing = [name for name in key if name not in names]
@@ -100,20 +109,21 @@ def _rows(
         condition &= each
     rows = dataset.scanner(filter=condition).head(_MOST_ROWS).to_pylist()
     commits = _commits(table)
+    status = "quarantined" if {"error_type", "error_message"} <= set(names) else "published"
     return [_told(row, status, commits) for row in rows]
 
 
 def _told(
-    row: Mapping[str, Any], status: str, commits: Mapping[str, Mapping[str, Any]]
+    row: Mapping[str, Any], status: str, commits: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> dict[str, Any]:
     own = {name: v for name, v in row.items() if name not in _OTHER and name not in _LINEAGE}
-    commit = commits.get(row["scoring_run_id"], {})
+    commit = commits.get((row["slice"], row["scoring_run_id"]), {})
     return {"status": status, "row": own, **{name: row[name] for name in _LINEAGE}, **commit}
 
 
-def _commits(table: DeltaTable) -> dict[str, dict[str, Any]]:
-    """Return what commits say of the runs that made them, the newest of each run."""
-    found: dict[str, dict[str, Any]] = {}
+def _commits(table: DeltaTable) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return what commits say, the newest of each slice and run."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for commit in table.history():
         try:
             said = json.loads(commit.get("userMetadata") or "{}")
@@ -124,7 +134,8 @@ def _commits(table: DeltaTable) -> dict[str, dict[str, Any]]:
                 "committed_in": commit.get("version"),
                 "model_digest": said.get("model_digest"),
             }
-            found.setdefault(each["scoring_run_id"], facts | {"settings": said.get("settings")})
+            facts["settings"] = said.get("settings")
+            found.setdefault((each["slice"], each["scoring_run_id"]), facts)
     return found
 
 

@@ -51,6 +51,8 @@ class Run:
     model: ModelVersion
     input_table: str
     input_version: int
+    input_id: str
+    """Of the table that was read: another one at the same address has another."""
     slice: str
     fingerprint: str
     """Of everything that decides the rows: equal fingerprints, equal rows."""
@@ -89,6 +91,7 @@ def plan(
                 model=model,
                 input_table=source.address,
                 input_version=source.version,
+                input_id=source.table_id,
                 slice=name,
                 fingerprint=inputs,
                 run_id=run_id or inputs,
@@ -108,7 +111,7 @@ def fingerprint(models: Sequence[ModelVersion], source: Snapshot, **settings: ob
     """Return 16 hex digits that are equal where models, their artifacts, input and settings are."""
     inputs = {
         "models": [[model.name, model.version, model.digest] for model in models],
-        "input": [source.address, source.version, str(source.committed_at)],
+        "input": [source.address, source.version, source.table_id],
         "settings": settings,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
@@ -165,6 +168,7 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     return {
         **_facts(runs[0]),
         "model_digest": runs[0].model.digest,
+        "input_id": runs[0].input_id,
         "settings": runs[0].settings,
         "scored_at": scored_at.isoformat(),
         "slices": slices,
@@ -184,18 +188,6 @@ def published(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
     """
     by = ("slice", "scoring_run_id", "model_version", "input_table", "input_version")
     return of_runs(predictions, runs).groupBy(*by).agg(F.count("*").alias("rows"))
-
-
-def fingerprints(commits: DataFrame, run: Run) -> DataFrame:
-    """Return `fingerprint` of the *commits* that wrote the slice and id of *run*, newest first."""
-    slices = "slices array<struct<slice string, scoring_run_id string, fingerprint string>>"
-    return (
-        commits.select("version", F.from_json("userMetadata", slices)["slices"].alias("slices"))
-        .select("version", F.inline("slices"))
-        .where((F.col("slice") == run.slice) & (F.col("scoring_run_id") == run.run_id))
-        .orderBy(F.col("version").desc())
-        .select("fingerprint")
-    )
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -281,7 +273,9 @@ def _dataset(source: Snapshot, digest: str | None) -> MetaDataset:
     )
     name = source.address.rstrip("/").rsplit("/", 1)[-1]
     if digest is None:
-        digest = hashlib.sha256(f"{source.address}@{source.committed_at}".encode()).hexdigest()[:8]
+        digest = hashlib.sha256(
+            f"{source.address}@{source.version}@{source.table_id}".encode()
+        ).hexdigest()[:8]
     return MetaDataset(  # type: ignore[abstract]  # MLflow's own example makes one
         delta, name=f"{name}@v{source.version}", digest=digest
     )

@@ -6,6 +6,7 @@ honours them everywhere: handed to `spark_udf` instead, `model_config` is droppe
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import shutil
@@ -127,7 +128,9 @@ def prepare(
 
 def _copied(model: ModelVersion, card: str) -> Path:
     """Return a private copy of the artifacts with another `MLmodel`."""
-    folder = Path(tempfile.mkdtemp(prefix="lakescore-")) / model.artifacts.name
+    private = Path(tempfile.mkdtemp(prefix="lakescore-"))
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    folder = private / model.artifacts.name
     shutil.copytree(model.artifacts, folder)
     for path in (folder, folder / "MLmodel"):
         path.chmod(0o700)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from lakescore.tables import Snapshot
 
 DUE = "due"
-_DERIVED = re.compile(r"[0-9a-f]{16}")
-"""Run ids that were not given."""
 PARTITIONED_BY = ("model_name", "slice")
 """What divides a table of predictions, and its quarantine."""
 
@@ -87,6 +84,7 @@ class Target:
     def __init__(self, spark: SparkSession, todo: ScoreJob, source: Snapshot) -> None:
         self._spark, self._todo, self._source = spark, todo, source
         self._address = address = todo.output.address
+        self._commits: dict[tuple[str, str], dict[str, Any]] | None = None
         self.facts: dict[str, Any] = {}
         """What `publish` wrote, for the receipt."""
         there = self._there
@@ -117,8 +115,15 @@ class Target:
         Raises:
             RunIdReused: a slice holds rows of the same given run id and other inputs.
         """
+        if not runs:
+            return []
+        self._commits = None
         published = _earlier(self._there, runs)
         aside = _earlier(_rows(self._spark, self._todo.aside), runs)
+        for name, tried in aside.items():  # nothing but bad rows was published, within the budget
+            if name not in published:
+                alone = [replace(e, rows=0) for e in tried if (name, e.run_id) in self._said]
+                published |= {name: alone} if alone else {}
         is_due = self._due(published) if self._todo.slices == DUE else self._is_another
         settled = []
         for run in runs:
@@ -147,25 +152,34 @@ class Target:
         read = {e.input_version for each in published.values() for e in each if e.table == table}
         since = min(read, default=source.version)
         changed = changes.last_changed(self._spark, source, self._todo.slice_by, since)
-        times = tables.committed_at(self._spark, table)
 
         def is_due(run: Run, earlier: Earlier) -> bool:
             if earlier.table != table or changed is None or earlier.input_version > source.version:
                 return self._is_another(run, earlier)
-            if changed.get(run.slice, -1) > earlier.input_version:
+            said = self._said.get((run.slice, earlier.run_id), {})
+            then = run.fingerprint_of(replace(source, version=earlier.input_version))
+            same = then in {earlier.run_id, said.get("fingerprint")}
+            # Where the commit is gone from the log, the row's own version has to do.
+            known = same or (said["input_id"] == source.table_id if said else True)
+            if not known or changed.get(run.slice, -1) > earlier.input_version:
                 return True
             if self._todo.on_new_version == "forward_only":
                 return False
-            if earlier.input_version not in times or not _DERIVED.fullmatch(earlier.run_id):
-                return earlier.model_version != run.model.version
-            then = replace(
-                source,
-                version=earlier.input_version,
-                committed_at=times[earlier.input_version],
-            )
-            return earlier.run_id != run.fingerprint_of(then)
+            return not same and (bool(said) or earlier.model_version != run.model.version)
 
         return is_due
+
+    @property
+    def _said(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """What the newest commit of each slice and run says of them, while the log holds it."""
+        if self._commits is None:
+            self._commits = {}
+            found = tables.commits(self._spark, self._address) if self._there is not None else []
+            for _, said in found:
+                for each in said.get("slices", []):
+                    facts = {**each, "input_id": said.get("input_id")}
+                    self._commits.setdefault((each["slice"], each["scoring_run_id"]), facts)
+        return self._commits
 
     def parts(self, runs: Sequence[Run]) -> list[list[Run]]:
         """Return *runs* as they are committed: all at once, or slice by slice."""
@@ -312,8 +326,7 @@ class Target:
         """Tell whether the rows of this run's id came from its inputs: a derived id says so."""
         if run.run_id == run.fingerprint:
             return True
-        commits = tables.commits(self._spark, self._address)
-        found = lineage.fingerprints(commits, run).head()
+        found = self._said.get((run.slice, run.run_id))
         if found is not None and found["fingerprint"] != run.fingerprint:
             raise RunIdReused(run.run_id, run.slice)
         return found is not None

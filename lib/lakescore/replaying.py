@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any
 
 from pyspark import StorageLevel
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DoubleType, FloatType
 
 from lakescore import tables
 from lakescore.config import ScoreJob
-from lakescore.errors import DigestDiffers, ReplayDiffers, RunNotPublished
+from lakescore.errors import (
+    DigestDiffers,
+    KeysNotPublished,
+    ReplayDiffers,
+    RunNotOne,
+    RunNotPublished,
+)
 from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, SparkSession
 
     from lakescore.config import ReplayJob
     from lakescore.registry import ModelVersion
 
 _EXAMPLES = 5
+_ORDINAL = "_ordinal"
 
 
 @dataclass(frozen=True)
@@ -53,20 +60,33 @@ def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
 
     Raises:
         RunNotPublished: no commit that the log still holds says that it is of the run.
+        RunNotOne: slices of it were scored with different inputs or settings.
+        KeysNotPublished: its rows cannot be told from each other.
     """
     address = todo.output.address
-    commits = tables.commits(spark, address).where("userMetadata IS NOT NULL")
-    for commit in commits.orderBy(F.col("version").desc()).toLocalIterator():
-        said = json.loads(commit["userMetadata"])
-        names = [
-            each["slice"] for each in said.get("slices", []) if each["scoring_run_id"] == todo.run
-        ]
-        if names and "settings" in said:
-            break
-    else:
+    newest: dict[str, tuple[int, dict[str, Any]]] = {}  # by slice
+    for version, said in tables.commits(spark, address):
+        for each in said.get("slices", []) if "settings" in said else []:
+            if each["scoring_run_id"] == todo.run:
+                newest.setdefault(each["slice"], (version, said))
+    if not newest:
         raise RunNotPublished(address, todo.run)
-    there = tables.snapshot(spark, address, commit["version"]).rows
-    rows = there.where((F.col("scoring_run_id") == todo.run) & F.col("slice").isin(names))
+    names = sorted(newest)
+    said = newest[names[0]][1]
+    inputs = ("model_uri", "model_digest", "input_table", "input_version", "settings")
+    others = [n for n, (_, each) in newest.items() if any(each[k] != said[k] for k in inputs)]
+    if others:
+        raise RunNotOne(todo.run, [name for name in names if name not in others], others)
+    if said["settings"].get("passthrough") == "none":
+        raise KeysNotPublished(address, todo.run)
+    parts = [
+        tables.snapshot(spark, address, version).rows.where(
+            (F.col("scoring_run_id") == todo.run)
+            & F.col("slice").isin([name for name in names if newest[name][0] == version])
+        )
+        for version in sorted({version for version, _ in newest.values()})
+    ]
+    rows = reduce(DataFrame.unionByName, parts)
     source = said["input_table"]
     where = {"path" if "/" in source else "table": source, "version": said["input_version"]}
     by = said["settings"].get("slice_by")
@@ -102,9 +122,9 @@ def compare(
     Returns:
         `rows`, `same`, `different`, `only_published`, `only_replayed`, and `examples`.
     """
-    by = [*keys, SLICE]
+    by = [*keys, SLICE, _ORDINAL]
     one, other = (
-        rows.select(
+        _numbered(rows, keys, columns).select(
             *[F.col(f"`{name}`").alias(f"k{n}_{side}") for n, name in enumerate(by)],
             F.struct(*[F.col(f"`{name}`") for name in columns]).alias(side),
         )
@@ -131,6 +151,13 @@ def compare(
     finally:
         held.unpersist()
     return {**counts.asDict(), "examples": [row.asDict(recursive=True) for row in shown]}
+
+
+def _numbered(rows: DataFrame, keys: Sequence[str], columns: Sequence[str]) -> DataFrame:
+    """Number the rows that share a key, which may be, by their predictions."""
+    of_key = Window.partitionBy(*[F.col(f"`{name}`") for name in (*keys, SLICE)])
+    ordered = of_key.orderBy(*[F.col(f"`{name}`").cast("string") for name in columns])
+    return rows.withColumn(_ORDINAL, F.row_number().over(ordered))
 
 
 def hold(run: str, found: Mapping[str, Any]) -> None:

@@ -488,7 +488,14 @@ def _version(
     rules = {n: rule for n, rule in contract.nulls.items() if rule in {"null", "quarantine"}}
     nulls = tuple((name, places[name], rule) for name, rule in rules.items())
     pyfunc = replace(contract.loadable.pyfunc, nulls=nulls, **asked)
-    (expected,), why = executor.attempt([pyfunc], sample)
+    try:
+        (expected,), why = executor.attempt([pyfunc], sample)
+    except executor.Misshapen as error:
+        raise _Declined(f"of its predictions it says: {error}") from error
+    reasons = [each[0] for each in why.to_pylist() if each]
+    misshapen = [each for each in reasons if each["type"] == executor.Misshapen.__name__]
+    if len(misshapen) == len(why):
+        raise _Declined(f"it cannot hold what the model gives: {misshapen[0]['message']}")
     for version in _candidates(pyfunc, contract):
         if _gives(version, sample, (expected, why), exact=_is_exact(version)):
             return version

@@ -157,7 +157,7 @@ def agree(  # noqa: PLR0913 - each is a part of what is agreed on
         loadable=loadable,
         features=features,
         sources=sources,
-        casts=_casts(address, schema, {sources[f.name]: f.dataType for f in features}),
+        casts=_casts(address, schema, [(sources[f.name], f.dataType) for f in features]),
         outputs=outputs,
         nulls={f.name: rule for f in features if (rule := _null_rule(f, nulls)) != "model"},
         asked_nulls=nulls,
@@ -184,23 +184,22 @@ def _null_rule(feature: StructField, nulls: Mapping[str, NullPolicy]) -> NullPol
 
 
 def _casts(
-    address: str, schema: StructType, asked: Mapping[str, DataType]
+    address: str, schema: StructType, asked: Sequence[tuple[str, DataType]]
 ) -> dict[str, tuple[str, str]]:
-    changed = {
-        name: (schema[name].dataType, kind)
-        for name, kind in asked.items()
+    """Return the casts by column; of two features that share one, both must be lossless."""
+    changed = [
+        (name, schema[name].dataType, kind)
+        for name, kind in asked
         if schema[name].dataType != kind and not _same_shape(schema[name].dataType, kind)
-    }
+    ]
     lossy = {
         name: (has.simpleString(), asks.simpleString())
-        for name, (has, asks) in changed.items()
+        for name, has, asks in changed
         if type(has) not in _LOSSLESS.get(type(asks), ())
     }
     if lossy:
         raise TypesDiffer(address, lossy)
-    return {
-        name: (has.simpleString(), asks.simpleString()) for name, (has, asks) in changed.items()
-    }
+    return {name: (has.simpleString(), asks.simpleString()) for name, has, asks in changed}
 
 
 def _decision(loadable: Loadable, outputs: StructType, threshold: float) -> Decision:

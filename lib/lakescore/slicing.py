@@ -41,8 +41,8 @@ def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
     # Spark reads the text: java.sql.Date, which Python's dates become, is Julian before 1582.
     values = [F.lit(name).cast(rows.schema[column].dataType) for name in names]
     literals = [each for pair in zip(values, map(F.lit, names), strict=True) for each in pair]
-    chosen = rows.where(F.col(column).isin(values))
-    return chosen.withColumn(SLICE, F.element_at(F.create_map(*literals), F.col(column)))
+    chosen = rows.where(F.col(f"`{column}`").isin(values))
+    return chosen.withColumn(SLICE, F.element_at(F.create_map(*literals), F.col(f"`{column}`")))
 
 
 def select(rows: DataFrame, column: str | None, names: Sequence[str]) -> Selection:
@@ -63,7 +63,7 @@ def select(rows: DataFrame, column: str | None, names: Sequence[str]) -> Selecti
 def names(snapshot: DataFrame, column: str | None) -> list[str]:
     """Return the names of all slices of a snapshot, in the order of their values.
 
-    Rows whose *column* is null are of no slice.
+    Rows whose *column* is null or an empty text are of no slice.
     """
     if column is None:
         return [WHOLE]
@@ -161,6 +161,8 @@ def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
     """Read *name* as the column's type, so that Delta can skip files by it."""
     kind: DataType = rows.schema[column].dataType
     if isinstance(kind, StringType):
+        if not name:  # Delta keeps it as null where it divides a table
+            raise InputContractError(f"rows whose column {column!r} is empty are of no slice")
         return name
     if isinstance(kind, (DateType, IntegralType)):
         try:

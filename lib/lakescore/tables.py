@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import reduce
-from operator import and_
+from operator import and_, itemgetter
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
@@ -67,8 +66,8 @@ class Snapshot:
 
     address: str
     version: int
-    committed_at: datetime
-    """When the version was committed: another table that takes the address has another time."""
+    table_id: str
+    """Delta's own: another table that takes the address has another."""
     rows: DataFrame
 
 
@@ -81,18 +80,14 @@ def snapshot(spark: SparkSession, address: str, version: int | None = None) -> S
     """
     _delta_table(spark, address)
     latest = _Target.at(spark, address).latest()
-    newest, times = int(latest.version()), {int(latest.version()): _time(latest.timestamp())}
-    if version not in (None, newest):
-        times = committed_at(spark, address)
+    newest = int(latest.version())
     pinned = newest if version is None else version
-    if pinned not in times:
-        raise SnapshotNotFound(address, version, newest)
     reader = spark.read.format("delta").option("versionAsOf", pinned)
     try:
         rows = reader.load(address) if "/" in address else reader.table(address)
     except AnalysisException as error:  # that version's files were cleaned up
         raise SnapshotNotFound(address, pinned, newest) from error
-    return Snapshot(address, pinned, times[pinned], rows)
+    return Snapshot(address, pinned, str(latest.metadata().id()), rows)
 
 
 def exists(spark: SparkSession, address: str) -> bool:
@@ -435,26 +430,27 @@ def _changed(version: int, action: str, names: Mapping[str, str]) -> Iterator[Fi
             yield FileChange(version, name, kind == "add", partition)
 
 
-def committed_at(spark: SparkSession, address: str) -> dict[int, datetime]:
-    """Return when each version was committed that the log still holds."""
-    history = _delta_table(spark, address).history()
-    found = history.select("version", F.unix_millis("timestamp")).collect()
-    return {row[0]: _time(row[1]) for row in found}
-
-
-def _time(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
 def partitioned_by(spark: SparkSession, address: str) -> list[str]:
     """Return the columns that divide the table."""
     columns = _Target.at(spark, address).latest().metadata().partitionColumns()
     return list(_iterated(columns.iterator()))
 
 
-def commits(spark: SparkSession, address: str) -> DataFrame:
-    """Return `version` and `userMetadata` of the table's commits that its log still holds."""
-    return _delta_table(spark, address).history().select("version", "userMetadata")
+def commits(spark: SparkSession, address: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return what commits say of themselves in `userMetadata`, the newest first.
+
+    Those that the log still holds; others than ours may say anything, and are left out then.
+    """
+    history = _delta_table(spark, address).history().where("userMetadata IS NOT NULL")
+    found = []
+    for version, text in history.select("version", "userMetadata").collect():
+        try:
+            said = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(said, dict):
+            found.append((int(version), said))
+    return sorted(found, key=itemgetter(0), reverse=True)
 
 
 def _delta_table(spark: SparkSession, address: str) -> DeltaTable:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from faults.lab import ROOT, ROWS, Driver, Lab, scored, until
-
-from lakescore.places import read_properties
+from faults.lab import ROWS, Lab, scored, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,63 +81,3 @@ def test_a_run_that_takes_too_long_is_ended_whatever_it_waits_for(lab: Lab) -> N
     assert (ended.code, ended.receipt["exit_code"]) == (75, 75)
     assert "took longer than timeout_seconds: 30" in ended.error
     assert lab.rows() == []
-
-
-CLUSTER = """
-import sys
-from pathlib import Path
-
-import score
-from lakescore import session
-from lakescore.config import ScoreJob
-from lakescore.job import main
-
-session.start("faults", properties=Path(sys.argv[1]))
-for file in sys.argv[2:]:
-    try:
-        main(ScoreJob, score.run, [file])
-    except SystemExit as ended:
-        print("exit code", ended.code, flush=True)
-"""
-
-
-def test_a_lost_executor_and_a_task_that_runs_twice_double_no_row(lab: Lab) -> None:
-    settings = read_properties(ROOT / "conf/spark/local.conf") | {
-        "spark.master": "local-cluster[2,1,1024]",
-        "spark.executor.memory": "1g",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.speculation": "true",
-        "spark.speculation.quantile": "0.5",  # of the two tasks, when one has ended
-        "spark.speculation.interval": "100ms",
-        "spark.speculation.minTaskRuntime": "100ms",
-    }
-    place = lab.folder / "cluster.conf"
-    place.write_text("\n".join(f"{key} {value}" for key, value in settings.items()))
-    log4j = (ROOT / "conf/spark/log4j2.properties").read_text()
-    (lab.folder / "log4j2.properties").write_text(log4j)
-    files, receipts = zip(
-        *[lab.file(model=f"obedient/{version}") for version in (1, 2)], strict=True
-    )
-    lab.orders.give("hang-once", where_x_is=9)  # the first try of one task never ends
-    process = lab.python("-c", CLUSTER, place, *files, PYTHONPATH=str(ROOT / "jobs"))
-    driver = Driver(process, lab.folder, receipts[1])
-    until(receipts[0].exists, "the speculative try did not end")
-    assert json.loads(receipts[0].read_text())["status"] == "scored"
-    assert lab.rows() == scored(1)
-
-    lab.orders.give("hang")
-    lab.orders.wait()
-    executor = next(pid for pid in driver.left() if b"ExecutorBackend" in command(pid))
-    os.kill(executor, signal.SIGKILL)
-    lab.orders.take_back()
-    ended = driver.ended()
-    assert ended.status == "scored", ended.receipt["said"]
-    assert lab.rows() == scored(2)
-    assert len(lab.commits()) == 3
-
-
-def command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it ended meanwhile
-        return b""

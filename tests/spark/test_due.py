@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import score
@@ -34,11 +37,12 @@ def models(register: Any) -> None:
         register("due", LinearRegression().fit(X, factor * X["x"]), X)
 
 
-@pytest.fixture(params=[["day"], []], ids=["divided by day", "not divided"])
+@pytest.fixture
 def table(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
     path = str(tmp_path / "input")
     rows = spark.createDataFrame(ROWS, SCHEMA)
-    rows.coalesce(1).write.format("delta").partitionBy(*request.param).save(path)
+    by = getattr(request, "param", ["day"])
+    rows.coalesce(1).write.format("delta").partitionBy(*by).save(path)
     return path
 
 
@@ -74,6 +78,7 @@ def values(spark: SparkSession, todo: ScoreJob) -> list[tuple[int, int, float]]:
     return sorted((row[0], row[1], round(row[2], 6)) for row in found)
 
 
+@pytest.mark.parametrize("table", [["day"], []], ids=["divided by day", "not"], indirect=True)
 def test_a_slice_is_due_until_it_is_scored_and_again_when_its_rows_change(
     spark: SparkSession, table: str, job: Job
 ) -> None:
@@ -103,6 +108,35 @@ def test_a_new_version_is_for_all_slices_or_for_those_to_come(
     assert scored(forward) == []
     assert scored(job(model="due/2")) == ["2013-12-01", "2013-12-02"]
     assert {row[1] for row in values(spark, job())} == {2}
+
+
+def test_a_table_that_was_made_anew_is_scored_anew(
+    spark: SparkSession, table: str, job: Job
+) -> None:
+    for run, more in (("first", {}), ("second", {}), ("third", {"on_new_version": "forward_only"})):
+        rows = [(key, day, x + len(run)) for key, day, x in ROWS]
+        shutil.rmtree(table)
+        spark.createDataFrame(rows, SCHEMA).write.format("delta").save(table)
+        assert scored(job(run_id=run, **more)) == ["2013-12-01", "2013-12-02"]
+        assert scored(job(run_id=f"{run}-again", **more)) == []
+    assert scored(job(run_id="fourth", nulls={"x": "null"})) == ["2013-12-01", "2013-12-02"]
+
+
+def test_an_empty_input_and_slices_of_bad_rows_alone_are_done(
+    spark: SparkSession, table: str, job: Job, register: Any
+) -> None:
+    class Picky(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            if (model_input["x"] > 2).any():
+                raise ValueError("too much")
+            return model_input["x"]
+
+    version = register("picky due", Picky(), X, np.array([1.0, 2.0]))
+    todo = job(model=f"picky due/{version}", max_errors=5)
+    assert scored(todo) == ["2013-12-01", "2013-12-02"]  # of the second day no row is good
+    assert scored(todo) == []
+    spark.createDataFrame([], SCHEMA).write.format("delta").mode("overwrite").save(table)
+    assert score.run(todo)["status"] == "empty"
 
 
 def test_other_settings_make_all_slices_due(job: Job, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lakescore import scoring, signature
-from lakescore.errors import EngineRefused, ScoringFailed
+from lakescore.errors import EngineRefused
 from lakescore.loading import prepare
 from lakescore.registry import ModelVersion, resolve
 
@@ -194,7 +194,7 @@ def test_another_number_of_predictions_than_rows_is_an_error(
             return model_input["b"].iloc[:-1]
 
     register("short", Short(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0]))
-    with pytest.raises(ScoringFailed, match="ValueError: the model gave 0 predictions for 1 rows"):
+    with pytest.raises(EngineRefused, match="the model gave 0 predictions for 1 rows"):
         planned(rows, "arrow", [resolve("short/1")])
 
 
@@ -219,3 +219,28 @@ def test_versions_side_by_side_say_which_of_them_could_not_score_a_row(
     assert [tuple(why) for why in bad[scoring.ERRORS]] == [
         ("models:/picky/1", "ValueError", "negative")
     ]
+
+
+def test_a_model_that_sums_a_batch_up_is_no_model_of_rows(rows: DataFrame, register: Any) -> None:
+    class Mean(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> np.ndarray:  # noqa: ARG002
+            return np.array([model_input["b"].mean()])  # of a single row, a prediction
+
+    register("mean", Mean(), pd.DataFrame({"b": [1.0]}), np.array([1.0]))
+    with pytest.raises(EngineRefused, match="the model gave 1 predictions for 200 rows"):
+        planned(rows, "arrow", [resolve("mean/1")])
+
+
+def test_a_row_is_set_aside_whatever_its_error_is_like(spark: SparkSession, register: Any) -> None:
+    class Rude(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> np.ndarray:  # noqa: ARG002
+            if (model_input["b"] < 0).any():
+                raise ValueError("bad \udcff")  # no text of UTF-8
+            return np.squeeze(model_input.to_numpy())  # of a single row, no array at all
+
+    register("rude", Rude(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0, 2.0]))
+    table = spark.createDataFrame([(1, 1.0), (2, -1.0), (3, 3.0)], "id int, b double")
+    scored = scoring.side_by_side(planned(table, "arrow", [resolve("rude/1")]))
+    found = {row["id"]: row for row in scored.collect()}
+    assert (found[1][1], found[2][1], found[3][1]) == (1.0, None, 3.0)
+    assert found[2][scoring.ERRORS][0]["message"] == "bad \\udcff"

@@ -13,7 +13,7 @@ from delta.tables import DeltaTable
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
-from lakescore import explaining
+from lakescore import explaining, replaying
 from lakescore.cli import app
 from lakescore.config import ReplayJob, ScoreJob
 from lakescore.errors import (
@@ -107,6 +107,22 @@ def test_a_value_that_somebody_changed_is_found(spark: SparkSession, job: ScoreJ
     assert found.value.exit_code == 4
     example = found.value.facts["examples"][0]  # type: ignore[index]
     assert example["published"]["p_yes"] == pytest.approx(example["replayed"]["p_yes"] + 0.25)
+
+
+def test_rows_that_share_a_key_are_told_apart_by_their_predictions(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([(1, 2.0, "a"), (1, 4.0, "a")], "id int, p double, _slice string")
+    found = replaying.compare(rows, rows, keys=["id"], columns=["p"], tolerance=0.0)
+    assert (found["rows"], found["same"]) == (2, 2)
+
+
+def test_a_commit_of_somebody_else_is_passed_over(spark: SparkSession, job: ScoreJob) -> None:
+    run = run_of(spark, job, 1)
+    for text in ("cleaned by ops", "[1]"):
+        spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", text)
+        same = DeltaTable.forPath(spark, job.output.address)
+        same.update("id = 3", {"model_reference": "'x'"})  # a commit with these words
+    spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+    assert replay.run(again(job, run, tolerance=1e-12))["status"] == "same"
 
 
 def test_a_run_that_the_table_does_not_know_is_told(job: ScoreJob) -> None:

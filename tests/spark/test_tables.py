@@ -39,7 +39,7 @@ def test_a_snapshot_stays_what_it_was_when_the_table_changes(
     write(spark.range(5).toDF("id"), "t")
     assert (pinned.version, pinned.rows.count()) == (0, 3)
     assert tables.snapshot(spark, path).version == 1
-    assert tables.snapshot(spark, path, 0).committed_at == pinned.committed_at
+    assert tables.snapshot(spark, path, 0).table_id == pinned.table_id
 
 
 def test_a_table_is_read_by_name_as_by_path(spark: SparkSession) -> None:

@@ -70,7 +70,7 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
         ),
         (
             "zebra: 1",
-            "unknown key 'zebra'; valid keys: engine, scan, experiment, run_id, receipt, trust,",
+            "unknown key 'zebra'; valid keys: engine, scan, experiment, run_id, receipt,",
         ),
         ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
         ("model: b/1", "is not YAML: the key 'model' stands twice"),  # YAML takes the last
@@ -275,6 +275,7 @@ def test_keys_are_written_first(file: Path) -> None:
         (["max_errors=3"], 1000, 3),
         (["max_error_fraction=0.01"], 1000, 10),
         (["max_error_fraction=0.01"], 99, 0),  # less than one
+        (["max_error_fraction=0.29"], 100, 29),  # 0.29 * 100 is 28.999999999999996
         (["max_errors=3", "max_error_fraction=0.01"], 1000, 10),  # the larger counts
     ],
 )

@@ -90,6 +90,8 @@ INSTANCES = [
     errors.NotADeltaTable("/lake/tables/departures"),
     errors.SnapshotNotFound("/lake/tables/departures", 7, 2),
     errors.RunNotPublished("/lake/tables/predictions", "0f3b"),
+    errors.RunNotOne("nightly", ["2013-12-01"], ["2013-12-02"]),
+    errors.KeysNotPublished("/lake/tables/predictions", "0f3b"),
     errors.RowNotFound("/lake/tables/predictions", {"id": "123"}),
     errors.KeyUnreadable("id", "first", "int32"),
     errors.ColumnsMissing(

@@ -18,5 +18,5 @@ def functions_of(path: Path) -> set[tuple[str, str]]:
 
 def test_the_faults_that_are_documented_are_those_that_are_tested() -> None:
     documented = set(NAMED.findall((ROOT / "docs/faults.md").read_text()))
-    there = set().union(*map(functions_of, (ROOT / "tests/faults").glob("test_*.py")))
-    assert documented == there
+    faults = set().union(*map(functions_of, (ROOT / "tests/faults").glob("test_*.py")))
+    assert faults <= documented <= faults | functions_of(ROOT / "tests/cluster/test_jobs.py")

@@ -466,7 +466,8 @@ def _bisected(
                 failures[start] = (type(error).__name__, _message(error))
                 pieces.append(pa.nulls(1, _kind(version.outputs)))
             else:
-                misshapen = error if isinstance(error, Misshapen) else misshapen
+                if misshapen is None and isinstance(error, Misshapen):
+                    misshapen = error
                 middle = (start + end) // 2
                 spans += [(middle, end), (start, middle)]
     if misshapen is not None and not failures:

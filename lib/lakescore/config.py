@@ -261,11 +261,16 @@ class ScoreJob(_Job):
         return self
 
     @property
+    def due(self) -> bool:
+        """Whether the slices that need scoring are to be found, and none is named."""
+        return self.slices == "due"
+
+    @property
     def slice_names(self) -> tuple[str, ...]:
         """The slices asked for by name, in order; `all` where the whole table is one slice."""
         if self.slices is None:
             return ("all",)
-        if self.slices == "due":
+        if self.due:
             return ()
         if not isinstance(self.slices, str):
             return tuple(dict.fromkeys(self.slices))

@@ -53,6 +53,9 @@ class _Laps:
     """How long the stages of the running job took."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
         self.begun = time.monotonic()
         self.seconds: dict[str, float] = {}
 
@@ -87,7 +90,7 @@ def stage(text: str, *, ends: str | None = None, **facts: object) -> None:
 
 def begin() -> None:
     """Begin to count the seconds of stages."""
-    _laps.__init__()  # type: ignore[misc]  # there is one job at a time in a process
+    _laps.begin()  # there is one job at a time in a process
 
 
 def laps() -> dict[str, float]:

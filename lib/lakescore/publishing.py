@@ -17,6 +17,7 @@ from lakescore.errors import (
     RowsLost,
     RunIdReused,
     SchemaDrift,
+    TableNotFound,
     TooManyErrors,
     listed,
 )
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from lakescore.scoring import Plan
     from lakescore.tables import Snapshot
 
-DUE = "due"
 PARTITIONED_BY = ("model_name", "slice")
 """What divides a table of predictions, and its quarantine."""
 
@@ -124,7 +124,7 @@ class Target:
             if name not in published:
                 alone = [replace(e, rows=0) for e in tried if (name, e.run_id) in self._said]
                 published |= {name: alone} if alone else {}
-        is_due = self._due(published) if self._todo.slices == DUE else self._is_another
+        is_due = self._due(published) if self._todo.due else self._is_another
         settled = []
         for run in runs:
             rows, there = sizes.get(run.slice, 0), published.get(run.slice, [])
@@ -356,7 +356,10 @@ def _place(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _rows(spark: SparkSession, address: str) -> DataFrame | None:
-    return tables.snapshot(spark, address).rows if tables.exists(spark, address) else None
+    try:
+        return tables.snapshot(spark, address).rows
+    except TableNotFound:
+        return None
 
 
 def _earlier(rows: DataFrame | None, runs: Sequence[Run]) -> dict[str, list[Earlier]]:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +44,7 @@ from lakescore import executor, scanning, signature
 from lakescore.errors import EngineRefused, ScoringFailed, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pyspark.accumulators import Accumulator
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -413,8 +414,8 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
     positions = {(c.name, c.dataType): n for n, c in enumerate(columns)}
     sample = _sample(rows, columns)
-    versions = tuple(_version(each, positions, sample) for each in udf.contracts)
-    _check_hope(rows, columns, versions, sample)
+    elsewhere = partial(_sample, rows.orderBy(F.rand(0)), columns)
+    versions = tuple(_version(each, positions, sample, elsewhere) for each in udf.contracts)
     modes = listed(dict.fromkeys(version.mode for version in versions))
     reason = f"{modes}, equal to MLflow's PyFuncModel on {sample.num_rows} rows"
     tally = rows.sparkSession.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
@@ -444,30 +445,19 @@ def _sample(rows: DataFrame, columns: Sequence[StructField]) -> pa.RecordBatch:
     return table.to_batches()[0]
 
 
-def _check_hope(
-    rows: DataFrame,
-    columns: Sequence[StructField],
-    versions: Sequence[executor.Version],
-    sample: pa.RecordBatch,
-) -> None:
-    """Hold that a version can score rows at all, where it scored none of many.
+def _check_hope(version: executor.Version, tried: int, elsewhere: pa.RecordBatch) -> None:
+    """Hold that a version can score rows at all, which scored none of the many *tried*.
 
-    Those may all be of one bad day, so as many from anywhere in *rows* are tried then.
+    Those may all be of one bad day, so as many from *elsewhere* in the table are tried.
     """
-    if sample.num_rows < _HOPELESS:
-        return
-    for version in versions:
-        if executor.attempt([version], sample)[1].null_count:
-            continue
-        elsewhere = _sample(rows.orderBy(F.rand(0)), columns)
-        _, why = executor.attempt([version], elsewhere)
-        if not why.null_count:
-            first = why[0].as_py()[0]
-            raise ScoringFailed(
-                version.uri,
-                f"any of {sample.num_rows + elsewhere.num_rows} rows tried",
-                f"{first['type']}: {first['message']}",
-            )
+    _, why = executor.attempt([version], elsewhere)
+    if not why.null_count:
+        first = why[0].as_py()[0]
+        raise ScoringFailed(
+            version.uri,
+            f"any of {tried + elsewhere.num_rows} rows tried",
+            f"{first['type']}: {first['message']}",
+        )
 
 
 def _sent(columns: Sequence[StructField]) -> list[Column]:
@@ -475,9 +465,15 @@ def _sent(columns: Sequence[StructField]) -> list[Column]:
 
 
 def _version(
-    contract: Contract, positions: Mapping[tuple[str, DataType], int], sample: pa.RecordBatch
+    contract: Contract,
+    positions: Mapping[tuple[str, DataType], int],
+    sample: pa.RecordBatch,
+    elsewhere: Callable[[], pa.RecordBatch],
 ) -> executor.Version:
-    """Return what a worker needs of a version, in the fastest mode that gives MLflow's values."""
+    """Return what a worker needs of a version, in the fastest mode that gives MLflow's values.
+
+    *elsewhere* gives rows of other places than those of *sample*, should these tell nothing.
+    """
     asked = {
         "features": tuple(
             (f.name, positions[contract.sources[f.name], f.dataType]) for f in contract.features
@@ -496,6 +492,8 @@ def _version(
     misshapen = [each for each in reasons if each["type"] == executor.Misshapen.__name__]
     if len(misshapen) == len(why):
         raise _Declined(f"it cannot hold what the model gives: {misshapen[0]['message']}")
+    if len(reasons) == sample.num_rows >= _HOPELESS:
+        _check_hope(pyfunc, sample.num_rows, elsewhere())
     for version in _candidates(pyfunc, contract):
         if _gives(version, sample, (expected, why), exact=_is_exact(version)):
             return version

@@ -198,6 +198,11 @@ class ScoreJob(_Job):
         description="how a slice is published: in the place of what it held, beside it, or row by "
         "row in the place of those with the same keys",
     )
+    write: Literal["direct", "spark"] = Field(
+        default="direct",
+        description="who writes the files of predictions for the arrow engine: workers themselves, "
+        "where that is exactly what Spark writes, or always Spark",
+    )
     on_duplicate_key: Literal["fail", "keep"] = Field(
         default="fail",
         description="what becomes of rows of a slice that share their id_columns: nothing is "

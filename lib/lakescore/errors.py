@@ -118,6 +118,16 @@ class StorageFull(LakescoreError):
         )
 
 
+class FilesUnwritten(LakescoreError):
+    """Workers cannot write where the table of predictions lies."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(
+            f"workers cannot write to {folder}: {reason}; nothing was published; let the user that "
+            "Spark's workers run as write there, then run it again"
+        )
+
+
 class ConfigError(LakescoreError):
     """The job's file or an override is wrong."""
 
@@ -430,6 +440,16 @@ class RowsLost(IntegrityError):
         super().__init__(
             f"slice {slices} has {rows_in} input rows, and {scored} were scored and {failed} set "
             "aside; nothing was published; try again, with engine=spark_udf, and report this"
+        )
+
+
+class FilesUnseen(IntegrityError):
+    """What workers wrote is not where the driver looks for it."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        super().__init__(
+            f"workers wrote {name} into {folder}, and the driver does not find it there as they "
+            "wrote it; nothing was published; keep tables where all machines see the same files"
         )
 
 

@@ -159,6 +159,12 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
     return scored.select(*own, *[facts[name].alias(name) for name in COLUMNS])
 
 
+def carried(run: Run, *, scored_at: datetime) -> dict[str, Any]:
+    """Return what the rows of *run* carry, by the columns of `COLUMNS`: what `stamp` adds."""
+    own = {"slice": run.slice, "scoring_run_id": run.run_id, "scored_at": scored_at}
+    return {**_facts(run), **own}
+
+
 def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     """Return what the Delta commit of *runs* says of them in its `userMetadata`."""
     slices = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import changes, lineage, scoring, tables
+from lakescore import changes, filing, lineage, scoring, tables
 from lakescore.errors import (
     AnotherRunWon,
     RowsLost,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lakescore.config import ScoreJob
     from lakescore.lineage import Run
     from lakescore.scoring import Plan
-    from lakescore.tables import Snapshot
+    from lakescore.tables import Snapshot, Transaction
 
 PARTITIONED_BY = ("model_name", "slice")
 """What divides a table of predictions, and its quarantine."""
@@ -236,15 +236,15 @@ class Target:
         """Return how many rows of each slice failed, and the commit's version."""
         if len(publishing.runs) > 1:  # else each task would write a file of its own for each slice
             rows = rows.hint("rebalance", "slice")
-        with publishing.explained():
-            written = tables.write(
-                rows,
-                self._address,
-                where=_place(publishing.runs),
-                metadata=publishing.metadata,
-                find_by=self._todo.id_columns if self._todo.writes_keys else (),
-                append=self._todo.write_mode != "replace",
-            )
+        written = tables.begin(
+            rows,
+            self._address,
+            where=_place(publishing.runs),
+            metadata=publishing.metadata,
+            find_by=self._todo.id_columns if self._todo.writes_keys else (),
+            append=self._todo.write_mode != "replace",
+        )
+        by = self._fill(written, publishing)
         failed = self._check(publishing, written.counts("slice"))
         if self._todo.write_mode == "append" and self.settle(publishing.runs, publishing.sizes):
             raise AnotherRunWon(self._address, listed(run.slice for run in publishing.runs))
@@ -254,8 +254,26 @@ class Target:
             "bytes_written": written.size,
             "files_written": len(written.files),
             "seconds_to_commit": round(time.monotonic() - began, 2),
+            **by,
         }
         return failed, version
+
+    def _fill(self, written: Transaction, publishing: _Publishing) -> dict[str, str]:
+        """Score into *written*'s files; return who wrote them, and why Spark if it did."""
+        planned, constants = publishing.planned, publishing.constants
+        rows = sum(publishing.sizes[run.slice] for run in publishing.runs)
+        with publishing.explained():
+            try:
+                sink = filing.sink(
+                    self._todo.write, planned, written.layout, written.rows.schema, constants, rows
+                )
+            except filing.Declined as declined:
+                written.write()
+                return {"write": "spark", "write_reason": str(declined)}
+            written.prepare()
+            found = scoring.file(planned, sink)
+        written.add(filing.files(found, sink.folder, PARTITIONED_BY, constants))
+        return {"write": "direct"}
 
     def _merge(self, rows: DataFrame, publishing: _Publishing) -> tuple[dict[str, int], int]:
         """Return what `_write` does; Spark reads the rows again, so they are held meanwhile."""
@@ -340,6 +358,11 @@ class _Publishing:
     runs: Sequence[Run]
     sizes: Mapping[str, int]
     scored_at: datetime
+
+    @property
+    def constants(self) -> dict[str, dict[str, Any]]:
+        """What the rows of each slice carry."""
+        return {r.slice: lineage.carried(r, scored_at=self.scored_at) for r in self.runs}
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -8,9 +8,11 @@ Its workers read the table's files themselves where `scanning` allows it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -41,13 +43,14 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor, scanning, signature
-from lakescore.errors import EngineRefused, ScoringFailed, listed
+from lakescore.errors import EngineRefused, FilesUnwritten, ScoringFailed, StorageFull, listed
+from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pyspark.accumulators import Accumulator
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, Row, SparkSession
 
     from lakescore.signature import Contract
 
@@ -59,6 +62,7 @@ ERRORS = "_errors"
 """The column that says why a row could not be scored, and by which version."""
 _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
 """How Spark says why it gave a task up, where no trace of Python says it: workers that died."""
+_UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
 _PROBE_ROWS = 200
 _HOPELESS = 100
 """So many rows, and every one fails: then it is not the rows."""
@@ -93,6 +97,24 @@ class Plan:
     spread: int | None = None
     """Into how many partitions Spark spreads the rows first, where it reads them."""
     tally: Accumulator[executor.Tally] | None = None
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that workers of the arrow engine hold, before the predictions."""
+        return self.direct.carried if self.direct is not None else self.keep
+
+    @property
+    def slice_at(self) -> int | None:
+        """Which of `carried`, as text, names a row's slice; none where nothing does."""
+        name = self.direct.selection.column if self.direct is not None else SLICE
+        return self.carried.index(name) if name in self.carried else None
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks score the rows."""
+        if self.direct is not None:
+            return len(self.direct.scan.tasks)
+        return self.spread or self.rows.rdd.getNumPartitions()
 
     def __str__(self) -> str:
         """Say in one line what was chosen, and why."""
@@ -149,9 +171,8 @@ class Plan:
         listed_rows = self.tally.value.listed() if self.tally is not None else None
         if listed_rows is None:
             return None
-        carried = self.direct.carried if self.direct else self.keep
         spark = self.rows.sparkSession
-        rows = spark.createDataFrame(listed_rows.rename_columns([*carried, ERRORS]))
+        rows = spark.createDataFrame(listed_rows.rename_columns([*self.carried, ERRORS]))
         if self.direct is None:
             return rows
         return scanning.as_selected(rows, self.direct, self.keep)
@@ -242,6 +263,24 @@ def score(planned: Plan) -> DataFrame:
     return applied.select(*kept, *[each.alias(name) for name, each in outputs.items()])
 
 
+def file(planned: Plan, sink: executor.Sink) -> list[Row]:
+    """Let workers write what `score` gives, and return what they wrote, as `executor.FILES`.
+
+    Raises:
+        StorageFull, FilesUnwritten: they cannot write into the sink's folder.
+    """
+    given = StructType([StructField(f.name, from_arrow_type(f.type)) for f in executor.FILES])
+    try:
+        return _sent_to(planned, given, aside=True, sink=sink).collect()
+    except (Py4JJavaError, PySparkException) as error:
+        unwritten = _UNWRITTEN.search(str(error))
+        if unwritten is None:
+            raise
+        if os.strerror(errno.ENOSPC) in unwritten[1]:
+            raise StorageFull(sink.folder) from error
+        raise FilesUnwritten(sink.folder, unwritten[1]) from error
+
+
 def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     """Return *most* of the rows that `score` would give, each by column, scored apart from it."""
     few = planned.rows.limit(most)
@@ -308,33 +347,41 @@ def _apply(planned: Plan, *, aside: bool) -> DataFrame:
         return planned.rows.select(
             *kept, *[each.alias(f"p{n}") for n, each in enumerate(predictions)]
         )
-    if planned.direct is not None:
-        return _direct(planned, planned.direct, aside=aside)
-    rows = planned.rows.repartition(planned.spread) if planned.spread else planned.rows
-    kept = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
-    sent = rows.select(*kept, *_sent(planned.columns))
-    given = _given(planned, sent.schema.fields[: len(kept)], aside=aside)
+    given = _given(planned, aside=aside)
+    applied = _sent_to(planned, given, aside=aside)
+    named = applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(planned.carried)})
+    if planned.direct is None:
+        return named
+    return scanning.as_selected(named, planned.direct, planned.keep)
+
+
+def _sent_to(
+    planned: Plan, given: StructType, *, aside: bool, sink: executor.Sink | None = None
+) -> DataFrame:
+    """Return what workers of the arrow engine give: rows of *given*, with k0, k1, ... kept."""
+    kept = len(planned.carried)
     predict = executor.predictor(
-        _placed(planned, len(kept)), kept=len(kept), tally=planned.tally, aside=aside
+        _placed(planned, kept),
+        kept=kept,
+        scan=planned.direct.scan if planned.direct is not None else None,
+        tally=planned.tally,
+        aside=aside,
+        sink=sink,
     )
-    applied = sent.mapInArrow(predict, given)
-    return applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(planned.keep)})
+    if planned.direct is not None:  # workers read the files: Spark hands out their tasks
+        tasks = len(planned.direct.scan.tasks)
+        sent = planned.rows.sparkSession.range(0, tasks, 1, tasks)
+    else:
+        rows = planned.rows.repartition(planned.spread) if planned.spread else planned.rows
+        carried = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
+        sent = rows.select(*carried, *_sent(planned.columns))
+    return sent.mapInArrow(predict, given)
 
 
-def _direct(planned: Plan, direct: scanning.Direct, *, aside: bool) -> DataFrame:
-    """Return what `_apply` does, where workers read the files: Spark hands out their tasks."""
-    scan, carried = direct.scan, len(direct.carried)
-    numbers = planned.rows.sparkSession.range(0, len(scan.tasks), 1, len(scan.tasks))
-    kept = [StructField(f"k{n}", field.dataType) for n, field in enumerate(direct.fields)]
-    predict = executor.predictor(
-        _placed(planned, carried), kept=carried, scan=scan, tally=planned.tally, aside=aside
-    )
-    applied = numbers.mapInArrow(predict, _given(planned, kept, aside=aside))
-    named = applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(direct.carried)})
-    return scanning.as_selected(named, direct, planned.keep)
-
-
-def _given(planned: Plan, kept: Sequence[StructField], *, aside: bool) -> StructType:
+def _given(planned: Plan, *, aside: bool) -> StructType:
+    there = planned.rows.schema
+    held = planned.direct.fields if planned.direct else [there[name] for name in planned.keep]
+    kept = [StructField(f"k{n}", field.dataType) for n, field in enumerate(held)]
     results = [_result(contract) for contract in planned.contracts]
     fields = [*kept, *[StructField(f"p{n}", kind) for n, kind in enumerate(results)]]
     if not aside:

@@ -6,6 +6,7 @@ An address is a table's name (`schema.table`) or an absolute path or URI, which 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -25,7 +26,7 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import DateType, NumericType, StringType, TimestampType
+from pyspark.sql.types import DateType, NumericType, StringType, StructType, TimestampType
 
 from lakescore.errors import (
     AnotherRunWon,
@@ -103,34 +104,48 @@ def exists(spark: SparkSession, address: str) -> bool:
     return True
 
 
-class Written:
-    """Files that were written to a table, and that nobody sees before `commit`.
+class Transaction:
+    """Rows for a table, that nobody sees before `commit`.
 
+    Either `write` has Spark write their files, or `prepare` and `add` take files that others wrote.
     Files that are never committed are left for VACUUM. Spark's own writer commits in the same
     breath as it writes, so the transaction is asked for of Delta's classes in the JVM.
     """
 
-    def __init__(
-        self, target: _Target, place: str, what: str, metadata: str, *, append: bool
+    def __init__(  # noqa: PLR0913 - all but the first three by name
+        self,
+        target: _Target,
+        rows: DataFrame,
+        partition_by: Sequence[str],
+        *,
+        place: str,
+        what: str,
+        metadata: str,
+        append: bool,
     ) -> None:
         self._target, self._what, self._metadata = target, what, metadata
+        self.rows = rows
+        """What `write` writes, and what files that are added must hold the columns of."""
         self._place, self._where = place, None if append else place
         self._jvm: Any = target.spark._jvm  # noqa: SLF001 - no other way to a transaction
         self._transaction = target.log.startTransaction(target.catalog, self._option(None))
         self._actions: Any = None
+        self._by = self._convert.toSeq(list(partition_by))
         self.files: list[_Added] = []
 
-    def write(self, rows: DataFrame, partition_by: Sequence[str]) -> Self:
-        """Write *rows* in the transaction.
+    def write(self) -> Self:
+        """Have Spark write the rows.
 
         Raises:
             AnotherRunWon, SchemaDrift: nothing can be committed.
         """
+        return self._write(self.rows)
+
+    def _write(self, rows: DataFrame) -> Self:
         spark, delta = self._target.spark, self._jvm.org.apache.spark.sql.delta
         session: Any = spark._jsparkSession  # noqa: SLF001 - see above
-        convert = self._jvm.org.apache.spark.api.python.PythonUtils
+        convert = self._convert
         given = {"replaceWhere": self._where} if self._where else {}
-        self._by = convert.toSeq(list(partition_by))
         command = delta.commands.WriteIntoDelta(
             self._target.log,
             self._mode(),
@@ -150,6 +165,57 @@ class Written:
         said = [json.loads(action.json()) for action in _iterated(self._actions.iterator())]
         self.files = [_Added.of(each["add"]) for each in said if "add" in each]
         return self
+
+    def prepare(self) -> Self:
+        """Make room for the rows, of which none is read: `add` takes the files that hold them.
+
+        Raises:
+            AnotherRunWon, SchemaDrift: nothing can be committed.
+        """
+        return self._write(self._target.spark.createDataFrame([], self.rows.schema))
+
+    def add(self, files: Sequence[NewFile]) -> Self:
+        """Take *files* that others wrote into the table's folder after `prepare`."""
+        actions = getattr(self._jvm.org.apache.spark.sql.delta.actions, "Action$")
+        read = getattr(actions, "MODULE$").fromJson
+        added = [read(json.dumps({"add": file.action()})) for file in files]
+        self._actions = self._convert.toSeq([*_iterated(self._actions.iterator()), *added])
+        self.files += [_Added(file.partition, file.rows, file.size) for file in files]
+        self._measure(
+            numFiles=len(self.files),
+            numOutputRows=sum(file.rows for file in self.files),
+            numOutputBytes=self.size,
+        )
+        return self
+
+    def _measure(self, **counts: int) -> None:
+        """Say what the table's history shall tell of the write."""
+        spark: Any = self._target.spark
+        metrics = {}
+        for name, count in counts.items():
+            make = self._jvm.org.apache.spark.sql.execution.metric.SQLMetrics.createMetric
+            metrics[name] = make(spark.sparkContext._jsc.sc(), name)  # noqa: SLF001 - see above
+            metrics[name].set(count)
+        session = spark._jsparkSession  # noqa: SLF001 - see above
+        self._transaction.registerSQLMetrics(session, self._convert.toScalaMap(metrics))
+
+    @property
+    def layout(self) -> Layout:
+        """How the table wants its files to be."""
+        metadata = self._transaction.metadata()
+        said = json.loads(metadata.json())["metaData"]
+        protocol = json.loads(self._transaction.protocol().json())["protocol"]
+        return Layout(
+            folder=str(self._target.log.dataPath().toString()),  # which Hadoop does not encode
+            properties=said["configuration"],
+            features=frozenset(protocol.get("writerFeatures", [])),
+            schema=StructType.fromJson(json.loads(said["schemaString"])),
+            partitioned_by=tuple(said["partitionColumns"]),
+        )
+
+    @property
+    def _convert(self) -> Any:  # noqa: ANN401 - an object of the JVM
+        return self._jvm.org.apache.spark.api.python.PythonUtils
 
     def counts(self, column: str) -> dict[str, int]:
         """Return the rows written by value of *column*, which divides the table."""
@@ -178,7 +244,7 @@ class Written:
             self._option(self._metadata),
             *[self._option(None)] * 5,
         )
-        nothing = self._jvm.org.apache.spark.api.python.PythonUtils.toScalaMap({})
+        nothing = self._convert.toScalaMap({})
         with self._active(), _explained(self._target.address, self._what):
             version = self._transaction.commitIfNeeded(self._actions, operation, nothing)
         seen = self._transaction.readVersion()
@@ -212,6 +278,43 @@ def _stored(metadata: Any) -> dict[str, str]:  # noqa: ANN401 - an object of the
 def _iterated(iterator: Any) -> Iterator[Any]:  # noqa: ANN401 - objects of the JVM
     while iterator.hasNext():
         yield iterator.next()
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A Parquet file in a table's folder that the table does not have yet."""
+
+    path: str
+    """From the folder: letters, digits, dots and dashes."""
+    partition: Mapping[str, str]
+    rows: int
+    size: int
+    statistics: str
+    """As Delta's log keeps them, in JSON."""
+
+    def action(self) -> dict[str, Any]:
+        """Return what the log says of it."""
+        return {
+            "path": self.path,
+            "partitionValues": self.partition,
+            "size": self.size,
+            "modificationTime": int(time.time() * 1000),
+            "dataChange": True,
+            "stats": self.statistics,
+        }
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table wants its files to be."""
+
+    folder: str
+    """Its URI or path."""
+    properties: Mapping[str, str]
+    features: frozenset[str]
+    """Of its protocol, for writers; none where the protocol is older than their names."""
+    schema: StructType
+    partitioned_by: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -256,7 +359,7 @@ class _Target:
         )
 
 
-def write(  # noqa: PLR0913 - each is a fact of its own
+def begin(  # noqa: PLR0913 - each is a fact of its own
     rows: DataFrame,
     address: str,
     *,
@@ -264,8 +367,8 @@ def write(  # noqa: PLR0913 - each is a fact of its own
     metadata: Mapping[str, Any],
     find_by: Sequence[str] = (),
     append: bool = False,
-) -> Written:
-    """Write *rows* in the place of those for which *where* holds, or beside them, uncommitted.
+) -> Transaction:
+    """Begin to put *rows* in the place of those for which *where* holds, or beside them.
 
     The table is made when it does not exist, partitioned by *where*'s columns. All of *rows* must
     satisfy *where* (Delta refuses others, unless they are appended).
@@ -281,8 +384,7 @@ def write(  # noqa: PLR0913 - each is a fact of its own
         append: leave the rows that are there.
 
     Raises:
-        AnotherRunWon: another write to the same rows came first; nothing was written.
-        SchemaDrift: the table has other columns; nothing was written.
+        NotADeltaTable: there is something else at *address*.
     """
     spark = rows.sparkSession
     predicate = " AND ".join(
@@ -290,13 +392,15 @@ def write(  # noqa: PLR0913 - each is a fact of its own
     )
     if not exists(spark, address):
         _create(rows, address, list(where), _properties(rows, find_by))
-    return Written(
+    return Transaction(
         _Target.at(spark, address),
-        predicate,
-        listed(value for values in where.values() for value in values),
-        json.dumps(metadata, default=str),
+        rows,
+        list(where),
+        place=predicate,
+        what=listed(value for values in where.values() for value in values),
+        metadata=json.dumps(metadata, default=str),
         append=append,
-    ).write(rows, list(where))
+    )
 
 
 def replace(
@@ -309,9 +413,14 @@ def replace(
 ) -> int:
     """Replace the rows of the table for which *where* holds by *rows*; return the commit's version.
 
-    Args and errors are those of `write`.
+    Args are those of `begin`.
+
+    Raises:
+        AnotherRunWon: another write to the same rows came first; nothing was written.
+        SchemaDrift: the table has other columns; nothing was written.
     """
-    return write(rows, address, where=where, metadata=metadata, find_by=find_by).commit()
+    begun = begin(rows, address, where=where, metadata=metadata, find_by=find_by)
+    return begun.write().commit()
 
 
 def merge(

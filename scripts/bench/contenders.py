@@ -24,6 +24,7 @@ Place = Literal["local[2]", "local[1]", "python"]
 """Where a contender runs: Spark with so many slots, or a process of its own."""
 Facts = dict[str, Any]
 LINEAGE = {"model_name": NAME, "model_version": 1, "scoring_run_id": "bench"}
+_LITERALS = ("'' AS model_name", "0 AS model_version", "'' AS scoring_run_id", "'' AS slice")
 SLOTS = 2
 
 
@@ -52,6 +53,20 @@ class Setting:
 
         constants = {name: F.lit(value) for name, value in LINEAGE.items()}
         rows.withColumns(constants).write.format("delta").mode("overwrite").save(self.target)
+
+    def file(self, planned: "scoring.Plan") -> None:
+        """Let workers write predictions with their lineage, as the whole job does."""
+        from lakescore import filing, scoring, tables  # noqa: PLC0415 - they import Spark
+
+        lineage = {"all": {**LINEAGE, "slice": "all"}}
+        by = {name: [lineage["all"][name]] for name in ("model_name", "slice")}
+        rows = self.read().limit(0).selectExpr(KEY, "0D AS prediction", *_LITERALS)
+        begun = tables.begin(rows, self.target, where=by, metadata={}, find_by=[KEY])
+        layout, kinds = begun.layout, rows.schema
+        sink = filing.sink("direct", planned, layout, kinds, lineage, 0)
+        begun.prepare()
+        found = scoring.file(planned, sink)
+        begun.add(filing.files(found, sink.folder, layout.partitioned_by, lineage)).commit()
 
     def commit(self, parts: list[pa.Table]) -> None:
         """Write predictions with their lineage, without Spark."""
@@ -116,7 +131,9 @@ def scored(
     planned = scoring.plan(engine, selection, agreed, keep=[KEY], scan=scan)
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
         raise RuntimeError(f"the scan is not {scan}: {planned}")
-    if len(models) == 1:
+    if len(models) == 1 and scan == "direct":
+        here.file(planned)
+    elif len(models) == 1:
         here.write(scoring.score(planned))
     else:
         side = scoring.side_by_side(planned)

@@ -135,7 +135,7 @@ def test_ten_reruns_write_nothing(standing: tuple[Lab, Ended]) -> None:
 
 def test_the_same_run_twice_at_once_ends_well_twice_and_commits_once(lab: Lab) -> None:
     inner: list[Ended] = []
-    once(tables.Written, "commit", before=lambda: inner.append(lab.run()))
+    once(tables.Transaction, "commit", before=lambda: inner.append(lab.run()))
     outer = lab.run()
     assert [(ended.code, ended.status) for ended in (*inner, outer)] == [
         (0, "scored"),
@@ -149,14 +149,14 @@ def test_of_two_versions_published_at_the_same_moment_one_wins_and_the_other_is_
     lab: Lab,
 ) -> None:
     together = threading.Barrier(2, timeout=300)
-    commit = tables.Written.commit
+    commit = tables.Transaction.commit
 
-    def at_once(written: tables.Written) -> int:
+    def at_once(written: tables.Transaction) -> int:
         together.wait()
         return commit(written)
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setattr(tables.Written, "commit", at_once)
+        patch.setattr(tables.Transaction, "commit", at_once)
         ends = dict(zip((1, 2), pool.map(lab.run_version, (1, 2)), strict=True))
     codes = {version: ended.code for version, ended in ends.items()}
     assert sorted(codes.values()) == [0, 7]
@@ -167,7 +167,7 @@ def test_of_two_versions_published_at_the_same_moment_one_wins_and_the_other_is_
 
 def test_different_slices_at_once_are_both_published(lab: Lab) -> None:
     inner: list[Ended] = []
-    once(tables.Written, "commit", before=lambda: inner.append(lab.run(slices=["b"])))
+    once(tables.Transaction, "commit", before=lambda: inner.append(lab.run(slices=["b"])))
     outer = lab.run(slices=["a"])
     assert [ended.code for ended in (*inner, outer)] == [0, 0]
     assert lab.rows() == scored(1)
@@ -304,7 +304,7 @@ def test_an_output_that_changes_during_the_run_is_never_written_askew(lab: Lab) 
 
         return fault
 
-    once(tables.Written, "commit", before=change(add="note"))
+    once(tables.Transaction, "commit", before=change(add="note"))
     ended = lab.run()
     assert ended.code == 7  # whatever changed the table came first
     assert lab.rows() == []

@@ -126,12 +126,12 @@ def test_what_was_written_is_seen_when_it_is_committed_and_never_else(
     path = str(tmp_path / "predictions")
     place = {"slice": ["a", "b"]}
     rows = rows_of(spark, ("a", 1), ("a", 2), ("b", 3))
-    written = tables.write(rows, path, where=place, metadata={"run": 1})
+    written = tables.begin(rows, path, where=place, metadata={"run": 1}).write()
     assert written.counts("slice") == {"a": 2, "b": 1}
     assert tables.snapshot(spark, path).rows.count() == 0
     version = written.commit()
     assert tables.snapshot(spark, path, version).rows.count() == 3
-    tables.write(rows_of(spark, ("a", 9)), path, where=place, metadata={"run": 2})  # never
+    tables.begin(rows_of(spark, ("a", 9)), path, where=place, metadata={"run": 2}).write()  # never
     assert tables.snapshot(spark, path).version == version
 
 
@@ -140,7 +140,9 @@ def test_of_two_runs_that_append_to_one_slice_at_once_one_wins(
 ) -> None:
     path, place = str(tmp_path / "predictions"), {"slice": ["a"]}
     first, second = [
-        tables.write(rows_of(spark, ("a", n)), path, where=place, metadata={"n": n}, append=True)
+        tables.begin(
+            rows_of(spark, ("a", n)), path, where=place, metadata={"n": n}, append=True
+        ).write()
         for n in (1, 2)
     ]
     first.commit()
@@ -153,7 +155,7 @@ def test_a_run_that_died_before_its_first_commit_leaves_a_table_to_run_again(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     path, place = str(tmp_path / "predictions"), {"slice": ["a"]}
-    tables.write(rows_of(spark, ("a", 1)), path, where=place, metadata={"run": 1})
+    tables.begin(rows_of(spark, ("a", 1)), path, where=place, metadata={"run": 1}).write()
     tables.replace(rows_of(spark, ("a", 2)), path, where=place, metadata={"run": 2})
     assert [row.value for row in tables.snapshot(spark, path).rows.collect()] == [2]
 

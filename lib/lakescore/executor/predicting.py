@@ -1,0 +1,89 @@
+"""Predicting: what a task of Spark runs, from the rows that it gets to those that it gives."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakescore.executor.applying import attempt, loads
+from lakescore.executor.reading import read
+from lakescore.executor.tallying import Part, Tally
+from lakescore.executor.writing import written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lakescore.executor.applying import Version
+    from lakescore.executor.reading import Scan
+    from lakescore.executor.writing import Sink
+
+
+def predictor(  # noqa: PLR0913 - all but the first by name
+    versions: Sequence[Version],
+    *,
+    kept: int,
+    scan: Scan | None = None,
+    tally: Any = None,
+    aside: bool = False,
+    sink: Sink | None = None,
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
+
+    A last column says why rows could not be scored, and by which version: a list of `WHY`, null
+    where all could.
+
+    Args:
+        versions: what is applied.
+        kept: how many columns go back as they came.
+        scan: what the worker reads itself; the batches that it gets then number its tasks.
+        tally: a Spark accumulator of `Tally`, to which each task adds.
+        aside: rows that could not be scored go to *tally*, and there is no such column.
+        sink: the rows are written there, and `FILES` go back instead.
+    """
+
+    def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        part, before = Part(), loads()
+        names = [f"p{n}" for n in range(len(versions))]
+        for batch in batches if scan is None else _read_tasks(scan, batches):
+            predicted, why = attempt(versions, batch)
+            part.rows += batch.num_rows
+            part.failed += len(why) - why.null_count
+            columns, held = batch.columns[:kept], batch.schema.names[:kept]
+            if not aside:
+                columns, held = [*columns, *predicted, why], [*held, *names, "why"]
+                yield pa.RecordBatch.from_arrays(columns, names=held)
+                continue
+            rows = pa.RecordBatch.from_arrays([*columns, *predicted], names=[*held, *names])
+            if why.null_count < len(why):
+                part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*held, "why"]))
+                rows = rows.filter(why.is_null())
+            yield rows
+        if tally is not None:
+            tally.add(
+                Tally(parts={_task(): part}, loads=loads() - before, workers=frozenset({_worker()}))
+            )
+
+    if sink is None:
+        return predict
+    return lambda batches: written(sink, predict(batches))
+
+
+def _task() -> tuple[int, int]:
+    from pyspark import TaskContext  # noqa: PLC0415 - at hand in every worker
+
+    task = TaskContext.get()
+    return (task.stageId(), task.partitionId()) if task else (0, 0)
+
+
+def _worker() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _read_tasks(scan: Scan, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in numbers:
+        for number in batch.column(0).to_pylist():
+            for piece in scan.tasks[number]:
+                yield from read(scan, piece)

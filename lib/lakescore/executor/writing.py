@@ -1,0 +1,250 @@
+"""Writing: what was scored, as Parquet files that belong to no table yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_ROWS_A_GROUP = 1_000_000
+_BYTES_A_GROUP = 64 * 2**20
+_BYTES_HELD = 256 * 2**20
+"""What a task holds of all its files before it writes some of it."""
+_LONGEST_BOUND = 32
+"""Characters of a text that the log keeps as a file's smallest or largest, as Delta does."""
+FILES = pa.schema(
+    {
+        "path": pa.string(),
+        "part": pa.string(),
+        "rows": pa.int64(),
+        "size": pa.int64(),
+        "statistics": pa.string(),
+    }
+)
+"""What tasks say of the files that they wrote: `path` from the table's folder, bytes, Delta's
+statistics as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filed:
+    """A column of the files."""
+
+    name: str
+    kind: pa.DataType
+    position: int | None
+    """In the batches; a constant of the part without."""
+    child: int | None = None
+    """The field, where that column of the batches is a struct."""
+    bounded: bool = False
+    """Whether the log keeps its smallest and largest value: of integers and texts alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sink:
+    """Where a task writes its rows: one file for each part that has any."""
+
+    folder: str
+    columns: tuple[Filed, ...]
+    parts: Mapping[str, Mapping[str, Any]]
+    """The constants by column, of each part by its name."""
+    by: int | None
+    """The position of the column whose text names a row's part; without, there is only one."""
+    compression: str
+
+
+class Unwritten(OSError):
+    """A file of predictions could not be written, which is no fault of the model or a row."""
+
+
+def written(sink: Sink, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Write *batches* into files of this task alone; yield what they are, as `FILES`.
+
+    A task that fails removes its files; of one that is killed they stay, and no table has them.
+
+    Raises:
+        KeyError: a row is of no part.
+        Unwritten: the folder does not take them.
+    """
+    files: dict[str, _File] = {}
+    try:
+        for batch in batches:
+            for name, rows in _parts(sink, batch):
+                if name not in files:
+                    files[name] = _File(sink, name)
+                files[name].add(rows)
+            while sum(file.held for file in files.values()) > _BYTES_HELD:
+                max(files.values(), key=lambda file: file.held).flush()
+        found = [file.close() for file in files.values()]
+    except BaseException:
+        for file in files.values():
+            file.remove()
+        raise
+    yield pa.RecordBatch.from_pylist(found, FILES)
+
+
+def _parts(sink: Sink, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    if sink.by is None:
+        (name,) = sink.parts
+        if batch.num_rows:
+            yield name, batch
+        return
+    names = batch.column(sink.by).cast(pa.string())
+    for name in pc.unique(names).to_pylist():
+        yield name, batch.filter(pc.equal(names, name))
+
+
+class _File:
+    def __init__(self, sink: Sink, part: str) -> None:
+        self._sink, self._part, self._constants = sink, part, sink.parts[part]
+        self._name = f"part-{uuid.uuid4()}.{sink.compression}.parquet"
+        self._path = os.path.join(sink.folder, self._name)  # noqa: PTH118 - see `_folder`
+        self._schema = pa.schema([(column.name, _held_as(column)) for column in sink.columns])
+        self._writer: pq.ParquetWriter | None = None
+        self._batches: list[pa.RecordBatch] = []
+        self._bounds = {each.name: _Bounds() for each in sink.columns if each.bounded}
+        self._rows = self._waiting = self.held = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take rows, and write them when there are enough."""
+        columns = [c for c in self._sink.columns if c.position is not None]
+        arrays = [_taken(batch, column) for column in columns]
+        rows = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
+        for column, array in zip(columns, arrays, strict=True):
+            if column.bounded:
+                self._bounds[column.name].add(array)
+        self._batches.append(rows)
+        self._rows += rows.num_rows
+        self._waiting += rows.num_rows
+        self.held += rows.nbytes
+        if self._waiting >= _ROWS_A_GROUP or self.held >= _BYTES_A_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was taken as one row group."""
+        with _explained():
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            own = [c for c in self._sink.columns if c.position is not None]
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._schema,
+                compression=self._sink.compression,
+                # What costs CPU and saves nothing: numbers and keys seldom come again, and a
+                # constant is found by the log.
+                use_dictionary=[c.name for c in self._sink.columns if not _is_number(c)],
+                write_statistics=[column.name for column in own],
+                store_schema=False,
+            )
+        taken = pa.Table.from_batches(self._batches)
+        places = pa.repeat(pa.scalar(0, pa.int32()), self._waiting)
+        columns = [
+            _repeated(self._constants[column.name], _held_as(column), places)
+            if column.position is None
+            else taken.column(column.name)
+            for column in self._sink.columns
+        ]
+        table = pa.table(columns, names=self._schema.names)
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._batches, self._waiting, self.held = [], 0, 0
+
+    def close(self) -> dict[str, Any]:
+        """Write the rest, and return what the file is."""
+        if self._batches:
+            self.flush()
+        assert self._writer is not None  # noqa: S101 - a file is made for its first row
+        with _explained():
+            self._writer.close()
+        bounds = self._bounds.items()
+        said = {
+            "numRecords": self._rows,
+            "minValues": {n: b.least for n, b in bounds if b.is_told},
+            "maxValues": {n: b.most for n, b in bounds if b.is_told},
+            "nullCount": {n: b.nulls for n, b in bounds},
+        }
+        return {
+            "path": self._name,
+            "part": self._part,
+            "rows": self._rows,
+            "size": os.path.getsize(self._path),  # noqa: PTH202
+            "statistics": json.dumps(said),
+        }
+
+    def remove(self) -> None:
+        """Leave nothing behind, where that can be."""
+        with suppress(OSError):
+            if self._writer is not None:
+                self._writer.close()
+        with suppress(OSError):
+            os.unlink(self._path)  # noqa: PTH108
+
+
+@dataclass
+class _Bounds:
+    """The smallest and largest value of a column, as Delta's log writes them."""
+
+    least: Any = None
+    most: Any = None
+    nulls: int = 0
+    fits: bool = True
+
+    @property
+    def is_told(self) -> bool:
+        return self.fits and self.least is not None
+
+    def add(self, array: pa.Array) -> None:
+        self.nulls += array.null_count
+        found = pc.min_max(array).as_py()
+        least, most = found["min"], found["max"]
+        if least is None:
+            return
+        if isinstance(least, str):
+            self.fits = self.fits and max(len(least), len(most)) <= _LONGEST_BOUND
+        self.least = least if self.least is None else min(self.least, least)
+        self.most = most if self.most is None else max(self.most, most)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unwritten(str(error)) from error
+
+
+def _taken(batch: pa.RecordBatch, column: Filed) -> pa.Array:
+    array = batch.column(column.position)
+    if column.child is not None:
+        array = pc.struct_field(array, column.child)
+    return array if array.type == column.kind else array.cast(column.kind)
+
+
+def _held_as(column: Filed) -> pa.DataType:
+    """Return the type that Parquet is handed: a constant text is one text and its places."""
+    constant = column.position is None and pa.types.is_string(column.kind)
+    return pa.dictionary(pa.int32(), column.kind) if constant else column.kind
+
+
+def _is_number(column: Filed) -> bool:
+    kind = column.kind
+    number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    return bool(number and column.position is not None)
+
+
+def _repeated(value: Any, kind: pa.DataType, places: pa.Array) -> pa.Array:
+    if value is None:
+        return pa.nulls(len(places), kind)
+    if not pa.types.is_dictionary(kind):
+        return pa.repeat(pa.scalar(value, kind), len(places))
+    return pa.DictionaryArray.from_arrays(places, pa.array([value], kind.value_type))

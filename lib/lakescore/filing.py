@@ -1,0 +1,221 @@
+"""Filing: whether workers may write the files of predictions themselves, and what is in them.
+
+Where the table is plain enough, predictions never cross the JVM, whose writer costs several times
+what scoring does for a cheap model: a task writes a Parquet file, and says what it wrote. The
+transaction then has these files and no others, so that a task which is tried again, or twice at
+once, leaves a file behind, and never rows. What is not understood here is declined: then Spark
+writes, as it always can.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import (
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    StructField,
+    TimestampType,
+)
+
+from lakescore import executor
+from lakescore.errors import FilesUnseen, listed
+from lakescore.tables import NewFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pyspark.sql import Row
+    from pyspark.sql.types import StructType
+
+    from lakescore.scoring import Plan
+    from lakescore.tables import Layout
+
+WriteName = Literal["direct", "spark"]
+_FEATURES = frozenset(
+    {"appendOnly", "deletionVectors", "invariants", "v2Checkpoint", "vacuumProtocolCheck"}
+)
+"""Features of Delta's protocol that ask nothing of a writer of new files, as they are used here:
+without columns that have a rule of their own."""
+_PROPERTIES = frozenset(
+    {
+        "delta.checkpointInterval",
+        "delta.checkpointPolicy",
+        "delta.dataSkippingStatsColumns",
+        "delta.deletedFileRetentionDuration",
+        "delta.enableDeletionVectors",
+        "delta.logRetentionDuration",
+        "delta.minReaderVersion",
+        "delta.minWriterVersion",
+    }
+)
+"""Properties of a table that ask nothing of a file, or what is done here."""
+_COMPRESSIONS = {
+    "gzip": "gzip",
+    "none": "none",
+    "snappy": "snappy",
+    "uncompressed": "none",
+    "zstd": "zstd",
+}
+_TYPES = (
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    TimestampType,
+)
+_BOUNDED = (ByteType, IntegerType, LongType, ShortType, StringType)
+_FEWEST_ROWS_A_FILE = 50_000
+"""Each task would write a file for each slice: of smaller ones Spark had better make fewer."""
+
+
+class Declined(Exception):
+    """Why Spark has to write."""
+
+
+def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+    asked: WriteName,
+    planned: Plan,
+    layout: Layout,
+    written: StructType,
+    constants: Mapping[str, Mapping[str, Any]],
+    rows: int,
+) -> executor.Sink:
+    """Return where and how workers write the rows of *planned*.
+
+    Args:
+        asked: `direct` lets workers write where that is exactly what Spark writes.
+        planned: what is scored.
+        layout: the table of predictions.
+        written: the columns that it gets.
+        constants: the values that rows carry besides their own, by slice and column.
+        rows: how many there are.
+
+    Raises:
+        Declined: it would not be exactly what Spark writes, or this cannot be told.
+    """
+    if asked != "direct":
+        raise Declined("asked for")
+    if planned.engine != "arrow":
+        raise Declined(f"the engine is {planned.engine}")
+    if planned.contracts[0].decision is not None:
+        raise Declined("Spark makes the decision column")
+    if len(constants) > 1 and rows < _FEWEST_ROWS_A_FILE * planned.tasks * len(constants):
+        raise Declined(f"{planned.tasks} tasks would write small files of {len(constants)} slices")
+    _check(layout, written)
+    setting = planned.rows.sparkSession.conf.get
+    compression = setting("spark.sql.parquet.compression.codec") or ""
+    if compression not in _COMPRESSIONS:
+        raise Declined(f"Spark writes {compression} files")
+    if setting("spark.sql.files.maxRecordsPerFile") != "0":
+        raise Declined("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
+    positions = {name: n for n, name in enumerate(planned.carried)}
+    if len(constants) > 1 and planned.slice_at is None:
+        raise Declined("nothing in the rows names their slice")
+    return executor.Sink(
+        folder=_local(layout.folder),
+        columns=tuple(
+            _filed(planned, layout, field, positions, next(iter(constants.values())))
+            for field in written
+            if field.name not in layout.partitioned_by
+        ),
+        parts=constants,
+        by=planned.slice_at if len(constants) > 1 else None,
+        compression=_COMPRESSIONS[compression],
+    )
+
+
+def files(
+    found: Iterable[Row],
+    folder: str,
+    partitioned_by: Sequence[str],
+    constants: Mapping[str, Mapping[str, Any]],
+) -> list[NewFile]:
+    """Return the files that tasks said they wrote into *folder*.
+
+    Raises:
+        FilesUnseen: one is not there, or is not what its task wrote.
+    """
+    new = []
+    for file in found:
+        path = Path(folder, file.path)
+        size = path.stat().st_size if path.is_file() else None
+        if size != file.size:
+            raise FilesUnseen(folder, file.path)
+        values = constants[file.part]
+        partition = {name: str(values[name]) for name in partitioned_by}
+        new.append(NewFile(file.path, partition, file.rows, file.size, file.statistics))
+    return new
+
+
+def _check(layout: Layout, written: StructType) -> None:
+    unknown = sorted(layout.features - _FEATURES)
+    unknown += sorted(set(layout.properties) - _PROPERTIES)
+    if unknown:
+        raise Declined(f"the table uses {listed(unknown)}")
+    there = {field.name: field for field in layout.schema}
+    for field in written:
+        own = there.get(field.name)
+        if own is None or own.dataType != field.dataType:
+            raise Declined(f"column {field.name!r} is another in the table")
+        if (field.nullable and not own.nullable) or own.metadata:
+            raise Declined(f"column {field.name!r} has a rule of its own in the table")
+        kind = own.dataType.simpleString()
+        if type(own.dataType) not in _TYPES or kind.startswith("string "):
+            raise Declined(f"column {field.name!r} is {kind}")
+    if len(there) != len(written.fields):
+        raise Declined("the table has further columns")
+
+
+def _local(folder: str) -> str:
+    scheme = urlsplit(folder).scheme
+    if scheme not in {"", "file"}:
+        raise Declined(
+            f"files lie on {scheme}:, where only Spark writes with the job's credentials"
+        )
+    return "/" + folder.removeprefix("file:").lstrip("/")
+
+
+def _filed(
+    planned: Plan,
+    layout: Layout,
+    field: StructField,
+    positions: Mapping[str, int],
+    constants: Mapping[str, Any],
+) -> executor.Filed:
+    outputs = planned.contracts[0].outputs.names
+    position, child = positions.get(field.name), None
+    if field.name in constants:
+        position = None
+    elif field.name in outputs:
+        position = len(positions)
+        child = outputs.index(field.name) if len(outputs) > 1 else None
+    elif position is None:
+        raise Declined(f"nothing gives column {field.name!r}")
+    kept = layout.properties.get("delta.dataSkippingStatsColumns", "")
+    return executor.Filed(
+        name=field.name,
+        kind=to_arrow_type(field.dataType, timezone="UTC"),
+        position=position,
+        child=child,
+        bounded=isinstance(field.dataType, _BOUNDED) and f"`{field.name}`" in kept.split(","),
+    )

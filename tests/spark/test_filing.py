@@ -1,0 +1,319 @@
+"""Workers write the files of predictions themselves: the table is the one that Spark writes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import score
+from chispa import assert_df_equality
+from delta.tables import DeltaTable as Delta
+from deltalake import DeltaTable
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression
+
+from lakescore import executor, filing, lineage
+from lakescore.config import ScoreJob
+from lakescore.errors import FilesUnseen, FilesUnwritten
+from lakescore.executor.writing import written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import DataFrame, Row, SparkSession
+
+Write = Callable[["DataFrame", str], str]
+SCHEMA = (
+    "id bigint, key string, day date, x double, y double, flag boolean, small tinyint, short "
+    "smallint, whole int, single float, money decimal(10,2), at timestamp, blob binary"
+)
+DAYS = [dt.date(2013, 12, 1), dt.date(2013, 12, 2)]
+ROWS = [
+    (
+        n,
+        "" if n == 3 else None if n == 4 else f"key {n} 💡" * (20 if n == 5 else 1),
+        DAYS[n % 2],
+        None if n == 6 else float(n),
+        float("nan") if n == 7 else -0.0,
+        None if n == 8 else bool(n % 3),
+        -n,
+        n,
+        n,
+        float("inf") if n == 9 else 0.1,
+        Decimal("-12345678.90"),
+        dt.datetime(1500, 2, 28, tzinfo=dt.UTC),  # in another calendar, that of old Sparks
+        bytes([n]),
+    )
+    for n in range(20)
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(register: Any) -> None:
+    class Pair(mlflow.pyfunc.PythonModel):
+        """Gives two columns, and null for a null."""
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.DataFrame:  # noqa: ARG002
+            if (model_input["x"] == 13.0).any():
+                raise ValueError("13 brings bad luck")
+            words = model_input["x"].map(lambda x: None if np.isnan(x) else f"x={x}")
+            return pd.DataFrame({"low": model_input["x"] - 1, "word": words})
+
+    asks = pd.DataFrame({"x": [1.0, 2.0]})
+    register("pair", Pair(), asks, pd.DataFrame({"low": [1.0, 2.0], "word": ["a", "b"]}))
+    line = LinearRegression().fit(asks, [1.0, 2.0])
+    register("line", line, asks)
+    register("mean", DummyRegressor().fit(asks, [1.0, 2.0]), asks)
+
+
+@pytest.fixture
+def job(spark: SparkSession, write: Write, tmp_path: Path) -> Callable[..., ScoreJob]:
+    table = write(spark.createDataFrame(ROWS, SCHEMA).repartition(3), "rows")
+
+    def make(name: str, **changes: Any) -> ScoreJob:
+        plain: dict[str, Any] = {
+            "model": "pair/1",
+            "input": {"path": table},
+            "output": {"path": str(tmp_path / name)},
+            "id_columns": ["id", "key"],
+            "passthrough": "all",
+            "max_errors": 1,
+        }
+        return ScoreJob.model_validate(plain | changes)
+
+    return make
+
+
+def read(spark: SparkSession, todo: ScoreJob) -> DataFrame:
+    return spark.read.format("delta").load(todo.output.address)
+
+
+@pytest.mark.parametrize("scan", ["direct", "spark"])
+def test_the_rows_are_those_that_spark_writes(
+    spark: SparkSession, job: Callable[..., ScoreJob], scan: str
+) -> None:
+    direct, by_spark = job("direct", scan=scan), job("spark", scan=scan, write="spark")
+    reports = [score.run(todo) for todo in (direct, by_spark)]
+    assert [each["output"]["write"] for each in reports] == ["direct", "spark"]
+    assert [each["engine"]["scan"] for each in reports] == [scan, scan]
+    assert [each["rows_scored"] for each in reports] == [19, 19]  # and the 13 is aside
+    ours, theirs = (read(spark, todo).drop("scored_at") for todo in (direct, by_spark))
+    assert_df_equality(ours, theirs, ignore_row_order=True, allow_nan_equality=True)
+    kinds = [(f.name, f.dataType) for f in read(spark, direct).schema]
+    assert kinds == [(f.name, f.dataType) for f in read(spark, by_spark).schema]
+
+
+def test_the_log_counts_and_bounds_what_the_files_hold(
+    spark: SparkSession, job: Callable[..., ScoreJob]
+) -> None:
+    todo = job("predictions", model="line/1", nulls={"x": "quarantine"})
+    report = score.run(todo)
+    assert report["output"]["write"] == "direct"
+    added = pa.table(DeltaTable(todo.output.address).get_add_actions(flatten=True))
+    actions = added.to_pandas()
+    assert actions["num_records"].sum() == 19
+    assert (actions["min.id"].min(), actions["max.id"].max()) == (0, 19)
+    assert actions["null_count.key"].sum() == 1
+    # A text too long to be a bound leaves its file without bounds of that column.
+    texts = {row.key for row in read(spark, todo).where("length(key) > 32").collect()}
+    assert texts
+    assert not texts & set(actions["max.key"].dropna())
+    found = read(spark, todo).where("id = 19 AND key = 'key 19 💡'").count()
+    assert found == 1
+    history = Delta.forPath(spark, todo.output.address).history(1).head()
+    assert history is not None
+    assert history["operationMetrics"]["numOutputRows"] == "19"
+    assert int(history["operationMetrics"]["numFiles"]) == report["output"]["files_written"]
+
+
+def test_a_slice_is_replaced_and_others_stay(
+    spark: SparkSession, job: Callable[..., ScoreJob]
+) -> None:
+    day = {"slice_by": "day", "model": "line/1", "nulls": {"x": "null"}}
+    for slices in (str(DAYS[0]), str(DAYS[1]), str(DAYS[1])):
+        todo = job("predictions", slices=slices, **day)
+        report = score.run(todo)
+    assert report["status"] == "unchanged"
+    again = job("predictions", slices=str(DAYS[1]), **day | {"id_columns": ["id"]})
+    report = score.run(again)
+    assert (report["status"], report["output"]["write"]) == ("scored", "direct")
+    counted = read(spark, again).groupBy("slice", "day").count().collect()
+    assert sorted(map(tuple, counted)) == [(str(day), day, 10) for day in DAYS]
+    ids = {row.id for row in read(spark, again).select("id").collect()}
+    assert ids == set(range(20))
+
+
+def test_slices_of_one_commit_are_told_apart_by_workers_too(
+    spark: SparkSession, job: Callable[..., ScoreJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filing, "_FEWEST_ROWS_A_FILE", 1)
+    for scan in ("direct", "spark"):
+        todo = job(
+            f"{scan} scan",
+            scan=scan,
+            model="line/1",
+            nulls={"x": "null"},
+            slice_by="day",
+            slices=[str(day) for day in DAYS],
+            passthrough=["day"],
+        )
+        report = score.run(todo)
+        assert report["output"]["write"] == "direct"
+        rows = read(spark, todo).groupBy("slice", "scoring_run_id", "day").count().collect()
+        runs = {each["slice"]: each["run_id"] for each in report["slices"]}
+        assert sorted(map(tuple, rows)) == [(str(d), runs[str(d)], d, 10) for d in DAYS]
+
+
+def alter(todo: ScoreJob, spark: SparkSession, change: str) -> None:
+    spark.sql(f"ALTER TABLE {todo.output.table} {change}")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            "SET TBLPROPERTIES ('delta.enableChangeDataFeed' = 'true')",
+            "the table uses changeDataFeed, delta.enableChangeDataFeed",
+        ),
+        ("SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')", "delta.columnMapping"),
+        ("ADD CONSTRAINT near CHECK (id < 1000)", "delta.constraints.near"),
+        ("ALTER COLUMN prediction COMMENT 'what we say'", "'prediction' has a rule of its own"),
+    ],
+)
+def test_a_table_that_asks_more_of_its_writers_is_left_to_spark(
+    spark: SparkSession, job: Callable[..., ScoreJob], change: str, reason: str
+) -> None:
+    name = "asks_" + str(abs(hash(change)))
+    todo = job("unused", output={"table": name}, model="line/1", nulls={"x": "null"})
+    assert score.run(todo)["output"]["write"] == "direct"
+    alter(todo, spark, change)
+    again = score.run(todo.model_copy(update={"run_id": "again"}))
+    assert again["status"] == "scored"
+    assert again["output"]["write"] == "spark"
+    assert reason in again["output"]["write_reason"]
+    assert spark.table(name).count() == 20
+    spark.sql(f"DROP TABLE {name}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting", "reason"),
+    [
+        ({"engine": "spark_udf", "nulls": {}, "model": "mean/1"}, None, "the engine is spark_udf"),
+        ({"threshold": 1.0}, None, "Spark makes the decision column"),
+        ({}, ("spark.sql.files.maxRecordsPerFile", "7"), "maxRecordsPerFile"),
+        ({}, ("spark.sql.parquet.compression.codec", "lz4_raw"), "Spark writes lz4_raw files"),
+        (
+            {"slice_by": "day", "slices": [str(day) for day in DAYS]},
+            None,
+            "tasks would write small files of 2 slices",
+        ),
+    ],
+)
+def test_what_spark_does_better_is_left_to_spark(
+    spark: SparkSession,
+    job: Callable[..., ScoreJob],
+    changes: dict[str, Any],
+    setting: tuple[str, str] | None,
+    reason: str,
+) -> None:
+    if setting:
+        spark.conf.set(*setting)
+    try:
+        report = score.run(
+            job("predictions", **{"model": "line/1", "nulls": {"x": "null"}, **changes})
+        )
+    finally:
+        if setting:
+            spark.conf.unset(setting[0])
+    assert report["output"]["write"] == "spark"
+    assert reason in report["output"]["write_reason"]
+
+
+@pytest.fixture
+def interfere(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Do something to the files after the workers wrote them, and before the driver looks."""
+
+    def register(change: Callable[[Path], object]) -> None:
+        files = filing.files
+
+        def looked(found: list[Row], folder: str, *rest: Any) -> Any:
+            change(Path(folder, found[0].path))
+            return files(found, folder, *rest)
+
+        monkeypatch.setattr(filing, "files", looked)
+
+    return register
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"half")])
+def test_a_file_that_the_driver_does_not_see_as_it_was_written_is_never_published(
+    spark: SparkSession,
+    job: Callable[..., ScoreJob],
+    interfere: Callable[..., None],
+    change: Callable[[Path], object],
+) -> None:
+    interfere(change)
+    todo = job("predictions")
+    with pytest.raises(FilesUnseen, match="the driver does not find it there"):
+        score.run(todo)
+    assert read(spark, todo).count() == 0
+
+
+def test_a_folder_that_workers_cannot_write_to_is_named(
+    spark: SparkSession, job: Callable[..., ScoreJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = job("predictions")
+    make = filing.sink
+
+    def elsewhere(*facts: Any) -> Any:
+        sink = make(*facts)
+        object.__setattr__(sink, "folder", "/proc/nowhere")
+        return sink
+
+    monkeypatch.setattr(filing, "sink", elsewhere)
+    with pytest.raises(FilesUnwritten, match=r"workers cannot write to /proc/nowhere: .*No such"):
+        score.run(todo)
+    assert read(spark, todo).count() == 0
+
+
+def test_a_task_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    sink = executor.Sink(
+        folder=str(tmp_path),
+        columns=(executor.Filed(name="x", kind=pa.int64(), position=0),),
+        parts={"all": {}},
+        by=None,
+        compression="snappy",
+    )
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pydict({"x": np.arange(2_000_000)})  # enough to be written
+        assert [*tmp_path.iterdir()]
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        list(written(sink, rows()))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_a_run_carries_is_what_its_rows_are_stamped_with(
+    spark: SparkSession, job: Callable[..., ScoreJob]
+) -> None:
+    todo = job("predictions", write="spark")
+    score.run(todo)
+    row = read(spark, todo).first()
+    assert row is not None
+    said = json.loads(
+        Delta.forPath(spark, todo.output.address).history(1).select("userMetadata").first()[0]
+    )
+    assert {
+        name: row[name] for name in lineage.COLUMNS if name in said and name != "scored_at"
+    } == {name: said[name] for name in lineage.COLUMNS if name in said and name != "scored_at"}

@@ -31,7 +31,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     plans: list[scoring.Plan] = []
     for part in target.parts(due):
         rows = slicing.select(source.rows, todo.slice_by, [run.slice for run in part])
-        slicing.check(rows, source.address, todo.unique, contract.never_null)
+        slicing.check(rows, source.address, todo.unique, contract.never_null, sizes)
         plans += [scoring.plan(todo.engine, rows, [contract], [*keep, slicing.SLICE], todo.scan)]
         stage(str(plans[-1]), ends="plan")
         if todo.plan:

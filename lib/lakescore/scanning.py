@@ -25,7 +25,7 @@ import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import (
     BinaryType,
     BooleanType,
@@ -97,6 +97,9 @@ _FOOTERS_AT_ONCE = 16
 _MOST_FOOTERS_HERE = 512
 """Of more files than these Spark's workers read the footers."""
 _MOST_PIECES = 100_000
+_MOST_HASHES_A_TASK = 8_000_000
+_BUCKETS_A_TASK = 16
+"""So that tasks get about as many, whatever their numbers' own hashes are."""
 
 
 class Declined(Exception):
@@ -219,6 +222,30 @@ def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
         value = "" if by is None else file.partition.get(table.stored[by]) or ""
         found[value] = found.get(value, 0) + file.rows - len(file.deleted)
     return found
+
+
+def repeats(selection: Selection, keys: Sequence[str]) -> int:
+    """Return how many rows of a slice seem to have the *keys* of another one of it.
+
+    Never less than there are, and more only where two keys have one 64-bit hash.
+
+    Raises:
+        Declined: workers cannot read the keys themselves, or not as Spark would.
+    """
+    planned = direct(selection, keys, (), seconds_a_row=0.0)
+    spark, tasks = selection.rows.sparkSession, len(planned.scan.tasks)
+    rows = sum(piece.rows for task in planned.scan.tasks for piece in task)
+    parts = max(spark.sparkContext.defaultParallelism, math.ceil(rows / _MOST_HASHES_A_TASK))
+    blocks = spark.range(0, tasks, 1, tasks).mapInArrow(
+        executor.hashed(planned.scan, parts * _BUCKETS_A_TASK), _struct(executor.BLOCKS)
+    )
+    exchanged = blocks.repartition(parts, "bucket")
+    found = exchanged.mapInArrow(executor.repeated, _struct(executor.REPEATED)).collect()
+    return sum(row.repeated for row in found)
+
+
+def _struct(schema: pa.Schema) -> StructType:
+    return StructType([StructField(f.name, from_arrow_type(f.type)) for f in schema])
 
 
 @dataclass(frozen=True)

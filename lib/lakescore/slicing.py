@@ -14,7 +14,7 @@ from lakescore.errors import DuplicateKeys, InputContractError, NullsFound
 from lakescore.scanning import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
 
@@ -22,6 +22,8 @@ WHOLE = "all"
 """The name of the one slice of a table that is not divided."""
 SLICE = "_slice"
 """The column that `cut` adds."""
+_MANY = 200_000
+"""Of fewer rows Spark compares the keys as fast."""
 
 
 def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
@@ -89,29 +91,45 @@ def sizes(selected: Selection) -> dict[str, int]:
 
 
 def check(
-    selected: Selection, address: str, keys: Sequence[str], never_null: Sequence[str]
+    selected: Selection,
+    address: str,
+    keys: Sequence[str],
+    never_null: Sequence[str],
+    sizes: Mapping[str, int],
 ) -> None:
-    """Hold the rows of slices against what the job's file says of them, in one pass.
+    """Hold the rows of slices against what the job's file says of them.
 
     Args:
         selected: what `select` made.
         address: the table, for messages.
         keys: columns that shall name a row of its slice, if any.
         never_null: columns that shall hold no null.
+        sizes: rows by slice: of many, workers compare the keys where they can.
 
     Raises:
         DuplicateKeys: rows of a slice share their *keys*.
         NullsFound: one of *never_null* holds nulls.
     """
-    if not keys and not never_null:
-        return
-    seen = survey(selected.rows, keys=keys, never_null=never_null).head()
-    assert seen is not None  # noqa: S101 - an aggregate has a row
-    nulls = {name: seen[f"n{n}"] for n, name in enumerate(never_null) if seen[f"n{n}"]}
-    if nulls:
-        raise NullsFound(address, nulls)
-    if seen["repeated"]:
+    names = [WHOLE] if selected.among is None else map(str, selected.among)
+    many = sum(sizes.get(name, 0) for name in names) >= _MANY
+    repeats = _repeats(selected, keys) if keys and many else None
+    left = keys if repeats is None else ()
+    if left or never_null:
+        seen = survey(selected.rows, keys=left, never_null=never_null).head()
+        assert seen is not None  # noqa: S101 - an aggregate has a row
+        nulls = {name: seen[f"n{n}"] for n, name in enumerate(never_null) if seen[f"n{n}"]}
+        if nulls:
+            raise NullsFound(address, nulls)
+        repeats = repeats or seen["repeated"]
+    if repeats:
         _check_repeated(selected.rows, address, keys)
+
+
+def _repeats(selected: Selection, keys: Sequence[str]) -> int | None:
+    try:
+        return scanning.repeats(selected, keys)
+    except scanning.Declined:
+        return None
 
 
 def _check_repeated(rows: DataFrame, address: str, keys: Sequence[str]) -> None:

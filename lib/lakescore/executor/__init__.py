@@ -5,13 +5,16 @@ requirements, and MLflow where the model is not a plain scikit-learn one, and ne
 """
 
 from lakescore.executor.applying import WHY, Misshapen, Version, apply, attempt, loaded
+from lakescore.executor.keys import BLOCKS, REPEATED, hashed, repeated
 from lakescore.executor.predicting import predictor
 from lakescore.executor.reading import Column, Only, Piece, Scan, footer, footers
 from lakescore.executor.tallying import Adding, Tally
 from lakescore.executor.writing import FILES, Filed, Sink, Unwritten
 
 __all__ = [
+    "BLOCKS",
     "FILES",
+    "REPEATED",
     "WHY",
     "Adding",
     "Column",
@@ -28,6 +31,8 @@ __all__ = [
     "attempt",
     "footer",
     "footers",
+    "hashed",
     "loaded",
     "predictor",
+    "repeated",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakescore.executor.applying import attempt, loads
-from lakescore.executor.reading import read
+from lakescore.executor.reading import read_tasks
 from lakescore.executor.tallying import Part, Tally
 from lakescore.executor.writing import written
 
@@ -47,7 +47,7 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         part, before = Part(), loads()
         names = [f"p{n}" for n in range(len(versions))]
-        for batch in batches if scan is None else _read_tasks(scan, batches):
+        for batch in batches if scan is None else read_tasks(scan, batches):
             predicted, why = attempt(versions, batch)
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
@@ -80,10 +80,3 @@ def _task() -> tuple[int, int]:
 
 def _worker() -> str:
     return f"{platform.node()}:{os.getpid()}"
-
-
-def _read_tasks(scan: Scan, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in numbers:
-        for number in batch.column(0).to_pylist():
-            for piece in scan.tasks[number]:
-                yield from read(scan, piece)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _ROWS_AT_ONCE = 131_072
 _CELLS_AT_ONCE = 4_000_000
@@ -71,6 +71,14 @@ class Scan:
 
 
 def _read_tasks(scan: Scan, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in numbers:
+        for number in batch.column(0).to_pylist():
+            for piece in scan.tasks[number]:
+                yield from read(scan, piece)
+
+
+def read_tasks(scan: Scan, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the tasks of *scan* that the first column of batches *numbers*."""
     for batch in numbers:
         for number in batch.column(0).to_pylist():
             for piece in scan.tasks[number]:

@@ -56,17 +56,26 @@ class Setting:
 
     def file(self, planned: "scoring.Plan") -> None:
         """Let workers write predictions with their lineage, as the whole job does."""
-        from lakescore import filing, scoring, tables  # noqa: PLC0415 - they import Spark
+        from lakescore import executor, filing, scoring, tables  # noqa: PLC0415 - they import Spark
 
-        lineage = {"all": {**LINEAGE, "slice": "all"}}
-        by = {name: [lineage["all"][name]] for name in ("model_name", "slice")}
-        rows = self.read().limit(0).selectExpr(KEY, "0D AS prediction", *_LITERALS)
-        begun = tables.begin(rows, self.target, where=by, metadata={}, find_by=[KEY])
-        layout, kinds = begun.layout, rows.schema
-        sink = filing.sink("direct", planned, layout, kinds, lineage, 0)
+        carried = {"all": {**LINEAGE, "slice": "all"}}
+        more = [f"prediction_{n}" for n in range(1, len(planned.versions))]
+        doubles = [f"0D AS {name}" for name in ["prediction", *more]]
+        rows = self.read().limit(0).selectExpr(KEY, *doubles, *_LITERALS)
+        where = {"model_name": [NAME], "slice": ["all"]}
+        begun = tables.begin(rows, self.target, where=where, metadata={}, find_by=[KEY])
+        layout, kinds = begun.layout, rows.drop(*more).schema
+        only = replace(layout, schema=kinds)  # the product's own writer knows one version
+        sink = filing.sink("direct", planned, only, kinds, carried, 0)
+        at = len(planned.carried)
+        others = [
+            executor.Filed(name=name, kind=pa.float64(), position=at + n)
+            for n, name in enumerate(more, 1)
+        ]
+        sink = replace(sink, columns=(*sink.columns, *others))
         begun.prepare()
         found = scoring.file(planned, sink)
-        begun.add(filing.files(found, sink.folder, layout.partitioned_by, lineage)).commit()
+        begun.add(filing.files(found, sink.folder, layout.partitioned_by, carried)).commit()
 
     def commit(self, parts: list[pa.Table]) -> None:
         """Write predictions with their lineage, without Spark."""
@@ -131,7 +140,7 @@ def scored(
     planned = scoring.plan(engine, selection, agreed, keep=[KEY], scan=scan)
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
         raise RuntimeError(f"the scan is not {scan}: {planned}")
-    if len(models) == 1 and scan == "direct":
+    if scan == "direct":
         here.file(planned)
     elif len(models) == 1:
         here.write(scoring.score(planned))

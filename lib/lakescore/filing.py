@@ -84,6 +84,7 @@ _TYPES = (
     TimestampType,
 )
 _BOUNDED = (ByteType, IntegerType, LongType, ShortType, StringType)
+_FEW_FILES = 8
 _FEWEST_ROWS_A_FILE = 50_000
 """Each task would write a file for each slice: of smaller ones Spark had better make fewer."""
 
@@ -119,7 +120,8 @@ def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         raise Declined(f"the engine is {planned.engine}")
     if planned.contracts[0].decision is not None:
         raise Declined("Spark makes the decision column")
-    if len(constants) > 1 and rows < _FEWEST_ROWS_A_FILE * planned.tasks * len(constants):
+    files = planned.tasks * len(constants)
+    if len(constants) > 1 and files > _FEW_FILES and rows < _FEWEST_ROWS_A_FILE * files:
         raise Declined(f"{planned.tasks} tasks would write small files of {len(constants)} slices")
     _check(layout, written)
     setting = planned.rows.sparkSession.conf.get

@@ -56,7 +56,7 @@ def test_the_events_name_the_table_that_is_read_and_the_one_that_is_written(
     output = f"tables/heard_{listening.kind}"
     listening.run(
         "score", model="heard/1", input={"path": "tables/listened"}, output={"path": output},
-        id_columns=["id"], scan="spark",
+        id_columns=["id"], scan="spark", write="spark",
     )  # fmt: skip
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     complete = [each for each in events if each["eventType"] == "COMPLETE" and each["outputs"]]

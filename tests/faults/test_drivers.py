@@ -31,19 +31,20 @@ def committed(lab: Lab) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("moment", "published"),
+    ("moment", "published", "write"),
     [
-        (quarantined_but_not_published, [False]),
-        (committing, [False, True]),
-        (committed, [True]),  # and neither the receipt nor the run in MLflow is written
+        (quarantined_but_not_published, [False], "direct"),
+        (quarantined_but_not_published, [False], "spark"),
+        (committing, [False, True], "direct"),
+        (committed, [True], "direct"),  # and neither the receipt nor the run in MLflow is written
     ],
-    ids=["before the commit", "during the commit", "after the commit"],
+    ids=["before the commit", "before Spark's", "during the commit", "after the commit"],
 )
 def test_a_driver_killed_leaves_all_or_nothing_and_its_rerun_makes_it_whole(
-    lab: Lab, moment: Callable[[Lab], bool], published: list[bool]
+    lab: Lab, moment: Callable[[Lab], bool], published: list[bool], write: str
 ) -> None:
     lab.write(WITH_A_BAD_ROW)
-    driver = lab.start(max_errors=1)
+    driver = lab.start(max_errors=1, write=write)
     until(lambda: moment(lab), "the moment did not come")
     driver.process.kill()
     ended = driver.ended()

@@ -259,14 +259,15 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.parametrize("write", ["direct", "spark"])
 def test_a_full_disk_publishes_nothing_and_the_run_is_repeated_when_there_is_room(
-    lab: Lab, disk: Path
+    lab: Lab, disk: Path, write: str
 ) -> None:
     output = {"path": str(disk / "predictions")}
     filler = disk / "filler"
     # Room for the table, which is made first, and not for its rows.
-    once(publishing.tables, "write", before=lambda: filler.write_bytes(bytes(256_000 - 24 * 1024)))
-    ended = lab.run(output=output)
+    once(publishing.tables, "begin", after=lambda: filler.write_bytes(bytes(256_000 - 24 * 1024)))
+    ended = lab.run(output=output, write=write)
     assert ended.code == 75
     assert "no space left on device" in ended.error
     filler.unlink()
@@ -311,7 +312,7 @@ def test_an_output_that_changes_during_the_run_is_never_written_askew(lab: Lab) 
     ended = lab.run()  # a column that predictions lack is null there
     assert ended.code == 0
     assert lab.rows() == scored(1)
-    once(publishing.tables, "write", before=change(drop="prediction"))
+    once(publishing.tables, "begin", before=change(drop="prediction"))
     ended = lab.run(model="obedient/2")
     assert ended.code == 5
     found = lab.frame()

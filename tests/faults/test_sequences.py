@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 VERSIONS = st.sampled_from([1, 2])
 SLICES = st.sampled_from(["a", "b"])
+WRITES = st.sampled_from(["direct", "spark"])
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
-    "before the write": (publishing.tables, "write", False),
+    "before the write": (publishing.tables, "begin", False),
     "before the quarantine": (publishing.Target, "_check", False),
     "before the commit": (publishing.Target, "_check", True),
     "before the receipt": (lineage, "log_run", False),
@@ -75,27 +76,29 @@ class Machine(RuleBasedStateMachine):
             self.predictions[part] = [(k, part, version, (version + 1) * x) for k, x in good]
             self.made_of[part] = (version, self.inputs)
 
-    @rule(version=VERSIONS, part=SLICES)
-    def run(self, version: int, part: str) -> None:
+    @rule(version=VERSIONS, part=SLICES, write=WRITES)
+    def run(self, version: int, part: str, write: str) -> None:
         """Run to the end: a rerun of what stands there writes nothing."""
         known = self.made_of.get(part) == (version, self.inputs)
         before = self.tables.commits()
-        ended = self.tables.run(model=f"obedient/{version}", slices=[part], max_errors=9)
+        model = f"obedient/{version}"
+        ended = self.tables.run(model=model, slices=[part], max_errors=9, write=write)
         assert (ended.code, ended.status) == (0, "unchanged" if known else "scored")
         assert (self.tables.commits() == before) == known
         if not known:
             self.note(version, part, published=True)
 
-    @rule(version=VERSIONS, part=SLICES, moment=st.sampled_from(list(MOMENTS)))
-    def crash(self, version: int, part: str, moment: str) -> None:
+    @rule(version=VERSIONS, part=SLICES, write=WRITES, moment=st.sampled_from(list(MOMENTS)))
+    def crash(self, version: int, part: str, write: str, moment: str) -> None:
         """Run until a moment, and end there."""
         if self.made_of.get(part) == (version, self.inputs):
             return  # such a run does nothing, and comes to none of the moments
         owner, name, done = MOMENTS[moment]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, crashing(getattr(owner, name), done=done))
+            model = f"obedient/{version}"
             with pytest.raises(Crashed):
-                self.tables.run(model=f"obedient/{version}", slices=[part], max_errors=9)
+                self.tables.run(model=model, slices=[part], max_errors=9, write=write)
         if moment in {"before the commit", "before the receipt"}:
             self.note(version, part, published=moment == "before the receipt")
 

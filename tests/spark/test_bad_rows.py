@@ -12,6 +12,7 @@ import pytest
 import score
 from sklearn.linear_model import LinearRegression
 
+from lakescore import scoring
 from lakescore.config import ScoreJob
 from lakescore.errors import (
     ConfigError,
@@ -214,15 +215,17 @@ def test_an_error_that_hits_every_row_fails_at_once(
         score.run(todo)
 
 
+@pytest.mark.parametrize(("by", "step"), [("spark", "score"), ("direct", "file")])
 def test_rows_that_vanish_on_the_way_publish_nothing(
-    spark: SparkSession, job: Any, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, job: Any, monkeypatch: pytest.MonkeyPatch, by: str, step: str
 ) -> None:
-    good = job(slices=["b"])
-    real = score.scoring.score
-    monkeypatch.setattr("lakescore.scoring.score", lambda planned: real(planned).where("id < 0"))
+    todo = job(slices=["b"], write=by)
+    real = getattr(scoring, step)
+    lose = {"score": lambda planned: real(planned).where("id < 0"), "file": lambda *_: []}
+    monkeypatch.setattr(scoring, step, lose[step])
     with pytest.raises(RowsLost, match="slice b has 1 input rows, and 0 were scored and 0 set"):
-        score.run(good)
-    assert ids(spark, good) == []
+        score.run(todo)
+    assert ids(spark, todo) == []
 
 
 def test_the_modes_replace_append_and_merge_keep_what_they_say(

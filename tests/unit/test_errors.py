@@ -24,6 +24,8 @@ INSTANCES = [
     errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     errors.BadCondition("reflect('x')", "anonymous is not allowed in it"),
     errors.NothingToCompare("flight-delay", "metrics.rmse < 1"),
+    errors.FilesUnseen("/lake/predictions", "part-1.snappy.parquet"),
+    errors.FilesUnwritten("/lake/predictions", "[Errno 13] Permission denied"),
     errors.ReportNotWritten("/lake/reports", "Permission denied"),
     errors.TooManySlices("tailnum", 200),
     errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),

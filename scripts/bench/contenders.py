@@ -140,13 +140,10 @@ def scored(
     planned = scoring.plan(engine, selection, agreed, keep=[KEY], scan=scan)
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
         raise RuntimeError(f"the scan is not {scan}: {planned}")
-    if scan == "direct":
+    if engine == "arrow":
         here.file(planned)
-    elif len(models) == 1:
-        here.write(scoring.score(planned))
     else:
-        side = scoring.side_by_side(planned)
-        here.write(side.withColumnRenamed(models[0].uri, "prediction"))
+        here.write(scoring.score(planned))
     return planned.facts()
 
 

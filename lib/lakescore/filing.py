@@ -120,9 +120,8 @@ def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         raise Declined(f"the engine is {planned.engine}")
     if planned.contracts[0].decision is not None:
         raise Declined("Spark makes the decision column")
-    files = planned.tasks * len(constants)
-    if len(constants) > 1 and files > _FEW_FILES and rows < _FEWEST_ROWS_A_FILE * files:
-        raise Declined(f"{planned.tasks} tasks would write small files of {len(constants)} slices")
+    if len(constants) > 1:
+        _check_sizes(planned, len(constants), rows)
     _check(layout, written)
     setting = planned.rows.sparkSession.conf.get
     compression = setting("spark.sql.parquet.compression.codec") or ""
@@ -131,8 +130,6 @@ def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     if setting("spark.sql.files.maxRecordsPerFile") != "0":
         raise Declined("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
     positions = {name: n for n, name in enumerate(planned.carried)}
-    if len(constants) > 1 and planned.slice_at is None:
-        raise Declined("nothing in the rows names their slice")
     return executor.Sink(
         folder=_local(layout.folder),
         columns=tuple(
@@ -167,6 +164,14 @@ def files(
         partition = {name: str(values[name]) for name in partitioned_by}
         new.append(NewFile(file.path, partition, file.rows, file.size, file.statistics))
     return new
+
+
+def _check_sizes(planned: Plan, slices: int, rows: int) -> None:
+    if planned.slice_at is None:
+        raise Declined("nothing in the rows names their slice")
+    files = planned.tasks * slices
+    if files > _FEW_FILES and rows < _FEWEST_ROWS_A_FILE * files:
+        raise Declined(f"{planned.tasks} tasks would write small files of {slices} slices")
 
 
 def _check(layout: Layout, written: StructType) -> None:

@@ -119,6 +119,11 @@ class _Job(_Strict):
     receipt: Path | None = Field(
         default=None, description="file that the receipt is written to, beside the last line"
     )
+    prometheus: Path | None = Field(
+        default=None,
+        description="file that the run's counts are written to at its end, in the format of "
+        "Prometheus, for node_exporter's textfile collector",
+    )
     timeout_seconds: float | None = Field(
         default=None, gt=0, description="the run is ended after so many seconds; never, left out"
     )

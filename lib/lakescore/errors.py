@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 # A password may hold a `/`, and a path an `@`: after host:port comes a path.
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s'\"]*@|[^/:@\s'\"]*:(?!\d+/)[^@\s'\"]*@)")
@@ -167,6 +168,26 @@ class OptionUnreadable(ConfigError):
 
     def __init__(self, name: str, text: object, uri: str, reason: str) -> None:
         super().__init__(f"pyfunc: {name}={text} is not what {uri} declares: {reason}")
+
+
+class ConnectUnsupported(ConfigError):
+    """The place is a Spark Connect server, which has neither accumulators nor Delta's JVM."""
+
+    def __init__(self, remote: str) -> None:
+        super().__init__(
+            f"{remote} is a Spark Connect server; the jobs count by accumulators and commit by "
+            "Delta's own classes, which clients of Connect cannot reach: give a place with "
+            "spark.master, and unset SPARK_REMOTE"
+        )
+
+
+class MetricsNotWritten(ConfigError):
+    """The file of metrics cannot be written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"cannot write the metrics to {path}: {reason}; give another file as prometheus"
+        )
 
 
 class ReportNotWritten(ConfigError):

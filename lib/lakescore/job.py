@@ -7,16 +7,16 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from lakescore import console
+from lakescore import console, metering
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
-from lakescore.errors import LakescoreError, Stopped, TimedOut
+from lakescore.errors import LakescoreError, MetricsNotWritten, Stopped, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +82,9 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
         ending = {"status": "failed", "error": str(known), "exit_code": known.exit_code}
         if todo is not None and todo.receipt is not None:
             console.write_receipt({**receipt, **ending, **known.facts}, todo.receipt)
+        if todo is not None and todo.prometheus is not None:
+            with suppress(MetricsNotWritten):  # the error itself is what must be said
+                metering.write({**receipt, **ending, **known.facts}, todo.prometheus)
         console.show_error(known)
         return known.exit_code
 
@@ -94,6 +97,11 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
             sys.excepthook(type(error), error, error.__traceback__)
         return failed(error if isinstance(error, LakescoreError) else _unforeseen(error))
     receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
+    if todo.prometheus is not None:
+        try:
+            metering.write(receipt, todo.prometheus)
+        except MetricsNotWritten as error:  # the run is done, and its tables are written
+            console.stage(str(error))
     if "would" in receipt:
         console.show_plan(receipt)
     console.show_slices(receipt)

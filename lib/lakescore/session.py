@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import java
-from lakescore.errors import ConfigError, nearest
+from lakescore.errors import ConfigError, ConnectUnsupported, nearest
 from lakescore.places import read_properties
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
 
     Raises:
         ConfigError: there is no such file.
+        ConnectUnsupported: the place is a Spark Connect server.
         JavaMissing: a JVM would have to be started, and there is no Java 17 or newer.
     """
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if remote := os.environ.get("SPARK_REMOTE"):
+        raise ConnectUnsupported(remote)
     if not submitted:
         java.require()
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
@@ -48,6 +51,8 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
     if not submitted and not _is_running():
         path = properties or beside_the_job()
         settings = {"spark.jars": _jars(), **read_properties(path)}
+        if remote := settings.get("spark.remote"):
+            raise ConnectUnsupported(remote)
         logging = (path.parent / "log4j2.properties").absolute()
         options = [
             settings.get("spark.driver.extraJavaOptions", ""),

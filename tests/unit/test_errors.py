@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,8 @@ INSTANCES = [
     errors.NothingToCompare("flight-delay", "metrics.rmse < 1"),
     errors.FilesUnseen("/lake/predictions", "part-1.snappy.parquet"),
     errors.FilesUnwritten("/lake/predictions", "[Errno 13] Permission denied"),
+    errors.ConnectUnsupported("sc://localhost:15002"),
+    errors.MetricsNotWritten(Path("/metrics/score.prom"), "Permission denied"),
     errors.ReportNotWritten("/lake/reports", "Permission denied"),
     errors.TooManySlices("tailnum", 200),
     errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lakescore import session
+from lakescore.errors import ConnectUnsupported
+
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 PLACES = sorted((ROOT / "conf" / "spark").glob("*.conf"))
@@ -90,3 +93,31 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
 def test_git_ignores_what_is_made_and_nothing_that_is_written(path: str, *, ignored: bool) -> None:
     done = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=False)
     assert done.returncode == (0 if ignored else 1)
+
+
+def test_the_image_takes_what_is_there() -> None:
+    lines = (ROOT / "conf/spark/Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    copied = [
+        source
+        for line in lines
+        if line.startswith("COPY ") and "--from" not in line
+        for source in line.split()[1:-1]
+    ]
+    assert len(copied) > 8
+    assert [each for each in copied if not (ROOT / each).exists()] == []
+    kubernetes = (ROOT / "conf/spark/kubernetes.conf").read_text()
+    workdir = next(line.split()[1] for line in lines if line.startswith("WORKDIR"))
+    assert f"{workdir}/.venv/bin/python" in kubernetes
+
+
+def test_a_connect_server_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    place = tmp_path / "connect.conf"
+    place.write_text("spark.remote sc://localhost:15002\n")
+    with pytest.raises(ConnectUnsupported, match="sc://localhost:15002 is a Spark Connect server"):
+        session.start("never", properties=place)
+    monkeypatch.setenv("SPARK_REMOTE", "sc://elsewhere")
+    with pytest.raises(ConnectUnsupported, match="sc://elsewhere"):
+        session.start("never")

@@ -17,7 +17,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
     models = list(entrants.models.values())
     uris = list(entrants.models)
     stage(f"comparing {', '.join(uris)}; the baseline is {entrants.baseline}", models=uris)
-    spark = start("lakescore compare")
+    spark = start("lakescore compare", models=uris)
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
 

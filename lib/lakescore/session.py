@@ -17,23 +17,28 @@ from lakescore.errors import ConfigError, ConnectUnsupported, nearest
 from lakescore.places import read_properties
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyspark.sql import SparkSession
 
 VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
 """What log4j2.properties reads."""
+MODELS = "spark.lakescore.models"
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
 }
 
 
-def start(name: str, *, properties: Path | None = None) -> SparkSession:
+def start(name: str, *, properties: Path | None = None, models: Sequence[str] = ()) -> SparkSession:
     """Return the session of the platform or of spark-submit, or make one from *properties*.
 
     Args:
         name: the application's name.
         properties: a file of Spark properties; `conf/spark/<PLACE>.conf` beside the running job
             when left out.
+        models: the versions that the application applies; Spark's listeners and event log have them
+            as the property `spark.lakescore.models`.
 
     Raises:
         ConfigError: there is no such file.
@@ -66,7 +71,7 @@ def start(name: str, *, properties: Path | None = None) -> SparkSession:
             builder = builder.config(key, value)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = builder.getOrCreate()
-    for key, value in _ALWAYS.items():
+    for key, value in {**_ALWAYS, MODELS: ",".join(models)}.items():
         spark.conf.set(key, value)
     return spark
 

@@ -68,3 +68,6 @@ def test_the_events_name_the_table_that_is_read_and_the_one_that_is_written(
         for target in each["outputs"]
     ]
     assert (str(home / "tables/listened"), str(home / output)) in pairs
+    facets = [each["run"]["facets"].get("spark_properties", {}) for each in events]
+    models = {each.get("properties", {}).get("spark.lakescore.models") for each in facets}
+    assert "models:/heard/1" in models

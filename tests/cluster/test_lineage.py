@@ -59,15 +59,14 @@ def test_the_events_name_the_table_that_is_read_and_the_one_that_is_written(
         id_columns=["id"], scan="spark", write="spark",
     )  # fmt: skip
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-    complete = [each for each in events if each["eventType"] == "COMPLETE" and each["outputs"]]
-    assert {each["job"]["namespace"] for each in complete} == {"lakescore"}
-    pairs = [
-        (source["name"], target["name"])
-        for each in complete
-        for source in each["inputs"]
-        for target in each["outputs"]
-    ]
-    assert (str(home / "tables/listened"), str(home / output)) in pairs
-    facets = [each["run"]["facets"].get("spark_properties", {}) for each in events]
+    assert {each["job"]["namespace"] for each in events} == {"lakescore"}
+    complete = [each for each in events if each["eventType"] == "COMPLETE"]
+    read = {table["name"] for each in complete for table in each["inputs"]}
+    written = {table["name"] for each in complete for table in each["outputs"]}
+    assert (read, written) == ({str(home / "tables/listened")}, {str(home / output)})
+    facets_of = [each["run"]["facets"] for each in events]
+    parents = [each["parent"]["job"]["name"] for each in facets_of if "parent" in each]
+    assert parents == ["lakescore_score"] * (len(events) - 2)  # all but the run's own two
+    facets = [each.get("spark_properties", {}) for each in facets_of]
     models = {each.get("properties", {}).get("spark.lakescore.models") for each in facets}
     assert "models:/heard/1" in models

@@ -36,7 +36,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
             tables.replace(lines, address, where=where, metadata={"holds": name, **report})
 
     report |= {"tables": todo.addresses, "gates": gates and gates.facts()}
-    files = reporting.write(comparing.document(found, report), todo.report_folder)
+    files = reporting.write(comparing.document(found, report, todo.pinned(report)), todo.pages)
     stage(f"the report is {files['html']}")
     report["report"] = {kind: str(path) for kind, path in files.items()}
     report["tracking_run_id"] = lineage.log_run(

@@ -26,7 +26,7 @@ from lakescore.home import home
 from lakescore.trust import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _LARGEST_FILE = 1_000_000
 _EMPTY = ("", "~", "null")
@@ -584,8 +584,19 @@ class CompareJob(_Job):
                  "quarantine": self.quarantine}  # fmt: skip
         return {name: table.address for name, table in found.items() if table is not None}
 
+    def pinned(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a job's file that gives the results of *receipt* again, as plain values."""
+        outside = {"run_id", "receipt", "trust", "timeout_seconds"}
+        given = self.model_dump(mode="json", exclude=outside, exclude_defaults=True)
+        return {
+            **given,
+            "versions": [each["uri"] for each in receipt["ranking"]],
+            "baseline": receipt["baseline"],
+            "holdout": {**given["holdout"], "version": receipt["holdout"]["version"]},
+        }
+
     @property
-    def report_folder(self) -> Path:
+    def pages(self) -> Path:
         """The absolute folder for the report."""
         return home() / Path(self.report).expanduser()
 

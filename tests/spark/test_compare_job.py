@@ -285,7 +285,7 @@ def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
 
 def embedded(page: str) -> Any:
     text = Path(page).read_text(encoding="utf-8")
-    start = text.index('id="comparison">') + len('id="comparison">')
+    start = text.index('id="report">') + len('id="report">')
     return json.loads(text[start : text.index("</script>", start)])
 
 

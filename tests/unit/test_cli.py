@@ -53,8 +53,18 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "models", "versions", "show", "files", "diff", "resolve", "create", "register"),
-        *("tag", "untag", "promote", "rollback", "history", "schema", "check", "schedule"),
+        *("", "models", "versions", "show", "files", "diff", "report", "resolve", "create"),
+        *(
+            "register",
+            "tag",
+            "untag",
+            "promote",
+            "rollback",
+            "history",
+            "schema",
+            "check",
+            "schedule",
+        ),
     ],
 )
 def test_the_help_reads_as_agreed(cli: Cli, golden: Golden, command: str) -> None:
@@ -157,6 +167,7 @@ def test_a_version_is_told_to_machines(cli: Cli, registry: Registry) -> None:
         "logged_model_id": stored.source.removeprefix("models:/"),
         "params": {"trees": "100"},
         "metrics": {"rmse": 15.75, "mae": 10.5},
+        "measured_on": {},
         "reference": "flight-delay@champion",
     }
 

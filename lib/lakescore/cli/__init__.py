@@ -9,6 +9,7 @@ from lakescore.cli import (  # noqa: F401 - they add their commands
     jobs,
     moving,
     reading,
+    reporting,
     writing,
 )
 from lakescore.cli.door import app

@@ -22,8 +22,8 @@ EXIT_CODES = (
 
 
 _ORDER = (
-    "models", "versions", "show", "files", "diff", "resolve", "create", "register", "tag", "untag",
-    "promote", "rollback", "history", "explain", "schema", "check", "schedule",
+    "models", "versions", "show", "files", "diff", "report", "resolve", "create", "register", "tag",
+    "untag", "promote", "rollback", "history", "explain", "schema", "check", "schedule",
 )  # fmt: skip
 
 
@@ -96,6 +96,14 @@ Reference = Annotated[
         help="name/3, name@alias, name/latest, models:/..., or a query",
         autocompletion=complete_reference,
     ),
+]
+
+Where = Annotated[
+    str | None,
+    typer.Option("--where", help="a filter, such as \"metrics.rmse < 12 and tags.team = 'ops'\""),
+]
+OrderBy = Annotated[
+    str | None, typer.Option("--order-by", help="a column, with asc or desc behind it")
 ]
 
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakescore.cli.door import Json, Name, Reference, command, complete_reference, say, tell
+from lakescore.cli.door import (
+    Json,
+    Name,
+    OrderBy,
+    Reference,
+    Where,
+    command,
+    complete_reference,
+    say,
+    tell,
+)
 from lakescore.errors import BadReference, ConfigError
 
 if TYPE_CHECKING:
@@ -18,14 +28,6 @@ _OF_FILES = {
     "flavours", "formats", "mlflow_version", "python_version", "size", "digest", "signature",
     "files",
 }  # fmt: skip
-
-_Where = Annotated[
-    str | None,
-    typer.Option("--where", help="a filter, such as \"metrics.rmse < 12 and tags.team = 'ops'\""),
-]
-_OrderBy = Annotated[
-    str | None, typer.Option("--order-by", help="a column, with asc or desc behind it")
-]
 
 
 @command()
@@ -55,8 +57,8 @@ def models(
 def versions(  # noqa: PLR0913 - the command's options
     name: Name,
     *,
-    where: _Where = None,
-    order_by: _OrderBy = None,
+    where: Where = None,
+    order_by: OrderBy = None,
     columns: Annotated[
         str | None,
         typer.Option(help="such as version,aliases,metrics.rmse,params.*; comma-separated"),
@@ -189,8 +191,8 @@ def diff(
 def resolve(
     reference: Reference,
     *,
-    where: _Where = None,
-    order_by: _OrderBy = None,
+    where: Where = None,
+    order_by: OrderBy = None,
     trust: Annotated[
         Path | None,
         typer.Option(

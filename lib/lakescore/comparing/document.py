@@ -1,4 +1,4 @@
-"""The document: all that a comparison found, as one JSON value; docs/compare.md lists its keys.
+"""The document: all that a comparison found, as one JSON value; docs/report.md lists its keys.
 
 The report's page embeds it and draws from nothing else.
 """
@@ -10,9 +10,11 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from lakescore.comparing import gathering
 from lakescore.comparing.gathering import PART
+from lakescore.registry.difference import verdict as compatible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from lakescore.comparing.comparison import Comparison
+    from lakescore.comparing.entrants import Entrants
     from lakescore.comparing.evaluating import Part
     from lakescore.comparing.gathering import Floats
     from lakescore.comparing.ranking import Interval, Standing
+    from lakescore.registry import ModelVersion
 
-FORMAT = "lakescore-comparison/1"
-_OF_THE_RUN = ("run_id", "compared_at", "holdout", "label", "where", "engine", "tables", "gates")
+FORMAT = "lakescore-report/1"
+_OF_THE_RUN = ("run_id", "holdout", "label", "where", "engine", "tables", "gates")
+_AGAIN = "again.yaml"
 _BARS = 60
 _POINTS = 200
 _MANY = 0.005
@@ -104,20 +109,25 @@ def verdict(comparison: Comparison) -> str:
     return sentence + "."
 
 
-def document(comparison: Comparison, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole comparison as plain JSON values, which `docs/compare.md` describes.
+def document(
+    comparison: Comparison, report: Mapping[str, Any], again: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the whole comparison as plain JSON values, which `docs/report.md` describes.
 
     Args:
         comparison: what was found.
         report: the receipt, of which `_OF_THE_RUN` are taken.
+        again: a job's file that gives the same results, with all of it pinned.
     """
     evaluation, problem = comparison.evaluation, comparison.paired.problem
     standing = evaluation.whole.standings[problem.rank_by]
     uris = comparison.paired.uris
     return {
         "format": FORMAT,
+        "source": "compare",
+        "made_at": report["compared_at"],
         **{key: report.get(key) for key in _OF_THE_RUN},
-        "verdict": verdict(comparison),
+        "verdict": _on_which_data(comparison, report["holdout"]),
         "problem": {
             "type": problem.problem_type,
             "predictions": problem.task,
@@ -148,7 +158,26 @@ def document(comparison: Comparison, report: Mapping[str, Any]) -> dict[str, Any
         ],
         "flips": [dict(each) for each in comparison.flips],
         "shifts": [{"uri": uri, "psi": psi} for uri, psi in comparison.shifts.items()],
+        "repeat": _repeat(again),
     }
+
+
+def _on_which_data(comparison: Comparison, holdout: Mapping[str, Any]) -> str:
+    """Return the verdict with the data that it is about, and how sure it is."""
+    table = str(holdout["table"]).rstrip("/").rsplit("/", 1)[-1]
+    sure = f"{comparison.confidence:.0%} confidence"
+    return f"{verdict(comparison)[:-1]}, with {sure}, on {table}@v{holdout['version']}."
+
+
+def _repeat(again: Mapping[str, Any]) -> list[dict[str, str]]:
+    file = yaml.safe_dump(dict(again), sort_keys=False, allow_unicode=True)
+    return [
+        {"what": f"The job's file, with all of it pinned; save it as {_AGAIN}", "command": file},
+        {
+            "what": "The job; the same versions, rows and seed give the same numbers",
+            "command": f"./spark-submit.sh compare {_AGAIN}",
+        },
+    ]
 
 
 def _version(comparison: Comparison, uri: str) -> dict[str, Any]:
@@ -162,7 +191,17 @@ def _version(comparison: Comparison, uri: str) -> dict[str, Any]:
         "rows_failed": evaluation.rows - own,
         "errors": dict(comparison.failures.get(uri, {})),
         "rows_per_second": comparison.costs.get(uri),
+        **_compatibility(comparison.entrants, model),
     }
+
+
+def _compatibility(entrants: Entrants, model: ModelVersion) -> dict[str, Any]:
+    """Return whether what works with the baseline works with a version; nothing for itself."""
+    if model.uri == entrants.baseline:
+        return {}
+    said, reasons = compatible(entrants.models[entrants.baseline].signature, model.signature)
+    facts = {"with": entrants.baseline, "verdict": said, "reasons": list(reasons)}
+    return {"compatibility": facts}
 
 
 def _correction(versions: int, width: float, level: float) -> str:

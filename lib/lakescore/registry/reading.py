@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import IntegrityError, ModelNotFound, VersionDeleted, VersionNotFound
 from lakescore.registry import artifacts
-from lakescore.registry.record import RegisteredModel, VersionRecord
+from lakescore.registry.record import Dataset, RegisteredModel, VersionRecord
 from lakescore.registry.reference import OWN_TAGS
 from lakescore.registry.store import is_missing, is_unity_catalog, pages, store_uri
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import LoggedModel, Metric, Run
     from mlflow.entities.model_registry import ModelVersion as Registered
     from mlflow.entities.model_registry import RegisteredModel as Model
 
@@ -303,6 +303,7 @@ def _record(
         logged_model_id=_logged_model_id(found),
         params={**(run.data.params if run else {}), **(logged.params or {} if logged else {})},
         metrics=_metrics(run, logged),
+        measured_on=_measured_on(logged),
         tags={key: each for key, each in found.tags.items() if not key.startswith(OWN_TAGS)},
         aliases=tuple(sorted(alias for alias, version in aliases.items() if version == number)),
         card=artifacts.recorded_card(found.tags.get(CARD_TAG)),
@@ -315,10 +316,24 @@ def _metrics(run: Run | None, logged: LoggedModel | None) -> dict[str, float]:
     But for NaN: MLflow's table of logged models' metrics holds 0 in its place.
     """
     of_run = run.data.metrics if run else {}
-    logs = (logged.metrics or []) if logged else []
-    by_step = sorted(logs, key=lambda each: (each.step, each.timestamp))
     lost = {key: value for key, value in of_run.items() if math.isnan(value)}
-    return {**of_run, **{each.key: each.value for each in by_step}, **lost}
+    return {**of_run, **{each.key: each.value for each in _last(logged)}, **lost}
+
+
+def _measured_on(logged: LoggedModel | None) -> dict[str, Dataset]:
+    """Return on which data the last value of each metric was measured; a run's own has none."""
+    last = {each.key: each for each in _last(logged)}
+    return {
+        key: Dataset(each.dataset_name, each.dataset_digest)
+        for key, each in last.items()
+        if each.dataset_name and each.dataset_digest
+    }
+
+
+def _last(logged: LoggedModel | None) -> list[Metric]:
+    """Return what was logged for this very model, the last of each metric last."""
+    logs: list[Metric] = (logged.metrics or []) if logged else []
+    return sorted(logs, key=lambda each: (each.step, each.timestamp))
 
 
 def _logged_model_id(found: Registered) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import redact
@@ -33,6 +33,19 @@ class File(Shown):
     def facts(self) -> dict[str, Any]:
         """Return path and size."""
         return {"path": self.path, "size": self.size}
+
+
+@dataclass(frozen=True)
+class Dataset(Shown):
+    """The data that a metric was measured on, as MLflow knows them."""
+
+    name: str
+    digest: str
+    """Metrics of one name whose digests are equal can be compared."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return name and digest."""
+        return {"dataset": clean(self.name), "digest": self.digest}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +97,8 @@ class VersionRecord(Shown):
     tags: Mapping[str, str]
     """Those that people set; what lakescore notes for itself is left out."""
     aliases: tuple[str, ...]
+    measured_on: Mapping[str, Dataset] = field(default_factory=dict)
+    """By metric the data that it was measured on, where that was logged with it."""
     card: Card | None = None
 
     @property
@@ -149,6 +164,7 @@ class VersionRecord(Shown):
             "logged_model_id": self.logged_model_id,
             "params": clean(self.params),
             "metrics": {k: v if math.isfinite(v) else None for k, v in self.metrics.items()},
+            "measured_on": {key: data.facts() for key, data in self.measured_on.items()},
             **self._of_card(),
         }
 

@@ -68,13 +68,14 @@ def models(
         return Rows(reading.all_models(client, pattern, tags or {}), _COLUMNS_OF_MODELS)
 
 
-def versions(
+def versions(  # noqa: PLR0913 - each narrows the list, all by name
     name: str,
     *,
     where: str | None = None,
     order_by: str | None = None,
     limit: int | None = None,
     whole: bool = False,
+    whole_up_to: int = 0,
 ) -> Rows[VersionRecord]:
     """Return the versions of the registered model *name*, newest first.
 
@@ -88,6 +89,7 @@ def versions(
         order_by: `COLUMN [asc|desc]`; versions that lack the value come last.
         limit: how many at the most.
         whole: whether every record shall have its `card`: signature, files, flavours.
+        whole_up_to: the same where no more versions than so many are found.
 
     Raises:
         ModelNotFound: there is no such registered model.
@@ -105,8 +107,11 @@ def versions(
         records = reading.records_of(client, model, found)
         if whole or (condition and condition.plan.files) or (order and order.files):
             records = reading.with_cards(client, records)
-    kept = condition.matching(records) if condition else records
-    return Rows((order.sorted(kept) if order else kept)[:limit], _COLUMNS)
+        kept = condition.matching(records) if condition else records
+        listed = (order.sorted(kept) if order else kept)[:limit]
+        if len(listed) <= whole_up_to:
+            listed = reading.with_cards(client, listed)
+    return Rows(listed, _COLUMNS)
 
 
 def explain(name: str, where: str | None) -> Plan:

@@ -1,0 +1,49 @@
+"""The files that the report is written to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lakescore.errors import ReportNotWritten
+from lakescore.reporting.markdown import summary
+from lakescore.reporting.rendering import page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def write(document: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """Write the page and the summary of a comparison, and return their paths.
+
+    Args:
+        document: as `comparing.document` gives it.
+        folder: made when missing; the files are named by the comparison's run id.
+
+    Returns:
+        `html` and `markdown`.
+
+    Raises:
+        ReportNotWritten: the folder cannot be written to.
+    """
+    name = f"compare-{document['run_id']}".replace(":", "-")
+    return {
+        "html": save(page(document), folder / f"{name}.html"),
+        "markdown": save(summary(document), folder / f"{name}.md"),
+    }
+
+
+def save(text: str, file: Path) -> Path:
+    """Write a text as a whole or not at all, and return its path; folders are made when missing.
+
+    Raises:
+        ReportNotWritten: the file cannot be written.
+    """
+    unfinished = file.with_name(f".{file.name}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        raise ReportNotWritten(file.parent, error.strerror or str(error)) from error
+    return file

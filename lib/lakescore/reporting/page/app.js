@@ -1,0 +1,80 @@
+// Reads the document and starts the parts of the page.
+
+const app = (() => {
+  "use strict";
+
+  const MOST_AT_FIRST = 6;
+  const THEMES = ["auto", "light", "dark"];
+
+  const texts = (value) => Array.isArray(value) && value.every((each) => typeof each === "string");
+  const pairs = (value) => Array.isArray(value)
+    && value.every((each) => texts(each) && each.length === 2);
+
+  /** Return the check of choices that came with the address: only what the document knows stays. */
+  function checker(document_, columns, found) {
+    const keys = new Set(columns.map((column) => column.key));
+    const uris = new Set(document_.versions.map((version) => version.uri));
+    const kinds = new Set(charts.KINDS.map(([kind]) => kind));
+    const chart = (each) => {
+      const source = found.get(each?.source);
+      if (!source || !kinds.has(each.kind)) return null;
+      const known = (key) => (source.columns.some((column) => column.key === key) ? key : "");
+      return {
+        source: source.id, kind: each.kind, of: each.of === "listed" ? "listed" : "selected",
+        x: known(each.x), y: known(each.y), colour: known(each.colour), facet: known(each.facet),
+        dimensions: texts(each.dimensions) ? each.dimensions.filter(known) : [],
+        title: typeof each.title === "string" ? each.title : "",
+      };
+    };
+    const checks = {
+      columns: (value) => (texts(value) ? value.filter((key) => keys.has(key)) : null),
+      sort: (value) => (pairs(value) ? value.filter(([key, way]) => keys.has(key) && ["asc", "desc"].includes(way)) : null),
+      filters: (value) => (pairs(value) ? value.filter(([key]) => keys.has(key)) : null),
+      search: (value) => (typeof value === "string" ? value : null),
+      different: (value) => (typeof value === "boolean" ? value : null),
+      selected: (value) => (texts(value) ? value.filter((uri) => uris.has(uri)) : null),
+      charts: (value) => (Array.isArray(value) ? value.map(chart).filter(Boolean) : null),
+      theme: (value) => (THEMES.includes(value) ? value : null),
+      facts: (value) => (value && typeof value === "object"
+        ? { different: value.different !== false, scope: String(value.scope ?? "") } : null),
+    };
+    return (asked) => Object.fromEntries(Object.entries(checks)
+      .map(([key, check]) => [key, Object.hasOwn(asked, key) ? check(asked[key]) : null])
+      .filter(([, value]) => value !== null));
+  }
+
+  function defaults(document_, columns, presets) {
+    const { versions } = document_;
+    return {
+      columns: values.firstColumns(document_, columns), sort: [], filters: [], search: "",
+      different: false, selected: versions.slice(0, MOST_AT_FIRST).map((version) => version.uri),
+      charts: presets.slice(0, -1), theme: "auto", facts: { different: true, scope: "" },
+    };
+  }
+
+  function copyable(block) {
+    const copy = elements.button("Copy", async () => {
+      await navigator.clipboard.writeText(block.querySelector("code").textContent);
+      copy.textContent = "Copied";
+      setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+    }, { class: "quiet copy" });
+    block.append(copy);
+  }
+
+  function start() {
+    const document_ = JSON.parse(document.getElementById("report").textContent);
+    const columns = values.columns(document_);
+    const found = sources.of(document_, columns);
+    const presets = sources.presets(document_, found, columns);
+    state.begin(defaults(document_, columns, presets), checker(document_, columns, found));
+    theme.begin(document.getElementById("theme"));
+    list.begin(document.querySelector("#versions .content"), document_, columns);
+    facts.begin(document_);
+    comparison.begin(document.querySelector("#comparison .content"), document_, found, presets);
+    document.querySelectorAll(".command").forEach(copyable);
+    document.documentElement.dataset.started = "yes";
+    dispatchEvent(new CustomEvent("lakescore:started", { detail: { document: document_ } }));
+  }
+
+  return { start };
+})();

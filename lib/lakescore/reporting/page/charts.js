@@ -1,0 +1,383 @@
+// A chart that the reader described, as Vega-Lite: pure functions. Names from the document become
+// values and titles; fields are ours, so that none of them is read as an expression.
+
+const charts = (() => {
+  "use strict";
+
+  const KINDS = [
+    ["line", "Line"], ["bar", "Bar"], ["scatter", "Scatter"], ["box", "Box"], ["heat", "Heat map"],
+    ["parallel", "Parallel coordinates"],
+  ];
+  const COLOURS = [
+    "#4269d0", "#e8883a", "#2fa37c", "#d2527f", "#9467d8", "#8a6d3b", "#3aa3c9", "#7a8699",
+    "#b6a21d", "#c8553d",
+  ];
+  const THEMES = {
+    light: {
+      ink: "#1c2024", dim: "#60646c", line: "#e3e5e9", paper: "#ffffff", none: "#eef0f3",
+      good: ["#1f8a5b", "#f4f5f7", "#d2527f"], rise: ["#eaf0fb", "#4269d0", "#1d2f6f"],
+    },
+    dark: {
+      ink: "#edeef0", dim: "#a3a9b3", line: "#2f343c", paper: "#181b20", none: "#23272e",
+      good: ["#3ec28a", "#2a2f37", "#ea6f9b"], rise: ["#1f2937", "#4f7ae0", "#c9d8ff"],
+    },
+  };
+  const FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
+  const LEGEND_FITS = 10;
+  const TICKS = 15;
+  const TEXT_FITS = 240;
+  const CELL = 26;
+
+  const NAMELESS = new Set(["version", "property:label"]);
+
+  const title = (column) => elements.short(column?.name ?? "", 48);
+  const at = (source, key) => source.columns.find((column) => column.key === key);
+
+  /** Return what a chart is called when its reader gave it no title. */
+  function titleOf(chart, source) {
+    if (chart.title) return chart.title;
+    if (chart.kind === "parallel") return "Parallel coordinates";
+    const [x, y] = [at(source, chart.x), at(source, chart.y)];
+    return `${elements.short(y?.name ?? "rows", 60)} by ${elements.short(x?.name ?? "version", 60)}`;
+  }
+
+  /** Return the rows that a chart shows, as plain values under field names of ours. */
+  function rowsOf(chart, source, uris) {
+    const column = (key) => at(source, key);
+    const [x, y, colour, facet] = [chart.x, chart.y, chart.colour, chart.facet].map(column);
+    const interval = (of, row) => of?.interval?.(row) ?? [null, null];
+    const drawn = source.rows.filter((row) => uris.includes(row.uri));
+    const first = new Map(uris.map((uri, place) => [uri, place]));
+    drawn.sort((a, b) => first.get(a.uri) - first.get(b.uri));
+    return drawn.map((row) => {
+      const [xLow, xHigh] = interval(x, row);
+      const [yLow, yHigh] = interval(y, row);
+      return {
+        x: x?.value(row) ?? null, y: y?.value(row) ?? null, c: colour?.value(row) ?? null,
+        f: facet?.value(row) ?? null, o: source.order?.(row) ?? 0,
+        xLow, xHigh, yLow, yHigh, small: row.small === true, rows: row.rows ?? null, uri: row.uri,
+      };
+    });
+  }
+
+  /** Return heads and rows of what a chart shows, for a CSV file. */
+  function tableOf(chart, source, uris) {
+    const keys = chart.kind === "parallel"
+      ? chart.dimensions : [chart.x, chart.y, chart.colour, chart.facet];
+    const columns = [...new Set(keys)].map((key) => at(source, key)).filter(Boolean);
+    const bounded = columns.filter((column) => column.interval);
+    const drawn = source.rows.filter((row) => uris.includes(row.uri));
+    const heads = ["model version", ...columns.map((column) => column.name),
+      ...bounded.flatMap((column) => [`${column.name}, low`, `${column.name}, high`])];
+    return [heads, drawn.map((row) => [
+      values.short(row.uri), ...columns.map((column) => column.value(row)),
+      ...bounded.flatMap((column) => column.interval(row) ?? [null, null]),
+    ])];
+  }
+
+  const unique = (rows, field) => [...new Set(rows.map((row) => row[field]))].filter((v) => v !== null);
+
+  function isDiscrete(column) {
+    return !column || column.type === "text";
+  }
+
+  function axis(column, discrete, order, more = {}) {
+    const whole = column?.key === "property:version" && !discrete;
+    if (column?.type === "time" && !discrete) return { type: "temporal", title: title(column), ...more };
+    if (discrete) {
+      const named = NAMELESS.has(column?.key) ? null : title(column);
+      return { type: "nominal", title: named, sort: order, ...more };
+    }
+    return {
+      type: "quantitative", title: title(column), scale: { zero: false, nice: !whole, padding: 8 },
+      ...more, ...(whole ? { axis: { format: "d", ...(order.length <= TICKS ? { values: order } : { tickMinStep: 1 }), ...more.axis } } : {}),
+    };
+  }
+
+  function colouring(column, rows, theme, symbol = "circle") {
+    if (!column) return { value: COLOURS[0] };
+    const called = title(column);
+    if (column.type === "number") {
+      return { field: "c", type: "quantitative", title: called, scale: { range: theme.rise } };
+    }
+    const domain = unique(rows, "c");
+    const legend = domain.length > LEGEND_FITS
+      ? null : { title: null, labelLimit: 220, symbolType: symbol, symbolStrokeWidth: symbol === "stroke" ? 3 : 0, symbolOpacity: 1 };
+    return {
+      field: "c", type: "nominal", title: called, legend,
+      scale: { domain, range: domain.map((_, place) => COLOURS[place % COLOURS.length]) },
+    };
+  }
+
+  function tips(parts) {
+    return parts.filter(([, column]) => column).map(([field, column]) => ({
+      field, title: title(column), ...(column.type === "number" ? { format: ".5~g", type: "quantitative" } : { type: "nominal" }),
+    }));
+  }
+
+  function config(theme) {
+    return {
+      background: "transparent", font: FONT, padding: 4,
+      view: { stroke: null },
+      axis: {
+        domainColor: theme.line, gridColor: theme.line, tickColor: theme.line, labelColor: theme.dim,
+        titleColor: theme.dim, titleFontWeight: 500, titleFontSize: 12, labelFontSize: 11,
+        titlePadding: 8, labelLimit: 150, titleLimit: 280,
+      },
+      axisX: { grid: false, labelAngle: 0, labelOverlap: "greedy" },
+      axisXDiscrete: { labelAngle: 0, labelLimit: 90, labelOverlap: "greedy" },
+      legend: { labelColor: theme.ink, titleColor: theme.dim, orient: "top", labelFontSize: 11, columns: 6, titleFontWeight: 500 },
+      header: { labelColor: theme.ink, titleColor: theme.dim, labelFontSize: 12, labelLimit: 200, title: null },
+      line: { strokeWidth: 2 }, text: { color: theme.ink },
+      boxplot: { median: { color: theme.paper } },
+    };
+  }
+
+  function rules(chart, rows, x, y, encoding, theme) {
+    const found = [];
+    const rule = (low, high, other) => ({
+      mark: { type: "rule", strokeWidth: 1.5, opacity: 0.75 },
+      transform: [{ filter: { field: low, valid: true } }],
+      encoding: {
+        [other]: encoding[other], color: chart.kind === "bar" ? { value: theme.ink } : encoding.color,
+        [other === "x" ? "y" : "x"]: { ...encoding[other === "x" ? "y" : "x"], field: low },
+        [other === "x" ? "y2" : "x2"]: { field: high },
+      },
+    });
+    if (y?.interval && rows.some((row) => row.yLow !== null)) found.push(rule("yLow", "yHigh", "x"));
+    if (x?.interval && rows.some((row) => row.xLow !== null)) found.push(rule("xLow", "xHigh", "y"));
+    return found;
+  }
+
+  function zero(column, channel, theme) {
+    if (!column?.zero) return [];
+    return [{
+      data: { values: [{ at: 0 }] },
+      mark: { type: "rule", strokeDash: [4, 4], color: theme.dim },
+      encoding: { [channel]: { field: "at", type: "quantitative" } },
+    }];
+  }
+
+  function diagonal(theme) {
+    return {
+      data: { values: [{ at: 0 }, { at: 1 }] },
+      mark: { type: "line", strokeDash: [4, 4], strokeWidth: 1, color: theme.dim },
+      encoding: { x: { field: "at", type: "quantitative" }, y: { field: "at", type: "quantitative" } },
+    };
+  }
+
+  /** Line, bar and scatter: one mark, with the intervals of what is measured. */
+  function plain(chart, source, rows, theme) {
+    const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
+    const order = unique(rows, "x");
+    const bars = chart.kind === "bar";
+    const binned = bars && source.step;
+    const discreteX = isDiscrete(x) || (bars && !binned);
+    const colourScale = colouring(colour, rows, theme, chart.kind === "line" ? "stroke" : "circle");
+    const many = rows.length > 400;
+    const encoding = {
+      x: { field: "x", ...axis(x, discreteX, order) },
+      y: { field: "y", ...axis(y, isDiscrete(y), unique(rows, "y")) },
+      color: colourScale,
+      tooltip: tips([["x", x], ["y", y], ["c", colour], ["yLow", y?.interval && { name: "low", type: "number" }],
+        ["yHigh", y?.interval && { name: "high", type: "number" }],
+        ["xLow", x?.interval && { name: "low", type: "number" }],
+        ["xHigh", x?.interval && { name: "high", type: "number" }]]),
+    };
+    if (isDiscrete(y)) encoding.y.axis = { grid: false };
+    const marks = {
+      line: {
+        type: "line", interpolate: source.step ? "step" : "linear",
+        point: many || source.step || source.id === "curves" ? false : { size: 42 },
+      },
+      bar: { type: "bar", cornerRadiusEnd: 2, ...(binned ? { opacity: 0.55, width: { band: 1 } } : { maxBarSize: 36 }) },
+      scatter: { type: "point", filled: true, size: 80, opacity: 0.9 },
+    };
+    const grouped = bars && !binned && colour && colour.type !== "number" && chart.colour !== chart.x;
+    if (grouped) encoding.xOffset = { field: "c", sort: unique(rows, "c") };
+    if (bars) encoding.y.scale = { zero: true };
+    if (binned) encoding.y.stack = null;
+    if (chart.kind === "line") encoding.order = { field: "o", type: "quantitative" };
+    const bounds = binned ? [] : rules(chart, rows, x, y, encoding, theme).map((rule) => (grouped
+      ? { ...rule, encoding: { ...rule.encoding, xOffset: encoding.xOffset } } : rule));
+    const marked = [{ mark: marks[chart.kind], encoding }];
+    return {
+      layer: [
+        ...(source.diagonal?.(chart.x, chart.y) ? [diagonal(theme)] : []),
+        ...zero(x, "x", theme), ...zero(y, "y", theme),
+        ...(bars ? [...marked, ...bounds] : [...bounds, ...marked]),
+      ],
+    };
+  }
+
+  function box(chart, source, rows, theme) {
+    const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
+    return {
+      layer: [...zero(y, "y", theme), {
+        mark: { type: "boxplot", extent: 1.5, size: 28, outliers: { size: 24 } },
+        encoding: {
+          x: { field: "x", ...axis(x, true, unique(rows, "x")) },
+          y: { field: "y", ...axis(y, false, unique(rows, "y")) },
+          color: colouring(colour, rows, theme),
+        },
+      }],
+    };
+  }
+
+  function heat(chart, source, rows, theme, better) {
+    const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
+    const cells = rows.filter((row) => row.c !== null && typeof row.c === "number");
+    const most = Math.max(1e-300, ...cells.map((row) => Math.abs(row.c)));
+    const good = better ? theme.good.toReversed() : theme.good;
+    const scale = colour?.zero
+      ? { domain: [-most, 0, most], range: good } : { range: theme.rise };
+    const share = colour?.key === "share";
+    const encoding = {
+      x: { field: "x", ...axis(x, true, unique(rows, "x"), { axis: { orient: "top", labelLimit: 90, domain: false, ticks: false, titlePadding: 6 } }) },
+      y: { field: "y", ...axis(y, true, unique(rows, "y"), { axis: { domain: false, ticks: false } }) },
+    };
+    const layer = [{
+      mark: { type: "rect", cornerRadius: 2, stroke: theme.paper, strokeWidth: 2 },
+      encoding: {
+        ...encoding,
+        color: {
+          field: "c", type: colour?.type === "number" ? "quantitative" : "nominal", scale,
+          title: title(colour), legend: null,
+        },
+        opacity: { condition: { test: { field: "small", equal: true }, value: 0.45 }, value: 1 },
+        tooltip: tips([["x", x], ["y", y], ["c", colour], ["rows", rows.some((row) => row.rows !== null) && { name: "rows", type: "number" }]]),
+      },
+    }];
+    if (rows.length <= TEXT_FITS) {
+      const told = cells.map((row) => row.c);
+      const bright = share ? 0.35 : (Math.min(...told) + Math.max(...told)) / 2;
+      const strong = theme === THEMES.light ? { field: "c", gt: bright } : { field: "c", lt: bright };
+      layer.push({
+        mark: { type: "text", fontSize: 11 },
+        transform: [{ filter: { field: "c", valid: true } }],
+        encoding: {
+          ...encoding,
+          text: { field: "c", type: "quantitative", format: share ? ".0%" : ".3~g" },
+          color: colour?.zero ? { value: theme.ink } : {
+            condition: { test: strong, value: theme === THEMES.light ? "#ffffff" : theme.ink },
+            value: theme === THEMES.light ? theme.ink : "#10131a",
+          },
+        },
+      });
+    }
+    return { layer, cells: { x: unique(rows, "x").length, y: unique(rows, "y").length } };
+  }
+
+  /** Parallel coordinates: each column its own axis, from its least to its greatest value. */
+  function parallel(chart, source, uris, theme) {
+    const dimensions = chart.dimensions.map((key) => at(source, key)).filter(Boolean);
+    const drawn = source.rows.filter((row) => uris.includes(row.uri));
+    const colour = at(source, chart.colour);
+    const names = dimensions.map((column, place) => {
+      const name = elements.short(column.name, 22);
+      return dimensions.findIndex((other) => elements.short(other.name, 22) === name) === place
+        ? name : `${name} (${place + 1})`;
+    });
+    const points = [];
+    const ends = [];
+    dimensions.forEach((column, place) => {
+      const known = drawn.map((row) => column.value(row)).filter((value) => !values.isEmpty(value));
+      const discrete = column.type !== "number";
+      const ranks = [...new Set(known)].sort((a, b) => values.compare(a, b, 1));
+      const [low, high] = discrete ? [0, ranks.length - 1] : [Math.min(...known), Math.max(...known)];
+      const height = (value) => {
+        const number = discrete ? ranks.indexOf(value) : value;
+        return high > low ? (number - low) / (high - low) : 0.5;
+      };
+      const told = (value) => (discrete ? elements.short(value, 14) : values.number(value));
+      if (known.length) {
+        ends.push({ d: names[place], h: 0, t: told(discrete ? ranks[0] : low), dy: 14 });
+        ends.push({ d: names[place], h: 1, t: told(discrete ? ranks.at(-1) : high), dy: -8 });
+      }
+      for (const row of drawn) {
+        const value = column.value(row);
+        if (values.isEmpty(value)) continue;
+        points.push({
+          d: names[place], h: height(value), t: told(value), uri: row.uri, v: values.short(row.uri),
+          c: colour?.value(row) ?? null, n: place,
+        });
+      }
+    });
+    const x = {
+      field: "d", type: "nominal", sort: names, title: null, scale: { padding: 0.4 },
+      axis: { orient: "top", labelLimit: 110, domain: false, ticks: false, offset: 14, labelPadding: 4 },
+    };
+    const y = { field: "h", type: "quantitative", axis: null, scale: { domain: [0, 1] } };
+    return {
+      layer: [
+        { data: { values: ends }, mark: { type: "rule", color: theme.line }, encoding: { x, y: { datum: 0, type: "quantitative", axis: null }, y2: { datum: 1 } } },
+        {
+          data: { values: points }, mark: { type: "line", strokeWidth: 1.8, opacity: 0.8, point: { size: 36 } },
+          encoding: {
+            x, y, detail: { field: "uri" }, order: { field: "n", type: "quantitative" },
+            color: colouring(colour, points, theme, "stroke"),
+            tooltip: [{ field: "v", title: "version" }, { field: "d", title: "column" }, { field: "t", title: "value" }],
+          },
+        },
+        ...[0, 1].map((end) => ({
+          data: { values: ends.filter((each) => each.h === end) },
+          mark: { type: "text", fontSize: 10, color: theme.dim, dy: end ? -9 : 12 },
+          encoding: { x, y, text: { field: "t" } },
+        })),
+      ],
+    };
+  }
+
+  const MAKERS = { line: plain, bar: plain, scatter: plain, box, heat };
+
+  /**
+   * Return the specification of a chart.
+   *
+   * @param chart what the reader described.
+   * @param source where its data come from.
+   * @param uris the versions that it shows, in order.
+   * @param look { theme: "light" | "dark", width, better }: `better` where more is better.
+   */
+  function spec(chart, source, uris, look) {
+    const theme = THEMES[look.theme];
+    const rows = rowsOf(chart, source, uris);
+    const base = {
+      $schema: "https://vega.github.io/schema/vega-lite/v6.json", config: config(theme),
+      description: elements.short(titleOf(chart, source), 200),
+    };
+    const whole = { width: look.width, autosize: { type: "fit-x", contains: "padding" } };
+    if (chart.kind === "parallel") {
+      return { ...base, ...whole, height: 240, ...parallel(chart, source, uris, theme) };
+    }
+    const { cells, ...made } = MAKERS[chart.kind](chart, source, rows, theme, look.better);
+    const facets = at(source, chart.facet) ? unique(rows, "f") : [];
+    const discreteY = isDiscrete(at(source, chart.y));
+    const height = cells
+      ? Math.max(2, cells.y) * CELL
+      : (discreteY ? Math.max(3, unique(rows, "y").length) * 30 : 260);
+    if (facets.length < 2) return { ...base, ...whole, height, data: { values: rows }, ...made };
+    const across = Math.max(1, Math.min(facets.length, Math.floor(look.width / 210)));
+    const width = Math.max(90, Math.floor(look.width / across) - (cells ? 100 : 70));
+    return {
+      ...base, data: { values: rows }, columns: across, spacing: 24,
+      facet: { field: "f", type: "nominal", title: null, sort: facets },
+      spec: { width, height: cells ? height : 170, ...made },
+    };
+  }
+
+  /** Return the kinds that a chart of these columns can have, and why it cannot be drawn. */
+  function trouble(chart, source) {
+    if (chart.kind === "parallel") {
+      return chart.dimensions.length < 2 ? "Choose two columns or more." : null;
+    }
+    const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
+    if (!x || !y) return "Choose an X and a Y axis.";
+    if (chart.kind === "heat" && !colour) return "Choose what the colour of a heat map shows.";
+    if (["bar", "box"].includes(chart.kind) && y.type !== "number") {
+      return "The Y axis of this kind needs numbers.";
+    }
+    return null;
+  }
+
+  return { KINDS, spec, tableOf, titleOf, trouble };
+})();

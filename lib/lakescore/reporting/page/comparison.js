@@ -1,0 +1,246 @@
+// The comparison pane: charts of the selected versions, which the reader adds, changes and removes.
+
+const comparison = (() => {
+  "use strict";
+
+  const { button, checkbox, make, select } = elements;
+  const NARROWEST = 240;
+  const CHIPS = 24;
+
+  let document_;
+  let found;
+  let presets;
+  let place;
+  let cards = [];
+  let observer;
+
+  const better = () => document_.problem?.greater_is_better === true;
+
+  function urisOf(chart) {
+    const uris = chart.of === "listed" ? list.listed().map((version) => version.uri) : state.get().selected;
+    return chart.source === "versions" && chart.of === "listed"
+      ? document_.versions.filter((version) => uris.includes(version.uri)).map((version) => version.uri)
+      : uris;
+  }
+
+  const changeChart = (index, changes) => state.change({
+    charts: state.get().charts.map((chart, at) => (at === index ? { ...chart, ...changes } : chart)),
+  });
+
+  const titleOf = (chart) => charts.titleOf(chart, found.get(chart.source));
+
+  /** Draw one card's chart with Vega, or say why it cannot be drawn. */
+  async function draw(card) {
+    const { chart, box } = card;
+    const source = found.get(chart.source);
+    const uris = urisOf(chart);
+    const trouble = uris.length === 0 ? "Select versions in the list." : charts.trouble(chart, source);
+    card.finish?.();
+    card.finish = card.view = null;
+    if (trouble) {
+      box.replaceChildren(make("p", { class: "dim" }, trouble));
+      return;
+    }
+    const width = Math.max(NARROWEST, box.clientWidth - 4);
+    card.width = box.clientWidth;
+    const target = make("div", { class: "vega" });
+    const look = { theme: theme.shown(), width, better: better() };
+    const turn = (card.turn = (card.turn ?? 0) + 1);
+    try {
+      const made = await vegaEmbed(target, charts.spec(chart, source, uris, look), {
+        actions: false, ast: true, renderer: "svg", tooltip: { theme: look.theme },
+      });
+      if (turn !== card.turn) {
+        made.finalize();
+        return;
+      }
+      box.replaceChildren(target);
+      [card.view, card.finish] = [made.view, made.finalize];
+      card.node.dataset.drawn = "yes";
+    } catch (error) {
+      box.replaceChildren(make("p", { class: "bad" }, `This chart cannot be drawn: ${error.message}`));
+    }
+  }
+
+  async function withView(card, act) {
+    if (!card.view) await draw(card);
+    if (card.view) await act(card.view);
+  }
+
+  function savers(card) {
+    const name = () => titleOf(card.chart);
+    const png = () => withView(card, async (view) => downloads.saveCanvas(name(), await view.toCanvas(2)));
+    const svg = () => withView(card, async (view) =>
+      downloads.saveText(name(), "svg", await view.toSVG(), "image/svg+xml"));
+    const csv = () => downloads.saveCsv(name(), ...charts.tableOf(
+      card.chart, found.get(card.chart.source), urisOf(card.chart)));
+    const of = (what) => ({ class: "quiet", "aria-label": `download ${elements.short(name(), 60)} as ${what}` });
+    return [button("PNG", png, of("PNG")), button("SVG", svg, of("SVG")), button("CSV", csv, of("CSV"))];
+  }
+
+  function columnOptions(source, fits, none) {
+    const options = source.columns.filter(fits)
+      .map((column) => ({ value: column.key, label: column.name, group: column.group }));
+    return none ? [{ value: "", label: none }, ...options] : options;
+  }
+
+  /** Return a chart of another source, with axes that this one has. */
+  function moved(source) {
+    const preset = presets.find((each) => each.source === source.id);
+    const { title, ...kept } = preset ?? {};
+    return { kind: "line", x: source.columns[0].key, y: source.columns.at(-1).key, colour: "", facet: "", dimensions: [], ...kept, source: source.id };
+  }
+
+  function editor(card, index) {
+    const { chart } = card;
+    const source = found.get(chart.source);
+    const any = () => true;
+    const change = (changes) => changeChart(index, changes);
+    const title = make("input", {
+      type: "text", value: chart.title ?? "", placeholder: titleOf({ ...chart, title: "" }), dir: "auto",
+      input: elements.settled(() => change({ title: title.value }), 250),
+    });
+    const field = (label, key, none) => select(label, columnOptions(source, any, none), chart[key],
+      (value) => change({ [key]: value, title: "" }));
+    const dimensions = make("fieldset", { class: "dimensions" }, make("legend", {}, "Axes"),
+      make("div", { class: "boxes" }, source.columns.map((column) => checkbox(
+        elements.short(column.name, 60), chart.dimensions.includes(column.key),
+        (on) => change({
+          dimensions: on ? [...chart.dimensions, column.key] : chart.dimensions.filter((key) => key !== column.key),
+        })))));
+    return make("form", { class: "editor", submit: (event) => event.preventDefault() },
+      make("label", { class: "field wide" }, make("span", {}, "Title"), title),
+      select("Shows", [...found.values()].map((each) => ({ value: each.id, label: each.name })), chart.source,
+        (value) => change({ ...moved(found.get(value)), title: "" })),
+      select("Kind", charts.KINDS.map(([value, label]) => ({ value, label })), chart.kind,
+        (value) => change({ kind: value })),
+      ...(chart.kind === "parallel" ? [dimensions] : [field("X axis", "x"), field("Y axis", "y")]),
+      field("Colour", "colour", "none"),
+      ...(chart.kind === "parallel" ? [] : [field("Split by", "facet", "nothing")]),
+      select("Versions", [{ value: "selected", label: "selected" }, { value: "listed", label: "all in the list" }],
+        chart.of, (value) => change({ of: value })));
+  }
+
+  /** Return a card: a chart with its title, and what the reader does with it. */
+  function make_(chart, index, open) {
+    const box = make("div", { class: "chart" });
+    const card = { chart, box };
+    const form = make("div", { class: "form" });
+    const edit = button("Edit", () => {
+      const shut = form.childElementCount === 0;
+      form.replaceChildren(...(shut ? [editor(card, index)] : []));
+      edit.setAttribute("aria-expanded", String(shut));
+    }, { class: "quiet", "aria-expanded": "false", "aria-label": `edit ${elements.short(titleOf(chart), 60)}` });
+    const remove = button("Remove", () => state.change({
+      charts: state.get().charts.filter((_, at) => at !== index),
+    }), { class: "quiet", "aria-label": `remove ${elements.short(titleOf(chart), 60)}` });
+    card.title = make("figcaption", { dir: "auto", title: titleOf(chart) }, titleOf(chart));
+    card.node = make("figure", { class: "card" },
+      make("header", {}, card.title, make("div", { class: "actions" }, edit, ...savers(card), remove)),
+      form, box);
+    card.form = form;
+    if (open) edit.click();
+    return card;
+  }
+
+  function chips() {
+    const names = values.labels(document_.versions);
+    const { selected } = state.get();
+    const drop = (uri) => state.change({ selected: state.get().selected.filter((each) => each !== uri) });
+    const shown = selected.slice(0, CHIPS).map((uri) => button(
+      `${elements.short(names.get(uri), 30)} ×`, () => drop(uri),
+      { class: "chip", "aria-label": `leave ${elements.short(names.get(uri), 60)} out of the comparison` },
+    ));
+    const more = selected.length > CHIPS ? [make("span", { class: "dim" }, `and ${selected.length - CHIPS} more`)] : [];
+    return make("div", { class: "chips" }, make("span", { class: "dim" }, selected.length
+      ? `Comparing ${selected.length} of ${document_.versions.length}:` : "No version is selected: tick some in the list."),
+    ...shown, ...more,
+    selected.length ? button("Clear", () => state.change({ selected: [] }), { class: "quiet" }) : null);
+  }
+
+  function adder() {
+    const options = [{ value: "", label: "Add a chart…" },
+      ...presets.map((chart, at) => ({ value: String(at), label: charts.titleOf(chart, found.get(chart.source)) })),
+      { value: "new", label: "A chart of your own" }];
+    return select("Charts", options, "", (value) => {
+      if (value === "") return;
+      const own = { source: "versions", kind: "scatter", ...moved(found.get("versions")), title: "" };
+      const chart = { of: "selected", ...(value === "new" ? own : presets[Number(value)]) };
+      state.change({ charts: [...state.get().charts, chart] });
+      const last = cards.at(-1);
+      if (value === "new") last.node.querySelector("button").click();
+      last.node.scrollIntoView({ block: "nearest" });
+    });
+  }
+
+  /** Draw cards one after the other, so that the page answers meanwhile. */
+  async function drawAll(some) {
+    for (const card of some) {
+      await new Promise((done) => setTimeout(done, 0));
+      if (cards.includes(card)) await draw(card);
+    }
+    if (cards.every((card) => card.node.dataset.drawn || !card.view)) place.dataset.ready = "yes";
+  }
+
+  /** Bring the cards in line with the state; those whose chart did not change stay. */
+  function follow(changed) {
+    const wanted = state.get().charts;
+    const anew = [];
+    const before = cards;
+    place.dataset.ready = "";
+    cards = wanted.map((chart, index) => {
+      const old = before[index];
+      if (old && before.length === wanted.length) {
+        const same = JSON.stringify(old.chart) === JSON.stringify(chart);
+        if (same) return old;
+        const titled = JSON.stringify({ ...old.chart, title: "" }) === JSON.stringify({ ...chart, title: "" });
+        const typing = titled && old.form.contains(document.activeElement);
+        if (typing) {
+          old.chart = chart;
+          old.title.textContent = titleOf(chart);
+          anew.push(old);
+          return old;
+        }
+        const focused = old.form.contains(document.activeElement)
+          ? [...old.form.querySelectorAll("select, input")].indexOf(document.activeElement) : -1;
+        const card = make_(chart, index, old.form.childElementCount > 0);
+        old.finish?.();
+        old.node.replaceWith(card.node);
+        if (focused >= 0) card.form.querySelectorAll("select, input")[focused]?.focus();
+        anew.push(card);
+        observer?.observe(card.node);
+        return card;
+      }
+      const card = make_(chart, index, false);
+      anew.push(card);
+      return card;
+    });
+    if (before.length !== cards.length || before.length === 0) {
+      for (const card of before) card.finish?.();
+      place.querySelector(".cards").replaceChildren(...cards.map((card) => card.node));
+      for (const card of cards) observer?.observe(card.node);
+    }
+    place.querySelector(".chips").replaceWith(chips());
+    const all = ["selected", "theme"].some((key) => changed.has(key)) || changed.size === 0;
+    const listed = ["filters", "search"].some((key) => changed.has(key));
+    const touched = cards.filter((card) => all || anew.includes(card) || (listed && card.chart.of === "listed"));
+    return drawAll(touched);
+  }
+
+  /** Make the pane in `node`; `known` are the sources, `offered` the charts that can be added. */
+  function begin(node, shown, known, offered) {
+    [place, document_, found, presets] = [node, shown, known, offered];
+    place.append(make("div", { class: "chips" }), make("div", { class: "cards" }),
+      make("div", { class: "tools" }, adder()));
+    observer = new ResizeObserver(elements.settled(() => drawAll(
+      cards.filter((card) => card.view && Math.abs(card.box.clientWidth - card.width) > 8),
+    ), 150));
+    state.listen((_, changed) => {
+      if (["columns", "sort", "different", "facts"].some((key) => changed.size === 1 && changed.has(key))) return;
+      follow(changed);
+    });
+    follow(new Set());
+  }
+
+  return { begin };
+})();

@@ -1,0 +1,235 @@
+// Tables of the selected versions: what differs in their facts, all metrics, slices.
+
+const facts = (() => {
+  "use strict";
+
+  const { button, checkbox, make, select } = elements;
+  const METADATA = [
+    "status", "description", "aliases", "run_name", "flavours", "formats", "mlflow_version",
+    "python_version", "size", "digest",
+  ];
+  const MOST = 12;
+
+  let document_;
+  let names;
+
+  /** Return the type of a signature's column as people read it. */
+  function typeOf(column) {
+    const tensor = column["tensor-spec"];
+    if (tensor) return `tensor(${tensor.dtype}, ${JSON.stringify(tensor.shape)})`;
+    const inner = ["items", "properties", "shape"].filter((key) => column[key])
+      .map((key) => JSON.stringify(column[key])).join(" ");
+    const optional = column.required === false ? ", optional" : "";
+    const given = "default" in column ? `, default ${JSON.stringify(column.default)}` : "";
+    return `${column.type}${inner}${optional}${given}`;
+  }
+
+  const said = (value) => (Array.isArray(value) ? value.join(", ") : value);
+
+  function columnsOf(part) {
+    return (version) => new Map((version.signature?.[part] ?? []).map(
+      (column, place) => [column.name ?? `#${place + 1}`, typeOf(column)],
+    ));
+  }
+
+  const GROUPS = [
+    ["Hyperparameters", (version) => values.mapping(version.params)],
+    ["Tags", (version) => values.mapping(version.tags)],
+    ["Signature: inputs", columnsOf("inputs")],
+    ["Signature: outputs", columnsOf("outputs")],
+    ["Signature: parameters", columnsOf("params")],
+    ["Properties", (version) => new Map(METADATA.map((key) => [key.replaceAll("_", " "), said(version[key])]))],
+    ["Files", (version) => new Map((version.files ?? []).map((file) => [file.path, `${values.number(file.size)} bytes`]))],
+  ];
+
+  /** Return what versions say of themselves: { group, key, values, differs } in lines. */
+  function lines(versions) {
+    return GROUPS.flatMap(([group, read]) => {
+      const maps = versions.map(read);
+      const keys = new Set(maps.flatMap((map) => [...map.keys()]));
+      return [...keys].map((key) => {
+        const all = maps.map((map) => map.get(key) ?? null);
+        return { group, key, values: all, differs: all.some((value) => value !== all[0]) };
+      }).filter((line) => line.values.some((value) => !values.isEmpty(value)));
+    });
+  }
+
+  function chosen() {
+    const { selected } = state.get();
+    return document_.versions.filter((version) => selected.includes(version.uri));
+  }
+
+  const headOf = (version) => make("span", { class: "name", dir: "auto", title: values.short(version.uri) },
+    elements.short(names.get(version.uri), 40));
+
+  function clamp(value) {
+    const text = values.isEmpty(value) ? "–" : String(value);
+    return make("span", { class: "clamp", dir: "auto", title: text.length > 60 ? text : null }, elements.short(text, 300));
+  }
+
+  function note(versions) {
+    return versions.length > MOST
+      ? make("p", { class: "dim" }, `The first ${MOST} of ${versions.length} selected versions.`) : null;
+  }
+
+  /** Differences of signature, hyperparameters, tags and files. */
+  function differences() {
+    const versions = chosen().slice(0, MOST);
+    if (versions.length < 2) return [make("p", { class: "dim" }, "Select two versions or more.")];
+    const only = state.get().facts.different;
+    const all = lines(versions);
+    const shown = all.filter((line) => line.differs || !only);
+    const rows = [];
+    let group = null;
+    for (const line of shown) {
+      if (line.group !== group) {
+        group = line.group;
+        rows.push(make("tr", { class: "group" }, make("th", { colspan: versions.length + 1, scope: "colgroup" },
+          make("span", {}, group))));
+      }
+      rows.push(make("tr", { class: line.differs ? "differs" : "" },
+        make("th", { scope: "row", title: line.key }, make("span", { class: "clamp", dir: "auto" }, elements.short(line.key, 120))),
+        line.values.map((value) => make("td", {}, clamp(value)))));
+    }
+    const heads = ["", ...versions.map(headOf)];
+    const verdicts = versions.filter((version) => version.compatibility).map((version) => make("li", {},
+      make("span", { class: version.compatibility.verdict === "breaking" ? "bad mark" : "good mark" },
+        version.compatibility.verdict),
+      make("span", {}, ` ${names.get(version.uri)} in place of ${values.short(version.compatibility.with)}: ${elements.short(version.compatibility.reasons.join("; "), 600)}`)));
+    return [
+      verdicts.length ? make("ul", { class: "plain" }, verdicts) : null,
+      note(chosen()),
+      make("div", { class: "tools" },
+        checkbox("Differences only", only, (on) => state.change({ facts: { ...state.get().facts, different: on } })),
+        button("CSV", () => downloads.saveCsv("differences",
+          ["group", "name", ...versions.map((version) => values.short(version.uri))],
+          shown.map((line) => [line.group, line.key, ...line.values])),
+        { "aria-label": "download the differences as CSV" })),
+      shown.length ? elements.table(heads, rows, { label: "differences of the selected versions", class: "facts" })
+        : make("p", { class: "dim" }, "They do not differ."),
+    ].filter(Boolean);
+  }
+
+  function metricCell(line) {
+    if (!line || line.value === null) return make("span", {}, "–");
+    const bounds = values.pair(line.low, line.high);
+    return make("div", { class: line.rank === 1 ? "number first" : "number" },
+      make("span", { class: "value" }, values.number(line.value)),
+      bounds && make("small", {}, `${values.number(bounds[0])} to ${values.number(bounds[1])}`));
+  }
+
+  /** All metrics of the selected versions, over one scope's rows. */
+  function metrics() {
+    const versions = chosen().slice(0, MOST);
+    const scopes = [...new Set(document_.metrics.map((line) => line.scope))];
+    const called = {
+      common: "rows that every version could score", own: "rows that each version could score itself",
+      stored: "as stored",
+    };
+    const scope = scopes.includes(state.get().facts.scope) ? state.get().facts.scope : scopes[0];
+    const measured = values.metricLines(document_, scope);
+    const rows = [...measured].map(([name, found]) => [
+      make("span", { class: "clamp", dir: "auto", title: name }, elements.short(name, 80)),
+      ...versions.map((version) => metricCell(found.get(version.uri))),
+    ]);
+    if (!rows.length || !versions.length) return [make("p", { class: "dim" }, "Nothing to show: select versions in the list.")];
+    const raw = () => [...measured].flatMap(([name, found]) => versions.filter((v) => found.has(v.uri)).map((version) => {
+      const line = found.get(version.uri);
+      return [name, values.short(version.uri), line.value, line.low, line.high, line.difference,
+        line.difference_low, line.difference_high, line.rows, line.rank, line.dataset ?? null, line.digest ?? null];
+    }));
+    return [
+      note(chosen()),
+      make("div", { class: "tools" },
+        scopes.length > 1 ? select("Over the", scopes.map((each) => ({ value: each, label: called[each] ?? each })), scope,
+          (value) => state.change({ facts: { ...state.get().facts, scope: value } })) : null,
+        button("CSV", () => downloads.saveCsv("metrics", ["metric", "version", "value", "low", "high",
+          "difference", "difference low", "difference high", "rows", "rank", "dataset", "digest"], raw()),
+        { "aria-label": "download the metrics as CSV" })),
+      scope === "own" ? make("p", { class: "dim" }, "These rows differ from version to version, so the columns cannot be compared.") : null,
+      elements.table(["metric", ...versions.map(headOf)], rows, { label: "metrics of the selected versions", class: "numbers" }),
+      scope === "common" ? make("p", { class: "dim" }, "Bold: rank 1, alone or shared.") : null,
+    ].filter(Boolean);
+  }
+
+  /** The metric that ranks, by slice. */
+  function slices() {
+    const versions = chosen().slice(0, MOST);
+    const rankBy = document_.problem?.rank_by;
+    const found = new Map();
+    for (const line of document_.metrics) {
+      if (line.slice_by === null || line.metric !== rankBy) continue;
+      if (!found.has(line.slice)) found.set(line.slice, new Map());
+      found.get(line.slice).set(line.uri, line);
+    }
+    const rows = [...found].map(([slice, cells]) => {
+      const any = [...cells.values()][0];
+      return make("tr", { class: any.small ? "few" : "" },
+        make("th", { scope: "row" }, make("span", { class: "clamp", dir: "auto", title: slice }, elements.short(slice, 80)),
+          any.small ? make("small", {}, "few rows") : null),
+        make("td", {}, values.number(any.rows)),
+        versions.map((version) => make("td", {}, metricCell(cells.get(version.uri)))));
+    });
+    return [
+      make("div", { class: "tools" }, button("CSV", () => downloads.saveCsv("slices",
+        ["slice", "version", "metric", "rows", "few rows", "value", "low", "high", "difference", "rank"],
+        document_.metrics.filter((line) => line.slice_by !== null).map((line) => [line.slice, values.short(line.uri),
+          line.metric, line.rows, line.small ? "yes" : "no", line.value, line.low, line.high, line.difference, line.rank])),
+      { "aria-label": "download the slices as CSV" })),
+      elements.table(["slice", "rows", ...versions.map(headOf)], rows, { label: `slices by ${elements.short(rankBy, 60)}`, class: "numbers" }),
+      make("p", { class: "dim" }, "Bold: rank 1 in that slice, alone or shared. Each slice is corrected for the pairs of versions in it, not for the number of slices."),
+    ];
+  }
+
+  /** Rows that versions could not score, labels that flip, and shifts. */
+  function troubles() {
+    const flips = new Map((document_.flips ?? []).map((each) => [each.uri, each]));
+    const shifts = new Map((document_.shifts ?? []).map((each) => [each.uri, each]));
+    const share = (part, whole) => (whole ? `${values.number((100 * part) / whole)} %` : "–");
+    const versions = chosen().slice(0, MOST);
+    const labelled = flips.size > 0;
+    const rows = versions.map((version) => {
+      const flip = flips.get(version.uri);
+      const errors = Object.entries(version.errors ?? {});
+      return [
+        headOf(version),
+        make("div", { class: "number" }, values.number(version.rows_failed),
+          errors.map(([kind, count]) => make("small", { class: "clamp" }, `${elements.short(kind, 60)}: ${values.number(count)}`))),
+        version.is_baseline ? "baseline" : values.number(shifts.get(version.uri)?.psi),
+        ...(labelled ? [
+          make("div", { class: "number" }, values.number(flip?.flips), flip ? make("small", {}, share(flip.flips, flip.rows)) : null),
+          values.number(flip?.mended), values.number(flip?.broken),
+        ] : []),
+      ];
+    });
+    const heads = ["version", "rows it could not score", "shift of predictions (PSI)",
+      ...(labelled ? ["labels that flip", "mended", "broken"] : [])];
+    return [elements.table(heads, rows, { label: "failures and shifts", class: "numbers" })];
+  }
+
+  const PARTS = [
+    ["differences", differences, () => true],
+    ["metrics", metrics, () => document_.metrics.length > 0],
+    ["slices", slices, () => document_.metrics.some((line) => line.slice_by !== null)],
+    ["troubles", troubles, () => document_.source === "compare"],
+  ];
+
+  /** Fill the parts of the page that show the selected versions in tables. */
+  function begin(found) {
+    [document_, names] = [found, values.labels(found.versions)];
+    const fill = () => {
+      for (const [id, content, has] of PARTS) {
+        const place = document.getElementById(id);
+        if (!place) continue;
+        if (has()) place.querySelector(".content").replaceChildren(...content());
+        else place.remove();
+      }
+    };
+    fill();
+    state.listen((_, changed) => {
+      if (changed.size === 0 || changed.has("selected") || changed.has("facts")) fill();
+    });
+  }
+
+  return { begin, lines, typeOf };
+})();

@@ -1,0 +1,312 @@
+// The version list: columns, sort, filters and search as the reader chooses; versions are picked
+// here for the comparison. DataTables sorts and draws it; what is drawn is decided by the state.
+
+const list = (() => {
+  "use strict";
+
+  const { button, checkbox, make, select } = elements;
+  const MANY = 100;
+  const GROUPS = ["Properties", "Metrics", "Metrics as stored", "Tags", "Hyperparameters"];
+  const NUMBER = "property:version";
+
+  let columns = [];
+  let document_;
+  let names;
+  let table;
+  let parts;
+  let drawing = false;
+
+  const chosenColumns = () => {
+    const wanted = state.get().columns;
+    return columns.filter((column) => column.key === NUMBER || wanted.includes(column.key))
+      .sort((a, b) => wanted.indexOf(a.key) - wanted.indexOf(b.key));
+  };
+
+  /** Return the versions that pass the filters and the search. */
+  function listed() {
+    const { filters: asked, search } = state.get();
+    return filters.matching(document_.versions, columns, asked, search);
+  }
+
+  function toggleVersion(uri, on) {
+    const { selected } = state.get();
+    const order = document_.versions.map((version) => version.uri);
+    const wanted = new Set(on ? [...selected, uri] : selected.filter((each) => each !== uri));
+    state.change({ selected: order.filter((each) => wanted.has(each)) });
+  }
+
+  function numberCell(column, row) {
+    const cell = make("span", { class: "value" }, values.shown(column, row));
+    const interval = column.interval?.(row);
+    const range = interval && make(
+      "small", {}, `${values.number(interval[0])} to ${values.number(interval[1])}`,
+    );
+    return make("div", { class: column.first?.(row) ? "number first" : "number" }, cell, range);
+  }
+
+  function textCell(column, row) {
+    const text = values.shown(column, row);
+    if (column.key === "property:aliases" && text !== "–") {
+      return make("div", { class: "text" }, row.aliases.map((alias) =>
+        make("span", { class: "badge", title: alias }, elements.short(alias, 24))));
+    }
+    return make("div", { class: "text", title: text.length > 24 ? text : null, dir: "auto" }, elements.short(text, 200));
+  }
+
+  function versionCell(row) {
+    const name = names.get(row.uri);
+    return make("div", { class: "version" },
+      button(elements.short(name, 40), () => details.open(row), {
+        class: "link", "aria-label": `details of version ${name}`, title: values.short(row.uri),
+      }),
+      row.is_baseline ? make("small", {}, "baseline") : null);
+  }
+
+  function cell(column, row) {
+    if (column.key === NUMBER) return versionCell(row);
+    return column.type === "number" ? numberCell(column, row) : textCell(column, row);
+  }
+
+  function pick(row) {
+    const box = make("input", {
+      type: "checkbox", checked: state.get().selected.includes(row.uri),
+      "aria-label": `compare version ${names.get(row.uri)}`, "data-uri": row.uri,
+      change: () => toggleVersion(row.uri, box.checked),
+    });
+    return make("label", { class: "pick" }, box);
+  }
+
+  function head(shown, rows) {
+    const { selected } = state.get();
+    const all = make("input", {
+      type: "checkbox", "aria-label": "compare all listed versions",
+      checked: rows.length > 0 && rows.every((row) => selected.includes(row.uri)),
+      change: () => {
+        const uris = new Set(rows.map((row) => row.uri));
+        const others = selected.filter((uri) => !uris.has(uri));
+        const wanted = new Set(all.checked ? [...others, ...uris] : others);
+        state.change({
+          selected: document_.versions.map((version) => version.uri).filter((uri) => wanted.has(uri)),
+        });
+      },
+    });
+    return make("thead", {}, make("tr", {},
+      make("th", { class: "picks" }, make("label", { class: "pick" }, all)),
+      shown.map((column) => make(
+        "th", { scope: "col", "data-key": column.key, title: column.name.length > 20 ? column.name : null,
+          class: column.type === "number" && column.key !== NUMBER ? "numeric" : "" },
+        make("span", { class: "name", dir: "auto" }, elements.short(column.name, 120)),
+      ))));
+  }
+
+  function described(column) {
+    return {
+      type: "lakescore",
+      className: [column.type === "number" && column.key !== NUMBER ? "numeric" : "",
+        column.key === NUMBER ? "fixed" : ""].join(" "),
+      data: null,
+      render: (_, kind, row) => (kind === "display" ? cell(column, row) : column.value(row)),
+    };
+  }
+
+  /** Draw the table anew from the state. */
+  function draw() {
+    drawing = true;
+    const rows = listed();
+    const { different, sort } = state.get();
+    const shown = chosenColumns().filter((column) => column.key === NUMBER || !different
+      || rows.length < 2 || !values.isEqual(column, rows));
+    table?.destroy(true);
+    const node = make("table", { class: "versions", "aria-label": "model versions" }, head(shown, rows));
+    parts.table.replaceChildren(node);
+    const place = (key) => shown.findIndex((column) => column.key === key) + 1;
+    table = new DataTable(node, {
+      data: rows,
+      columns: [
+        { orderable: false, data: null, className: "picks", render: (_, kind, row) => (kind === "display" ? pick(row) : "") },
+        ...shown.map(described),
+      ],
+      order: sort.filter(([key]) => place(key) > 0).map(([key, way]) => [place(key), way]),
+      layout: {
+        topStart: null, topEnd: null, bottomStart: null, bottomEnd: rows.length > MANY ? "paging" : null,
+      },
+      paging: rows.length > MANY, pageLength: MANY, autoWidth: false, searching: false, info: false,
+      language: { emptyTable: "No version passes the filters." },
+    });
+    table.on("order.dt", () => {
+      if (drawing) return;
+      const order = table.order().map(([index, way]) => [shown[index - 1]?.key, way]);
+      state.change({ sort: order.filter(([key, way]) => key && way) });
+    });
+    const hidden = chosenColumns().length - shown.length;
+    parts.count.textContent = [
+      `${rows.length} of ${document_.versions.length} versions`,
+      `${state.get().selected.length} selected`,
+      ...(hidden > 0 ? [`${hidden} equal ${hidden === 1 ? "column" : "columns"} hidden`] : []),
+    ].join(" · ");
+    drawing = false;
+  }
+
+  /** Tick the boxes as the selection says, without drawing the table anew. */
+  function tick() {
+    const { selected } = state.get();
+    for (const box of parts.table.querySelectorAll("input[data-uri]")) {
+      box.checked = selected.includes(box.dataset.uri);
+    }
+    parts.count.textContent = parts.count.textContent.replace(/\d+ selected/, `${selected.length} selected`);
+  }
+
+  function save() {
+    const shown = chosenColumns();
+    const bounded = (column) => (column.interval ? [`${column.name}, low`, `${column.name}, high`] : []);
+    const heads = ["model", ...shown.flatMap((column) => [column.name, ...bounded(column)])];
+    downloads.saveCsv("versions", heads, listed().map((row) => [
+      row.name,
+      ...shown.flatMap((column) => [
+        column.value(row), ...(column.interval ? column.interval(row) ?? [null, null] : []),
+      ]),
+    ]));
+  }
+
+  function grouped(some) {
+    return GROUPS.map((group) => [group, some.filter((column) => column.group === group)])
+      .filter(([, members]) => members.length);
+  }
+
+  /** The chooser of columns: groups with a box a column, and a box that ticks a whole group. */
+  function chooser() {
+    const wanted = () => state.get().columns;
+    const set = (keys, on) => {
+      const others = wanted().filter((key) => !keys.includes(key));
+      state.change({ columns: on ? [...others, ...keys] : others });
+    };
+    const find = make("input", {
+      type: "search", placeholder: "Find a column", "aria-label": "find a column",
+      input: () => {
+        const text = find.value.toLowerCase();
+        for (const label of parts.columns.querySelectorAll("[data-name]")) {
+          label.hidden = !label.dataset.name.includes(text);
+        }
+      },
+    });
+    const sets = grouped(columns.filter((column) => column.key !== NUMBER)).map(([group, members]) => {
+      const keys = members.map((column) => column.key);
+      const boxes = members.map((column) => {
+        const box = checkbox(elements.short(column.name), wanted().includes(column.key),
+          (on) => set([column.key], on), { "data-column": column.key });
+        box.dataset.name = column.name.toLowerCase();
+        box.title = column.name.length > 28 ? column.name : "";
+        return box;
+      });
+      return make("fieldset", {},
+        make("legend", {}, group),
+        make("div", { class: "row" },
+          button("All", () => set(keys, true), { class: "quiet", "aria-label": `all ${group}` }),
+          button("None", () => set(keys, false), { class: "quiet", "aria-label": `none of ${group}` })),
+        make("div", { class: "boxes" }, boxes));
+    });
+    return [make("div", { class: "row" }, find,
+      button("Reset columns", () => state.change({
+        columns: values.firstColumns(document_, columns),
+      }), { class: "quiet" })), make("div", { class: "groups" }, sets)];
+  }
+
+  function retick() {
+    const wanted = state.get().columns;
+    for (const box of parts.columns.querySelectorAll("input[data-column]")) {
+      box.checked = wanted.includes(box.dataset.column);
+    }
+  }
+
+  /** The filters: a column and an expression each. */
+  function filterRows() {
+    const asked = state.get().filters;
+    const options = grouped(columns).flatMap(([group, members]) =>
+      members.map((column) => ({ value: column.key, label: column.name, group })));
+    const change = (place, pair) =>
+      state.change({ filters: asked.map((each, at) => (at === place ? pair : each)) });
+    const rows = asked.map(([key, text], place) => {
+      const input = make("input", {
+        type: "text", value: text, placeholder: filters.HELP, "aria-label": "condition", dir: "auto",
+        input: elements.settled(() => {
+          const now = state.get().filters;
+          state.change({ filters: now.map((each, at) => (at === place ? [each[0], input.value] : each)) });
+        }, 200),
+      });
+      return make("div", { class: "filter" },
+        select("Column", options, key, (chosen) => change(place, [chosen, input.value])),
+        make("label", { class: "field grow" }, make("span", {}, "Condition"), input),
+        button("Remove", () => state.change({ filters: asked.filter((_, at) => at !== place) }),
+          { class: "quiet" }));
+    });
+    const first = options.find((option) => option.group === "Metrics") ?? options[0];
+    return [...rows, make("div", { class: "row" },
+      button("Add a filter", () => state.change({ filters: [...asked, [first.value, ""]] })),
+      make("span", { class: "dim" }, `A condition is ${filters.HELP}.`))];
+  }
+
+  function panel(label, content) {
+    const body = make("div", { class: "body" });
+    const node = make("details", { class: "panel" }, make("summary", {}, label), body);
+    const fill = () => body.replaceChildren(...content());
+    node.addEventListener("toggle", () => {
+      if (!node.open) return;
+      for (const other of parts.panels.filter((each) => each !== node)) other.open = false;
+      fill();
+    });
+    return { node, body, fill };
+  }
+
+  function label(summary, name, number) {
+    summary.querySelector("summary").textContent = number ? `${name} (${number})` : name;
+  }
+
+  /** Make the list in `place`. */
+  function begin(place, found, known) {
+    [document_, columns, names] = [found, known, values.labels(found.versions)];
+    DataTable.type("lakescore", {
+      detect: () => false,
+      order: { asc: (a, b) => values.compare(a, b, 1), desc: (a, b) => values.compare(a, b, -1) },
+    });
+    const choose = panel("Columns", chooser);
+    const narrow = panel("Filters", filterRows);
+    const search = make("input", {
+      type: "search", placeholder: "Search all values", "aria-label": "search versions", dir: "auto",
+      input: elements.settled(() => state.change({ search: search.value }), 150),
+    });
+    const different = checkbox("Differences only", false, (on) => state.change({ different: on }));
+    parts = {
+      panels: [choose.node, narrow.node], columns: choose.body,
+      count: make("p", { class: "count", role: "status" }),
+      table: make("div", { class: "scroll list", tabindex: "0", role: "region", "aria-label": "version list" }),
+    };
+    place.append(
+      make("div", { class: "tools" }, search, different,
+        make("div", { class: "panels" }, choose.node, narrow.node),
+        button("CSV", save, { "aria-label": "download the list as CSV" }),
+        button("Reset", () => state.forget(), { class: "quiet", "aria-label": "forget all choices" })),
+      parts.count, parts.table,
+    );
+    const follow = () => {
+      const now = state.get();
+      if (document.activeElement !== search) search.value = now.search;
+      different.querySelector("input").checked = now.different;
+      label(choose.node, "Columns", now.columns.length);
+      label(narrow.node, "Filters", now.filters.length);
+    };
+    state.listen((_, changed) => {
+      follow();
+      const only = (key) => changed.size === 1 && changed.has(key);
+      if (only("selected")) tick();
+      else if (!["sort", "charts", "theme", "facts"].some(only)) draw();
+      if (choose.node.open) retick();
+      const typing = narrow.body.contains(document.activeElement)
+        && document.activeElement.matches("input[type=text]");
+      if (narrow.node.open && changed.has("filters") && !typing) narrow.fill();
+    });
+    follow();
+    draw();
+  }
+
+  return { begin, listed };
+})();

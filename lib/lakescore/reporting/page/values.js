@@ -1,0 +1,212 @@
+// What the document says of its versions, as columns: pure functions, no DOM.
+//
+// A column is { key, group, name, type, value(row), interval(row)?, better? }; `type` is "number",
+// "time" or "text". Names come from people, so mappings are read as Maps: `__proto__` is a name
+// like any other.
+
+const values = (() => {
+  "use strict";
+
+  const PROPERTIES = [
+    ["rank", "rank", "number"],
+    ["aliases", "aliases", "text"],
+    ["description", "description", "text"],
+    ["created_at", "created", "time"],
+    ["updated_at", "updated", "time"],
+    ["run_name", "run", "text"],
+    ["status", "status", "text"],
+    ["size", "size in bytes", "number"],
+    ["rows_scored", "rows scored", "number"],
+    ["rows_failed", "rows it could not score", "number"],
+    ["rows_per_second", "rows a CPU second", "number"],
+    ["flavours", "flavours", "text"],
+    ["formats", "formats", "text"],
+    ["mlflow_version", "MLflow", "text"],
+    ["python_version", "Python", "text"],
+    ["run_id", "run id", "text"],
+    ["logged_model_id", "logged model", "text"],
+    ["digest", "digest", "text"],
+    ["source", "source", "text"],
+    ["reference", "reference as typed", "text"],
+  ];
+  const FLIPS = [
+    ["flips", "labels that flip"], ["mended", "labels mended"], ["broken", "labels broken"],
+  ];
+  const WHOLE = 1e5;
+  const HUGE = 1e12;
+
+  const mapping = (object) => new Map(Object.entries(object ?? {}));
+
+  /** Return `flight-delay/3` of `models:/flight-delay/3`. */
+  const short = (uri) => uri.replace(/^models:\//, "");
+
+  /** Return how versions are called: by number alone where all are of one model. */
+  function labels(versions) {
+    const names = new Set(versions.map((version) => version.name));
+    return new Map(versions.map((version) => [
+      version.uri, names.size > 1 ? short(version.uri) : `v${version.version}`,
+    ]));
+  }
+
+  /** Return a number with five digits that matter. */
+  function number(value) {
+    if (value === null || value === undefined) return "–";
+    const size = Math.abs(value);
+    if (Number.isInteger(value) || (size >= WHOLE && size < HUGE)) {
+      return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
+    }
+    if (size < 1e-4 || size >= HUGE) return value.toExponential(3);
+    return value.toLocaleString("en-US", { maximumSignificantDigits: 5 });
+  }
+
+  function time(value) {
+    return value ? value.slice(0, 16).replace("T", " ") : "–";
+  }
+
+  /** Return what a person reads in a cell. */
+  function shown(column, row) {
+    const value = column.value(row);
+    if (value === null || value === undefined || value === "") return "–";
+    if (column.key === "property:version") return String(value);
+    if (column.type === "number") return number(value);
+    return column.type === "time" ? time(value) : String(value);
+  }
+
+  const plain = (value) => (Array.isArray(value) ? value.join(", ") : value ?? null);
+
+  function property([key, name, type]) {
+    return {
+      key: `property:${key}`, group: "Properties", name, type, value: (row) => plain(row[key]),
+    };
+  }
+
+  /** Return metric lines over all rows of one scope: by metric, by version. */
+  function metricLines(document_, scope) {
+    const found = new Map();
+    for (const line of document_.metrics) {
+      if (line.slice_by !== null || line.scope !== scope) continue;
+      if (!found.has(line.metric)) found.set(line.metric, new Map());
+      found.get(line.metric).set(line.uri, line);
+    }
+    return found;
+  }
+
+  const pair = (low, high) =>
+    low === null || low === undefined || high === null || high === undefined ? null : [low, high];
+
+  function metric(name, lines, group) {
+    return {
+      key: `metric:${name}`, group, name, type: "number",
+      value: (row) => lines.get(row.uri)?.value ?? null,
+      interval: (row) => pair(lines.get(row.uri)?.low, lines.get(row.uri)?.high),
+      first: (row) => lines.get(row.uri)?.rank === 1,
+    };
+  }
+
+  function differenceTo(name, lines) {
+    return {
+      key: "property:difference", group: "Properties", name: `${name}, difference to the baseline`,
+      type: "number", zero: true,
+      value: (row) => lines.get(row.uri)?.difference ?? null,
+      interval: (row) =>
+        pair(lines.get(row.uri)?.difference_low, lines.get(row.uri)?.difference_high),
+    };
+  }
+
+  function byUri(key, name, rows, field) {
+    const found = new Map(rows.map((row) => [row.uri, row[field]]));
+    return {
+      key: `property:${key}`, group: "Properties", name, type: "number",
+      value: (row) => found.get(row.uri) ?? null,
+    };
+  }
+
+  /** Return a column for each key of a mapping that any version has. */
+  function ofMapping(versions, field, group, prefix) {
+    const maps = new Map(versions.map((version) => [version.uri, mapping(version[field])]));
+    const names = new Set([...maps.values()].flatMap((map) => [...map.keys()]));
+    return [...names].sort().map((name) => {
+      const value = (row) => maps.get(row.uri)?.get(name) ?? null;
+      const numeric = versions.every((row) => isNumber(value(row)));
+      return {
+        key: `${prefix}:${name}`, group, name, type: numeric ? "number" : "text",
+        value: numeric ? (row) => asNumber(value(row)) : value,
+      };
+    });
+  }
+
+  /** Tell whether a text, as hyperparameters are logged, is a number, or nothing. */
+  function isNumber(value) {
+    if (value === null || typeof value === "number") return true;
+    return /^[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value.trim());
+  }
+
+  function asNumber(value) {
+    return typeof value === "string" ? Number(value.replaceAll("_", "")) : value;
+  }
+
+  /** Return all columns of the version list, the version's own number first. */
+  function columns(document_) {
+    const { versions } = document_;
+    const own = document_.source === "registry" ? "stored" : "common";
+    const measured = metricLines(document_, own);
+    const names = labels(versions);
+    const ranking = measured.get(document_.problem?.rank_by);
+    const stored = document_.source === "registry" ? [] :
+      ofMapping(versions, "metrics", "Metrics as stored", "stored");
+    return [
+      {
+        key: "property:version", group: "Properties", name: "version", type: "number",
+        value: (row) => row.version, label: (row) => names.get(row.uri),
+      },
+      ...PROPERTIES.map(property),
+      ...(ranking ? [differenceTo(document_.problem.rank_by, ranking)] : []),
+      byUri("psi", "shift of predictions (PSI)", document_.shifts ?? [], "psi"),
+      ...FLIPS.map(([key, name]) => byUri(key, name, document_.flips ?? [], key)),
+      ...[...measured].map(([name, lines]) => metric(name, lines, "Metrics")),
+      ...stored,
+      ...ofMapping(versions, "tags", "Tags", "tag"),
+      ...ofMapping(versions, "params", "Hyperparameters", "param"),
+    ].filter((column) => versions.some((row) => !isEmpty(column.value(row))));
+  }
+
+  const isEmpty = (value) => value === null || value === undefined || value === "";
+
+  /** Tell whether a column says the same of all rows. */
+  function isEqual(column, rows) {
+    return rows.every((row) => column.value(row) === column.value(rows[0]));
+  }
+
+  /** Return which columns a reader sees first. */
+  function firstColumns(document_, all) {
+    const { versions } = document_;
+    const metrics = all.filter((column) => column.group === "Metrics" && !column.name.includes("/"));
+    const rankBy = `metric:${document_.problem?.rank_by}`;
+    const ranked = metrics.filter((column) => column.key === rankBy);
+    const others = metrics.filter((column) => column.key !== rankBy).slice(0, 4 - ranked.length);
+    const failed = versions.some((version) => version.rows_failed > 0);
+    const wanted = [
+      "property:rank", "property:aliases", ...ranked.map((column) => column.key),
+      "property:difference", ...others.map((column) => column.key),
+      ...(failed ? ["property:rows_failed"] : []),
+      "property:run_name", "property:created_at",
+    ];
+    const there = new Set(all.map((column) => column.key));
+    return wanted.filter((key) => there.has(key));
+  }
+
+  const collator = new Intl.Collator("en", { numeric: true });
+
+  /** Compare two values; what is empty comes last, whichever the direction. */
+  function compare(a, b, sign) {
+    if (isEmpty(a) || isEmpty(b)) return isEmpty(a) - isEmpty(b);
+    const order = typeof a === "number" && typeof b === "number"
+      ? a - b : collator.compare(String(a), String(b));
+    return sign * order;
+  }
+
+  return {
+    columns, compare, firstColumns, isEmpty, isEqual, labels, mapping, metricLines, number, pair,
+    short, shown, time,
+  };
+})();

@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
+[[ $# != 0 && "$*" != *tests/browser* ]] || scripts/chromium.sh
 exec .venv/bin/python -m pytest "$@"

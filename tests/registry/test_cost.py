@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from builders import register
+from typer.testing import CliRunner
 
 from lakescore import registry
+from lakescore.cli import app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Store
 
@@ -102,3 +105,18 @@ def test_a_version_is_pinned_in_a_handful_of_requests(store: Store) -> None:
         requests, _ = counted(store, lambda: registry.resolve("pinned/1"))
         of_metadata = [each for each in requests if "artifacts" not in each]
         assert len(of_metadata) <= 6, of_metadata
+
+
+def test_a_report_of_200_versions_costs_what_their_list_costs(
+    store: Store, many: str, tmp_path: Path
+) -> None:
+    def report() -> None:
+        asked = ["report", many, "--output", str(tmp_path)]
+        answer = CliRunner().invoke(app, asked)
+        assert (answer.exit_code, answer.stderr) == (0, "")
+
+    report()
+    assert (tmp_path / "report-many.html").exists()
+    if store.kind == "server":
+        requests, _ = counted(store, report)
+        assert len(requests) <= 8, requests

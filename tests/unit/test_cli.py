@@ -348,3 +348,41 @@ def test_a_java_home_without_java_is_told_so(
     answer = cli("check", "score", str(ROOT / "conf" / "score.yaml"))
     assert answer.exit_code == 1
     assert f"{tmp_path}/bin/java does not run" in answer.stderr
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_report_is_written_and_says_where(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for output, file in {
+        None: "report-flight-delay.html", "made/anew": "made/anew/report-flight-delay.html",
+        "page.html": "page.html",
+    }.items():  # fmt: skip
+        asked = ["--output", output] if output else []
+        answer = cli("report", "flight-delay", "--where", "metrics.rmse > 0", *asked)
+        assert (answer.exit_code, answer.stdout.strip()) == (0, str(tmp_path / file))
+        assert "has the best stored" in Path(file).read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("registry")
+def test_the_document_is_told_to_machines_and_no_page_is_written(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = cli("report", "flight-delay", "--json", "--order-by", "metrics.rmse", "--limit", "2")
+    document: dict[str, Any] = json.loads(answer.stdout)
+    assert document["format"] == "lakescore-report/1"
+    assert [each["name"] for each in document["versions"]] == ["flight-delay"] * 2
+    assert document["versions"][0]["signature"]["inputs"]
+    assert document["repeat"][0]["command"] == (
+        "lakescore report flight-delay --order-by metrics.rmse --limit 2"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_model_without_such_versions_is_an_error(cli: Cli) -> None:
+    answer = cli("report", "flight-delay", "--where", "metrics.rmse < 0")
+    assert answer.exit_code == 2
+    assert "has no version for which 'metrics.rmse < 0' holds" in answer.stderr

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from lakescore.registry import VersionRecord
 
 FORMAT = "lakescore-report/1"
+_OF_A_COMPARISON = (
+    "run_id", "holdout", "label", "engine", "tables", "gates", "rows", "uncertainty",
+)  # fmt: skip
+_ROWS_OF_A_COMPARISON = (
+    "histograms", "curves", "calibration", "confusion", "flips", "shifts",
+)  # fmt: skip
 _CHAMPION = "champion"
 _BOUNDS = (".low", ".high")
 _LESS = re.compile(r"rmse|mae|mape|mse|error|loss|brier|deviance|perplexity|pinball", re.IGNORECASE)
@@ -46,6 +52,8 @@ def of_registry(
     metric, greater = _main_metric(lines, order_by)
     baseline = next((each for each in records if _CHAMPION in each.aliases), None)
     return {
+        **dict.fromkeys(_OF_A_COMPARISON),
+        **{key: [] for key in _ROWS_OF_A_COMPARISON},
         "format": FORMAT,
         "source": "registry",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),

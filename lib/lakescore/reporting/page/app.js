@@ -48,7 +48,7 @@ const app = (() => {
     return {
       columns: values.firstColumns(document_, columns), sort: [], filters: [], search: "",
       different: false, selected: versions.slice(0, MOST_AT_FIRST).map((version) => version.uri),
-      charts: presets.slice(0, -1), theme: "auto", facts: { different: true, scope: "" },
+      charts: presets.filter((chart) => chart.kind !== "box"), theme: "auto", facts: { different: true, scope: "" },
     };
   }
 
@@ -61,8 +61,28 @@ const app = (() => {
     block.append(copy);
   }
 
+  /** Let the parts be reached, since the address holds what the reader chose and no part's name. */
+  function navigate() {
+    for (const link of document.querySelectorAll("[data-to]")) {
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        const part = document.getElementById(link.dataset.to);
+        part.scrollIntoView();
+        part.focus({ preventScroll: true });
+      });
+    }
+  }
+
+  function offerDocument(text) {
+    document.getElementById("save-document").addEventListener("click", () =>
+      downloads.saveText("report", "json", text, "application/json"));
+  }
+
   function start() {
-    const document_ = JSON.parse(document.getElementById("report").textContent);
+    const text = document.getElementById("report").textContent;
+    const document_ = JSON.parse(text);
+    navigate();
+    offerDocument(text);
     const columns = values.columns(document_);
     const found = sources.of(document_, columns);
     const presets = sources.presets(document_, found, columns);
@@ -72,7 +92,7 @@ const app = (() => {
     facts.begin(document_);
     comparison.begin(document.querySelector("#comparison .content"), document_, found, presets);
     document.querySelectorAll(".command").forEach(copyable);
-    document.documentElement.dataset.started = "yes";
+    performance.mark("lakescore:started");
     dispatchEvent(new CustomEvent("lakescore:started", { detail: { document: document_ } }));
   }
 

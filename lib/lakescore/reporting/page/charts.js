@@ -1,5 +1,6 @@
 // A chart that the reader described, as Vega-Lite: pure functions. Names from the document become
-// values and titles; fields are ours, so that none of them is read as an expression.
+// values, titles and domains, never fields, sort orders or tooltips, which Vega-Lite writes into
+// expressions.
 
 const charts = (() => {
   "use strict";
@@ -8,16 +9,16 @@ const charts = (() => {
     ["line", "Line"], ["bar", "Bar"], ["scatter", "Scatter"], ["box", "Box"], ["heat", "Heat map"],
     ["parallel", "Parallel coordinates"],
   ];
-  const COLOURS = [
-    "#4269d0", "#e8883a", "#2fa37c", "#d2527f", "#9467d8", "#8a6d3b", "#3aa3c9", "#7a8699",
-    "#b6a21d", "#c8553d",
-  ];
   const THEMES = {
     light: {
+      colours: ["#3f66cf", "#e07b28", "#25946f", "#cc4a78", "#8a5fd0", "#86693a", "#2f97bd",
+        "#6f7b8d", "#a8951a", "#c04d36"],
       ink: "#1c2024", dim: "#60646c", line: "#e3e5e9", paper: "#ffffff", none: "#eef0f3",
       good: ["#1f8a5b", "#f4f5f7", "#d2527f"], rise: ["#eaf0fb", "#4269d0", "#1d2f6f"],
     },
     dark: {
+      colours: ["#7b9cf5", "#f2a65a", "#4cc9a0", "#ee7fa6", "#b794f6", "#c9a86a", "#5cc5e6",
+        "#a5afbd", "#d8c74a", "#f08a72"],
       ink: "#edeef0", dim: "#a3a9b3", line: "#2f343c", paper: "#181b20", none: "#23272e",
       good: ["#3ec28a", "#2a2f37", "#ea6f9b"], rise: ["#1f2937", "#4f7ae0", "#c9d8ff"],
     },
@@ -25,12 +26,18 @@ const charts = (() => {
   const FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
   const LEGEND_FITS = 10;
   const TICKS = 15;
+  const TIP = { field: "tip", type: "nominal" };
   const TEXT_FITS = 240;
   const CELL = 26;
+  const HEIGHT = 250;
 
   const NAMELESS = new Set(["version", "property:label"]);
 
-  const title = (column) => elements.short(column?.name ?? "", 48);
+  /** Return a column's name as a title; Vega looks titles up in objects, which have a few names. */
+  function title(column) {
+    const text = elements.short(column?.name ?? "", 48);
+    return text in Object.prototype ? `${text}\u200b` : text;
+  }
   const at = (source, key) => source.columns.find((column) => column.key === key);
 
   /** Return what a chart is called when its reader gave it no title. */
@@ -39,6 +46,17 @@ const charts = (() => {
     if (chart.kind === "parallel") return "Parallel coordinates";
     const [x, y] = [at(source, chart.x), at(source, chart.y)];
     return `${elements.short(y?.name ?? "rows", 60)} by ${elements.short(x?.name ?? "version", 60)}`;
+  }
+
+  /** Return what a tooltip says of a row: names and values, each column once. */
+  function tipOf(row, columns) {
+    const told = [...new Set(columns.filter(Boolean))].map((column) => {
+      const bounds = column.interval?.(row);
+      const text = values.shown(column, row);
+      return [title(column), bounds ? `${text} (${values.range(bounds)})` : elements.short(text, 80)];
+    });
+    const version = ["model version", elements.short(values.short(row.uri), 80)];
+    return { lines: [version, ...told, ...(row.rows ? [["rows", values.number(row.rows)]] : [])] };
   }
 
   /** Return the rows that a chart shows, as plain values under field names of ours. */
@@ -53,6 +71,7 @@ const charts = (() => {
       const [xLow, xHigh] = interval(x, row);
       const [yLow, yHigh] = interval(y, row);
       return {
+        tip: tipOf(row, [x, y, colour, facet]),
         x: x?.value(row) ?? null, y: y?.value(row) ?? null, c: colour?.value(row) ?? null,
         f: facet?.value(row) ?? null, o: source.order?.(row) ?? 0,
         xLow, xHigh, yLow, yHigh, small: row.small === true, rows: row.rows ?? null, uri: row.uri,
@@ -86,16 +105,17 @@ const charts = (() => {
     if (column?.type === "time" && !discrete) return { type: "temporal", title: title(column), ...more };
     if (discrete) {
       const named = NAMELESS.has(column?.key) ? null : title(column);
-      return { type: "nominal", title: named, sort: order, ...more };
+      return { type: "nominal", title: named, sort: null, scale: { domain: order }, ...more };
     }
+    const scale = column.unit ? { domain: [0, 1] }
+      : column.least === 0 ? { zero: true } : { zero: false, nice: !whole, padding: 8 };
     return {
-      type: "quantitative", title: title(column), scale: { zero: false, nice: !whole, padding: 8 },
-      ...more, ...(whole ? { axis: { format: "d", ...(order.length <= TICKS ? { values: order } : { tickMinStep: 1 }), ...more.axis } } : {}),
+      type: "quantitative", title: title(column), scale, axis: { tickCount: 6 }, ...more, ...(whole ? { axis: { format: "d", ...(order.length <= TICKS ? { values: order } : { tickMinStep: 1 }), ...more.axis } } : {}),
     };
   }
 
   function colouring(column, rows, theme, symbol = "circle") {
-    if (!column) return { value: COLOURS[0] };
+    if (!column) return { value: theme.colours[0] };
     const called = title(column);
     if (column.type === "number") {
       return { field: "c", type: "quantitative", title: called, scale: { range: theme.rise } };
@@ -105,20 +125,15 @@ const charts = (() => {
       ? null : { title: null, labelLimit: 220, symbolType: symbol, symbolStrokeWidth: symbol === "stroke" ? 3 : 0, symbolOpacity: 1 };
     return {
       field: "c", type: "nominal", title: called, legend,
-      scale: { domain, range: domain.map((_, place) => COLOURS[place % COLOURS.length]) },
+      scale: { domain, range: domain.map((_, place) => theme.colours[place % theme.colours.length]) },
     };
-  }
-
-  function tips(parts) {
-    return parts.filter(([, column]) => column).map(([field, column]) => ({
-      field, title: title(column), ...(column.type === "number" ? { format: ".5~g", type: "quantitative" } : { type: "nominal" }),
-    }));
   }
 
   function config(theme) {
     return {
       background: "transparent", font: FONT, padding: 4,
       view: { stroke: null },
+      mark: { aria: false }, // the figure's title and its table say it; each mark would say fields
       axis: {
         domainColor: theme.line, gridColor: theme.line, tickColor: theme.line, labelColor: theme.dim,
         titleColor: theme.dim, titleFontWeight: 500, titleFontSize: 12, labelFontSize: 11,
@@ -179,22 +194,19 @@ const charts = (() => {
       x: { field: "x", ...axis(x, discreteX, order) },
       y: { field: "y", ...axis(y, isDiscrete(y), unique(rows, "y")) },
       color: colourScale,
-      tooltip: tips([["x", x], ["y", y], ["c", colour], ["yLow", y?.interval && { name: "low", type: "number" }],
-        ["yHigh", y?.interval && { name: "high", type: "number" }],
-        ["xLow", x?.interval && { name: "low", type: "number" }],
-        ["xHigh", x?.interval && { name: "high", type: "number" }]]),
+      tooltip: TIP,
     };
-    if (isDiscrete(y)) encoding.y.axis = { grid: false };
+    if (isDiscrete(y)) encoding.y.axis = { grid: false, ticks: false };
     const marks = {
       line: {
         type: "line", interpolate: source.step ? "step" : "linear",
         point: many || source.step || source.id === "curves" ? false : { size: 42 },
       },
-      bar: { type: "bar", cornerRadiusEnd: 2, ...(binned ? { opacity: 0.55, width: { band: 1 } } : { maxBarSize: 36 }) },
+      bar: { type: "bar", cornerRadiusEnd: 2, ...(binned ? { opacity: 0.55 } : { width: { band: 0.62 } }) },
       scatter: { type: "point", filled: true, size: 80, opacity: 0.9 },
     };
     const grouped = bars && !binned && colour && colour.type !== "number" && chart.colour !== chart.x;
-    if (grouped) encoding.xOffset = { field: "c", sort: unique(rows, "c") };
+    if (grouped) encoding.xOffset = { field: "c", sort: null, scale: { domain: unique(rows, "c") } };
     if (bars) encoding.y.scale = { zero: true };
     if (binned) encoding.y.stack = null;
     if (chart.kind === "line") encoding.order = { field: "o", type: "quantitative" };
@@ -230,14 +242,17 @@ const charts = (() => {
     const most = Math.max(1e-300, ...cells.map((row) => Math.abs(row.c)));
     const good = better ? theme.good.toReversed() : theme.good;
     const scale = colour?.zero
-      ? { domain: [-most, 0, most], range: good } : { range: theme.rise };
+      ? { domain: [-most, 0, most], range: good, interpolate: "rgb" }
+      : { range: theme.rise, interpolate: "rgb" };
     const share = colour?.key === "share";
     const encoding = {
       x: { field: "x", ...axis(x, true, unique(rows, "x"), { axis: { orient: "top", labelLimit: 90, domain: false, ticks: false, titlePadding: 6 } }) },
       y: { field: "y", ...axis(y, true, unique(rows, "y"), { axis: { domain: false, ticks: false } }) },
     };
-    const layer = [{
-      mark: { type: "rect", cornerRadius: 2, stroke: theme.paper, strokeWidth: 2 },
+    const tile = { type: "rect", cornerRadius: 2, stroke: theme.paper, strokeWidth: 2 };
+    const empty = { transform: [{ filter: { not: { field: "c", valid: true } } }], encoding };
+    const layer = [{ ...empty, mark: { ...tile, color: theme.none } }, {
+      mark: tile, transform: [{ filter: { field: "c", valid: true } }],
       encoding: {
         ...encoding,
         color: {
@@ -245,7 +260,7 @@ const charts = (() => {
           title: title(colour), legend: null,
         },
         opacity: { condition: { test: { field: "small", equal: true }, value: 0.45 }, value: 1 },
-        tooltip: tips([["x", x], ["y", y], ["c", colour], ["rows", rows.some((row) => row.rows !== null) && { name: "rows", type: "number" }]]),
+        tooltip: TIP,
       },
     }];
     if (rows.length <= TEXT_FITS) {
@@ -298,13 +313,13 @@ const charts = (() => {
         const value = column.value(row);
         if (values.isEmpty(value)) continue;
         points.push({
-          d: names[place], h: height(value), t: told(value), uri: row.uri, v: values.short(row.uri),
-          c: colour?.value(row) ?? null, n: place,
+          d: names[place], h: height(value), uri: row.uri, c: colour?.value(row) ?? null, n: place,
+          tip: tipOf(row, [column, colour]),
         });
       }
     });
     const x = {
-      field: "d", type: "nominal", sort: names, title: null, scale: { padding: 0.4 },
+      field: "d", type: "nominal", sort: null, title: null, scale: { padding: 0.4, domain: names },
       axis: { orient: "top", labelLimit: 110, domain: false, ticks: false, offset: 14, labelPadding: 4 },
     };
     const y = { field: "h", type: "quantitative", axis: null, scale: { domain: [0, 1] } };
@@ -315,8 +330,8 @@ const charts = (() => {
           data: { values: points }, mark: { type: "line", strokeWidth: 1.8, opacity: 0.8, point: { size: 36 } },
           encoding: {
             x, y, detail: { field: "uri" }, order: { field: "n", type: "quantitative" },
-            color: colouring(colour, points, theme, "stroke"),
-            tooltip: [{ field: "v", title: "version" }, { field: "d", title: "column" }, { field: "t", title: "value" }],
+            color: colouring(colour, drawn.map((row) => ({ c: colour?.value(row) ?? null })), theme, "stroke"),
+            tooltip: TIP,
           },
         },
         ...[0, 1].map((end) => ({
@@ -347,20 +362,20 @@ const charts = (() => {
     };
     const whole = { width: look.width, autosize: { type: "fit-x", contains: "padding" } };
     if (chart.kind === "parallel") {
-      return { ...base, ...whole, height: 240, ...parallel(chart, source, uris, theme) };
+      return { ...base, ...whole, height: HEIGHT, ...parallel(chart, source, uris, theme) };
     }
     const { cells, ...made } = MAKERS[chart.kind](chart, source, rows, theme, look.better);
     const facets = at(source, chart.facet) ? unique(rows, "f") : [];
     const discreteY = isDiscrete(at(source, chart.y));
     const height = cells
       ? Math.max(2, cells.y) * CELL
-      : (discreteY ? Math.max(3, unique(rows, "y").length) * 30 : 260);
+      : (discreteY ? Math.max(HEIGHT, unique(rows, "y").length * 24) : HEIGHT);
     if (facets.length < 2) return { ...base, ...whole, height, data: { values: rows }, ...made };
     const across = Math.max(1, Math.min(facets.length, Math.floor(look.width / 210)));
     const width = Math.max(90, Math.floor(look.width / across) - (cells ? 100 : 70));
     return {
       ...base, data: { values: rows }, columns: across, spacing: 24,
-      facet: { field: "f", type: "nominal", title: null, sort: facets },
+      facet: { field: "f", type: "nominal", title: null, sort: null },
       spec: { width, height: cells ? height : 170, ...made },
     };
   }

@@ -6,6 +6,7 @@ const comparison = (() => {
   const { button, checkbox, make, select } = elements;
   const NARROWEST = 240;
   const CHIPS = 24;
+  const ERRORS = 1; // of Vega's levels: it warns of boxes that have no outliers
 
   let document_;
   let found;
@@ -13,6 +14,7 @@ const comparison = (() => {
   let place;
   let cards = [];
   let observer;
+  let tip;
 
   const better = () => document_.problem?.greater_is_better === true;
 
@@ -28,6 +30,19 @@ const comparison = (() => {
   });
 
   const titleOf = (chart) => charts.titleOf(chart, found.get(chart.source));
+
+  /** Show what Vega says of a mark beside the pointer; names are texts here as everywhere. */
+  function tell(_, event, __, said) {
+    tip ??= document.body.appendChild(make("div", { class: "tip", "aria-hidden": "true" }));
+    tip.hidden = !said?.lines;
+    if (tip.hidden) return;
+    tip.replaceChildren(make("dl", {}, said.lines.flatMap(([name, text]) => [
+      make("dt", { dir: "auto" }, name), make("dd", { dir: "auto" }, text),
+    ])));
+    const [x, y] = [event.clientX + 14, event.clientY + 14];
+    tip.style.left = `${Math.max(4, Math.min(x, innerWidth - tip.offsetWidth - 8))}px`;
+    tip.style.top = `${y + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : y}px`;
+  }
 
   /** Draw one card's chart with Vega, or say why it cannot be drawn. */
   async function draw(card) {
@@ -48,7 +63,7 @@ const comparison = (() => {
     const turn = (card.turn = (card.turn ?? 0) + 1);
     try {
       const made = await vegaEmbed(target, charts.spec(chart, source, uris, look), {
-        actions: false, ast: true, renderer: "svg", tooltip: { theme: look.theme },
+        actions: false, ast: true, renderer: "svg", tooltip: tell, logLevel: ERRORS,
       });
       if (turn !== card.turn) {
         made.finalize();
@@ -135,7 +150,7 @@ const comparison = (() => {
       charts: state.get().charts.filter((_, at) => at !== index),
     }), { class: "quiet", "aria-label": `remove ${elements.short(titleOf(chart), 60)}` });
     card.title = make("figcaption", { dir: "auto", title: titleOf(chart) }, titleOf(chart));
-    card.node = make("figure", { class: "card" },
+    card.node = make("figure", { class: chart.kind === "heat" ? "card tall" : "card" },
       make("header", {}, card.title, make("div", { class: "actions" }, edit, ...savers(card), remove)),
       form, box);
     card.form = form;

@@ -31,7 +31,9 @@ const elements = (() => {
 
   /** Return a labelled select. `options` are `{ value, label, group? }`, those of a group adjacent. */
   function select(label, options, chosen, change, attributes = {}) {
-    const node = make("select", { change: () => change(node.value), ...attributes });
+    const node = make("select", {
+      "aria-label": label, change: () => change(node.value), ...attributes,
+    });
     const groups = new Map();
     for (const { value, label: text, group } of options) {
       const option = make("option", { value, selected: value === chosen }, short(text, 60));

@@ -115,7 +115,7 @@ const facts = (() => {
     const bounds = values.pair(line.low, line.high);
     return make("div", { class: line.rank === 1 ? "number first" : "number" },
       make("span", { class: "value" }, values.number(line.value)),
-      bounds && make("small", {}, `${values.number(bounds[0])} to ${values.number(bounds[1])}`));
+      bounds && make("small", {}, values.range(bounds)));
   }
 
   /** All metrics of the selected versions, over one scope's rows. */

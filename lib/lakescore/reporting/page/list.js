@@ -38,10 +38,8 @@ const list = (() => {
   function numberCell(column, row) {
     const cell = make("span", { class: "value" }, values.shown(column, row));
     const interval = column.interval?.(row);
-    const range = interval && make(
-      "small", {}, `${values.number(interval[0])} to ${values.number(interval[1])}`,
-    );
-    return make("div", { class: column.first?.(row) ? "number first" : "number" }, cell, range);
+    return make("div", { class: column.first?.(row) ? "number first" : "number" }, cell,
+      interval && make("small", {}, values.range(interval)));
   }
 
   function textCell(column, row) {
@@ -153,6 +151,8 @@ const list = (() => {
     for (const box of parts.table.querySelectorAll("input[data-uri]")) {
       box.checked = selected.includes(box.dataset.uri);
     }
+    const every = parts.table.querySelector("thead input");
+    every.checked = [...parts.table.querySelectorAll("input[data-uri]")].every((box) => box.checked);
     parts.count.textContent = parts.count.textContent.replace(/\d+ selected/, `${selected.length} selected`);
   }
 
@@ -249,8 +249,8 @@ const list = (() => {
     const body = make("div", { class: "body" });
     const node = make("details", { class: "panel" }, make("summary", {}, label), body);
     const fill = () => body.replaceChildren(...content());
-    node.addEventListener("toggle", () => {
-      if (!node.open) return;
+    node.querySelector("summary").addEventListener("click", () => {
+      if (node.open) return;
       for (const other of parts.panels.filter((each) => each !== node)) other.open = false;
       fill();
     });

@@ -74,8 +74,11 @@ const sources = (() => {
         ofVersion(names),
         field("at", kind === "residual" ? "residual (label less prediction)" : kind, "number",
           (row) => (row.from + row.to) / 2),
-        field("weight", "number of rows", "number"),
-        field("share", "share of rows", "number", (row) => row.weight / (totals.get(part(row)) || 1)),
+        { ...field("weight", "number of rows", "number"), least: 0 },
+        {
+          ...field("share", "share of rows", "number", (row) => row.weight / (totals.get(part(row)) || 1)),
+          least: 0,
+        },
         ...classes,
       ],
     };
@@ -87,7 +90,7 @@ const sources = (() => {
     return {
       id: "curves", name: "ROC and precision-recall", rows, order: (row) => row.threshold,
       columns: [
-        ofVersion(names), ...CURVES.map(([key, name]) => field(key, name, "number")),
+        ofVersion(names), ...CURVES.map(([key, name]) => ({ ...field(key, name, "number"), unit: true })),
         field("class", "class", "text"),
       ],
       diagonal: (x, y) => x === "false_positive_rate" && y === "true_positive_rate",
@@ -100,8 +103,8 @@ const sources = (() => {
     return {
       id: "calibration", name: "Calibration", rows, order: (row) => row.mean_score,
       columns: [
-        ofVersion(names), field("mean_score", "mean score", "number"),
-        field("share", "share that is right", "number"), field("weight", "number of rows", "number"),
+        ofVersion(names), { ...field("mean_score", "mean score", "number"), unit: true },
+        { ...field("share", "share that is right", "number"), unit: true }, field("weight", "number of rows", "number"),
       ],
       diagonal: (x, y) => x === "mean_score" && y === "share",
     };
@@ -162,7 +165,8 @@ const sources = (() => {
     const facet = (key) => (single ? "" : key);
     const name = main?.name;
     const listed = { source: "versions", kind: "line", x: "property:version", of: "listed" };
-    const tunable = columns.filter((column) => column.group === "Hyperparameters" && column.type === "number");
+    const tunable = columns.filter((column) => column.group === "Hyperparameters"
+      && column.type === "number" && new Set(document_.versions.map(column.value)).size > 2);
     return [
       main && { ...listed, y: main.key, title: `${name} over the versions` },
       has("versions", "property:difference") && {

@@ -34,6 +34,7 @@ const values = (() => {
   ];
   const WHOLE = 1e5;
   const HUGE = 1e12;
+  const TINY = 1e-4;
 
   const mapping = (object) => new Map(Object.entries(object ?? {}));
 
@@ -48,16 +49,19 @@ const values = (() => {
     ]));
   }
 
-  /** Return a number with five digits that matter. */
-  function number(value) {
+  /** Return a number with the digits that matter. */
+  function number(value, digits = 5) {
     if (value === null || value === undefined) return "–";
     const size = Math.abs(value);
-    if (Number.isInteger(value) || (size >= WHOLE && size < HUGE)) {
+    if (size >= HUGE || (size > 0 && size < TINY)) return value.toExponential(3);
+    if (Number.isInteger(value) || size >= WHOLE) {
       return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
     }
-    if (size < 1e-4 || size >= HUGE) return value.toExponential(3);
-    return value.toLocaleString("en-US", { maximumSignificantDigits: 5 });
+    return value.toLocaleString("en-US", { maximumSignificantDigits: digits });
   }
+
+  /** Return an interval as people read it. */
+  const range = ([low, high]) => `${number(low, 4)} to ${number(high, 4)}`;
 
   function time(value) {
     return value ? value.slice(0, 16).replace("T", " ") : "–";
@@ -207,6 +211,6 @@ const values = (() => {
 
   return {
     columns, compare, firstColumns, isEmpty, isEqual, labels, mapping, metricLines, number, pair,
-    short, shown, time,
+    range, short, shown, time,
   };
 })();

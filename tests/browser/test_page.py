@@ -1,0 +1,194 @@
+"""The page as a whole: theme, keyboard, phone, print, accessibility, and names that mean harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import documents
+import pytest
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Reader
+
+PHONE = {"width": 390, "height": 844}
+
+
+def ground(reader: Reader) -> str:
+    return str(reader.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def test_the_verdict_gates_lineage_and_how_to_repeat_it_stand_in_the_page(
+    reading: Callable[..., Reader],
+) -> None:
+    reader = reading("regression")
+    assert reader.page.locator("h1").inner_text().startswith("flight-delay/3 is best: rmse 10")
+    text = reader.page.locator("main").inner_text()
+    for part in (
+        "9,001 labelled rows of /lake/flight-delay/holdout at version 3",
+        "rmse is at most 12 (found 11.5)", "digest 5eed", "0123abcd", "models:/flight-delay/1",
+        "./spark-submit.sh compare again.yaml",
+    ):  # fmt: skip
+        assert part in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_theme_is_the_systems_until_the_reader_chooses(
+    reading: Callable[..., Reader], scheme: str
+) -> None:
+    light, dark = "rgb(247, 248, 250)", "rgb(17, 19, 23)"
+    reader = reading("regression", color_scheme=scheme)
+    assert ground(reader) == {"light": light, "dark": dark}[scheme]
+    toggle = reader.page.locator("#theme")
+    toggle.click()
+    assert (toggle.inner_text(), ground(reader)) == ("Theme: light", light)
+    toggle.click()
+    assert (toggle.inner_text(), ground(reader)) == ("Theme: dark", dark)
+    reader.page.reload()
+    reader.ready()
+    assert ground(reader) == dark
+
+
+def test_versions_are_compared_with_the_keyboard_alone(reading: Callable[..., Reader]) -> None:
+    reader = reading("regression")
+    keyboard = reader.page.keyboard
+
+    def tab_to(selector: str) -> None:
+        for _ in range(80):
+            keyboard.press("Tab")
+            focused = reader.page.evaluate("s => document.activeElement.matches(s)", selector)
+            if focused:
+                return
+        raise AssertionError(selector)
+
+    tab_to("summary")
+    tab_to(".panel summary")
+    keyboard.press("Enter")
+    tab_to("input[data-column='property:aliases']")
+    keyboard.press("Space")
+    assert "aliases" not in reader.heads()
+    tab_to("th[data-key='property:version'] [role=button], th[data-key='property:version']")
+    keyboard.press("Enter")
+    expect(reader.page).to_have_url(re.compile("sort"))
+    assert reader.column("version") == ["v1", "v2", "v3"]
+    tab_to("input[data-uri='models:/flight-delay/1']")
+    keyboard.press("Space")
+    expect(reader.page.locator(".count")).to_contain_text("2 selected")
+    tab_to("button.link")
+    keyboard.press("Enter")
+    expect(reader.page.locator("dialog h2")).to_have_text("flight-delay/1")
+    keyboard.press("Escape")
+    expect(reader.page.locator("dialog")).to_have_count(0)
+    tab_to("figure.card button")
+    keyboard.press("Enter")
+    tab_to("figure.card select")
+    expect(reader.page.locator(".editor")).to_be_visible()
+
+
+def test_the_details_of_a_version_tell_all_that_is_known(reading: Callable[..., Reader]) -> None:
+    reader = reading("regression")
+    reader.page.get_by_role("button", name="details of version v2").click()
+    text = reader.page.locator("dialog").inner_text()
+    for part in ("sha256:", "skops", "depth\n5", "training_rmse\n10", "MLmodel", "distance"):
+        assert part in text
+
+
+@pytest.mark.parametrize("name", ["regression", "classes", "hostile"])
+def test_a_phone_shows_the_page_without_scrolling_sideways(
+    reading: Callable[..., Reader], name: str
+) -> None:
+    reader = reading(name, viewport=PHONE, device_scale_factor=2)
+    assert reader.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    reader.page.get_by_role("button", name=re.compile("^edit ")).first.click()
+    for panel in reader.page.locator("details.panel > summary").all():
+        panel.click()
+        assert reader.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    reader.page.locator("button.link").first.click()
+    assert reader.page.locator("dialog").bounding_box()["width"] <= PHONE["width"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("regression", "light"), ("regression", "dark"), ("classes", "light")]
+)
+def test_axe_finds_nothing_serious(reading: Callable[..., Reader], name: str, scheme: str) -> None:
+    reader = reading(name, color_scheme=scheme, bypass_csp=True)
+    reader.page.get_by_role("button", name=re.compile("^edit ")).first.click()
+    reader.page.get_by_text("Columns (", exact=False).click()
+    shipped = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
+    reader.page.evaluate(Path(str(shipped)).read_text(encoding="utf-8"))
+    found: dict[str, Any] = reader.page.evaluate("axe.run()")
+    assert len(found["passes"]) > 20
+    assert [
+        (each["id"], node["target"], node["failureSummary"])
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+        for node in each["nodes"]
+    ] == []
+
+
+def test_names_that_mean_harm_are_names(reading: Callable[..., Reader]) -> None:
+    reader = reading("hostile")
+    assert len(reader.column("version")) == 50
+    reader.page.get_by_text("Columns (", exact=False).click()
+    for group in ("Metrics", "Tags", "Hyperparameters"):
+        reader.page.get_by_label(f"all {group}", exact=True).click()
+    keys = {head.get_attribute("data-key") for head in reader.page.locator("thead th").all()}
+    for name in documents.HOSTILE:
+        assert {f"metric:{name}", f"tag:{name}", f"param:{name}"} <= keys
+    assert reader.page.locator("table.versions img, table.versions script").count() == 0
+    assert reader.page.evaluate("Object.prototype.columns") is None
+    assert reader.page.evaluate("document.documentElement.scrollWidth") == 1280
+    reader.page.get_by_label("search versions").fill("two\tlines __proto__")
+    expect(reader.page).to_have_url(re.compile("__proto__"))
+    reader.page.reload()
+    reader.ready()
+    assert len(reader.column("version")) == 50
+    assert {
+        head.get_attribute("data-key") for head in reader.page.locator("thead th").all()
+    } == keys
+
+
+def test_charts_of_names_that_mean_harm_are_drawn(reading: Callable[..., Reader]) -> None:
+    reader = reading("hostile")
+    card = reader.page.locator("figure.card").first
+    card.get_by_role("button", name=re.compile("^edit")).click()
+    for name in documents.HOSTILE:
+        card.get_by_label("Y axis", exact=True).select_option(f"metric:{name}")
+        card.get_by_label("X axis", exact=True).select_option(f"param:{name}")
+        card.get_by_label("Colour", exact=True).select_option(f"tag:{name}")
+        expect(card.locator("svg").first).to_be_attached()
+    reader.ready()
+    expect(card.locator(".bad")).to_have_count(0)
+    assert reader.page.evaluate("document.documentElement.scrollWidth") == 1280
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(reading: Callable[..., Reader]) -> None:
+    reader = reading("hostile")
+    reader.page.locator("#differences").get_by_label("Differences only").uncheck()
+    part = reader.page.locator("#differences").get_by_label("download the differences as CSV")
+    text = reader.saved(part.click).decode("utf-8-sig")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert {len(row) for row in rows} == {2 + 6}
+    cells = [cell for row in rows for cell in row]
+    assert [cell for cell in cells if cell.lstrip()[:1] in {"=", "+", "@"}] == []
+    assert "'@SUM(1+1)" in cells
+    assert "two\nlines\r\nand\ttabs" in cells
+
+
+def test_print_shows_tables_whole_and_no_controls(reading: Callable[..., Reader]) -> None:
+    reader = reading("regression")
+    reader.page.emulate_media(media="print")
+    for hidden in (".bar", ".tools", ".card .actions", ".command button"):
+        expect(reader.page.locator(hidden).first).to_be_hidden()
+    assert (
+        reader.page.locator(".scroll").first.evaluate("n => getComputedStyle(n).maxHeight")
+        == "none"
+    )
+    expect(reader.card("Residuals").locator("svg")).to_be_visible()

@@ -1,0 +1,82 @@
+"""The page of what the registry holds: what the stored metrics say, and what they cannot."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import documents
+import pytest
+
+from lakescore import reporting
+from lakescore.registry.record import Dataset, VersionRecord
+
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def version(number: int, *, digest: str | None = None, **metrics: float) -> VersionRecord:
+    data = Dataset("holdout@v3", digest) if digest else None
+    return VersionRecord(
+        name="flight-delay", version=number, status="READY", description=None, created_at=TIME,
+        updated_at=TIME, run_id=f"{number:032x}", run_name="run", source=None, logged_model_id=None,
+        params={}, metrics=metrics, tags={}, aliases=("champion",) if number == 1 else (),
+        measured_on=dict.fromkeys(metrics, data) if data else {},
+    )  # fmt: skip
+
+
+def said(*records: VersionRecord, order_by: str | None = None) -> str:
+    document = reporting.of_registry("flight-delay", records, order_by=order_by)
+    return str(document["verdict"])
+
+
+def test_values_of_one_dataset_are_held_against_one_another() -> None:
+    assert said(
+        version(1, digest="5eed", **{"rmse": 12.0, "rmse.low": 11.0, "rmse.high": 13.0}),
+        version(2, digest="5eed", **{"rmse": 10.0, "rmse.low": 9.0, "rmse.high": 11.0}),
+    ) == (
+        "flight-delay/2 has the best stored rmse: 10 (9 to 11), before flight-delay/1 with "
+        "12 (11 to 13); all 2 values are of holdout@v3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("digests", "end"),
+    [
+        (("5eed", "c0de"), "are of different data, so do not take this for a comparison."),
+        (("5eed", None), "are of different data, so do not take this for a comparison."),
+        ((None, None), "they may be of different data, since none was recorded."),
+    ],
+)
+def test_values_of_other_data_are_said_to_be_so(digests: tuple[str | None, ...], end: str) -> None:
+    records = [version(n, digest=each, rmse=10.0 + n) for n, each in enumerate(digests, 1)]
+    assert said(*records).endswith(end)
+
+
+def test_the_metric_is_the_one_that_was_sorted_by() -> None:
+    records = [version(1, rmse=12.0, latency=3.0), version(2, rmse=10.0, latency=5.0)]
+    assert said(*records).startswith("flight-delay/2 has the best stored rmse: 10")
+    assert said(*records, order_by="metrics.latency").startswith(
+        "flight-delay/1 has the least stored latency: 3"
+    )
+    assert said(*records, order_by="metrics.latency desc").startswith(
+        "flight-delay/2 has the best stored latency: 5"
+    )
+
+
+def test_without_a_metric_nothing_is_said_to_be_best() -> None:
+    nothing = "No stored metric tells which version of flight-delay is best."
+    assert said(version(1), version(2)) == nothing
+    assert said(version(1, steps=3.0)) == nothing
+    assert said(version(1, auc=0.9), version(2)).endswith("; no other version has one.")
+
+
+def test_the_document_has_the_keys_of_a_comparisons() -> None:
+    stored = reporting.of_registry("flight-delay", [version(1)])
+    assert documents.of_regression().keys() <= stored.keys()
+
+
+def test_bounds_are_the_interval_of_their_metric() -> None:
+    record = version(1, digest="5eed", **{"auc": 0.9, "auc.low": 0.8, "auc.high": 0.95, "x.low": 1})
+    (auc, other) = reporting.of_registry("flight-delay", [record])["metrics"]
+    assert (auc["metric"], auc["value"], auc["low"], auc["high"]) == ("auc", 0.9, 0.8, 0.95)
+    assert (auc["dataset"], auc["digest"], auc["scope"]) == ("holdout@v3", "5eed", "stored")
+    assert (other["metric"], other["low"]) == ("x.low", None)

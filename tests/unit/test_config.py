@@ -424,3 +424,27 @@ def test_an_address_is_a_uri_or_a_path(
 @pytest.mark.parametrize("override", ["input.xpath=a", "input.mytable=b"])
 def test_a_key_that_ends_like_an_address_is_unknown(file: Path, override: str) -> None:
     assert "unknown key" in refusal(file, override)
+
+
+def test_a_comparison_can_be_repeated_from_what_its_receipt_pinned(tmp_path: Path) -> None:
+    compare = {
+        "versions": ["flight-delay/2", "flight-delay@challenger"],
+        "holdout": {"path": "tables/holdout"},
+        "label": "arr_delay",
+        "output": {"path": "tables/ranking"},
+        "slices": {"by": ["origin"]},
+        "gates": {"metrics": {"rmse": {"threshold": 9, "greater_is_better": False}}},
+        "run_id": "nightly",
+    }
+    first = CompareJob.model_validate(compare)
+    uris = ["models:/flight-delay/2", "models:/flight-delay/5", "models:/flight-delay/3"]
+    receipt = {
+        "ranking": [{"uri": uri} for uri in uris], "baseline": uris[2], "holdout": {"version": 4},
+    }  # fmt: skip
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump(first.pinned(receipt)))
+    again = load(CompareJob, file)
+    assert (again.versions, again.baseline) == (tuple(uris), uris[2])
+    assert (again.holdout.version, again.run_id) == (4, None)
+    same = {"label", "slices", "gates", "output"}
+    assert again.model_dump(include=same) == first.model_dump(include=same)

@@ -28,6 +28,7 @@ const charts = (() => {
   const TICKS = 15;
   const TIP = { field: "tip", type: "nominal" };
   const TEXT_FITS = 240;
+  const TEXT_NEEDS = 34;
   const CELL = 26;
   const HEIGHT = 250;
 
@@ -129,7 +130,7 @@ const charts = (() => {
     };
   }
 
-  function config(theme) {
+  function config(theme, width) {
     return {
       background: "transparent", font: FONT, padding: 4,
       view: { stroke: null },
@@ -137,11 +138,14 @@ const charts = (() => {
       axis: {
         domainColor: theme.line, gridColor: theme.line, tickColor: theme.line, labelColor: theme.dim,
         titleColor: theme.dim, titleFontWeight: 500, titleFontSize: 12, labelFontSize: 11,
-        titlePadding: 8, labelLimit: 150, titleLimit: 280,
+        titlePadding: 8, titleLimit: 280,
+        labelLimit: Math.min(150, width * 0.32),
       },
       axisX: { grid: false, labelAngle: 0, labelOverlap: "greedy" },
       axisXDiscrete: { labelAngle: 0, labelLimit: 90, labelOverlap: "greedy" },
-      legend: { labelColor: theme.ink, titleColor: theme.dim, orient: "top", labelFontSize: 11, columns: 6, titleFontWeight: 500 },
+      legend: { labelColor: theme.ink, titleColor: theme.dim, orient: "top", labelFontSize: 11,
+        columns: Math.max(1, Math.min(6, Math.floor(width / 72))), titleFontWeight: 500,
+      },
       header: { labelColor: theme.ink, titleColor: theme.dim, labelFontSize: 12, labelLimit: 200, title: null },
       line: { strokeWidth: 2 }, text: { color: theme.ink },
       boxplot: { median: { color: theme.paper } },
@@ -236,7 +240,7 @@ const charts = (() => {
     };
   }
 
-  function heat(chart, source, rows, theme, better) {
+  function heat(chart, source, rows, theme, { better, width }) {
     const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
     const cells = rows.filter((row) => row.c !== null && typeof row.c === "number");
     const most = Math.max(1e-300, ...cells.map((row) => Math.abs(row.c)));
@@ -246,7 +250,7 @@ const charts = (() => {
       : { range: theme.rise, interpolate: "rgb" };
     const share = colour?.key === "share";
     const encoding = {
-      x: { field: "x", ...axis(x, true, unique(rows, "x"), { axis: { orient: "top", labelLimit: 90, domain: false, ticks: false, titlePadding: 6 } }) },
+      x: { field: "x", ...axis(x, true, unique(rows, "x"), { axis: { orient: chart.facet ? "bottom" : "top", labelLimit: 90, domain: false, ticks: false, titlePadding: 6 } }) },
       y: { field: "y", ...axis(y, true, unique(rows, "y"), { axis: { domain: false, ticks: false } }) },
     };
     const tile = { type: "rect", cornerRadius: 2, stroke: theme.paper, strokeWidth: 2 };
@@ -263,7 +267,8 @@ const charts = (() => {
         tooltip: TIP,
       },
     }];
-    if (rows.length <= TEXT_FITS) {
+    const across = unique(rows, "x").length * (chart.facet ? unique(rows, "f").length : 1);
+    if (rows.length <= TEXT_FITS && width * 0.65 > across * TEXT_NEEDS) {
       const told = cells.map((row) => row.c);
       const bright = share ? 0.35 : (Math.min(...told) + Math.max(...told)) / 2;
       const strong = theme === THEMES.light ? { field: "c", gt: bright } : { field: "c", lt: bright };
@@ -357,14 +362,14 @@ const charts = (() => {
     const theme = THEMES[look.theme];
     const rows = rowsOf(chart, source, uris);
     const base = {
-      $schema: "https://vega.github.io/schema/vega-lite/v6.json", config: config(theme),
+      $schema: "https://vega.github.io/schema/vega-lite/v6.json", config: config(theme, look.width),
       description: elements.short(titleOf(chart, source), 200),
     };
     const whole = { width: look.width, autosize: { type: "fit-x", contains: "padding" } };
     if (chart.kind === "parallel") {
       return { ...base, ...whole, height: HEIGHT, ...parallel(chart, source, uris, theme) };
     }
-    const { cells, ...made } = MAKERS[chart.kind](chart, source, rows, theme, look.better);
+    const { cells, ...made } = MAKERS[chart.kind](chart, source, rows, theme, look);
     const facets = at(source, chart.facet) ? unique(rows, "f") : [];
     const discreteY = isDiscrete(at(source, chart.y));
     const height = cells

@@ -6,6 +6,7 @@ const comparison = (() => {
   const { button, checkbox, make, select } = elements;
   const NARROWEST = 240;
   const CHIPS = 24;
+  const TALL = 420;
   const ERRORS = 1; // of Vega's levels: it warns of boxes that have no outliers
 
   let document_;
@@ -70,6 +71,7 @@ const comparison = (() => {
         return;
       }
       box.replaceChildren(target);
+      card.node.classList.toggle("tall", target.offsetHeight > TALL);
       [card.view, card.finish] = [made.view, made.finalize];
       card.node.dataset.drawn = "yes";
     } catch (error) {
@@ -150,7 +152,7 @@ const comparison = (() => {
       charts: state.get().charts.filter((_, at) => at !== index),
     }), { class: "quiet", "aria-label": `remove ${elements.short(titleOf(chart), 60)}` });
     card.title = make("figcaption", { dir: "auto", title: titleOf(chart) }, titleOf(chart));
-    card.node = make("figure", { class: chart.kind === "heat" ? "card tall" : "card" },
+    card.node = make("figure", { class: "card" },
       make("header", {}, card.title, make("div", { class: "actions" }, edit, ...savers(card), remove)),
       form, box);
     card.form = form;

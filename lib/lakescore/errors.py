@@ -52,6 +52,10 @@ def listed(names: Iterable[object], *, most: int = 10) -> str:
     return ", ".join(shown[:most]) + more
 
 
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}...")
+
+
 class LakescoreError(Exception):
     """The base of all errors of lakescore."""
 
@@ -333,6 +337,16 @@ class ModelExists(RegistryError):
         super().__init__(
             f"the registered model {name!r} exists already; add versions with lakescore register, "
             "tags with lakescore tag --model"
+        )
+
+
+class NotServed(RegistryError):
+    """The server was started for other models."""
+
+    def __init__(self, name: str, served: Iterable[str]) -> None:
+        super().__init__(
+            f"{name!r} is not among the models that this server shows: {listed(sorted(served))}; "
+            "start it with that name too, or with none to show all"
         )
 
 
@@ -741,6 +755,20 @@ class AliasMoved(LakescoreError):
         super().__init__(
             f"{name}@{alias} is {there} and not {wanted}, as expected: another one moved it, and "
             f"nothing was changed; see lakescore history {name}"
+        )
+
+
+class EditedMeanwhile(LakescoreError):
+    """Another one changed what was to be edited, since it was looked at."""
+
+    exit_code = 7
+
+    def __init__(self, what: str, expected: str | None, found: str | None) -> None:
+        now = "is gone now" if found is None else f"is {_shown(found)} now"
+        wanted = "none" if expected is None else _shown(expected)
+        super().__init__(
+            f"{what} {now}, and {wanted} was expected: another one changed it, and nothing was "
+            "written; look at it again, then repeat the edit"
         )
 
 

@@ -122,6 +122,8 @@ INSTANCES = [
         "models:/flight-delay/4", ["rmse is at most 16.2 (asked 15, short by 1.2)"], {}
     ),
     errors.AliasMoved("flight-delay", "champion", 3, 4),
+    errors.EditedMeanwhile("the tag 'team' of models:/flight-delay/3", "ops", None),
+    errors.NotServed("crew@night", ["flight-delay"]),
     errors.AliasMoving("flight-delay", "champion", 4, "ann@laptop", 12),
 ]
 

@@ -8,6 +8,7 @@ logged model, MLmodel file). Importing it imports neither MLflow nor Spark; the 
 from lakescore.registry.artifacts import digest_of
 from lakescore.registry.difference import Difference
 from lakescore.registry.ledger import History, Move, Outcome, history, promote, rollback
+from lakescore.registry.logged import LoggedModel, logged_models
 from lakescore.registry.record import Card, File, ModelVersion, RegisteredModel, VersionRecord
 from lakescore.registry.resolving import (
     describe,
@@ -20,7 +21,7 @@ from lakescore.registry.resolving import (
     versions,
 )
 from lakescore.registry.store import connect, experiment
-from lakescore.registry.writing import create, register, tag, untag
+from lakescore.registry.writing import create, describe_as, register, tag, untag
 from lakescore.trust import Trust
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Difference",
     "File",
     "History",
+    "LoggedModel",
     "ModelVersion",
     "Move",
     "Outcome",
@@ -37,6 +39,7 @@ __all__ = [
     "connect",
     "create",
     "describe",
+    "describe_as",
     "diff",
     "digest_of",
     "experiment",
@@ -44,6 +47,7 @@ __all__ = [
     "fetch_file",
     "files",
     "history",
+    "logged_models",
     "models",
     "promote",
     "register",

@@ -23,6 +23,7 @@ _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 _LONGEST = 1000
 _LONGEST_NAME = 250
 _LONGEST_VALUE = 5000
+_BREAKS = str.maketrans("", "", "\n\t")
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,20 @@ def check_tag(key: str, value: str = "") -> None:
         raise BadName(f"the value of tag {key!r}", value, "it holds characters that cannot be seen")
     if len(value) > _LONGEST_VALUE:
         raise BadName(f"the value of tag {key!r}", value, f"it is over {_LONGEST_VALUE} characters")
+
+
+def check_description(description: str | None) -> None:
+    """Check that a version or a registered model can be described so, in several lines.
+
+    Raises:
+        BadName: it is too long, or holds what cannot be seen.
+    """
+    if description is None:
+        return
+    if not description.translate(_BREAKS).isprintable():
+        raise BadName("a description", description, "it holds characters that cannot be seen")
+    if len(description) > _LONGEST_VALUE:
+        raise BadName("a description", description, f"it is over {_LONGEST_VALUE} characters")
 
 
 def _checked(what: str, name: str) -> str:

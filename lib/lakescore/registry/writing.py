@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import (
+    EditedMeanwhile,
     IntegrityError,
     LakescoreError,
     ModelExists,
@@ -16,11 +17,17 @@ from lakescore.errors import (
     SignatureMissing,
     TagNotFound,
     VersionNotReady,
+    redact,
 )
 from lakescore.registry import artifacts, reading
 from lakescore.registry.ledger import promote
 from lakescore.registry.record import clean
-from lakescore.registry.reference import check_alias, check_name, check_tag
+from lakescore.registry.reference import (
+    check_alias,
+    check_description,
+    check_name,
+    check_tag,
+)
 from lakescore.registry.resolving import READY, find
 from lakescore.registry.store import answering, connect, experiment, is_missing
 from lakescore.registry.table import Shown
@@ -37,6 +44,19 @@ _PATH_OF_RUN = re.compile(r"runs:/([0-9a-f]{32})/(.+)")
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
 _IMPORTED_INTO = "lakescore"
 _SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Described(Shown):
+    """What was described."""
+
+    of: str
+    """A version's pinned URI, or a registered model's name."""
+    description: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"of": self.of, "description": clean(self.description)}
 
 
 @dataclass(frozen=True)
@@ -64,13 +84,14 @@ def create(
         description: what it is for.
 
     Raises:
-        BadName: the name or a tag is none.
+        BadName: the name, a tag or the description is none.
         ModelExists: there is one of that name.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     from mlflow import MlflowException  # noqa: PLC0415
 
     check_name(name)
+    check_description(description)
     _check_tags(tags or {})
     client = connect(create=True)
     with answering():
@@ -118,6 +139,7 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
     from mlflow import MlflowException  # noqa: PLC0415
 
     check_name(name)
+    check_description(description)
     _check_tags(tags or {})
     if alias is not None:
         check_alias(alias)
@@ -232,7 +254,13 @@ def _wait(client: MlflowClient, reference: str, seconds: float) -> None:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def tag(reference: str, tags: Mapping[str, str], *, of_model: bool = False) -> Tagged:
+def tag(
+    reference: str,
+    tags: Mapping[str, str],
+    *,
+    of_model: bool = False,
+    expect: Mapping[str, str | None] | None = None,
+) -> Tagged:
     """Add or change tags of a version, or of a registered model; all are checked before any is set.
 
     Returns what was tagged, with all of its tags now.
@@ -241,9 +269,12 @@ def tag(reference: str, tags: Mapping[str, str], *, of_model: bool = False) -> T
         reference: as in `resolve`, or the registered model's name.
         tags: the tags.
         of_model: whether *reference* is the name of a registered model.
+        expect: what tags must be now, as `facts` shows them; None for not there. Looked at just
+            before, since MLflow itself cannot compare and set.
 
     Raises:
         BadName: a tag is none, or one that lakescore writes itself.
+        EditedMeanwhile: a tag is not what *expect* says; none was set.
         As `describe` besides, for *reference*.
     """
     _check_tags(tags)
@@ -251,16 +282,24 @@ def tag(reference: str, tags: Mapping[str, str], *, of_model: bool = False) -> T
     with answering():
         if of_model:
             model = reading.model_named(client, check_name(reference))
+            _check_expected(repr(model.name), expect, model.tags)
             for key, value in tags.items():
                 client.set_registered_model_tag(model.name, key, value)
             return Tagged(model.name, {**model.tags, **tags})
         record = find(client, reference)
+        _check_expected(record.uri, expect, record.tags)
         for key, value in tags.items():
             client.set_model_version_tag(record.name, str(record.version), key, value)
         return Tagged(record.uri, {**record.tags, **tags})
 
 
-def untag(reference: str, keys: Collection[str], *, of_model: bool = False) -> Tagged:
+def untag(
+    reference: str,
+    keys: Collection[str],
+    *,
+    of_model: bool = False,
+    expect: Mapping[str, str | None] | None = None,
+) -> Tagged:
     """Remove tags of a version, or of a registered model; all are checked before any is removed.
 
     Returns what was untagged, with all of its tags now.
@@ -269,8 +308,10 @@ def untag(reference: str, keys: Collection[str], *, of_model: bool = False) -> T
         reference: as in `resolve`, or the registered model's name.
         keys: the tags' keys.
         of_model: whether *reference* is the name of a registered model.
+        expect: as in `tag`.
 
     Raises:
+        EditedMeanwhile: a tag is not what *expect* says; none was removed.
         TagNotFound: there is no such tag.
         BadName: the key is none, or one that lakescore writes itself.
         As `describe` besides, for *reference*.
@@ -280,15 +321,62 @@ def untag(reference: str, keys: Collection[str], *, of_model: bool = False) -> T
     with answering():
         if of_model:
             model = reading.model_named(client, check_name(reference))
+            _check_expected(repr(model.name), expect, model.tags)
             _check_there(repr(model.name), keys, model.tags)
             for key in keys:
                 client.delete_registered_model_tag(model.name, key)
             return Tagged(model.name, _without(model.tags, keys))
         record = find(client, reference)
+        _check_expected(record.uri, expect, record.tags)
         _check_there(record.uri, keys, record.tags)
         for key in keys:
             client.delete_model_version_tag(record.name, str(record.version), key)
         return Tagged(record.uri, _without(record.tags, keys))
+
+
+def describe_as(
+    reference: str, description: str, *, of_model: bool = False, expect: str | None = None
+) -> Described:
+    """Set the description of a version, or of a registered model; an empty one removes it.
+
+    Args:
+        reference: as in `resolve`, or the registered model's name.
+        description: what it is, for people.
+        of_model: whether *reference* is the name of a registered model.
+        expect: what it must be now, as `facts` shows it, empty for none; checked only if given.
+
+    Raises:
+        BadName: the description is too long, or holds what cannot be seen.
+        EditedMeanwhile: it is not what *expect* says; nothing was set.
+        As `describe` besides, for *reference*.
+    """
+    check_description(description)
+    client = connect()
+    with answering():
+        if of_model:
+            model = reading.model_named(client, check_name(reference))
+            _check_description_is(repr(model.name), expect, model.description)
+            client.update_registered_model(model.name, description)
+            return Described(model.name, description or None)
+        record = find(client, reference)
+        _check_description_is(record.uri, expect, record.description)
+        client.update_model_version(record.name, str(record.version), description)
+        return Described(record.uri, description or None)
+
+
+def _check_description_is(owner: str, expect: str | None, there: str | None) -> None:
+    if expect is not None and expect != redact(there or ""):
+        raise EditedMeanwhile(f"the description of {owner}", expect or None, there or None)
+
+
+def _check_expected(
+    owner: str, expect: Mapping[str, str | None] | None, there: Mapping[str, str]
+) -> None:
+    """Hold tags against what a reader saw of them: texts without credentials."""
+    for key, expected in (expect or {}).items():
+        found = redact(there[key]) if key in there else None
+        if found != expected:
+            raise EditedMeanwhile(f"the tag {key!r} of {owner}", expected, found)
 
 
 def _without(tags: Mapping[str, str], keys: Collection[str]) -> dict[str, str]:

@@ -53,8 +53,9 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "models", "versions", "show", "files", "diff", "report", "resolve", "create"),
+        *("", "models", "versions", "show", "files", "diff", "report", "serve", "resolve"),
         *(
+            "create",
             "register",
             "tag",
             "untag",

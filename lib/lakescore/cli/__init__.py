@@ -10,6 +10,7 @@ from lakescore.cli import (  # noqa: F401 - they add their commands
     moving,
     reading,
     reporting,
+    serving,
     writing,
 )
 from lakescore.cli.door import app

@@ -22,8 +22,9 @@ EXIT_CODES = (
 
 
 _ORDER = (
-    "models", "versions", "show", "files", "diff", "report", "resolve", "create", "register", "tag",
-    "untag", "promote", "rollback", "history", "explain", "schema", "check", "schedule",
+    "models", "versions", "show", "files", "diff", "report", "serve", "resolve", "create",
+    "register", "tag", "untag", "promote", "rollback", "history", "explain", "schema", "check",
+    "schedule",
 )  # fmt: skip
 
 

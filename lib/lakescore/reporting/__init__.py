@@ -7,6 +7,16 @@ docs/report.md lists its keys. The page embeds it, and what it shows it draws fr
 from lakescore.reporting.files import save, write
 from lakescore.reporting.markdown import summary
 from lakescore.reporting.registered import of_registry
-from lakescore.reporting.rendering import Script, page
+from lakescore.reporting.rendering import Script, page, part, policy, style
 
-__all__ = ["Script", "of_registry", "page", "save", "summary", "write"]
+__all__ = [
+    "Script",
+    "of_registry",
+    "page",
+    "part",
+    "policy",
+    "save",
+    "style",
+    "summary",
+    "write",
+]

@@ -45,7 +45,11 @@ class Script:
 
 
 def page(
-    document: Mapping[str, Any], *, scripts: Sequence[Script] = (), connect: str = "'none'"
+    document: Mapping[str, Any],
+    *,
+    scripts: Sequence[Script] = (),
+    styles: Sequence[str] = (),
+    connect: str = "'none'",
 ) -> str:
     """Return the page.
 
@@ -54,6 +58,7 @@ def page(
         scripts: more of them, that run after the page's own. They can use those by name
             (`state`, `elements`), and listen for the window's events `lakescore:started` and
             `lakescore:details`.
+        styles: sheets that come after the page's own.
         connect: what these may talk to, as a policy says it: `'self'` for a server's page.
     """
     every = [*_scripts(), *scripts]
@@ -62,16 +67,31 @@ def page(
         title=_title(document),
         parts=_parts(document),
         policy=_policy(every, connect),
-        style=_read("page.css"),
+        style="\n".join([style(), *styles]),
         data=json.dumps(document, allow_nan=False).translate(_ENDS_A_SCRIPT),
         scripts=every,
         short=short,
     )
 
 
+def policy(scripts: Sequence[Script], connect: str) -> str:
+    """Return the policy of the page that `page` makes with the same arguments."""
+    return _policy([*_scripts(), *scripts], connect)
+
+
+def style() -> str:
+    """Return the page's style sheet, for other pages that shall look like it."""
+    return _read("page.css")
+
+
+def part(name: str) -> Script:
+    """Return one of the page's own scripts, for other pages that use it, such as `elements`."""
+    return Script(_read(f"{name}.js"))
+
+
 @cache
 def _scripts() -> tuple[Script, ...]:
-    own = [Script(_read(f"{name}.js")) for name in _ORDER]
+    own = [part(name) for name in _ORDER]
     tables = Script(libraries.datatables(), module=True)
     return (Script(libraries.vega()), tables, *own, Script("app.start();", module=True))
 

@@ -1,0 +1,264 @@
+"""What a page can ask and do: each a call of the registry library, with the rules that it has.
+
+Names come in the path, all else in JSON. Nothing here takes a path or a URI, or loads a model.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Query
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
+
+from lakescore import registry, reporting
+from lakescore.errors import (
+    AliasNotFound,
+    AnotherRunWon,
+    BadName,
+    BadReference,
+    ConfigError,
+    IntegrityError,
+    LakescoreError,
+    ModelExists,
+    ModelNotFound,
+    NothingToRollBack,
+    NoTrackingStore,
+    NotServed,
+    RegistryError,
+    RegistryUnavailable,
+    TagNotFound,
+    VersionNotFound,
+    redact,
+    visible,
+)
+from lakescore.serving import pages
+from lakescore.serving.guarding import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi.telemetry import TelemetryConfig
+    from starlette.responses import Response
+
+_LOST_A_RACE = AnotherRunWon.exit_code
+_STATUS = {
+    (RegistryUnavailable, NoTrackingStore): 503,
+    (NotServed,): 403,
+    (ModelNotFound, VersionNotFound, AliasNotFound, TagNotFound): 404,
+    (ModelExists, NothingToRollBack): 409,
+    (ConfigError, BadName, BadReference): 400,
+    (RegistryError, IntegrityError): 422,
+}
+_FILES_READ = 10
+"""Of how many versions files are read: each costs a few requests, where nothing was recorded."""
+_UNWATCHED: TelemetryConfig = {
+    "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
+}  # fmt: skip
+_editing = Lock()
+"""Held from the look at what is there to the write, so that this server's own edits keep apart."""
+_router = APIRouter(prefix="/api")
+
+
+def application(names: Sequence[str]) -> FastAPI:
+    """Return the application, which is not guarded yet.
+
+    Args:
+        names: the registered models that may be seen and changed; all where it is empty.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNWATCHED)
+    app.state.names = frozenset(names)
+    app.include_router(_router)
+    app.include_router(pages.router)
+    app.exception_handler(LakescoreError)(_on_error)
+    app.exception_handler(RequestValidationError)(_on_invalid)
+    app.exception_handler(HTTPException)(_on_http)
+    app.exception_handler(Exception)(_on_surprise)
+    return app
+
+
+def _served(name: str, request: Request) -> str:
+    names = request.app.state.names
+    if names and name not in names:
+        raise NotServed(name, names)
+    return name
+
+
+Name = Annotated[str, Depends(_served)]
+Version = Annotated[int, Path(ge=1, lt=10**9)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NewModel(_Body):
+    """A registered model to be made."""
+
+    name: str
+    description: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class NewVersion(_Body):
+    """A logged model to be registered; ids alone, since a path or URI could name any file."""
+
+    logged_model_id: Annotated[str, Field(pattern=r"^m-[0-9a-f]{32}$")]
+    description: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class Tag(_Body):
+    """A tag to be set, or removed where its value is null."""
+
+    key: str
+    value: str | None
+    expected: str | None
+    """What the reader saw; null for no such tag."""
+
+
+class Description(_Body):
+    """A description to be set; an empty one removes it."""
+
+    description: str
+    expected: str
+    """What the reader saw; empty for none."""
+
+
+class Promotion(_Body):
+    """Where an alias shall point."""
+
+    version: Annotated[int, Field(ge=1, lt=10**9)]
+    expected: Annotated[int, Field(ge=0)]
+    """The version that the reader saw there; 0 for none."""
+    reason: str | None = None
+    evidence: str | None = None
+
+
+class Rollback(_Body):
+    """Where an alias pointed when the reader decided to take it back."""
+
+    expected: Annotated[int, Field(ge=0)]
+    reason: str | None = None
+
+
+@_router.get("/models")
+def _models(request: Request) -> list[dict[str, Any]]:
+    names = request.app.state.names
+    return [each.facts() for each in registry.models() if not names or each.name in names]
+
+
+@_router.post("/models", status_code=201)
+def _create(new: NewModel, request: Request) -> dict[str, Any]:
+    _served(new.name, request)
+    return registry.create(new.name, tags=new.tags, description=new.description).facts()
+
+
+@_router.get("/models/{name}/document")
+def _document(name: Name) -> dict[str, Any]:
+    records = registry.versions(name, whole_up_to=_FILES_READ)
+    return reporting.of_registry(name, records)
+
+
+@_router.get("/models/{name}/page")
+def _page(name: Name) -> HTMLResponse:
+    return HTMLResponse(pages.live(name, _document(name)))
+
+
+@_router.post("/models/{name}/versions", status_code=201)
+def _register(name: Name, new: NewVersion) -> dict[str, Any]:
+    source = f"models:/{new.logged_model_id}"
+    return registry.register(source, name, tags=new.tags, description=new.description).facts()
+
+
+@_router.patch("/models/{name}/tags")
+def _tag_model(name: Name, tag: Tag) -> dict[str, Any]:
+    return _tag(name, tag, of_model=True)
+
+
+@_router.patch("/models/{name}/versions/{version}/tags")
+def _tag_version(name: Name, version: Version, tag: Tag) -> dict[str, Any]:
+    return _tag(f"{name}/{version}", tag, of_model=False)
+
+
+def _tag(reference: str, tag: Tag, *, of_model: bool) -> dict[str, Any]:
+    expect = {tag.key: tag.expected}
+    with _editing:
+        if tag.value is None:
+            changed = registry.untag(reference, [tag.key], of_model=of_model, expect=expect)
+        else:
+            tags = {tag.key: tag.value}
+            changed = registry.tag(reference, tags, of_model=of_model, expect=expect)
+    return changed.facts()
+
+
+@_router.put("/models/{name}/description")
+def _describe_model(name: Name, new: Description) -> dict[str, Any]:
+    with _editing:
+        return registry.describe_as(
+            name, new.description, of_model=True, expect=new.expected
+        ).facts()
+
+
+@_router.put("/models/{name}/versions/{version}/description")
+def _describe_version(name: Name, version: Version, new: Description) -> dict[str, Any]:
+    with _editing:
+        return registry.describe_as(
+            f"{name}/{version}", new.description, expect=new.expected
+        ).facts()
+
+
+@_router.put("/models/{name}/aliases/{alias}")
+def _promote(name: Name, alias: str, to: Promotion) -> dict[str, Any]:
+    return registry.promote(
+        f"{name}/{to.version}",
+        to=alias,
+        expect=to.expected,
+        reason=to.reason,
+        evidence=to.evidence,
+    ).facts()
+
+
+@_router.post("/models/{name}/aliases/{alias}/rollback")
+def _rollback(name: Name, alias: str, back: Rollback) -> dict[str, Any]:
+    return registry.rollback(name, alias=alias, expect=back.expected, reason=back.reason).facts()
+
+
+@_router.get("/models/{name}/history")
+def _history(name: Name) -> list[dict[str, Any]]:
+    return [move.facts() for move in registry.history(name)]
+
+
+@_router.get("/logged-models")
+def _logged_models(limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[dict[str, Any]]:
+    return [each.facts() for each in registry.logged_models(limit=limit)]
+
+
+def _on_error(_: Request, error: Exception) -> Response:
+    status = next((code for kinds, code in _STATUS.items() if isinstance(error, kinds)), 500)
+    if isinstance(error, LakescoreError) and error.exit_code == _LOST_A_RACE:
+        status = 409
+    return refused(status, type(error).__name__, str(error))
+
+
+def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows for mypy
+    first = error.errors()[0]
+    place = ".".join(str(each) for each in first["loc"])
+    return refused(400, "BadRequest", visible(redact(f"{place}: {first['msg']}")))
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows for mypy
+    phrase = HTTPStatus(error.status_code).phrase
+    asked = visible(redact(f"{request.method} {request.url.path}"))
+    return refused(error.status_code, phrase.replace(" ", ""), f"{asked}: {phrase.lower()}")
+
+
+def _on_surprise(_: Request, __: Exception) -> Response:
+    return refused(500, "Surprise", "something went wrong here; the server's terminal says what")

@@ -1,0 +1,159 @@
+// What the live page adds to a model's page: editors in each version's dialog, and the tools above.
+
+const editing = (() => {
+  "use strict";
+
+  const { button, make } = elements;
+  const { field, form, lines, outcome, text } = forms;
+
+  const named = (version) => (version ? `version ${version}` : "no version");
+
+  /** Return alias -> version number, of all that the document shows. */
+  function aliasesOf(document_) {
+    return new Map(document_.versions.flatMap((version) =>
+      version.aliases.map((alias) => [alias, version.version])));
+  }
+
+  async function versionNow(version) {
+    const now = await session.ask("GET", session.path("models", version.name, "document"));
+    const found = now.versions.find((each) => each.version === version.version);
+    if (!found) throw new Error(`version ${version.version} is not there any more`);
+    return found;
+  }
+
+  /** Return the form that moves an alias to this version, and those that take moves back. */
+  function aliases(version, document_, moved) {
+    const there = aliasesOf(document_);
+    const said = outcome();
+    const known = `aliases-${version.version}`;
+    const alias = text({ required: true, list: known, maxlength: 250, pattern: "[\\w\\-]+", title: "letters, digits, _ and -" });
+    const reason = text({ maxlength: forms.LONGEST.reason, dir: "auto" });
+    const evidence = text({ maxlength: 32, pattern: "[0-9a-f]{32}", title: "a run's id: 32 hexadecimal digits" });
+    const standing = make("ul", { class: "plain" });
+
+    function draw() {
+      const lines_ = [...there].sort().map(([each, number]) => make("li", { class: "alias" },
+        make("span", { class: "badge" }, each), ` is ${named(number)}`,
+        number === version.version
+          ? button("Roll back", () => rollBack(each), { class: "quiet", "aria-label": `Roll back ${each}` }) : null));
+      standing.replaceChildren(...lines_.length ? lines_ : [make("li", { class: "dim" }, "No alias yet.")]);
+    }
+
+    function note(outcome_) {
+      there.set(outcome_.alias, outcome_.to);
+      said.good(outcome_.status === "unchanged"
+        ? `${outcome_.alias} is version ${outcome_.to} already.`
+        : `${outcome_.alias} moved from ${named(outcome_.from)} to version ${outcome_.to}.`);
+      moved();
+      draw();
+    }
+
+    async function rollBack(each) {
+      said.none();
+      const to = session.path("models", version.name, "aliases", each, "rollback");
+      try {
+        note(await session.ask("POST", to, { expected: there.get(each) ?? 0, reason: reason.value || null }));
+      } catch (error) {
+        said.bad(error.message);
+      }
+    }
+
+    const promote = form([
+      field("Alias", alias, "such as champion"),
+      field("Reason", reason, "for the ledger"),
+      field("Evidence", evidence, "id of an MLflow run that speaks for it"),
+      make("datalist", { id: known }, [...new Set([...there.keys(), "champion", "challenger"])].map((value) => make("option", { value }))),
+    ], `Promote version ${version.version}`, said, async () => {
+      const to = session.path("models", version.name, "aliases", alias.value);
+      note(await session.ask("PUT", to, {
+        version: version.version, expected: there.get(alias.value) ?? 0,
+        reason: reason.value || null, evidence: evidence.value || null,
+      }));
+    }, { class: "promote" });
+    draw();
+    return make("section", { class: "edits" }, make("h3", {}, "Aliases"), standing, promote, said.place);
+  }
+
+  function replaceSection(body, title, editor) {
+    const old = [...body.querySelectorAll("section")].find((each) => each.querySelector("h3")?.textContent === title);
+    old?.remove();
+    body.prepend(editor);
+  }
+
+  function edit({ version, dialog, body }, document_) {
+    const changed = forms.tellAtClose(dialog, () => notices.reload(`${version.name} is shown as it is now.`));
+    const place = session.path("models", version.name, "versions", version.version);
+    body.prepend(aliases(version, document_, changed));
+    body.prepend(forms.description(`${place}/description`, version.description,
+      async () => (await versionNow(version)).description, changed));
+    replaceSection(body, "Tags", forms.tags(`${place}/tags`, version.tags,
+      async () => (await versionNow(version)).tags, changed));
+    body.querySelector("input")?.focus();
+  }
+
+  function row(move) {
+    return [
+      move.number === null ? "–" : String(move.number), move.when.slice(0, 16).replace("T", " "), move.alias,
+      `${move.from ?? "none"} → ${move.to ?? "none"}`, move.kind, move.by ?? "–", move.reason ?? "",
+      move.evidence ?? "", move.done ? "" : "not finished",
+    ].map((each) => make("span", { dir: "auto" }, each));
+  }
+
+  async function showHistory(name) {
+    const moves = await session.ask("GET", session.path("models", name, "history"));
+    const heads = ["number", "when (UTC)", "alias", "move", "kind", "by", "reason", "evidence", ""];
+    forms.dialog(`Who moved the aliases of ${name}`, moves.length
+      ? elements.table(heads, moves.reverse().map(row), { label: "history of aliases" })
+      : make("p", {}, "No alias was ever moved."));
+  }
+
+  function choice(found) {
+    const heads = ["", "model", "run", "experiment", "logged (UTC)", "registered as"];
+    const line = (each) => make("tr", {},
+      make("td", {}, make("input", { type: "radio", name: "logged", required: true, value: each.logged_model_id, "aria-label": `${each.name} of run ${each.run_name ?? each.run_id ?? "none"}` })),
+      [each.name, each.run_name ?? each.run_id ?? "–", each.experiment, each.created_at.slice(0, 16).replace("T", " "), each.registered.join(", ") || "–"]
+        .map((value) => make("td", { dir: "auto" }, elements.short(value, 120))));
+    return elements.table(heads, found.map(line), { label: "logged models" });
+  }
+
+  async function register(name) {
+    const found = await session.ask("GET", "/api/logged-models?limit=100");
+    if (found.length === 0) {
+      forms.dialog(`Register a version of ${name}`, make("p", {}, "No run has logged a model yet."));
+      return;
+    }
+    const said = outcome();
+    const tags = lines({ dir: "auto" });
+    const description = lines({ maxlength: forms.LONGEST.description, dir: "auto" });
+    const node = form([
+      choice(found), field("Description", description), field("Tags", tags, "one a line, as key=value"),
+    ], "Register", said, async () => {
+      const chosen = node.querySelector("input[type=radio]:checked").value;
+      const made = await session.ask("POST", session.path("models", name, "versions"), {
+        logged_model_id: chosen, description: description.value || null, tags: forms.pairs(tags.value),
+      });
+      notices.reload(`Registered as version ${made.version} of ${name}.`);
+    });
+    forms.dialog(`Register a version of ${name}`, [node, said.place]);
+  }
+
+  /** Return a button that says in the page's notice what went wrong. */
+  function tool(label, act) {
+    return button(label, () => act().catch((error) => notices.say(error.message)));
+  }
+
+  function begin(document_) {
+    const name = decodeURIComponent(location.pathname.split("/")[2]);
+    document.querySelector(".brand").prepend(make("a", { href: "/" }, "Models"), " / ");
+    document.querySelector("#verdict").append(make("div", { class: "live" },
+      tool("Register a version", () => register(name)), tool("History of aliases", () => showHistory(name)),
+      document_.versions.length
+        ? make("span", { class: "dim" }, "Open a version to edit its tags, description and aliases.") : null));
+    notices.begin();
+    addEventListener("lakescore:details", ({ detail }) => edit(detail, document_));
+    document.documentElement.dataset.editable = "yes";
+  }
+
+  addEventListener("lakescore:started", ({ detail }) => begin(detail.document));
+  return { begin };
+})();

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 from builders import register
+from served import COMMAND, serving
 from starlette.testclient import TestClient
+from stores import mlflow_server
 
 from lakescore import registry
 from lakescore.serving import Guard, application
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from conftest import Store
     from httpx2 import Response
 
 TOKEN = "t0ken"  # noqa: S105 - of this test alone
 PORT = 8000
 HERE = f"http://127.0.0.1:{PORT}"
-COMMAND = Path(sys.executable).with_name("lakescore")
 
 
 def client(*names: str) -> TestClient:
@@ -378,150 +373,82 @@ def test_a_surprise_tells_the_client_nothing() -> None:
 
 # --- a process of its own, as a person starts it
 
-
-class Served:
-    """A running `lakescore serve`."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert process.stdout is not None
-        self.address = process.stdout.readline().strip()
-        parts = urlsplit(self.address)
-        assert parts.port is not None
-        self.port, self.token = parts.port, parts.fragment.removeprefix("token=")
-
-    def ask(
-        self, method: str, path: str, facts: Any = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any]:
-        """Return status and JSON of an answer; *headers* come over the right ones."""
-        right = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        body = None if facts is None else json.dumps(facts)
-        connection.request(method, path, body, right | (headers or {}))
-        answer = connection.getresponse()
-        status, text = answer.status, answer.read()
-        connection.close()
-        return status, json.loads(text)
-
-    def stop(self, with_signal: int = signal.SIGTERM) -> str:
-        """Tell it to stop, and return what it wrote to its streams."""
-        self.process.send_signal(with_signal)
-        out, err = self.process.communicate(timeout=30)
-        return out + err
-
-
-Start = Callable[..., Served]
 embedded = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
-@pytest.fixture
-def start(store: Store) -> Iterator[Start]:
-    running: list[subprocess.Popen[str]] = []
-
-    def begin(*words: str, **environment: str) -> Served:
-        running.append(
-            subprocess.Popen(
-                [COMMAND, "serve", "--no-open", *words],
-                env=store.environment | environment,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        )
-        return Served(running[-1])
-
-    yield begin
-    for each in running:
-        if each.poll() is None:
-            each.kill()
-            each.wait()
-
-
 @embedded
-def test_a_server_serves_until_it_is_told_to_stop(start: Start, name: str) -> None:
+def test_a_server_serves_until_it_is_told_to_stop(store: Store, name: str) -> None:
     register(name, run_name="one")
-    served = start(name)
-    assert re.fullmatch(rf"http://127\.0\.0\.1:\d+/models/{name}#token=[\w-]{{43}}", served.address)
-    tags = f"/api/models/{name}/versions/1/tags"
-    assert served.ask("PATCH", tags, {"key": "a", "value": "b", "expected": None})[0] == 200
-    assert registry.describe(f"{name}/1").tags == {"a": "b"}
-    right = {"Origin": f"http://127.0.0.1:{served.port}"}
-    assert served.ask("GET", "/api/models", headers=right)[0] == 200
-    assert served.ask("GET", "/api/models", headers={"Authorization": "Bearer x"})[0] == 401
-    assert served.ask("GET", "/api/models", headers={"Host": "evil.example"})[0] == 403
-    assert served.ask("GET", "/api/models", headers={"Origin": "http://evil.example"})[0] == 403
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", served.port), timeout=5)
-    said = served.stop()
+    with serving(name, "--no-open", environment=store.environment) as served:
+        assert re.fullmatch(
+            rf"http://127\.0\.0\.1:\d+/models/{name}#token=[\w-]{{43}}", served.address
+        )
+        tags = f"/api/models/{name}/versions/1/tags"
+        assert served.ask("PATCH", tags, {"key": "a", "value": "b", "expected": None})[0] == 200
+        assert registry.describe(f"{name}/1").tags == {"a": "b"}
+        asked = [
+            ({"Origin": f"http://127.0.0.1:{served.port}"}, 200),
+            ({"Authorization": "Bearer x"}, 401),
+            ({"Host": "evil.example"}, 403),
+            ({"Origin": "http://evil.example"}, 403),
+        ]
+        for headers, status in asked:
+            assert served.ask("GET", "/api/models", headers=headers)[0] == status
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", served.port), timeout=5)
+        said = served.stop()
     assert served.process.returncode == 0
     assert served.token not in said
     assert "GET" not in said
 
 
 @embedded
-def test_ctrl_c_ends_it_in_order(start: Start) -> None:
-    served = start()
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{43}", served.address)
-    assert "Traceback" not in served.stop(signal.SIGINT)
+def test_ctrl_c_ends_it_in_order(store: Store) -> None:
+    with serving("--no-open", environment=store.environment) as served:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{43}", served.address)
+        assert "Traceback" not in served.stop(signal.SIGINT)
     assert served.process.returncode == 0
 
 
 @embedded
 def test_a_browser_is_shown_the_way_by_a_file_that_only_its_user_reads(
-    start: Start, tmp_path: Path
+    store: Store, tmp_path: Path
 ) -> None:
-    opened = tmp_path / "opened"
+    opened, arguments = tmp_path / "opened", tmp_path / "arguments"
     browser = tmp_path / "browser"
     browser.write_text(
         "#!/bin/sh\n"
-        "file=${1#file://}\n"
-        f'cp "$file" {opened}.new\n'
-        f'stat -c %a "$(dirname "$file")" > {opened}.mode\n'
-        f'echo "$1" > {opened}.arguments\n'
+        f'echo "$1" > {arguments}\n'
+        f'stat -c %a "$(dirname "${{1#file://}}")" > {opened}.new\n'
+        f'cat "${{1#file://}}" >> {opened}.new\n'
         f"mv {opened}.new {opened}\n"
     )
     browser.chmod(0o755)
-    served = start("--open", BROWSER=f"{browser} %s &")
-    deadline = time.monotonic() + 30
-    while not opened.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert served.address in opened.read_text()
-    assert served.token not in Path(f"{opened}.arguments").read_text()
-    assert Path(f"{opened}.mode").read_text() == "700\n"
-    served.stop()
-    file = Path(f"{opened}.arguments").read_text().strip().removeprefix("file://")
-    assert not Path(file).exists()
+    environment = store.environment | {"BROWSER": f"{browser} %s &"}
+    with serving("--open", environment=environment) as served:
+        deadline = time.monotonic() + 30
+        while not opened.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        mode, page = opened.read_text().split("\n", maxsplit=1)
+        served.stop()
+    assert mode == "700"
+    assert served.address in page
+    shown = arguments.read_text().strip()
+    assert served.token not in shown
+    assert not Path(shown.removeprefix("file://")).exists()
 
 
-@pytest.mark.parametrize("store", ["server"], indirect=True)
-def test_a_registry_that_goes_away_is_said_in_one_line(start: Start, store: Store) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        # A way to the registry that can be closed.
-        code = (
-            "import asyncio, sys\n"
-            "async def pipe(r, w):\n"
-            "    while data := await r.read(65536): w.write(data); await w.drain()\n"
-            "    w.close()\n"
-            "async def meet(r, w):\n"
-            "    r2, w2 = await asyncio.open_connection('127.0.0.1', int(sys.argv[2]))\n"
-            "    await asyncio.gather(pipe(r, w2), pipe(r2, w))\n"
-            "async def main():\n"
-            "    server = await asyncio.start_server(meet, '127.0.0.1', int(sys.argv[1]))\n"
-            "    await server.serve_forever()\n"
-            "asyncio.run(main())\n"
-        )
-    way = subprocess.Popen([sys.executable, "-c", code, str(port), str(urlsplit(store.uri).port)])
-    try:
-        served = start(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
-        assert served.ask("GET", "/api/models")[0] == 200
-    finally:
-        way.kill()
-        way.wait()
-    status, answer = served.ask("GET", "/api/models")
+@embedded
+def test_a_registry_that_goes_away_is_said_in_one_line(store: Store, tmp_path: Path) -> None:
+    with ExitStack() as running:
+        with mlflow_server(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path) as uri:
+            environment = store.environment | {"MLFLOW_TRACKING_URI": uri}
+            served = running.enter_context(serving("--no-open", environment=environment))
+            assert served.ask("GET", "/api/models") == (200, [])
+        status, answer = served.ask("GET", "/api/models")
     assert status == 503
     assert answer["error"]["kind"] == "RegistryUnavailable"
-    assert "does not answer" in answer["error"]["message"]
+    assert "does not answer (connection refused)" in answer["error"]["message"]
 
 
 @embedded

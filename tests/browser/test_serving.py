@@ -1,0 +1,390 @@
+"""The live page in a real Chromium, on a real server and store: edited, and kept from strangers."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import threading
+from functools import partial
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import documents
+import pytest
+from builders import register, tracking_store
+from playwright.sync_api import expect
+from served import serving
+
+from lakescore import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page, Route
+    from served import Served
+
+NAME = "flight-delay"
+SCRIPT = "</script><script>window.ran=1</script>"
+_COMPLAINTS_OF_REFUSALS = "Failed to load resource: the server responded with a status of 4"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Start a server on a store of its own, which is this process's store too."""
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    folder = tmp_path_factory.mktemp("live")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAKESCORE_HOME", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", "")  # set_tracking_uri writes it; this puts it back
+        uri = tracking_store(folder)
+        for number in (1, 2):
+            register(NAME, run_name=f"run {number}", metrics={"rmse": 12.5 - number})
+        with serving("--no-open", environment={"MLFLOW_TRACKING_URI": uri}) as server:
+            yield server
+        mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def version(served: Served) -> Iterator[str]:  # noqa: ARG001 - where it is
+    """Return a version with two tags of a model of this test's own."""
+    made = f"own-{len(registry.models()) + 1}"
+    register(made, run_name="one", metrics={"rmse": 9.0}, tags={"team": "ops", "note": SCRIPT})
+    return f"{made}/1"
+
+
+@pytest.fixture
+def opening(browser: Browser, served: Served) -> Iterator[Callable[..., Page]]:
+    """Open a page of the server; afterwards nothing else was asked, and nothing complained."""
+    contexts, complaints, strangers = [], [], []
+
+    def open_page(path: str = "", **context: Any) -> Page:
+        opened = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+        opened.set_default_timeout(20_000)
+        contexts.append(opened)
+        page = opened.new_page()
+
+        def refuse(route: Route) -> None:
+            if not route.request.url.startswith(
+                (f"http://127.0.0.1:{served.port}/", "data:", "blob:")
+            ):
+                strangers.append(route.request.url)
+            route.continue_()
+
+        page.route("**/*", refuse)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: (
+                said.type == "error"
+                and not said.text.startswith(_COMPLAINTS_OF_REFUSALS)
+                and complaints.append(said.text)
+            ),
+        )
+        page.goto(f"http://127.0.0.1:{served.port}/{path}#token={served.token}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        for page in context.pages:
+            assert page.evaluate("window.ran") is None
+        context.close()
+    assert complaints == []
+    assert strangers == []
+
+
+def opened(page: Page, number: int = 1) -> None:
+    """Open the dialog of a version."""
+    page.get_by_role("button", name=f"details of version v{number}").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_tags_are_added_changed_and_removed_in_the_page(
+    opening: Callable[..., Page], version: str
+) -> None:
+    page = opening(f"models/{version[:-2]}")
+    opened(page)
+    page.get_by_label("New tag").fill("quarter")
+    page.get_by_label("Value", exact=True).fill("Q4 <b>")
+    page.get_by_role("button", name="Add tag").click()
+    expect(page.get_by_text("Tag quarter saved.")).to_be_visible()
+    page.get_by_label("value of team").fill("crew")
+    page.get_by_role("button", name="Save team").click()
+    expect(page.get_by_text("Tag team saved.")).to_be_visible()
+    assert registry.describe(version).tags == {"team": "crew", "note": SCRIPT, "quarter": "Q4 <b>"}
+    page.get_by_role("button", name="Remove note").click()
+    expect(page.get_by_text("Tag note removed.")).to_be_visible()
+    assert registry.describe(version).tags == {"team": "crew", "quarter": "Q4 <b>"}
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("status").filter(has_text="is shown as it is now")).to_be_visible()
+    opened(page)
+    expect(page.get_by_label("value of quarter")).to_have_value("Q4 <b>")
+
+
+def test_the_keyboard_alone_edits_a_tag(opening: Callable[..., Page], version: str) -> None:
+    page = opening(f"models/{version[:-2]}")
+    page.get_by_role("button", name="details of version v1").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("value of note")).to_be_focused()
+    page.keyboard.press("Tab")  # to its Remove
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("crew")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Tag team saved.")).to_be_visible()
+    expect(page.get_by_label("value of team")).to_be_focused()
+    assert registry.describe(version).tags["team"] == "crew"
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_what_another_one_changed_is_shown_and_not_overwritten(
+    opening: Callable[..., Page], version: str
+) -> None:
+    page = opening(f"models/{version[:-2]}")
+    opened(page)
+    registry.tag(version, {"team": "theirs"})
+    page.get_by_label("value of team").fill("mine")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("is 'theirs' now, and 'ops' was expected")).to_be_visible()
+    expect(page.get_by_label("value of team")).to_have_value("theirs")
+    assert registry.describe(version).tags["team"] == "theirs"
+
+
+def test_hostile_tags_are_values_like_any_other(opening: Callable[..., Page], version: str) -> None:
+    name = version[:-2]
+    page = opening(f"models/{name}")
+    opened(page)
+    hostile = [value for value in documents.HOSTILE if value.isprintable()]
+    for number, value in enumerate(hostile):
+        page.get_by_label("New tag").fill(f"t{number}")
+        page.get_by_label("Value", exact=True).fill(value)
+        page.get_by_role("button", name="Add tag").click()
+        expect(page.get_by_text(f"Tag t{number} saved.")).to_be_visible()
+    for key in ("__proto__", "constructor"):
+        page.get_by_label("New tag").fill(key)
+        page.get_by_role("button", name="Add tag").click()
+        expect(page.get_by_text(f"Tag {key} saved.")).to_be_visible()
+    tags = registry.describe(version).tags
+    assert [tags[f"t{number}"] for number in range(len(hostile))] == hostile
+    assert {"__proto__", "constructor"} <= tags.keys()
+    page.get_by_label("New tag").fill("a$b")
+    page.get_by_role("button", name="Add tag").click()
+    expect(page.get_by_text("cannot use 'a$b' as a tag")).to_be_visible()
+    page.reload()
+    opened(page)
+    for number, value in enumerate(hostile):
+        expect(page.get_by_label(f"value of t{number}", exact=True)).to_have_value(value)
+
+
+def test_an_alias_is_promoted_and_rolled_back_through_the_ledger(
+    opening: Callable[..., Page],
+) -> None:
+    page = opening(f"models/{NAME}")
+    for number in (1, 2):
+        opened(page, number)
+        page.get_by_role("combobox", name="Alias").fill("champion")
+        page.get_by_role("textbox", name="Reason").fill(f"reason {number}")
+        page.get_by_role("button", name=f"Promote version {number}").click()
+        expect(page.get_by_text(f"to version {number}.")).to_be_visible()
+        page.get_by_role("button", name="Close").click()
+        expect(page.get_by_role("status").filter(has_text="as it is now")).to_be_visible()
+    assert registry.resolve(f"{NAME}@champion").version == 2
+    page.get_by_role("button", name="History of aliases").click()
+    expect(page.get_by_role("dialog").get_by_text("reason 2")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    opened(page, 2)
+    page.get_by_role("textbox", name="Reason").fill("too slow")
+    page.get_by_role("button", name="Roll back champion").click()
+    expect(page.get_by_text("champion moved from version 2 to version 1.")).to_be_visible()
+    moves = [(move.kind, move.origin, move.target, move.reason) for move in registry.history(NAME)]
+    assert moves == [
+        ("promote", None, 1, "reason 1"),
+        ("promote", 1, 2, "reason 2"),
+        ("rollback", 2, 1, "too slow"),
+    ]
+
+
+def test_an_alias_that_another_one_moved_is_left_where_it_is(
+    opening: Callable[..., Page], version: str
+) -> None:
+    name = version[:-2]
+    register(name, run_name="two")
+    page = opening(f"models/{name}")
+    opened(page, 2)
+    registry.promote(f"{name}/1", to="challenger")
+    page.get_by_role("combobox", name="Alias").fill("challenger")
+    page.get_by_role("button", name="Promote version 2").click()
+    expect(page.get_by_text("is version 1 and not none, as expected")).to_be_visible()
+    assert registry.models(name)[0].aliases == {"challenger": 1}
+
+
+def test_a_model_is_created_and_a_runs_model_registered(opening: Callable[..., Page]) -> None:
+    register("elsewhere", run_name="chosen one")
+    page = opening()
+    page.get_by_role("button", name="Create a model").click()
+    page.get_by_label("Name").fill("made/here")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("it holds parts of a path")).to_be_visible()
+    page.get_by_label("Name").fill("made here")
+    page.get_by_label("Tags").fill("team=ops\nnote=a=b")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("Created made here.")).to_be_visible()
+    assert registry.models("made here")[0].tags == {"team": "ops", "note": "a=b"}
+    page.get_by_role("link", name="made here").click()
+    expect(page.get_by_text("There is no version yet.")).to_be_visible()
+    page.get_by_role("button", name="Register a version").click()
+    page.get_by_label("model of run chosen one").check()
+    page.get_by_label("Description").fill("from the page")
+    page.get_by_role("button", name="Register", exact=True).click()
+    expect(page.get_by_text("Registered as version 1 of made here.")).to_be_visible()
+    expect(page.get_by_role("button", name="details of version v1")).to_be_visible()
+    made = registry.describe("made here/1")
+    assert (made.run_name, made.description) == ("chosen one", "from the page")
+
+
+def test_a_models_own_tags_and_description_are_edited_in_the_list(
+    opening: Callable[..., Page],
+) -> None:
+    registry.create("edited")
+    page = opening()
+    page.get_by_role("button", name="Edit edited").click()
+    page.get_by_label("New tag").fill("team")
+    page.get_by_label("Value", exact=True).fill("ops")
+    page.get_by_role("button", name="Add tag").click()
+    expect(page.get_by_text("Tag team saved.")).to_be_visible()
+    page.get_by_label("description", exact=True).fill("two\nlines")
+    page.get_by_role("button", name="Save description").click()
+    expect(page.get_by_text("Description saved.")).to_be_visible()
+    (model,) = registry.models("edited")
+    assert (model.tags, model.description) == ({"team": "ops"}, "two\nlines")
+
+
+def test_the_token_leaves_the_address_and_other_tabs_need_not_bring_it(
+    opening: Callable[..., Page], served: Served
+) -> None:
+    page = opening(f"models/{NAME}")
+    expect(page.get_by_role("button", name="details of version v1")).to_be_visible()
+    assert served.token not in page.url
+    assert page.context.cookies() == []
+    second = page.context.new_page()
+    second.goto(f"http://127.0.0.1:{served.port}/models/{NAME}")
+    expect(second.get_by_role("button", name="details of version v1")).to_be_visible()
+
+
+def test_who_lacks_the_token_is_told_where_it_stands(browser: Browser, served: Served) -> None:
+    page = browser.new_page()
+    for path in ("", f"models/{NAME}"):
+        page.goto(f"http://127.0.0.1:{served.port}/{path}")
+        expect(page.get_by_text("open the address that lakescore serve printed")).to_be_visible()
+    assert "rmse" not in page.content()
+    page.close()
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[str]:
+    """Yield the origin of another server on loopback, whose pages may be hostile."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>stranger</title>")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_foreign_page_changes_and_reads_nothing_though_it_knew_the_token(
+    opening: Callable[..., Page], served: Served, stranger: str, version: str
+) -> None:
+    reader = opening(f"models/{version[:-2]}")  # whose browser is used by the stranger, too
+    expect(reader.get_by_role("button", name="details of version v1")).to_be_visible()
+    page = reader.context.new_page()
+    page.goto(stranger)
+    to = f"http://127.0.0.1:{served.port}/api/models/{version[:-2]}/versions/1/tags"
+    asks = """async ([to, token, mode, type]) => {
+        const headers = { "content-type": type };
+        if (token) headers.authorization = `Bearer ${token}`;
+        const method = mode === "cors" ? "PATCH" : "POST";
+        const body = JSON.stringify({ key: "team", value: "stranger", expected: "ops" });
+        try {
+            const answer = await fetch(to, { method, mode, headers, body });
+            return `${answer.type} ${answer.status}`;
+        } catch (error) { return "refused"; }
+    }"""
+    assert page.evaluate(asks, [to, served.token, "cors", "application/json"]) == "refused"
+    assert page.evaluate(asks, [to, "", "cors", "application/json"]) == "refused"
+    assert page.evaluate(asks, [to, "", "no-cors", "text/plain"]) == "refused"
+    assert page.evaluate("localStorage.length") == 0
+    frame = f"http://127.0.0.1:{served.port}/models/{version[:-2]}"
+    page.evaluate(
+        """(to) => new Promise((done) => {
+            const frame = document.createElement("iframe");
+            frame.src = to; frame.onload = done; document.body.append(frame);
+        })""",
+        frame,
+    )
+    assert "rmse" not in page.frames[-1].content()
+    assert registry.describe(version).tags["team"] == "ops"
+
+
+def test_a_name_that_points_here_reaches_nothing(browser: Browser, served: Served) -> None:
+    page = browser.new_page()
+    answer = page.goto(f"http://rebound.localhost:{served.port}/#token={served.token}")
+    assert answer is not None
+    assert answer.status == 403
+    assert json.loads(page.inner_text("body"))["error"]["kind"] == "ForeignHost"
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_where_things_are_edited(
+    opening: Callable[..., Page], version: str, scheme: str
+) -> None:
+    shipped = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
+    axe = Path(str(shipped)).read_text(encoding="utf-8")
+
+    def serious(page: Page) -> list[Any]:
+        page.evaluate(axe)
+        found: dict[str, Any] = page.evaluate("axe.run()")
+        assert len(found["passes"]) > 10
+        return [
+            (each["id"], node["target"], node["failureSummary"])
+            for each in found["violations"]
+            if each["impact"] in {"serious", "critical"}
+            for node in each["nodes"]
+        ]
+
+    page = opening(color_scheme=scheme, bypass_csp=True)
+    page.get_by_role("button", name=f"Edit {NAME}").wait_for()
+    assert serious(page) == []
+    page.get_by_role("button", name="Create a model").click()
+    assert serious(page) == []
+    page.goto(page.url + f"models/{version[:-2]}")
+    opened(page)
+    assert serious(page) == []
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Register a version").click()
+    page.get_by_label("Description").wait_for()
+    assert serious(page) == []
+
+
+def test_a_phone_shows_all_of_it(opening: Callable[..., Page], version: str) -> None:
+    wide = "document.documentElement.scrollWidth > innerWidth"
+    page = opening(viewport={"width": 390, "height": 844})
+    page.get_by_role("button", name="Create a model").wait_for()
+    assert not page.evaluate(wide)
+    page.goto(page.url + f"models/{version[:-2]}")
+    opened(page)
+    assert not page.evaluate(wide)
+    assert page.evaluate(
+        "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)"
+        "(document.querySelector('dialog'))"
+    )

@@ -776,8 +776,9 @@ class AliasMoving(AliasMoved):
     """Another one is moving the alias right now, or died a moment ago."""
 
     def __init__(self, name: str, alias: str, target: int | None, by: str | None, age: int) -> None:
+        there = "no version" if target is None else f"version {target}"
         LakescoreError.__init__(
             self,
-            f"{by} began to move {name}@{alias} to version {target} {age} s ago; nothing was "
+            f"{by} began to move {name}@{alias} to {there} {age} s ago; nothing was "
             f"changed; wait a minute, look at lakescore history {name}, and try again",
         )

@@ -181,7 +181,7 @@ def test_hostile_tags_are_values_like_any_other(opening: Callable[..., Page], ve
         expect(page.get_by_label(f"value of t{number}", exact=True)).to_have_value(value)
 
 
-def test_an_alias_is_promoted_and_rolled_back_through_the_ledger(
+def test_an_alias_is_promoted_rolled_back_and_withdrawn_through_the_ledger(
     opening: Callable[..., Page],
 ) -> None:
     page = opening(f"models/{NAME}")
@@ -201,11 +201,16 @@ def test_an_alias_is_promoted_and_rolled_back_through_the_ledger(
     page.get_by_role("textbox", name="Reason").fill("too slow")
     page.get_by_role("button", name="Roll back champion").click()
     expect(page.get_by_text("champion moved from version 2 to version 1.")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    opened(page, 1)
+    page.get_by_role("button", name="Withdraw champion").click()
+    expect(page.get_by_text("champion moved from version 1 to no version.")).to_be_visible()
     moves = [(move.kind, move.origin, move.target, move.reason) for move in registry.history(NAME)]
     assert moves == [
         ("promote", None, 1, "reason 1"),
         ("promote", 1, 2, "reason 2"),
         ("rollback", 2, 1, "too slow"),
+        ("withdraw", 1, None, None),
     ]
 
 

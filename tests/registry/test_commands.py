@@ -74,6 +74,11 @@ def test_a_models_life(run: Callable[..., str], name: str, tmp_path: Path) -> No
     assert run("rollback", name, "--alias", "champion", "--reason", "late") == (
         f"{name}@champion: 2 -> 1\n"
     )
+    assert run("withdraw", name, "--alias", "champion") == f"{name}@champion: 1 -> none\n"
+    assert run("withdraw", name, "--alias", "champion") == (
+        f"{name}@champion is no version already\n"
+    )
+    assert run("rollback", name, "--alias", "champion") == f"{name}@champion: none -> 1\n"
     assert "late" in run("history", name)
     assert run("history", name, "--at", "2999-01-01") == "champion was version 1\n"
     assert run("history", name, "--at", "1999-01-01").startswith("the ledger knows of no alias")

@@ -11,13 +11,14 @@ from builders import register
 from lakescore.errors import (
     AliasMoved,
     AliasMoving,
+    AliasNotFound,
     BadName,
     LedgerLost,
     NothingToRollBack,
     RunNotFound,
     VersionDeleted,
 )
-from lakescore.registry import history, ledger, promote, rollback
+from lakescore.registry import history, ledger, promote, rollback, withdraw
 
 if TYPE_CHECKING:
     from conftest import Store
@@ -98,6 +99,34 @@ def test_rolling_back_walks_back_the_way_that_was_promoted(store: Store, four: s
     assert [each.kind for each in history(four)] == [
         *("promote", "promote", "promote", "rollback", "promote", "rollback", "rollback")
     ]
+
+
+def test_an_alias_is_taken_away_and_brought_back(store: Store, four: str) -> None:
+    for version in (1, 2):
+        promote(f"{four}/{version}", to="champion")
+    with pytest.raises(AliasMoved, match="is version 2 and not version 1"):
+        withdraw(four, alias="champion", expect=1)
+    assert withdraw(four, alias="champion", expect=2, reason="unfit").facts() == {
+        "status": "moved",
+        "name": four,
+        "alias": "champion",
+        "from": 2,
+        "to": None,
+        "number": 3,
+    }
+    assert alias(store, four) is None
+    assert moves(four)[-1] == ("champion", 2, None, "withdraw")
+    assert withdraw(four, alias="champion").status == "unchanged"
+    assert rollback(four, alias="champion", expect=0).target == 2
+    assert alias(store, four) == 2
+    assert rollback(four, alias="champion").target == 1
+
+
+def test_an_alias_that_never_was_is_not_taken_away(four: str) -> None:
+    promote(f"{four}/1", to="champion")
+    with pytest.raises(AliasNotFound, match=r"did you mean 'champion'"):
+        withdraw(four, alias="chmpion")
+    assert [move.alias for move in history(four)] == ["champion"]
 
 
 def test_rolling_back_passes_over_versions_that_were_deleted(store: Store, four: str) -> None:
@@ -207,18 +236,21 @@ def test_two_who_promote_at_once_never_overwrite_each_other_silently(
 
 DIES = """
 import os, signal
-from lakescore.registry import promote
+from lakescore.registry import promote, withdraw
 from lakescore.registry.book import Book
 import mlflow
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 {where} = die
-promote({name!r} + '/2', to='champion', reason='in vain')
+{call}
 """
+PROMOTES = "promote({name!r} + '/2', to='champion', reason='in vain')"
+WITHDRAWS = "withdraw({name!r}, alias='champion')"
 
 
-def killed(store: Store, name: str, where: str) -> None:
-    process = store.start(DIES.replace("{where}", where).replace("{name!r}", repr(name)))
+def killed(store: Store, name: str, where: str, call: str = PROMOTES) -> None:
+    code = DIES.replace("{where}", where).replace("{call}", call)
+    process = store.start(code.replace("{name!r}", repr(name)))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, errors
 
@@ -248,6 +280,18 @@ def test_the_same_command_again_finishes_what_a_killed_one_began(store: Store, f
     assert promote(f"{four}/2", to="champion", expect=0).status == "unchanged"
     assert alias(store, four) == 2
     assert [(move.target, move.done) for move in history(four)] == [(2, True)]
+
+
+def test_the_same_withdrawal_again_finishes_what_a_killed_one_began(
+    store: Store, four: str
+) -> None:
+    promote(f"{four}/1", to="champion")
+    killed(store, four, "mlflow.MlflowClient.delete_registered_model_alias", WITHDRAWS)
+    assert alias(store, four) == 1
+    with pytest.raises(AliasMoving, match="to no version"):
+        promote(f"{four}/2", to="champion")
+    assert withdraw(four, alias="champion", expect=1).status == "unchanged"
+    assert alias(store, four) is None
 
 
 def test_a_process_killed_after_it_moved_the_alias_leaves_a_true_history(

@@ -67,6 +67,7 @@ ASKED = [
     ("PUT", "/api/models/x/description"),
     ("PUT", "/api/models/x/aliases/champion"),
     ("POST", "/api/models/x/aliases/champion/rollback"),
+    ("POST", "/api/models/x/aliases/champion/withdraw"),
     ("GET", "/api/logged-models"),
     ("POST", "/"),
     ("GET", "/docs"),
@@ -162,11 +163,16 @@ def test_a_models_life(api: TestClient, name: str) -> None:
     assert [each["aliases"] for each in document["versions"]] == [["champion"], []]
     assert "has the best stored rmse" in api.get(f"/api/models/{name}/page").text
     assert api.post(f"{to}/rollback", json={"expected": 2, "reason": "late"}).json()["to"] == 1
+    assert api.post(f"{to}/withdraw", json={"expected": 1, "reason": "unfit"}).json()["to"] is None
+    assert registry.models(name)[0].aliases == {}
+    assert api.post(f"{to}/rollback", json={"expected": 0}).json()["to"] == 1
     moves = api.get(f"/api/models/{name}/history").json()
     assert [(each["kind"], each["to"], each["reason"], each["evidence"]) for each in moves] == [
         ("promote", 1, "the first", None),
         ("promote", 2, "better", evidence),
         ("rollback", 1, "late", None),
+        ("withdraw", None, "unfit", None),
+        ("rollback", 1, None, None),
     ]
     assert registry.resolve(f"{name}@champion").version == 1
 

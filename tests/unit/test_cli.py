@@ -61,6 +61,7 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
             "untag",
             "promote",
             "rollback",
+            "withdraw",
             "history",
             "schema",
             "check",

@@ -23,8 +23,8 @@ EXIT_CODES = (
 
 _ORDER = (
     "models", "versions", "show", "files", "diff", "report", "serve", "resolve", "create",
-    "register", "tag", "untag", "promote", "rollback", "history", "explain", "schema", "check",
-    "schedule",
+    "register", "tag", "untag", "promote", "rollback", "withdraw", "history", "explain",
+    "schema", "check", "schedule",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The commands that move aliases, and tell who moved them: promote, rollback, history."""
+"""The commands that move aliases, and tell who did: promote, rollback, withdraw, history."""
 
 from __future__ import annotations
 
@@ -64,15 +64,33 @@ def rollback(
     _tell(registry.rollback(name, alias=alias, expect=expect, reason=reason), as_json=as_json)
 
 
+@command()
+def withdraw(
+    name: Name,
+    *,
+    alias: Annotated[str, typer.Option(help="the alias, such as challenger")],
+    expect: _Expect = None,
+    reason: _Reason = None,
+    as_json: Json = False,
+) -> None:
+    """Take --alias of NAME away: it points at no version then.
+
+    The ledger keeps where it pointed, and rollback brings it back.
+    """
+    from lakescore import registry  # noqa: PLC0415
+
+    _tell(registry.withdraw(name, alias=alias, expect=expect, reason=reason), as_json=as_json)
+
+
 def _tell(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         tell(outcome.facts())
         return
     alias = f"{outcome.name}@{outcome.alias}"
     if outcome.status == "unchanged":
-        say(f"{alias} is version {outcome.target} already")
+        say(f"{alias} is {_version(outcome.target)} already")
     else:
-        say(f"{alias}: {_named(outcome.origin)} -> {outcome.target}")
+        say(f"{alias}: {_named(outcome.origin)} -> {_named(outcome.target)}")
 
 
 def _named(version: int | None) -> str:

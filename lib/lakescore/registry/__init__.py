@@ -7,7 +7,15 @@ logged model, MLmodel file). Importing it imports neither MLflow nor Spark; the 
 
 from lakescore.registry.artifacts import digest_of
 from lakescore.registry.difference import Difference
-from lakescore.registry.ledger import History, Move, Outcome, history, promote, rollback
+from lakescore.registry.ledger import (
+    History,
+    Move,
+    Outcome,
+    history,
+    promote,
+    rollback,
+    withdraw,
+)
 from lakescore.registry.logged import LoggedModel, logged_models
 from lakescore.registry.record import Card, File, ModelVersion, RegisteredModel, VersionRecord
 from lakescore.registry.resolving import (
@@ -56,4 +64,5 @@ __all__ = [
     "tag",
     "untag",
     "versions",
+    "withdraw",
 ]

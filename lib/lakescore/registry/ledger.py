@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lakescore.errors import (
     AliasMoved,
     AliasMoving,
+    AliasNotFound,
     ConfigError,
     ModelNotFound,
     NothingToRollBack,
@@ -42,7 +43,7 @@ _LONGEST_REASON = 2000  # characters; MLflow cuts off what is longer than 6,000 
 _UNDER_WAY = timedelta(seconds=60)
 _COLUMNS = ("number", "when", "alias", "from", "to", "by", "kind", "reason")
 
-Kind = Literal["promote", "rollback", "outside"]
+Kind = Literal["promote", "rollback", "withdraw", "outside"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class Move(Shown):
     origin: int | None
     """The version that the alias pointed at before; None where it pointed at none."""
     target: int | None
+    """None where it was taken away."""
     when: datetime
     """UTC, by the clock of who moved it; for a move from outside, when it was noticed."""
     kind: Kind
@@ -83,13 +85,13 @@ class Move(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Shown):
-    """What `promote` or `rollback` did."""
+    """What `promote`, `rollback` or `withdraw` did."""
 
     status: Literal["moved", "unchanged"]
     name: str
     alias: str
     origin: int | None
-    target: int
+    target: int | None
     number: int | None
     """The move's place in the ledger; None where nothing was to be moved."""
 
@@ -216,6 +218,50 @@ def rollback(
         return moving.move(move)
 
 
+def withdraw(
+    name: str, *, alias: str, expect: int | None = None, reason: str | None = None
+) -> Outcome:
+    """Take *alias* of the registered model *name* away, and write it into the ledger.
+
+    `rollback` brings it back. Where it was taken away already, nothing is done.
+
+    Args:
+        name: the registered model's name.
+        alias: the alias.
+        expect: as in `promote`.
+        reason: as in `promote`.
+
+    Raises:
+        AliasNotFound: it points at no version, and never did as far as the ledger knows.
+        AliasMoved: as `promote`.
+        ModelNotFound, BadName, ConfigError: the names or the reason are none.
+        NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
+    """
+    check_name(name)
+    check_alias(alias)
+    _check_reason(reason)
+    client = connect()
+    with answering():
+        model = reading.model_named(client, name)
+        moving = _Alias(client, name, alias)
+        there = moving.settled(None)
+        move = Move(
+            alias=alias,
+            origin=there,
+            target=None,
+            when=_now(),
+            kind="withdraw",
+            by=_who(),
+            reason=reason,
+        )
+        if there is None:
+            if not moving.known:
+                raise AliasNotFound(name, alias, reading.aliases_of(model))
+            return _outcome(name, move, None)
+        _check_expected(name, alias, expect, there)
+        return moving.move(move)
+
+
 def _check_expected(name: str, alias: str, expect: int | None, there: int | None) -> None:
     if expect is not None and expect != (there or 0):
         raise AliasMoved(name, alias, expect or None, there)
@@ -258,16 +304,21 @@ class _Alias:
         self._book = Book.opened(client, name)
         self._moves = _moves(self._book)
 
-    def settled(self, target: int | None = None) -> int | None:
+    @property
+    def known(self) -> bool:
+        """Whether the ledger has moved the alias."""
+        return _last(self._moves, self._alias) is not None
+
+    def settled(self, *targets: int | None) -> int | None:
         """Return where the alias points, after any unfinished move of it was finished.
 
-        A move that began just now may still be under way: it is left alone, unless *target* is
-        where it goes.
+        A move that began just now may still be under way: it is left alone, unless it goes to one
+        of *targets*.
         """
         last = _last(self._moves, self._alias)
         if last is not None and not last.done:
             age = _now() - last.when
-            if age < _UNDER_WAY and last.target != target:
+            if age < _UNDER_WAY and last.target not in targets:
                 raise AliasMoving(self._name, self._alias, last.target, last.by, age.seconds)
             self._carry_out(last)
         return self._aliases().get(self._alias)
@@ -318,7 +369,10 @@ class _Alias:
         from mlflow import MlflowException  # noqa: PLC0415
 
         try:
-            self._client.set_registered_model_alias(self._name, self._alias, str(move.target))
+            if move.target is None:
+                self._client.delete_registered_model_alias(self._name, self._alias)
+            else:
+                self._client.set_registered_model_alias(self._name, self._alias, str(move.target))
         except MlflowException as error:
             if not is_missing(error):  # the version was deleted since: history shows it
                 raise
@@ -384,7 +438,7 @@ def _outcome(name: str, move: Move, number: int | None) -> Outcome:
         name=name,
         alias=move.alias,
         origin=move.origin,
-        target=int(str(move.target)),
+        target=move.target,
         number=number,
     )
 

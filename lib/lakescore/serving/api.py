@@ -140,8 +140,8 @@ class Promotion(_Body):
     evidence: str | None = None
 
 
-class Rollback(_Body):
-    """Where an alias pointed when the reader decided to take it back."""
+class Return(_Body):
+    """Where an alias pointed when the reader decided to take it back, or away."""
 
     expected: Annotated[int, Field(ge=0)]
     reason: str | None = None
@@ -225,8 +225,13 @@ def _promote(name: Name, alias: str, to: Promotion) -> dict[str, Any]:
 
 
 @_router.post("/models/{name}/aliases/{alias}/rollback")
-def _rollback(name: Name, alias: str, back: Rollback) -> dict[str, Any]:
+def _rollback(name: Name, alias: str, back: Return) -> dict[str, Any]:
     return registry.rollback(name, alias=alias, expect=back.expected, reason=back.reason).facts()
+
+
+@_router.post("/models/{name}/aliases/{alias}/withdraw")
+def _withdraw(name: Name, alias: str, back: Return) -> dict[str, Any]:
+    return registry.withdraw(name, alias=alias, expect=back.expected, reason=back.reason).facts()
 
 
 @_router.get("/models/{name}/history")

@@ -34,23 +34,24 @@ const editing = (() => {
     function draw() {
       const lines_ = [...there].sort().map(([each, number]) => make("li", { class: "alias" },
         make("span", { class: "badge" }, each), ` is ${named(number)}`,
-        number === version.version
-          ? button("Roll back", () => rollBack(each), { class: "quiet", "aria-label": `Roll back ${each}` }) : null));
+        number === version.version ? [["Roll back", "rollback"], ["Withdraw", "withdraw"]].map(([label, how]) =>
+          button(label, () => take(each, how), { class: "quiet", "aria-label": `${label} ${each}` })) : null));
       standing.replaceChildren(...lines_.length ? lines_ : [make("li", { class: "dim" }, "No alias yet.")]);
     }
 
     function note(outcome_) {
-      there.set(outcome_.alias, outcome_.to);
+      if (outcome_.to === null) there.delete(outcome_.alias);
+      else there.set(outcome_.alias, outcome_.to);
       said.good(outcome_.status === "unchanged"
-        ? `${outcome_.alias} is version ${outcome_.to} already.`
-        : `${outcome_.alias} moved from ${named(outcome_.from)} to version ${outcome_.to}.`);
+        ? `${outcome_.alias} is ${named(outcome_.to)} already.`
+        : `${outcome_.alias} moved from ${named(outcome_.from)} to ${named(outcome_.to)}.`);
       moved();
       draw();
     }
 
-    async function rollBack(each) {
+    async function take(each, how) {
       said.none();
-      const to = session.path("models", version.name, "aliases", each, "rollback");
+      const to = session.path("models", version.name, "aliases", each, how);
       try {
         note(await session.ask("POST", to, { expected: there.get(each) ?? 0, reason: reason.value || null }));
       } catch (error) {

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import pytest
 from builders import register
 from served import COMMAND, serving
 from starlette.testclient import TestClient
-from stores import mlflow_server
+from stores import free_port
 
 from lakescore import registry
 from lakescore.serving import Guard, application
@@ -359,6 +358,18 @@ def test_only_the_models_that_it_was_started_for_are_served(name: str) -> None:
     assert "NotServed" in refusal(asking.post("/api/models", json={"name": "another"}), 403)
 
 
+def test_a_registry_that_went_away_is_said_in_one_line(store: Store, api: TestClient) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    try:
+        answer = api.get("/api/models")
+    finally:
+        mlflow.set_tracking_uri(store.uri)
+    assert "does not answer (connection refused)" in refusal(answer, 503)
+    assert api.get("/api/models").status_code == 200
+
+
 def test_a_surprise_tells_the_client_nothing() -> None:
     app = application([])
 
@@ -442,19 +453,6 @@ def test_a_browser_is_shown_the_way_by_a_file_that_only_its_user_reads(
     shown = arguments.read_text().strip()
     assert served.token not in shown
     assert not Path(shown.removeprefix("file://")).exists()
-
-
-@embedded
-def test_a_registry_that_goes_away_is_said_in_one_line(store: Store, tmp_path: Path) -> None:
-    with ExitStack() as running:
-        with mlflow_server(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path) as uri:
-            environment = store.environment | {"MLFLOW_TRACKING_URI": uri}
-            served = running.enter_context(serving("--no-open", environment=environment))
-            assert served.ask("GET", "/api/models") == (200, [])
-        status, answer = served.ask("GET", "/api/models")
-    assert status == 503
-    assert answer["error"]["kind"] == "RegistryUnavailable"
-    assert "does not answer (connection refused)" in answer["error"]["message"]
 
 
 @embedded

@@ -132,7 +132,7 @@ def test_a_models_name_in_an_address_is_text() -> None:
     assert "&lt;script&gt;alert(1)" in answer.text
 
 
-def test_a_models_life(api: TestClient, name: str) -> None:
+def test_a_models_life_by_the_api(api: TestClient, name: str) -> None:
     logged = [
         register("trained", run_name=f"run {rmse}", metrics={"rmse": rmse}).source.removeprefix(
             "models:/"

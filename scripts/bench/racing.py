@@ -89,7 +89,7 @@ RACES = (
             c.POLARS,
             c.LIMIT,
         ),
-        (M // 2, 2 * M),
+        (1 * M, 6 * M),
         (1 * M, 3 * M, 10 * M),
     ),
     Race(

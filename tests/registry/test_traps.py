@@ -140,6 +140,7 @@ def test_a_version_tells_its_whole_record(store: Store, name: str) -> None:
         "logged_model_id": made.source.removeprefix("models:/"),
         "params": {"trees": "40"},
         "metrics": {"rmse": 16.5},
+        "measured_on": {},  # no dataset was logged with them
         "flavours": ["sklearn"],
         "formats": ["cloudpickle"],
     }

@@ -114,6 +114,7 @@ def test_a_connect_server_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    monkeypatch.setattr(session, "_is_running", lambda: False)  # other tests' session may be
     place = tmp_path / "connect.conf"
     place.write_text("spark.remote sc://localhost:15002\n")
     with pytest.raises(ConnectUnsupported, match="sc://localhost:15002 is a Spark Connect server"):

@@ -72,7 +72,7 @@ def models(register: Any) -> None:
     register("pair", Pair(), asks, pd.DataFrame({"low": [1.0, 2.0], "word": ["a", "b"]}))
     line = LinearRegression().fit(asks, [1.0, 2.0])
     register("line", line, asks)
-    register("mean", DummyRegressor().fit(asks, [1.0, 2.0]), asks)
+    register("filed mean", DummyRegressor().fit(asks, [1.0, 2.0]), asks)
 
 
 @pytest.fixture
@@ -206,7 +206,11 @@ def test_a_table_that_asks_more_of_its_writers_is_left_to_spark(
 @pytest.mark.parametrize(
     ("changes", "setting", "reason"),
     [
-        ({"engine": "spark_udf", "nulls": {}, "model": "mean/1"}, None, "the engine is spark_udf"),
+        (
+            {"engine": "spark_udf", "nulls": {}, "model": "filed mean/1"},
+            None,
+            "the engine is spark_udf",
+        ),
         ({"threshold": 1.0}, None, "Spark makes the decision column"),
         ({}, ("spark.sql.files.maxRecordsPerFile", "7"), "maxRecordsPerFile"),
         ({}, ("spark.sql.parquet.compression.codec", "lz4_raw"), "Spark writes lz4_raw files"),

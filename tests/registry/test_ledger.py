@@ -195,13 +195,15 @@ def test_a_promotion_of_what_is_not_there_writes_nothing(four: str) -> None:
 
 
 RIVAL = """
-import json, random, sys, time
+import itertools, json, sys
 from lakescore.errors import AliasMoved, RegistryUnavailable
 from lakescore.registry import promote, connect
 connect()
 print('ready', flush=True); sys.stdin.readline()
 won = []
-for version in {versions} * 4:
+for tried, version in enumerate(itertools.cycle({versions})):
+    if tried >= 8 and won:
+        break
     try:
         outcome = promote({name!r} + '/' + str(version), to='champion')
     except (AliasMoved, RegistryUnavailable) as error:
@@ -215,7 +217,7 @@ print(json.dumps(won))
 def test_two_who_promote_at_once_never_overwrite_each_other_silently(
     store: Store, four: str
 ) -> None:
-    """Two processes begin the ledger of this model together, and then move one alias by turns."""
+    """Two processes begin the ledger of this model together, and go on until both moved it."""
     rivals = [
         store.start(RIVAL.replace("{versions}", versions).replace("{name!r}", repr(four)))
         for versions in ("[1, 2]", "[3, 4]")
@@ -231,7 +233,6 @@ def test_two_who_promote_at_once_never_overwrite_each_other_silently(
     assert [move.origin for move in known] == [None, *(move.target for move in known[:-1])]
     assert alias(store, four) == known[-1].target
     assert all(move.done for move in known)
-    assert all(len(each) > 0 for each in won)
 
 
 DIES = """

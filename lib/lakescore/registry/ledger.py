@@ -162,20 +162,10 @@ def promote(
             _check_run(client, evidence)
         alias = _Alias(client, record.name, to)
         there = alias.settled(record.version)
-        move = Move(
-            alias=to,
-            origin=there,
-            target=record.version,
-            when=_now(),
-            kind="promote",
-            by=_who(),
-            reason=reason,
-            evidence=evidence,
-        )
         if there == record.version:
-            return _outcome(record.name, move, None)
+            return alias.unchanged(there)
         _check_expected(record.name, to, expect, there)
-        return alias.move(move)
+        return alias.move("promote", there, record.version, reason=reason, evidence=evidence)
 
 
 def rollback(
@@ -206,16 +196,7 @@ def rollback(
         moving = _Alias(client, name, alias)
         there = moving.settled()
         _check_expected(name, alias, expect, there)
-        move = Move(
-            alias=alias,
-            origin=there,
-            target=moving.before(),
-            when=_now(),
-            kind="rollback",
-            by=_who(),
-            reason=reason,
-        )
-        return moving.move(move)
+        return moving.move("rollback", there, moving.before(), reason=reason)
 
 
 def withdraw(
@@ -245,21 +226,12 @@ def withdraw(
         model = reading.model_named(client, name)
         moving = _Alias(client, name, alias)
         there = moving.settled(None)
-        move = Move(
-            alias=alias,
-            origin=there,
-            target=None,
-            when=_now(),
-            kind="withdraw",
-            by=_who(),
-            reason=reason,
-        )
         if there is None:
             if not moving.known:
                 raise AliasNotFound(name, alias, reading.aliases_of(model))
-            return _outcome(name, move, None)
+            return moving.unchanged(there)
         _check_expected(name, alias, expect, there)
-        return moving.move(move)
+        return moving.move("withdraw", there, None, reason=reason)
 
 
 def _check_expected(name: str, alias: str, expect: int | None, there: int | None) -> None:
@@ -341,21 +313,59 @@ class _Alias:
             raise NothingToRollBack(self._name, self._alias, reason)
         return int(str(earlier[-1]))
 
-    def move(self, move: Move) -> Outcome:
-        """Write *move* into the ledger after what was read of it, and move the alias.
+    def unchanged(self, there: int | None) -> Outcome:
+        """Return the outcome of a move to where the alias points already."""
+        return self._outcome("unchanged", there, there, None)
+
+    def move(
+        self,
+        kind: Kind,
+        origin: int | None,
+        target: int | None,
+        *,
+        reason: str | None,
+        evidence: str | None = None,
+    ) -> Outcome:
+        """Write a move into the ledger after what was read of it, and move the alias.
 
         Raises:
             AliasMoved: another move of this alias came first.
         """
+        move = Move(
+            alias=self._alias,
+            origin=origin,
+            target=target,
+            when=_now(),
+            kind=kind,
+            by=_who(),
+            reason=reason,
+            evidence=evidence,
+        )
         number = self._moves[-1].number + 1 if self._moves else 1
         known = _last(self._moves, self._alias)
         while not self._book.write(number, move.facts()):
             newest = _last(_moves(self._book), self._alias)
             if newest is not None and newest.number != (known.number if known else 0):
-                raise AliasMoved(self._name, self._alias, move.origin, newest.target)
+                raise AliasMoved(self._name, self._alias, origin, newest.target)
             number += 1
         self._carry_out(replace(move, number=number))
-        return _outcome(self._name, move, number)
+        return self._outcome("moved", origin, target, number)
+
+    def _outcome(
+        self,
+        status: Literal["moved", "unchanged"],
+        origin: int | None,
+        target: int | None,
+        number: int | None,
+    ) -> Outcome:
+        return Outcome(
+            status=status,
+            name=self._name,
+            alias=self._alias,
+            origin=origin,
+            target=target,
+            number=number,
+        )
 
     def _carry_out(self, move: Move) -> None:
         """Move the alias as *move* says, note that it is done, and give way to any later move."""
@@ -430,17 +440,6 @@ def _outside(alias: str, origin: int | None, target: int | None, noticed: dateti
 
 def _place(path: Sequence[int | None], version: int | None) -> int:
     return max((n for n, each in enumerate(path) if each == version), default=-1)
-
-
-def _outcome(name: str, move: Move, number: int | None) -> Outcome:
-    return Outcome(
-        status="unchanged" if number is None else "moved",
-        name=name,
-        alias=move.alias,
-        origin=move.origin,
-        target=move.target,
-        number=number,
-    )
 
 
 def _now() -> datetime:

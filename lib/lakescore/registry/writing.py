@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from lakescore.registry.store import answering, connect, experiment, is_missing
 from lakescore.registry.table import Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
 
@@ -280,17 +281,11 @@ def tag(
     _check_tags(tags)
     client = connect()
     with answering():
-        if of_model:
-            model = reading.model_named(client, check_name(reference))
-            _check_expected(repr(model.name), expect, model.tags)
-            for key, value in tags.items():
-                client.set_registered_model_tag(model.name, key, value)
-            return Tagged(model.name, {**model.tags, **tags})
-        record = find(client, reference)
-        _check_expected(record.uri, expect, record.tags)
+        edited = _edited(client, reference, of_model=of_model)
+        _check_expected(edited, expect)
         for key, value in tags.items():
-            client.set_model_version_tag(record.name, str(record.version), key, value)
-        return Tagged(record.uri, {**record.tags, **tags})
+            edited.set_tag(key, value)
+        return Tagged(edited.of, {**edited.tags, **tags})
 
 
 def untag(
@@ -319,19 +314,13 @@ def untag(
     _check_tags(dict.fromkeys(keys, ""))
     client = connect()
     with answering():
-        if of_model:
-            model = reading.model_named(client, check_name(reference))
-            _check_expected(repr(model.name), expect, model.tags)
-            _check_there(repr(model.name), keys, model.tags)
-            for key in keys:
-                client.delete_registered_model_tag(model.name, key)
-            return Tagged(model.name, _without(model.tags, keys))
-        record = find(client, reference)
-        _check_expected(record.uri, expect, record.tags)
-        _check_there(record.uri, keys, record.tags)
+        edited = _edited(client, reference, of_model=of_model)
+        _check_expected(edited, expect)
+        _check_there(edited, keys)
         for key in keys:
-            client.delete_model_version_tag(record.name, str(record.version), key)
-        return Tagged(record.uri, _without(record.tags, keys))
+            edited.delete_tag(key)
+        left = {key: value for key, value in edited.tags.items() if key not in keys}
+        return Tagged(edited.of, left)
 
 
 def describe_as(
@@ -353,34 +342,61 @@ def describe_as(
     check_description(description)
     client = connect()
     with answering():
-        if of_model:
-            model = reading.model_named(client, check_name(reference))
-            _check_description_is(repr(model.name), expect, model.description)
-            client.update_registered_model(model.name, description)
-            return Described(model.name, description or None)
-        record = find(client, reference)
-        _check_description_is(record.uri, expect, record.description)
-        client.update_model_version(record.name, str(record.version), description)
-        return Described(record.uri, description or None)
+        edited = _edited(client, reference, of_model=of_model)
+        there = edited.description
+        if expect is not None and expect != redact(there or ""):
+            what = f"the description of {edited.owner}"
+            raise EditedMeanwhile(what, expect or None, there or None)
+        edited.describe(description)
+        return Described(edited.of, description or None)
 
 
-def _check_description_is(owner: str, expect: str | None, there: str | None) -> None:
-    if expect is not None and expect != redact(there or ""):
-        raise EditedMeanwhile(f"the description of {owner}", expect or None, there or None)
+@dataclass(frozen=True, kw_only=True)
+class _Edited:
+    """A version or a registered model as it was read, and how it is written to."""
+
+    of: str
+    """A version's pinned URI, or a registered model's name."""
+    owner: str
+    """The same, for messages."""
+    tags: Mapping[str, str]
+    description: str | None
+    set_tag: Callable[[str, str], object]
+    delete_tag: Callable[[str], object]
+    describe: Callable[[str], object]
 
 
-def _check_expected(
-    owner: str, expect: Mapping[str, str | None] | None, there: Mapping[str, str]
-) -> None:
+def _edited(client: MlflowClient, reference: str, *, of_model: bool) -> _Edited:
+    if of_model:
+        model = reading.model_named(client, check_name(reference))
+        return _Edited(
+            of=model.name,
+            owner=repr(model.name),
+            tags=model.tags,
+            description=model.description,
+            set_tag=partial(client.set_registered_model_tag, model.name),
+            delete_tag=partial(client.delete_registered_model_tag, model.name),
+            describe=partial(client.update_registered_model, model.name),
+        )
+    record = find(client, reference)
+    version = record.name, str(record.version)
+    return _Edited(
+        of=record.uri,
+        owner=record.uri,
+        tags=record.tags,
+        description=record.description,
+        set_tag=partial(client.set_model_version_tag, *version),
+        delete_tag=partial(client.delete_model_version_tag, *version),
+        describe=partial(client.update_model_version, *version),
+    )
+
+
+def _check_expected(edited: _Edited, expect: Mapping[str, str | None] | None) -> None:
     """Hold tags against what a reader saw of them: texts without credentials."""
     for key, expected in (expect or {}).items():
-        found = redact(there[key]) if key in there else None
+        found = redact(edited.tags[key]) if key in edited.tags else None
         if found != expected:
-            raise EditedMeanwhile(f"the tag {key!r} of {owner}", expected, found)
-
-
-def _without(tags: Mapping[str, str], keys: Collection[str]) -> dict[str, str]:
-    return {key: value for key, value in tags.items() if key not in keys}
+            raise EditedMeanwhile(f"the tag {key!r} of {edited.owner}", expected, found)
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
@@ -388,7 +404,7 @@ def _check_tags(tags: Mapping[str, str]) -> None:
         check_tag(key, value)
 
 
-def _check_there(owner: str, keys: Iterable[str], there: Mapping[str, str]) -> None:
+def _check_there(edited: _Edited, keys: Iterable[str]) -> None:
     for key in keys:
-        if key not in there:
-            raise TagNotFound(owner, key, there)
+        if key not in edited.tags:
+            raise TagNotFound(edited.owner, key, edited.tags)

@@ -7,7 +7,6 @@ may be JSON instead, for machines that collect them.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 import sys
@@ -16,6 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lakescore.encoding import as_json
 from lakescore.errors import listed
 
 if TYPE_CHECKING:
@@ -117,13 +117,13 @@ def _say(text: str, *, level: str = "INFO", **facts: object) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         context = _context | facts
         whole = {"ts": now, "level": level, "msg": text, "context": context, "logger": "lakescore"}
-        line = json.dumps(whole, default=str)
+        line = as_json(whole)
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - here is the terminal
 
 
 def show_receipt(receipt: dict[str, Any], path: Path | None) -> None:
     """Write *receipt* as JSON to *path*, if given, and as the last line of standard output."""
-    text = json.dumps(receipt, default=str)
+    text = as_json(receipt)
     if path is not None:
         write_receipt(receipt, path)
     sys.stderr.flush()
@@ -178,7 +178,7 @@ def write_receipt(receipt: dict[str, Any], path: Path) -> None:
     """Write *receipt* to *path*, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(receipt, default=str, indent=2) + "\n", encoding="utf-8")
+    unfinished.write_text(as_json(receipt, indent=2) + "\n", encoding="utf-8")
     unfinished.replace(path)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from lakescore.encoding import as_json
 from lakescore.errors import ConfigError, LakescoreError, redact, visible
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ OrderBy = Annotated[
 
 def tell(facts: object) -> None:
     """Print *facts* as one JSON document."""
-    print(json.dumps(facts, indent=2, default=str))  # noqa: T201 - here is the terminal
+    print(as_json(facts, indent=2))  # noqa: T201 - here is the terminal
 
 
 def say(text: str) -> None:

@@ -1,0 +1,21 @@
+"""Encoding: documents as the JSON that machines read, whatever a model put into them."""
+
+from __future__ import annotations
+
+import json
+import math
+
+
+def as_json(document: object, indent: int | None = None) -> str:
+    """Return *document* as JSON, in which NaN and infinities are texts: it has no such numbers."""
+    return json.dumps(_finite(document), indent=indent, allow_nan=False, default=str)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(float(value))  # NaN, Infinity or -Infinity
+    return value

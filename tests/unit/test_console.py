@@ -1,0 +1,51 @@
+"""What machines read of a run: JSON, whatever a model gives."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from lakescore.console import show_receipt
+from lakescore.encoding import as_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def strict(text: str) -> Any:
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_numbers_that_json_has_not_are_texts_wherever_they_stand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = {
+        "probe": [{"id": 1, "prediction": NAN}, {"id": 2, "prediction": (1.5, -INFINITY, None)}],
+        "tolerance": np.float64(INFINITY),
+    }
+    expected = {
+        "probe": [
+            {"id": 1, "prediction": "NaN"},
+            {"id": 2, "prediction": [1.5, "-Infinity", None]},
+        ],
+        "tolerance": "Infinity",
+    }
+    show_receipt(receipt, tmp_path / "receipt.json")
+    assert strict(capsys.readouterr().out) == expected
+    assert strict((tmp_path / "receipt.json").read_text()) == expected
+
+
+def test_what_is_no_json_is_written_as_its_text() -> None:
+    told = {"day": dt.date(2013, 12, 1), "bytes": b"x", "odd": "\udcff", 1: True}
+    assert strict(as_json(told)) == {
+        "day": "2013-12-01",
+        "bytes": "b'x'",
+        "odd": "\udcff",
+        "1": True,
+    }

@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     Tag,
     ValidationError,
     field_validator,
@@ -52,6 +53,18 @@ class Table(_Strict):
     table: str | None = Field(
         default=None, pattern=_NAME, description="name in the catalog: [[catalog.]schema.]table"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_or_table(cls, value: object) -> object:
+        if isinstance(value, str):
+            if value in {"prediction", "proba"}:
+                raise ValueError(
+                    f"{value!r} is no table; what is written is chosen by the key prediction: "
+                    f"give prediction: {value}"
+                )
+            raise ValueError(f"give {{path: {value}}}, or {{table: name}} for one of a catalog")  # noqa: TRY004 - a value in a file
+        return value
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
@@ -139,10 +152,10 @@ class _Job(_Strict):
 class Pyfunc(_Strict):
     """What MLflow's loader and `predict` are given; the model says which there are."""
 
-    params: dict[str, str] = Field(
+    params: dict[str, JsonValue] = Field(
         default_factory=dict, description="parameters of its signature, for `predict`"
     )
-    config: dict[str, str] = Field(
+    config: dict[str, JsonValue] = Field(
         default_factory=dict,
         alias="model_config",  # the name that pydantic keeps for itself
         description="values of the configuration that it was logged with",
@@ -264,6 +277,20 @@ class ScoreJob(_Job):
         return self
 
     @model_validator(mode="after")
+    def _rows_are_merged_by_keys(self) -> Self:
+        if self.write_mode == "merge":
+            if not self.writes_keys:
+                raise ValueError(
+                    "write_mode: merge finds rows by their keys, and passthrough: none writes "
+                    "none; give passthrough: keys"
+                )
+            if self.on_duplicate_key == "keep":
+                raise ValueError(
+                    "write_mode: merge finds rows by their keys, so give on_duplicate_key: fail"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _slices_need_a_column(self) -> Self:
         if (self.slice_by is None) != (self.slices is None):
             raise ValueError("slice_by and slices go together: give both or neither")
@@ -310,6 +337,10 @@ class ScoreJob(_Job):
         """Return how many of so many *rows* may fail."""
         # 0.29 of 100 rows is 28.999999999999996 to a computer.
         return max(self.max_errors, int(self.max_error_fraction * rows + 1e-9))
+
+    def set_aside(self, there: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns of *there*, the input's, that the quarantine holds."""
+        return self.id_columns if self.quarantine_columns == "keys" else tuple(there)
 
     @property
     def unique(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,16 +20,24 @@ import pyarrow as pa
 import yaml
 
 from lakescore import executor
-from lakescore.errors import OptionUnknown, OptionUnreadable, UnsupportedSignature
+from lakescore.errors import (
+    OptionUnknown,
+    OptionUnreadable,
+    UnsupportedSignature,
+    listed,
+    nearest,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from lakescore.registry import ModelVersion
 
 EnvManager = Literal["local", "virtualenv", "uv", "conda"]
 OutputName = Literal["prediction", "proba"]
 _PROBA = "predict_proba"
+_Reader = Callable[[Any], Any]
+"""Turns a value of the job's file, whose scalars are texts, into what a model declares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +89,8 @@ def prepare(
     model: ModelVersion,
     *,
     output: OutputName = "prediction",
-    params: Mapping[str, str] | None = None,
-    model_config: Mapping[str, str] | None = None,
+    params: Mapping[str, Any] | None = None,
+    model_config: Mapping[str, Any] | None = None,
     env_manager: EnvManager = "local",
 ) -> Loadable:
     """Return *model* with options, its files in a folder of its own where they had to change.
@@ -89,9 +98,10 @@ def prepare(
     Args:
         model: the pinned version.
         output: `proba` calls a classifier's `predict_proba`.
-        params: for `predict`, as texts; the signature says of which types they are.
-        model_config: for the model's context, as texts; the configuration that it was logged with
-            says of which types they are.
+        params: for `predict`: texts, and lists and mappings of them; the signature says of which
+            types they are.
+        model_config: for the model's context, likewise; the configuration that it was logged with
+            says of which types they are, and YAML where it does not.
         env_manager: whose packages it runs with; all but `local` are MLflow's own.
 
     Raises:
@@ -150,36 +160,59 @@ def _classes(loadable: Loadable) -> tuple[Any, ...]:
 
 
 def _config(
-    model: ModelVersion, declared: Mapping[str, Any], asked: Mapping[str, str]
+    model: ModelVersion, declared: Mapping[str, Any], asked: Mapping[str, Any]
 ) -> dict[str, Any]:
     _check("model_config", model, asked, list(declared))
-    kinds = {name: _READERS.get(type(value), _plain) for name, value in declared.items()}
-    return {**declared, **{n: _read(model, n, text, kinds[n]) for n, text in asked.items()}}
+    read = {name: _read(model, name, given, _like(declared[name])) for name, given in asked.items()}
+    return {**declared, **read}
 
 
-def _params(model: ModelVersion, asked: Mapping[str, str]) -> dict[str, Any]:
+def _params(model: ModelVersion, asked: Mapping[str, Any]) -> dict[str, Any]:
     specs = {spec.name: spec for spec in (model.signature.params or [])}
     _check("params", model, asked, list(specs))
-    read = {}
-    for name, text in asked.items():
-        kind = str(specs[name].dtype.name)
-        reader = _KINDS.get(kind, _plain)
-        many = specs[name].shape is not None
-        read[name] = _read(model, name, text, _listing(reader) if many else reader)
-    return read
+    readers = {}
+    for name in asked:
+        one = _of_type(specs[name].to_dict())
+        readers[name] = _listing(one) if specs[name].shape is not None else one
+    return {name: _read(model, name, given, readers[name]) for name, given in asked.items()}
 
 
-def _check(what: str, model: ModelVersion, asked: Mapping[str, str], known: list[str]) -> None:
+def _check(what: str, model: ModelVersion, asked: Mapping[str, Any], known: list[str]) -> None:
     for name in asked:
         if name not in known:
             raise OptionUnknown(what, name, model.uri, known)
 
 
-def _read(model: ModelVersion, name: str, text: str, reader: Callable[[str], Any]) -> Any:  # noqa: ANN401 - a value of any type
+def _read(model: ModelVersion, name: str, given: Any, reader: _Reader) -> Any:  # noqa: ANN401 - a value of any type
     try:
-        return reader(text)
+        return reader(given)
     except (ValueError, yaml.YAMLError) as error:
-        raise OptionUnreadable(name, text, model.uri, str(error).splitlines()[0]) from None
+        raise OptionUnreadable(name, given, model.uri, str(error).splitlines()[0]) from None
+
+
+def _like(declared: object) -> _Reader:
+    """Return the reader of what is of the type of the value *declared*."""
+    if isinstance(declared, list):
+        kinds = {type(each) for each in declared}
+        return _listing(_like(declared[0])) if len(kinds) == 1 else _any
+    if isinstance(declared, dict):
+        return _mapping({name: _like(each) for name, each in declared.items()}, others=_any)
+    return _one(_READERS[type(declared)]) if type(declared) in _READERS else _any
+
+
+def _of_type(kind: Mapping[str, Any]) -> _Reader:
+    """Return the reader of a type of MLflow's signatures."""
+    match kind["type"]:
+        case "array":
+            return _listing(_of_type(kind["items"]))
+        case "object":
+            fields = kind["properties"]
+            required = [name for name, each in fields.items() if each.get("required")]
+            return _mapping({n: _of_type(each) for n, each in fields.items()}, required=required)
+        case "map":
+            return _mapping({}, others=_of_type(kind["values"]))
+        case name:
+            return _one(_KINDS[name]) if name in _KINDS else _any
 
 
 def _flag(text: str) -> bool:
@@ -188,19 +221,57 @@ def _flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _plain(text: str) -> Any:  # noqa: ANN401 - a value of any type
-    """Read *text* as YAML does: nothing says of which type it is."""
-    return yaml.safe_load(text)
+def _any(given: Any) -> Any:  # noqa: ANN401 - a value of any type
+    """Read texts as YAML does: nothing says of which type they are."""
+    if isinstance(given, list):
+        return [_any(each) for each in given]
+    if isinstance(given, dict):
+        return {name: _any(each) for name, each in given.items()}
+    return yaml.safe_load(given) if isinstance(given, str) else given
 
 
-def _listing(reader: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    def read(text: str) -> list[Any]:
-        values = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes texts, lists and mappings
+def _one(reader: Callable[[str], Any]) -> _Reader:
+    def read(given: Any) -> Any:  # noqa: ANN401 - likewise
+        if given is None or isinstance(given, (list, dict)):
+            raise ValueError("one value is asked for")
+        return reader(str(given))
+
+    return read
+
+
+def _listing(reader: _Reader) -> _Reader:
+    def read(given: Any) -> list[Any]:  # noqa: ANN401 - likewise
+        values = _parsed(given)
         if not isinstance(values, list):
             raise ValueError("a list is asked for")  # noqa: TRY004 - a value in a file
         return [reader(each) for each in values]
 
     return read
+
+
+def _mapping(
+    readers: Mapping[str, _Reader],
+    *,
+    others: _Reader | None = None,
+    required: Sequence[str] = (),
+) -> _Reader:
+    def read(given: Any) -> dict[str, Any]:  # noqa: ANN401 - likewise
+        values = _parsed(given)
+        if not isinstance(values, dict):
+            raise ValueError("a mapping is asked for")  # noqa: TRY004 - likewise
+        for name in values if others is None else ():
+            if name not in readers:
+                raise ValueError(f"it has no {name!r}{nearest(name, readers)}")
+        if lacks := [name for name in required if name not in values]:
+            raise ValueError(f"it lacks {listed(lacks)}")
+        return {name: readers.get(name, others or _any)(each) for name, each in values.items()}
+
+    return read
+
+
+def _parsed(given: Any) -> Any:  # noqa: ANN401 - likewise
+    """Return a list or a mapping, which may be given as YAML in a text, with texts in it."""
+    return yaml.load(given, yaml.BaseLoader) if isinstance(given, str) else given  # noqa: S506 - makes texts, lists and mappings
 
 
 _READERS: dict[type, Callable[[str], Any]] = {bool: _flag, int: int, float: float, str: str}

@@ -78,6 +78,14 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
         ("slices: [a]", "slice_by and slices go together: give both or neither"),
         ("label: x", "unknown key 'label'"),  # of another job
         ("passthrough: origin", "passthrough: 'origin' is not none, keys, all or a list such as"),
+        (
+            "write_mode: merge\npassthrough: none",
+            "passthrough: none writes none; give passthrough: k",
+        ),
+        (
+            "write_mode: merge\non_duplicate_key: keep",
+            "merge finds rows by their keys, so give on_d",
+        ),
         ("experiment: ''", "experiment: String should have at least 1 character"),
         ("- a", "is not YAML: "),
         ("receipt: [", "is not YAML: "),
@@ -108,7 +116,8 @@ def test_a_wrong_line_is_refused_by_file_and_key(file: Path, line: str, sentence
         ("{path: a, version: -1}", "input.version: Input should be greater than or equal to 0"),
         ("{path: a, version: latest}", "input.version: Input should be a valid integer"),
         ("{path: a, version: 1.5}", "input.version: Input should be a valid integer"),
-        ("a", "input: Input should be a valid dictionary"),
+        ("a", "input: give {path: a}, or {table: name} for one of a catalog"),
+        ("[a]", "input: Input should be a valid dictionary"),
         ("{table: a.b.c.d}", "input.table: String should match pattern"),
         ("{table: ''}", "input.table: String should match pattern"),
         ("{table: 'parquet.`/etc`'}", "input.table: String should match pattern"),  # reads a file
@@ -170,6 +179,25 @@ def test_an_override_replaces_a_key(file: Path, override: str, key: str, value: 
 def test_overrides_reach_into_tables_and_the_last_one_wins(file: Path) -> None:
     job = load(ScoreJob, file, ["input.version=3", "input.version=4"])
     assert (job.input.path, job.input.version) == ("tables/departures", 4)
+
+
+def test_an_output_that_names_what_is_written_is_told_the_key_that_does(file: Path) -> None:
+    sentence = "output: 'proba' is no table; what is written is chosen by the key prediction: give"
+    assert f"{sentence} prediction: proba" in refusal(file, "output=proba")
+    file.write_text(VALID.replace("{table: lake.predictions}", "proba"))
+    assert sentence in refusal(file)
+    assert load(ScoreJob, file, ["output={path: a}", "prediction=proba"]).prediction == "proba"
+
+
+def test_options_of_a_model_are_texts_lists_and_mappings_of_them(file: Path) -> None:
+    file.write_text(
+        f"{VALID}pyfunc:\n  params: {{a: 010, b: [1, x], c: {{d: yes, e: [2]}}, f: ~}}\n"
+    )
+    given = {"a": "010", "b": ["1", "x"], "c": {"d": "yes", "e": ["2"]}, "f": None}
+    assert load(ScoreJob, file).pyfunc.params == given
+    assert load(ScoreJob, file).settings["pyfunc"]["params"] == given  # which a replay reads
+    changed = load(ScoreJob, file, ["pyfunc.params.b=[3]", "pyfunc.params.c.d=no"])
+    assert changed.pyfunc.params == {**given, "b": ["3"], "c": {"d": "no", "e": ["2"]}}
 
 
 def test_a_path_replaces_a_name_and_the_other_way_round(file: Path) -> None:

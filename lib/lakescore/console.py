@@ -137,7 +137,7 @@ def show_plan(receipt: Mapping[str, Any]) -> None:
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    would, engine = receipt["would"], receipt["engine"]
+    would = receipt["would"]
     slices = list(would["slices"])
     features = [
         f"{each['name']}{_from(each)}: {each['type']}{_null(each)}" for each in receipt["features"]
@@ -154,7 +154,7 @@ def show_plan(receipt: Mapping[str, Any]) -> None:
         "columns": listed(receipt["output"]["columns"]),
         "features": listed(features),
         "casts": listed(casts),
-        "tasks": f"{engine.get('tasks', 'as Spark divides the table')}",
+        "calls": f"about {would['batches']} batches, in {would['tasks']} tasks",
         "environment": listed(here) if here else "as the version asks for",
     }
     for name, text in lines.items():

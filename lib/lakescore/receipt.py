@@ -75,6 +75,7 @@ def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
 ) -> dict[str, Any]:
     """Return the receipt of a score job that only says what it would do.
 
+    `would` tells it, with about how many `batches` the model would be called in how many `tasks`.
     `probe` holds up to 100 rows with their predictions; `environment` the requirements of the
     model that the packages here do not meet.
     """
@@ -88,7 +89,9 @@ def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
             "write_mode": todo.write_mode,
             "commits": todo.commits,
             "slices": {run.slice: sizes[run.slice] for run in due},
-            "rows": sum(sizes[run.slice] for run in due),
+            "rows": (rows := sum(sizes[run.slice] for run in due)),
+            "tasks": plans[-1].tasks,
+            "batches": plans[-1].batches(rows),
         },
         "features": [
             {

@@ -100,6 +100,8 @@ _MOST_PIECES = 100_000
 _MOST_HASHES_A_TASK = 8_000_000
 _BUCKETS_A_TASK = 16
 """So that tasks get about as many, whatever their numbers' own hashes are."""
+_NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
+"""What is planned between a scan and a function of Python that takes its batches as they are."""
 
 
 class Declined(Exception):
@@ -138,6 +140,15 @@ class Direct:
     """Of `carried`."""
     size: int
     """Bytes of the files that are read."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches workers make of the pieces, if no row is left out."""
+        stored = [column for column in self.scan.columns if not column.partition]
+        most = executor.rows_at_once(len(stored))
+        pieces = [piece for task in self.scan.tasks for piece in task]
+        # A batch begins where the row group's next one does, whatever part of it a piece is.
+        return sum((p.skip + p.rows - 1) // most - p.skip // most + 1 for p in pieces if p.rows)
 
 
 def direct(
@@ -201,6 +212,14 @@ def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
     except Declined:
         groups = partitions
     return 2 * slots if min(groups, partitions) < slots else None
+
+
+def is_columnar(rows: DataFrame) -> bool:
+    """Tell whether Spark hands *rows* to a function of Python in the batches that it reads."""
+    node: Any = rows._jdf.queryExecution().executedPlan()  # noqa: SLF001 - no other way to ask
+    while node.nodeName().split()[0] in _NEXT_TO_A_SCAN:
+        node = node.children().head()
+    return bool(node.supportsColumnar())
 
 
 def counted(rows: DataFrame, by: str | None) -> dict[str, int]:

@@ -150,6 +150,20 @@ class Plan:
             }
         return facts
 
+    def batches(self, rows: int) -> int:
+        """Estimate how many batches a version will be called with, of which none fails.
+
+        Of Spark's own batches, it takes *rows* to be spread evenly over the tasks.
+        """
+        if self.direct is not None:
+            return self.direct.batches
+        tasks = max(1, min(rows, self.tasks))
+        whole = self.engine == "spark_udf" and scanning.is_columnar(self.rows)
+        limit = "parquet.columnarReaderBatchSize" if whole else "execution.arrow.maxRecordsPerBatch"
+        most = int(self.rows.sparkSession.conf.get(f"spark.sql.{limit}") or 0)
+        share = math.ceil(rows / tasks)
+        return tasks * math.ceil(share / most) if most > 0 else tasks
+
     @property
     def failed(self) -> int:
         """How many rows `score` has set aside so far."""

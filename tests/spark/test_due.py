@@ -159,6 +159,59 @@ def test_slices_are_committed_one_by_one_the_oldest_first_where_one_asks(
     assert [each["slices"][0]["slice"] for each in made] == ["2013-12-01", "2013-12-02"]
 
 
+@pytest.mark.parametrize(
+    ("engine", "scan", "sliced", "calls"),
+    [
+        ("arrow", "direct", False, 2),
+        ("arrow", "spark", False, 6),
+        ("spark_udf", "spark", False, 2),  # in the batches of the files' reader
+        ("spark_udf", "spark", True, 6),
+    ],
+)
+def test_a_plan_says_in_how_many_batches_the_model_would_be_called(  # noqa: PLR0913, PLR0917
+    spark: SparkSession,
+    job: Job,
+    register: Any,
+    tmp_path: Path,
+    engine: str,
+    scan: str,
+    *,
+    sliced: bool,
+    calls: int,
+) -> None:
+    made = tmp_path / "calls"
+
+    class Counting(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            from pyspark import TaskContext
+
+            if TaskContext.get() is not None:  # the driver tries a few rows first
+                with made.open("a") as file:
+                    file.write(f"{len(model_input)}\n")
+            return model_input["x"]
+
+    version = register("counting batches", Counting(), X, np.array([1.0, 2.0]))
+    rows = spark.range(5_000).selectExpr("id", "'a' AS part", "DOUBLE(id) AS x").repartition(2)
+    rows.write.format("delta").save(str(tmp_path / "many"))
+    todo = {
+        "model": f"counting batches/{version}",
+        "input": {"path": str(tmp_path / "many")},
+        "slice_by": "part" if sliced else None,
+        "slices": ["a"] if sliced else None,
+        "engine": engine,
+        "scan": scan,
+    }
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1000")
+    try:
+        would = score.run(job(**todo, plan=True))["would"]
+        made.unlink(missing_ok=True)  # of the rows that the plan shows
+        score.run(job(**todo))
+    finally:
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    assert (would["tasks"], would["batches"]) == (2, calls)
+    assert len(made.read_text().splitlines()) == calls
+
+
 def test_a_plan_writes_nothing_and_says_what_would_be_done(job: Job, tmp_path: Path) -> None:
     receipt = score.run(job(plan=True))
     assert not (tmp_path / "predictions").exists()

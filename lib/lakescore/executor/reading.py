@@ -85,6 +85,11 @@ def read_tasks(scan: Scan, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.Rec
                 yield from read(scan, piece)
 
 
+def rows_at_once(columns: int) -> int:
+    """Return how many rows of so many *columns* are read, and handed to a model, at once."""
+    return max(1, min(_ROWS_AT_ONCE, _CELLS_AT_ONCE // max(1, columns)))
+
+
 def read(scan: Scan, piece: Piece) -> Iterator[pa.RecordBatch]:
     """Yield the rows of *piece* that are not deleted and that the scan's condition holds for.
 
@@ -98,7 +103,7 @@ def read(scan: Scan, piece: Piece) -> Iterator[pa.RecordBatch]:
         there = set(file.schema_arrow.names)
         stored = [c.stored for c in scan.columns if not c.partition and c.stored in there]
         batches = file.iter_batches(
-            max(1, min(_ROWS_AT_ONCE, _CELLS_AT_ONCE // max(1, len(stored)))),
+            rows_at_once(len(stored)),
             row_groups=[piece.row_group],
             columns=list(dict.fromkeys(stored)),
             use_threads=False,

@@ -541,6 +541,17 @@ class SnapshotNotFound(InputContractError):
         super().__init__(f"{address} has no version {asked} to read; the newest is {newest}")
 
 
+class FilesGone(InputContractError):
+    """Files that a version of a table needs are not there any more."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is gone, which the version of the table that is read needs: VACUUM removed "
+            "it, most likely; restore it, or read a newer version, and keep files for longer "
+            "(delta.deletedFileRetentionDuration)"
+        )
+
+
 class RunNotPublished(InputContractError):
     """No commit of the table says that it is of that run."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor
-from lakescore.errors import listed
+from lakescore.errors import FilesGone, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +103,7 @@ _BUCKETS_A_TASK = 16
 """So that tasks get about as many, whatever their numbers' own hashes are."""
 _NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
 """What is planned between a scan and a function of Python that takes its batches as they are."""
+_GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
 
 
 class Declined(Exception):
@@ -220,6 +222,12 @@ def is_columnar(rows: DataFrame) -> bool:
     while node.nodeName().split()[0] in _NEXT_TO_A_SCAN:
         node = node.children().head()
     return bool(node.supportsColumnar())
+
+
+def gone(error: Exception) -> FilesGone | None:
+    """Return what *error* of Spark means where it could not find a file that it should read."""
+    found = _GONE.search(str(error))
+    return FilesGone(found[1]) if found else None
 
 
 def counted(rows: DataFrame, by: str | None) -> dict[str, int]:

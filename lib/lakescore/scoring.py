@@ -333,10 +333,13 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
 
     Raises:
         ScoringFailed: with the error's own line of the worker's Python trace.
+        FilesGone: it was no model, but a file that Spark did not find.
     """
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
+        if (gone := scanning.gone(error)) is not None:
+            raise gone from error
         lines = str(error).splitlines()
         traces = [n for n, line in enumerate(lines) if "Traceback (most recent call last)" in line]
         lost = _LOST.search(str(error))

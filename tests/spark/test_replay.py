@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,10 +26,10 @@ from lakescore.errors import (
     RunNotPublished,
     TableNotFound,
 )
+from lakescore.job import main
+from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
 
 X = pd.DataFrame({"height": [-2.0, -1.0, 1.0, 2.0]})
@@ -109,8 +110,41 @@ def test_a_value_that_somebody_changed_is_found(spark: SparkSession, job: ScoreJ
     assert example["published"]["p_yes"] == pytest.approx(example["replayed"]["p_yes"] + 0.25)
 
 
+@pytest.mark.parametrize("whose", ["input", "output"])
+def test_a_run_whose_files_were_vacuumed_is_told_in_one_line(
+    spark: SparkSession, job: ScoreJob, whose: str
+) -> None:
+    run = run_of(spark, job, 1)
+    score.run(job.model_copy(update={"threshold": 0.5}))
+    address = job.input.address if whose == "input" else job.output.address
+    settings = {
+        "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",  # else 10,000 tasks
+    }
+    for key, value in settings.items():
+        spark.conf.set(key, value)
+    DeltaTable.forPath(spark, address).vacuum(0)
+    for key in settings:
+        spark.conf.unset(key)
+    with pytest.raises(SystemExit) as ended:
+        main(ReplayJob, replay.run, [str(file_of(job, run))])
+    assert ended.value.code == 5
+    receipt = json.loads(file_of(job, run).with_suffix(".json").read_text())
+    assert receipt["error"].startswith(f"file:{address}/")
+    assert "parquet is gone, which the version of the table that is read needs" in receipt["error"]
+
+
+def file_of(todo: ScoreJob, run: str) -> Path:
+    file = Path(todo.output.address).with_name("replay.yaml")
+    output, receipt = {"path": todo.output.address}, str(file.with_suffix(".json"))
+    file.write_text(json.dumps({"output": output, "run": run, "receipt": receipt}))
+    return file
+
+
 def test_rows_that_share_a_key_are_told_apart_by_their_predictions(spark: SparkSession) -> None:
-    rows = spark.createDataFrame([(1, 2.0, "a"), (1, 4.0, "a")], "id int, p double, _slice string")
+    rows = spark.createDataFrame(
+        [(1, 2.0, "a"), (1, 4.0, "a")], f"id int, p double, {SLICE} string"
+    )
     found = replaying.compare(rows, rows, keys=["id"], columns=["p"], tolerance=0.0)
     assert (found["rows"], found["same"]) == (2, 2)
 

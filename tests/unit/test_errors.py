@@ -106,6 +106,7 @@ INSTANCES = [
     errors.NullsFound("/lake/tables/departures", {"dep_delay": 12, "distance": 1}),
     errors.DuplicateKeys("/lake/tables/departures", ["day", "flight"], 4, ["2013-12-01, 11"]),
     errors.ColumnsCollide(["prediction", "slice"]),
+    errors.FilesGone("file:/lake/tables/departures/part-0.parquet"),
     errors.UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     errors.MetricUndefined("roc_auc", "the label has one class"),
     errors.WeightsInvalid(3, 1000),

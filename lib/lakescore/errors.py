@@ -525,6 +525,27 @@ class TableNotFound(InputContractError):
         super().__init__(f"there is no table at {address}; check the job's path or table")
 
 
+class TableNotAtPath(TableNotFound):
+    """There is no such folder, and what was given reads as a table's name."""
+
+    def __init__(self, address: str, name: str) -> None:
+        LakescoreError.__init__(
+            self,
+            f"there is no table at {address}; without Spark a table is named by its folder or URI, "
+            f"not by a name of a catalog (DESCRIBE DETAIL {name} says where it lies)",
+        )
+
+
+class TableNotMade(InputContractError):
+    """A table to write to does not exist, and cannot be made."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the table {address} cannot be made: {reason}; make what it needs (CREATE SCHEMA, or "
+            "another name for a column), or name another table"
+        )
+
+
 class NotADeltaTable(InputContractError):
     """There is something, and it is not a Delta table."""
 
@@ -621,12 +642,23 @@ class TypesDiffer(InputContractError):
 
 
 class ColumnsCollide(InputContractError):
-    """Two columns of the output would have one name."""
+    """Two columns of the output, or of its quarantine, would have one name."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, what: str, names: Iterable[str]) -> None:
+        chosen = "passthrough" if what == "output" else "quarantine_columns"
         super().__init__(
-            f"the output would hold {listed(repr(name) for name in names)} twice; rename the "
-            "input's column, or leave it out of id_columns and passthrough"
+            f"the {what} would hold {listed(repr(name) for name in names)} twice; rename the "
+            f"input's column, or leave it out of id_columns and {chosen}"
+        )
+
+
+class ColumnsUnfit(InputContractError):
+    """The input has columns whose names cannot be used."""
+
+    def __init__(self, address: str, names: Iterable[str], reason: str) -> None:
+        super().__init__(
+            f"{address} has the columns {listed(repr(name) for name in names)}, and {reason}; "
+            "rename them in the table"
         )
 
 

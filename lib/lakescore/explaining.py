@@ -15,6 +15,7 @@ from lakescore.errors import (
     InputContractError,
     KeyUnreadable,
     RowNotFound,
+    TableNotAtPath,
     TableNotFound,
 )
 from lakescore.home import home
@@ -37,6 +38,8 @@ _LINEAGE = (
 )
 _OTHER = {"model_name", "model_version"}
 _MOST_ROWS = 100
+_NAME = re.compile(r"\w+(\.\w+){1,2}")
+"""A table's name in a catalog: folders seldom hold a dot."""
 _ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
 """How a time ends that says where it is one."""
 
@@ -62,7 +65,7 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
 
     place = address if "://" in address else str(home() / Path(address).expanduser())
     try:
-        found = _found(place, key)
+        found = _found(address, place, key)
     except DeltaError as error:
         first = str(error).splitlines()[0]
         raise InputContractError(f"{place} cannot be read without Spark: {first}") from error
@@ -71,8 +74,10 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
     return found
 
 
-def _found(place: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
+def _found(address: str, place: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
     table = _opened(place)
+    if table is None and _NAME.fullmatch(address):
+        raise TableNotAtPath(place, address)
     if table is None:
         raise TableNotFound(place)
     found = _rows(place, table, key)

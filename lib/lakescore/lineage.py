@@ -42,6 +42,8 @@ COLUMNS = (
     "scored_at",
 )
 """What every prediction carries, after the keys and the prediction itself."""
+ERROR_COLUMNS = ("error_type", "error_message")
+"""What a row that was set aside has in the place of the prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,10 +142,10 @@ def of_comparison(
 
 
 def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> DataFrame:
-    """Return *scored* with the columns of `COLUMNS` after its own, and without `_slice`.
+    """Return *scored* with the columns of `COLUMNS` after its own, and without `SLICE`.
 
     Args:
-        scored: keys, predictions and `_slice`.
+        scored: keys, predictions and `SLICE`.
         runs: one for each slice in *scored*, all of one model and input.
         scored_at: the time that the rows shall carry.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import changes, filing, lineage, scoring, tables
+from lakescore import changes, filing, lineage, scoring, signature, tables
 from lakescore.errors import (
     AnotherRunWon,
     RowsLost,
@@ -21,7 +21,7 @@ from lakescore.errors import (
     TooManyErrors,
     listed,
 )
-from lakescore.slicing import SLICE
+from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +79,7 @@ class Target:
 
     Raises:
         SchemaDrift: there is a table, and it is not one of predictions.
+        ColumnsCollide, ColumnsUnfit: the quarantine could not hold the columns that it shall.
     """
 
     def __init__(self, spark: SparkSession, todo: ScoreJob, source: Snapshot) -> None:
@@ -87,6 +88,8 @@ class Target:
         self._commits: dict[tuple[str, str], dict[str, Any]] | None = None
         self.facts: dict[str, Any] = {}
         """What `publish` wrote, for the receipt."""
+        aside = [*todo.set_aside(source.rows.columns), *lineage.ERROR_COLUMNS]
+        signature.check_names(source.address, "quarantine", aside)
         there = self._there
         if there is None:
             return
@@ -195,7 +198,7 @@ class Target:
         Rows that the model cannot score go to the quarantine, whatever comes of the others.
 
         Args:
-            planned: what keeps the keys, the columns to be written and `_slice`.
+            planned: what keeps the keys, the columns to be written and `SLICE`.
             runs: the slices that it holds.
             sizes: rows of the input by slice: what is published and set aside must add up to.
 
@@ -326,7 +329,12 @@ class Target:
         why = F.col(scoring.ERRORS)[0]
         keys = [F.col(f"`{name}`") for name in self._todo.id_columns]
         failed = failed.select(
-            *keys, SLICE, why["type"].alias("error_type"), why["message"].alias("error_message")
+            *keys,
+            SLICE,
+            *[
+                why[part].alias(name)
+                for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True)
+            ],
         )
         counts = dict(map(tuple, failed.groupBy(SLICE).count().collect()))
         if self._todo.quarantine_columns == "all":
@@ -397,11 +405,10 @@ def _joined(failed: DataFrame, rows: DataFrame, keys: Sequence[str]) -> DataFram
     """Return *failed* with all columns of the input's *rows*, which are read once more."""
     by = [*keys, SLICE]
     once = failed.dropDuplicates(by).select(
-        *[F.col(f"`{name}`").alias(f"_k{n}") for n, name in enumerate(by)],
-        "error_type",
-        "error_message",
+        *[F.col(f"`{name}`").alias(f"{OURS}k{n}") for n, name in enumerate(by)],
+        *lineage.ERROR_COLUMNS,
     )
-    equal = [F.col(f"`{name}`").eqNullSafe(F.col(f"_k{n}")) for n, name in enumerate(by)]
+    equal = [F.col(f"`{name}`").eqNullSafe(F.col(f"{OURS}k{n}")) for n, name in enumerate(by)]
     names = [F.col(f"`{name}`") for name in rows.columns]
     joined = rows.join(F.broadcast(once), reduce(and_, equal))
-    return joined.select(*names, "error_type", "error_message")
+    return joined.select(*names, *lineage.ERROR_COLUMNS)

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DoubleType, FloatType
 
-from lakescore import tables
+from lakescore import scanning, tables
 from lakescore.config import ScoreJob
 from lakescore.errors import (
     DigestDiffers,
@@ -21,7 +21,7 @@ from lakescore.errors import (
     RunNotOne,
     RunNotPublished,
 )
-from lakescore.slicing import SLICE
+from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lakescore.registry import ModelVersion
 
 _EXAMPLES = 5
-_ORDINAL = "_ordinal"
+_ORDINAL = f"{OURS}ordinal"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Recorded:
     """What a run published, and out of what."""
 
     rows: DataFrame
-    """Its rows, with their slice as `_slice`."""
+    """Its rows, with their slice as `SLICE`."""
     job: ScoreJob
     """The job, with the version and the input that it used."""
     digest: str
@@ -113,7 +113,7 @@ def compare(
     """Return how the predictions of a run differ from what it published.
 
     Args:
-        replayed: *keys*, *columns* and `_slice`.
+        replayed: *keys*, *columns* and `SLICE`.
         published: the same.
         keys: columns that name a row of its slice.
         columns: the predictions.
@@ -147,7 +147,8 @@ def compare(
             F.count_if(F.col("published").isNull()).alias("only_replayed"),
         ).head()
         assert counts is not None  # noqa: S101 - an aggregate has a row
-        shown = held.where("NOT same").limit(_EXAMPLES).drop("same").collect()
+        others = held.where("NOT same").limit(_EXAMPLES).drop("same")
+        shown = scanning.readable(others).collect()
     finally:
         held.unpersist()
     return {**counts.asDict(), "examples": [row.asDict(recursive=True) for row in shown]}

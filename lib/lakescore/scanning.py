@@ -216,6 +216,16 @@ def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
     return 2 * slots if min(groups, partitions) < slots else None
 
 
+def readable(rows: DataFrame) -> DataFrame:
+    """Return *rows* with dates and times as Spark writes them: Python knows fewer years."""
+    texts = {
+        field.name: F.col(f"`{field.name}`").cast("string")
+        for field in rows.schema
+        if isinstance(field.dataType, (DateType, TimestampType, TimestampNTZType))
+    }
+    return rows.withColumns(texts)
+
+
 def is_columnar(rows: DataFrame) -> bool:
     """Tell whether Spark hands *rows* to a function of Python in the batches that it reads."""
     node: Any = rows._jdf.queryExecution().executedPlan()  # noqa: SLF001 - no other way to ask

@@ -44,7 +44,7 @@ from pyspark.sql.types import (
 
 from lakescore import executor, scanning, signature
 from lakescore.errors import EngineRefused, FilesUnwritten, ScoringFailed, StorageFull, listed
-from lakescore.slicing import SLICE
+from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,8 +58,10 @@ cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
 
 EngineName = Literal["auto", "arrow", "spark_udf"]
 ScanName = Literal["direct", "spark"]
-ERRORS = "_errors"
+ERRORS = f"{OURS}errors"
 """The column that says why a row could not be scored, and by which version."""
+_PREDICTED = f"{OURS}p"
+"""How the column of a version's prediction begins; its number follows."""
 _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
 """How Spark says why it gave a task up, where no trace of Python says it: workers that died."""
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
@@ -178,7 +180,7 @@ class Plan:
         return ": ".join(min(errors))
 
     def set_aside(self) -> DataFrame | None:
-        """Return the rows that `score` has set aside so far: the kept columns and `_errors`.
+        """Return the rows that `score` has set aside so far: the kept columns and `ERRORS`.
 
         A few of them where they are too many to be listed; `failed` counts them all.
         """
@@ -269,7 +271,7 @@ def score(planned: Plan) -> DataFrame:
     applied = _apply(planned, aside=True)
     names = contract.outputs.names
     kept = [F.col(f"`{name}`") for name in planned.keep]
-    one = F.col("p0")
+    one = F.col(f"{_PREDICTED}0")
     given = [one] if len(names) == 1 else [one[name] for name in names]
     outputs = dict(zip(names, given, strict=True))
     if contract.decision is not None:
@@ -300,18 +302,20 @@ def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     few = planned.rows.limit(most)
     tally = few.sparkSession.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
     apart = replace(planned, rows=few, direct=None, spread=None, tally=tally)
-    return [row.asDict() for row in score(apart).collect()]
+    shown = scanning.readable(score(apart)).withColumnRenamed(SLICE, "slice")
+    return [row.asDict() for row in shown.collect()]
 
 
 def side_by_side(planned: Plan) -> DataFrame:
-    """Return the columns that *planned* keeps, one column a version, and `_errors`.
+    """Return the columns that *planned* keeps, one column a version, and `ERRORS`.
 
     A version's column has its URI as its name, and holds its prediction, or a struct where it has
-    several outputs; null where it could not score the row. `_errors` is a list of structs of
+    several outputs; null where it could not score the row. `ERRORS` is a list of structs of
     version, type and message, null where all could.
     """
-    uris = {f"p{n}": each.loadable.model.uri for n, each in enumerate(planned.contracts)}
-    applied = _apply(planned, aside=False).withColumnsRenamed({**uris, "why": ERRORS})
+    uris = [each.loadable.model.uri for each in planned.contracts]
+    renamed = {f"{_PREDICTED}{n}": uri for n, uri in enumerate(uris)}
+    applied = _apply(planned, aside=False).withColumnsRenamed(renamed)
     if planned.engine == "spark_udf":
         kind = "array<struct<version: string, type: string, message: string>>"
         return applied.withColumn(ERRORS, F.lit(None).cast(kind))
@@ -354,19 +358,19 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
 
 
 def _apply(planned: Plan, *, aside: bool) -> DataFrame:
-    """Return the kept columns, then p0, p1, ...: a column a version, or a struct.
+    """Return the kept columns, then a column a version, or a struct, `_PREDICTED` by name.
 
-    Of the arrow engine, unless failed rows go *aside*, `why` they failed comes last.
+    Of the arrow engine, unless failed rows go *aside*, `ERRORS` comes last.
     """
     if planned.engine == "spark_udf":
         kept = [F.col(f"`{name}`") for name in planned.keep]
         predictions = [_spark_udf(planned.rows, each) for each in planned.contracts]
         return planned.rows.select(
-            *kept, *[each.alias(f"p{n}") for n, each in enumerate(predictions)]
+            *kept, *[each.alias(f"{_PREDICTED}{n}") for n, each in enumerate(predictions)]
         )
     given = _given(planned, aside=aside)
     applied = _sent_to(planned, given, aside=aside)
-    named = applied.withColumnsRenamed({f"k{n}": name for n, name in enumerate(planned.carried)})
+    named = _named(planned, applied)
     if planned.direct is None:
         return named
     return scanning.as_selected(named, planned.direct, planned.keep)
@@ -393,6 +397,12 @@ def _sent_to(
         carried = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
         sent = rows.select(*carried, *_sent(planned.columns))
     return sent.mapInArrow(predict, given)
+
+
+def _named(planned: Plan, applied: DataFrame) -> DataFrame:
+    """Rename what workers gave, all at once, since a table may have columns k1 and p0 too."""
+    predicted = [f"{_PREDICTED}{n}" for n in range(len(planned.contracts))]
+    return applied.toDF(*[*planned.carried, *predicted, ERRORS][: len(applied.columns)])
 
 
 def _given(planned: Plan, *, aside: bool) -> StructType:

@@ -27,11 +27,13 @@ from lakescore import lineage
 from lakescore.errors import (
     ColumnsCollide,
     ColumnsMissing,
+    ColumnsUnfit,
     FeaturesUnknown,
     ThresholdUndefined,
     TypesDiffer,
     UnsupportedSignature,
 )
+from lakescore.slicing import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,6 +144,7 @@ def agree(  # noqa: PLR0913 - each is a part of what is agreed on
         FeaturesUnknown: *columns* or *nulls* name what the signature does not.
         TypesDiffer: a column cannot be cast losslessly to the signature's type.
         ColumnsCollide: two columns of the output would have one name.
+        ColumnsUnfit: the table has a column whose name cannot be used.
         ThresholdUndefined: there is not one score to hold it against.
         UnsupportedSignature: the signature is of tensors, or gives what no column can hold.
     """
@@ -163,10 +166,31 @@ def agree(  # noqa: PLR0913 - each is a part of what is agreed on
         asked_nulls=nulls,
         decision=None if threshold is None else _decision(loadable, outputs, threshold),
     )
-    collisions = _repeated([*keep, *contract.written, *lineage.COLUMNS])
-    if collisions:
-        raise ColumnsCollide(collisions)
+    check_names(address, "output", [*keep, *contract.written], read=[*sources.values(), *read])
+    ours = [name for name in schema.names if name.lower().startswith(OURS)]
+    if ours:
+        raise ColumnsUnfit(address, ours, f"names that begin with {OURS} are lakescore's own")
     return contract
+
+
+def check_names(address: str, what: str, names: Sequence[str], read: Sequence[str] = ()) -> None:
+    """Hold that the columns of a table can be written side by side with a prediction's lineage.
+
+    Args:
+        address: the table that is read, for messages.
+        what: is written, output or quarantine.
+        names: what it holds before the lineage.
+        read: columns that are only read.
+
+    Raises:
+        ColumnsCollide, ColumnsUnfit: two have one name, or one has a name that cannot be used.
+    """
+    collisions = _repeated([*names, *lineage.COLUMNS])
+    if collisions:
+        raise ColumnsCollide(what, collisions)
+    quoted = [name for name in dict.fromkeys([*names, *read]) if "`" in name]
+    if quoted:
+        raise ColumnsUnfit(address, quoted, "a name cannot hold a backtick")
 
 
 def _check_names(

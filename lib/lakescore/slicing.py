@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +11,11 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from pyspark.sql.types import DataType, DateType, IntegralType, StringType
 
 from lakescore import scanning
-from lakescore.errors import DuplicateKeys, InputContractError, NullsFound
+from lakescore.errors import (
+    DuplicateKeys,
+    InputContractError,
+    NullsFound,
+)
 from lakescore.scanning import Selection
 
 if TYPE_CHECKING:
@@ -20,14 +25,20 @@ if TYPE_CHECKING:
 
 WHOLE = "all"
 """The name of the one slice of a table that is not divided."""
-SLICE = "_slice"
+OURS = "_lakescore_"
+"""How the columns that are added on the way begin, and no column of a table."""
+SLICE = f"{OURS}slice"
 """The column that `cut` adds."""
 _MANY = 200_000
 """Of fewer rows Spark compares the keys as fast."""
+_ROWS = f"{OURS}rows"
+_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+"""How a folder of a divided table is called whose rows are null there."""
+_LONGEST_FOLDER = 255
 
 
 def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
-    """Return the *rows* of the slices *names*, with the slice's name in the column `_slice`.
+    """Return the *rows* of the slices *names*, with the slice's name in the column `SLICE`.
 
     A row is of the slice that its *column* holds; without a *column*, the whole of *rows* is the
     one slice that *names* has.
@@ -134,10 +145,18 @@ def _repeats(selected: Selection, keys: Sequence[str]) -> int | None:
 
 def _check_repeated(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
     found = repeated(rows, keys)
-    total = found.agg(F.sum("rows")).head()
-    if total is not None and total[0]:
-        shown = [tuple(row)[:-1] for row in found.limit(3).collect()]
-        raise DuplicateKeys(address, keys, total[0], [", ".join(map(str, key)) for key in shown])
+    if total := _total(found):
+        raise DuplicateKeys(address, keys, total, _shown(found, keys))
+
+
+def _total(found: DataFrame) -> int:
+    total = found.agg(F.sum(_ROWS)).head()
+    return int(total[0] or 0) if total is not None else 0
+
+
+def _shown(found: DataFrame, keys: Sequence[str]) -> list[str]:
+    of_keys = scanning.readable(found.select(*[F.col(f"`{name}`") for name in keys]))
+    return [", ".join(map(str, row)) for row in of_keys.limit(3).collect()]
 
 
 def survey(slices: DataFrame, *, keys: Sequence[str], never_null: Sequence[str]) -> DataFrame:
@@ -162,10 +181,10 @@ def survey(slices: DataFrame, *, keys: Sequence[str], never_null: Sequence[str])
 
 
 def repeated(slices: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Return *keys* and `rows` of the keys that several rows of one slice have."""
+    """Return *keys*, and how many rows, of the keys that several rows of one slice have."""
     of_keys = [F.col(f"`{name}`") for name in keys]
-    counted = slices.groupBy(SLICE, *of_keys).agg(F.count("*").alias("rows"))
-    return counted.where(F.col("rows") > 1).select(*of_keys, "rows")
+    counted = slices.groupBy(SLICE, *of_keys).agg(F.count("*").alias(_ROWS))
+    return counted.where(F.col(_ROWS) > 1).select(*of_keys, _ROWS)
 
 
 def hashed(keys: Sequence[str]) -> Column:
@@ -181,18 +200,35 @@ def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
     if isinstance(kind, StringType):
         if not name:  # Delta keeps it as null where it divides a table
             raise InputContractError(f"rows whose column {column!r} is empty are of no slice")
+        if name == _NULL_FOLDER:
+            raise InputContractError(
+                f"rows whose column {column!r} is {name} cannot be a slice: in a table that is "
+                "divided by it, it means null; filter them out, or rename the value"
+            )
+        if (long := len(f"slice={_folder(name)}".encode())) > _LONGEST_FOLDER:
+            raise InputContractError(
+                f"slice {name[:20]}... of column {column!r} needs a folder whose name has {long} "
+                f"bytes, and a file system takes {_LONGEST_FOLDER}; slice by a shorter column"
+            )
         return name
     if isinstance(kind, (DateType, IntegralType)):
         try:
             value = date.fromisoformat(name) if isinstance(kind, DateType) else int(name)
         except ValueError:
+            years = " of the years 1 to 9999" if isinstance(kind, DateType) else ""
             raise InputContractError(
-                f"slice {name!r} is not a {kind.simpleString()}, the type of column {column!r}"
+                f"slice {name!r} is not a {kind.simpleString()}{years}, the type of column "
+                f"{column!r}"
             ) from None
         if str(value) != name:  # 20131201 and 01 would publish the same rows a second time
             raise InputContractError(f"slice {name!r} of column {column!r} is written '{value}'")
         return value
     raise _unfit(column, kind)
+
+
+def _folder(name: str) -> str:
+    """Return *name* about as Spark writes it in a folder's name: what is odd, as `%` and digits."""
+    return re.sub(r"[\x00-\x1f\x7f\"#%'*/:=?\\{\[\]^]", "%00", name)
 
 
 def _unfit(column: str, kind: DataType) -> InputContractError:

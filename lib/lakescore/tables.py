@@ -36,6 +36,7 @@ from lakescore.errors import (
     SnapshotNotFound,
     StorageFull,
     TableNotFound,
+    TableNotMade,
     listed,
 )
 
@@ -349,14 +350,14 @@ class _Target:
     def at(cls, spark: SparkSession, address: str) -> _Target:
         jvm: Any = spark._jvm  # noqa: SLF001 - no other way to a transaction
         session: Any = spark._jsparkSession  # noqa: SLF001 - likewise
-        delta, table = jvm.org.apache.spark.sql.delta, None
-        if "/" not in address:
-            parser, state = session.sessionState().sqlParser(), session.sessionState()
-            table = state.catalog().getTableMetadata(parser.parseTableIdentifier(address))
-        place = address if table is None else table
-        return cls(
-            spark, address, delta.DeltaLog.forTable(session, place), jvm.scala.Option.apply(table)
-        )
+        delta = jvm.org.apache.spark.sql.delta
+        if "/" in address:
+            log, table = delta.DeltaLog.forTable(session, address), jvm.scala.Option.apply(None)
+        else:  # of whichever catalog: Spark alone knows what a name is short for
+            plan: Any = spark.read.table(address)._jdf.queryExecution().analyzed()  # noqa: SLF001
+            found = plan.collectLeaves().head()
+            log, table = found.relation().location().deltaLog(), found.catalogTable()
+        return cls(spark, address, log, table)
 
 
 def begin(  # noqa: PLR0913 - each is a fact of its own
@@ -478,6 +479,9 @@ def _create(
 
     Else files of a run that fails would lie there without a table, and two runs that both need it
     would be in each other's way.
+
+    Raises:
+        TableNotMade: there is no such catalog or schema, or columns have names that Delta refuses.
     """
     spark = rows.sparkSession
     empty = spark.createDataFrame([], rows.schema)
@@ -486,14 +490,17 @@ def _create(
             writer = empty.write.format("delta").options(**properties)
             writer.partitionBy(*partition_by).save(address)
             return
-        builder = DeltaTable.createIfNotExists(spark).tableName(address)
-        builder = builder.addColumns(rows.schema).partitionedBy(*partition_by)
+        named = empty.writeTo(address).using("delta")
+        named = named.partitionedBy(*[F.col(name) for name in partition_by])
         for name, value in properties.items():
-            builder = builder.property(name, value)
-        builder.execute()
-    except (*_CONFLICTS, AnalysisException):
+            named = named.tableProperty(name, value)
+        named.create()
+    except _CONFLICTS:
         if not exists(spark, address):
             raise
+    except AnalysisException as error:
+        if not exists(spark, address):
+            raise TableNotMade(address, str(error).strip().splitlines()[0]) from error
 
 
 @dataclass(frozen=True)
@@ -567,7 +574,11 @@ def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
         if DeltaTable.isDeltaTable(spark, address):
             return DeltaTable.forPath(spark, address)
         raise NotADeltaTable(address) if _holds_files(spark, address) else TableNotFound(address)
-    if not spark.catalog.tableExists(address):
+    try:
+        there = spark.catalog.tableExists(address)
+    except AnalysisException as error:  # there is no such catalog
+        raise TableNotFound(address) from error
+    if not there:
         raise TableNotFound(address)
     try:
         return DeltaTable.forName(spark, address)

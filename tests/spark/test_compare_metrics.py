@@ -12,6 +12,7 @@ from sklearn import metrics as truth
 from sklearn.calibration import calibration_curve
 
 from lakescore import comparing
+from lakescore.scoring import ERRORS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -284,7 +285,7 @@ def with_failures(spark: SparkSession) -> DataFrame:
             (4, 4.0, 9.0, float("nan"), None),  # no error, and yet no prediction
             (5, 5.0, None, None, [(A, "ValueError", "none"), (B, "KeyError", "none")]),
         ],
-        f"id int, _label double, `{A}` double, `{B}` double, _errors {error}",
+        f"id int, _label double, `{A}` double, `{B}` double, {ERRORS} {error}",
     )
 
 

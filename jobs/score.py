@@ -20,7 +20,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     stage(f"reading {source.address} at version {source.version}", ends="start")
 
     keep, loadable = todo.keep(source.rows.columns), loading.prepare(model, **todo.loading)
-    contract = signature.agree(source.address, source.rows, loadable, keep, **todo.contract)
+    agreed = signature.agree(source.address, source.rows, loadable, keep, **todo.contract)
     names = todo.slice_names or slicing.names(source.rows, todo.slice_by)
     runs = lineage.plan(model, source, names, run_id=todo.run_id, **todo.settings)
     sizes = slicing.sizes(slicing.select(source.rows, todo.slice_by, names))
@@ -29,17 +29,17 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
     stage(f"{len(due)} of {len(runs)} slices to score", runs={r.slice: r.run_id for r in due})
     plans: list[scoring.Plan] = []
-    for part in target.parts(due):
-        rows = slicing.select(source.rows, todo.slice_by, [run.slice for run in part])
-        slicing.check(rows, source.address, todo.unique, contract.never_null, sizes)
-        plans += [scoring.plan(todo.engine, rows, [contract], [*keep, slicing.SLICE], todo.scan)]
-        stage(str(plans[-1]), ends="plan")
-        if todo.plan:
-            return receipt.of_plan(todo, source, contract, outcomes, part, sizes, plans)
-        with progress(spark, sum(sizes[run.slice] for run in part)):
-            outcomes += target.publish(plans[-1], part, sizes)
-
-    report = receipt.of_scoring(todo, source, contract, outcomes, target.facts, plans)
+    for part in target.parts(due, names):
+        with target.telling(outcomes):
+            rows = slicing.select(source.rows, todo.slice_by, [run.slice for run in part])
+            slicing.check(rows, source.address, todo.unique, agreed.never_null, sizes)
+            plans += [scoring.plan(todo.engine, rows, [agreed], [*keep, slicing.SLICE], todo.scan)]
+            stage(str(plans[-1]), ends="plan")
+            if todo.plan:
+                return receipt.of_plan(todo, source, agreed, outcomes, part, sizes, plans)
+            with progress(spark, sum(sizes[run.slice] for run in part)):
+                outcomes += target.publish(plans[-1], part, sizes)
+    report = receipt.of_scoring(todo, source, agreed, outcomes, target.facts, plans)
     stage(f"{receipt.summary(report)} into {todo.output.address}", ends="score")
     if plans:
         report["tracking_run_id"] = lineage.log_run(todo.experiment, "scoring", source, report)

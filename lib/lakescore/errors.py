@@ -66,6 +66,12 @@ class LakescoreError(Exception):
     def __init__(self, sentence: str) -> None:
         super().__init__(redact(visible(" ".join(sentence.split()))))
 
+    def add(self, slices: Sequence[str], facts: Mapping[str, object]) -> None:
+        """Say that *slices* of the run were published before, and *facts* of them."""
+        before = f"{self}; before that, slices {listed(slices)} of this run were published"
+        LakescoreError.__init__(self, before)
+        self.facts = {**self.facts, **facts}
+
 
 class JavaMissing(LakescoreError):
     """Spark cannot start without Java."""
@@ -118,8 +124,8 @@ class StorageFull(LakescoreError):
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"cannot write to {address}: no space left on device; nothing was published; make room "
-            "there and where Spark keeps its files (spark.local.dir), then run it again"
+            f"cannot write to {address}: no space left on device; nothing more was published; make "
+            "room there and where Spark keeps its files (spark.local.dir), then run it again"
         )
 
 
@@ -128,8 +134,8 @@ class FilesUnwritten(LakescoreError):
 
     def __init__(self, folder: str, reason: str) -> None:
         super().__init__(
-            f"workers cannot write to {folder}: {reason}; nothing was published; let the user that "
-            "Spark's workers run as write there, then run it again"
+            f"workers cannot write to {folder}: {reason}; nothing more was published; let the user "
+            "that Spark's workers run as write there, then run it again"
         )
 
 
@@ -474,7 +480,7 @@ class RowsLost(IntegrityError):
     def __init__(self, slices: str, rows_in: int, scored: int, failed: int) -> None:
         super().__init__(
             f"slice {slices} has {rows_in} input rows, and {scored} were scored and {failed} set "
-            "aside; nothing was published; try again, with engine=spark_udf, and report this"
+            "aside; nothing of it was published; try again, with engine=spark_udf, and report this"
         )
 
 
@@ -484,7 +490,8 @@ class FilesUnseen(IntegrityError):
     def __init__(self, folder: str, name: str) -> None:
         super().__init__(
             f"workers wrote {name} into {folder}, and the driver does not find it there as they "
-            "wrote it; nothing was published; keep tables where all machines see the same files"
+            "wrote it; nothing more was published; keep tables where all machines see the same "
+            "files"
         )
 
 
@@ -689,8 +696,8 @@ class NullsFound(InputContractError):
     def __init__(self, address: str, counts: Mapping[str, int]) -> None:
         found = listed(f"{name!r} in {count} rows" for name, count in counts.items())
         super().__init__(
-            f"{address} holds nulls where nulls: fail was asked for: {found}; nothing was scored; "
-            "mend the rows, or say null or quarantine"
+            f"{address} holds nulls where nulls: fail was asked for: {found}; nothing of their "
+            "slices was scored; mend the rows, or say null or quarantine"
         )
 
 
@@ -702,8 +709,22 @@ class DuplicateKeys(InputContractError):
     ) -> None:
         super().__init__(
             f"{rows} rows of {address} share their {listed(keys)} with another of their slice, "
-            f"such as {listed(examples)}; nothing was scored; mend the rows, name more id_columns, "
-            "or say on_duplicate_key: keep"
+            f"such as {listed(examples)}; nothing of their slices was scored; mend the rows, name "
+            "more id_columns, or say on_duplicate_key: keep"
+        )
+
+
+class KeysInTwoSlices(InputContractError):
+    """Rows that shall be merged by their key have the same one in different slices."""
+
+    def __init__(
+        self, address: str, keys: Sequence[str], rows: int, examples: Sequence[str]
+    ) -> None:
+        super().__init__(
+            f"{rows} rows of {address} share their {listed(keys)} with a row of another slice, "
+            f"such as {listed(examples)}, so write_mode: merge would keep one of them alone; "
+            "nothing was scored; mend the rows, name more id_columns (slice_by, perhaps), or "
+            "replace"
         )
 
 
@@ -746,14 +767,20 @@ class TooManyErrors(LakescoreError):
 
     exit_code = 6
 
-    def __init__(
-        self, uri: str, counts: tuple[int, int, int], first: str, quarantine: str, where: str
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+        self,
+        uri: str,
+        slices: Sequence[str],
+        counts: tuple[int, int, int],
+        first: str,
+        quarantine: str,
+        where: str,
     ) -> None:
         failed, rows, allowed = counts
         super().__init__(
             f"{uri} could not score {failed} of {rows} rows, and {allowed} are allowed: {first}; "
-            f"no prediction was published; the rows are in {quarantine} where {where}; mend them, "
-            "or raise max_errors or max_error_fraction"
+            f"no prediction of {listed(slices, most=4)} was published; the rows are in "
+            f"{quarantine} where {where}; mend them, or raise max_errors or max_error_fraction"
         )
         self.facts = {
             "rows_in": rows,
@@ -783,7 +810,7 @@ class AnotherRunWon(LakescoreError):
     def __init__(self, address: str, what: str) -> None:
         super().__init__(
             f"another run wrote {what} of {address} while this one scored it; "
-            "nothing of this run was written"
+            "nothing of it was written by this run"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import changes, filing, lineage, scoring, signature, tables
+from lakescore import changes, filing, lineage, scoring, signature, slicing, tables
 from lakescore.errors import (
     AnotherRunWon,
+    LakescoreError,
     RowsLost,
     RunIdReused,
     SchemaDrift,
@@ -24,7 +26,7 @@ from lakescore.errors import (
 from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -128,6 +130,8 @@ class Target:
                 alone = [replace(e, rows=0) for e in tried if (name, e.run_id) in self._said]
                 published |= {name: alone} if alone else {}
         is_due = self._due(published) if self._todo.due else self._is_another
+        # What a run appended is whole, whoever set rows of the slice aside since.
+        appends = self._todo.write_mode == "append"
         settled = []
         for run in runs:
             rows, there = sizes.get(run.slice, 0), published.get(run.slice, [])
@@ -138,7 +142,8 @@ class Target:
             whole = [
                 each
                 for each in there
-                if each.rows + failed.get(each.run_id, 0) == rows and not is_due(run, each)
+                if (appends or each.rows + failed.get(each.run_id, 0) == rows)
+                and not is_due(run, each)
             ]
             if whole and (len(there) == 1 or self._todo.write_mode != "replace"):
                 aside_then = failed.get(whole[0].run_id, 0)
@@ -184,11 +189,39 @@ class Target:
                     self._commits.setdefault((each["slice"], each["scoring_run_id"]), facts)
         return self._commits
 
-    def parts(self, runs: Sequence[Run]) -> list[list[Run]]:
-        """Return *runs* as they are committed: all at once, or slice by slice."""
+    def parts(self, runs: Sequence[Run], names: Sequence[str]) -> list[list[Run]]:
+        """Return *runs* as they are committed: all at once, or slice by slice.
+
+        Args:
+            runs: of the slices that need scoring.
+            names: of all slices that were asked for.
+
+        Raises:
+            KeysInTwoSlices: rows are merged by keys, and slices would take rows from each other.
+        """
+        todo = self._todo
+        if runs and todo.write_mode == "merge" and todo.slice_by and len(names) > 1:
+            asked = slicing.cut(self._source.rows, todo.slice_by, names)
+            slicing.check_across(asked, self._source.address, todo.id_columns)
         if self._todo.commits == "slice" and not self._todo.plan:
             return [[run] for run in runs]
         return [list(runs)] if runs else []
+
+    @contextmanager
+    def telling(self, outcomes: Sequence[Outcome]) -> Iterator[None]:
+        """Let an error say which of *outcomes* were published before it, in commits of their own.
+
+        Raises:
+            LakescoreError: any, with these in its sentence and facts.
+        """
+        try:
+            yield
+        except LakescoreError as error:
+            done = [each for each in outcomes if each.status == "scored"]
+            if done:
+                slices = [each.facts() for each in done]
+                error.add([each.run.slice for each in done], {"slices": slices})
+            raise
 
     def publish(
         self, planned: Plan, runs: Sequence[Run], sizes: Mapping[str, int]
@@ -313,7 +346,8 @@ class Target:
             first = publishing.planned.first_error()
             where = f"scoring_run_id is {listed([run.run_id for run in runs], most=2)}"
             counts = total, rows, allowed
-            raise TooManyErrors(runs[0].model.uri, counts, first, self._todo.aside, where)
+            slices = [run.slice for run in runs]
+            raise TooManyErrors(runs[0].model.uri, slices, counts, first, self._todo.aside, where)
         return failed
 
     def _set_aside(self, publishing: _Publishing) -> dict[str, int]:

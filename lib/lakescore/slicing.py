@@ -14,6 +14,7 @@ from lakescore import scanning
 from lakescore.errors import (
     DuplicateKeys,
     InputContractError,
+    KeysInTwoSlices,
     NullsFound,
 )
 from lakescore.scanning import Selection
@@ -147,6 +148,25 @@ def _check_repeated(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
     found = repeated(rows, keys)
     if total := _total(found):
         raise DuplicateKeys(address, keys, total, _shown(found, keys))
+
+
+def check_across(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
+    """Hold that no two slices of *rows* share a key, which `check` holds of each slice alone.
+
+    Args:
+        rows: what `cut` made.
+        address: the table, for messages.
+        keys: columns that shall name a row.
+
+    Raises:
+        KeysInTwoSlices: rows of different slices share their *keys*.
+    """
+    by_key = rows.groupBy(hashed(keys)).agg(F.min(SLICE).alias("one"), F.max(SLICE).alias("other"))
+    if by_key.where("one < other").isEmpty():
+        return
+    found = repeated(rows.withColumn(SLICE, F.lit(WHOLE)), keys)
+    if total := _total(found):
+        raise KeysInTwoSlices(address, keys, total, _shown(found, keys))
 
 
 def _total(found: DataFrame) -> int:

@@ -18,6 +18,7 @@ from lakescore.errors import (
     ConfigError,
     DuplicateKeys,
     EngineRefused,
+    KeysInTwoSlices,
     NullsFound,
     RowsLost,
     ScoringFailed,
@@ -143,7 +144,7 @@ def test_a_null_is_published_as_null_set_aside_or_refused_as_the_job_says(
     score.run(job(**only, nulls={"n": "null"}))
     rows = read(spark, job().output.address).select("id", "prediction").collect()
     assert sorted(map(tuple, rows)) == [(1, 2.0**0.5), (3, None)]
-    with pytest.raises(NullsFound, match="'n' in 1 rows; nothing was scored"):
+    with pytest.raises(NullsFound, match="'n' in 1 rows; nothing of their slices was"):
         score.run(job(**only, nulls={"n": "fail"}))
     with pytest.raises(ConfigError, match="name 'm', which models:/root/1 does not take"):
         score.run(job(**only, nulls={"m": "null"}))
@@ -257,3 +258,58 @@ def test_the_modes_replace_append_and_merge_keep_what_they_say(
     assert run(2, "merge") == "scored"
     assert values() == [(1, 1, 2.0), (2, 2, 15.0), (3, 2, 3.0)]
     assert run(2, "merge") == "unchanged"
+
+
+@pytest.mark.parametrize("commits", ["all", "slice"])
+def test_rows_that_are_merged_by_a_key_that_two_slices_have_are_refused(
+    spark: SparkSession, write: Write, job: Any, commits: str
+) -> None:
+    todo = job(write_mode="merge", commits=commits)
+    rows = [(1, "a", 1.0, 1, ""), (1, "b", 2.0, 1, ""), (2, "b", 3.0, 1, "")]
+    write(spark.createDataFrame(rows, SCHEMA), "rows")
+    refused = r"2 rows of .* share their id with a row of another slice, such as 1, so write_mode"
+    with pytest.raises(KeysInTwoSlices, match=refused):
+        score.run(todo)  # into a table that is made, where no row is matched yet
+    assert score.run(job(write_mode="merge", slices=["b"]))["rows_scored"] == 2
+    with pytest.raises(KeysInTwoSlices):
+        score.run(todo)  # slice b is done, and a would take a row from it
+    by_both = {"id_columns": ["id", "part"], "output": {"path": f"{todo.output.address}-2"}}
+    assert score.run(job(write_mode="merge", commits=commits, **by_both))["rows_scored"] == 3
+
+
+def test_what_a_run_appended_is_not_appended_again_though_another_set_rows_aside_since(
+    spark: SparkSession, register: Any, write: Write, job: Any
+) -> None:
+    class Times(mlflow.pyfunc.PythonModel):
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            if (model_input["x"] < 0).any():
+                raise ValueError("negative")
+            return self.factor * model_input["x"]
+
+    for factor in (2, 3):
+        register("appended", Times(factor), pd.DataFrame({"x": [1.0]}), np.array([1.0]))
+    write(spark.createDataFrame([(1, "a", 1.0, 1, ""), (2, "a", -1.0, 1, "")], SCHEMA), "rows")
+
+    def run(version: int) -> dict[str, Any]:
+        asked = {"write_mode": "append", "slices": ["a"], "max_errors": 1}
+        return dict(score.run(job(model=f"appended/{version}", **asked)))
+
+    assert [run(version)["status"] for version in (1, 2)] == ["scored", "scored"]
+    again = run(1)
+    assert (again["status"], "engine" in again) == ("unchanged", False)  # nothing was scored
+    assert ids(spark, job()) == [1, 1]
+
+
+def test_an_error_after_slices_were_committed_names_them(spark: SparkSession, job: Any) -> None:
+    todo = job(slices=["b", "a"], commits="slice")
+    with pytest.raises(TooManyErrors) as raised:
+        score.run(todo)
+    sentence = str(raised.value)
+    assert "no prediction of a was published" in sentence
+    assert sentence.endswith("; before that, slices b of this run were published")
+    (published,) = raised.value.facts["slices"]  # type: ignore[misc]
+    assert (published["slice"], published["status"], published["rows_scored"]) == ("b", "scored", 1)
+    assert ids(spark, todo) == [4]

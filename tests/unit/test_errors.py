@@ -105,6 +105,7 @@ INSTANCES = [
     errors.TypesDiffer("/lake/tables/departures", {"distance": ("string", "double")}),
     errors.NullsFound("/lake/tables/departures", {"dep_delay": 12, "distance": 1}),
     errors.DuplicateKeys("/lake/tables/departures", ["day", "flight"], 4, ["2013-12-01, 11"]),
+    errors.KeysInTwoSlices("/lake/tables/departures", ["flight"], 4, ["11"]),
     errors.ColumnsCollide("output", ["prediction", "slice"]),
     errors.ColumnsUnfit("/lake/tables/departures", ["a`b"], "a name cannot hold a backtick"),
     errors.TableNotAtPath("/lake/lake.predictions", "lake.predictions"),
@@ -116,6 +117,7 @@ INSTANCES = [
     errors.SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
     errors.TooManyErrors(
         "models:/flight-delay/3",
+        ["2013-12-01", "2013-12-02"],
         (12, 987, 9),
         "ValueError: a negative distance",
         "/lake/tables/predictions_quarantine",

@@ -13,21 +13,24 @@ from faults.lab import ROWS, Lab, scored, until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Moment = Callable[[Lab, int], bool]
+    """Tells of a lab whose tables had so many commits whether the moment has come."""
+
 WITH_A_BAD_ROW = [*ROWS, (5, "b", -1.0)]
 
 
-def quarantined_but_not_published(lab: Lab) -> bool:
-    return len(lab.commits(f"{lab.output}_quarantine")) == 2
+def quarantined_but_not_published(lab: Lab, before: int) -> bool:
+    return len(lab.commits(f"{lab.output}_quarantine")) > before
 
 
-def committing(lab: Lab) -> bool:
+def committing(lab: Lab, before: int) -> bool:
     """Tell whether the commit is being written, or has been: which of both is a matter of luck."""
     log = Path(lab.output, "_delta_log")
-    return log.is_dir() and any("00001.json" in path.name for path in log.iterdir())
+    return log.is_dir() and any(f"{before:05}.json" in path.name for path in log.iterdir())
 
 
-def committed(lab: Lab) -> bool:
-    return len(lab.commits()) == 2
+def committed(lab: Lab, before: int) -> bool:
+    return len(lab.commits()) > before
 
 
 @pytest.mark.parametrize(
@@ -41,11 +44,11 @@ def committed(lab: Lab) -> bool:
     ids=["before the commit", "before Spark's", "during the commit", "after the commit"],
 )
 def test_a_driver_killed_leaves_all_or_nothing_and_its_rerun_makes_it_whole(
-    lab: Lab, moment: Callable[[Lab], bool], published: list[bool], write: str
+    lab: Lab, moment: Moment, published: list[bool], write: str
 ) -> None:
     lab.write(WITH_A_BAD_ROW)
     driver = lab.start(max_errors=1, write=write)
-    until(lambda: moment(lab), "the moment did not come")
+    until(lambda: moment(lab, 1), "the moment did not come")  # the first commit makes the table
     driver.process.kill()
     ended = driver.ended()
     assert ended.code == -signal.SIGKILL
@@ -57,6 +60,38 @@ def test_a_driver_killed_leaves_all_or_nothing_and_its_rerun_makes_it_whole(
     assert lab.rows() == scored(1)
     assert lab.quarantined() == [(5, "b", 1)]
     assert len(lab.commits()) == 2
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+@pytest.mark.parametrize(
+    ("moment", "published"),
+    [
+        (quarantined_but_not_published, [False]),
+        (committing, [False, True]),
+        (committed, [True]),
+    ],
+    ids=["before the commit", "during the commit", "after the commit"],
+)
+def test_a_driver_killed_as_it_appends_or_merges_loses_no_row_and_its_rerun_doubles_none(
+    lab: Lab, moment: Moment, published: list[bool], mode: str
+) -> None:
+    lab.write(WITH_A_BAD_ROW)
+    how = {"max_errors": 1, "write_mode": mode}
+    assert lab.run(**how).code == 0
+    earlier = scored(1)
+    whole = scored(2) if mode == "merge" else sorted([*earlier, *scored(2)])
+    driver = lab.start(model="obedient/2", **how)
+    until(lambda: moment(lab, 2), "the moment did not come")
+    driver.process.kill()
+    assert driver.ended().code == -signal.SIGKILL
+    seen = lab.rows()
+    assert seen in [whole if made else earlier for made in published]
+    for status in ("unchanged" if seen == whole else "scored", "unchanged"):
+        again = lab.run(model="obedient/2", **how)
+        assert (again.code, again.status) == (0, status)
+        assert lab.rows() == whole
+    assert lab.quarantined() == [(5, "b", 2)]
+    assert len(lab.commits()) == 3
 
 
 def test_a_driver_told_to_stop_ends_in_seconds_with_a_receipt_and_publishes_nothing(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 VERSIONS = st.sampled_from([1, 2])
 SLICES = st.sampled_from(["a", "b"])
 WRITES = st.sampled_from(["direct", "spark"])
+MODES = st.sampled_from(["replace", "append"])
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
     "before the write": (publishing.tables, "begin", False),
     "before the quarantine": (publishing.Target, "_check", False),
@@ -27,6 +28,9 @@ MOMENTS: dict[str, tuple[Any, str, bool]] = {
     "before the receipt": (lineage, "log_run", False),
 }
 """What is called at a moment, and whether it is done by then."""
+
+Made = tuple[str, int, int]
+"""A run: its write mode, its version, and how often the input was written before it."""
 
 
 class Crashed(BaseException):
@@ -58,7 +62,8 @@ class Machine(RuleBasedStateMachine):
         self.inputs = 0  # how often it was written
         self.predictions: dict[str, list[Row]] = {}
         self.quarantine: dict[str, list[tuple[int, str, int]]] = {}
-        self.made_of: dict[str, tuple[int, int]] = {}  # version and input
+        self.made_of: dict[str, list[Made]] = {"a": [], "b": []}
+        self.set_aside_by: dict[str, Made] = {}
         self.write()
 
     def write(self) -> None:
@@ -67,40 +72,69 @@ class Machine(RuleBasedStateMachine):
         self.tables.write(rows)
         self.inputs += 1
 
-    def note(self, version: int, part: str, *, published: bool) -> None:
-        """Note what a run of a slice does that sets rows aside, and perhaps publishes the rest."""
-        rows = self.input[part].items()
-        self.quarantine[part] = [(key, part, version) for key, x in rows if x < 0]
-        if published:
-            good = [(key, x) for key, x in rows if x >= 0]
-            self.predictions[part] = [(k, part, version, (version + 1) * x) for k, x in good]
-            self.made_of[part] = (version, self.inputs)
+    def stands(self, mode: str, version: int, part: str) -> bool:
+        """Tell whether a slice is what the run would make of it, so that it does nothing."""
+        made = (mode, version, self.inputs)
+        if mode == "append":
+            return made in self.made_of[part]
+        bad = any(x < 0 for x in self.input[part].values())
+        whole = not bad or self.set_aside_by.get(part) == made
+        return whole and self.made_of[part] == [made]
 
-    @rule(version=VERSIONS, part=SLICES, write=WRITES)
-    def run(self, version: int, part: str, write: str) -> None:
+    def note(self, mode: str, version: int, part: str, *, published: bool) -> None:
+        """Note what a run of a slice does that sets rows aside, and perhaps publishes the rest."""
+        made, rows = (mode, version, self.inputs), self.input[part].items()
+        self.quarantine[part] = [(key, part, version) for key, x in rows if x < 0]
+        self.set_aside_by[part] = made
+        if published:
+            good = [(key, part, version, (version + 1) * x) for key, x in rows if x >= 0]
+            beside = mode == "append"
+            self.predictions[part] = [*(self.predictions.get(part, []) if beside else []), *good]
+            self.made_of[part] = [*(self.made_of[part] if beside else []), made]
+
+    @rule(mode=MODES, version=VERSIONS, part=SLICES, write=WRITES)
+    def run(self, mode: str, version: int, part: str, write: str) -> None:
         """Run to the end: a rerun of what stands there writes nothing."""
-        known = self.made_of.get(part) == (version, self.inputs)
+        known = self.stands(mode, version, part)
         before = self.tables.commits()
-        model = f"obedient/{version}"
-        ended = self.tables.run(model=model, slices=[part], max_errors=9, write=write)
+        how = {"write_mode": mode, "write": write, "max_errors": 9}
+        ended = self.tables.run(model=f"obedient/{version}", slices=[part], **how)
         assert (ended.code, ended.status) == (0, "unchanged" if known else "scored")
         assert (self.tables.commits() == before) == known
         if not known:
-            self.note(version, part, published=True)
+            self.note(mode, version, part, published=True)
 
-    @rule(version=VERSIONS, part=SLICES, write=WRITES, moment=st.sampled_from(list(MOMENTS)))
-    def crash(self, version: int, part: str, write: str, moment: str) -> None:
+    @rule(version=VERSIONS)
+    def run_what_is_due(self, version: int) -> None:
+        """Run the slices that do not stand there, found by the job itself, and these alone."""
+        due = [part for part in self.input if not self.stands("replace", version, part)]
+        before = self.tables.commits()
+        ended = self.tables.run(model=f"obedient/{version}", slices="due", max_errors=9)
+        statuses = {each["slice"]: each["status"] for each in ended.receipt["slices"]}
+        assert statuses == {p: "scored" if p in due else "unchanged" for p in self.input}
+        assert len(self.tables.commits()) == max(len(before), 1 if due else 0) + bool(due)
+        for part in due:
+            self.note("replace", version, part, published=True)
+
+    @rule(
+        mode=MODES,
+        version=VERSIONS,
+        part=SLICES,
+        write=WRITES,
+        moment=st.sampled_from(list(MOMENTS)),
+    )
+    def crash(self, mode: str, version: int, part: str, write: str, moment: str) -> None:
         """Run until a moment, and end there."""
-        if self.made_of.get(part) == (version, self.inputs):
+        if self.stands(mode, version, part):
             return  # such a run does nothing, and comes to none of the moments
         owner, name, done = MOMENTS[moment]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, crashing(getattr(owner, name), done=done))
-            model = f"obedient/{version}"
+            how = {"write_mode": mode, "write": write, "max_errors": 9}
             with pytest.raises(Crashed):
-                self.tables.run(model=model, slices=[part], max_errors=9, write=write)
+                self.tables.run(model=f"obedient/{version}", slices=[part], **how)
         if moment in {"before the commit", "before the receipt"}:
-            self.note(version, part, published=moment == "before the receipt")
+            self.note(mode, version, part, published=moment == "before the receipt")
 
     @rule(key=st.sampled_from([1, 3]), x=st.sampled_from([5.0, -1.0]))
     def new_data(self, key: int, x: float) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xdist.scheduler import LoadScopeScheduling
+
 if TYPE_CHECKING:
     import pytest
+    from xdist.remote import Producer
 
 PLACES = ("local", "cluster")
 
@@ -27,3 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the test that fetches OpenLineage's listener from Maven (30 MB)",
     )
+
+
+class _ByFolder(LoadScopeScheduling):
+    """Keeps the tests of a folder in one process: they share its Spark session, its registry."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("/")[1]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _ByFolder(config, log)

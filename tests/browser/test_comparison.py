@@ -48,6 +48,7 @@ def test_a_classification_has_curves_calibration_scores_and_matrices(
     } < set(titles(reader))  # fmt: skip
     matrices = reader.card("Confusion matrices").locator("svg").text_content()
     assert matrices.count("90%") == 4
+    assert re.findall(r"v\d", matrices) == ["v2", "v1"]  # best first, as in the list
     assert "false positive rate" in reader.card("ROC curve").locator("svg").text_content()
     flips = reader.page.locator("#troubles table").inner_text()
     assert re.search(r"v2\s+1\s+ValueError: 1|v2\s+0\s+0\.02\s+40\s+4 %\s+30\s+10", flips)

@@ -81,6 +81,8 @@ def test_filters_take_ranges_comparisons_and_texts(reading: Callable[..., Reader
     reader.page.get_by_label("Column", exact=True).select_option("tag:kind")
     condition.fill("forest or boost")
     reader.lists("v2", "v1")
+    condition.fill("= 'forest and boost' or \"linear\"")  # no version is of such a kind
+    reader.lists("v3")
     reader.page.get_by_role("button", name="Remove", exact=True).click()
     assert len(reader.column("version")) == 3
 

@@ -74,7 +74,7 @@ const charts = (() => {
       return {
         tip: tipOf(row, [x, y, colour, facet]),
         x: x?.value(row) ?? null, y: y?.value(row) ?? null, c: colour?.value(row) ?? null,
-        f: facet?.value(row) ?? null, o: source.order?.(row) ?? 0,
+        f: facet?.value(row) ?? null, n: first.get(row.uri), o: source.order?.(row) ?? 0,
         xLow, xHigh, yLow, yHigh, small: row.small === true, rows: row.rows ?? null, uri: row.uri,
       };
     });
@@ -380,7 +380,7 @@ const charts = (() => {
     const width = Math.max(90, Math.floor(look.width / across) - (cells ? 100 : 70));
     return {
       ...base, data: { values: rows }, columns: across, spacing: 24,
-      facet: { field: "f", type: "nominal", title: null, sort: null },
+      facet: { field: "f", type: "nominal", title: null, sort: { op: "min", field: "n" } },
       spec: { width, height: cells ? height : 170, ...made },
     };
   }

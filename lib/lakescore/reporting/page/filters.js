@@ -3,7 +3,7 @@
 const filters = (() => {
   "use strict";
 
-  const HELP = "such as < 40, 30..45, = linear, != linear, forest, empty; with and, or";
+  const HELP = 'such as < 40, 30..45, = linear, != linear, forest, "black and white", empty; with and, or';
   const RANGE = /^(-?[\d.]+(?:e[+-]?\d+)?)\s*\.\.\s*(-?[\d.]+(?:e[+-]?\d+)?)$/i;
   const COMPARED = /^(<=|>=|!=|<|>|=)\s*(.*)$/s;
   const TESTS = {
@@ -48,10 +48,20 @@ const filters = (() => {
     return (value) => !values.isEmpty(value) && String(value).toLowerCase().includes(part);
   }
 
+  /** Return the parts of a text that a word joins; in quotes it is no such word. */
+  function parts(text, word) {
+    const found = [""];
+    for (const [token] of text.matchAll(/(?<!\w)"[^"]*"|(?<!\w)'[^']*'|\s+(?:and|or)\s+|[^]/gi)) {
+      if (/^\s/.test(token) && token.trim().toLowerCase() === word) found.push("");
+      else found[found.length - 1] += token;
+    }
+    return found;
+  }
+
   /** Return the test that an expression makes; an empty one lets everything pass. */
   function parse(text) {
     if (text.trim() === "") return () => true;
-    const either = text.split(/\s+or\s+/i).map((all) => all.split(/\s+and\s+/i).map(condition));
+    const either = parts(text, "or").map((all) => parts(all, "and").map(condition));
     return (value) => either.some((all) => all.every((test) => test(value)));
   }
 

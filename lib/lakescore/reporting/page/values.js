@@ -187,7 +187,10 @@ const values = (() => {
     const metrics = all.filter((column) => column.group === "Metrics" && !column.name.includes("/"));
     const rankBy = `metric:${document_.problem?.rank_by}`;
     const ranked = metrics.filter((column) => column.key === rankBy);
-    const others = metrics.filter((column) => column.key !== rankBy).slice(0, 4 - ranked.length);
+    // Percentages of labels that are zero, as scikit-learn defines them, are of no use to anybody.
+    const readable = (column) => versions.every((version) => !(Math.abs(column.value(version)) > 1e9));
+    const others = metrics.filter((column) => column.key !== rankBy && readable(column))
+      .slice(0, 4 - ranked.length);
     const failed = versions.some((version) => version.rows_failed > 0);
     const wanted = [
       "property:rank", "property:aliases", ...ranked.map((column) => column.key),

@@ -1,6 +1,7 @@
 """Measure the report's page: what it weighs, and how fast a browser shows 50 versions of it.
 
-Prints a table of medians; `--screenshots PAGE FOLDER` makes the pictures of docs/report.md instead.
+Prints a table of medians. `--screenshots PAGE FOLDER` makes the pictures of docs/report.md instead,
+and `--screenshots PAGE FOLDER ADDRESS` also one of the live page that `lakescore serve` has there.
 """
 
 import gzip
@@ -26,7 +27,6 @@ MOMENTS = """() => {
 }"""
 READY = "#comparison .content[data-ready=yes]"
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
-COLOURS = 256
 
 
 def measure(browser: Browser) -> None:
@@ -59,9 +59,7 @@ def visit(browser: Browser, file: Path) -> tuple[float, ...]:
 
 
 def picture(browser: Browser, file: Path, folder: Path) -> None:
-    """Write the page's top at two widths, light and dark, with few enough colours to be small."""
-    from PIL import Image  # noqa: PLC0415 - comes with mlflow's matplotlib; measuring needs none
-
+    """Write the page's top at two widths, light and dark."""
     for size, (width, height) in SIZES.items():
         for scheme in ("light", "dark"):
             context = browser.new_context(
@@ -75,11 +73,19 @@ def picture(browser: Browser, file: Path, folder: Path) -> None:
             target = folder / f"report-{size}-{scheme}.png"
             clip = {"x": 0, "y": 0, "width": width, "height": height * 2}
             page.screenshot(path=target, full_page=True, clip=clip)  # type: ignore[arg-type]
-            with Image.open(target) as made:
-                made.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(
-                    target, optimize=True
-                )
             context.close()
+
+
+def picture_live(browser: Browser, address: str, folder: Path) -> None:
+    """Write the live page with a version's details open, where its tags are edited."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme="light")
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector(READY)
+    page.get_by_role("button", name="details of version").first.click()
+    page.get_by_role("dialog").wait_for()
+    page.screenshot(path=folder / "report-live.png")
+    context.close()
 
 
 def main() -> None:
@@ -91,10 +97,12 @@ def main() -> None:
         match sys.argv[1:]:
             case []:
                 measure(browser)
-            case ["--screenshots", page, folder]:
+            case ["--screenshots", page, folder, *live]:
                 picture(browser, Path(page).resolve(), Path(folder))
+                for address in live:
+                    picture_live(browser, address, Path(folder))
             case _:
-                sys.exit("usage: measure_page.py [--screenshots PAGE FOLDER]")
+                sys.exit("usage: measure_page.py [--screenshots PAGE FOLDER [ADDRESS]]")
         browser.close()
 
 

@@ -123,6 +123,41 @@ def test_rankings_are_the_same_in_both_places(
         assert each["metrics"]["rmse"] == pytest.approx(expected[each["uri"]], rel=1e-12)
 
 
+@pytest.fixture(scope="module")
+def scaled(home: Path) -> str:
+    """Register a model that multiplies by a parameter and adds what its configuration says."""
+
+    class Scaled(mlflow.pyfunc.PythonModel):
+        def load_context(self, context: Any) -> None:
+            self.offset = context.model_config["offset"]
+
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:  # noqa: ARG002
+            return model_input["a"] * params["factor"] + self.offset
+
+    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+    mlflow.set_experiment("models")
+    example = pd.DataFrame({"a": [1.0]})
+    signature = mlflow.models.infer_signature(example, np.array([1.0]), params={"factor": 1.0})
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=Scaled(), signature=signature,
+            model_config={"offset": 0}, pip_requirements=[],
+        )  # fmt: skip
+    mlflow.register_model(logged.model_uri, "scaled on a cluster")
+    return "scaled on a cluster/1"
+
+
+@pytest.mark.parametrize("engine", ["arrow", "spark_udf"])
+def test_params_and_model_config_reach_the_model_in_both_places(
+    place: Place, trips: pd.DataFrame, scaled: str, home: Path, engine: str
+) -> None:
+    output = f"{place.kind}_scaled_{engine}"
+    given = {"params": {"factor": 2.5}, "model_config": {"offset": 10}}
+    place.run("score", **scoring_into(output, model=scaled, engine=engine, pyfunc=given))
+    found = table(home, output).sort_values("id")["prediction"]
+    assert found.tolist() == (trips["a"] * 2.5 + 10).tolist()
+
+
 @dataclass(frozen=True)
 class Stage:
     """Where the workers of a model that waits meet the test: files in a folder."""

@@ -169,6 +169,42 @@ def test_charts_of_names_that_mean_harm_are_drawn(reading: Callable[..., Reader]
     assert reader.page.evaluate("document.documentElement.scrollWidth") == 1280
 
 
+def test_every_choice_of_a_reader_takes_names_that_mean_harm(
+    reading: Callable[..., Reader],
+) -> None:
+    reader = reading("hostile")
+    script, img = documents.HOSTILE[:2]
+    page = reader.page
+    page.get_by_text("Columns (", exact=False).click()
+    page.get_by_label("all Metrics", exact=True).click()
+    head = page.locator("th[data-key^='metric:<img']")
+    head.click()  # its values, like those of every metric, are higher the lower the version
+    expect(head).to_have_class(re.compile("dt-ordering-asc"))
+    assert reader.column("version")[:2] == ["v50", "v49"]
+    page.get_by_text("Filters", exact=True).click()
+    page.get_by_text("Add a filter").click()
+    page.get_by_label("Column", exact=True).select_option(f"tag:{script}")
+    page.get_by_label("condition", exact=True).fill(f"= {script} 7")
+    reader.lists("v43")
+    assert "1 of 50 versions" in page.locator(".count").inner_text()
+    card = page.locator("figure.card").first
+    card.get_by_role("button", name=re.compile("^edit")).click()
+    for kind in ("bar", "scatter", "box"):
+        card.get_by_label("Kind", exact=True).select_option(kind)
+        card.get_by_label("X axis", exact=True).select_option(f"tag:{script}")
+        card.get_by_label("Y axis", exact=True).select_option(f"metric:{img}")
+        expect(card.locator("svg").first).to_be_attached()
+        expect(card.locator(".bad")).to_have_count(0)
+    card.get_by_role("textbox", name="Title").fill(img)
+    expect(card.locator("figcaption")).to_have_text(img)
+    expect(page).to_have_url(re.compile("onerror"))
+    page.reload()
+    reader.ready()
+    reader.lists("v43")
+    expect(page.locator("figure.card figcaption").first).to_have_text(img)
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+
+
 def test_no_cell_of_a_csv_file_is_a_formula(reading: Callable[..., Reader]) -> None:
     reader = reading("hostile")
     reader.page.locator("#differences").get_by_label("Differences only").uncheck()

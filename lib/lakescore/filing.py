@@ -11,34 +11,26 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
-from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import (
-    BinaryType,
-    BooleanType,
     ByteType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
     IntegerType,
     LongType,
     ShortType,
     StringType,
-    StructField,
-    TimestampType,
+    TimestampNTZType,
 )
 
 from lakescore import executor
 from lakescore.errors import FilesUnseen, listed
+from lakescore.scanning import Declined, arrow_type, is_plain, local
 from lakescore.tables import NewFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pyspark.sql import Row
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import StructField, StructType
 
     from lakescore.scoring import Plan
     from lakescore.tables import Layout
@@ -69,28 +61,10 @@ _COMPRESSIONS = {
     "uncompressed": "none",
     "zstd": "zstd",
 }
-_TYPES = (
-    BinaryType,
-    BooleanType,
-    ByteType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    TimestampType,
-)
 _BOUNDED = (ByteType, IntegerType, LongType, ShortType, StringType)
 _FEW_FILES = 8
 _FEWEST_ROWS_A_FILE = 50_000
 """Each task would write a file for each slice: of smaller ones Spark had better make fewer."""
-
-
-class Declined(Exception):
-    """Why Spark has to write."""
 
 
 def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
@@ -131,7 +105,7 @@ def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         raise Declined("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
     positions = {name: n for n, name in enumerate(planned.carried)}
     return executor.Sink(
-        folder=_local(layout.folder),
+        folder=local(layout.folder),
         columns=tuple(
             _filed(planned, layout, field, positions, next(iter(constants.values())))
             for field in written
@@ -186,20 +160,10 @@ def _check(layout: Layout, written: StructType) -> None:
             raise Declined(f"column {field.name!r} is another in the table")
         if (field.nullable and not own.nullable) or own.metadata:
             raise Declined(f"column {field.name!r} has a rule of its own in the table")
-        kind = own.dataType.simpleString()
-        if type(own.dataType) not in _TYPES or kind.startswith("string "):
-            raise Declined(f"column {field.name!r} is {kind}")
+        if not is_plain(own.dataType) or isinstance(own.dataType, TimestampNTZType):
+            raise Declined(f"column {field.name!r} is {own.dataType.simpleString()}")
     if len(there) != len(written.fields):
         raise Declined("the table has further columns")
-
-
-def _local(folder: str) -> str:
-    scheme = urlsplit(folder).scheme
-    if scheme not in {"", "file"}:
-        raise Declined(
-            f"files lie on {scheme}:, where only Spark writes with the job's credentials"
-        )
-    return "/" + folder.removeprefix("file:").lstrip("/")
 
 
 def _filed(
@@ -221,7 +185,7 @@ def _filed(
     kept = layout.properties.get("delta.dataSkippingStatsColumns", "")
     return executor.Filed(
         name=field.name,
-        kind=to_arrow_type(field.dataType, timezone="UTC"),
+        kind=arrow_type(field.dataType),
         position=position,
         child=child,
         bounded=isinstance(field.dataType, _BOUNDED) and f"`{field.name}`" in kept.split(","),

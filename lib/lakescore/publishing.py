@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import changes, filing, lineage, scoring, signature, slicing, tables
+from lakescore import changes, filing, lineage, scanning, scoring, signature, slicing, tables
 from lakescore.errors import (
     AnotherRunWon,
     LakescoreError,
@@ -303,7 +303,7 @@ class Target:
                 sink = filing.sink(
                     self._todo.write, planned, written.layout, written.rows.schema, constants, rows
                 )
-            except filing.Declined as declined:
+            except scanning.Declined as declined:
                 written.write()
                 return {"write": "spark", "write_reason": str(declined)}
             written.prepare()

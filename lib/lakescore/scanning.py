@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from inspect import signature as parameters_of
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import DataType
 
 _FEATURES = frozenset(
     {
@@ -104,10 +106,14 @@ _BUCKETS_A_TASK = 16
 _NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
 """What is planned between a scan and a function of Python that takes its batches as they are."""
 _GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
+_IN_UTC: dict[str, Any] = (
+    {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
+)
+"""PySpark before 4.2 takes times for UTC without being told."""
 
 
 class Declined(Exception):
-    """Why Spark has to read."""
+    """Why Spark has to read, or to write."""
 
 
 @dataclass(frozen=True)
@@ -358,7 +364,6 @@ def _table(scan: Any) -> _Table:  # noqa: ANN401 - an object of the JVM
         raise Declined(f"its columns are mapped by {mode}")
     schema = StructType.fromJson(json.loads(metadata["schemaString"]))
     folder = str(snapshot.deltaLog().dataPath().toString())  # which Hadoop does not encode
-    _check_scheme(folder)
     return _Table(
         schema=schema,
         stored={
@@ -367,7 +372,7 @@ def _table(scan: Any) -> _Table:  # noqa: ANN401 - an object of the JVM
         },
         partitioned_by=tuple(metadata["partitionColumns"]),
         widens=any("typeWidening" in each for each in protocol.get("readerFeatures", [])),
-        folder="/" + folder.removeprefix("file:").lstrip("/"),
+        folder=local(folder),
     )
 
 
@@ -386,7 +391,7 @@ def _files(spark: SparkSession, scan: Any, table: _Table) -> list[_File]:  # noq
             deleted = _deleted(jvm, scan.scannedSnapshot().deltaLog(), counted.files().apply(n))
         files.append(
             _File(
-                path=_local(each["path"], table.folder),
+                path=_placed(each["path"], table.folder),
                 rows=stats["numRecords"],
                 size=each["size"],
                 partition=each["partitionValues"],
@@ -396,17 +401,41 @@ def _files(spark: SparkSession, scan: Any, table: _Table) -> list[_File]:  # noq
     return files
 
 
-def _local(path: str, folder: str) -> str:
+def _placed(path: str, folder: str) -> str:
     """Return *path*, as the log writes it, as a path of the local file system."""
-    _check_scheme(path)
+    _check_local(path)
     plain = unquote(urlsplit(path).path)
     return plain if plain.startswith("/") else f"{folder}/{plain}"
 
 
-def _check_scheme(address: str) -> None:
+def local(folder: str) -> str:
+    """Return a table's *folder* as a path of the local file system.
+
+    Raises:
+        Declined: it is of another one, which workers have no credentials for.
+    """
+    _check_local(folder)
+    return "/" + folder.removeprefix("file:").lstrip("/")
+
+
+def _check_local(address: str) -> None:
     scheme = urlsplit(address).scheme
     if scheme not in {"", "file"}:
-        raise Declined(f"files lie on {scheme}:, which only Spark reads with the job's credentials")
+        raise Declined(f"files lie on {scheme}:, where only Spark goes with the job's credentials")
+
+
+def is_plain(kind: DataType) -> bool:
+    """Return whether workers read and write values of *kind* exactly as Spark does."""
+    return type(kind) in _TYPES and not kind.simpleString().startswith("string ")  # a collation
+
+
+def arrow_type(kind: DataType) -> pa.DataType:
+    """Return the type in which Spark hands values of *kind* to workers, times in UTC.
+
+    Raises:
+        PySparkException: Arrow holds no such values.
+    """
+    return to_arrow_type(kind, **_IN_UTC)
 
 
 def _deleted(jvm: Any, log: Any, file: Any) -> np.ndarray[Any, np.dtype[np.int64]]:  # noqa: ANN401
@@ -424,7 +453,7 @@ def _deleted(jvm: Any, log: Any, file: Any) -> np.ndarray[Any, np.dtype[np.int64
 def _column(table: _Table, field: StructField) -> executor.Column:
     """Return how the table's column *field*.name is read, and given on as *field*'s type."""
     own = table.schema[field.name]
-    if type(own.dataType) not in _TYPES or own.dataType.simpleString().startswith("string "):
+    if not is_plain(own.dataType):
         raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
     odd = [key for key in own.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
     if odd:
@@ -432,8 +461,8 @@ def _column(table: _Table, field: StructField) -> executor.Column:
     return executor.Column(
         stored=table.stored[own.name],
         partition=own.name in table.partitioned_by,
-        read=to_arrow_type(own.dataType, timezone="UTC"),
-        give=to_arrow_type(field.dataType, timezone="UTC"),
+        read=arrow_type(own.dataType),
+        give=arrow_type(field.dataType),
         widens=table.widens,
     )
 

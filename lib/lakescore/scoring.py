@@ -481,9 +481,9 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
     ]
     if odd:
         raise _Declined(f"it does not take the columns {listed(odd)}")
-    kept = StructType([rows.schema[name] for name in udf.keep])
     try:
-        to_arrow_schema(kept, timezone="UTC")
+        for name in udf.keep:
+            scanning.arrow_type(rows.schema[name].dataType)
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
     positions = {(c.name, c.dataType): n for n, c in enumerate(columns)}

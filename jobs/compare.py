@@ -1,6 +1,5 @@
 """Score several model versions on one holdout, all rows, rank them, and hold one against gates."""
 
-from functools import partial
 from typing import Any
 
 from lakescore import comparing, lineage, receipt, reporting, scoring, signature, tables
@@ -21,9 +20,10 @@ def run(todo: CompareJob) -> dict[str, Any]:
     holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
 
-    agreed = partial(signature.agree, holdout.address, holdout.rows, read=[todo.label, *todo.keep])
-    contracts = [agreed(prepare(model, output=todo.prediction)) for model in models]
+    loadables = [prepare(model, **todo.loading) for model in models]
+    contracts = signature.agree_all(holdout.address, holdout.rows, loadables, **todo.contract)
     rows = comparing.select(holdout.rows, todo.label, where=todo.where)
+    comparing.check(rows, holdout.address, contracts)
     planned = scoring.plan(todo.engine, rows, contracts, [comparing.LABEL, *todo.keep], todo.scan)
     stage(str(planned))
     facts = lineage.of_comparison(models, holdout, todo.run_id, todo.of_rows, todo.decisive)
@@ -40,8 +40,8 @@ def run(todo: CompareJob) -> dict[str, Any]:
     stage(f"the report is {files['html']}")
     report["report"] = {kind: str(path) for kind, path in files.items()}
     report["tracking_run_id"] = lineage.log_run(
-        todo.experiment, "comparing", holdout, report,
-        digest=facts["holdout_digest"], metrics=found.logged(), files=list(files.values()),
+        todo.experiment, "comparing", holdout, report, files=list(files.values()),
+        digest=found.digest(facts["holdout_digest"]), metrics=found.logged(),
     )  # fmt: skip
     return report | comparing.settle(gates, found.entrants, report)
 

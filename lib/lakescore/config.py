@@ -165,7 +165,56 @@ class Pyfunc(_Strict):
 NullRule = Literal["model", "fail", "null", "quarantine"]
 
 
-class ScoreJob(_Job):
+class _Applying(_Job):
+    """What a job that applies models says of their inputs and of how they are loaded."""
+
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="the table's column for each feature that has another name there",
+    )
+    nulls: dict[str, NullRule] = Field(
+        default_factory=dict,
+        description="for each feature, what becomes of a row that has a null there: model asks the "
+        "model, fail scores nothing at all, null gives a null, quarantine sets the row aside "
+        "(integers and booleans, which no model can be asked about); model when left out",
+    )
+    prediction: Literal["prediction", "proba"] = Field(
+        default="prediction",
+        description="what counts: what a model predicts, or a classifier's probabilities as "
+        "p_<class>",
+    )
+    threshold: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="what the score, or of two classes the second's probability, must reach for a "
+        "decision: a column of predictions, and the label that a comparison counts",
+    )
+    pyfunc: Pyfunc = Field(
+        default_factory=Pyfunc, description="params and model_config of the model"
+    )
+    env_manager: Literal["local", "virtualenv", "uv", "conda"] = Field(
+        default="local",
+        description="whose packages a model runs with: those here, or an environment that "
+        "MLflow's spark_udf makes as it was logged",
+    )
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How a version is loaded, as `loading.prepare` takes it."""
+        return {
+            "output": self.prediction,
+            "params": self.pyfunc.params,
+            "model_config": self.pyfunc.config,
+            "env_manager": self.env_manager,
+        }
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """What a version takes and gives, as `signature.agree` takes it."""
+        return {"columns": self.columns, "nulls": self.nulls, "threshold": self.threshold}
+
+
+class ScoreJob(_Applying):
     """Score slices of a Delta table with one pinned model version."""
 
     model: str = Field(
@@ -181,35 +230,6 @@ class ScoreJob(_Job):
         default="keys",
         description="which input columns are written beside the prediction: the keys, all, none, "
         "or a list of further ones",
-    )
-    columns: dict[str, str] = Field(
-        default_factory=dict,
-        description="the input's column for each feature that has another name there",
-    )
-    nulls: dict[str, NullRule] = Field(
-        default_factory=dict,
-        description="for each feature, what becomes of a row that has a null there: model asks the "
-        "model, fail scores nothing at all, null publishes a null, quarantine sets the row aside "
-        "(integers and booleans, which no model can be asked about); model when left out",
-    )
-    prediction: Literal["prediction", "proba"] = Field(
-        default="prediction",
-        description="what is written: what the model predicts, or a classifier's probabilities as "
-        "p_<class>",
-    )
-    threshold: float | None = Field(
-        default=None,
-        allow_inf_nan=False,
-        description="adds a column decision: whether the score, or of two classes the second's "
-        "probability, reaches it",
-    )
-    pyfunc: Pyfunc = Field(
-        default_factory=Pyfunc, description="params and model_config of the model"
-    )
-    env_manager: Literal["local", "virtualenv", "uv", "conda"] = Field(
-        default="local",
-        description="whose packages the model runs with: those here, or an environment that "
-        "MLflow's spark_udf makes as it was logged",
     )
     write_mode: Literal["replace", "append", "merge"] = Field(
         default="replace",
@@ -348,21 +368,9 @@ class ScoreJob(_Job):
         return self.id_columns if self.on_duplicate_key == "fail" else ()
 
     @property
-    def loading(self) -> dict[str, Any]:
-        """How the version is loaded, as `loading.prepare` takes it."""
-        return {
-            "output": self.prediction,
-            "params": self.pyfunc.params,
-            "model_config": self.pyfunc.config,
-            "env_manager": self.env_manager,
-        }
-
-    @property
     def contract(self) -> dict[str, Any]:
         """What the version takes and gives, as `signature.agree` takes it."""
-        read = (self.slice_by,) if self.slice_by else ()
-        names = {"columns": self.columns, "nulls": self.nulls, "threshold": self.threshold}
-        return {"read": read, **names}
+        return {"read": (self.slice_by,) if self.slice_by else (), **super().contract}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -471,7 +479,7 @@ def _kind_of_versions(value: object) -> str:
     return "query" if isinstance(value, (dict, VersionQuery)) else "list"
 
 
-class CompareJob(_Job):
+class CompareJob(_Applying):
     """Score several versions on one holdout, all rows, and rank them."""
 
     versions: Annotated[
@@ -501,10 +509,6 @@ class CompareJob(_Job):
     )
     positive_class: str | None = Field(
         default=None, description="the class that binary metrics are of; the model's second without"
-    )
-    prediction: Literal["prediction", "proba"] = Field(
-        default="prediction",
-        description="what is compared: what the models predict, or classifiers' probabilities",
     )
     rank_by: str | None = Field(
         default=None,
@@ -598,8 +602,14 @@ class CompareJob(_Job):
     def decisive(self) -> dict[str, Any]:
         """What decides the results."""
         outside = {"versions", "holdout", "output", "engine", "scan", "experiment", "run_id",
-                   "receipt", "trust", "disagreements", "quarantine", "report"}  # fmt: skip
+                   "receipt", "prometheus", "timeout_seconds", "trust", "disagreements",
+                   "quarantine", "report"}  # fmt: skip
         return self.model_dump(mode="json", exclude=outside)
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """What versions take and give, as `signature.agree_all` takes it."""
+        return {"read": (self.label, *self.keep), **super().contract}
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -617,8 +627,8 @@ class CompareJob(_Job):
 
     def pinned(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
         """Return a job's file that gives the results of *receipt* again, as plain values."""
-        outside = {"run_id", "receipt", "trust", "timeout_seconds"}
-        given = self.model_dump(mode="json", exclude=outside, exclude_defaults=True)
+        outside = {"run_id", "receipt", "prometheus", "trust", "timeout_seconds"}
+        given = self.model_dump(mode="json", exclude=outside, exclude_defaults=True, by_alias=True)
         return {
             **given,
             "versions": [each["uri"] for each in receipt["ranking"]],

@@ -32,6 +32,7 @@ from lakescore.errors import (
     ThresholdUndefined,
     TypesDiffer,
     UnsupportedSignature,
+    listed,
 )
 from lakescore.slicing import OURS
 
@@ -150,7 +151,7 @@ def agree(  # noqa: PLR0913 - each is a part of what is agreed on
     """
     schema, columns, nulls = rows.schema, columns or {}, nulls or {}
     features = _features(loadable, schema, columns)
-    _check_names(loadable, columns, nulls)
+    _check_names([loadable], columns, nulls)
     sources = {field.name: columns.get(field.name, field.name) for field in features}
     missing = [n for n in dict.fromkeys([*sources.values(), *keep, *read]) if n not in schema.names]
     if missing:
@@ -171,6 +172,42 @@ def agree(  # noqa: PLR0913 - each is a part of what is agreed on
     if ours:
         raise ColumnsUnfit(address, ours, f"names that begin with {OURS} are lakescore's own")
     return contract
+
+
+def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
+    address: str,
+    rows: DataFrame,
+    loadables: Sequence[Loadable],
+    *,
+    read: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    nulls: Mapping[str, NullPolicy] | None = None,
+    threshold: float | None = None,
+) -> list[Contract]:
+    """Hold the columns of *rows* against the signatures of several versions, as `agree` does.
+
+    What *columns* and *nulls* say of a feature counts for those of the versions that have it.
+
+    Raises:
+        FeaturesUnknown: *columns* or *nulls* name what none of the signatures does.
+        As `agree` besides.
+    """
+    _check_names(loadables, columns or {}, nulls or {})
+    contracts = []
+    for loadable in loadables:
+        known = _known(loadable)
+        contracts.append(
+            agree(
+                address,
+                rows,
+                loadable,
+                read=read,
+                columns={name: there for name, there in (columns or {}).items() if name in known},
+                nulls={name: rule for name, rule in (nulls or {}).items() if name in known},
+                threshold=threshold,
+            )
+        )
+    return contracts
 
 
 def check_names(address: str, what: str, names: Sequence[str], read: Sequence[str] = ()) -> None:
@@ -194,12 +231,18 @@ def check_names(address: str, what: str, names: Sequence[str], read: Sequence[st
 
 
 def _check_names(
-    loadable: Loadable, columns: Mapping[str, str], nulls: Mapping[str, NullPolicy]
+    loadables: Sequence[Loadable], columns: Mapping[str, str], nulls: Mapping[str, NullPolicy]
 ) -> None:
-    known = loadable.model.signature.inputs.input_names()
-    unknown = [name for name in [*columns, *nulls] if name not in known]
+    known = list(dict.fromkeys(name for loadable in loadables for name in _known(loadable)))
+    unknown = [name for name in dict.fromkeys([*columns, *nulls]) if name not in known]
     if unknown:
-        raise FeaturesUnknown(loadable.model.uri, unknown, known)
+        uris = [loadable.model.uri for loadable in loadables]
+        raise FeaturesUnknown(listed(uris), unknown, known)
+
+
+def _known(loadable: Loadable) -> list[str]:
+    names: list[str] = loadable.model.signature.inputs.input_names()
+    return names
 
 
 def _null_rule(feature: StructField, nulls: Mapping[str, NullPolicy]) -> NullPolicy:

@@ -22,7 +22,7 @@ from lakescore.scanning import Selection
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, Row
 
 WHOLE = "all"
 """The name of the one slice of a table that is not divided."""
@@ -129,12 +129,28 @@ def check(
     if left or never_null:
         seen = survey(selected.rows, keys=left, never_null=never_null).head()
         assert seen is not None  # noqa: S101 - an aggregate has a row
-        nulls = {name: seen[f"n{n}"] for n, name in enumerate(never_null) if seen[f"n{n}"]}
-        if nulls:
-            raise NullsFound(address, nulls)
+        _check_nulls(seen, address, never_null)
         repeats = repeats or seen["repeated"]
     if repeats:
         _check_repeated(selected.rows, address, keys)
+
+
+def check_nulls(rows: DataFrame, address: str, never_null: Sequence[str]) -> None:
+    """Hold that the columns *never_null* of *rows* hold no null, where keys do not matter.
+
+    Raises:
+        NullsFound: one of them does.
+    """
+    if never_null:
+        seen = survey(rows, keys=(), never_null=never_null).head()
+        assert seen is not None  # noqa: S101 - an aggregate has a row
+        _check_nulls(seen, address, never_null)
+
+
+def _check_nulls(seen: Row, address: str, never_null: Sequence[str]) -> None:
+    nulls = {name: seen[f"n{n}"] for n, name in enumerate(never_null) if seen[f"n{n}"]}
+    if nulls:
+        raise NullsFound(address, nulls)
 
 
 def _repeats(selected: Selection, keys: Sequence[str]) -> int | None:

@@ -463,6 +463,10 @@ def test_a_comparison_can_be_repeated_from_what_its_receipt_pinned(tmp_path: Pat
         "slices": {"by": ["origin"]},
         "gates": {"metrics": {"rmse": {"threshold": 9, "greater_is_better": False}}},
         "run_id": "nightly",
+        "prometheus": "/metrics/nightly.prom",
+        "columns": {"dep_delay": "delay"},
+        "nulls": {"dep_delay": "quarantine"},
+        "pyfunc": {"params": {"cap": "60"}, "model_config": {"unit": "minutes"}},
     }
     first = CompareJob.model_validate(compare)
     uris = ["models:/flight-delay/2", "models:/flight-delay/5", "models:/flight-delay/3"]
@@ -473,6 +477,16 @@ def test_a_comparison_can_be_repeated_from_what_its_receipt_pinned(tmp_path: Pat
     file.write_text(yaml.safe_dump(first.pinned(receipt)))
     again = load(CompareJob, file)
     assert (again.versions, again.baseline) == (tuple(uris), uris[2])
-    assert (again.holdout.version, again.run_id) == (4, None)
-    same = {"label", "slices", "gates", "output"}
+    assert (again.holdout.version, again.run_id, again.prometheus) == (4, None, None)
+    same = {"label", "slices", "gates", "output", "columns", "nulls", "pyfunc"}
     assert again.model_dump(include=same) == first.model_dump(include=same)
+
+
+def test_what_a_comparison_finds_does_not_depend_on_how_long_it_may_take() -> None:
+    compare = {
+        "versions": ["m/1"], "holdout": {"path": "h"}, "label": "y", "output": {"path": "o"},
+    }  # fmt: skip
+    first = CompareJob.model_validate(compare)
+    other = {"timeout_seconds": 60, "prometheus": "/metrics/m.prom", "scan": "spark"}
+    assert CompareJob.model_validate({**compare, **other}).decisive == first.decisive
+    assert CompareJob.model_validate({**compare, "threshold": 0.3}).decisive != first.decisive

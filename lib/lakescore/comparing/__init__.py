@@ -10,7 +10,7 @@ from lakescore.comparing.document import document, lines
 from lakescore.comparing.entrants import Entrants, enter
 from lakescore.comparing.evaluating import Evaluation, evaluate, held
 from lakescore.comparing.gates import Threshold, Verdict, hold, settle
-from lakescore.comparing.pairing import LABEL, Paired, Problem, infer, labelled, pair, select
+from lakescore.comparing.pairing import LABEL, Paired, Problem, check, infer, labelled, pair, select
 
 __all__ = [
     "LABEL",
@@ -21,6 +21,7 @@ __all__ = [
     "Problem",
     "Threshold",
     "Verdict",
+    "check",
     "compare",
     "document",
     "enter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,17 @@ class Comparison:
                 rows = differing.failures(self.paired)
         return rows.select("*", *[F.lit(value).alias(key) for key, value in facts.items()])
 
+    def digest(self, of_holdout: str) -> str:
+        """Return the digest of the rows that `logged` is over: equal ones can be compared.
+
+        That of the holdout's labelled rows, unless a version could not score some of them: then
+        the versions decide which rows are left.
+        """
+        if max(self.evaluation.whole.rows.values(), default=0) == self.evaluation.rows:
+            return of_holdout
+        versions = sorted(model.digest for model in self.entrants.models.values())
+        return hashlib.sha256(" ".join([of_holdout, *versions]).encode()).hexdigest()[:16]
+
     @staticmethod
     def place(comparing_run_id: str, **_: object) -> dict[str, list[str]]:
         """Return which rows of an output this comparison replaces: those of its run."""
@@ -162,9 +174,10 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
     uris = list(entrants.models)
     custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
     scored = scoring.side_by_side(planned)
+    decision = planned.contracts[0].decision
     problem = pairing.infer(
         scored.schema, uris, problem_type=problem_type, rank_by=rank_by, positive=positive_class,
-        custom=list(custom),
+        threshold=decision.threshold if decision else None, custom=list(custom),
         classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
     )  # fmt: skip
     paired = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)

@@ -190,8 +190,11 @@ def _shown(paired: Paired, value: Column) -> Column:
 
 
 def _decided(paired: Paired, value: Column) -> Column:
-    """Return the predicted class as a text: that of the first highest score."""
+    """Return the predicted class as a text: that of the first highest score, or by threshold."""
     if paired.problem.task != "scores":
         return value
+    if paired.problem.threshold is not None:
+        below, reached = map(F.lit, paired.problem.classes)
+        return F.when(value[1] >= paired.problem.threshold, reached).when(value.isNotNull(), below)
     names = F.array(*[F.lit(name) for name in paired.problem.classes])
     return F.element_at(names, F.array_position(value, F.array_max(value)).cast("int"))

@@ -135,6 +135,7 @@ def document(
             "greater_is_better": standing.better_high,
             "classes": list(evaluation.classes),
             "positive_class": problem.positive,
+            "threshold": problem.threshold,
         },
         "rows": {"labelled": evaluation.rows, "common": max(evaluation.whole.rows.values())},
         "uncertainty": {

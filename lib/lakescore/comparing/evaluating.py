@@ -176,6 +176,7 @@ def _spec(paired: Paired, draws: Any, functions: Mapping[str, Callable[..., Any]
         shift=shift,
         classes=problem.classes,
         of_interest=interest,
+        threshold=problem.threshold,
         custom=tuple(functions.items()),
     )
 

@@ -75,6 +75,8 @@ class Spec:
     """In the order of a version's probabilities; labels of others come after them."""
     of_interest: tuple[int, ...] = ()
     """The classes whose scores are counted for curves."""
+    threshold: float | None = None
+    """Of two classes, the score from which the second is decided."""
     custom: tuple[tuple[str, Callable[..., Any]], ...] = ()
     """By name, functions of (labels, predictions) that give a number or several for each row."""
 
@@ -302,7 +304,7 @@ class Sums:
             ):  # fmt: skip
                 terms[name] = (weight * values, None)
         else:
-            decided = predicted if spec.task == "labels" else predicted.argmax(axis=1)
+            decided = self._decided(predicted)
             terms["support"] = (weight, label)
             terms["predicted"] = (weight, decided)
             terms["hits"] = (weight * (label == decided), label)
@@ -317,6 +319,17 @@ class Sums:
             parts = np.tile(np.arange(flat.shape[1]), len(weight))
             terms[f"custom {name}"] = ((flat * weight[:, None]).reshape(-1), parts)
         return terms
+
+    def _decided(self, predicted: Array) -> Ints:
+        """Return the classes that labels or scores stand for."""
+        if self._spec.task == "labels":
+            return predicted
+        found: Ints = (
+            predicted.argmax(axis=1)
+            if self._spec.threshold is None
+            else (predicted[:, 1] >= self._spec.threshold).astype(np.int64)
+        )
+        return found
 
     def _of_scores(self, label: Ints, scores: Floats, decided: Ints, weight: Floats) -> Terms:
         width = scores.shape[1]
@@ -376,9 +389,8 @@ class Sums:
             self._histogram((*key, "residual"), bins_of(label - predicted), weight)
             self._histogram((*key, "prediction"), bins_of(predicted), weight)
             return
-        decided = predicted
+        decided = self._decided(predicted)
         if self._spec.task == "scores":
-            decided = predicted.argmax(axis=1)
             for n in self._spec.of_interest:
                 found = bins_of_scores(predicted[:, n])
                 for truth, chosen in (("1", label == n), ("0", label != n)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
+from operator import and_
 from typing import TYPE_CHECKING, Literal, cast
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -19,6 +20,7 @@ from pyspark.sql.types import (
     StructType,
 )
 
+from lakescore import slicing
 from lakescore.comparing import metrics
 from lakescore.comparing.filtering import condition
 from lakescore.comparing.gathering import BUCKETS
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from lakescore.comparing.gathering import Task
+    from lakescore.signature import Contract
 
 LABEL = "_label"
 """The column that `labelled` adds."""
@@ -53,6 +56,8 @@ class Problem:
     """By version, the class of each field of its struct of probabilities."""
     positive: str | None = None
     """Of two classes, the one that precision, recall, f1 and curves are of."""
+    threshold: float | None = None
+    """Of two classes, the score from which the second is decided; without, the higher score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +102,17 @@ def select(holdout: DataFrame, label: str, *, where: str | None = None) -> Selec
     )
 
 
+def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contract]) -> None:
+    """Hold what *contracts* say of nulls that shall not be there against the rows of `select`.
+
+    Raises:
+        NullsFound: a column holds some.
+    """
+    chosen = rows.rows if isinstance(rows, Selection) else rows
+    never_null = dict.fromkeys(name for contract in contracts for name in contract.never_null)
+    slicing.check_nulls(chosen, address, list(never_null))
+
+
 def infer(  # noqa: PLR0913 - all but two by name
     scored: StructType,
     uris: Sequence[str],
@@ -104,14 +120,15 @@ def infer(  # noqa: PLR0913 - all but two by name
     problem_type: ProblemType | None = None,
     rank_by: str | None = None,
     positive: str | None = None,
+    threshold: float | None = None,
     custom: Sequence[str] = (),
     classes: Mapping[str, Sequence[object]] | None = None,
 ) -> Problem:
     """Tell from the types of labels and predictions what the problem is, unless it is given.
 
     Structs of probabilities are those of a classifier, and so are booleans, texts and whole numbers
-    where the label is one too. Fractions are a regression, but for a metric of scores: then they
-    are the probability of the class 1, or true.
+    where the label is one too. Fractions are a regression, but for a metric of scores, or with a
+    threshold: then they are the probability of the class 1, or true.
 
     Args:
         scored: the schema of `_label` and of a column for each of *uris*.
@@ -119,6 +136,7 @@ def infer(  # noqa: PLR0913 - all but two by name
         problem_type: given where the types do not tell.
         rank_by: the metric that ranks; rmse, log_loss or accuracy when left out.
         positive: the class that binary metrics are of; else the second of the model's, 1 or true.
+        threshold: the score from which the second of two classes is decided.
         custom: names of custom metrics.
         classes: by version, the classes of its struct's fields; those of their names, `p_<class>`,
             when left out.
@@ -133,7 +151,7 @@ def infer(  # noqa: PLR0913 - all but two by name
         task: Task = "scores"
     elif problem_type == "regression" or family == "regression":
         task = "regression"
-    elif family == "scores":
+    elif family == "scores" or threshold is not None:
         task = "scores"
     elif problem_type or family == "labels" or not _are(kinds.values(), FractionalType):
         task = "labels"
@@ -145,6 +163,10 @@ def infer(  # noqa: PLR0913 - all but two by name
     every = tuple(dict.fromkeys(name for uri in uris for name in fields.get(uri, ())))
     if task == "scores" and not every:
         every = ("false", "true") if isinstance(label, BooleanType) else ("0", "1")
+    same = all(names == every for names in fields.values())
+    if threshold is not None and not (task == "scores" and len(every) == 2 and same):  # noqa: PLR2004 - binary
+        reason = "threshold needs scores of the same two classes, in the same order, of all"
+        raise MetricUndefined(rank_by, reason)
     if task == "scores" and len(every) == 2:  # noqa: PLR2004 - binary
         positive = positive or every[1]
     if positive is not None and every and positive not in every:
@@ -159,7 +181,7 @@ def infer(  # noqa: PLR0913 - all but two by name
     )
     return Problem(
         task=task, problem_type=kind, rank_by=rank_by, classes=every, fields=fields,
-        positive=None if kind == "multiclass" else positive,
+        positive=None if kind == "multiclass" else positive, threshold=threshold,
     )  # fmt: skip
 
 
@@ -318,13 +340,17 @@ def _prediction(scored: DataFrame, uri: str, problem: Problem) -> Column:
         return value.cast("double")
     if not isinstance(kind, StructType):
         score = value.cast("double")
-        return F.when(score.isNotNull(), F.array(1.0 - score, score))
+        return F.when(_is_known(score), F.array(1.0 - score, score))
     fields = dict(zip(problem.fields[uri], kind.names, strict=True))
     scores = [
         value.getField(fields[name]).cast("double") if name in fields else F.lit(0.0)
         for name in problem.classes
     ]
-    return F.when(value.isNotNull(), F.array(*scores))
+    return F.when(value.isNotNull() & reduce(and_, map(_is_known, scores)), F.array(*scores))
+
+
+def _is_known(score: Column) -> Column:
+    return score.isNotNull() & ~F.isnan(score)
 
 
 def _are(kinds: object, kind: type[DataType]) -> bool:

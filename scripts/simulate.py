@@ -142,9 +142,12 @@ def _walked(
     (totals,) = ordering.add_up(draws)(iter([batch]))
     whole = {r["name"]: np.frombuffer(r["sums"]) for r in totals.to_pylist()}
     zeros = np.zeros(draws.shape[1])
-    below = {m: q * whole["first"] for m, q in metrics.QUANTILES.items()}
-    targets = {0: below} if regression else {}
-    (found,) = ordering.walk(draws, {(0, 0): (zeros, zeros)}, targets)(iter([batch]))
+    walk = (
+        ordering.cross(draws, {0: whole["first"]}, metrics.QUANTILES)
+        if regression
+        else ordering.walk(draws, {(0, 0): (zeros, zeros)})
+    )
+    (found,) = walk(iter([batch]))
     vectors = {r["name"]: np.frombuffer(r["sums"]) for r in found.to_pylist()}
     if regression:
         return metrics.of_order(vectors)

@@ -279,33 +279,59 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
         slices=len(paired.slices), versions=len(paired.uris), classes=paired.problem.classes
     )
     rows = paired.numbers.mapInArrow(ordering.expand(layout, groups), ordering.ROWS)
-    partitions = int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    walk = _areas if paired.problem.classes else _quantiles
+    result: Ordered = defaultdict(dict)
+    for number, vectors in walk(rows, spec, groups, by_place).items():
+        group = groups[number]
+        key = ((group.by, group.value), group.version, group.scope)
+        result[key][group.class_] = vectors
+    return result
+
+
+def _quantiles(
+    rows: DataFrame, spec: Spec, groups: Sequence[ordering.Group], by_place: Arranged
+) -> dict[int, dict[str, Any]]:
+    """Return by group the values around each quantile; see `ordering.cross`."""
+    weights = {
+        number: by_place[group.by, group.value][group.version][group.scope]["w"]
+        for number, group in enumerate(groups)
+    }
+    walked = (
+        rows.repartition(_partitions(rows), "part")
+        .sortWithinPartitions("part", "value")
+        .mapInArrow(ordering.cross(spec.draws, weights, metrics.QUANTILES), ordering.FOUND)
+    )
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    for _, number, name, vector in walked.collect():
+        found[number][name] = np.frombuffer(vector)
+    return found
+
+
+def _areas(
+    rows: DataFrame, spec: Spec, _groups: Sequence[ordering.Group], _by_place: Arranged
+) -> dict[int, dict[str, Any]]:
+    """Return by group the areas under its curves; see `ordering.walk`."""
     # A number of partitions that is given is kept by Spark's adaptive execution: the walks
     # rely on it that the second sees the partitions of the first.
-    ranges = rows.repartitionByRange(partitions, "part", "value")
+    ranges = rows.repartitionByRange(_partitions(rows), "part", "value")
     ordered = ranges.sortWithinPartitions("part", "value").persist(StorageLevel.MEMORY_AND_DISK)
     try:
         totals = ordered.mapInArrow(ordering.add_up(spec.draws), ordering.FOUND).collect()
         before, whole = _before(totals)
-        targets = {
-            number: {name: q * whole[number][0] for name, q in metrics.QUANTILES.items()}
-            for number in whole
-            if not paired.problem.classes
-        }
-        walked = ordered.mapInArrow(ordering.walk(spec.draws, before, targets), ordering.FOUND)
+        walked = ordered.mapInArrow(ordering.walk(spec.draws, before), ordering.FOUND)
         found: dict[int, dict[str, Any]] = defaultdict(dict)
         for _, number, name, vector in walked.collect():
             held_already = found[number].get(name, 0.0)
             found[number][name] = held_already + np.frombuffer(vector)
     finally:
         ordered.unpersist()
-    result: Ordered = defaultdict(dict)
     for number, vectors in found.items():
-        group = groups[number]
-        first, second = whole[number]
-        key = ((group.by, group.value), group.version, group.scope)
-        result[key][group.class_] = {**vectors, "first": first, "second": second}
-    return result
+        vectors["first"], vectors["second"] = whole[number]
+    return found
+
+
+def _partitions(rows: DataFrame) -> int:
+    return int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
 
 
 def _groups(
@@ -336,7 +362,10 @@ def _groups(
 
 
 def _windows(counted: Floats, sums: Mapping[str, Floats]) -> tuple[float, ...]:
-    """Return where errors must be sorted one by one: around each quantile, as far as it varies."""
+    """Return where errors must be sorted one by one: around each quantile, as far as it varies.
+
+    The last window may have no end.
+    """
     weight, squares = sums["w"][0], sums["ww"][0]
     below = np.cumsum(counted) / counted.sum()
     upper = gathering.edges()[1:]
@@ -351,7 +380,8 @@ def _windows(counted: Floats, sums: Mapping[str, Floats]) -> tuple[float, ...]:
         if found and found[-1][1] >= low:
             low = found.pop()[0]
         found.append((max(low, 0.0), high))
-    return tuple(edge for window in found for edge in window)
+    edges = [edge for window in found for edge in window]
+    return tuple(edges[:-1] if math.isinf(edges[-1]) else edges)
 
 
 def _before(totals: Sequence[Any]) -> tuple[dict[tuple[int, int], Any], dict[int, Any]]:

@@ -1,8 +1,10 @@
 """What runs in Spark's Python workers for metrics that need the rows in order: exact, and drawn.
 
 The area under a ROC curve, average precision and quantiles of errors look at sorted rows. Spark
-sorts them by group and value; a first walk adds up each partition, so that a second one knows what
-comes before it. Both count each row as often as each bootstrap draws it.
+sorts them by group and value. Areas need all rows, so a group may lie in several partitions: a
+first walk adds up each, so that a second one knows what comes before it. Of quantiles the first
+pass over the rows told the weights in all, and about where they lie: a group is one partition's,
+and one walk finds them. All count each row as often as each bootstrap draws it.
 
 It is pickled by value, as `gathering` is.
 """
@@ -16,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakescore.comparing.gathering import Bools, Floats, Ints, floats, larger
+from lakescore.comparing.gathering import BUCKETS, Bools, Floats, Ints, floats, larger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,8 @@ ROWS = "part int, value double, bucket int, first double, second double"
 """Rows to sort: `first` is a weight (of a positive), `second` that of a negative."""
 FOUND = "partition int, part int, name string, sums binary"
 _ROWS_AT_ONCE = 4096
+_ROWS_OF_A_STEP = 256
+"""Rows that a search for quantiles passes over at once, where no bootstrap's lies among them."""
 _EQUAL = 1e-12
 """Relative: sums of weights that are as near as this are equal."""
 
@@ -41,7 +45,8 @@ class Group:
     class_: int | None = None
     """Of the scores; errors have none."""
     windows: tuple[float, ...] = ()
-    """Ascending, from and to in turn: only errors in these are sorted one by one."""
+    """Ascending, from and to in turn: only errors in these are sorted one by one. The last may have
+    no end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +64,13 @@ def expand(
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow` that gives rows of `ROWS` for each of *groups*.
 
-    Errors outside of a group's windows are added up by bucket: where they lie does not matter.
+    Errors below and between a group's windows are added up by bucket, since it does not matter
+    where they lie; those above are left out.
     """
+    windows = [np.array(group.windows) for group in groups]
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        gaps: dict[int, Floats] = {}
         for batch in larger(batches):
             bucket = batch.column(0).to_numpy().astype(np.int64)
             weight = floats(batch.column(2))
@@ -86,7 +94,9 @@ def expand(
                 if positive is not None:
                     yield _scored(number, *rows, positive[chosen, column])
                 else:
-                    yield _windowed(number, *rows, np.array(group.windows))
+                    yield _windowed(number, *rows, windows[number], gaps)
+        for number, weights in gaps.items():
+            yield _between(number, weights, windows[number])
 
     return run
 
@@ -122,18 +132,15 @@ def add_up(
 def walk(
     draws: np.ndarray[Any, np.dtype[np.uint8]],
     before: Mapping[tuple[int, int], tuple[Floats, Floats]],
-    targets: Mapping[int, Mapping[str, Floats]],
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow` that walks along a partition's sorted rows.
 
-    Gives rows of `FOUND` whose sums over all partitions are: without targets `area` (of
-    positives times negatives, highest scores first) and `precision` (the sum of each positive's);
-    with targets `<name> lower` and `<name> upper`, the two values whose mean is the quantile.
+    Gives rows of `FOUND` whose sums over all partitions are `area` (of positives times negatives,
+    highest scores first) and `precision` (the sum of each positive's).
 
     Args:
         draws: by bucket, how often each bootstrap draws it.
         before: by partition and group, the weights that come before it in the order.
-        targets: by group, the weight below each quantile, by name; none for scores.
     """
     table = draws.astype(np.float64)
 
@@ -149,17 +156,86 @@ def walk(
         for group in np.unique(part):
             chosen = part == group
             columns = (value[chosen], bucket[chosen], first[chosen], second[chosen])
-            start = before[partition, int(group)]
-            sought = targets.get(int(group))
-            sums = (
-                _areas(table, columns, start)
-                if sought is None
-                else _crossed(table, columns, start, sought)
-            )
+            sums = _areas(table, columns, before[partition, int(group)])
             found += [(int(group), name, vector) for name, vector in sums.items()]
         yield _found(found)
 
     return run
+
+
+def cross(
+    draws: np.ndarray[Any, np.dtype[np.uint8]],
+    weights: Mapping[int, Floats],
+    quantiles: Mapping[str, float],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return the function for `mapInArrow` that finds quantiles of groups that lie here whole.
+
+    Gives rows of `FOUND`, `<name> lower` and `<name> upper`: the two values whose mean is the
+    quantile; NaN in a bootstrap that drew none of the rows. Hyndman and Fan: Sample Quantiles in Statistical Packages, 1996, type 2: where a value
+    ends on the target exactly, the quantile lies midway to the next.
+
+    Args:
+        draws: by bucket, how often each bootstrap draws it.
+        weights: by group, the weight in all.
+        quantiles: by name.
+    """
+    table = draws.astype(np.float64)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        searches: dict[int, _Search] = {}
+        for batch in larger(batches):
+            part, *columns = _columns(batch)
+            ends = [*np.flatnonzero(np.diff(part)) + 1, len(part)]
+            for start, end in zip([0, *ends], ends, strict=False):
+                group = int(part[start])
+                if group not in searches:
+                    searches[group] = _Search(table, weights[group], quantiles)
+                value, bucket, first, _ = (column[start:end] for column in columns)
+                searches[group].take(value, bucket, first)
+        yield _found(
+            [
+                (group, name, values)
+                for group, search in searches.items()
+                for name, values in search.found.items()
+            ]
+        )
+
+    return run
+
+
+class _Search:
+    """Where the weight so far, of all rows and of each bootstrap, crosses its targets."""
+
+    def __init__(self, table: Floats, weight: Floats, quantiles: Mapping[str, float]) -> None:
+        self._table = table
+        self._reached = np.zeros_like(weight)
+        self._sought: dict[str, tuple[Any, Floats]] = {}
+        for name, q in quantiles.items():
+            self._sought[f"{name} lower"] = (np.less, q * weight * (1 - _EQUAL))
+            self._sought[f"{name} upper"] = (np.less_equal, q * weight * (1 + _EQUAL))
+        self.found: dict[str, Floats] = {n: np.full(len(weight), np.nan) for n in self._sought}
+
+    def take(self, value: Floats, bucket: Ints, weight: Floats) -> None:
+        """Go on by rows, which come in order."""
+        buckets = len(self._table)
+        step = np.arange(len(value)) // _ROWS_OF_A_STEP
+        steps = int(step[-1]) + 1
+        added = np.bincount(step * buckets + bucket, weight, steps * buckets)
+        sums = added.reshape(steps, buckets) @ self._table
+        ends = self._reached + np.cumsum(sums, axis=0)
+        starts = np.vstack([self._reached[None], ends[:-1]])
+        for name, (is_below, target) in self._sought.items():
+            passed = is_below(ends, target).sum(axis=0)
+            crosses = is_below(self._reached, target) & (passed < steps)
+            for n in np.unique(passed[crosses]):
+                (drawn,) = np.nonzero(crosses & (passed == n))
+                rows = slice(n * _ROWS_OF_A_STEP, (n + 1) * _ROWS_OF_A_STEP)
+                weights = self._table[np.ix_(bucket[rows], drawn)] * weight[rows, None]
+                so_far = starts[n, drawn] + np.cumsum(weights, axis=0)
+                # The step ends beyond the target; rounding may let its rows end just below.
+                at = np.minimum(is_below(so_far, target[drawn]).sum(axis=0), len(so_far) - 1)
+                self.found[name][drawn] = value[rows][at]
+        self._reached = ends[-1]
 
 
 def _areas(
@@ -192,36 +268,6 @@ def _areas(
     return {"area": area, "precision": precision}
 
 
-def _crossed(
-    table: Floats,
-    columns: tuple[Any, ...],
-    before: tuple[Floats, Floats],
-    targets: Mapping[str, Floats],
-) -> dict[str, Floats]:
-    """Return the values at which the weight so far crosses each target, 0 where it does not here.
-
-    Hyndman and Fan: Sample Quantiles in Statistical Packages, 1996, type 2: where a value ends on
-    the target exactly, the quantile lies midway to the next.
-    """
-    value, bucket, first, _ = columns
-    found = {
-        f"{name} {end}": np.zeros(table.shape[1]) for name in targets for end in ("lower", "upper")
-    }
-    reached = before[0]
-    for start in range(0, len(value), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        so_far = reached + np.cumsum(table[bucket[rows]] * first[rows, None], axis=0)
-        earlier = np.vstack([reached[None], so_far[:-1]])
-        reached = so_far[-1]
-        for name, target in targets.items():
-            low, high = target * (1 - _EQUAL), target * (1 + _EQUAL)
-            lower = (earlier < low) & (so_far >= low)
-            upper = (earlier <= high) & (so_far > high)
-            found[f"{name} lower"] += (value[rows, None] * lower).sum(axis=0)
-            found[f"{name} upper"] += (value[rows, None] * upper).sum(axis=0)
-    return found
-
-
 def _errors(_layout: Layout, label: pa.Array, column: pa.Array) -> tuple[Floats, None]:
     return np.abs(floats(label) - floats(column))[:, None], None
 
@@ -242,20 +288,34 @@ def _scored(
     return _rows(number, value, bucket, weight * positive, weight * ~positive)
 
 
-def _windowed(
-    number: int, value: Floats, bucket: Ints, weight: Floats, windows: Floats
+def _windowed(  # noqa: PLR0913, PLR0917 - rows have these columns
+    number: int,
+    value: Floats,
+    bucket: Ints,
+    weight: Floats,
+    windows: Floats,
+    gaps: dict[int, Floats],
 ) -> pa.RecordBatch:
+    """Return the rows in *windows*, and add those below and between them up in *gaps*."""
     place = np.searchsorted(windows, value, side="right")
-    one_by_one = place % 2 == 1
-    outside = ~one_by_one
-    many = int(bucket.max(initial=0)) + 1
-    gaps = np.bincount(place[outside] * many + bucket[outside], weight[outside])
-    (there,) = np.nonzero(gaps)
-    ends = np.concatenate([[-1.0], windows])
-    values = np.concatenate([value[one_by_one], ends[there // many]])
-    buckets = np.concatenate([bucket[one_by_one], there % many])
-    weights = np.concatenate([weight[one_by_one], gaps[there]])
-    return _rows(number, values, buckets, weights, np.zeros(len(weights)))
+    below = (place % 2 == 0) & (place < len(windows))
+    size = ((len(windows) + 1) // 2, BUCKETS)
+    added = np.bincount(
+        place[below] // 2 * BUCKETS + bucket[below], weight[below], size[0] * BUCKETS
+    )
+    held = gaps.setdefault(number, np.zeros(size))
+    held += added.reshape(size)
+    inside = place % 2 == 1
+    weights = weight[inside]
+    return _rows(number, value[inside], bucket[inside], weights, np.zeros(len(weights)))
+
+
+def _between(number: int, gaps: Floats, windows: Floats) -> pa.RecordBatch:
+    """Return a row for each bucket of each gap, where the window above begins or before it."""
+    gap, bucket = np.nonzero(gaps)
+    weights = gaps[gap, bucket]
+    ends = np.concatenate([[-1.0], windows[1:-1:2]])
+    return _rows(number, ends[gap], bucket, weights, np.zeros(len(weights)))
 
 
 def _rows(

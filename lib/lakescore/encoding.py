@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 
+REPORT_FORMAT = "lakescore-report/1"
+"""Of the document that a report's page embeds, whoever makes it; docs/report.md lists its keys."""
+
 
 def as_json(document: object, indent: int | None = None) -> str:
     """Return *document* as JSON, in which NaN and infinities are texts: it has no such numbers."""

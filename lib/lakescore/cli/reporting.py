@@ -11,9 +11,6 @@ import typer
 from lakescore.cli.door import Json, Name, OrderBy, Where, command, say, tell
 from lakescore.errors import NothingToCompare
 
-_FILES_READ = 10
-"""Of how many versions files are read: each costs a few requests, where nothing was recorded."""
-
 
 @command()
 def report(  # noqa: PLR0913 - the command's options
@@ -33,7 +30,7 @@ def report(  # noqa: PLR0913 - the command's options
         typer.Option(
             "--whole/--no-whole",
             help="read the files' facts too, where none were recorded: signatures, digests; done "
-            f"for up to {_FILES_READ} versions when left out",
+            "for up to 10 versions when left out",
         ),
     ] = None,
     as_json: Json = False,
@@ -44,14 +41,7 @@ def report(  # noqa: PLR0913 - the command's options
     """
     from lakescore import registry, reporting  # noqa: PLC0415 - no part of --help
 
-    found = registry.versions(
-        name,
-        where=where,
-        order_by=order_by,
-        limit=limit,
-        whole=bool(whole),
-        whole_up_to=_FILES_READ if whole is None else 0,
-    )
+    found = registry.versions(name, where=where, order_by=order_by, limit=limit, whole=whole)
     if not found:
         raise NothingToCompare(name, where)
     document = reporting.of_registry(name, found, where=where, order_by=order_by, limit=limit)

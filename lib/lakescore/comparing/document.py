@@ -14,7 +14,8 @@ import yaml
 
 from lakescore.comparing import gathering
 from lakescore.comparing.gathering import PART
-from lakescore.registry.difference import verdict as compatible
+from lakescore.encoding import REPORT_FORMAT
+from lakescore.registry.difference import compatibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lakescore.comparing.ranking import Interval, Standing
     from lakescore.registry import ModelVersion
 
-FORMAT = "lakescore-report/1"
 _OF_THE_RUN = ("run_id", "holdout", "label", "where", "engine", "tables", "gates")
 _AGAIN = "again.yaml"
 _BARS = 60
@@ -123,7 +123,7 @@ def document(
     standing = evaluation.whole.standings[problem.rank_by]
     uris = comparison.paired.uris
     return {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "source": "compare",
         "made_at": report["compared_at"],
         **{key: report.get(key) for key in _OF_THE_RUN},
@@ -200,9 +200,7 @@ def _compatibility(entrants: Entrants, model: ModelVersion) -> dict[str, Any]:
     """Return whether what works with the baseline works with a version; nothing for itself."""
     if model.uri == entrants.baseline:
         return {}
-    said, reasons = compatible(entrants.models[entrants.baseline].signature, model.signature)
-    facts = {"with": entrants.baseline, "verdict": said, "reasons": list(reasons)}
-    return {"compatibility": facts}
+    return {"compatibility": compatibility(entrants.models[entrants.baseline], model)}
 
 
 def _correction(versions: int, width: float, level: float) -> str:

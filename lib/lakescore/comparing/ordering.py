@@ -171,8 +171,9 @@ def cross(
     """Return the function for `mapInArrow` that finds quantiles of groups that lie here whole.
 
     Gives rows of `FOUND`, `<name> lower` and `<name> upper`: the two values whose mean is the
-    quantile; NaN in a bootstrap that drew none of the rows. Hyndman and Fan: Sample Quantiles in Statistical Packages, 1996, type 2: where a value
-    ends on the target exactly, the quantile lies midway to the next.
+    quantile; NaN in a bootstrap that drew none of the rows. Hyndman and Fan: Sample Quantiles in
+    Statistical Packages, 1996, type 2: where a value ends on the target exactly, the quantile lies
+    midway to the next.
 
     Args:
         draws: by bucket, how often each bootstrap draws it.

@@ -150,6 +150,12 @@ def verdict(
     return "compatible", tuple(changes) or ("the signatures are equal",)
 
 
+def compatibility(baseline: VersionRecord, version: VersionRecord) -> dict[str, Any]:
+    """Return the verdict on *version* in the place of *baseline* as a report's document has it."""
+    said, reasons = verdict(baseline.signature, version.signature)
+    return {"with": baseline.uri, "verdict": said, "reasons": list(reasons)}
+
+
 def _broken_inputs(
     old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:

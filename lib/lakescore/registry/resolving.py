@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from lakescore.registry.record import Card, File
 
 READY = "READY"
+_FILES_READ = 10
+"""Of how many versions files are read: each costs a few requests, where nothing was recorded."""
 _DIGESTED = 100_000_000
 _COLUMNS = ("version", "aliases", "created_at", "run_name", "metrics")
 _COLUMNS_OF_MODELS = ("name", "versions", "latest", "aliases", "tags", "changed_at")
@@ -68,14 +70,13 @@ def models(
         return Rows(reading.all_models(client, pattern, tags or {}), _COLUMNS_OF_MODELS)
 
 
-def versions(  # noqa: PLR0913 - each narrows the list, all by name
+def versions(
     name: str,
     *,
     where: str | None = None,
     order_by: str | None = None,
     limit: int | None = None,
-    whole: bool = False,
-    whole_up_to: int = 0,
+    whole: bool | None = False,
 ) -> Rows[VersionRecord]:
     """Return the versions of the registered model *name*, newest first.
 
@@ -88,8 +89,8 @@ def versions(  # noqa: PLR0913 - each narrows the list, all by name
         where: a filter; see `lakescore.registry.query`.
         order_by: `COLUMN [asc|desc]`; versions that lack the value come last.
         limit: how many at the most.
-        whole: whether every record shall have its `card`: signature, files, flavours.
-        whole_up_to: the same where no more versions than so many are found.
+        whole: whether every record shall have its `card`: signature, files, flavours; None where
+            no more than ten versions are found.
 
     Raises:
         ModelNotFound: there is no such registered model.
@@ -109,7 +110,7 @@ def versions(  # noqa: PLR0913 - each narrows the list, all by name
             records = reading.with_cards(client, records)
         kept = condition.matching(records) if condition else records
         listed = (order.sorted(kept) if order else kept)[:limit]
-        if len(listed) <= whole_up_to:
+        if whole is None and len(listed) <= _FILES_READ:
             listed = reading.with_cards(client, listed)
     return Rows(listed, _COLUMNS)
 

@@ -8,7 +8,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lakescore.registry.difference import verdict
+from lakescore.encoding import REPORT_FORMAT
+from lakescore.registry.difference import compatibility
 from lakescore.reporting.templating import number, short
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from lakescore.registry import VersionRecord
 
-FORMAT = "lakescore-report/1"
 _OF_A_COMPARISON = (
     "run_id", "holdout", "label", "engine", "tables", "gates", "rows", "uncertainty",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def of_registry(
     return {
         **dict.fromkeys(_OF_A_COMPARISON),
         **{key: [] for key in _ROWS_OF_A_COMPARISON},
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "source": "registry",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "where": where,
@@ -77,11 +77,7 @@ def _version(record: VersionRecord, baseline: VersionRecord | None) -> dict[str,
     facts = {**record.facts(), "is_baseline": record is baseline}
     if baseline is None or record is baseline or not (record.signature and baseline.signature):
         return facts
-    said, reasons = verdict(baseline.signature, record.signature)
-    return {
-        **facts,
-        "compatibility": {"with": baseline.uri, "verdict": said, "reasons": list(reasons)},
-    }
+    return {**facts, "compatibility": compatibility(baseline, record)}
 
 
 def _lines(record: VersionRecord) -> Iterable[dict[str, Any]]:

@@ -8,10 +8,10 @@ _WHOLE, _HUGE = 1e5, 1e12
 """Numbers between these are written without a fraction, in full."""
 
 
-def environment(folder: str) -> Environment:
-    """Return the templates of one of this package's folders, which escape what they are given."""
+def environment(folder: str, package: str = "lakescore.reporting") -> Environment:
+    """Return the templates of a package's folder, which escape what they are given."""
     return Environment(
-        loader=PackageLoader("lakescore.reporting", folder),
+        loader=PackageLoader(package, folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

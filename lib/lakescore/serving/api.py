@@ -55,8 +55,6 @@ _STATUS = {
     (ConfigError, BadName, BadReference): 400,
     (RegistryError, IntegrityError): 422,
 }
-_FILES_READ = 10
-"""Of how many versions files are read: each costs a few requests, where nothing was recorded."""
 _UNWATCHED: TelemetryConfig = {
     "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
 }  # fmt: skip
@@ -161,7 +159,7 @@ def _create(new: NewModel, request: Request) -> dict[str, Any]:
 
 @_router.get("/models/{name}/document")
 def _document(name: Name) -> dict[str, Any]:
-    records = registry.versions(name, whole_up_to=_FILES_READ)
+    records = registry.versions(name, whole=None)
     return reporting.of_registry(name, records)
 
 

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lakescore import reporting
 from lakescore.reporting import Script
+from lakescore.reporting.templating import environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 router = APIRouter()
-_TEMPLATES = Environment(
-    loader=PackageLoader("lakescore.serving", "page"), autoescape=True, undefined=StrictUndefined
-)
+_TEMPLATES = environment("page", "lakescore.serving")
 _SELF = "'self'"
 _ASKING = "Asking the registry …"
 

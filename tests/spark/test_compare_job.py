@@ -17,7 +17,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore import registry
 from lakescore.config import CompareJob
-from lakescore.errors import GateFailed, MetricUndefined
+from lakescore.errors import (
+    FeaturesUnknown,
+    GateFailed,
+    MetricUndefined,
+    NullsFound,
+    OptionUnknown,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -283,6 +289,11 @@ def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
     assert small == {"part=often": False, "part=seldom": True}
 
 
+def _logged_digest(version: dict[str, Any], metric: str) -> str:
+    logged = mlflow.MlflowClient().get_logged_model(version["logged_model_id"])
+    return str(next(m.dataset_digest for m in reversed(logged.metrics) if m.key == metric))
+
+
 def embedded(page: str) -> Any:
     text = Path(page).read_text(encoding="utf-8")
     start = text.index('id="report">') + len('id="report">')
@@ -376,6 +387,18 @@ def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
     document = embedded(receipt["report"]["html"])
     assert document["problem"]["positive_class"] == "Newark"
     assert {point["class"] for point in document["curves"]} == {"Newark"}
+    for uri, model in zip(["models:/cities/1", "models:/cities/2"], models, strict=True):
+        score = model.predict_proba(pd.DataFrame({"x": x}))[:, 1]
+        points = [point for point in document["curves"] if point["uri"] == uri]
+        assert len(points) > 20
+        for point in points:
+            said = np.where(score >= point["threshold"], "Newark", "New York")
+            recall = metrics.recall_score(y, said, pos_label="Newark")
+            precision = metrics.precision_score(y, said, pos_label="Newark")
+            assert (point["true_positive_rate"], point["recall"]) == pytest.approx((recall, recall))
+            assert point["precision"] == pytest.approx(precision)
+            wrong = 1 - metrics.recall_score(y, said, pos_label="New York")
+            assert point["false_positive_rate"] == pytest.approx(wrong)
     assert {cell["true"] for cell in document["confusion"]} == set(classes)
 
 
@@ -409,5 +432,71 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
     (bad,) = spark.read.format("delta").load(str(tmp_path / "bad")).collect()
     assert (bad.id, bad.model_uri, bad.error_type) == (2, "models:/strict/2", "ValueError")
     assert "no root" in bad.error
+    of_all = run(tmp_path, path, ["strict/1"], "y", "mae", id_columns=["id"])
+    digests = [_logged_digest(each["ranking"][0], "mae") for each in (receipt, of_all)]
+    assert of_all["holdout"]["digest"] == receipt["holdout"]["digest"] == digests[1]
+    assert digests[0] != digests[1]  # three rows are no four, and their metrics no comparison
     (strict,) = [v for v in embedded(receipt["report"]["html"])["versions"] if v["version"] == 2]
     assert strict["errors"] == {"ValueError": 1}
+
+
+class Capped(mlflow.pyfunc.PythonModel):
+    """Doubles a number, up to a parameter, with a bias of its configuration."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.Series:
+        """Return a number a row."""
+        bias = float(context.model_config.get("bias", 0.0))
+        return (2 * model_input["x"]).clip(upper=(params or {"cap": 100.0})["cap"]) + bias
+
+
+def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
+    spark: SparkSession, register: Any, registry: str, write: Write, tmp_path: Path
+) -> None:
+    mlflow.set_tracking_uri(registry)
+    mlflow.set_experiment("models")
+    params = {"cap": 100.0}
+    signature = mlflow.models.infer_signature(X, np.array([0.5]), params)
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=Capped(), signature=signature,
+            model_config={"bias": 0.0}, pip_requirements=["scikit-learn"],
+        )  # fmt: skip
+    mlflow.register_model(logged.model_uri, "capped")
+    wide = pd.DataFrame({"x": [0.0, 1.0, 2.0], "z": [1.0, 0.0, 2.0]})
+    register("capped wide", LinearRegression().fit(wide, wide["x"]), wide)
+    rows = [(1, 1.0, 0.0, 2.5), (2, None, 0.0, 4.5), (3, 4.0, None, 5.5)]
+    path = write(spark.createDataFrame(rows, "id int, width double, z double, y double"), "named")
+    asked = {
+        "columns": {"x": "width"},  # both have this feature
+        "nulls": {"x": "quarantine", "z": "quarantine"},  # and only one that
+        "id_columns": ["id"],
+        "quarantine": {"path": str(tmp_path / "bad")},
+    }
+    receipt = run(tmp_path, path, ["capped/1", "capped wide/1"], "y", "mae", **asked)
+    found = {each["name"]: each for each in receipt["ranking"]}
+    assert (receipt["rows"], receipt["rows_common"]) == (3, 1)
+    assert (found["capped"]["rows_failed"], found["capped wide"]["rows_failed"]) == (1, 2)
+    assert found["capped"]["metrics"]["mae"] == pytest.approx(0.5)
+    bad = spark.read.format("delta").load(str(tmp_path / "bad")).collect()
+    assert {(row.id, row.model_uri, row.error_type) for row in bad} == {
+        (2, "models:/capped/1", "NullInput"),
+        (2, "models:/capped wide/1", "NullInput"),
+        (3, "models:/capped wide/1", "NullInput"),
+    }
+
+    options = {"params": {"cap": "5.0"}, "model_config": {"bias": "0.25"}}
+    with_options = run(tmp_path, path, ["capped/1"], "y", "mae", **{
+        **asked, "nulls": {"x": "quarantine"}, "pyfunc": options,
+    })  # fmt: skip
+    mae = with_options["ranking"][0]["metrics"]["mae"]
+    assert mae == pytest.approx((abs(2.25 - 2.5) + abs(5.25 - 5.5)) / 2)
+    assert with_options["run_id"] != receipt["run_id"]
+
+    with pytest.raises(NullsFound, match="'width' in 1 rows") as refused:
+        run(tmp_path, path, ["capped/1"], "y", "mae", **{**asked, "nulls": {"x": "fail"}})
+    assert refused.value.exit_code == 5
+    with pytest.raises(FeaturesUnknown, match=r"'xx'.*capped/1, models:/capped wide/1"):
+        run(tmp_path, path, ["capped/1", "capped wide/1"], "y", "mae", columns={"xx": "width"})
+    versions = ["capped/1", "capped wide/1"]
+    with pytest.raises(OptionUnknown, match="capped wide/1"):
+        run(tmp_path, path, versions, "y", "mae", columns={"x": "width"}, pyfunc=options)

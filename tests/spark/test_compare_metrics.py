@@ -60,10 +60,15 @@ def regression(y: Any, p: Any, w: Any = None) -> dict[str, float]:
         "mean_pinball_loss_0.1": pinball(y, p, sample_weight=w, alpha=0.1),
         "mean_pinball_loss_0.9": pinball(y, p, sample_weight=w, alpha=0.9),
     }
-    if w is None:
-        for q in (90, 95):
-            quantile = np.quantile(error, q / 100, method="averaged_inverted_cdf")
-            found[f"absolute_error_p{q}"] = quantile
+    for q in (90, 95):
+        # Weights that are counts stand for rows that come so often. Other weights seldom end on a
+        # quantile exactly, and numpy knows them for the methods that do not average there.
+        counts = ones.astype(np.int64)
+        found[f"absolute_error_p{q}"] = (
+            np.quantile(np.repeat(error, counts), q / 100, method="averaged_inverted_cdf")
+            if (counts == ones).all()
+            else np.quantile(error, q / 100, method="inverted_cdf", weights=w)
+        )
     return found
 
 
@@ -94,13 +99,17 @@ def test_regression_is_scikit_learns(spark: SparkSession, n: int) -> None:
             assert values(part, A) == pytest.approx(expected, rel=1e-9)
 
 
-def test_weighted_regression_is_scikit_learns(spark: SparkSession) -> None:
+@pytest.mark.parametrize("kind", ["counts", "fractions"])
+def test_weighted_regression_is_scikit_learns(spark: SparkSession, kind: str) -> None:
     frame = rows()
+    if kind == "fractions":
+        frame["weight"] = np.random.default_rng(1).random(len(frame))
     found = evaluated(spark.createDataFrame(frame).repartition(3))
-    for uri in (A, B):
-        expected = regression(frame["_label"], frame[uri], frame["weight"])
-        mine = values(found.whole, uri)
-        assert {name: mine[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+    parts = {"all": found.whole, "y": next(p for p in found.parts if p.value == "y")}
+    for (name, part), uri in ((p, u) for p in parts.items() for u in (A, B)):
+        inside = frame if name == "all" else frame[frame["part"] == name]
+        expected = regression(inside["_label"], inside[uri], inside["weight"])
+        assert values(part, uri) == pytest.approx(expected, rel=1e-9)
 
 
 def classifier(n: int, classes: int, seed: int = 5) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -151,7 +160,11 @@ def labels(y: Any, decided: Any, w: Any = None) -> dict[str, float]:
     return found
 
 
-def calibration_error(right: Any, sure: Any) -> float:
+def calibration_error(right: Any, sure: Any, w: Any = None) -> float:
+    """Return it from scikit-learn's curve; weights, which that lacks, are counts of rows here."""
+    if w is not None:
+        counts = np.asarray(w).astype(np.int64)
+        right, sure = np.repeat(right, counts), np.repeat(sure, counts)
     shares, means = calibration_curve(right, sure, n_bins=10)
     counts = np.bincount(np.searchsorted(np.linspace(0, 1, 11)[1:-1], sure), minlength=10)
     return float(np.average(np.abs(shares - means), weights=counts[counts > 0]))
@@ -174,33 +187,91 @@ def test_binary_scores_are_scikit_learns(spark: SparkSession, *, weighted: bool)
             "roc_auc": truth.roc_auc_score(y, p[:, 1], sample_weight=w),
             "average_precision": truth.average_precision_score(y, p[:, 1], sample_weight=w),
         }
-        mine = values(parts[name], uri)
-        if not weighted:
-            expected["calibration_error"] = calibration_error(y, p[:, 1])
-        else:
-            mine.pop("calibration_error")
-        assert mine == pytest.approx(expected, rel=1e-9)
+        expected["calibration_error"] = calibration_error(y, p[:, 1], w)
+        assert values(parts[name], uri) == pytest.approx(expected, rel=1e-9)
 
 
-def test_multiclass_scores_are_scikit_learns(spark: SparkSession) -> None:
+def test_a_threshold_decides_what_metrics_of_labels_and_flips_count(spark: SparkSession) -> None:
+    from lakescore.comparing import differing
+
+    frame, scores = classifier(300, 2)
+    scored = with_scores(spark, frame.drop(columns=["weight", "part"]), scores)
+    y, decided = frame["_label"].to_numpy(), {u: scores[u][:, 1] >= 0.8 for u in (A, B)}
+    problem = comparing.infer(scored.schema, (A, B), rank_by="f1", threshold=0.8)
+    paired = comparing.pair(scored, (A, B), problem, keys=["id"])
+    with comparing.held(paired) as kept:
+        found = comparing.evaluate(kept, replicates=100)
+        (flips,) = differing.flips(kept, A)
+    for uri in (A, B):
+        expected = labels(y, decided[uri].astype(int))
+        expected |= {
+            "log_loss": truth.log_loss(y, scores[uri][:, 1]),
+            "roc_auc": truth.roc_auc_score(y, scores[uri][:, 1]),
+        }
+        mine = values(found.whole, uri)
+        assert {name: mine[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+    differ = decided[A] != decided[B]
+    assert flips["flips"] == differ.sum() > 0
+    assert flips["mended"] == (differ & (decided[B] == y)).sum()
+
+
+def test_a_threshold_is_of_two_classes_that_all_versions_have_in_one_order(
+    spark: SparkSession,
+) -> None:
+    from lakescore.errors import MetricUndefined
+
+    pair = "struct<p_{}: double, p_{}: double>".format
+    same, other = pair("no", "yes"), pair("yes", "no")
+    schema = spark.createDataFrame([], f"_label string, `{A}` {same}, `{B}` {other}").schema
+    with pytest.raises(MetricUndefined, match="the same two classes, in the same order"):
+        comparing.infer(schema, (A, B), threshold=0.5)
+    numbers = spark.createDataFrame([], f"_label double, `{A}` double").schema
+    with pytest.raises(MetricUndefined, match="threshold needs scores"):
+        comparing.infer(numbers, (A,), rank_by="rmse", threshold=0.5)
+
+
+def test_a_score_that_is_not_a_number_is_none_wherever_rows_are_counted(
+    spark: SparkSession,
+) -> None:
+    from lakescore.comparing import differing
+
+    nan, kind = float("nan"), "struct<p_0: double, p_1: double>"
+    scored = spark.createDataFrame(
+        [(1, 1, (0.2, 0.8), (nan, 0.5)), (2, 0, (0.6, 0.4), (0.9, 0.1)), (3, 1, None, (0.5, 0.5)),
+         (4, 1, (0.3, 0.7), (0.1, 0.9))],
+        f"id int, _label int, `{A}` {kind}, `{B}` {kind}",
+    )  # fmt: skip
+    paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
+    with comparing.held(paired) as kept:
+        found = comparing.evaluate(kept, replicates=100)
+        failed = {(row.id, row.model_uri) for row in differing.failures(kept).collect()}
+        (flips,) = differing.flips(kept, A)
+    assert found.own.rows == {A: 3, B: 3}
+    assert failed == {(1, B), (3, A)}
+    assert flips["rows"] == found.whole.rows[A] == 2
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_multiclass_scores_are_scikit_learns(spark: SparkSession, *, weighted: bool) -> None:
     frame, scores = classifier(900, 4)
-    found = evaluated(with_scores(spark, frame.drop(columns=["weight", "part"]), scores))
+    frame = frame.drop(columns=["part"] if weighted else ["weight", "part"])
+    found = evaluated(with_scores(spark, frame, scores))
+    w = frame["weight"] if weighted else None
     for uri in (A, B):
         y, p = frame["_label"].to_numpy(), scores[uri]
         decided = p.argmax(axis=1)
-        expected = labels(y, decided)
+        expected = labels(y, decided, w)
+        ovr = {"multi_class": "ovr", "sample_weight": w}
         expected |= {
-            "log_loss": truth.log_loss(y, p),
-            "brier_score_loss": truth.brier_score_loss(y, p),
-            "roc_auc_ovr": truth.roc_auc_score(y, p, multi_class="ovr"),
-            "roc_auc_ovr_weighted": truth.roc_auc_score(
-                y, p, multi_class="ovr", average="weighted"
-            ),
-            "average_precision": truth.average_precision_score(y, p),
-            "calibration_error": calibration_error(decided == y, p.max(axis=1)),
+            "log_loss": truth.log_loss(y, p, sample_weight=w),
+            "brier_score_loss": truth.brier_score_loss(y, p, sample_weight=w),
+            "roc_auc_ovr": truth.roc_auc_score(y, p, **ovr),
+            "roc_auc_ovr_weighted": truth.roc_auc_score(y, p, average="weighted", **ovr),
+            "average_precision": truth.average_precision_score(y, p, sample_weight=w),
+            "calibration_error": calibration_error(decided == y, p.max(axis=1), w),
         }
         assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
-        matrix = truth.confusion_matrix(y, decided)
+        matrix = truth.confusion_matrix(y, decided, sample_weight=w)
         cells = {
             (str(i), str(j)): float(matrix[i, j])
             for i in range(4)

@@ -15,9 +15,10 @@ import pytest
 from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from lakescore import registry
+from lakescore import comparing, registry
 from lakescore.config import CompareJob
 from lakescore.errors import (
+    AliasMoved,
     FeaturesUnknown,
     GateFailed,
     MetricUndefined,
@@ -285,6 +286,13 @@ def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
     assert spark.read.format("delta").load(str(tmp_path / "bad")).count() == 0
 
     document = embedded(receipt["report"]["html"])
+    for version in document["versions"]:
+        assert version["rows_per_second"] > 0
+        assert version["size"] > 0
+        bars = [bar for bar in document["histograms"] if bar["uri"] == version["uri"]]
+        for kind in ("residual", "prediction"):
+            counted = sum(bar["weight"] for bar in bars if bar["kind"] == kind)
+            assert counted == pytest.approx(rows["w"].sum())
     small = {line["slice"]: line["small"] for line in document["metrics"] if line["slice_by"]}
     assert small == {"part=often": False, "part=seldom": True}
 
@@ -349,6 +357,50 @@ def test_what_passes_is_promoted_by_the_ledger_with_the_comparison_as_evidence(
         assert found["rmse"].dataset_name == "flights@v0"
         assert found["rmse"].dataset_digest == receipt["holdout"]["digest"]
         assert found["rmse.low"].value < found["rmse"].value < found["rmse.high"].value
+
+
+def test_a_version_that_asks_for_another_input_does_not_pass_the_gate_of_signatures(
+    register: Any, flights: str, tmp_path: Path
+) -> None:
+    register("signed", LinearRegression().fit(X, 2 * X["x"]), X, alias="champion")
+    wide = X.assign(w=[1.0, 2.0, 1.0, 2.0])
+    register("signed", LinearRegression().fit(wide, 2 * X["x"]), wide)
+    with pytest.raises(GateFailed, match="input 'w' is new and required") as refused:
+        run(tmp_path, flights, ["signed/2"], "y", "rmse", gates={})
+    assert refused.value.exit_code == 6
+    run(tmp_path, flights, ["signed/2"], "y", "rmse", gates={"signature": "false"})
+
+
+def test_a_champion_that_moved_while_versions_were_compared_is_not_replaced(register: Any) -> None:
+    for slope in (1, 2, 3):
+        register("moved", LinearRegression().fit(X, slope * X["x"]), X)
+    registry.promote("moved/1", to="champion")
+    entrants = comparing.enter(["moved/2"])
+    passed = comparing.Verdict(
+        mode="enforce", candidate="models:/moved/2", baseline=entrants.baseline, checks=[],
+        on_pass="promote",  # noqa: S106 - no password
+    )  # fmt: skip
+    registry.promote("moved/3", to="champion")
+    with pytest.raises(AliasMoved) as refused:
+        comparing.settle(passed, entrants, {})
+    assert refused.value.exit_code == 7
+    assert registry.describe("moved@champion").version == 3
+
+
+def test_a_holdout_is_read_at_the_version_that_is_asked_for(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    version = register("of old", LinearRegression().fit(X, X["x"]), X)
+    path = write(spark.createDataFrame([(1.0, 2.0)], "x double, y double"), "versions")
+    write(spark.createDataFrame([(1.0, 4.0)] * 2, "x double, y double"), "versions")
+    old = run(
+        tmp_path, path, [f"of old/{version}"], "y", "mae", holdout={"path": path, "version": 0}
+    )
+    assert (old["rows"], old["ranking"][0]["metrics"]["mae"]) == (1, pytest.approx(1.0))
+    new = run(tmp_path, path, [f"of old/{version}"], "y", "mae")
+    assert (new["rows"], new["ranking"][0]["metrics"]["mae"]) == (2, pytest.approx(3.0))
+    assert (old["holdout"]["version"], new["holdout"]["version"]) == (0, 1)
+    assert old["holdout"]["digest"] != new["holdout"]["digest"]
 
 
 def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
@@ -471,6 +523,7 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
         "nulls": {"x": "quarantine", "z": "quarantine"},  # and only one that
         "id_columns": ["id"],
         "quarantine": {"path": str(tmp_path / "bad")},
+        "disagreements": {"path": str(tmp_path / "odd")},
     }
     receipt = run(tmp_path, path, ["capped/1", "capped wide/1"], "y", "mae", **asked)
     found = {each["name"]: each for each in receipt["ranking"]}
@@ -483,6 +536,9 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
         (2, "models:/capped wide/1", "NullInput"),
         (3, "models:/capped wide/1", "NullInput"),
     }
+
+    (odd,) = spark.read.format("delta").load(str(tmp_path / "odd")).collect()
+    assert (odd.id, odd.width, odd.z, odd.disagreement) == (1, 1.0, 0.0, pytest.approx(1.0))
 
     options = {"params": {"cap": "5.0"}, "model_config": {"bias": "0.25"}}
     with_options = run(tmp_path, path, ["capped/1"], "y", "mae", **{

@@ -293,6 +293,44 @@ def test_labels_of_words_are_scikit_learns(spark: SparkSession) -> None:
         assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_class_that_binary_metrics_are_of_may_be_named(spark: SparkSession) -> None:
+    pairs = [("red", "red"), ("blue", "red"), ("red", "blue"), ("red", "red")] * 5
+    scored = spark.createDataFrame(
+        [(n, *each) for n, each in enumerate(pairs)], f"id int, _label string, `{A}` string"
+    )
+    true, said = zip(*pairs, strict=True)
+    found = values(evaluated(scored, (A,), problem_type="binary", positive="red").whole, A)
+    for name in ("precision", "recall", "f1"):
+        expected = getattr(truth, f"{name}_score")(true, said, pos_label="red")
+        assert found[name] == pytest.approx(expected, rel=1e-9)
+    found = values(evaluated(scored, (A,), problem_type="multiclass").whole, A)
+    assert "f1" not in found
+
+
+def test_rows_on_which_probabilities_or_labels_differ_most_are_told(spark: SparkSession) -> None:
+    from lakescore.comparing import differing
+
+    kind = "struct<p_0: double, p_1: double>"
+    rows = [(1, 1, (0.5, 0.5), (0.25, 0.75)), (2, 0, (1.0, 0.0), (0.0, 1.0)),
+            (3, 1, (0.5, 0.5), (0.5, 0.5))]  # fmt: skip
+    holdout = spark.createDataFrame([(n, n / 2, y) for n, y, *_ in rows], "id int, x double, y int")
+    scored = spark.createDataFrame(rows, f"id int, _label int, `{A}` {kind}, `{B}` {kind}")
+
+    def most(scored: DataFrame) -> list[Any]:
+        paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
+        found = differing.disagreements(paired, holdout, most=2, inputs=["x"], label="y")
+        return found.orderBy(F.col("disagreement").desc()).collect()
+
+    first, second = most(scored)
+    assert (first.id, first.disagreement, first.y, first.x) == (2, 1.0, 0, 1.0)
+    assert (second.id, second.disagreement, tuple(second.prediction_m_2)) == (1, 0.25, (0.25, 0.75))
+    words = [(1, "a", "a", "b"), (2, "a", "b", "b")]
+    (only,) = most(
+        spark.createDataFrame(words, f"id int, _label string, `{A}` string, `{B}` string")
+    )
+    assert (only.id, only.disagreement, only.prediction_m_1) == (1, 1.0, "a")
+
+
 def hair(n: int, seed: int = 12) -> pd.DataFrame:
     """Return predictions of which A's errors are 2 % smaller, and otherwise as B's by chance."""
     random = np.random.default_rng(seed)

@@ -42,6 +42,8 @@ class Comparison:
     """By version, rows a second of one core; None where nobody measured."""
     label: str
     """The label's column."""
+    inputs: Sequence[str]
+    """The holdout's columns that the versions read."""
     confidence: float
     bootstraps: int
     seed: int
@@ -99,7 +101,7 @@ class Comparison:
                     self.paired,
                     holdout,
                     most=self.most,
-                    inputs=self._inputs(holdout),
+                    inputs=self.inputs,
                     label=self.label,
                 )
             case _:
@@ -121,12 +123,6 @@ class Comparison:
     def place(comparing_run_id: str, **_: object) -> dict[str, list[str]]:
         """Return which rows of an output this comparison replaces: those of its run."""
         return {"comparing_run_id": [comparing_run_id]}
-
-    def _inputs(self, holdout: DataFrame) -> list[str]:
-        models = self.entrants.models.values()
-        columns = [each for model in models for each in model.facts()["signature"]["inputs"]]
-        names = dict.fromkeys(column["name"] for column in columns)
-        return [name for name in names if name in holdout.columns]
 
 
 @contextmanager
@@ -195,6 +191,7 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
             shifts=differing.shifts(evaluation, paired, entrants.baseline),
             costs=costing.costs(planned),
             label=label,
+            inputs=list(dict.fromkeys(s for c in planned.contracts for s in c.sources.values())),
             confidence=confidence,
             bootstraps=bootstraps,
             seed=seed,

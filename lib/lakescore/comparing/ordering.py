@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 ROWS = "part int, value double, bucket int, first double, second double"
 """Rows to sort: `first` is a weight (of a positive), `second` that of a negative."""
 FOUND = "partition int, part int, name string, sums binary"
-_ROWS_AT_ONCE = 4096
-_ROWS_OF_A_STEP = 256
-"""Rows that a search for quantiles passes over at once, where no bootstrap's lies among them."""
+_ROWS_AT_ONCE = 256
+"""By the bootstraps they are a block of numbers that a core's cache holds; a search for quantiles
+passes over so many at once, where no bootstrap's lies among them."""
 _EQUAL = 1e-12
 """Relative: sums of weights that are as near as this are equal."""
 
@@ -219,7 +219,7 @@ class _Search:
     def take(self, value: Floats, bucket: Ints, weight: Floats) -> None:
         """Go on by rows, which come in order."""
         buckets = len(self._table)
-        step = np.arange(len(value)) // _ROWS_OF_A_STEP
+        step = np.arange(len(value)) // _ROWS_AT_ONCE
         steps = int(step[-1]) + 1
         added = np.bincount(step * buckets + bucket, weight, steps * buckets)
         sums = added.reshape(steps, buckets) @ self._table
@@ -230,7 +230,7 @@ class _Search:
             crosses = is_below(self._reached, target) & (passed < steps)
             for n in np.unique(passed[crosses]):
                 (drawn,) = np.nonzero(crosses & (passed == n))
-                rows = slice(n * _ROWS_OF_A_STEP, (n + 1) * _ROWS_OF_A_STEP)
+                rows = slice(n * _ROWS_AT_ONCE, (n + 1) * _ROWS_AT_ONCE)
                 weights = self._table[np.ix_(bucket[rows], drawn)] * weight[rows, None]
                 so_far = starts[n, drawn] + np.cumsum(weights, axis=0)
                 # The step ends beyond the target; rounding may let its rows end just below.

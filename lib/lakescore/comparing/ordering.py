@@ -94,7 +94,9 @@ def expand(
                 if positive is not None:
                     yield _scored(number, *rows, positive[chosen, column])
                 else:
-                    yield _windowed(number, *rows, windows[number], gaps)
+                    found = _windowed(number, *rows, windows[number], gaps)
+                    if found.num_rows:
+                        yield found
         for number, weights in gaps.items():
             yield _between(number, weights, windows[number])
 
@@ -184,7 +186,7 @@ def cross(
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         searches: dict[int, _Search] = {}
-        for batch in larger(batches):
+        for batch in filter(len, larger(batches)):
             part, *columns = _columns(batch)
             ends = [*np.flatnonzero(np.diff(part)) + 1, len(part)]
             for start, end in zip([0, *ends], ends, strict=False):

@@ -67,7 +67,7 @@ def regression(y: Any, p: Any, w: Any = None) -> dict[str, float]:
         found[f"absolute_error_p{q}"] = (
             np.quantile(np.repeat(error, counts), q / 100, method="averaged_inverted_cdf")
             if (counts == ones).all()
-            else np.quantile(error, q / 100, method="inverted_cdf", weights=w)
+            else float(np.quantile(error, q / 100, method="inverted_cdf", weights=w))
         )
     return found
 

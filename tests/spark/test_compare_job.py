@@ -492,18 +492,17 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
     assert strict["errors"] == {"ValueError": 1}
 
 
-class Capped(mlflow.pyfunc.PythonModel):
-    """Doubles a number, up to a parameter, with a bias of its configuration."""
-
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.Series:
-        """Return a number a row."""
-        bias = float(context.model_config.get("bias", 0.0))
-        return (2 * model_input["x"]).clip(upper=(params or {"cap": 100.0})["cap"]) + bias
-
-
 def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
     spark: SparkSession, register: Any, registry: str, write: Write, tmp_path: Path
 ) -> None:
+    class Capped(mlflow.pyfunc.PythonModel):
+        """Doubles a number, up to a parameter, with a bias of its configuration."""
+
+        def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.Series:
+            """Return a number a row."""
+            bias = float(context.model_config.get("bias", 0.0))
+            return (2 * model_input["x"]).clip(upper=(params or {"cap": 100.0})["cap"]) + bias
+
     mlflow.set_tracking_uri(registry)
     mlflow.set_experiment("models")
     params = {"cap": 100.0}

@@ -159,7 +159,7 @@ def thresholds() -> Floats:
     upper = _powers()[: _MIDDLE + 1]
     low = np.concatenate([[0.0], upper[:_MIDDLE]])
     # The bin of 1 - p from `lo` to `hi` holds every p above 1 - hi.
-    high = np.nextafter(1.0 - upper[:_MIDDLE], 2.0)[::-1]
+    high = np.nextafter(np.maximum(1.0 - upper, 0.5), 2.0)[::-1]
     return np.concatenate([low, high])
 
 

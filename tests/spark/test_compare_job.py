@@ -538,6 +538,7 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
 
     (odd,) = spark.read.format("delta").load(str(tmp_path / "odd")).collect()
     assert (odd.id, odd.width, odd.z, odd.disagreement) == (1, 1.0, 0.0, pytest.approx(1.0))
+    assert (odd.prediction_capped_1, odd.prediction_capped_wide_1) == (2.0, pytest.approx(1.0))
 
     options = {"params": {"cap": "5.0"}, "model_config": {"bias": "0.25"}}
     with_options = run(tmp_path, path, ["capped/1"], "y", "mae", **{

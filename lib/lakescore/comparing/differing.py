@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import reduce
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,9 @@ def disagreements(
     """Return the rows on which versions disagree most, the most first.
 
     Columns: the keys, `disagreement`, the label, `prediction_<name>_<version>` (for probabilities
-    a struct of the classes), and the inputs. The disagreement is the largest less the smallest
-    prediction; of probabilities that of the class where it is largest; of labels how many
-    different ones there are, less one.
+    a struct of the classes; `_` for what Delta takes in no name), and the inputs. The disagreement
+    is the largest less the smallest prediction; of probabilities that of the class where it is
+    largest; of labels how many different ones there are, less one.
 
     Args:
         paired: held rows, with keys.
@@ -47,7 +48,7 @@ def disagreements(
     versions = [F.col(f"v{n}") for n in range(len(paired.uris))]
     measure = _disagreement(paired, versions)
     both = reduce(lambda a, b: a & b, [each.isNotNull() for each in versions])
-    names = ["prediction_" + uri.removeprefix("models:/").replace("/", "_") for uri in paired.uris]
+    names = _column_names([f"prediction_{uri.removeprefix('models:/')}" for uri in paired.uris])
     few = (
         paired.rows.where(both)
         .select(*keys, measure.alias("disagreement"), *[
@@ -186,7 +187,17 @@ def _disagreement(paired: Paired, versions: Sequence[Column]) -> Column:
 def _shown(paired: Paired, value: Column) -> Column:
     if paired.problem.task != "scores":
         return value
-    return F.struct(*[value[n].alias(f"p_{name}") for n, name in enumerate(paired.problem.classes)])
+    names = _column_names([f"p_{name}" for name in paired.problem.classes])
+    return F.struct(*[value[n].alias(name) for n, name in enumerate(names)])
+
+
+def _column_names(texts: Sequence[str]) -> list[str]:
+    """Return names that Delta takes for columns without column mapping, each another one."""
+    names = [re.sub(r"[/ ,;{}()\n\t=]", "_", text) for text in texts]
+    lower = [name.lower() for name in names]  # as Spark tells columns apart
+    return [
+        name if lower.count(name.lower()) == 1 else f"{name}_{n}" for n, name in enumerate(names)
+    ]
 
 
 def _decided(paired: Paired, value: Column) -> Column:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lakescore.config import CompareJob, ReplayJob, ScoreJob
+    from lakescore.scheduling import Job, Scheduler
 
 
 @command()
@@ -46,6 +47,23 @@ def schedule(  # noqa: PLR0913 - each is a fact of a schedule
     *,
     cron: Annotated[str, typer.Option(help="when: five fields as in crontab, in UTC")],
     to: Annotated[str, typer.Option(help="airflow, databricks, kubernetes or systemd")],
+    each: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="once for each task: what it alone overrides"),
+    ] = None,
+    then: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS", help="the file of a compare job that follows, and keys to override"
+        ),
+    ] = None,
+    then_on: Annotated[
+        str | None,
+        typer.Option(metavar="DAYS", help="when it does, such as mon,thu [every time]"),
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option(help="how long a run may go on without an alarm: 2h, or 90m")
+    ] = None,
     place: Annotated[
         str | None, typer.Option(help="where: conf/spark/PLACE.conf [standalone or kubernetes]")
     ] = None,
@@ -60,33 +78,48 @@ def schedule(  # noqa: PLR0913 - each is a fact of a schedule
     ] = None,
 ) -> None:
     """Write what a scheduler needs to run a job at certain times."""
+    from lakescore import scheduling  # noqa: PLC0415
     from lakescore.places import read_properties  # noqa: PLC0415
-    from lakescore.scheduling import SCHEDULERS, Cron, Schedule, filled  # noqa: PLC0415
 
-    found = [each for each in SCHEDULERS if each == to]
+    found = [known for known in scheduling.SCHEDULERS if known == to]
     if not found:
-        known = f"{nearest(to, SCHEDULERS)}; schedulers: {listed(SCHEDULERS)}"
+        known = f"{nearest(to, scheduling.SCHEDULERS)}; schedulers: {listed(scheduling.SCHEDULERS)}"
         raise ConfigError(f"there is no scheduler {to!r}{known}")
     place = place or ("kubernetes" if to == "kubernetes" else "standalone")
     properties = Path("conf/spark") / f"{place}.conf"
     if not properties.is_file():
         raise ConfigError(f"there is no place {place!r}: no {properties} here")
-    described = Schedule(
-        job=_kind_of(Path(config), filled(found[0], overrides or [])),
-        config=config,
-        overrides=tuple(overrides or ()),
-        cron=Cron(cron),
+    ranges = [scheduling.words(text) for text in each or ()]
+    described = scheduling.Schedule(
+        job=_scheduled(found[0], (config, *(overrides or ())), ranges),
+        each=tuple(ranges),
+        then=_scheduled(found[0], scheduling.words(then)) if then is not None else None,
+        then_on=scheduling.weekdays(then_on) if then_on is not None else (),
+        within=scheduling.minutes(within) if within is not None else None,
+        cron=scheduling.Cron(cron),
         place=place,
         properties=read_properties(properties),
         project=project,
         environment=pairs(env),
     )
-    for name, text in described.render(found[0]).items():
+    for name, text in scheduling.render(described, found[0]).items():
         if out is None:
             print(f"# {name}\n{text}")  # noqa: T201 - here is the terminal
         else:
             out.mkdir(parents=True, exist_ok=True)
             (out / name).write_text(text, encoding="utf-8")
+
+
+def _scheduled(
+    scheduler: Scheduler, words: Sequence[str], each: Sequence[Sequence[str]] = ()
+) -> Job:
+    """Return the job that *words* describe, once it holds with the further words of *each* task."""
+    from lakescore.scheduling import Job, filled  # noqa: PLC0415
+
+    config, *overrides = words
+    tasks = [filled(scheduler, [*overrides, *further]) for further in each or [()]]
+    kinds = [_kind_of(Path(config), task) for task in tasks]
+    return Job(kind=kinds[0], config=config, overrides=tuple(overrides))
 
 
 def _kind_of(config: Path, overrides: Sequence[str]) -> Literal["score", "compare"]:

@@ -1,0 +1,54 @@
+"""Schedules: one description of when jobs run, and the file that each scheduler wants.
+
+The four files say the same, since they come from the same fields. What differs is what a scheduler
+can express: where it lacks something that was asked for, that is an error here and not a surprise
+at five in the morning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakescore.scheduling import airflow, databricks, kubernetes, systemd
+from lakescore.scheduling.cron import Cron, weekdays
+from lakescore.scheduling.description import (
+    SCHEDULERS,
+    Job,
+    Schedule,
+    Scheduler,
+    filled,
+    minutes,
+    words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "SCHEDULERS",
+    "Cron",
+    "Job",
+    "Schedule",
+    "Scheduler",
+    "filled",
+    "minutes",
+    "render",
+    "weekdays",
+    "words",
+]
+
+_RENDERERS: dict[Scheduler, Callable[[Schedule], dict[str, str]]] = {
+    "airflow": airflow.render,
+    "databricks": databricks.render,
+    "kubernetes": kubernetes.render,
+    "systemd": systemd.render,
+}
+
+
+def render(schedule: Schedule, scheduler: Scheduler) -> dict[str, str]:
+    """Return the files of *scheduler*, by name.
+
+    Raises:
+        ConfigError: the scheduler cannot say what was asked for.
+    """
+    return _RENDERERS[scheduler](schedule)

@@ -1,0 +1,130 @@
+"""Airflow: a DAG whose operators' own arguments are those of spark-submit.sh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakescore.scheduling.description import FINAL, MINUTES_BETWEEN, MOST_HOURS, RETRIES
+
+if TYPE_CHECKING:
+    from lakescore.scheduling.description import Job, Schedule
+
+_FULL = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def render(schedule: Schedule) -> dict[str, str]:
+    """Return the DAG.
+
+    Raises:
+        ConfigError: Airflow cannot say what was asked for.
+    """
+    schedule.refuse_alarm("airflow")
+    root = schedule.project
+    python = f"{root}/.venv/bin/python"
+    logging = f"-Dlog4j2.configurationFile=file:{root}/conf/spark/log4j2.properties"
+    environment = {
+        "LAKESCORE_HOME": f"{root}/.lakescore",
+        "PYSPARK_PYTHON": python,
+        **schedule.environment,
+    }
+    weekday_operator = (
+        "from airflow.providers.standard.operators.weekday import BranchDayOfWeekOperator\n"
+        if schedule.then_on
+        else ""
+    )
+    text = f"""\
+# Made by the command below; make it anew rather than edit it.
+# {schedule.command("airflow")}
+import re
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+{weekday_operator}\
+from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+
+class OnlyWhatMayPass(RetryPolicy):
+    def evaluate(self, exception, try_number, max_tries, context=None):
+        code = re.search(r"Error code is: (\\d+)", str(exception))
+        if code and int(code[1]) in {set(FINAL)!r}:
+            return RetryDecision.fail(f"a repetition cannot change exit code {{code[1]}}")
+        return RetryDecision.default()
+
+    def serialize(self):
+        return {{}}  # only workers ask it
+
+
+SUBMIT = dict(
+    conn_id="spark_default",  # its master goes before the one that the properties name
+    properties_file={f"{root}/conf/spark/{schedule.place}.conf"!r},
+    jars={f"{root}/.venv/share/lakescore/jars/*.jar"!r},
+    conf={{
+        "spark.pyspark.driver.python": {python!r},
+        "spark.driver.defaultJavaOptions": {logging!r},
+    }},
+    env_vars={environment!r},
+    retries={RETRIES},  # a run that is repeated writes nothing twice
+    retry_delay=timedelta(minutes={MINUTES_BETWEEN}),
+    retry_policy=OnlyWhatMayPass(),
+    execution_timeout=timedelta(hours={MOST_HOURS}),
+)
+
+with DAG(
+    dag_id={schedule.name!r},
+    # The logical date, and so {{{{ ds }}}}, is the time at which a run begins.
+    schedule=CronTriggerTimetable({schedule.cron.text!r}, timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,  # days that were missed are a matter of the slices that the job is given
+    max_active_runs=1,  # of two runs of one slice the second would lose
+):
+{_first(schedule)}{_second(schedule)}"""
+    return {f"{schedule.name}.py": text}
+
+
+def _first(schedule: Schedule) -> str:
+    if not schedule.each:
+        return _operator(schedule, schedule.job)
+    each = "".join(f"            {task.arguments(schedule.project)!r},\n" for task in schedule.tasks)
+    return f"""\
+    {schedule.job.kind} = SparkSubmitOperator.partial(
+        task_id={schedule.job.kind!r},
+        application={f"{schedule.project}/jobs/{schedule.job.kind}.py"!r},
+        **SUBMIT,
+    ).expand(
+        application_args=[
+{each}        ]
+    )
+"""
+
+
+def _second(schedule: Schedule) -> str:
+    if schedule.then is None:
+        return ""
+    first, second = schedule.job.kind, schedule.then.kind
+    operator = _operator(schedule, schedule.then)
+    if not schedule.then_on:
+        return f"{operator}    {first} >> {second}\n"
+    days = ", ".join(repr(_FULL[number - 1]) for number in schedule.then_on)
+    return f"""\
+{operator}\
+    only_on = BranchDayOfWeekOperator(
+        task_id="only_on",
+        week_day={{{days}}},
+        use_task_logical_date=True,
+        follow_task_ids_if_true={second!r},
+        follow_task_ids_if_false=[],
+    )
+    {first} >> only_on >> {second}
+"""
+
+
+def _operator(schedule: Schedule, job: Job) -> str:
+    return f"""\
+    {job.kind} = SparkSubmitOperator(
+        task_id={job.kind!r},
+        application={f"{schedule.project}/jobs/{job.kind}.py"!r},
+        application_args={job.arguments(schedule.project)!r},
+        **SUBMIT,
+    )
+"""

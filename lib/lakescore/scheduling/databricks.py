@@ -1,0 +1,118 @@
+"""Databricks: a bundle, of which `databricks bundle deploy` makes the job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lakescore.scheduling.cron import DAYS
+from lakescore.scheduling.description import MINUTES_BETWEEN, MOST_HOURS, RETRIES
+from lakescore.scheduling.yamls import as_yaml
+
+if TYPE_CHECKING:
+    from lakescore.scheduling.description import Job, Schedule
+
+_FILES = "${workspace.file_path}"
+
+
+def render(schedule: Schedule) -> dict[str, str]:
+    """Return the bundle.
+
+    Raises:
+        ConfigError: Databricks cannot say what was asked for.
+    """
+    job = {
+        "name": schedule.name,
+        "schedule": {"quartz_cron_expression": schedule.cron.quartz(), "timezone_id": "UTC"},
+        "max_concurrent_runs": 1,
+        **_alarm(schedule),
+        "job_clusters": [
+            {
+                "job_cluster_key": "main",
+                "new_cluster": {
+                    "spark_version": "${var.spark_version}",
+                    "node_type_id": "${var.node_type_id}",
+                    "num_workers": 2,
+                    "data_security_mode": "SINGLE_USER",
+                    "spark_conf": {
+                        key: value
+                        for key, value in schedule.properties.items()
+                        if key in {"spark.speculation", "spark.task.maxFailures"}
+                    },
+                    "spark_env_vars": {
+                        "MLFLOW_TRACKING_URI": "databricks",
+                        **schedule.environment,
+                    },
+                },
+            }
+        ],
+        "tasks": _tasks(schedule),
+    }
+    bundle = {
+        "bundle": {"name": "lakescore"},
+        "variables": {
+            "spark_version": {
+                "description": "a runtime with Spark 4",
+                "default": "17.3.x-scala2.13",
+            },
+            "node_type_id": {"description": "of the cloud", "default": "i3.xlarge"},
+        },
+        "artifacts": {"lakescore": {"type": "whl", "build": "./scripts/package.sh --code"}},
+        "targets": {"production": {"default": True}},
+        "resources": {"jobs": {schedule.name.replace("-", "_"): job}},
+    }
+    return {"databricks.yml": as_yaml(schedule.command("databricks"), bundle)}
+
+
+def _alarm(schedule: Schedule) -> dict[str, Any]:
+    if schedule.within is None:
+        return {}
+    late = {"metric": "RUN_DURATION_SECONDS", "op": "GREATER_THAN", "value": schedule.within * 60}
+    return {"health": {"rules": [late]}}
+
+
+def _tasks(schedule: Schedule) -> list[dict[str, Any]]:
+    numbered = [f"{schedule.job.kind}_{number}" for number in range(1, len(schedule.each) + 1)]
+    keys = numbered or [schedule.job.kind]
+    found = [_task(key, job) for key, job in zip(keys, schedule.tasks, strict=True)]
+    if schedule.then is None:
+        return found
+    after: list[dict[str, str]] = [{"task_key": key} for key in keys]
+    for key, test in _conditions(schedule.then_on):
+        found.append({"task_key": key, "depends_on": after, "condition_task": test})
+        after = [{"task_key": key, "outcome": "true"}]
+    return [*found, _task(schedule.then.kind, schedule.then, after)]
+
+
+def _conditions(days: tuple[int, ...]) -> list[tuple[str, dict[str, str]]]:
+    """Return tests that all hold on *days* and on no other day.
+
+    There is no test for one of several, and a task after several tests is sure to run only where
+    all hold: so several days are what is left without the others.
+    """
+    if len(days) == 1:
+        operator, listed = "EQUAL_TO", days
+    else:
+        operator = "NOT_EQUAL"
+        listed = tuple(each for each in range(1, 8) if days and each not in days)
+    word = {"EQUAL_TO": "on", "NOT_EQUAL": "not_on"}[operator]
+    today = "{{job.trigger.time.iso_weekday}}"
+    return [
+        (f"{word}_{DAYS[each - 1].lower()}", {"op": operator, "left": today, "right": str(each)})
+        for each in listed
+    ]
+
+
+def _task(key: str, job: Job, after: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    return {
+        "task_key": key,
+        **({"depends_on": after} if after else {}),
+        "job_cluster_key": "main",
+        "spark_python_task": {
+            "python_file": f"{_FILES}/jobs/{job.kind}.py",
+            "parameters": job.arguments(_FILES),
+        },
+        "libraries": [{"whl": "./dist/*.whl"}],
+        "max_retries": RETRIES,
+        "min_retry_interval_millis": MINUTES_BETWEEN * 60_000,
+        "timeout_seconds": MOST_HOURS * 3600,
+    }

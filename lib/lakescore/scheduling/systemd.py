@@ -1,0 +1,129 @@
+"""systemd: services and their timers, and the same as a line for cron."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from lakescore.scheduling.description import FINAL, MINUTES_BETWEEN, MOST_HOURS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lakescore.scheduling.cron import Cron
+    from lakescore.scheduling.description import Job, Schedule
+
+
+def render(schedule: Schedule) -> dict[str, str]:
+    """Return a service and a timer for each job, and the line for cron.
+
+    Raises:
+        ConfigError: systemd cannot say what was asked for.
+    """
+    schedule.refuse_alarm("systemd")
+    head = f"# Made by: {schedule.command('systemd')}\n"
+    files = {
+        f"{schedule.name}.service": head + _service(schedule, schedule.name, schedule.tasks),
+        f"{schedule.name}.timer": head + _timer(schedule.name, schedule.cron),
+    }
+    if (then := schedule.then) is not None:
+        files |= {
+            f"{then.name}.service": head + _service(schedule, then.name, [then], schedule.name),
+            f"{then.name}.timer": head + _timer(then.name, schedule.then_cron),
+        }
+    return files | {f"{schedule.name}.crontab": head + _crontab(schedule)}
+
+
+def _service(schedule: Schedule, name: str, jobs: Sequence[Job], after: str = "") -> str:
+    assigned = "\n".join(
+        f"Environment={_quoted(f'{key}={value}')}" for key, value in _variables(schedule).items()
+    )
+    commands = "\n".join(
+        f"ExecStart={' '.join(_quoted(word, dollar='$$') for word in _command(schedule, job))}"
+        for job in jobs
+    )
+    order = (
+        # Two timers go off in either order, and After= waits only for what is being started.
+        f"# It starts the first one too, which has no more to do if it is done, and waits for its\n"
+        f"# end, good or bad: it needs none of its rows.\n"
+        f"Wants={after}.service\nAfter={after}.service\n"
+        if after
+        else ""
+    )
+    return f"""\
+[Unit]
+Description={name}
+Wants=network-online.target
+After=network-online.target
+{order}
+[Service]
+Type=oneshot
+WorkingDirectory={_unit(schedule.project)}
+{assigned}
+{commands}
+TimeoutStartSec={MOST_HOURS}h
+# A repeated run writes nothing twice. The exit codes that a repetition cannot change end it.
+Restart=on-failure
+RestartSec={MINUTES_BETWEEN}min
+RestartPreventExitStatus={" ".join(map(str, FINAL))}
+"""
+
+
+def _timer(name: str, cron: Cron) -> str:
+    return f"""\
+[Unit]
+Description={name} at {_unit(cron.text)} UTC
+
+[Timer]
+OnCalendar={cron.on_calendar()}
+# A time that passed while the machine was off is made up for.
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def _crontab(schedule: Schedule) -> str:
+    line = _locked(schedule, schedule.name, schedule.tasks)
+    if (then := schedule.then) is not None:
+        second = _locked(schedule, then.name, [then])
+        if schedule.then_on:
+            # The day on which the first one began, though it may end on the next.
+            days = "|".join(map(str, schedule.then_on))
+            line = f"day=$(date -u +%u); {line} && case $day in {days}) {second};; esac"
+        else:
+            line = f"{line} && {second}"
+    return f"CRON_TZ=UTC\n{schedule.cron.text} {line.replace('%', chr(92) + '%')}\n"
+
+
+def _locked(schedule: Schedule, name: str, jobs: Sequence[Job]) -> str:
+    """Return a command that runs *jobs* in turn, unless they are running."""
+    variables = [f"{key}={value}" for key, value in _variables(schedule).items()]
+    lines = [shlex.join(["env", *variables, *_command(schedule, job)]) for job in jobs]
+    line = lines[0] if len(lines) == 1 else f"sh -c {shlex.quote(' && '.join(lines))}"
+    return f"flock -n /tmp/{name}.lock {line}"
+
+
+def _variables(schedule: Schedule) -> Mapping[str, str]:
+    return {"PLACE": schedule.place, **schedule.environment}
+
+
+def _command(schedule: Schedule, job: Job) -> list[str]:
+    root = schedule.project
+    return [f"{root}/spark-submit.sh", job.kind, *job.arguments(root)]
+
+
+def _unit(text: str) -> str:
+    """Return *text* for a unit's file, which reads `%` as the beginning of a name of its own."""
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str, *, dollar: str = "$") -> str:
+    r"""Return *text* as one word of a unit's file, where `%`, `"` and `\` mean themselves.
+
+    So does `$` in a variable's value; in a command it is written twice.
+    """
+    plain = _unit(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", dollar)
+    return plain if re.fullmatch(r"[\w./=:@+,-]+", plain) else f'"{plain}"'

@@ -663,6 +663,18 @@ JOBS: dict[str, type[ScoreJob | CompareJob | ReplayJob]] = {
 J = TypeVar("J", bound=BaseModel)
 
 
+def kind_of(path: Path, overrides: Sequence[str] = ()) -> Literal["score", "compare"]:
+    """Return the job that a file is for: of the two, only a compare job's has `versions`.
+
+    Raises:
+        ConfigError: there is no such file, or none with keys and values.
+    """
+    values = _read(path)
+    for override in overrides:
+        _apply(values, override)
+    return "compare" if "versions" in values else "score"
+
+
 def load(kind: type[J], path: Path, overrides: Sequence[str] = ()) -> J:
     """Read the job's file at *path*, with *overrides* (`key=value`, `input.version=3`) on top.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,17 @@ from typer.testing import CliRunner
 
 from lakescore.cli import app
 from lakescore.errors import ConfigError
-from lakescore.scheduling import SCHEDULERS, Cron, Schedule
+from lakescore.scheduling import (
+    SCHEDULERS,
+    Cron,
+    Job,
+    Schedule,
+    filled,
+    minutes,
+    render,
+    weekdays,
+    words,
+)
 
 if TYPE_CHECKING:
     from conftest import Golden
@@ -28,14 +39,23 @@ TRACKING = "http://mlflow:5000"
 
 def described(cron: str = "0 5 * * 1-5", **changes: Any) -> Schedule:
     plain: dict[str, Any] = {
-        "job": "score",
-        "config": "conf/score.yaml",
-        "overrides": (ODD,),
+        "job": Job(kind="score", config="conf/score.yaml", overrides=(ODD,)),
         "place": "standalone",
         "properties": {"spark.speculation": "true", "spark.driver.memory": "3g"},
         "environment": {"MLFLOW_TRACKING_URI": TRACKING},
     }
     return Schedule(cron=Cron(cron), **plain | changes)
+
+
+COMBINED: dict[str, Any] = {
+    "each": (("slices=2013-12-01..2013-12-07",), ("slices=2013-12-08..2013-12-14", ODD)),
+    "then": Job(kind="compare", config="conf/compare.yaml", overrides=(ODD,)),
+    "then_on": (1, 4),
+}
+
+
+def combined(cron: str = "0 5 * * *", **changes: Any) -> Schedule:
+    return described(cron, **COMBINED | changes)
 
 
 def of_yaml(files: dict[str, str]) -> Any:
@@ -58,15 +78,30 @@ def test_the_file_for_a_scheduler_reads_as_agreed(scheduler: str, golden: Golden
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_a_file_names_the_command_that_makes_it_again(scheduler: Any, tmp_path: Path) -> None:
-    made = described(properties={}).render(scheduler)
+def test_the_files_for_two_ranges_and_a_weekly_ranking_read_as_agreed(
+    scheduler: str, golden: Golden
+) -> None:
+    words = ["schedule", "conf/score.yaml", "--each", "slices=2013-12-01..2013-12-07"]
+    words += ["--each", "slices=2013-12-08..2013-12-14", "--cron", "0 5 * * *"]
+    words += ["--then", "conf/compare.yaml gates.mode=enforce", "--then-on", "mon,thu"]
+    done = CliRunner().invoke(app, [*words, "--to", scheduler])
+    assert (done.exit_code, done.stderr) == (0, "")
+    golden(f"schedule-{scheduler}-combined", done.stdout)
+
+
+@pytest.mark.parametrize("asked", [described, combined])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_file_names_the_command_that_makes_it_again(
+    asked: Any, scheduler: Any, tmp_path: Path
+) -> None:
+    made = render(asked(properties={}), scheduler)
     text = next(iter(made.values()))
     (line,) = [line for line in text.splitlines() if "lakescore schedule " in line]
     words = shlex.split(line.partition("lakescore ")[2])
     done = CliRunner().invoke(app, [*words, "--out", str(tmp_path)])
     assert (done.exit_code, done.stdout) == (0, "")
     again = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert again == described(properties=dict(of_place("standalone"))).render(scheduler)
+    assert again == render(asked(properties=dict(of_place("standalone"))), scheduler)
 
 
 def of_place(name: str) -> dict[str, str]:
@@ -75,34 +110,98 @@ def of_place(name: str) -> dict[str, str]:
     return read_properties(ROOT / f"conf/spark/{name}.conf")
 
 
-def test_airflow_gets_python_that_says_what_was_asked() -> None:
-    (text,) = described().render("airflow").values()
+def of_dag(schedule: Schedule) -> list[ast.stmt]:
+    (text,) = render(schedule, "airflow").values()
     (dag,) = [node for node in ast.parse(text).body if isinstance(node, ast.With)]
-    (task,) = dag.body
-    assert isinstance(task, ast.Expr)
+    return dag.body
+
+
+def keywords(task: ast.stmt) -> dict[str | None, str]:
+    assert isinstance(task, ast.Assign)
     assert isinstance(task.value, ast.Call)
-    given = {each.arg: ast.unparse(each.value) for each in task.value.keywords}
-    arguments = ast.literal_eval(given["application_args"])
+    return {each.arg: ast.unparse(each.value) for each in task.value.keywords}
+
+
+def test_airflow_gets_python_that_says_what_was_asked() -> None:
+    schedule = described()
+    (task,) = of_dag(schedule)
+    arguments = ast.literal_eval(keywords(task)["application_args"])
     assert arguments == ["/opt/lakescore/conf/score.yaml", ODD]
-    assert ast.literal_eval(given["env_vars"])["MLFLOW_TRACKING_URI"] == TRACKING
+    assert (
+        f"'MLFLOW_TRACKING_URI': {TRACKING!r}" in render(schedule, "airflow")["lakescore-score.py"]
+    )
 
 
-def test_databricks_reads_every_field_of_the_bundles_job() -> None:
+def test_airflow_maps_tasks_and_branches_on_the_day() -> None:
+    first, second, branch, order = of_dag(combined())
+    mapped = ast.literal_eval(keywords(first)["application_args"])
+    assert [words[2] for words in mapped] == [words[0] for words in COMBINED["each"]]
+    assert ast.literal_eval(keywords(second)["application_args"])[1:] == [ODD]
+    assert ast.literal_eval(keywords(branch)["week_day"]) == {"Monday", "Thursday"}
+    assert ast.unparse(order) == "score >> only_on >> compare"
+
+
+def test_a_second_job_without_days_follows_every_time() -> None:
+    schedule = combined(then_on=())
+    assert ast.unparse(of_dag(schedule)[-1]) == "score >> compare"
+    job = bundled(schedule)
+    assert job["tasks"][-1]["depends_on"] == [{"task_key": "score_1"}, {"task_key": "score_2"}]
+    units = render(schedule, "systemd")
+    assert "OnCalendar=*-*-* 5:0:00 UTC" in units["lakescore-compare.timer"]
+
+
+def bundled(schedule: Schedule) -> dict[str, Any]:
     from databricks.sdk.service.jobs import JobSettings
 
-    bundle = of_yaml(described().render("databricks"))
+    bundle = of_yaml(render(schedule, "databricks"))
+    job: dict[str, Any]
     (job,) = bundle["resources"]["jobs"].values()
     read = JobSettings.from_dict(job).as_dict()
     assert read == job  # a field that it does not know would be gone
+    return job
+
+
+def test_databricks_reads_every_field_of_the_bundles_job() -> None:
+    job = bundled(described())
     assert job["schedule"]["quartz_cron_expression"] == "0 0 5 ? * MON-FRI"
     assert job["tasks"][0]["spark_python_task"]["parameters"][1:] == [ODD]
+
+
+@pytest.mark.parametrize(
+    ("days", "runs_on"), [((1,), {1}), ((1, 4), {1, 4}), ((1, 2, 3, 4, 5), {1, 2, 3, 4, 5})]
+)
+def test_databricks_tests_the_day_before_the_second_job(
+    days: tuple[int, ...], runs_on: set[int]
+) -> None:
+    tasks = {task["task_key"]: task for task in bundled(combined(then_on=days))["tasks"]}
+
+    def would_run(key: str, today: str) -> bool:
+        task = tasks[key]
+        return all(
+            would_run(before["task_key"], today)
+            and ("outcome" not in before or outcome(tasks[before["task_key"]], today) == "true")
+            for before in task.get("depends_on", [])
+        )
+
+    def outcome(task: dict[str, Any], today: str) -> str:
+        test = task["condition_task"]
+        assert test["left"] == "{{job.trigger.time.iso_weekday}}"
+        same = test["right"] == today
+        return str({"EQUAL_TO": same, "NOT_EQUAL": not same}[test["op"]]).lower()
+
+    assert {day for day in range(1, 8) if would_run("compare", str(day))} == runs_on
+
+
+def test_databricks_warns_of_a_late_run() -> None:
+    late = {"metric": "RUN_DURATION_SECONDS", "op": "GREATER_THAN", "value": 5400}
+    assert bundled(described(within=90))["health"] == {"rules": [late]}
 
 
 def test_the_spark_operator_reads_every_field_of_the_application() -> None:
     from kubeflow_spark_api.models import SparkV1beta2ScheduledSparkApplication as Application
 
     place = of_place("kubernetes")
-    application = of_yaml(described(properties=place).render("kubernetes"))
+    application = of_yaml(render(described(properties=place), "kubernetes"))
     read = Application.from_dict(application)
     assert read is not None
     assert read.to_dict() == application
@@ -113,37 +212,84 @@ def test_the_spark_operator_reads_every_field_of_the_application() -> None:
     assert template["arguments"] == ["/opt/lakescore/conf/score.yaml", ODD]
 
 
+def test_kubernetes_gets_an_application_a_task_each_with_its_times() -> None:
+    from kubeflow_spark_api.models import SparkV1beta2ScheduledSparkApplication as Application
+
+    (text,) = render(combined("0 5 * * 1-7"), "kubernetes").values()
+    found = list(yaml.safe_load_all(text))
+    assert [Application.from_dict(each).to_dict() for each in found] == found
+    assert {each["metadata"]["name"]: each["spec"]["schedule"] for each in found} == {
+        "lakescore-score-1": "0 5 * * 0,1,2,3,4,5,6",  # its cron knows no 7
+        "lakescore-score-2": "0 5 * * 0,1,2,3,4,5,6",
+        "lakescore-compare": "0 5 * * 1,4",
+    }
+
+
+@pytest.mark.parametrize("asked", [described, combined])
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd")
-def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(asked: Any, tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
     (project / "spark-submit.sh").touch(mode=0o755)
-    for name, text in described(project=str(project)).render("systemd").items():
+    for name, text in render(asked(project=str(project)), "systemd").items():
         (tmp_path / name).write_text(text)
-    units = [str(tmp_path / f"lakescore-score.{kind}") for kind in ("service", "timer")]
+    units = [path for path in tmp_path.iterdir() if path.suffix in {".service", ".timer"}]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    ours = [line for line in done.stderr.splitlines() if "lakescore-score" in line]
+    ours = [line for line in done.stderr.splitlines() if "lakescore-" in line]
     assert (done.returncode, ours) == (0, [])
 
 
-def test_the_cron_line_runs_the_command_that_was_asked_for(tmp_path: Path) -> None:
-    r"""By cron's own rule: `\%` is a `%`."""
-    project = tmp_path / "project"
+def test_the_second_service_waits_for_the_first_and_has_its_own_days() -> None:
+    units = render(combined(), "systemd")
+    assert "\nWants=lakescore-score.service\n" in units["lakescore-compare.service"]
+    assert "\nAfter=lakescore-score.service\n" in units["lakescore-compare.service"]
+    assert "OnCalendar=Mon,Thu *-*-* 5:0:00 UTC" in units["lakescore-compare.timer"]
+
+
+SAYS = '#!/bin/sh\nprintf "%s\\n" "$PLACE" "$@"\nexit "${CODE:-0}"\n'
+
+
+def run_by_cron(schedule: Schedule, tmp_path: Path, day: int = 1, code: int = 0) -> list[str]:
+    r"""Run cron's line by cron's own rule, `\%` is a `%`; return what was run, a word a line."""
+    project = Path(schedule.project)
     project.mkdir()
-    script = project / "spark-submit.sh"
-    script.write_text('#!/bin/sh\nprintf "%s\\n" "$PLACE" "$@"\n')
-    script.chmod(0o755)
-    files = described(project=str(project)).render("systemd")
-    line = files["lakescore-score.crontab"].splitlines()[-1]
-    command = line.split(maxsplit=5)[5].replace("\\%", "%")
+    (project / "spark-submit.sh").write_text(SAYS)
+    (project / "spark-submit.sh").chmod(0o755)
+    for name, text in {"flock": 'shift 2; exec "$@"', "date": f"echo {day}"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    line = render(schedule, "systemd")["lakescore-score.crontab"].splitlines()[-1]
     done = subprocess.run(
-        ["sh", "-c", f"env {command.partition(' env ')[2]}"],
-        capture_output=True, text=True, check=True,
+        ["sh", "-c", line.split(maxsplit=5)[5].replace("\\%", "%")],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODE": str(code)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.splitlines() == ["standalone", "score", f"{project}/conf/score.yaml", ODD]
+    assert (done.returncode, done.stderr) == (code, "")
+    return done.stdout.splitlines()
+
+
+def test_the_cron_line_runs_the_command_that_was_asked_for(tmp_path: Path) -> None:
+    project = str(tmp_path / "project")
+    ran = run_by_cron(described(project=project), tmp_path)
+    assert ran == ["standalone", "score", f"{project}/conf/score.yaml", ODD]
+
+
+@pytest.mark.parametrize(
+    ("day", "code", "jobs"),
+    [
+        (4, 0, ["score", "score", "compare"]),
+        (5, 0, ["score", "score"]),
+        (4, 5, ["score"]),  # what fails ends the line
+    ],
+)
+def test_the_cron_line_runs_the_second_job_on_its_days(
+    day: int, code: int, jobs: list[str], tmp_path: Path
+) -> None:
+    ran = run_by_cron(combined(project=str(tmp_path / "project")), tmp_path, day, code)
+    assert [word for word in ran if word in {"score", "compare"}] == jobs
 
 
 @pytest.mark.parametrize(
@@ -186,7 +332,48 @@ def test_what_a_scheduler_cannot_say_is_refused() -> None:
     for convert in (either.on_calendar, either.quartz):
         with pytest.raises(ConfigError, match="of which cron means either"):
             convert()
-    assert "0 5 13 * 5" in str(described("0 5 13 * 5").render("kubernetes"))
+    assert "0 5 13 * 5" in str(render(described("0 5 13 * 5"), "kubernetes"))
+
+
+@pytest.mark.parametrize("scheduler", ["kubernetes", "systemd"])
+def test_times_of_its_own_cannot_have_a_day_of_the_month_and_of_the_week(scheduler: Any) -> None:
+    with pytest.raises(ConfigError, match="gives a day of the month"):
+        render(combined("0 5 13 * *"), scheduler)
+
+
+@pytest.mark.parametrize("scheduler", ["airflow", "kubernetes", "systemd"])
+def test_an_alarm_is_refused_where_the_scheduler_has_none(scheduler: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{scheduler} has no alarm of its own for late runs"):
+        render(described(within=120), scheduler)
+
+
+@pytest.mark.parametrize(
+    ("cron", "days"),
+    [
+        ("0 5 * * *", {1, 2, 3, 4, 5, 6, 7}),
+        ("0 5 * * 1-5", {1, 2, 3, 4, 5}),
+        ("0 5 * * 0", {7}),
+        ("0 5 * * 5-7", {5, 6, 7}),
+        ("0 5 * * */2", {7, 2, 4, 6}),
+        ("0 5 13 * 5", {1, 2, 3, 4, 5, 6, 7}),
+    ],
+)
+def test_a_cron_line_tells_its_days(cron: str, days: set[int]) -> None:
+    assert Cron(cron).weekdays() == days
+
+
+def test_words_are_a_shells_but_a_schedulers_variables_stay_whole() -> None:
+    assert words("slices={{ ds }}..{{ macros.ds_add(ds, 7) }} 'experiment=a b'") == (
+        "slices={{ ds }}..{{ macros.ds_add(ds, 7) }}",
+        "experiment=a b",
+    )
+    assert words(shlex.join(["slices={{ ds }}", ODD])) == ("slices={{ ds }}", ODD)
+    assert filled("airflow", ["slices={{ ds }}"]) == ["slices=2026-01-01"]
+
+
+def test_days_and_durations_are_read() -> None:
+    assert weekdays("thu,Mon") == (1, 4)
+    assert (minutes("2h"), minutes("90m")) == (120, 90)
 
 
 @pytest.mark.parametrize(
@@ -197,10 +384,25 @@ def test_what_a_scheduler_cannot_say_is_refused() -> None:
         (["conf/score.yaml", "--to", "airflow", "--place", "moon"], "there is no place 'moon'"),
         (["conf/score.yaml", "modle=a/1", "--to", "airflow"], "unknown key 'modle'"),
         (["conf/score.yaml", "experiment=a\nb", "--to", "airflow"], "does not fit on one line"),
+        (["--each", "slises=a"], "unknown key 'slises' (did you mean 'slices'?)"),
+        (["--each", "slices=2013-12-01", "--each", "slices=2013-12-01"], "have the same keys"),
+        (["--each", "'slices=2013-12-01"], "has a quote that is not closed"),
+        (["--each", ""], "has no words"),
+        (["--then", "conf/score.yaml"], "a score job, cannot follow conf/score.yaml"),
+        (["--then", "conf/compare.yaml rank=mae"], "unknown key 'rank'"),
+        (["--then-on", "mon"], "a second job, of which there is none"),
+        (["--then", "conf/compare.yaml", "--then-on", "monday"], "'monday' is no day of the week"),
+        (
+            ["--then", "conf/compare.yaml", "--then-on", "sun", "--cron", "0 5 * * 1-5"],
+            "would never run: the cron line '0 5 * * 1-5' never comes on sun",
+        ),
+        (["--within", "2 hours"], "'2 hours' is no duration; write hours or minutes"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(words: list[str], sentence: str) -> None:
-    done = CliRunner().invoke(app, ["schedule", *words, "--cron", "0 5 * * *"])
+    if words[0].startswith("--"):
+        words = ["conf/score.yaml", *words, "--to", "databricks"]
+    done = CliRunner().invoke(app, ["schedule", "--cron", "0 5 * * *", *words])
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     assert sentence in done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -114,27 +114,15 @@ def _scheduled(
     scheduler: Scheduler, words: Sequence[str], each: Sequence[Sequence[str]] = ()
 ) -> Job:
     """Return the job that *words* describe, once it holds with the further words of *each* task."""
+    from lakescore.config import JOBS, kind_of, load  # noqa: PLC0415
     from lakescore.scheduling import Job, filled  # noqa: PLC0415
 
     config, *overrides = words
     tasks = [filled(scheduler, [*overrides, *further]) for further in each or [()]]
-    kinds = [_kind_of(Path(config), task) for task in tasks]
-    return Job(kind=kinds[0], config=config, overrides=tuple(overrides))
-
-
-def _kind_of(config: Path, overrides: Sequence[str]) -> Literal["score", "compare"]:
-    """Return the job that a file is for: of the two, only a compare job's has `versions`."""
-    from lakescore.config import CompareJob, ScoreJob, load  # noqa: PLC0415
-
-    try:
-        load(ScoreJob, config, overrides)
-    except ConfigError as error:
-        try:
-            load(CompareJob, config, overrides)
-        except ConfigError:
-            raise error from None
-        return "compare"
-    return "score"
+    kind = kind_of(Path(config), tasks[0])
+    for task in tasks:
+        load(JOBS[kind], Path(config), task)
+    return Job(kind=kind, config=config, overrides=tuple(overrides))
 
 
 def _job(name: str) -> type[ScoreJob | CompareJob | ReplayJob]:

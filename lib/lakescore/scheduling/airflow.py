@@ -40,8 +40,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 {weekday_operator}\
-from airflow.sdk import DAG, CronTriggerTimetable
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+from airflow.sdk import DAG, CronTriggerTimetable, RetryDecision, RetryPolicy
 
 
 class OnlyWhatMayPass(RetryPolicy):
@@ -50,9 +49,6 @@ class OnlyWhatMayPass(RetryPolicy):
         if code and int(code[1]) in {set(FINAL)!r}:
             return RetryDecision.fail(f"a repetition cannot change exit code {{code[1]}}")
         return RetryDecision.default()
-
-    def serialize(self):
-        return {{}}  # only workers ask it
 
 
 SUBMIT = dict(
@@ -85,7 +81,9 @@ with DAG(
 def _first(schedule: Schedule) -> str:
     if not schedule.each:
         return _operator(schedule, schedule.job)
-    each = "".join(f"            {task.arguments(schedule.project)!r},\n" for task in schedule.tasks)
+    each = "".join(
+        f"            {task.arguments(schedule.project)!r},\n" for task in schedule.tasks
+    )
     return f"""\
     {schedule.job.kind} = SparkSubmitOperator.partial(
         task_id={schedule.job.kind!r},

@@ -89,12 +89,10 @@ def _conditions(days: tuple[int, ...]) -> list[tuple[str, dict[str, str]]]:
     There is no test for one of several, and a task after several tests is sure to run only where
     all hold: so several days are what is left without the others.
     """
+    others = [each for each in range(1, 8) if days and each not in days]
+    operator, word, listed = ("NOT_EQUAL", "not_on", others)
     if len(days) == 1:
-        operator, listed = "EQUAL_TO", days
-    else:
-        operator = "NOT_EQUAL"
-        listed = tuple(each for each in range(1, 8) if days and each not in days)
-    word = {"EQUAL_TO": "on", "NOT_EQUAL": "not_on"}[operator]
+        operator, word, listed = ("EQUAL_TO", "on", list(days))
     today = "{{job.trigger.time.iso_weekday}}"
     return [
         (f"{word}_{DAYS[each - 1].lower()}", {"op": operator, "left": today, "right": str(each)})

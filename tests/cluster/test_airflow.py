@@ -77,7 +77,7 @@ class Airflow:
         """Run one of its programs; return all that it said."""
         done = subprocess.run(
             [self.programs / program, *words], env=self.environment, cwd=self.folder,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=1200,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=1800,
         )  # fmt: skip
         assert done.returncode == code, done.stdout[-8000:]
         return done.stdout

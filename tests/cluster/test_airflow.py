@@ -156,12 +156,11 @@ def scored(home: Path) -> dict[str, float]:
     return dict(zip(rows["slice"], rows["prediction"], strict=True))
 
 
-def champion(home: Path) -> str | None:
+def champion(home: Path) -> int:
     from mlflow import MlflowClient
 
-    model = MlflowClient(f"sqlite:///{home / 'mlflow.db'}").get_registered_model("ten by Airflow")
-    found: str | None = model.aliases.get("champion")
-    return found
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    return int(client.get_model_version_by_alias("ten by Airflow", "champion").version)
 
 
 def test_airflow_reads_the_dag_that_was_made(airflow: Airflow, nightly: Schedule) -> None:
@@ -178,7 +177,7 @@ def test_airflow_scores_each_range_of_a_date_and_ranks_on_mondays_only(
     assert scored(home) == {
         "2026-10-25": 10.0, "2026-10-26": 20.0, "2026-11-01": 30.0, "2026-11-02": 40.0,
     }  # fmt: skip
-    assert champion(home) == "2"
+    assert champion(home) == 2
 
 
 @pytest.mark.parametrize(("code", "attempts"), [(6, 1), (75, 3)])

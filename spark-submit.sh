@@ -44,6 +44,12 @@ if ! grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place"; then
   fi
   [ ! -f "${jars[0]}" ] || submit+=(--jars "$(IFS=,; echo "${jars[*]}")")
 fi
+# S3's client is large: on the driver's own path of classes, it is not copied for each run.
+s3=("${bin%/bin}"/share/lakescore/s3/*.jar)
+if [ -f "${s3[0]}" ] && grep -qE '^spark\.hadoop\.fs\.s3a\.' "$place" &&
+  ! grep -qE '^spark\.(driver\.extraClassPath|jars\.packages)[[:space:]=]' "$place"; then
+  submit+=(--driver-class-path "$(IFS=:; echo "${s3[*]}")")
+fi
 # A place that names the executors' Python would choose the driver's too.
 if grep -qE '^spark\.pyspark\.python[[:space:]=]' "$place" &&
   ! grep -qE '^spark\.(pyspark\.driver\.python|submit\.deployMode[[:space:]=]+cluster)' "$place"; then

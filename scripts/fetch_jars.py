@@ -5,6 +5,7 @@ Spark's own resolver does the fetching, so a mirror configured for it (`spark.ja
 is used here too. Their dependencies come with Spark and are left out.
 """
 
+import fnmatch
 import hashlib
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 LOCK = Path(__file__).parents[1] / "conf" / "spark" / "jars.lock"
 SHARE = Path(sys.prefix) / "share" / "lakescore"
-PROVIDED = "com.*:*,org.*:*,io.unitycatalog:*,io.airlift:*,javax.*:*,commons*:*"
+PROVIDED = ("com.*", "org.*", "io.unitycatalog", "io.airlift", "javax.*", "commons*")
 
 
 def main(lock: Path) -> None:
@@ -41,12 +42,15 @@ def _fetch(coordinates: list[str], folder: Path) -> Path:
 
     nothing = folder / "nothing.py"
     nothing.touch()
+    groups = [each.split(":")[0] for each in coordinates]
+    # Ivy would leave out what is asked for, too.
+    provided = [each for each in PROVIDED if not fnmatch.filter(groups, each)]
     done = subprocess.run(  # noqa: S603 - Spark's own command, our own arguments
         [
             str(Path(pyspark.__file__).parent / "bin" / "spark-submit"),
             *("--conf", f"spark.jars.ivy={folder}"),
             *("--packages", ",".join(coordinates)),
-            *("--exclude-packages", PROVIDED),
+            *("--exclude-packages", ",".join(f"{group}:*" for group in provided)),
             str(nothing),
         ],
         env={**os.environ, "PYSPARK_PYTHON": sys.executable},

@@ -84,6 +84,16 @@ def mlflow_server(store: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def s3(folder: Path) -> Iterator[str]:
+    """Start moto's S3, which takes any credentials; yield its endpoint, and stop it."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, folder / "s3.log", folder):
+        _wait_for_port(port)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def _running(command: Sequence[str], log: Path, folder: Path) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -12,6 +12,7 @@ import difflib
 import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -129,6 +130,19 @@ class StorageFull(LakescoreError):
         )
 
 
+class StorageAway(LakescoreError):
+    """An object store does not answer."""
+
+    exit_code = 75
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the object store of {address} does not answer ({reason}); nothing more was "
+            "published; check AWS_ENDPOINT_URL (or spark.hadoop.fs.s3a.endpoint) and the network, "
+            "then run it again"
+        )
+
+
 class FilesUnwritten(LakescoreError):
     """Workers cannot write where the table of predictions lies."""
 
@@ -143,6 +157,32 @@ class ConfigError(LakescoreError):
     """The job's file or an override is wrong."""
 
     exit_code = 2
+
+
+class StorageUnsupported(ConfigError):
+    """Spark has no client for a scheme."""
+
+    def __init__(self, address: str, scheme: str) -> None:
+        todo = (
+            "fetch hadoop-aws (scripts/fetch_jars.py conf/spark/s3.lock) and submit with PLACE=s3, "
+            "or with its lines in your own place (docs/object-storage.md)"
+        )
+        if scheme in {"s3", "s3n"}:
+            todo = "write s3a:// for tables on S3"
+        elif scheme != "s3a":
+            todo = "name its jars in spark.jars of the place, or another path"
+        super().__init__(f"Spark has nothing that reads {scheme}:, as {address} asks; {todo}")
+
+
+class StorageRefused(ConfigError):
+    """An object store does not take the credentials, or they do not permit this."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the object store refuses {address} ({reason}); give credentials that may read and "
+            "write there, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+            "(docs/object-storage.md)"
+        )
 
 
 class RunIdReused(ConfigError):
@@ -540,6 +580,17 @@ class TableNotAtPath(TableNotFound):
             self,
             f"there is no table at {address}; without Spark a table is named by its folder or URI, "
             f"not by a name of a catalog (DESCRIBE DETAIL {name} says where it lies)",
+        )
+
+
+class BucketMissing(InputContractError):
+    """There is no such bucket."""
+
+    def __init__(self, address: str) -> None:
+        bucket = urlsplit(address).netloc or address
+        super().__init__(
+            f"there is no bucket {bucket!r}, as {address} asks; make it, or check the job's path "
+            "and the store's endpoint"
         )
 
 

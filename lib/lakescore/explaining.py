@@ -19,6 +19,7 @@ from lakescore.errors import (
     TableNotFound,
 )
 from lakescore.home import home
+from lakescore.storage import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,11 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
     place = address if "://" in address else str(home() / Path(address).expanduser())
     try:
         found = _found(address, place, key)
-    except DeltaError as error:
+    except (DeltaError, OSError) as error:
+        if (known := trouble(error, address)) is not None:
+            raise known from error
+        if isinstance(error, OSError):
+            raise
         first = str(error).splitlines()[0]
         raise InputContractError(f"{place} cannot be read without Spark: {first}") from error
     if not found:

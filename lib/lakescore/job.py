@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from lakescore import console, metering, scanning
+from lakescore import console, metering, scanning, storage
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
 from lakescore.errors import LakescoreError, MetricsNotWritten, Stopped, TimedOut
 
@@ -140,8 +140,8 @@ def _stopping(failed: Callable[[LakescoreError], int], seconds: float | None) ->
 
 
 def _unforeseen(error: Exception) -> LakescoreError:
-    if (gone := scanning.gone(error)) is not None:
-        return gone
+    if (known := scanning.gone(error) or storage.trouble(error)) is not None:
+        return known
     first = next(iter(str(error).strip().splitlines()), "")
     return LakescoreError(f"{type(error).__name__}: {first} (-v shows the whole trace)")
 

@@ -42,8 +42,15 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lakescore import executor, scanning, signature
-from lakescore.errors import EngineRefused, FilesUnwritten, ScoringFailed, StorageFull, listed
+from lakescore import executor, scanning, signature, storage
+from lakescore.errors import (
+    EngineRefused,
+    FilesUnwritten,
+    LakescoreError,
+    ScoringFailed,
+    StorageFull,
+    listed,
+)
 from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
@@ -338,12 +345,13 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
     Raises:
         ScoringFailed: with the error's own line of the worker's Python trace.
         FilesGone: it was no model, but a file that Spark did not find.
+        StorageAway, StorageRefused: or an object store.
     """
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
-        if (gone := scanning.gone(error)) is not None:
-            raise gone from error
+        if (known := scanning.gone(error) or _of_storage(error)) is not None:
+            raise known from error
         lines = str(error).splitlines()
         traces = [n for n, line in enumerate(lines) if "Traceback (most recent call last)" in line]
         lost = _LOST.search(str(error))
@@ -355,6 +363,11 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
         else:
             raise
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
+
+
+def _of_storage(error: Exception) -> LakescoreError | None:
+    """Return what an object store told Spark: models, whose traces are Python's, may use others."""
+    return None if "Traceback (most recent call last)" in str(error) else storage.trouble(error)
 
 
 def _apply(planned: Plan, *, aside: bool) -> DataFrame:

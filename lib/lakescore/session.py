@@ -55,7 +55,10 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
     builder = SparkSession.builder.appName(name)  # noqa: TID251 - here is the one
     if not submitted and not _is_running():
         path = properties or beside_the_job()
-        settings = {"spark.jars": _jars(), **read_properties(path)}
+        settings = {"spark.jars": ",".join(_jars("jars")), **read_properties(path)}
+        if any(key.startswith("spark.hadoop.fs.s3a.") for key in settings):
+            # Not in spark.jars: they are large, and would be copied for each run.
+            settings.setdefault("spark.driver.extraClassPath", ":".join(_jars("s3")))
         if remote := settings.get("spark.remote"):
             raise ConnectUnsupported(remote)
         logging = (path.parent / "log4j2.properties").absolute()
@@ -99,7 +102,7 @@ def beside_the_job() -> Path:
     return path
 
 
-def _jars() -> str:
-    """Return the Delta jars that the set-up put into the environment, for `spark.jars`."""
-    folder = Path(sys.prefix) / "share" / "lakescore" / "jars"
-    return ",".join(str(path) for path in sorted(folder.glob("*.jar")))
+def _jars(kind: str) -> list[str]:
+    """Return the jars that were fetched into the environment: Delta's `jars`, or `s3`."""
+    folder = Path(sys.prefix) / "share" / "lakescore" / kind
+    return [str(path) for path in sorted(folder.glob("*.jar"))]

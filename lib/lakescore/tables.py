@@ -24,7 +24,7 @@ from delta.exceptions import (
 )
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DateType, NumericType, StringType, StructType, TimestampType
 
@@ -39,6 +39,7 @@ from lakescore.errors import (
     TableNotMade,
     listed,
 )
+from lakescore.storage import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -571,9 +572,11 @@ def commits(spark: SparkSession, address: str) -> list[tuple[int, dict[str, Any]
 
 def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
     if "/" in address:
-        if DeltaTable.isDeltaTable(spark, address):
-            return DeltaTable.forPath(spark, address)
-        raise NotADeltaTable(address) if _holds_files(spark, address) else TableNotFound(address)
+        with _reaching(address):
+            if DeltaTable.isDeltaTable(spark, address):
+                return DeltaTable.forPath(spark, address)
+            other = _holds_files(spark, address)
+        raise NotADeltaTable(address) if other else TableNotFound(address)
     try:
         there = spark.catalog.tableExists(address)
     except AnalysisException as error:  # there is no such catalog
@@ -584,6 +587,17 @@ def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
         return DeltaTable.forName(spark, address)
     except AnalysisException as error:
         raise NotADeltaTable(address) from error
+
+
+@contextmanager
+def _reaching(address: str) -> Iterator[None]:
+    """Tell in one line what keeps the object store of the table at *address* from answering."""
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        if (known := trouble(error, address)) is not None:
+            raise known from error
+        raise
 
 
 def _holds_files(spark: SparkSession, path: str) -> bool:
@@ -612,4 +626,6 @@ def _explained(address: str, what: str) -> Iterator[None]:
     except Py4JJavaError as error:
         if "No space left on device" in str(error):
             raise StorageFull(address) from error
+        if (known := trouble(error, address)) is not None:
+            raise known from error
         raise

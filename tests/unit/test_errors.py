@@ -77,6 +77,10 @@ INSTANCES = [
     errors.Stopped(),
     errors.TimedOut(3600.0),
     errors.StorageFull("/lake/tables/predictions"),
+    errors.StorageAway("s3a://lake/predictions", "connection refused"),
+    errors.StorageUnsupported("s3a://lake/predictions", "s3a"),
+    errors.StorageRefused("s3a://lake/predictions", "InvalidAccessKeyId"),
+    errors.BucketMissing("s3a://lake/predictions"),
     errors.RowsLost("2013-12-01", 987, 985, 1),
     errors.RowsUncounted(),
     errors.ReplayDiffers(

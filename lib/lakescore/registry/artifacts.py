@@ -15,8 +15,15 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lakescore.errors import ArtifactsMissing, IntegrityError, LakescoreError
+from lakescore.errors import (
+    ArtifactsMissing,
+    IntegrityError,
+    LakescoreError,
+    StorageAway,
+    StorageRefused,
+)
 from lakescore.registry.record import Card, File, signature_facts
+from lakescore.storage import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +52,7 @@ def fetch(uri: str, source: str) -> Path:
 
     Raises:
         ArtifactsMissing: the files are not there, or hold no MLmodel.
+        StorageAway, StorageRefused: an object store does not give them.
     """
     import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
 
@@ -104,6 +112,9 @@ def _there(uri: str) -> Iterator[None]:
     except LakescoreError:
         raise
     except Exception as error:  # stores raise what their clients do: no library, no such scheme
+        known = trouble(error, f"the artifacts of {uri}")
+        if isinstance(known, (StorageAway, StorageRefused)):
+            raise known from error
         raise ArtifactsMissing(uri, str(error)) from error
 
 

@@ -1,0 +1,308 @@
+"""Tables and artifacts on S3, as moto's server speaks it: `./scripts/test.sh --s3 tests/storage`.
+
+Jobs run as commands: Hadoop's client must be there when a JVM starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from clusters import environment, write_place
+from deltalake import DeltaTable, write_deltalake
+from stores import free_port, s3
+
+from lakescore.places import read_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sklearn.tree import DecisionTreeRegressor
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf/spark"
+FEATURES = ["a", "b"]
+DAYS = ("2013-12-01", "2013-12-02")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    output: str
+    said: str
+
+    @property
+    def error(self) -> str:
+        """The only line that it said of its failure."""
+        (line,) = [each for each in self.said.splitlines() if each.startswith("error: ")]
+        return line
+
+    @property
+    def receipt(self) -> dict[str, Any]:
+        """What a job reported."""
+        assert self.code == 0, self.said
+        found: dict[str, Any] = json.loads(self.output.splitlines()[-1])
+        return found
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A bucket with a table, the models of its rows, and where jobs run."""
+
+    home: Path
+    place: Path
+    variables: dict[str, str]
+    """The environment by which all clients of S3 find the store."""
+    rows: pd.DataFrame
+    models: list[DecisionTreeRegressor]
+
+    def changed(self, **variables: str) -> Lake:
+        """Return the lake as others see it whose environment is another."""
+        return dataclasses.replace(self, variables=self.variables | variables)
+
+    def submit(self, job: str, **settings: Any) -> Ended:
+        """Run a job with *settings* as its file, and wait for its end."""
+        file = self.home / f"{job}.json"  # JSON is YAML
+        file.write_text(json.dumps(settings))
+        return self._run(ROOT / "spark-submit.sh", job, file)
+
+    def score(self, **settings: Any) -> Ended:
+        """Run the job that scores the bucket's table."""
+        usual = {
+            "model": "trips/1", "input": {"path": "s3a://lake/tables/trips"},
+            "output": {"path": "s3a://lake/tables/predictions"}, "slice_by": "day",
+            "id_columns": ["id"], "nulls": {"a": "quarantine"}, "max_errors": 1,
+        }  # fmt: skip
+        return self.submit("score", **usual | settings)
+
+    def explain(self, *words: str) -> Ended:
+        """Run `lakescore explain`."""
+        return self._run(Path(sys.executable).with_name("lakescore"), "explain", *words)
+
+    def _run(self, *words: str | Path) -> Ended:
+        ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.place)}
+        done = subprocess.run(
+            words,
+            env=environment() | {"SPARK_LOCAL_IP": "127.0.0.1"} | ours | self.variables,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def lake(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lake]:
+    """Yield a bucket `lake` that holds a table, and the artifacts of two versions."""
+    if not request.config.getoption("--s3"):
+        pytest.skip("give --s3: it fetches Hadoop's client of S3")
+    import boto3
+
+    subprocess.run([sys.executable, ROOT / "scripts/fetch_jars.py", CONF / "s3.lock"], check=True)
+    folder = tmp_path_factory.mktemp("s3")
+    small = {
+        "spark.master": "local[2,4]",
+        "spark.driver.memory": "1g",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }
+    place = write_place(folder / "place.conf", read_properties(CONF / "s3.conf") | small)
+    with s3(folder) as endpoint, pytest.MonkeyPatch.context() as patch:
+        variables = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "someone",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        }
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="lake")
+        rows = _trips()
+        for part in (rows[:500], rows[500:]):
+            write_deltalake("s3a://lake/tables/trips", part, mode="append")
+        yield Lake(folder, place, variables, rows, _registered(folder, rows))
+
+
+def _trips() -> pd.DataFrame:
+    random = np.random.default_rng(7)
+    rows = pd.DataFrame({"id": range(1_000), "day": [DAYS[n % 2] for n in range(1_000)]})
+    for name in FEATURES:
+        rows[name] = random.normal(size=1_000)
+    rows["label"] = 3 * rows["a"] - rows["b"] + random.normal(size=1_000)
+    rows["a"] = rows["a"].astype(object).where(rows["id"] != 7, None).astype("Float64")
+    return rows
+
+
+def _registered(folder: Path, rows: pd.DataFrame) -> list[DecisionTreeRegressor]:
+    """Register two trees as `trips`, whose artifacts lie in the bucket; return them.
+
+    The first is `nearby` too, with artifacts in *folder*.
+    """
+    import mlflow
+    from mlflow.models import infer_signature
+    from sklearn.tree import DecisionTreeRegressor
+
+    whole = rows[rows["id"] != 7].astype({"a": float})
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    try:
+        for name in ("models", "lakescore"):
+            mlflow.create_experiment(name, artifact_location=f"s3://lake/artifacts/{name}")
+        mlflow.create_experiment("nearby", artifact_location=(folder / "nearby").as_uri())
+        trees = [
+            DecisionTreeRegressor(max_depth=depth).fit(whole[FEATURES], whole["label"])
+            for depth in (5, 2)
+        ]
+        for name, tree in (("trips", trees[0]), ("trips", trees[1]), ("nearby", trees[0])):
+            mlflow.set_experiment("nearby" if name == "nearby" else "models")
+            with mlflow.start_run():
+                logged = mlflow.sklearn.log_model(
+                    tree,
+                    name="model",
+                    serialization_format="cloudpickle",
+                    signature=infer_signature(whole[FEATURES], tree.predict(whole[FEATURES])),
+                    pip_requirements=[],
+                )
+            mlflow.register_model(logged.model_uri, name)
+    finally:
+        mlflow.set_tracking_uri(before)
+    return trees
+
+
+@pytest.fixture(scope="module")
+def scored(lake: Lake) -> dict[str, Any]:
+    """Score the table; return the receipt."""
+    return lake.score().receipt
+
+
+def test_each_row_is_scored_once_into_a_table_on_s3(lake: Lake, scored: dict[str, Any]) -> None:
+    assert (scored["rows_in"], scored["rows_scored"], scored["rows_quarantined"]) == (1000, 999, 1)
+    found = DeltaTable("s3a://lake/tables/predictions").to_pandas().set_index("id").sort_index()
+    whole = lake.rows[lake.rows["id"] != 7].astype({"a": float})
+    assert found["prediction"].tolist() == lake.models[0].predict(whole[FEATURES]).tolist()
+    assert found.index.tolist() == whole["id"].tolist()
+    assert found["slice"].tolist() == whole["day"].tolist()
+    aside = DeltaTable("s3a://lake/tables/predictions_quarantine").to_pandas()
+    assert aside["id"].tolist() == [7]
+
+
+def test_only_spark_reads_and_writes_there_and_the_receipt_says_why(
+    scored: dict[str, Any],
+) -> None:
+    engine = scored["engine"]
+    assert (engine["name"], engine["scan"], scored["write"]) == ("arrow", "spark", "spark")
+    why = "files lie on s3a:, which only Spark reads with the job's credentials"
+    assert engine["scan_reason"] == why
+    assert scored["write_reason"].startswith("files lie on s3a:, where only Spark writes")
+
+
+def test_a_rerun_finds_there_what_was_published(lake: Lake, scored: dict[str, Any]) -> None:
+    again = lake.score().receipt
+    assert (again["status"], again["commit_version"]) == ("unchanged", scored["commit_version"])
+
+
+def test_a_prediction_there_is_explained_without_spark(lake: Lake, scored: dict[str, Any]) -> None:
+    done = lake.explain("s3a://lake/tables/predictions", "--key", "id=8", "--json")
+    (found,) = json.loads(done.output)
+    assert found["model_uri"] == "models:/trips/1"
+    assert found["model_digest"] == scored["model"]["digest"]
+    (aside,) = json.loads(
+        lake.explain("s3a://lake/tables/predictions", "--key", "id=7", "--json").output
+    )
+    assert (aside["status"], aside["row"]["id"]) == ("quarantined", 7)
+
+
+def test_versions_are_compared_on_a_holdout_there(lake: Lake) -> None:
+    found = lake.submit(
+        "compare",
+        versions=["trips/1", "trips/2"],
+        holdout={"path": "s3a://lake/tables/trips"},
+        label="label",
+        rank_by="rmse",
+        where="a is not null",
+        output={"path": "s3a://lake/tables/ranking"},
+    ).receipt
+    whole = lake.rows[lake.rows["id"] != 7].astype({"a": float})
+    errors = [whole["label"] - model.predict(whole[FEATURES]) for model in lake.models]
+    assert [each["uri"] for each in found["ranking"]] == ["models:/trips/1", "models:/trips/2"]
+    for each, error in zip(found["ranking"], errors, strict=True):
+        assert each["metrics"]["rmse"] == pytest.approx((error**2).mean() ** 0.5, rel=1e-12)
+    assert len(DeltaTable("s3a://lake/tables/ranking").to_pandas()) > 0
+
+
+def test_a_bucket_that_is_not_there_is_named(lake: Lake) -> None:
+    done = lake.score(input={"path": "s3a://pond/trips"})
+    assert done.code == 5
+    assert done.error == (
+        "error: there is no bucket 'pond', as s3a://pond/trips asks; make it, or check the job's "
+        "path and the store's endpoint"
+    )
+    done = lake.explain("s3a://pond/trips", "--key", "id=8")
+    assert (done.code, "there is no bucket 'pond'" in done.error) == (5, True)
+
+
+@contextmanager
+def _asking_who(endpoint: str) -> Iterator[None]:
+    """Have the store check who asks for anything; nobody is known to it."""
+
+    def tell(requests_before: str) -> None:
+        url, data = f"{endpoint}/moto-api/reset-auth", requests_before.encode()
+        urllib.request.urlopen(url, data=data, timeout=60).close()  # noqa: S310 - our own server
+
+    tell("0")
+    try:
+        yield
+    finally:
+        tell("inf")
+
+
+def test_credentials_that_are_refused_end_in_one_line_without_them(
+    lake: Lake, scored: dict[str, Any]
+) -> None:
+    assert scored
+    with _asking_who(lake.variables["AWS_ENDPOINT_URL"]):
+        of_table = lake.score(model="nearby/1")
+        of_model = lake.score(model="trips/1")
+        of_row = lake.explain("s3a://lake/tables/predictions", "--key", "id=8")
+    assert (of_table.code, of_model.code, of_row.code) == (2, 2, 2)
+    assert "the object store refuses s3a://lake/tables/trips (" in of_table.error
+    assert "the object store refuses the artifacts of models:/trips/1 (" in of_model.error
+    assert "the object store refuses s3a://lake/tables/predictions (" in of_row.error
+    assert "secret" not in of_table.said + of_model.said + of_row.said
+
+
+def test_a_store_that_is_away_ends_the_run_in_bounded_time(lake: Lake) -> None:
+    away = lake.changed(AWS_ENDPOINT_URL=f"http://127.0.0.1:{free_port()}")
+    began = time.monotonic()
+    of_table = away.score(model="nearby/1")
+    seconds = time.monotonic() - began
+    of_model = away.score(model="trips/1")
+    of_row = away.explain("s3a://lake/tables/predictions", "--key", "id=8")
+    for done in (of_table, of_model, of_row):
+        assert (done.code, " does not answer (" in done.error) == (75, True)
+    assert seconds < 150  # most of it is Spark's start
+
+
+def test_without_hadoops_client_one_line_says_what_to_fetch(lake: Lake, tmp_path: Path) -> None:
+    lines = read_properties(lake.place)
+    lines = {key: value for key, value in lines.items() if "s3a" not in key}
+    bare = dataclasses.replace(lake, place=write_place(tmp_path / "bare.conf", lines))
+    done = bare.score(model="nearby/1")
+    assert (done.code, "scripts/fetch_jars.py conf/spark/s3.lock" in done.error) == (2, True)

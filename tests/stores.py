@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _PATIENCE = 60.0  # seconds
 
@@ -70,15 +70,37 @@ def _unprivileged(folder: Path) -> str | None:
 
 
 @contextmanager
-def mlflow_server(store: str, folder: Path) -> Iterator[str]:
-    """Start `mlflow server` with its database at *store*; yield its URI, and stop it."""
-    port = free_port()
+def mlflow_server(
+    store: str, folder: Path, *, port: int | None = None, admin_password: str | None = None
+) -> Iterator[str]:
+    """Start `mlflow server`, which serves artifacts too; yield its URI, and stop it.
+
+    Args:
+        store: the URI of its database.
+        folder: for artifacts and its log.
+        port: a free one if left out.
+        admin_password: of the user `admin`; given, the server asks everyone for a password.
+    """
+    port = port or free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store),
         *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
         *("--host", "127.0.0.1", "--port", str(port)),
     ]
-    with _running(command, folder / "server.log", folder):
+    variables = {}
+    if admin_password:
+        users = folder / "basic_auth.ini"
+        users.write_text(
+            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
+            f"admin_username = admin\nadmin_password = {admin_password}\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        )
+        command += ["--app-name", "basic-auth"]
+        variables = {
+            "MLFLOW_AUTH_CONFIG_PATH": str(users),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "of tests",
+        }
+    with _running(command, folder / "server.log", folder, variables):
         _wait_for_answer(f"http://127.0.0.1:{port}/health")
         yield f"http://127.0.0.1:{port}"
 
@@ -94,10 +116,17 @@ def s3(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path, folder: Path) -> Iterator[None]:
-    with log.open("wb") as output:
+def _running(
+    command: Sequence[str], log: Path, folder: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, cwd=folder, start_new_session=True
+            command,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env={**os.environ, **(variables or {})},
+            start_new_session=True,
         )
         try:
             yield

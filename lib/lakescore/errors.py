@@ -481,6 +481,16 @@ class RegistryUnavailable(RegistryError):
         )
 
 
+class RegistryRefused(RegistryError):
+    """The tracking store asks who it is, and does not take the answer."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(
+            f"the MLflow store at {store} does not accept the user and password; set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
+        )
+
+
 class IntegrityError(LakescoreError):
     """What was found is not what was recorded or allowed."""
 

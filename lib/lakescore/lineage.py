@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
 from lakescore.errors import RegistryError
-from lakescore.registry import experiment
+from lakescore.registry import experiment, patient
 from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def log_run(  # noqa: PLR0913 - all but the first by name
     """Log one MLflow run and return its id, or none where the store does not take it any more.
 
     What the run wrote is published by then, and carries its lineage itself, so a store that went
-    away does not make the job fail.
+    away does not make the job fail; one that is restarted is waited for.
 
     Args:
         experiment_name: its experiment, made when missing.
@@ -241,12 +241,15 @@ def log_run(  # noqa: PLR0913 - all but the first by name
     import mlflow  # noqa: PLC0415 - seconds of import
 
     try:
-        with mlflow.start_run(
-            experiment_id=experiment(experiment_name),
-            run_name=f"lakescore {context}",
-            tags=_tags(context, report),
-            log_system_metrics=False,
-        ) as run:
+        with (
+            patient(),
+            mlflow.start_run(
+                experiment_id=experiment(experiment_name),
+                run_name=f"lakescore {context}",
+                tags=_tags(context, report),
+                log_system_metrics=False,
+            ) as run,
+        ):
             dataset = _dataset(source, digest)
             mlflow.log_input(dataset, context=context)
             numbers = {k: float(v) for k, v in report.items() if isinstance(v, (int, float))}

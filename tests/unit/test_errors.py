@@ -62,6 +62,7 @@ INSTANCES = [
     errors.LedgerLost("flight-delay", "mlflow runs restore --run-id 0123"),
     errors.VersionNotReady("models:/flight-delay/3", "PENDING_REGISTRATION"),
     errors.SignatureMissing("models:/flight-delay/3"),
+    errors.RegistryRefused("https://registry.example"),
     errors.RegistryUnavailable("http://user:secret@registry.example:5000", "connection refused"),
     errors.IntegrityError("the artifact data/link is a symbolic link; none is followed"),
     errors.ArtifactsMissing("models:/flight-delay/3", "there is no MLmodel file among them"),

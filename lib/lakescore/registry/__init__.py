@@ -28,7 +28,7 @@ from lakescore.registry.resolving import (
     resolve,
     versions,
 )
-from lakescore.registry.store import connect, experiment
+from lakescore.registry.store import connect, experiment, patient
 from lakescore.registry.writing import create, describe_as, register, tag, untag
 from lakescore.trust import Trust
 
@@ -57,6 +57,7 @@ __all__ = [
     "history",
     "logged_models",
     "models",
+    "patient",
     "promote",
     "register",
     "resolve",

@@ -10,7 +10,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lakescore.errors import NoTrackingStore, RegistryError, RegistryUnavailable, redact
+from lakescore.errors import (
+    NoTrackingStore,
+    RegistryError,
+    RegistryRefused,
+    RegistryUnavailable,
+    redact,
+)
 from lakescore.home import embedded_store
 
 if TYPE_CHECKING:
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 # MLflow's own defaults are 7 retries of 120 s: four minutes until a silent server is an error.
 _BUDGET = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5"}
+"""With MLflow's backoff (0, 4, 8, 16, 32 s) a minute, in which a server is restarted."""
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -54,6 +62,20 @@ def connect(*, create: bool = False) -> MlflowClient:
         for uri in dict.fromkeys([mlflow.get_tracking_uri(), mlflow.get_registry_uri()]):
             _knock(uri)
         return mlflow.MlflowClient()  # noqa: TID251 - here is the one
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Have MLflow wait for a server that is restarted, unless its own settings say how long.
+
+    For what follows hours of work. What a job begins with fails soon instead, and is repeated.
+    """
+    ours = [name for name in _PATIENCE if os.environ.get(name) in {None, _BUDGET[name]}]
+    os.environ.update({name: _PATIENCE[name] for name in ours})
+    try:
+        yield
+    finally:
+        os.environ.update({name: _BUDGET[name] for name in ours})
 
 
 class _Redacted(logging.Filter):
@@ -150,6 +172,8 @@ def answering() -> Iterator[None]:
         yield
     except MlflowException as error:
         first = str(error).splitlines()[0]
+        if re.search(r"error code 401", first):
+            raise RegistryRefused(store_uri()) from error
         if (
             "Max retries exceeded" in first
             or "failed with exception" in first

@@ -1,0 +1,225 @@
+"""Jobs that know of their registry only MLFLOW_TRACKING_URI: `mlflow server` on PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from clusters import environment, write_place
+from deltalake import DeltaTable, write_deltalake
+from stores import free_port, mlflow_server, postgresql
+
+from lakescore.places import read_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+JOBS: dict[str, dict[str, Any]] = {
+    "score": {
+        "model": "served@champion",
+        "input": {"path": "tables/trips"},
+        "output": {"path": "tables/predictions"},
+        "id_columns": ["id"],
+    },
+    "compare": {
+        "versions": ["served/1", "served/2"],
+        "holdout": {"path": "tables/trips"},
+        "label": "label",
+        "rank_by": "rmse",
+        "output": {"path": "tables/ranking"},
+    },
+}
+
+
+@dataclass
+class Job:
+    """A job that was submitted."""
+
+    process: subprocess.Popen[str]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def says(self, words: str) -> None:
+        """Read on until the job says *words*."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(json.loads(line))
+            if words in self.lines[-1]["msg"]:
+                return
+        raise AssertionError(self.lines)
+
+    def end(self) -> tuple[int, dict[str, Any]]:
+        """Wait for its end; return exit code and receipt, or the last line of its errors."""
+        output, said = self.process.communicate(timeout=500)
+        self.lines += [json.loads(line) for line in said.splitlines()]
+        if self.process.returncode:
+            return self.process.returncode, self.lines[-1]
+        return 0, json.loads(output.splitlines()[-1])
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server that can be stopped and started, and a folder from which jobs run against it."""
+
+    home: Path
+    database: str
+    place: Path
+    server: ExitStack = field(default_factory=ExitStack)
+    port: int = field(default_factory=free_port)
+
+    @property
+    def uri(self) -> str:
+        """All that jobs are told of it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the server, where it was before."""
+        self.server.enter_context(mlflow_server(self.database, self.home, port=self.port))
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return that of a job; *variables* come on top."""
+        ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.place)}
+        mine = {"MLFLOW_TRACKING_URI": self.uri, "SPARK_LOCAL_IP": "127.0.0.1"}
+        return environment() | ours | mine | variables
+
+    def submit(self, job: str, *words: str, **variables: str) -> Job:
+        """Submit a job."""
+        file = self.home / f"{job}.json"  # JSON is YAML
+        file.write_text(json.dumps(JOBS[job]))
+        return Job(
+            subprocess.Popen(
+                [ROOT / "spark-submit.sh", job, file, *words, "--log", "json"],
+                env=self.environment(**variables),
+                cwd=self.home,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Yield a server with two versions of a model, whose artifacts it serves."""
+    folder = tmp_path_factory.mktemp("site")
+    small = {
+        "spark.master": "local[2,4]",
+        "spark.driver.memory": "1g",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }
+    properties = read_properties(ROOT / "conf/spark/local.conf") | small
+    place = write_place(folder / "place.conf", properties)
+    before = mlflow.get_tracking_uri()
+    with postgresql(tmp_path_factory.mktemp("postgresql")) as database:
+        site = Site(folder, database, place)
+        with site.server:
+            site.start()
+            try:
+                mlflow.set_tracking_uri(site.uri)
+                _fill(folder)
+                yield site
+            finally:
+                mlflow.set_tracking_uri(before)
+
+
+def _fill(folder: Path) -> None:
+    from mlflow.models import infer_signature
+    from sklearn.tree import DecisionTreeRegressor
+
+    rows = pd.DataFrame({"id": range(400), "x": np.random.default_rng(7).normal(size=400)})
+    rows["label"] = 3 * rows["x"]
+    write_deltalake(str(folder / "tables/trips"), rows)
+    mlflow.set_experiment("models")
+    for depth in (5, 2):
+        tree = DecisionTreeRegressor(max_depth=depth).fit(rows[["x"]], rows["label"])
+        with mlflow.start_run():
+            logged = mlflow.sklearn.log_model(
+                tree,
+                name="model",
+                serialization_format="cloudpickle",
+                signature=infer_signature(rows[["x"]], tree.predict(rows[["x"]])),
+                pip_requirements=[],
+            )
+        mlflow.register_model(logged.model_uri, "served")
+    assert logged.artifact_path.startswith("mlflow-artifacts:")
+    mlflow.MlflowClient().set_registered_model_alias("served", "champion", "1")
+
+
+@pytest.mark.parametrize(
+    ("job", "resolved", "published"),
+    [("score", "reading ", "rows scored"), ("compare", "at version 0", "the report is ")],
+)
+def test_a_server_that_is_restarted_while_a_job_runs_is_waited_for(
+    site: Site, job: str, resolved: str, published: str
+) -> None:
+    running = site.submit(job)
+    running.says(resolved)
+    site.server.close()
+    running.says(published)
+    time.sleep(3)
+    site.start()
+    code, receipt = running.end()
+    assert code == 0
+    run = mlflow.MlflowClient().get_run(receipt["tracking_run_id"])
+    assert run.info.status == "FINISHED"
+    logged = mlflow.MlflowClient().list_artifacts(run.info.run_id)
+    assert "receipt.json" in [each.path for each in logged]
+
+
+def test_a_server_that_stays_away_takes_no_prediction_along_and_ends_the_next_run_with_75(
+    site: Site,
+) -> None:
+    running = site.submit("score", "output.path=tables/alone", MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
+    running.says("reading ")
+    site.server.close()
+    try:
+        code, receipt = running.end()
+        began = time.monotonic()
+        done = subprocess.run(
+            [Path(sys.executable).with_name("lakescore"), "resolve", "served@champion"],
+            env=site.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.monotonic() - began
+        again = site.submit("score").end()
+    finally:
+        site.start()
+    assert (code, receipt["tracking_run_id"]) == (0, None)
+    assert len(DeltaTable(str(site.home / "tables/alone")).to_pandas()) == 400
+    assert done.returncode == 75
+    assert done.stderr == (
+        f"error: the MLflow store at {site.uri} does not answer (connection refused); check "
+        "MLFLOW_TRACKING_URI and the server, then try again\n"
+    )
+    assert seconds < 60
+    assert (again[0], again[1]["msg"]) == (75, done.stderr.removeprefix("error: ").strip())
+
+
+def test_a_server_that_asks_for_a_password_serves_those_who_have_it(site: Site) -> None:
+    password = "right and long"
+    with mlflow_server(site.database, site.home, admin_password=password) as uri:
+        known = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_USERNAME": "admin"}
+        right = known | {"MLFLOW_TRACKING_PASSWORD": password}
+        code, receipt = site.submit("score", "output.path=tables/guarded", **right).end()
+        assert (code, receipt["rows_scored"]) == (0, 400)
+        assert receipt["tracking_run_id"]
+        strangers = ({**known, "MLFLOW_TRACKING_PASSWORD": "wrong"}, {"MLFLOW_TRACKING_URI": uri})
+        told = [site.submit("score", **stranger).end() for stranger in strangers]
+    line = (
+        f"the MLflow store at {uri} does not accept the user and password; set "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
+    )
+    assert [(code, last["msg"]) for code, last in told] == [(3, line), (3, line)]

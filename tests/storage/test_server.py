@@ -209,7 +209,7 @@ def test_a_server_that_stays_away_takes_no_prediction_along_and_ends_the_next_ru
 
 
 def test_a_server_that_asks_for_a_password_serves_those_who_have_it(site: Site) -> None:
-    password = "right and long"
+    password = "right and long"  # noqa: S105 - of a server that lives for this test
     with mlflow_server(site.database, site.home, admin_password=password) as uri:
         known = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_USERNAME": "admin"}
         right = known | {"MLFLOW_TRACKING_PASSWORD": password}

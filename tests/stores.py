@@ -107,9 +107,13 @@ def mlflow_server(
 
 @contextmanager
 def s3(folder: Path) -> Iterator[str]:
-    """Start moto's S3, which takes any credentials; yield its endpoint, and stop it."""
+    """Start moto's S3, which takes any credentials; yield its endpoint, and stop it.
+
+    While there is a file `meet` in *folder*, two commits to a table wait for each other.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    program = Path(__file__).with_name("storage") / "meeting.py"
+    command = [sys.executable, str(program), str(port), str(folder / "meet")]
     with _running(command, folder / "s3.log", folder):
         _wait_for_port(port)
         yield f"http://127.0.0.1:{port}"

@@ -249,8 +249,25 @@ class Transaction:
         nothing = self._convert.toScalaMap({})
         with self._active(), _explained(self._target.address, self._what):
             version = self._transaction.commitIfNeeded(self._actions, operation, nothing)
-        seen = self._transaction.readVersion()
-        return int(version.get() if version.isDefined() else seen)
+        if not version.isDefined():
+            return int(self._transaction.readVersion())
+        self._check_kept(int(version.get()))
+        return int(version.get())
+
+    def _check_kept(self, version: int) -> None:
+        """See that the commit is there on S3, where drivers can write over each other's.
+
+        It narrows the gap, and does not close it: one may be written over after this look.
+        """
+        log = self._target.log
+        if not str(log.dataPath().toUri().getScheme()).startswith("s3"):
+            return
+        names = getattr(self._jvm.org.apache.spark.sql.delta.util, "FileNames$")
+        path = getattr(names, "MODULE$").unsafeDeltaFile(log.logPath(), version)
+        lines = _iterated(log.store().read(path, log.newDeltaHadoopConf()).iterator())
+        commits = [said["commitInfo"] for said in map(json.loads, lines) if "commitInfo" in said]
+        if [each.get("userMetadata") for each in commits] != [self._metadata]:
+            raise AnotherRunWon(self._target.address, self._what)
 
     def _mode(self) -> Any:  # noqa: ANN401 - an object of the JVM
         modes = self._jvm.org.apache.spark.sql.SaveMode

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -75,7 +77,7 @@ class Lake:
 
     def submit(self, job: str, **settings: Any) -> Ended:
         """Run a job with *settings* as its file, and wait for its end."""
-        file = self.home / f"{job}.json"  # JSON is YAML
+        file = self.home / f"{job}-{uuid4()}.json"  # JSON is YAML
         file.write_text(json.dumps(settings))
         return self._run(ROOT / "spark-submit.sh", job, file)
 
@@ -83,7 +85,8 @@ class Lake:
         """Run the job that scores the bucket's table."""
         usual = {
             "model": "trips/1", "input": {"path": "s3a://lake/tables/trips"},
-            "output": {"path": "s3a://lake/tables/predictions"}, "slice_by": "day",
+            "output": {"path": "s3a://lake/tables/predictions"},
+            "slice_by": "day", "slices": list(DAYS),
             "id_columns": ["id"], "nulls": {"a": "quarantine"}, "max_errors": 1,
         }  # fmt: skip
         return self.submit("score", **usual | settings)
@@ -245,6 +248,30 @@ def test_versions_are_compared_on_a_holdout_there(lake: Lake) -> None:
     for each, error in zip(found["ranking"], errors, strict=True):
         assert each["metrics"]["rmse"] == pytest.approx((error**2).mean() ** 0.5, rel=1e-12)
     assert len(DeltaTable("s3a://lake/tables/ranking").to_pandas()) > 0
+
+
+def test_of_two_drivers_that_commit_at_once_one_is_written_over_and_says_so(lake: Lake) -> None:
+    output = {"path": "s3a://lake/tables/raced"}
+    lake.score(output=output, slices=[DAYS[0]]).receipt  # noqa: B018 - it went well
+    (lake.home / "meet").touch()
+    runs = [("trips/1", DAYS[1]), ("trips/2", DAYS[0])]
+    with ThreadPoolExecutor() as pool:
+        submitted = [
+            pool.submit(lake.score, model=model, slices=[day], output=output) for model, day in runs
+        ]
+        ended = [each.result() for each in submitted]
+    (lake.home / "meet").unlink()
+    assert sorted(each.code for each in ended) == [0, 7]
+    (lost,) = [n for n, each in enumerate(ended) if each.code == 7]
+    model, day = runs[lost]
+    lake.score(model=model, slices=[day], output=output).receipt  # noqa: B018 - likewise
+    found = DeltaTable("s3a://lake/tables/raced").to_pandas()
+    assert found.groupby("slice")["model_version"].agg(
+        ["min", "max", "count"]
+    ).to_numpy().tolist() == [
+        [2, 2, 500],
+        [1, 1, 499],
+    ]
 
 
 def test_a_bucket_that_is_not_there_is_named(lake: Lake) -> None:

@@ -87,7 +87,8 @@ def mlflow_server(
         *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
         *("--host", "127.0.0.1", "--port", str(port)),
     ]
-    variables = {}
+    # Its own jobs are eight processes more at every start, and nothing here needs them.
+    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if admin_password:
         users = folder / "basic_auth.ini"
         users.write_text(
@@ -96,10 +97,8 @@ def mlflow_server(
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         )
         command += ["--app-name", "basic-auth"]
-        variables = {
-            "MLFLOW_AUTH_CONFIG_PATH": str(users),
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": "of tests",
-        }
+        variables["MLFLOW_AUTH_CONFIG_PATH"] = str(users)
+        variables["MLFLOW_FLASK_SERVER_SECRET_KEY"] = "of tests"
     with _running(command, folder / "server.log", folder, variables):
         _wait_for_answer(f"http://127.0.0.1:{port}/health")
         yield f"http://127.0.0.1:{port}"

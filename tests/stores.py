@@ -97,8 +97,10 @@ def mlflow_server(
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         )
         command += ["--app-name", "basic-auth"]
-        variables["MLFLOW_AUTH_CONFIG_PATH"] = str(users)
-        variables["MLFLOW_FLASK_SERVER_SECRET_KEY"] = "of tests"
+        variables |= {
+            "MLFLOW_AUTH_CONFIG_PATH": str(users),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "of tests",
+        }
     with _running(command, folder / "server.log", folder, variables):
         _wait_for_answer(f"http://127.0.0.1:{port}/health")
         yield f"http://127.0.0.1:{port}"

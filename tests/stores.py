@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -29,22 +30,25 @@ def free_port() -> int:
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
-    """Start a PostgreSQL of our own in *folder*, yield the URI of an empty database, and stop it.
+    """Start a PostgreSQL of our own, yield the URI of an empty database, and stop it.
 
-    Debian's package is installed where that may be done; else the test is skipped.
+    Its log goes to *folder*. Its data may not: as root we run it as another user, from whom each
+    pytest that starts locks all of pytest's folders. Debian's package is installed where that may
+    be done; else the test is skipped.
     """
     binaries = _postgresql_binaries()
-    user = _unprivileged(folder)
-    data, port = folder / "data", free_port()
-    as_user = ["runuser", "-u", user, "--"] if user else []
-    initialise = [binaries / "initdb", "-D", data, "-U", "lakescore", "-A", "trust", "-E", "UTF8"]
-    subprocess.run([*as_user, *map(str, initialise)], check=True, capture_output=True, cwd=folder)
-    options = ["-D", data, "-p", port, "-k", folder, "-c", "listen_addresses=127.0.0.1"]
-    quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=50"]
-    command = [*as_user, *map(str, [binaries / "postgres", *options, *quick])]
-    with _running(command, folder / "postgresql.log", folder):
-        _wait_for_port(port)
-        yield f"postgresql+psycopg://lakescore@127.0.0.1:{port}/postgres"
+    with tempfile.TemporaryDirectory(prefix="lakescore-postgresql-") as home:
+        as_user = _unprivileged(Path(home))
+        data, port = Path(home, "data"), free_port()
+        initialise = [binaries / "initdb", "-D", data, "-U", "lakescore", "-A", "trust"]
+        command = [*as_user, *map(str, initialise), "-E", "UTF8"]
+        subprocess.run(command, check=True, capture_output=True, cwd=home)
+        options = ["-D", data, "-p", port, "-k", home, "-c", "listen_addresses=127.0.0.1"]
+        quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=50"]
+        command = [*as_user, *map(str, [binaries / "postgres", *options, *quick])]
+        with _running(command, folder / "postgresql.log", Path(home)):
+            _wait_for_port(port)
+            yield f"postgresql+psycopg://lakescore@127.0.0.1:{port}/postgres"
 
 
 def _postgresql_binaries() -> Path:
@@ -58,15 +62,12 @@ def _postgresql_binaries() -> Path:
     return found[-1].parent
 
 
-def _unprivileged(folder: Path) -> str | None:
-    """Give *folder* to a user that PostgreSQL runs as, where we are root, which it refuses."""
+def _unprivileged(folder: Path) -> list[str]:
+    """Return what runs a command as the user who owns *folder* then: PostgreSQL refuses root."""
     if os.geteuid() != 0:
-        return None
+        return []
     shutil.chown(folder, "nobody")
-    for above in [*folder.parents][:3]:  # pytest's own folders let nobody else in
-        if above.is_relative_to("/tmp") and above != Path("/tmp"):  # noqa: S108 - where they lie
-            above.chmod(above.stat().st_mode | 0o011)
-    return "nobody"
+    return ["runuser", "-u", "nobody", "--"]
 
 
 @contextmanager

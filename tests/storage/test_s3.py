@@ -292,7 +292,8 @@ def _asking_who(endpoint: str) -> Iterator[None]:
 
     def tell(requests_before: str) -> None:
         url, data = f"{endpoint}/moto-api/reset-auth", requests_before.encode()
-        urllib.request.urlopen(url, data=data, timeout=60).close()  # noqa: S310 - our own server
+        plain = urllib.request.Request(url, data, {"Content-Type": "text/plain"})  # noqa: S310
+        urllib.request.urlopen(plain, timeout=60).close()  # noqa: S310 - our own server
 
     tell("0")
     try:

@@ -163,7 +163,8 @@ def _fill(folder: Path) -> None:
 def test_a_server_that_is_restarted_while_a_job_runs_is_waited_for(
     site: Site, job: str, resolved: str, published: str
 ) -> None:
-    running = site.submit(job)
+    # MLflow's pauses are longer than by default, since a server may be slow to start here.
+    running = site.submit(job, MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR="10")
     running.says(resolved)
     site.server.close()
     running.says(published)

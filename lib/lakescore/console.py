@@ -7,6 +7,7 @@ may be JSON instead, for machines that collect them.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 import sys
@@ -66,9 +67,21 @@ _context: dict[str, Any] | None = None
 
 
 def log_as_json(**facts: object) -> None:
-    """Say everything from now on as JSON, a document a line, with *facts* on each."""
+    """Say everything from now on as JSON, a document a line, with *facts* on each.
+
+    So do Python's warnings, and what is logged without a handler of its own.
+    """
     global _context  # noqa: PLW0603 - as the terminal, there is one in a process
     _context = dict(facts)
+    logging.basicConfig(handlers=[_Saying()])
+    logging.captureWarnings(capture=True)
+
+
+class _Saying(logging.Handler):
+    """Says what is logged as `stage` says its lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage(), level=record.levelname, logger=record.name)
 
 
 def stage(text: str, *, ends: str | None = None, **facts: object) -> None:
@@ -110,13 +123,13 @@ def show_slices(receipt: dict[str, Any]) -> None:
             _say(f"slice {each['slice']} is {each['status']}", **each)
 
 
-def _say(text: str, *, level: str = "INFO", **facts: object) -> None:
+def _say(text: str, *, level: str = "INFO", logger: str = "lakescore", **facts: object) -> None:
     if _context is None:
         line = f"{'error' if level == 'ERROR' else 'lakescore'}: {text}"
     else:  # the keys are those of Spark's own structured log
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         context = _context | facts
-        whole = {"ts": now, "level": level, "msg": text, "context": context, "logger": "lakescore"}
+        whole = {"ts": now, "level": level, "msg": text, "context": context, "logger": logger}
         line = as_json(whole)
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - here is the terminal
 

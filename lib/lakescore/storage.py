@@ -22,6 +22,7 @@ _NO_BUCKET = re.compile(r"NoSuchBucket")
 _REFUSED = re.compile(
     r"(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidClientTokenId|AccessDenied"
     r"|NoAuthWithAWSException|CredentialsNotLoaded|Unable to locate credentials"
+    r"|Access Key Id you provided does not exist|signature we calculated does not match"
     r"|Status Code: 403|403 Forbidden|status 403|\(403\))"
 )
 _AWAY = re.compile(
@@ -32,6 +33,7 @@ _AWAY = re.compile(
 )
 _CLIENTS = re.compile(
     r"awssdk|fs\.s3a|s3[an]?://|Generic S3 error|endpoint URL|when calling the \w+ operation"
+    r"|Error performing \w+ http"
     r"|Unable to locate credentials",
     re.IGNORECASE,
 )

@@ -1,7 +1,7 @@
 """Serve moto's S3, in which two commits to one table can be made to meet: `meeting.py PORT FILE`.
 
-While FILE exists, whoever writes a file of a Delta log waits until another one does, as two drivers
-do that look at the same moment whether the next version is there.
+While FILE is there, whoever writes a commit of the table that it names waits until another one
+does, as two drivers do that look at the same moment whether the next version is there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from werkzeug.serving import run_simple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_COMMIT = re.compile(r"/_delta_log/\d{20}\.json$")
+_COMMIT = re.compile(r"(.*)/_delta_log/\d{20}\.json")
 _PATIENCE = 300.0  # seconds
 
 
@@ -32,8 +32,8 @@ class Meeting:
 
     def __call__(self, request: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request; a commit's when another one is here too."""
-        commits = request["REQUEST_METHOD"] == "PUT" and _COMMIT.search(request["PATH_INFO"])
-        if commits and self.order.exists():
+        commit = request["REQUEST_METHOD"] == "PUT" and _COMMIT.fullmatch(request["PATH_INFO"])
+        if commit and self.order.exists() and commit[1].endswith(self.order.read_text()):
             try:
                 self.barrier.wait(_PATIENCE)
             except BrokenBarrierError:  # nobody came

@@ -279,9 +279,16 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
         slices=len(paired.slices), versions=len(paired.uris), classes=paired.problem.classes
     )
     rows = paired.numbers.mapInArrow(ordering.expand(layout, groups), ordering.ROWS)
-    walk = _areas if paired.problem.classes else _quantiles
+    if paired.problem.classes:
+        found = _areas(rows, spec)
+    else:
+        weights = {
+            number: by_place[group.by, group.value][group.version][group.scope]["w"]
+            for number, group in enumerate(groups)
+        }
+        found = _quantiles(rows, spec, weights)
     result: Ordered = defaultdict(dict)
-    for number, vectors in walk(rows, spec, groups, by_place).items():
+    for number, vectors in found.items():
         group = groups[number]
         key = ((group.by, group.value), group.version, group.scope)
         result[key][group.class_] = vectors
@@ -289,13 +296,9 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
 
 
 def _quantiles(
-    rows: DataFrame, spec: Spec, groups: Sequence[ordering.Group], by_place: Arranged
+    rows: DataFrame, spec: Spec, weights: Mapping[int, Floats]
 ) -> dict[int, dict[str, Any]]:
     """Return by group the values around each quantile; see `ordering.cross`."""
-    weights = {
-        number: by_place[group.by, group.value][group.version][group.scope]["w"]
-        for number, group in enumerate(groups)
-    }
     walked = (
         rows.repartition(_partitions(rows), "part")
         .sortWithinPartitions("part", "value")
@@ -307,9 +310,7 @@ def _quantiles(
     return found
 
 
-def _areas(
-    rows: DataFrame, spec: Spec, _groups: Sequence[ordering.Group], _by_place: Arranged
-) -> dict[int, dict[str, Any]]:
+def _areas(rows: DataFrame, spec: Spec) -> dict[int, dict[str, Any]]:
     """Return by group the areas under its curves; see `ordering.walk`."""
     # A number of partitions that is given is kept by Spark's adaptive execution: the walks
     # rely on it that the second sees the partitions of the first.

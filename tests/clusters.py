@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PATIENCE = 300.0  # seconds; a machine may be busy
+SMALL = {
+    "spark.driver.memory": "1g",
+    "spark.sql.shuffle.partitions": "2",
+    # Starts faster, and these queries are short.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
+"""Properties of a small driver and small executors, on top of a place's."""
+LOCAL = {"spark.master": "local[2,4]"}
 _EXECUTOR = b"CoarseGrainedExecutorBackend"
 _OURS = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_", "PYTHON", "VIRTUAL_ENV")
 

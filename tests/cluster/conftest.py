@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import (
+    LOCAL,
+    SMALL,
     Cluster,
     environment,
     python_without_lakescore,
@@ -28,13 +30,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 FILES = {"local": "local.conf", "cluster": "standalone.conf"}
-SMALL = {
-    "spark.driver.memory": "1g",
-    "spark.sql.shuffle.partitions": "2",
-    # Starts faster, and these queries are short.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -153,7 +148,7 @@ def place(
     with contextlib.ExitStack() as stack:
         cluster = None
         if request.param == "local":
-            settings["spark.master"] = "local[2,4]"
+            settings |= LOCAL
         else:
             if sys.platform != "linux":
                 pytest.skip("the workers' addresses on loopback are there on Linux only")

@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import environment, write_place
+from clusters import LOCAL, SMALL, environment, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import free_port, s3
 
@@ -119,13 +119,8 @@ def lake(
 
     subprocess.run([sys.executable, ROOT / "scripts/fetch_jars.py", CONF / "s3.lock"], check=True)
     folder = tmp_path_factory.mktemp("s3")
-    small = {
-        "spark.master": "local[2,4]",
-        "spark.driver.memory": "1g",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    }
-    place = write_place(folder / "place.conf", read_properties(CONF / "s3.conf") | small)
+    properties = read_properties(CONF / "s3.conf") | SMALL | LOCAL
+    place = write_place(folder / "place.conf", properties)
     with s3(folder) as endpoint, pytest.MonkeyPatch.context() as patch:
         variables = {
             "AWS_ENDPOINT_URL": endpoint,

@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import environment, write_place
+from clusters import LOCAL, SMALL, environment, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import free_port, mlflow_server, postgresql
 
@@ -112,13 +112,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Yield a server with two versions of a model, whose artifacts it serves."""
     folder = tmp_path_factory.mktemp("site")
-    small = {
-        "spark.master": "local[2,4]",
-        "spark.driver.memory": "1g",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    }
-    properties = read_properties(ROOT / "conf/spark/local.conf") | small
+    properties = read_properties(ROOT / "conf/spark/local.conf") | SMALL | LOCAL
     place = write_place(folder / "place.conf", properties)
     before = mlflow.get_tracking_uri()
     with postgresql(tmp_path_factory.mktemp("postgresql")) as database:
@@ -168,7 +162,7 @@ def test_a_server_that_is_restarted_while_a_job_runs_is_waited_for(
     running.says(resolved)
     site.server.close()
     running.says(published)
-    time.sleep(3)
+    time.sleep(3)  # MLflow asks at once, in vain, and pauses before it asks again
     site.start()
     code, receipt = running.end()
     assert code == 0

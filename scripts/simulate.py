@@ -192,8 +192,9 @@ def write(found: list[dict[str, Any]], equals: list[dict[str, Any]], trials: int
     (FOLDER / "coverage.json").write_text(text + "\n", encoding="utf-8")
     chance = 1.96 * np.sqrt(LEVEL * (1 - LEVEL) / trials)
     said = (
-        f"`python scripts/simulate.py`: {trials} holdouts of each size, {BOOTSTRAPS} bootstraps, "
-        f"intervals of {LEVEL:.0%}. Chance alone moves a figure by {chance:.1%}."
+        f"`python scripts/simulate.py --trials {trials}`: {trials} holdouts of each size, "
+        f"{BOOTSTRAPS} bootstraps, intervals of {LEVEL:.0%}. Chance alone moves a figure by "
+        f"{chance:.1%}."
     )
     rows = [
         "# How often intervals hold the truth",

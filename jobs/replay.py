@@ -28,7 +28,7 @@ def run(todo: ReplayJob) -> dict[str, Any]:
     keep = [*job.id_columns, slicing.SLICE]
     planned = scoring.plan(todo.engine, rows, [contract], keep, todo.scan)
     stage(str(planned), ends="plan")
-    with scoring.explained(model.uri, job.slice_names):
+    with scoring.evaluated(planned, job.slice_names):
         found = replaying.compare(
             scoring.score(planned), recorded.rows,
             keys=job.id_columns, columns=contract.written, tolerance=todo.tolerance,

@@ -298,7 +298,7 @@ class Target:
         """Score into *written*'s files; return who wrote them, and why Spark if it did."""
         planned, constants = publishing.planned, publishing.constants
         rows = sum(publishing.sizes[run.slice] for run in publishing.runs)
-        with publishing.explained():
+        with publishing.evaluated():
             try:
                 sink = filing.sink(
                     self._todo.write, planned, written.layout, written.rows.schema, constants, rows
@@ -315,7 +315,7 @@ class Target:
         """Return what `_write` does; Spark reads the rows again, so they are held meanwhile."""
         kept = rows.persist(StorageLevel.DISK_ONLY)
         try:
-            with publishing.explained():
+            with publishing.evaluated():
                 found = dict(map(tuple, kept.groupBy("slice").count().collect()))
             failed = self._check(publishing, found)
             version = tables.merge(
@@ -411,9 +411,9 @@ class _Publishing:
         """What the commit says."""
         return lineage.commit(self.runs, scored_at=self.scored_at)
 
-    def explained(self) -> AbstractContextManager[None]:
-        """Turn an error that the model raised in a worker into one line."""
-        return scoring.explained(self.runs[0].model.uri, [run.slice for run in self.runs])
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Hold while the rows are scored; see `scoring.evaluated`."""
+        return scoring.evaluated(self.planned, [run.slice for run in self.runs])
 
 
 def _place(runs: Sequence[Run]) -> dict[str, list[str]]:

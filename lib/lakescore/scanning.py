@@ -50,7 +50,7 @@ from lakescore import executor
 from lakescore.errors import FilesGone, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import DataType
@@ -103,6 +103,9 @@ _MOST_PIECES = 100_000
 _MOST_HASHES_A_TASK = 8_000_000
 _BUCKETS_A_TASK = 16
 """So that tasks get about as many, whatever their numbers' own hashes are."""
+_MOST_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
+_NOT_MEASURED = 2**31 - 1
+"""The limit for which Spark does not look (`BatchedPythonArrowInput.underBatchSizeLimit`)."""
 _NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
 """What is planned between a scan and a function of Python that takes its batches as they are."""
 _GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
@@ -238,6 +241,40 @@ def is_columnar(rows: DataFrame) -> bool:
     while node.nodeName().split()[0] in _NEXT_TO_A_SCAN:
         node = node.children().head()
     return bool(node.supportsColumnar())
+
+
+@contextmanager
+def unmeasured(spark: SparkSession, sent: Iterable[DataType]) -> Iterator[None]:
+    """Spare Spark to measure the batches of rows of the types *sent*, evaluated meanwhile.
+
+    At each row it adds up the buffers of all columns, which is 40 % of what it takes to hand twenty
+    doubles over (docs/benchmark/README.md). Rows of fixed width may not be so many that they reach
+    the limit in bytes; texts are measured.
+    """
+    conf = spark.conf
+    try:
+        limit = str(conf.get(_MOST_BYTES))
+    except PySparkException:  # Spark 4.0 has no such limit
+        yield
+        return
+    bytes_of: Any = spark._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes  # type: ignore[union-attr]  # noqa: SLF001
+    rows = int(conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") or 0)
+    if bytes_of(limit) >= _NOT_MEASURED or not 0 < rows * _width(sent) < bytes_of(limit):
+        yield
+        return
+    conf.set(_MOST_BYTES, _NOT_MEASURED)
+    try:
+        yield
+    finally:
+        conf.set(_MOST_BYTES, limit)
+
+
+def _width(kinds: Iterable[DataType]) -> float:
+    """Return how many bytes a row of *kinds* takes in Arrow, infinite where values differ."""
+    try:
+        return float(sum(max(8, arrow_type(kind).bit_width) / 8 + 1 for kind in kinds))
+    except (PySparkException, ValueError):
+        return math.inf
 
 
 def gone(error: Exception) -> FilesGone | None:

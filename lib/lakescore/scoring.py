@@ -119,6 +119,15 @@ class Plan:
         return self.carried.index(name) if name in self.carried else None
 
     @property
+    def sent(self) -> list[DataType]:
+        """The types of what Spark hands to workers of the arrow engine, but for a row's slice.
+
+        That is the name of a folder of the output, so it is short.
+        """
+        kept = [self.rows.schema[name].dataType for name in self.keep if name != SLICE]
+        return [*kept, *[each.dataType for each in self.columns]]
+
+    @property
     def tasks(self) -> int:
         """How many tasks score the rows."""
         if self.direct is not None:
@@ -339,8 +348,8 @@ def _decided(decision: signature.Decision, outputs: Mapping[str, Column]) -> Col
 
 
 @contextmanager
-def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
-    """Turn an error that the model raised in a worker into one line.
+def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
+    """Hold while *planned* is evaluated, and turn an error of a model in a worker into one line.
 
     Raises:
         ScoringFailed: with the error's own line of the worker's Python trace.
@@ -348,7 +357,8 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
         StorageAway, StorageRefused: or an object store.
     """
     try:
-        yield
+        with scanning.unmeasured(planned.rows.sparkSession, planned.sent):
+            yield
     except (Py4JJavaError, PySparkException) as error:
         if (known := scanning.gone(error) or _of_storage(error)) is not None:
             raise known from error
@@ -362,6 +372,7 @@ def explained(uri: str, slices: Sequence[str]) -> Iterator[None]:
             reason = lost[1]
         else:
             raise
+        uri = ", ".join(each.loadable.model.uri for each in planned.contracts)
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 

@@ -74,7 +74,8 @@ class Setting:
         ]
         sink = replace(sink, columns=(*sink.columns, *others))
         begun.prepare()
-        found = scoring.file(planned, sink)
+        with scoring.evaluated(planned, ["all"]):
+            found = scoring.file(planned, sink)
         begun.add(filing.files(found, sink.folder, layout.partitioned_by, carried)).commit()
 
     def commit(self, parts: list[pa.Table]) -> None:

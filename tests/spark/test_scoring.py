@@ -12,7 +12,7 @@ from chispa import assert_df_equality
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from lakescore import scoring, signature
+from lakescore import scoring, signature, slicing
 from lakescore.errors import (
     ColumnsCollide,
     ColumnsMissing,
@@ -22,6 +22,7 @@ from lakescore.errors import (
 )
 from lakescore.loading import prepare
 from lakescore.registry import resolve
+from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,13 +205,40 @@ def test_an_error_that_spark_udf_meets_is_one_line_with_its_last_words(
     register("no nulls", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
     rows = spark.createDataFrame([(1.0,), (None,)], "x double")
     contract = signature.agree("the table", rows, prepare(resolve("no nulls/1")))
-    found = scoring.score(scoring.plan("spark_udf", rows, [contract], keep=[]))
+    planned = scoring.plan("spark_udf", rows, [contract], keep=[])
     with (
         pytest.raises(ScoringFailed) as caught,
-        scoring.explained("models:/no nulls/1", ["2013-12-01"]),
+        scoring.evaluated(planned, ["2013-12-01"]),
     ):
-        found.collect()
+        scoring.score(planned).collect()
     assert "could not score all of 2013-12-01: ValueError: Input X contains NaN." in str(
         caught.value
     )
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kept", "limit", "meanwhile"),
+    [
+        ("id", "64m", "2147483647"),  # numbers: ten thousand rows are far from 64 MB
+        (SLICE, "64m", "2147483647"),  # a text, but a short one
+        ("name", "64m", "64m"),  # a text may be of any length
+        ("id", "100k", "100k"),  # ten thousand rows would be more
+        ("id", "2147483647", "2147483647"),  # off already
+    ],
+)
+def test_spark_measures_batches_only_where_they_could_be_too_large(
+    spark: SparkSession, doubling: ModelVersion, kept: str, limit: str, meanwhile: str
+) -> None:
+    setting = "spark.sql.execution.arrow.maxBytesPerBatch"
+    rows = spark.createDataFrame([(1, "a", 0.0)], "id int, name string, x double")
+    contract = signature.agree("the table", rows, prepare(doubling), keep=["id"])
+    sliced = slicing.select(rows, None, ["all"])
+    planned = scoring.plan("arrow", sliced, [contract], [kept], "spark")
+    spark.conf.set(setting, limit)
+    try:
+        with scoring.evaluated(planned, ["all"]):
+            assert spark.conf.get(setting) == meanwhile
+        assert spark.conf.get(setting) == limit
+    finally:
+        spark.conf.unset(setting)

@@ -177,7 +177,7 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
     )  # fmt: skip
     paired = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
-    with scoring.explained(", ".join(uris), ["the holdout"]), evaluating.held(paired):
+    with scoring.evaluated(planned, ["the holdout"]), evaluating.held(paired):
         evaluation = evaluating.evaluate(
             paired, replicates=bootstraps, seed=seed, level=confidence, custom=custom
         )

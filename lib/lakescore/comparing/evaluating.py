@@ -21,6 +21,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from lakescore.comparing import gathering, metrics, ordering, ranking
 from lakescore.comparing.gathering import PART, Spec
 from lakescore.errors import MetricUndefined, TooManySlices, WeightsInvalid
+from lakescore.scanning import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -279,14 +280,16 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
         slices=len(paired.slices), versions=len(paired.uris), classes=paired.problem.classes
     )
     rows = paired.numbers.mapInArrow(ordering.expand(layout, groups), ordering.ROWS)
-    if paired.problem.classes:
-        found = _areas(rows, spec)
-    else:
-        weights = {
-            number: by_place[group.by, group.value][group.version][group.scope]["w"]
-            for number, group in enumerate(groups)
-        }
-        found = _quantiles(rows, spec, weights)
+    # Labels and slices are few, so they are short, and all else is numbers.
+    with unmeasured(rows.sparkSession, [each.dataType for each in rows.schema]):
+        if paired.problem.classes:
+            found = _areas(rows, spec)
+        else:
+            weights = {
+                number: by_place[group.by, group.value][group.version][group.scope]["w"]
+                for number, group in enumerate(groups)
+            }
+            found = _quantiles(rows, spec, weights)
     result: Ordered = defaultdict(dict)
     for number, vectors in found.items():
         group = groups[number]

@@ -70,13 +70,6 @@ class Scan:
     only: Only | None
 
 
-def _read_tasks(scan: Scan, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in numbers:
-        for number in batch.column(0).to_pylist():
-            for piece in scan.tasks[number]:
-                yield from read(scan, piece)
-
-
 def read_tasks(scan: Scan, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the tasks of *scan* that the first column of batches *numbers*."""
     for batch in numbers:

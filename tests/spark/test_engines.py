@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -166,6 +167,20 @@ def test_a_model_is_loaded_once_a_worker_whatever_the_number_of_tasks(
     workers = loads.read_text().split()
     assert 1 <= len(set(workers)) <= 2  # two cores
     assert all(workers.count(pid) == 2 for pid in workers)  # two versions
+
+
+def test_what_a_worker_has_loaded_is_no_work_for_its_collector(
+    rows: DataFrame, register: Any
+) -> None:
+    class Frozen(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
+            return pd.Series(float(gc.get_freeze_count()), model_input.index)
+
+    register("frozen", Frozen(), pd.DataFrame({"b": [1.0]}), np.array([1.0]))
+    before = gc.get_freeze_count()
+    plan = planned(rows, "arrow", [resolve("frozen/1")])
+    assert all(row[0] > 10_000 for row in values(plan))  # MLflow alone is more
+    assert gc.get_freeze_count() == before  # the driver, whose probe loads it too, is not ours
 
 
 def test_several_versions_are_one_python_node_and_read_what_they_need(

@@ -32,6 +32,10 @@ for word in "$@"; do
 done
 "$bin/lakescore" check "$job" ${plain[@]+"${plain[@]}"}
 
+# No spark-submit is a client of a Spark Connect server; the job says what it needs.
+! grep -qE '^spark\.remote[[:space:]=]' "$place" ||
+  PLACE=$place exec "$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@"
+
 spark=${SPARK_HOME:+$SPARK_HOME/bin}
 submit=("${spark:-$bin}/spark-submit" --properties-file "$place")
 if ! grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place"; then

@@ -143,6 +143,18 @@ class StorageAway(LakescoreError):
         )
 
 
+class ConnectAway(LakescoreError):
+    """A Spark Connect server does not answer."""
+
+    exit_code = 75
+
+    def __init__(self, remote: str) -> None:
+        super().__init__(
+            f"no Spark Connect server answers at {remote}; start it, or give its address as "
+            "spark.remote, then run it again"
+        )
+
+
 class FilesUnwritten(LakescoreError):
     """Workers cannot write where the table of predictions lies."""
 
@@ -227,7 +239,8 @@ class ConnectUnsupported(ConfigError):
         super().__init__(
             f"{remote} is a Spark Connect server; the jobs count by accumulators and commit by "
             "Delta's own classes, which clients of Connect cannot reach: give a place with "
-            "spark.master, and unset SPARK_REMOTE"
+            "spark.master and unset SPARK_REMOTE, or score in a program of your own "
+            "(docs/cluster.md)"
         )
 
 

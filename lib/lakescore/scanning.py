@@ -180,6 +180,8 @@ def direct(
     Raises:
         Declined: it would not be exactly what Spark reads, or this cannot be told.
     """
+    if is_remote(selection.rows.sparkSession):
+        raise Declined("a client of Spark Connect does not reach the table's log")
     with _as_expected():
         _plain(selection.snapshot)
     table, files = _scanned(selection.rows)
@@ -212,9 +214,9 @@ def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
     """Return into how many partitions to spread *rows* before a dear model, if that pays.
 
     Spark divides files by bytes, and one row group is never divided: few large ones, or few
-    partitions, would leave cores idle.
+    partitions, would leave cores idle. A client of Spark Connect cannot know how many there are.
     """
-    if seconds_a_row < _SECONDS_TO_SHUFFLE:
+    if seconds_a_row < _SECONDS_TO_SHUFFLE or is_remote(rows.sparkSession):
         return None
     slots = rows.sparkSession.sparkContext.defaultParallelism
     partitions = rows.rdd.getNumPartitions()
@@ -223,6 +225,11 @@ def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
     except Declined:
         groups = partitions
     return 2 * slots if min(groups, partitions) < slots else None
+
+
+def is_remote(spark: SparkSession) -> bool:
+    """Tell whether *spark* is a client of Spark Connect, which does not reach the server's JVM."""
+    return ".connect." in type(spark).__module__
 
 
 def readable(rows: DataFrame) -> DataFrame:
@@ -252,6 +259,9 @@ def unmeasured(spark: SparkSession, sent: Iterable[DataType]) -> Iterator[None]:
     the limit in bytes; texts are measured.
     """
     conf = spark.conf
+    if is_remote(spark):
+        yield
+        return
     try:
         limit = str(conf.get(_MOST_BYTES))
     except PySparkException:  # Spark 4.0 has no such limit

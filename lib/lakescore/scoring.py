@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
@@ -106,6 +107,7 @@ class Plan:
     spread: int | None = None
     """Into how many partitions Spark spreads the rows first, where it reads them."""
     tally: Accumulator[executor.Tally] | None = None
+    """What workers of the arrow engine have done; a client of Spark Connect has none."""
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -281,7 +283,7 @@ def score(planned: Plan) -> DataFrame:
 
     One row for each of its rows, each predicted once, but for those that the model cannot score:
     once the rows are read, *planned* counts and lists these. MLflow's own function sets no row
-    aside: it fails.
+    aside: it fails, and so do workers of a Spark Connect server.
     """
     (contract,) = planned.contracts
     applied = _apply(planned, aside=True)
@@ -316,7 +318,7 @@ def file(planned: Plan, sink: executor.Sink) -> list[Row]:
 def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     """Return *most* of the rows that `score` would give, each by column, scored apart from it."""
     few = planned.rows.limit(most)
-    tally = few.sparkSession.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
+    tally = _tally(few.sparkSession)
     apart = replace(planned, rows=few, direct=None, spread=None, tally=tally)
     shown = scanning.readable(score(apart)).withColumnRenamed(SLICE, "slice")
     return [row.asDict() for row in shown.collect()]
@@ -516,11 +518,19 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
     versions = tuple(_version(each, positions, sample, elsewhere) for each in udf.contracts)
     modes = listed(dict.fromkeys(version.mode for version in versions))
     reason = f"{modes}, equal to MLflow's PyFuncModel on {sample.num_rows} rows"
-    tally = rows.sparkSession.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
     arrow = replace(
-        udf, engine="arrow", reason=reason, versions=versions, columns=columns, tally=tally
+        udf,
+        engine="arrow",
+        reason=reason,
+        versions=versions,
+        columns=columns,
+        tally=None if scanning.is_remote(rows.sparkSession) else _tally(rows.sparkSession),
     )
     return arrow, _seconds_a_row(versions, sample)
+
+
+def _tally(spark: SparkSession) -> Accumulator[executor.Tally]:
+    return spark.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
 
 
 def _seconds_a_row(versions: Sequence[executor.Version], sample: pa.RecordBatch) -> float:
@@ -667,18 +677,33 @@ def _placed(planned: Plan, kept: int) -> list[executor.Version]:
     ]
 
 
+_SENT: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
+"""What each client of Spark Connect has shipped; it cannot ask."""
+
+
 def _shipped(version: executor.Version, spark: SparkSession) -> str:
     """Ship the artifacts to the executors, once a session; in local mode they are there already."""
+    name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
+    if scanning.is_remote(spark):
+        sent = _SENT.setdefault(spark, set())
+        if name not in sent:
+            with tempfile.TemporaryDirectory(prefix="lakescore-") as own:
+                spark.addArtifacts(_archive(version, Path(own) / name), archive=True)
+            sent.add(name)
+        return name
     context = spark.sparkContext
     master = str(context.master)
     if master.startswith("local[") or master == "local":
         return version.folder
-    name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
     if not any(each.endswith(f"#{name}") for each in context.listArchives):
         own = context._temp_dir  # noqa: SLF001 - it goes with the session
         base = Path(tempfile.mkdtemp(prefix="lakescore-", dir=own)) / name
-        context.addArchive(f"{shutil.make_archive(str(base), 'zip', version.folder)}#{name}")
+        context.addArchive(_archive(version, base))
     return name
+
+
+def _archive(version: executor.Version, base: Path) -> str:
+    return f"{shutil.make_archive(str(base), 'zip', version.folder)}#{base.name}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The one maker of a SparkSession, and what newcomers trip on, settled.
+"""The one maker of SparkSessions, and what newcomers trip on, settled.
 
 Workers run the driver's own interpreter; times are UTC; Delta is configured; a table's name cannot
 be a file; logs are quiet. Under spark-submit, Spark's properties come from there. In a plain
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import java
-from lakescore.errors import ConfigError, ConnectUnsupported, nearest
+from lakescore.errors import ConfigError, ConnectAway, ConnectUnsupported, nearest
 from lakescore.places import read_properties
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
 """What log4j2.properties reads."""
 MODELS = "spark.lakescore.models"
+_SECONDS_TO_ANSWER = 10
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
@@ -75,6 +76,42 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = builder.getOrCreate()
     for key, value in {**_ALWAYS, MODELS: ",".join(models)}.items():
+        spark.conf.set(key, value)
+    return spark
+
+
+def connect(properties: Path) -> SparkSession:
+    """Return a session of the Spark Connect server that *properties* name as `spark.remote`.
+
+    With it a program of its own scores (docs/cluster.md); the jobs commit by Delta's classes in the
+    JVM, which no client of Spark Connect reaches. A process has sessions of one kind.
+
+    Raises:
+        ConfigError: there is no such file, it names no server, or what clients need is missing.
+        ConnectAway: no server answers.
+    """
+    if not properties.is_file():
+        raise ConfigError(f"there is no file {properties}, which names the server as spark.remote")
+    settings = read_properties(properties)
+    remote = settings.pop("spark.remote", None)
+    if remote is None:
+        raise ConfigError(f"{properties} names no spark.remote, as sc://127.0.0.1:15002")
+    try:
+        import grpc  # noqa: PLC0415 - an extra, and seconds of import
+        from pyspark.sql.connect.client import DefaultChannelBuilder  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(f"{error}: pip install 'lakescore[connect]'") from error
+    channel = DefaultChannelBuilder(remote).toChannel()
+    try:  # Spark itself tries for minutes
+        grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_ANSWER)
+    except grpc.FutureTimeoutError:
+        raise ConnectAway(remote) from None
+    finally:
+        channel.close()
+    from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
+
+    spark = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - here is the other
+    for key, value in {**settings, **_ALWAYS}.items():
         spark.conf.set(key, value)
     return spark
 

@@ -28,6 +28,7 @@ INSTANCES = [
     errors.FilesUnseen("/lake/predictions", "part-1.snappy.parquet"),
     errors.FilesUnwritten("/lake/predictions", "[Errno 13] Permission denied"),
     errors.ConnectUnsupported("sc://localhost:15002"),
+    errors.ConnectAway("sc://localhost:15002"),
     errors.MetricsNotWritten(Path("/metrics/score.prom"), "Permission denied"),
     errors.ReportNotWritten("/lake/reports", "Permission denied"),
     errors.TooManySlices("tailnum", 200),

@@ -40,7 +40,8 @@ def predictor(  # noqa: PLR0913 - all but the first by name
         kept: how many columns go back as they came.
         scan: what the worker reads itself; the batches that it gets then number its tasks.
         tally: a Spark accumulator of `Tally`, to which each task adds.
-        aside: rows that could not be scored go to *tally*, and there is no such column.
+        aside: rows that could not be scored go to *tally*, and there is no such column; without a
+            tally the first one is an error.
         sink: the rows are written there, and `FILES` go back instead.
     """
 
@@ -58,6 +59,9 @@ def predictor(  # noqa: PLR0913 - all but the first by name
                 continue
             rows = pa.RecordBatch.from_arrays([*columns, *predicted], names=[*held, *names])
             if why.null_count < len(why):
+                if tally is None:
+                    first = why.drop_null()[0].as_py()[0]
+                    raise ValueError(f"of a row: {first['type']}: {first['message']}")
                 part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*held, "why"]))
                 rows = rows.filter(why.is_null())
             yield rows

@@ -1,0 +1,245 @@
+"""What works with a real Spark Connect server, whose workers lack lakescore, and what says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from clusters import SMALL, environment, python_without_lakescore, wait_for, write_place
+from deltalake import DeltaTable, write_deltalake
+from sklearn.linear_model import LinearRegression
+from stores import free_port
+
+from lakescore.places import read_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+X = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "y": [1.0, 1.0, 2.0, 2.0]})
+FITTED = LinearRegression().fit(X, 3 * X["x"] - X["y"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start the server that PySpark ships, and yield its address."""
+    import pyspark
+
+    folder, port = tmp_path_factory.mktemp("connect"), free_port()
+    jars = sorted((Path(sys.prefix) / "share/lakescore/jars").glob("*.jar"))
+    settings = read_properties(ROOT / "conf/spark/local.conf") | SMALL
+    settings |= {
+        "spark.master": "local[2]",
+        "spark.jars": ",".join(map(str, jars)),
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.local.dir": str(folder / "local"),
+    }
+    home = Path(pyspark.__file__).parent
+    workers = python_without_lakescore(folder / "python")
+    command = [
+        *(home / "bin/spark-submit", "--properties-file", write_place(folder / "p", settings)),
+        *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"),
+    ]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment() | {"SPARK_HOME": str(home), "PYSPARK_PYTHON": str(workers)},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: process.poll() is not None or _answers(port), "the server")
+        assert process.poll() is None, (folder / "server.log").read_text()[-4000:]
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as trying:
+        return trying.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Return rows of a table, whose path is in their attributes."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"id": range(1000), "x": random.normal(size=1000)})
+    rows["y"] = random.normal(size=1000)
+    path = str(tmp_path_factory.mktemp("lake") / "flights")
+    write_deltalake(path, rows)
+    rows.attrs["path"] = path
+    return rows
+
+
+@pytest.fixture
+def run(server: str, home: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Run a program against the server and return what it printed."""
+    place = write_place(tmp_path / "connect.conf", {"spark.remote": server})
+
+    def done(program: str, **names: str) -> str:
+        names |= {"conf/spark/connect.conf": str(place)}
+        for name, meant in names.items():
+            assert name in program
+            program = program.replace(name, meant)
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment() | {"LAKESCORE_HOME": str(home)},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    return done
+
+
+def shown() -> str:
+    """Return the program that docs/cluster.md shows."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    (program,) = re.findall(r"## \d+\. Spark Connect\n.*?```python\n(.*?)```", text, re.DOTALL)
+    return str(program)
+
+
+def test_the_program_of_the_docs_scores_on_the_server(
+    run: Callable[..., str],
+    register: Callable[..., Any],
+    home: Path,
+    flights: pd.DataFrame,
+    tmp_path: Path,
+) -> None:
+    import mlflow
+
+    register("by connect", FITTED, X, FITTED.predict(X))
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client.set_registered_model_alias("by connect", "champion", "1")
+    said = run(
+        shown(),
+        **{
+            "flight-delay@champion": "by connect@champion",
+            "/lake/flights": flights.attrs["path"],
+            "/lake/predictions": str(tmp_path / "predictions"),
+        },
+    )
+    assert said == (
+        "engine arrow: block, equal to MLflow's PyFuncModel on 200 rows; "
+        "Spark reads them (the rows are no snapshot's)\n"
+    )
+    found = DeltaTable(tmp_path / "predictions").to_pandas().sort_values("id")
+    assert list(found.columns) == ["id", "prediction", "model"]
+    assert set(found["model"]) == {"models:/by connect/1"}
+    expected = FITTED.predict(flights[["x", "y"]])
+    np.testing.assert_allclose(found["prediction"].to_numpy(), expected, rtol=1e-12)
+
+
+BEGIN = """
+import json
+from pathlib import Path
+from lakescore import loading, registry, scoring, session, signature, slicing, errors
+spark = session.connect(Path("conf/spark/connect.conf"))
+model = registry.resolve("at connect/1")
+def planned(rows, engine, scan="direct"):
+    contract = signature.agree("rows", rows, loading.prepare(model), ["id"])
+    return scoring.plan(engine, slicing.select(rows, None, ["all"]), [contract], ["id"], scan)
+"""
+
+
+def test_engines_agree_on_the_server_and_a_row_that_cannot_be_scored_is_one_line(
+    run: Callable[..., str], register: Callable[..., Any]
+) -> None:
+    register("at connect", FITTED, X, FITTED.predict(X))
+    program = """
+good = spark.createDataFrame([(1, 1.0, 2.0), (2, 5.0, 0.0)], "id int, x double, y double")
+bad = spark.createDataFrame([(1, 1.0, 2.0), (2, None, 0.0)], "id int, x double, y double")
+found = {}
+for engine in ("arrow", "spark_udf"):
+    plan = planned(good, engine)
+    rows = scoring.score(plan).orderBy("id").collect()
+    try:
+        plan = planned(bad, engine)
+        with scoring.evaluated(plan, ["all"]):
+            scoring.score(plan).collect()
+    except errors.ScoringFailed as error:
+        found[engine] = [[tuple(row) for row in rows], str(error)]
+aside = scoring.side_by_side(planned(bad, "arrow")).orderBy("id").collect()
+print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
+    [row[model.uri], row[scoring.ERRORS] and row[scoring.ERRORS][0]["type"]] for row in aside]}))
+"""
+    found = json.loads(run(BEGIN + program))
+    assert found["arrow"][0] == found["spark_udf"][0]
+    assert [row[1] for row in found["arrow"][0]] == pytest.approx([1.0, 15.0])
+    for engine in ("arrow", "spark_udf"):
+        assert "could not score all of all: " in found[engine][1]
+        assert "Input X contains NaN." in found[engine][1]
+        assert "\n" not in found[engine][1]
+    assert found["aside"] == [[pytest.approx(1.0), None], [None, "ValueError"]]
+    assert (
+        "Spark reads them (a client of Spark Connect does not reach the table's log)"
+        in (found["plan"])
+    )
+
+
+def test_a_job_says_at_once_that_it_needs_a_driver(
+    server: str, home: Path, register: Callable[..., Any], tmp_path: Path
+) -> None:
+    register("not by connect", FITTED, X, FITTED.predict(X))
+    place = write_place(tmp_path / "connect.conf", {"spark.remote": server})
+    todo = {
+        "model": "not by connect/1",
+        "input": {"path": "a"},
+        "output": {"path": "b"},
+        "id_columns": ["id"],
+    }
+    file = tmp_path / "score.json"
+    file.write_text(json.dumps(todo))
+    for command in (["spark-submit.sh", "score", file], [sys.executable, "jobs/score.py", file]):
+        ended = subprocess.run(
+            [str(ROOT / command[0]), *map(str, command[1:])],
+            env=environment() | {"LAKESCORE_HOME": str(home), "PLACE": str(place)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert f"{server} is a Spark Connect server; the jobs " in ended.stderr
+
+
+def test_a_server_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
+    place = write_place(
+        tmp_path / "connect.conf", {"spark.remote": f"sc://127.0.0.1:{free_port()}"}
+    )
+    program = f"""
+from pathlib import Path
+from lakescore import errors, session
+try:
+    session.connect(Path({str(place)!r}))
+except errors.ConnectAway as error:
+    print(error.exit_code, error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.startswith("75 no Spark Connect server answers at sc://127.0.0.1:")

@@ -1,4 +1,4 @@
-"""The lineage that OpenLineage's listener writes of a run: `./scripts/test.sh --openlineage`."""
+"""What a run emits: Spark's event log; with `./scripts/test.sh --openlineage` that one's too."""
 
 from __future__ import annotations
 
@@ -26,6 +26,38 @@ ROOT = Path(__file__).parents[2]
 LISTENER = "spark.extraListeners"
 
 
+def test_sparks_event_log_holds_the_stages_of_a_run_and_its_model_version(
+    place: Place, register: Callable[..., Any], home: Path, tmp_path: Path
+) -> None:
+    rows = pd.DataFrame({"id": [1, 2, 3], "x": [1.0, 2.0, 3.0]})
+    write_deltalake(str(home / "tables/logged"), rows, mode="overwrite")
+    tree = DecisionTreeRegressor().fit(rows[["x"]], 10 * rows["x"])
+    register(f"logged {place.kind}", tree, rows[["x"]], 10 * rows["x"])
+    (tmp_path / "log").mkdir()
+    settings = {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": (tmp_path / "log").as_uri(),
+        "spark.eventLog.compress": "false",
+    }
+    file = write_place(tmp_path / "logging.conf", read_properties(place.file) | settings)
+    dataclasses.replace(place, file=file).run(
+        "score", model=f"logged {place.kind}/1", input={"path": "tables/logged"},
+        output={"path": f"tables/logged_{place.kind}"}, id_columns=["id"],
+    )  # fmt: skip
+    lines = [
+        line
+        for part in sorted((tmp_path / "log").rglob("events_*"))
+        for line in part.read_text().splitlines()
+    ]
+    events = [json.loads(line) for line in lines]
+    by_kind = {event["Event"].rpartition(".")[2]: event for event in events}  # the last of each
+    assert by_kind["SparkListenerApplicationStart"]["App Name"] == "lakescore score"
+    assert by_kind["SparkListenerApplicationEnd"]["ExitCode"] == 0
+    assert by_kind["SparkListenerTaskEnd"]["Task End Reason"] == {"Reason": "Success"}
+    settings = by_kind["SparkListenerSQLExecutionStart"]["modifiedConfigs"]
+    assert settings["spark.lakescore.models"] == f"models:/logged {place.kind}/1"
+
+
 @pytest.fixture
 def listening(request: pytest.FixtureRequest, place: Place, tmp_path: Path) -> Place:
     """Return the place with the line that standalone.conf shows, and a file for the events."""
@@ -50,7 +82,7 @@ def test_the_events_name_the_table_that_is_read_and_the_one_that_is_written(
     listening: Place, register: Callable[..., Any], home: Path, tmp_path: Path
 ) -> None:
     rows = pd.DataFrame({"id": [1, 2, 3], "x": [1.0, 2.0, 3.0]})
-    write_deltalake(str(home / "tables/listened"), rows)
+    write_deltalake(str(home / "tables/listened"), rows, mode="overwrite")
     tree = DecisionTreeRegressor().fit(rows[["x"]], 10 * rows["x"])
     register("heard", tree, rows[["x"]], 10 * rows["x"])
     output = f"tables/heard_{listening.kind}"

@@ -4,17 +4,25 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 fail() { echo "error: $*" >&2; exit 2; }
-there() { local names=("$root/$1"/*"$2"); names=("${names[@]##*/}"); echo "${names[@]%"$2"}"; }
+jobs() { local names=("$root"/jobs/*.py); names=("${names[@]##*/}"); echo "${names[@]%.py}"; }
+# Where a job can run: it refuses a Spark Connect server.
+places() {
+  local file names=()
+  for file in "$root"/conf/spark/*.conf; do
+    [[ $'\n'$(<"$file") = *$'\n'spark.remote* ]] || { file=${file##*/}; names+=("${file%.conf}"); }
+  done
+  echo "${names[@]}"
+}
 
 usage="usage: [PLACE=local] [DRY_RUN=1] ./spark-submit.sh JOB conf/JOB.yaml [KEY=VALUE ...] [-v]
-jobs: $(there jobs .py); places: $(there conf/spark .conf)"
+jobs: $(jobs); places: $(places)"
 [ $# -gt 0 ] || fail "JOB is missing; $usage"
 job=$1; shift
 [ "$job" != --help ] || { echo "$usage"; exit; }
 bin=$root/.venv/bin; [ -x "$bin/python" ] || bin=${VIRTUAL_ENV:-/usr}/bin
 [ -f "$root/jobs/$job.py" ] || exec "$bin/lakescore" check "$job" - # says which job is meant
 place=${PLACE:-local}; [[ $place = */* ]] || place=$root/conf/spark/$place.conf
-[ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(there conf/spark .conf)"
+[ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(places)"
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}
 
 layout=log4j2.properties log4j='' plain=() last=''

@@ -91,7 +91,7 @@ def opening(browser: Browser, served: Served) -> Iterator[Callable[..., Page]]:
     yield open_page
     for context in contexts:
         for page in context.pages:
-            assert page.evaluate("window.ran") is None
+            page.wait_for_function("() => window.ran === undefined")  # a reload may be under way
         context.close()
     assert complaints == []
     assert strangers == []

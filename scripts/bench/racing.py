@@ -89,7 +89,7 @@ RACES = (
             c.POLARS,
             c.LIMIT,
         ),
-        (M // 2, 2 * M),
+        (1 * M, 6 * M),
         (1 * M, 3 * M, 10 * M),
     ),
     Race(
@@ -108,7 +108,7 @@ RACES = (
             *[c.spark_scan_of(k) for k in (1, 4)],
             *[c.limit_of(k) for k in (4, 8, 1)],
         ),
-        (M // 4, M),
+        (M // 2, 2 * M),
         (1 * M, 3 * M),
         counts_loads=True,
     ),

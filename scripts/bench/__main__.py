@@ -42,7 +42,7 @@ def measure(results: Results, only: str, rounds: int, *, quick: bool) -> None:
     os.environ["LAKESCORE_HOME"] = str(folder)
     os.environ["OMP_NUM_THREADS"] = "1"  # everywhere, as Spark sets it for a task of one core
     races = [r for r in RACES if r.name.startswith(only) and (r.quick or not quick)]
-    meeting = Meeting(folder, rounds=rounds, quick=quick)
+    meeting = Meeting(folder, rounds=rounds)
     try:
         workloads = [each.workload for each in races]
         if cold := COLD.startswith(only) and not quick:
@@ -50,7 +50,7 @@ def measure(results: Results, only: str, rounds: int, *, quick: bool) -> None:
         for workload in {each.name: each for each in workloads}.values():
             workload.register()
         for race in races:
-            results.add(race.name, meeting.race(race))
+            results.add(race.name, meeting.race(race, race.quick if quick else None))
             results.show(race.name)
         meeting.close()
         if cold:

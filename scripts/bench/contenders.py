@@ -228,29 +228,24 @@ def limit(here: Setting) -> None:
     here.commit([predict_file(here.workload, estimator, path) for path in files])
 
 
-def limit_by_processes(processes: int, here: Setting) -> None:
-    """Do it in *processes*, each with the model at hand, and commit in this one."""
+def limit_by_processes(here: Setting) -> None:
+    """Do it in as many processes as Spark has slots, each with the model at hand; commit here."""
     path = str(here.workload.model().artifacts / "model.pkl")
     files = DeltaTable(here.source).file_uris()
     predict = partial(predict_in_process, here.workload.name, path)
-    here.commit(list(pool(processes).map(predict, files)))
+    here.commit(list(pool().map(predict, files)))
 
 
-_pools: dict[int, ProcessPoolExecutor] = {}
+@functools.cache
+def pool() -> ProcessPoolExecutor:
+    """Return the processes of `limit_by_processes`, which stay until `close_pool`."""
+    return ProcessPoolExecutor(SLOTS, multiprocessing.get_context("spawn"))
 
 
-def pool(processes: int) -> ProcessPoolExecutor:
-    """Return so many processes, which stay until `close_pools`."""
-    if processes not in _pools:
-        context = multiprocessing.get_context("spawn")
-        _pools[processes] = ProcessPoolExecutor(processes, context)
-    return _pools[processes]
-
-
-def close_pools() -> None:
-    """End all processes of `pool`, for which a process would wait when it ends."""
-    for each in _pools.values():
-        each.shutdown()
+def close_pool() -> None:
+    """End the processes of `pool`, for which a process would wait when it ends."""
+    if pool.cache_info().currsize:
+        pool().shutdown()
 
 
 loaded = functools.cache(load)
@@ -304,8 +299,7 @@ POLARS = Contender("polars and deltalake", polars, "python")
 LIMIT = Contender("limit", limit, "python")
 FRESH = Contender("fresh versions", fresh_versions)
 DIRECT_ALONE = replace(DIRECT, name="lakescore, direct scan, local[1]", place="local[1]")
-LIMIT_ALONE = Contender("limit, one process", partial(limit_by_processes, 1), "python")
-LIMIT_BOTH = Contender("limit, two processes", partial(limit_by_processes, 2), "python")
+LIMIT_BOTH = Contender("limit, two processes", limit_by_processes, "python")
 
 
 def direct_of(versions: int) -> Contender:
@@ -329,7 +323,7 @@ CONTENDERS = {
     each.name: each
     for each in (
         *(DOCS, PRUNED, OURS_UDF, SPARK_SCAN, DIRECT, JOB, BY_HAND, NO_MODEL, POLARS, LIMIT),
-        *(FRESH, DIRECT_ALONE, LIMIT_ALONE, LIMIT_BOTH),
+        *(FRESH, DIRECT_ALONE, LIMIT_BOTH),
         *[make(k) for k in (1, 2, 4, 8) for make in (direct_of, spark_scan_of, limit_of)],
     )
 }

@@ -19,6 +19,14 @@ console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
+class Quick:
+    """What a quick run keeps of a race: what the targets name, on fewer rows."""
+
+    sizes: tuple[int, ...]
+    contenders: tuple[Contender, ...]
+
+
+@dataclass(frozen=True)
 class Race:
     """What runs against what, on which rows."""
 
@@ -26,12 +34,13 @@ class Race:
     workload: Workload
     contenders: tuple[Contender, ...]
     """The last one's predictions are those that the others must give."""
-    quick: tuple[int, ...]
-    """Numbers of rows; none where a quick run leaves it out."""
-    full: tuple[int, ...]
+    sizes: tuple[int, ...]
+    """Numbers of rows."""
+    quick: Quick | None = None
+    """None where a quick run leaves it out."""
     layout: Layout = EVEN
     rounds: int = 1
-    """How many times as many rounds as others: where wall time counts."""
+    """How many times as many rounds as others."""
     counts_loads: bool = False
 
 
@@ -70,10 +79,21 @@ class Series:
 
 
 M = 1_000_000
-_CORE = (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.LIMIT)
 _SHAPE = (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.LIMIT)
 LINEAR, FOREST = WORKLOADS["linear"], WORKLOADS["forest"]
-RACES = (
+RACES = (  # the first of a session is where the JVM compiles most, so it is none that counts slopes
+    Race(
+        "versions in one pass",
+        LINEAR,
+        (
+            *[c.direct_of(k) for k in (1, 2, 4, 8)],
+            *[c.spark_scan_of(k) for k in (1, 4)],
+            *[c.limit_of(k) for k in (4, 8, 1)],
+        ),
+        (1 * M, 3 * M),
+        Quick((M // 2, 2 * M), (c.direct_of(1), c.direct_of(4), c.limit_of(1))),
+        counts_loads=True,
+    ),
     Race(
         "linear",
         LINEAR,
@@ -89,66 +109,66 @@ RACES = (
             c.POLARS,
             c.LIMIT,
         ),
-        (1 * M, 6 * M),
         (1 * M, 3 * M, 10 * M),
+        Quick(
+            (M // 2, 3 * M),
+            (c.DOCS, c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.NO_MODEL, c.LIMIT),
+        ),
+    ),
+    Race(
+        "forest",
+        FOREST,
+        (
+            c.PRUNED,
+            c.SPARK_SCAN,
+            c.DIRECT,
+            c.DIRECT_ALONE,
+            c.BY_HAND,
+            c.LIMIT_BOTH,
+            c.LIMIT,
+        ),
+        (M // 4, M, 2 * M),
+        Quick((M // 20, 3 * M // 4), (c.DIRECT, c.DIRECT_ALONE, c.LIMIT_BOTH)),
+    ),
+    Race(
+        "flights",
+        WORKLOADS["flights"],
+        (c.DOCS, c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.NO_MODEL, c.POLARS, c.LIMIT),
+        (M // 2, 1 * M, 3 * M),
+        Quick((M // 20, 3 * M // 4), (c.PRUNED, c.DIRECT, c.LIMIT)),
     ),
     Race(
         "small table",
         LINEAR,
         (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.JOB, c.NO_MODEL, c.LIMIT),
         (8_000,),
-        (8_000,),
+        Quick((8_000,), (c.JOB, c.NO_MODEL, c.LIMIT)),
         rounds=2,
     ),
     Race(
-        "versions in one pass",
-        LINEAR,
-        (
-            *[c.direct_of(k) for k in (1, 2, 4, 8)],
-            *[c.spark_scan_of(k) for k in (1, 4)],
-            *[c.limit_of(k) for k in (4, 8, 1)],
-        ),
+        "boosting",
+        WORKLOADS["boosting"],
+        (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.POLARS, c.LIMIT),
         (M // 2, 2 * M),
-        (1 * M, 3 * M),
-        counts_loads=True,
     ),
-    Race("forest", FOREST, _CORE, (M // 20, M // 4), (M // 4, M, 2 * M)),
-    Race(
-        "forest, from one core to two",
-        FOREST,
-        (c.DIRECT_ALONE, c.DIRECT, c.LIMIT_BOTH, c.LIMIT_ALONE),
-        (M // 20, M // 4),
-        (M // 4, M),
-        rounds=2,
-    ),
-    Race(
-        "flights",
-        WORKLOADS["flights"],
-        (c.DOCS, c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.NO_MODEL, c.POLARS, c.LIMIT),
-        (M // 10, M // 2),
-        (M // 2, 1 * M, 3 * M),
-    ),
-    Race("boosting", WORKLOADS["boosting"], (*_CORE[:-1], c.POLARS, c.LIMIT), (), (M // 2, 2 * M)),
-    Race("linear, float32", WORKLOADS["float32"], _SHAPE, (), (M // 2, 2 * M)),
-    Race("linear, one row group", LINEAR, _SHAPE, (), (M // 2, 2 * M), Layout(files=1)),
-    Race("linear, forty small files", LINEAR, _SHAPE, (), (M // 2, 2 * M), Layout(files=40)),
+    Race("linear, float32", WORKLOADS["float32"], _SHAPE, (M // 2, 2 * M)),
+    Race("linear, one row group", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=1)),
+    Race("linear, forty small files", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=40)),
     Race(
         "linear, sixty unused columns",
         LINEAR,
         (c.DOCS, *_SHAPE),
-        (),
         (M // 2, 2 * M),
-        Layout(unused=60),
+        layout=Layout(unused=60),
     ),
-    Race("forest, one row group", FOREST, _SHAPE, (), (M // 8, M // 2), Layout(files=1)),
+    Race("forest, one row group", FOREST, _SHAPE, (M // 8, M // 2), layout=Layout(files=1)),
     Race(
         "forest, saved with n_jobs=1",
         WORKLOADS["forest-one-job"],
         _SHAPE,
-        (),
         (M // 8, M // 2),
     ),
-    Race("forest, saved with n_jobs=-1", FOREST, _SHAPE, (), (M // 8, M // 2)),
+    Race("forest, saved with n_jobs=-1", FOREST, _SHAPE, (M // 8, M // 2)),
 )
 _FRESH = (c.DOCS, c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.JOB, c.BY_HAND, c.NO_MODEL, c.POLARS,
           c.LIMIT)  # fmt: skip
@@ -160,16 +180,13 @@ COLD = "cold"
 class Meeting:
     """Races in the same sessions, on tables in the same folder."""
 
-    def __init__(self, folder: Path, *, rounds: int, quick: bool) -> None:
-        self._folder, self._rounds, self._quick = folder, rounds, quick
+    def __init__(self, folder: Path, *, rounds: int) -> None:
+        self._folder, self._rounds = folder, rounds
         self._sessions = Sessions(folder)
 
-    def race(self, race: Race) -> dict[str, Any]:
-        """Run *race* and return what its contenders took."""
-        sizes = race.quick if self._quick else race.full
-        running = list(race.contenders)
-        if self._quick:
-            running = [each for each in running if not _is_left_out(each)]
+    def race(self, race: Race, quick: Quick | None) -> dict[str, Any]:
+        """Run *race*, or what *quick* keeps of it, and return what its contenders took."""
+        sizes, running = (quick or race).sizes, (quick or race).contenders
         inputs = {rows: self._table(race.workload, race.layout, rows) for rows in sizes}
         load = os.getloadavg()[0]
         self._check_equal(race, running, inputs[sizes[0]])
@@ -181,7 +198,7 @@ class Meeting:
                     series[each.name].costs.setdefault(rows, []).append(cost)
             console.print(f"bench: {race.name}, round {turn + 1}")
         found = {
-            "quick": self._quick,
+            "quick": quick is not None,
             "sizes": sizes,
             "rounds": self._rounds * race.rounds,
             "load": [round(load, 2), round(os.getloadavg()[0], 2)],
@@ -247,9 +264,3 @@ class Meeting:
                     f"error: {race.name}: the predictions of {each.name!r} are not the limit's"
                 )
         console.print(f"bench: {race.name}: {len(running)} contenders predict the same")
-
-
-def _is_left_out(contender: Contender) -> bool:
-    """Tell whether a quick run does without: no target names it."""
-    left_out = [c.OURS_UDF, *[make(k) for make in (c.direct_of, c.limit_of) for k in (2, 8)]]
-    return contender.name in {each.name for each in left_out}

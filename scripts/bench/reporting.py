@@ -68,12 +68,12 @@ class Results:
 
     def _targets(self) -> list[tuple[str, float, str, float]]:
         """Return each quantity with what was measured, and the bound that it is held against."""
-        lin, forest = self._slopes("linear", "cpu"), self._slopes("forest", "cpu")
-        flights = self._slopes("flights", "cpu")
-        cores = self._slopes("forest, from one core to two", "wall")
+        lin, flights = self._slopes("linear", "cpu"), self._slopes("flights", "cpu")
+        forest, cores = self._slopes("forest", "cpu"), self._slopes("forest", "wall")
         small = self._least("small table", "wall")
         versions = self._least("versions in one pass", "cpu")
         loads = self.found["races"]["versions in one pass"]["loads"]
+        limit = forest(c.LIMIT_BOTH)
         direct, docs, pruned, scan = lin(c.DIRECT), lin(c.DOCS), lin(c.PRUNED), lin(c.SPARK_SCAN)
         each = loads["loads"] / loads["workers"] / loads["versions"]
         in_one_pass = versions(c.direct_of(4)) / versions(c.direct_of(1))
@@ -86,7 +86,8 @@ class Results:
             ("linear, pruned spark_udf / Spark scan", pruned / scan, ">=", 3),
             ("linear, spark_udf of the docs / direct scan", docs / direct, ">=", 15),
             ("linear, Spark scan / mapInArrow by hand", scan / lin(c.BY_HAND), "<=", 1.05),
-            ("forest, rate of direct scan / limit", forest(c.LIMIT) / forest(c.DIRECT), ">=", 0.95),
+            # Both on as many cores: two that share a core's parts cost each other some per cent.
+            ("forest, rate of direct scan / limit", limit / forest(c.DIRECT), ">=", 0.95),
             ("linear, direct scan, T(K=4) / T(1)", in_one_pass, "<=", 1.3),
             ("loads a worker and version", each, "=", 1),
             ("small table, s of a whole job over the bare Spark write", over, "<=", 2),

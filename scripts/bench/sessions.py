@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bench.contenders import CONTENDERS, Contender, Facts, Place, Setting, close_pools
+from bench.contenders import CONTENDERS, Contender, Facts, Place, Setting, close_pool
 from bench.workloads import WORKLOADS, Workload
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _serve(connection: Connection, place: Place, log: Path) -> None:
     except Exception:  # noqa: BLE001 - the parent says it
         connection.send(traceback.format_exc())
     finally:
-        close_pools()
+        close_pool()
         if spark is not None:
             spark.stop()
 

@@ -53,6 +53,8 @@ if ! grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place"; then
     [ -f "${lineage[0]}" ] || fail "$place listens to OpenLineage, whose jar is missing;" \
       "$bin/python $root/scripts/fetch_jars.py $root/conf/spark/openlineage.lock fetches it"
     jars+=("${lineage[@]}")
+    # On a cluster the listener starts before it can ask Spark for the name.
+    submit+=(--conf "spark.openlineage.appName=lakescore_$job")
   fi
   [ ! -f "${jars[0]}" ] || submit+=(--jars "$(IFS=,; echo "${jars[*]}")")
 fi

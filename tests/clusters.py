@@ -45,6 +45,21 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
 
 
+def finish(
+    *command: str | Path, variables: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run *command* to its end, whatever its exit code, with `environment` and *variables*."""
+    return subprocess.run(
+        command,
+        env=environment() | variables,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
 def python_without_lakescore(folder: Path) -> Path:
     """Make a virtual environment with all packages of this one but lakescore; return its Python.
 

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     import pytest
     from xdist.remote import Producer
 
-PLACES = ("local", "cluster")
+PLACES = ("local", "cluster", "yarn")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--place",
         choices=PLACES,
-        help="run the tests of tests/cluster in local mode, or on a standalone cluster; both if "
-        "left out",
+        help="where the tests of tests/cluster run: in local mode, on a standalone cluster, or on "
+        "YARN, whose servers Maven gives (56 MB); the first two if left out",
     )
     parser.addoption(
         "--airflow",

@@ -142,7 +142,10 @@ def _stopping(failed: Callable[[LakescoreError], int], seconds: float | None) ->
 def _unforeseen(error: Exception) -> LakescoreError:
     if (known := scanning.gone(error) or storage.trouble(error)) is not None:
         return known
-    first = next(iter(str(error).strip().splitlines()), "")
+    lines = str(error).strip().splitlines()
+    if lines[1:] and lines[0].startswith("An error occurred while calling"):
+        lines[0] = lines[1].removeprefix(": ")  # Py4J's own line, then what Java said
+    first = next(iter(lines), "")
     return LakescoreError(f"{type(error).__name__}: {first} (-v shows the whole trace)")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyspark
 import pytest
 from clusters import (
     LOCAL,
@@ -20,6 +21,7 @@ from clusters import (
     standalone,
     write_place,
 )
+from yarns import yarn
 
 from lakescore.places import read_properties
 
@@ -29,14 +31,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = Path(__file__).parents[2]
-FILES = {"local": "local.conf", "cluster": "standalone.conf"}
+FILES = {"local": "local.conf", "cluster": "standalone.conf", "yarn": "yarn.conf"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "place" in metafunc.fixturenames:
         only = metafunc.config.getoption("--place")
-        on = ["cluster"] if "cluster" in metafunc.fixturenames else FILES
-        kinds = [kind for kind in on if only in {None, kind}]
+        on = list(FILES)
+        if "distributed" in metafunc.fixturenames:
+            on = ["cluster", "yarn"]
+        if "cluster" in metafunc.fixturenames:
+            on = ["cluster"]
+        asked = {only} if only else {"local", "cluster"}
+        kinds = [kind for kind in on if kind in asked]
         metafunc.parametrize("place", kinds, indirect=True, scope="module")
 
 
@@ -64,13 +71,14 @@ class Place:
     file: Path
     home: Path
     cluster: Cluster | None = None
+    variables: dict[str, str] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a job."""
         ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.file)}
-        return environment() | {"SPARK_LOCAL_IP": "127.0.0.1"} | ours
+        return environment() | {"SPARK_LOCAL_IP": "127.0.0.1"} | ours | self.variables
 
     def write(self, job: str, **settings: Any) -> Path:
         """Write a job's file."""
@@ -142,13 +150,20 @@ def register(home: Path) -> Callable[..., Any]:
 def place(
     request: pytest.FixtureRequest, home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    """Yield local mode, or a standalone cluster whose executors lack lakescore."""
+    """Yield local mode, or a cluster whose executors lack lakescore."""
     folder = tmp_path_factory.mktemp(request.param)
     settings = read_properties(ROOT / "conf/spark" / FILES[request.param]) | SMALL
     with contextlib.ExitStack() as stack:
-        cluster = None
+        cluster, variables = None, {}
         if request.param == "local":
             settings |= LOCAL
+        elif request.param == "yarn":
+            del settings["spark.archives"]  # test_shipping.py has executors unpack one
+            settings["spark.pyspark.python"] = str(python_without_lakescore(folder / "python"))
+            # Else each run would upload all of Spark's jars, as it does without this property.
+            settings["spark.yarn.jars"] = f"local:{Path(pyspark.__file__).parent}/jars/*"
+            settings["spark.yarn.stagingDir"] = (folder / "staging").as_uri()
+            variables["HADOOP_CONF_DIR"] = str(stack.enter_context(yarn(folder)).conf)
         else:
             if sys.platform != "linux":
                 pytest.skip("the workers' addresses on loopback are there on Linux only")
@@ -156,13 +171,20 @@ def place(
             settings["spark.master"] = cluster.address
             settings["spark.pyspark.python"] = str(python_without_lakescore(folder / "python"))
         file = write_place(folder / "place.conf", settings)
-        place = Place(request.param, file, home, cluster)
+        place = Place(request.param, file, home, cluster, variables)
         stack.callback(place.stop)
         yield place
 
 
 @pytest.fixture(scope="module")
+def distributed(place: Place) -> Place:
+    """Return a place with executors of their own; who asks for it is not run in local mode."""
+    assert place.kind != "local"
+    return place
+
+
+@pytest.fixture(scope="module")
 def cluster(place: Place) -> Cluster:
-    """Return the cluster; who asks for it is not run in local mode, where none can lose a part."""
+    """Return the standalone cluster, the only place whose parts a test can kill."""
     assert place.cluster is not None
     return place.cluster

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import SMALL, environment, python_without_lakescore, wait_for, write_place
+from clusters import (
+    SMALL,
+    environment,
+    finish,
+    python_without_lakescore,
+    wait_for,
+    write_place,
+)
 from deltalake import DeltaTable, write_deltalake
 from sklearn.linear_model import LinearRegression
 from stores import free_port
@@ -96,15 +103,8 @@ def run(server: str, home: Path, tmp_path: Path) -> Callable[..., Any]:
         for name, meant in names.items():
             assert name in program
             program = program.replace(name, meant)
-        ended = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment() | {"LAKESCORE_HOME": str(home)},
-            cwd=home,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=500,
-        )
+        home_is = {"LAKESCORE_HOME": str(home)}
+        ended = finish(sys.executable, "-c", program, variables=home_is, folder=home)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
@@ -190,10 +190,8 @@ print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
         assert "Input X contains NaN." in found[engine][1]
         assert "\n" not in found[engine][1]
     assert found["aside"] == [[pytest.approx(1.0), None], [None, "ValueError"]]
-    assert (
-        "Spark reads them (a client of Spark Connect does not reach the table's log)"
-        in (found["plan"])
-    )
+    reason = "Spark reads them (a client of Spark Connect does not reach the table's log)"
+    assert reason in found["plan"]
 
 
 def test_a_job_says_at_once_that_it_needs_a_driver(
@@ -209,16 +207,12 @@ def test_a_job_says_at_once_that_it_needs_a_driver(
     }
     file = tmp_path / "score.json"
     file.write_text(json.dumps(todo))
-    for command in (["spark-submit.sh", "score", file], [sys.executable, "jobs/score.py", file]):
-        ended = subprocess.run(
-            [str(ROOT / command[0]), *map(str, command[1:])],
-            env=environment() | {"LAKESCORE_HOME": str(home), "PLACE": str(place)},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=500,
-        )
+    variables = {"LAKESCORE_HOME": str(home), "PLACE": str(place)}
+    for command in (
+        (ROOT / "spark-submit.sh", "score", file),
+        (sys.executable, "jobs/score.py", file),
+    ):
+        ended = finish(*command, variables=variables, folder=ROOT)
         assert ended.returncode == 2, ended.stderr
         assert f"{server} is a Spark Connect server; the jobs " in ended.stderr
 
@@ -235,11 +229,5 @@ try:
 except errors.ConnectAway as error:
     print(error.exit_code, error)
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ended = finish(sys.executable, "-c", program, variables={}, folder=tmp_path)
     assert ended.stdout.startswith("75 no Spark Connect server answers at sc://127.0.0.1:")

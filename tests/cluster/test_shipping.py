@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyspark
 import pytest
-from clusters import write_place
+from clusters import finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from sklearn.tree import DecisionTreeRegressor
 
@@ -31,9 +31,8 @@ def dist() -> Path:
     return ROOT / "dist"
 
 
-@pytest.mark.usefixtures("cluster")
 def test_a_zip_and_an_archive_are_enough_for_machines_that_share_no_packages(
-    place: Place, dist: Path, register: Callable[..., Any], home: Path, tmp_path: Path
+    distributed: Place, dist: Path, register: Callable[..., Any], home: Path, tmp_path: Path
 ) -> None:
     rows = pd.DataFrame({"id": [1, 2, 3, 4], "x": [1.0, 2.0, 3.0, 4.0]})
     write_deltalake(str(home / "tables/few"), rows)
@@ -54,21 +53,15 @@ def test_a_zip_and_an_archive_are_enough_for_machines_that_share_no_packages(
         "spark.submit.pyFiles": str(next(dist.glob("lakescore-*.zip"))),
         "spark.jars": ",".join(map(str, Path(sys.prefix).glob("share/lakescore/jars/*.jar"))),
     }
-    file = write_place(tmp_path / "bare.conf", read_properties(place.file) | shipped)
+    file = write_place(tmp_path / "bare.conf", read_properties(distributed.file) | shipped)
     spark = Path(pyspark.__file__).parent
-    job = place.write(
+    job = distributed.write(
         "score", model="ten/1", input={"path": "tables/few"}, output={"path": "tables/shipped"},
         id_columns=["id"], engine="spark_udf",
     )  # fmt: skip
-    done = subprocess.run(
-        [spark / "bin/spark-submit", "--properties-file", file, "jobs/score.py", job],
-        env=place.environment | {"SPARK_HOME": str(spark)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
+    submit = (spark / "bin/spark-submit", "--properties-file", file, "jobs/score.py", job)
+    variables = distributed.environment | {"SPARK_HOME": str(spark)}
+    done = finish(*submit, variables=variables, folder=ROOT)
     assert done.returncode == 0, done.stderr
     found = DeltaTable(str(home / "tables/shipped")).to_pandas().sort_values("id")
     assert found["prediction"].tolist() == [10.0, 20.0, 30.0, 40.0]

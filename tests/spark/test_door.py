@@ -144,3 +144,21 @@ def test_what_nobody_foresaw_is_one_line_too(
     assert ended.value.code == 1
     error = "error: RuntimeError: first line of door@champion (-v shows the whole trace)\n"
     assert capsys.readouterr().err == error
+
+
+def test_what_java_said_is_the_line_where_nobody_foresaw_that(
+    file: Path, spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jvm: Any = spark._jvm  # noqa: SLF001 - there is no other way to have Java raise
+
+    def run(_: ScoreJob) -> dict[str, Any]:
+        jvm.java.lang.Class.forName("no.such.Class")
+        return {}
+
+    with pytest.raises(SystemExit) as ended:
+        main(ScoreJob, run, [str(file)])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: Py4JJavaError: java.lang.ClassNotFoundException: no.such.Class "
+        "(-v shows the whole trace)\n"
+    )

@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import LOCAL, SMALL, environment, write_place
+from clusters import LOCAL, SMALL, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import free_port, s3
 
@@ -97,14 +97,8 @@ class Lake:
 
     def _run(self, *words: str | Path) -> Ended:
         ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.place)}
-        done = subprocess.run(
-            words,
-            env=environment() | {"SPARK_LOCAL_IP": "127.0.0.1"} | ours | self.variables,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        variables = {"SPARK_LOCAL_IP": "127.0.0.1"} | ours | self.variables
+        done = finish(*words, variables=variables, folder=self.home)
         return Ended(done.returncode, done.stdout, done.stderr)
 
 

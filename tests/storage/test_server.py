@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import LOCAL, SMALL, environment, write_place
+from clusters import LOCAL, SMALL, environment, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import free_port, mlflow_server, postgresql
 
@@ -181,13 +181,8 @@ def test_a_server_that_stays_away_takes_no_prediction_along_and_ends_the_next_ru
     try:
         code, receipt = running.end()
         began = time.monotonic()
-        done = subprocess.run(
-            [Path(sys.executable).with_name("lakescore"), "resolve", "served@champion"],
-            env=site.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        resolve = (Path(sys.executable).with_name("lakescore"), "resolve", "served@champion")
+        done = finish(*resolve, variables=site.environment(), folder=site.home)
         seconds = time.monotonic() - began
         again = site.submit("score").end()
     finally:

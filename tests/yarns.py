@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -100,10 +101,9 @@ class Yarn:
         address = f"http://127.0.0.1:{self.web}/ws/v1/cluster/metrics"
         try:
             with urllib.request.urlopen(address, timeout=10) as answer:
-                found = answer.read().decode()
+                return int(json.load(answer)["clusterMetrics"]["activeNodes"])
         except OSError:
             return 0
-        return int(found.partition('"activeNodes":')[2].partition(",")[0] or 0)
 
     def ended(self) -> list[int]:
         """Return the exit codes of servers that run no longer."""

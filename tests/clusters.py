@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stores import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 _PATIENCE = 300.0  # seconds; a machine may be busy
@@ -58,6 +58,19 @@ def finish(
         check=False,
         timeout=500,
     )
+
+
+def end(groups: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes, the last one first, each with the group that it leads."""
+    for process in reversed(groups):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in groups:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_PATIENCE)
 
 
 def python_without_lakescore(folder: Path) -> Path:
@@ -170,15 +183,7 @@ class Cluster:
 
     def stop(self) -> None:
         """End what was started, with what that started."""
-        for process in reversed(self.started):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in self.started:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(_PATIENCE)
+        end(self.started)
 
 
 @contextlib.contextmanager

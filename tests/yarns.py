@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from clusters import environment, wait_for
+from clusters import end, environment, wait_for
 from stores import free_port
 
 if TYPE_CHECKING:
@@ -111,14 +110,7 @@ class Yarn:
 
     def stop(self) -> None:
         """End what was started; a node ends its containers with it."""
-        for process in reversed(self.started):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(30)
+        end(self.started)
 
 
 @contextlib.contextmanager

@@ -230,4 +230,5 @@ except errors.ConnectAway as error:
     print(error.exit_code, error)
 """
     ended = finish(sys.executable, "-c", program, variables={}, folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("75 no Spark Connect server answers at sc://127.0.0.1:")

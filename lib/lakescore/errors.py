@@ -809,6 +809,17 @@ class UnsupportedSignature(InputContractError):
         super().__init__(f"{uri} cannot score a table: {what}")
 
 
+class PredictionsUnfit(InputContractError):
+    """What a model gives is not what its signature says."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"the predictions of {uri} do not fit its signature: {reason}; nothing was written; "
+            "log the model again with a signature of what it gives: infer_signature(X, "
+            "model.predict(X))"
+        )
+
+
 class MetricUndefined(InputContractError):
     """The metric has no meaning for this prediction and label."""
 

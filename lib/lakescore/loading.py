@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,7 @@ from lakescore.errors import (
     listed,
     nearest,
 )
+from lakescore.isolation import own_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +54,8 @@ class Loadable:
     flavors: Mapping[str, Any]
     params: Mapping[str, Any] | None
     env_manager: EnvManager
+    own_code: str | None = None
+    """What of its code is its own, so that it is applied in a process of its own."""
     classes: tuple[Any, ...] = ()
     """Of a classifier that gives probabilities, in its own order and type."""
 
@@ -67,7 +71,17 @@ class Loadable:
             features=(),
             outputs=pa.schema([]),
             params=self.params,
+            names=self._names,
+            program=_program() if self.own_code and self.env_manager == "local" else None,
         )
+
+    @property
+    def _names(self) -> tuple[Any, ...] | None:
+        """How the signature names the outputs, unless they are probabilities."""
+        schema: Any = self.model.signature.outputs  # MLflow's specs are a union no check narrows
+        if self.classes or schema is None or schema.is_tensor_spec():
+            return None
+        return tuple(schema.input_names()) if schema.has_input_names() else None
 
     @property
     def native(self) -> executor.Version:
@@ -132,8 +146,14 @@ def prepare(
         flavors=card["flavors"],
         params=_params(model, params) if params else None,
         env_manager=env_manager,
+        own_code=own_code(card["flavors"], folder),
     )
     return replace(loadable, classes=_classes(loadable)) if output == "proba" else loadable
+
+
+@cache
+def _program() -> bytes:
+    return executor.program(executor.answer)
 
 
 def _copied(model: ModelVersion, card: str) -> Path:
@@ -149,11 +169,10 @@ def _copied(model: ModelVersion, card: str) -> Path:
 
 
 def _classes(loadable: Loadable) -> tuple[Any, ...]:
-    estimator = executor.loaded(loadable.native)
-    classes = getattr(estimator, "classes_", None)
-    if classes is None or not hasattr(estimator, _PROBA):
-        kind = type(estimator).__name__
-        raise UnsupportedSignature(loadable.model.uri, f"its {kind} has no {_PROBA}")
+    estimator = executor.describe(loadable.native)
+    classes = estimator.classes
+    if classes is None or _PROBA not in estimator.methods:
+        raise UnsupportedSignature(loadable.model.uri, f"its {estimator.kind} has no {_PROBA}")
     if getattr(classes, "ndim", 1) != 1 or isinstance(classes, list):
         raise UnsupportedSignature(loadable.model.uri, "it has several labels a row")
     return tuple(each.item() if hasattr(each, "item") else each for each in classes)

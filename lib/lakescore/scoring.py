@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +30,6 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_schema
 from pyspark.sql.types import (
-    ArrayType,
     BooleanType,
     DataType,
     DoubleType,
@@ -43,11 +41,12 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lakescore import executor, scanning, signature, storage
+from lakescore import executor, scanning, signature, storage, wrapping
 from lakescore.errors import (
     EngineRefused,
     FilesUnwritten,
     LakescoreError,
+    PredictionsUnfit,
     ScoringFailed,
     StorageFull,
     listed,
@@ -72,6 +71,9 @@ _PREDICTED = f"{OURS}p"
 """How the column of a version's prediction begins; its number follows."""
 _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
 """How Spark says why it gave a task up, where no trace of Python says it: workers that died."""
+_UNFIT = re.compile(rf"\b{executor.Misshapen.__name__}: (.+)")
+_OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelProcessError.__name__}: ")
+"""How an error of a model begins that was raised in a process of its own."""
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
 _PROBE_ROWS = 200
 _HOPELESS = 100
@@ -108,6 +110,12 @@ class Plan:
     """Into how many partitions Spark spreads the rows first, where it reads them."""
     tally: Accumulator[executor.Tally] | None = None
     """What workers of the arrow engine have done; a client of Spark Connect has none."""
+
+    @property
+    def isolated(self) -> dict[str, str]:
+        """The versions that are applied in processes of their own, and the code that needs it."""
+        loadables = [contract.loadable for contract in self.contracts]
+        return {one.model.uri: one.own_code for one in loadables if one.own_code is not None}
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -155,6 +163,7 @@ class Plan:
         if self.engine == "spark_udf":
             return facts
         facts["modes"] = [version.mode for version in self.versions]
+        facts["own_processes"] = self.isolated
         facts["scan"] = "direct" if self.direct else "spark"
         if self.direct:
             facts |= {"tasks": len(self.direct.scan.tasks), "bytes_read": self.direct.size}
@@ -165,6 +174,7 @@ class Plan:
             done = self.tally.value
             facts |= {
                 "rows_predicted": done.rows,
+                "rows_aligned": done.aligned,
                 "loads": done.loads,
                 "workers": len(done.workers),
             }
@@ -231,7 +241,9 @@ def plan(
     Raises:
         EngineRefused: the arrow engine was asked for, and it would not give MLflow's values; or
             what the job's file says of nulls needs it.
-        ScoringFailed: every row of the probe fails, so it is not the rows.
+        ScoringFailed: every row of the probe fails, so it is not the rows; or one does, where the
+            engine is spark_udf, which sets none aside.
+        PredictionsUnfit: what a version gives does not fit its signature.
     """
     selection, chosen = None, rows
     if isinstance(rows, scanning.Selection):
@@ -245,13 +257,13 @@ def plan(
         contracts=tuple(contracts),
     )
     if asked == "spark_udf":
-        return _checked(udf)
+        return _tried(_checked(udf))
     try:
         arrow, seconds_a_row = _arrow(udf)
     except _Declined as declined:
         if asked == "arrow":
             raise EngineRefused("arrow", str(declined)) from declined
-        return _checked(replace(udf, reason=str(declined)))
+        return _tried(_checked(replace(udf, reason=str(declined))))
     if selection is not None and scan == "direct":
         try:
             found = scanning.direct(selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
@@ -276,6 +288,65 @@ def _checked(udf: Plan) -> Plan:
         rules = listed(f"{name}: {rule}" for name, rule in held.items())
         raise EngineRefused("spark_udf", f"it hands every row to the model, and nulls says {rules}")
     return udf
+
+
+def _tried(udf: Plan) -> Plan:
+    """Return *udf*, which was tried on a few rows: else each task would fail as often as it may.
+
+    Raises:
+        ScoringFailed: a version could not score one of them, and nothing sets it aside.
+        PredictionsUnfit: what a version gives does not fit its signature.
+    """
+    columns = _features(udf.contracts)
+    managers = {contract.loadable.env_manager for contract in udf.contracts}
+    if managers != {"local"} or _odd(columns):
+        few = replace(udf, rows=udf.rows.limit(_PROBE_ROWS).coalesce(1))
+        with evaluated(few, [f"the first {_PROBE_ROWS} rows"]):
+            side_by_side(few).collect()
+        return udf
+    try:
+        sample = _sample(udf.rows, columns)
+    except _Declined:  # there are no rows
+        return udf
+    aligned = executor.counted("aligned")
+    for contract in udf.contracts:
+        version = _bound(contract, _positions(contract, columns))
+        _, why = _attempted(version, sample)
+        if why.null_count < len(why):
+            first = why.drop_null()[0].as_py()[0]
+            raise ScoringFailed(
+                version.uri,
+                "a row, and engine spark_udf sets none aside",
+                f"{first['type']}: {first['message']}",
+            )
+    return replace(udf, reason=udf.reason + _told_of_order(aligned))
+
+
+def _told_of_order(before: float) -> str:
+    """Return what a plan's reason says where predictions were put in order since *before*."""
+    if executor.counted("aligned") == before:
+        return ""
+    return "; predictions come with an index in another order, and are put in order by it"
+
+
+def _attempted(version: executor.Version, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+    """Return the predictions of *version*, null where it failed, and why it did, in the driver.
+
+    Raises:
+        PredictionsUnfit: they do not fit the signature for any row, or for several at once.
+        ScoringFailed: the process of the version ended, or cannot load it.
+    """
+    try:
+        (predicted,), why = executor.attempt([version], rows)
+    except executor.Misshapen as error:
+        raise PredictionsUnfit(version.uri, str(error)) from error
+    except executor.ModelProcessError as error:
+        raise ScoringFailed(version.uri, "any row", str(error)) from error
+    reasons = [row[0] for row in why.to_pylist() if row]
+    unfit = [reason for reason in reasons if reason["type"] == executor.Misshapen.__name__]
+    if unfit and len(unfit) == len(why):
+        raise PredictionsUnfit(version.uri, unfit[0]["message"])
+    return predicted, why
 
 
 def score(planned: Plan) -> DataFrame:
@@ -369,12 +440,14 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
         lost = _LOST.search(str(error))
         if traces:
             ends = [line for line in lines[traces[-1] + 1 :] if line and not line[0].isspace()]
-            reason = ends[0] if ends else lines[-1]
+            reason = _OWN_PROCESS.sub("", ends[0] if ends else lines[-1])
         elif lost:
             reason = lost[1]
         else:
             raise
         uri = ", ".join(each.loadable.model.uri for each in planned.contracts)
+        if (unfit := _UNFIT.search(reason)) is not None:
+            raise PredictionsUnfit(uri, unfit[1]) from error
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 
@@ -443,39 +516,34 @@ def _given(planned: Plan, *, aside: bool) -> StructType:
 
 
 def _spark_udf(rows: DataFrame, contract: Contract) -> Column:
-    """Return MLflow's prediction as a column.
+    """Return MLflow's prediction as a column, of the very files whose digest the version carries.
 
-    The very files whose digest the version carries are handed to Spark. The column is marked
-    nondeterministic, without which a filter on it would make Spark predict each row twice.
+    The column is marked nondeterministic, without which a filter on it would make Spark predict
+    each row twice.
     """
     from mlflow.pyfunc import spark_udf  # noqa: PLC0415 - seconds of import, after the checks
 
-    loadable = contract.loadable
-    result: Any = _result(contract)
-    if loadable.classes:
-        result = ArrayType(DoubleType())
+    features = tuple((feature.name, n) for n, feature in enumerate(contract.features))
+    version = _bound(contract, features)
     with _quiet("mlflow"):
         udf = spark_udf(
             rows.sparkSession,
-            str(loadable.folder),
-            result_type=result,
-            env_manager=loadable.env_manager,
-            params=dict(loadable.params) if loadable.params else None,
+            str(wrapping.wrap(version)),
+            result_type=wrapping.given(contract.outputs),
+            env_manager=contract.loadable.env_manager,
         )
-    features = [
+    columns = [
         F.col(f"`{contract.sources[f.name]}`").cast(f.dataType).alias(f.name)
         for f in contract.features
     ]
-    predicted: Column = udf.asNondeterministic()(F.struct(*features))
-    if not loadable.classes:
-        return predicted
-    names = contract.outputs.names
-    if len(names) == 1:
-        return predicted[0]
-    return F.transform(
-        F.array(predicted),  # so that Spark evaluates it once
-        lambda each: F.struct(*[each[n].alias(name) for n, name in enumerate(names)]),
-    )[0]
+    predicted: Column = udf.asNondeterministic()(F.struct(*columns))
+    return wrapping.unwrapped(predicted, contract.outputs)
+
+
+def _bound(contract: Contract, features: tuple[tuple[str, int], ...]) -> executor.Version:
+    """Return the version as MLflow's PyFuncModel that takes *features*: names and positions."""
+    outputs = to_arrow_schema(contract.outputs)
+    return replace(contract.loadable.pyfunc, features=features, outputs=outputs)
 
 
 def _result(contract: Contract) -> DataType:
@@ -493,31 +561,23 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
     managers = {contract.loadable.env_manager for contract in udf.contracts} - {"local"}
     if managers:
         raise _Declined(f"env_manager {listed(managers)} is MLflow's own")
-    columns = tuple(
-        dict.fromkeys(
-            StructField(contract.sources[field.name], field.dataType)
-            for contract in udf.contracts
-            for field in contract.features
-        )
-    )
-    odd = [
-        f"{c.name} ({c.dataType.simpleString()})"
-        for c in columns
-        if type(c.dataType) not in _FEATURES
-    ]
-    if odd:
+    columns = _features(udf.contracts)
+    if odd := _odd(columns):
         raise _Declined(f"it does not take the columns {listed(odd)}")
     try:
         for name in udf.keep:
             scanning.arrow_type(rows.schema[name].dataType)
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
-    positions = {(c.name, c.dataType): n for n, c in enumerate(columns)}
-    sample = _sample(rows, columns)
+    sample, aligned = _sample(rows, columns), executor.counted("aligned")
     elsewhere = partial(_sample, rows.orderBy(F.rand(0)), columns)
-    versions = tuple(_version(each, positions, sample, elsewhere) for each in udf.contracts)
+    versions = tuple(
+        _version(contract, _positions(contract, columns), sample, elsewhere)
+        for contract in udf.contracts
+    )
     modes = listed(dict.fromkeys(version.mode for version in versions))
     reason = f"{modes}, equal to MLflow's PyFuncModel on {sample.num_rows} rows"
+    reason += _told_of_order(aligned)
     arrow = replace(
         udf,
         engine="arrow",
@@ -529,6 +589,32 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
     return arrow, _seconds_a_row(versions, sample)
 
 
+def _features(contracts: Sequence[Contract]) -> tuple[StructField, ...]:
+    """Return the columns that the features come from, each once a type."""
+    return tuple(
+        dict.fromkeys(
+            StructField(contract.sources[field.name], field.dataType)
+            for contract in contracts
+            for field in contract.features
+        )
+    )
+
+
+def _odd(columns: Sequence[StructField]) -> list[str]:
+    """Return those of *columns* that the arrow engine does not take, with their types."""
+    return [
+        f"{column.name} ({column.dataType.simpleString()})"
+        for column in columns
+        if type(column.dataType) not in _FEATURES
+    ]
+
+
+def _positions(contract: Contract, columns: Sequence[StructField]) -> tuple[tuple[str, int], ...]:
+    """Return the features of *contract*, with their positions in a batch of *columns*."""
+    places = {(column.name, column.dataType): n for n, column in enumerate(columns)}
+    return tuple((f.name, places[contract.sources[f.name], f.dataType]) for f in contract.features)
+
+
 def _tally(spark: SparkSession) -> Accumulator[executor.Tally]:
     return spark.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
 
@@ -537,11 +623,11 @@ def _seconds_a_row(versions: Sequence[executor.Version], sample: pa.RecordBatch)
     """Return the CPU seconds of a row more: a batch has costs of its own, which do not count."""
     small = pa.Table.from_batches([sample])
     large = pa.concat_tables([small] * _TIMES).combine_chunks().to_batches()[0]
-    started = time.process_time()
+    started = executor.cpu_seconds()
     executor.attempt(versions, sample)
-    between = time.process_time()
+    between = executor.cpu_seconds()
     executor.attempt(versions, large)
-    ended = time.process_time()
+    ended = executor.cpu_seconds()
     more = (ended - between) - (between - started)
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
 
@@ -574,7 +660,7 @@ def _sent(columns: Sequence[StructField]) -> list[Column]:
 
 def _version(
     contract: Contract,
-    positions: Mapping[tuple[str, DataType], int],
+    features: tuple[tuple[str, int], ...],
     sample: pa.RecordBatch,
     elsewhere: Callable[[], pa.RecordBatch],
 ) -> executor.Version:
@@ -582,25 +668,12 @@ def _version(
 
     *elsewhere* gives rows of other places than those of *sample*, should these tell nothing.
     """
-    asked = {
-        "features": tuple(
-            (f.name, positions[contract.sources[f.name], f.dataType]) for f in contract.features
-        ),
-        "outputs": to_arrow_schema(contract.outputs),
-    }
-    places = dict(asked["features"])
+    places = dict(features)
     rules = {n: rule for n, rule in contract.nulls.items() if rule in {"null", "quarantine"}}
     nulls = tuple((name, places[name], rule) for name, rule in rules.items())
-    pyfunc = replace(contract.loadable.pyfunc, nulls=nulls, **asked)
-    try:
-        (expected,), why = executor.attempt([pyfunc], sample)
-    except executor.Misshapen as error:
-        raise _Declined(f"of its predictions it says: {error}") from error
-    reasons = [each[0] for each in why.to_pylist() if each]
-    misshapen = [each for each in reasons if each["type"] == executor.Misshapen.__name__]
-    if len(misshapen) == len(why):
-        raise _Declined(f"it cannot hold what the model gives: {misshapen[0]['message']}")
-    if len(reasons) == sample.num_rows >= _HOPELESS:
+    pyfunc = replace(_bound(contract, features), nulls=nulls)
+    expected, why = _attempted(pyfunc, sample)
+    if not why.null_count and sample.num_rows >= _HOPELESS:
         _check_hope(pyfunc, sample.num_rows, elsewhere())
     for version in _candidates(pyfunc, contract):
         if _gives(version, sample, (expected, why), exact=_is_exact(version)):
@@ -620,8 +693,8 @@ def _candidates(pyfunc: executor.Version, contract: Contract) -> Iterator[execut
     )
     kinds = {field.dataType for field in contract.features}
     if kinds <= {DoubleType()} or kinds <= {FloatType()}:
-        names = getattr(executor.loaded(raw), "feature_names_in_", None)
-        if names is None or [name for name, _ in raw.features] == list(names):
+        names = executor.describe(raw).features
+        if names is None or tuple(name for name, _ in raw.features) == names:
             yield replace(raw, mode="block")
     yield raw
 
@@ -658,9 +731,7 @@ def _numbers(values: pa.Array) -> list[Any]:
 
 def _is_exact(version: executor.Version) -> bool:
     """Tell whether the model decides by comparisons, so that any difference is an error."""
-    estimator = executor.loaded(version)
-    final = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    return type(final).__module__.startswith(_EXACT)
+    return executor.describe(version).module.startswith(_EXACT)
 
 
 def _placed(planned: Plan, kept: int) -> list[executor.Version]:

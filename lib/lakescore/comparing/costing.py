@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -39,16 +38,18 @@ def costs(planned: Plan) -> dict[str, float | None]:
 
 
 def _rate(version: executor.Version, batch: object) -> float | None:
-    started, best = time.process_time(), float("inf")
+    started, best = executor.cpu_seconds(), float("inf")
     with threadpool_limits(1):
         for _ in range(_TIMES):
-            before = time.process_time()
+            before = executor.cpu_seconds()
             try:
-                executor.apply([version], batch)
-            except Exception:  # noqa: BLE001 - a row that it cannot score: the run says so
+                _, why = executor.attempt([version], batch)
+            except Exception:  # noqa: BLE001 - it cannot score at all: the run says so
                 return None
-            best = min(best, time.process_time() - before)
-            if time.process_time() - started > _SECONDS:
+            if why.null_count < len(why):
+                return None
+            best = min(best, executor.cpu_seconds() - before)
+            if executor.cpu_seconds() - started > _SECONDS:
                 break
     rows: int = batch.num_rows  # type: ignore[attr-defined]
     return rows / best if best > 0 else None

@@ -4,12 +4,24 @@ It imports nothing else of lakescore and is pickled by value, so executors need 
 requirements, and MLflow where the model is not a plain scikit-learn one, and never our package.
 """
 
-from lakescore.executor.applying import WHY, Misshapen, Version, apply, attempt, loaded
-from lakescore.executor.keys import BLOCKS, REPEATED, hashed, repeated
-from lakescore.executor.predicting import predictor
-from lakescore.executor.reading import Column, Only, Piece, Scan, footer, footers, rows_at_once
-from lakescore.executor.tallying import Adding, Tally
-from lakescore.executor.writing import FILES, Filed, Sink, Unwritten
+from .applying import (
+    WHY,
+    Description,
+    Version,
+    answer,
+    attempt,
+    cpu_seconds,
+    describe,
+    predicted,
+)
+from .isolating import ModelProcessError, program
+from .keeping import counted
+from .keys import BLOCKS, REPEATED, hashed, repeated
+from .predicting import predictor
+from .reading import Column, Only, Piece, Scan, footer, footers, rows_at_once
+from .results import Misshapen
+from .tallying import Adding, Tally
+from .writing import FILES, Filed, Sink, Unwritten
 
 __all__ = [
     "BLOCKS",
@@ -18,8 +30,10 @@ __all__ = [
     "WHY",
     "Adding",
     "Column",
+    "Description",
     "Filed",
     "Misshapen",
+    "ModelProcessError",
     "Only",
     "Piece",
     "Scan",
@@ -27,13 +41,17 @@ __all__ = [
     "Tally",
     "Unwritten",
     "Version",
-    "apply",
+    "answer",
     "attempt",
+    "counted",
+    "cpu_seconds",
+    "describe",
     "footer",
     "footers",
     "hashed",
-    "loaded",
+    "predicted",
     "predictor",
+    "program",
     "repeated",
     "rows_at_once",
 ]

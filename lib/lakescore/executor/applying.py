@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
-import types
+import time
 import warnings
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+
+from .isolating import ModelProcess
+from .keeping import count, counted, shelf
+from .results import Misshapen, as_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,10 +54,14 @@ class Version:
     nulls: tuple[tuple[str, int, Literal["null", "quarantine"]], ...] = ()
     """Features, with their positions, whose nulls the model is not asked about: the prediction is
     null then, or the row fails."""
+    names: tuple[Any, ...] | None = None
+    """How the signature names the outputs, if it does: what the model gives by name is taken so."""
+    program: bytes | None = field(default=None, repr=False)
+    """What a process of the version's own runs; without, it needs none."""
 
 
 def attempt(versions: Sequence[Version], batch: pa.RecordBatch) -> tuple[list[pa.Array], pa.Array]:
-    """Return what `apply` does, with null for the rows that a model cannot score, and why.
+    """Return the predictions of *versions*, with null for rows that one cannot score, and why.
 
     A batch with such a row is halved until it is found: of n rows that hold k of them, some
     2 k log n calls fail.
@@ -64,13 +71,18 @@ def attempt(versions: Sequence[Version], batch: pa.RecordBatch) -> tuple[list[pa
 
     Raises:
         ImportError, MemoryError: no row causes these.
+        Misshapen: what a version gives for several rows is not one prediction a row.
+        ModelProcessError: the process of a version ended, or cannot load it.
     """
     inputs: dict[Any, Any] = {}
     predictions: list[pa.Array] = []
     reasons: dict[int, list[dict[str, str]]] = {}
     for version in versions:
-        loaded(version)  # that a model cannot be loaded is no row's fault
-        found, failures = _asked(version, batch, inputs)
+        if version.program is not None:
+            found, failures = _elsewhere(version, batch)
+        else:
+            loaded(version)  # that a model cannot be loaded is no row's fault
+            found, failures = _asked(version, batch, inputs)
         predictions.append(found)
         for row, (kind, message) in failures.items():
             why = {"version": version.uri, "type": kind, "message": message}
@@ -78,6 +90,97 @@ def attempt(versions: Sequence[Version], batch: pa.RecordBatch) -> tuple[list[pa
     if not reasons:
         return predictions, pa.nulls(batch.num_rows, pa.list_(WHY))
     return predictions, pa.array(map(reasons.get, range(batch.num_rows)), pa.list_(WHY))
+
+
+def predicted(version: Version, frame: Any) -> pa.Array:
+    """Return the predictions for a pandas *frame*, whose columns are the features by name.
+
+    Raises:
+        Misshapen: they are not what the signature says.
+        Exception: any that the model raises.
+    """
+    if version.program is not None:
+        return _told(version, ("frame", frame))
+    return as_column(_called(version, frame), version, len(frame))
+
+
+def _elsewhere(
+    version: Version, batch: pa.RecordBatch
+) -> tuple[pa.Array, dict[int, tuple[str, str]]]:
+    """Return what `_asked` does in the process of *version*, which gets its features alone."""
+    positions = [position for _, position in version.features]
+    used = list(dict.fromkeys([*positions, *[position for _, position, _ in version.nulls]]))
+    places = {position: n for n, position in enumerate(used)}
+    sent = replace(
+        version,
+        features=tuple((name, places[position]) for name, position in version.features),
+        nulls=tuple((name, places[position], rule) for name, position, rule in version.nulls),
+    )
+    columns = [batch.column(position) for position in used]
+    rows = pa.RecordBatch.from_arrays(columns, names=[f"c{n}" for n in range(len(used))])
+    found: tuple[pa.Array, dict[int, tuple[str, str]]] = _told(sent, ("batch",), rows)
+    return found
+
+
+def _told(version: Version, request: tuple[Any, ...], batch: pa.RecordBatch | None = None) -> Any:
+    """Return what the process of *version* answers, and count what it counted."""
+    # Plain values: neither process can import the other's classes.
+    facts = {**vars(version), "program": None, "folder": _folder(version.folder)}
+    answered, counts = _process(version).ask((facts, cores(), *request), batch)
+    for name, more in counts.items():
+        count(name, more)
+    return answered
+
+
+def _process(version: Version) -> ModelProcess:
+    processes: OrderedDict[str, ModelProcess] = shelf().setdefault("processes", OrderedDict())
+    owner = shelf().setdefault("owner", os.getpid())
+    if owner != os.getpid():  # a fork must not share the sockets of the process that it came from
+        processes = shelf()["processes"] = OrderedDict()
+        shelf()["owner"] = os.getpid()
+    if version.key in processes and processes[version.key].is_closed:
+        del processes[version.key]
+    if version.key not in processes:
+        assert version.program is not None  # noqa: S101 - narrows for mypy
+        processes[version.key] = ModelProcess(version.program)
+        while len(processes) > _MODELS_AT_ONCE:
+            processes.popitem(last=False)[1].close()
+    processes.move_to_end(version.key)
+    return processes[version.key]
+
+
+def answer(
+    facts: Mapping[str, Any],
+    task_cores: int,
+    what: Literal["batch", "frame", "model"],
+    given: Any = None,
+) -> tuple[Any, dict[str, float]]:
+    """Do in a version's own process what its worker asks for; return it, and what it counted.
+
+    Args:
+        facts: the fields of a `Version`.
+        task_cores: how many cores the model may use.
+        what: predict a batch, predict a frame, or describe the model.
+        given: the batch, or the frame.
+    """
+    version = Version(**facts)
+    shelf()["cores"] = task_cores
+    before, began = {name: counted(name) for name in ("loads", "aligned")}, time.process_time()
+    loaded(version)
+    done: Any
+    if what == "batch":
+        done = _asked(version, given, {})
+    elif what == "frame":
+        done = as_column(_called(version, given), version, len(given))
+    else:
+        done = vars(_described(version))
+    counts = {name: counted(name) - value for name, value in before.items()}
+    return done, {**counts, "seconds": time.process_time() - began}
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds that this process has taken, and those of versions for its sake."""
+    return time.process_time() + counted("seconds")
 
 
 def _asked(
@@ -141,38 +244,20 @@ def _message(error: Exception) -> str:
     return text[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
 
 
-class Misshapen(ValueError):
-    """What a model gave is not one value a row of the type that its signature says."""
-
-
-def apply(versions: Sequence[Version], batch: pa.RecordBatch) -> list[pa.Array]:
-    """Return the predictions of each of *versions* for the rows of *batch*.
-
-    Raises:
-        Misshapen: a model gave another number of rows than it got, or what its signature does not
-            say.
-        ValueError: an integer column, which pandas cannot hold with nulls, has some.
-    """
-    inputs: dict[Any, Any] = {}
-    return [_predicted(version, batch, inputs) for version in versions]
-
-
 def _predicted(version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]) -> pa.Array:
     """Return one version's predictions; versions that eat the same share the *inputs* made."""
-    model = loaded(version)
     kind = (version.mode, version.features)
     if kind not in inputs or version.mode == "pyfunc":  # a stranger's code may change its frame
         make = _block if version.mode == "block" else _frame
         inputs[kind] = make(batch, version.features)
+    return as_column(_called(version, inputs[kind]), version, batch.num_rows)
+
+
+def _called(version: Version, given: Any) -> Any:
+    model = loaded(version)
     params = {} if version.params is None else {"params": version.params}
     method = "predict" if version.mode == "pyfunc" else version.method
-    result = getattr(model, method)(inputs[kind], **params)
-    try:
-        return _column(result, version.outputs, batch.num_rows)
-    except Misshapen:
-        raise
-    except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
-        raise Misshapen(f"{type(error).__name__}: {error}") from error
+    return getattr(model, method)(given, **params)
 
 
 def _block(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
@@ -194,61 +279,25 @@ def _frame(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
     return pa.RecordBatch.from_arrays(columns, names=names).to_pandas()
 
 
-def _column(result: Any, outputs: pa.Schema, rows: int) -> pa.Array:
-    """Return what a model gave as one Arrow column of the type that its signature says."""
-    if len(outputs) > 1:
-        if getattr(result, "ndim", 2) != 2 or (  # noqa: PLR2004 - rows and columns
-            not hasattr(result, "columns") and np.shape(result)[1] != len(outputs)
-        ):
-            raise Misshapen(f"the model gave {np.shape(result)}, not {len(outputs)} columns")
-        columns = [
-            _array(result[each.name] if hasattr(result, "columns") else result[:, n], each, rows)
-            for n, each in enumerate(outputs)
-        ]
-        return pa.StructArray.from_arrays(columns, fields=list(outputs))
-    return _array(result, outputs.field(0), rows)
-
-
 def _kind(outputs: pa.Schema) -> pa.DataType:
     return pa.struct(list(outputs)) if len(outputs) > 1 else outputs.field(0).type
 
 
-def _array(result: Any, output: pa.Field, rows: int) -> pa.Array:
-    values = np.atleast_1d(np.asarray(result)) if rows == 1 else np.asarray(result)
-    if not values.ndim or len(values) != rows:
-        raise Misshapen(f"the model gave {values.size} predictions for {rows} rows")
-    if pa.types.is_list(output.type):
-        flat = pa.array(values.reshape(-1), output.type.value_type, from_pandas=True)
-        width = values.shape[1]
-        offsets = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
-        return pa.ListArray.from_arrays(offsets, flat)
-    if values.ndim > 1:
-        if values.shape[1:] != (1,):
-            raise Misshapen(f"the model gave {values.shape[1]} values a row; its signature has one")
-        values = values.reshape(-1)
-    # NaN becomes null, as where MLflow's spark_udf hands pandas to Spark.
-    return pa.array(values, output.type, from_pandas=True)
-
-
 def loaded(version: Version) -> Any:
-    """Return the model of *version*, loaded once a worker process, whatever its number of tasks.
-
-    This module is unpickled anew for each task, so what is loaded is kept outside of it.
-    """
-    shelf = _shelf()
-    models: OrderedDict[Any, Any] = vars(shelf).setdefault("models", OrderedDict())
+    """Return the model of *version*, loaded once a worker process, whatever its number of tasks."""
+    models: OrderedDict[Any, Any] = shelf().setdefault("models", OrderedDict())
     key = (version.key, version.mode == "pyfunc")
     if key not in models:
         models[key] = _load(version)
-        vars(shelf)["loads"] = loads() + 1
+        count("loads", 1)
         while len(models) > _MODELS_AT_ONCE:
             models.popitem(last=False)
-        _settle()
+        _freeze()
     models.move_to_end(key)
     return models[key]
 
 
-def _settle() -> None:
+def _freeze() -> None:
     """Let a worker's collector pass over what is loaded: PySpark starts it after each task.
 
     With scikit-learn that is 150,000 objects and 0.07 seconds, with MLflow 230,000 and 0.11.
@@ -261,13 +310,40 @@ def _settle() -> None:
         gc.freeze()
 
 
-def _shelf() -> types.ModuleType:
-    return sys.modules.setdefault("_lakescore_models", types.ModuleType("_lakescore_models"))
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is known of a scikit-learn model once it is loaded."""
+
+    kind: str
+    """The name of its class."""
+    module: str
+    """Where the class of its last step is defined."""
+    features: tuple[str, ...] | None
+    """The columns that it was fitted on, if it knows."""
+    classes: Any
+    """A classifier's `classes_`; none of others."""
+    methods: frozenset[str]
+    """Those of predict_proba that it has."""
 
 
-def loads() -> int:
-    """Return how many models this process has loaded so far."""
-    return int(vars(_shelf()).get("loads", 0))
+def describe(version: Version) -> Description:
+    """Return what is known of the scikit-learn model of *version*."""
+    if version.program is None:
+        return _described(version)
+    return Description(**_told(version, ("model",)))
+
+
+def _described(version: Version) -> Description:
+    estimator = loaded(version)
+    final = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    names = getattr(estimator, "feature_names_in_", None)
+    return Description(
+        kind=type(estimator).__name__,
+        module=type(final).__module__,
+        features=None if names is None else tuple(names),
+        classes=getattr(estimator, "classes_", None),
+        methods=frozenset(name for name in ("predict_proba",) if hasattr(estimator, name)),
+    )
 
 
 def _load(version: Version) -> Any:
@@ -306,9 +382,15 @@ def _bound_jobs(model: Any) -> None:
     estimator = getattr(model, "sklearn_model", model)
     if not hasattr(estimator, "get_params"):
         return
-    from pyspark import TaskContext  # noqa: PLC0415
+    names = [name for name in estimator.get_params() if name.split("__")[-1] == "n_jobs"]
+    estimator.set_params(**dict.fromkeys(names, cores()))
+
+
+def cores() -> int:
+    """Return how many cores a model may use: those of the task for which it predicts."""
+    if "cores" in shelf():  # a process of a version's own is told
+        return int(shelf()["cores"])
+    from pyspark import TaskContext  # noqa: PLC0415 - at hand in every worker
 
     task = TaskContext.get()
-    cores = task.cpus() if task else 1
-    jobs = {name: cores for name in estimator.get_params() if name.split("__")[-1] == "n_jobs"}
-    estimator.set_params(**jobs)
+    return task.cpus() if task else 1

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from lakescore.executor.reading import read_tasks
+from .reading import read_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from lakescore.executor.reading import Scan
+    from .reading import Scan
 
 _HASHES_A_BLOCK = 1_000_000
 """A task holds so many before it gives them, in one block a bucket."""

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakescore.executor.applying import attempt, loads
-from lakescore.executor.reading import read_tasks
-from lakescore.executor.tallying import Part, Tally
-from lakescore.executor.writing import written
+from .applying import attempt
+from .keeping import counted
+from .reading import read_tasks
+from .tallying import Part, Tally
+from .writing import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from lakescore.executor.applying import Version
-    from lakescore.executor.reading import Scan
-    from lakescore.executor.writing import Sink
+    from .applying import Version
+    from .reading import Scan
+    from .writing import Sink
 
 
 def predictor(  # noqa: PLR0913 - all but the first by name
@@ -46,7 +47,7 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     """
 
     def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        part, before = Part(), loads()
+        part, loads, aligned = Part(), counted("loads"), counted("aligned")
         names = [f"p{n}" for n in range(len(versions))]
         for batch in batches if scan is None else read_tasks(scan, batches):
             predicted, why = attempt(versions, batch)
@@ -65,9 +66,14 @@ def predictor(  # noqa: PLR0913 - all but the first by name
                 part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*held, "why"]))
                 rows = rows.filter(why.is_null())
             yield rows
+        part.aligned = int(counted("aligned") - aligned)
         if tally is not None:
             tally.add(
-                Tally(parts={_task(): part}, loads=loads() - before, workers=frozenset({_worker()}))
+                Tally(
+                    parts={_task(): part},
+                    loads=int(counted("loads") - loads),
+                    workers=frozenset({_worker()}),
+                )
             )
 
     if sink is None:

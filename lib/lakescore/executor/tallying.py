@@ -19,6 +19,8 @@ class Part:
     """Rows that were predicted, or tried."""
     failed: int = 0
     """Those of them that could not be scored."""
+    aligned: int = 0
+    """Rows whose predictions were put in order by the index that came with them."""
     size: int = 0
     listing: list[bytes] = field(default_factory=list)
     """The failed rows' kept columns and `why`, as Arrow streams."""
@@ -57,6 +59,11 @@ class Tally:
     def failed(self) -> int:
         """Rows that could not be scored."""
         return sum(part.failed for part in self.parts.values())
+
+    @property
+    def aligned(self) -> int:
+        """Rows whose predictions were put in order by the index that came with them."""
+        return sum(part.aligned for part in self.parts.values())
 
     def listed(self) -> pa.Table | None:
         """Return the failed rows' kept columns and `why`, if any failed."""

@@ -1,0 +1,256 @@
+"""Isolating: a version that brings code of its own is applied in a process of its own.
+
+Modules, `sys.path`, the environment, the working folder, random state and library settings belong
+to a process, so no version can see those of another. A worker (or the driver) starts one clean
+process that loads no model, and forks it once for each version: the libraries are imported once.
+Requests and answers go through sockets; a process ends as soon as the other end of its socket does.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from .keeping import shelf
+from .results import Misshapen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_START = (
+    "import pickle, sys; from multiprocessing.connection import Connection; "
+    "socket = Connection(int(sys.argv[1])); pickle.loads(socket.recv_bytes())(socket)"
+)
+_RAISED_AGAIN: dict[str, type[Exception]] = {
+    kind.__name__: kind for kind in (ImportError, MemoryError, Misshapen, ModuleNotFoundError)
+}
+"""Errors whose type tells the caller what to do."""
+
+
+class ModelProcessError(RuntimeError):
+    """The process of a version ended, or the model raised an error there."""
+
+
+class ModelProcess:
+    """A process in which one version is applied, and nothing else.
+
+    Args:
+        program: what `program` returned.
+    """
+
+    def __init__(self, program: bytes) -> None:
+        self._lock = threading.Lock()
+        self._starter = _starter(program)
+        self._connection, self._pid = self._starter.fork()
+
+    def ask(self, request: tuple[Any, ...], batch: pa.RecordBatch | None = None) -> Any:
+        """Return the process's answer to *request*, which may come with a *batch* of rows.
+
+        Raises:
+            ImportError, MemoryError, Misshapen, ModelProcessError: the answer is an error, or the
+                process ended.
+        """
+        with self._lock:
+            try:
+                self._connection.send((*request, batch if batch is None else batch.schema))
+                if batch is not None:
+                    self._connection.send_bytes(batch.serialize())
+                kind, answer = self._connection.recv()
+            except (EOFError, ConnectionError) as error:
+                self.close()
+                ending = self._starter.ending(self._pid)
+                raise ModelProcessError(f"the process of the model {ending}") from error
+            except BaseException:
+                self.close()  # an answer that nobody read would be taken for that of the next
+                raise
+        if kind == "error":
+            name, text = answer
+            if name in _RAISED_AGAIN:
+                raise _RAISED_AGAIN[name](text)
+            raise ModelProcessError(f"{name}: {text}")
+        return answer
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the process can be asked no more."""
+        return self._connection.closed
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+
+
+def program(answer: Callable[..., Any]) -> bytes:
+    """Return what starts processes that call *answer* for each request, as bytes to be sent.
+
+    It holds the code itself, so that a worker needs no package of ours.
+    """
+    import cloudpickle  # noqa: PLC0415 - the driver alone makes a program
+
+    package = sys.modules[__package__]
+    cloudpickle.register_pickle_by_value(package)
+    try:
+        return bytes(cloudpickle.dumps(lambda connection: _start(connection, answer)))
+    finally:
+        cloudpickle.unregister_pickle_by_value(package)
+
+
+class _Starter:
+    """The process that is forked for each version."""
+
+    def __init__(self, program: bytes) -> None:
+        self.owner = os.getpid()
+        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
+                [sys.executable, "-c", _START, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the driver, whose end ends this one too
+                stdout=2,  # a worker's standard output is not for a model to print to
+            )
+        self._connection = Connection(ours.detach())
+        self._connection.send_bytes(program)
+        self._connection.send(_own_path())
+
+    def fork(self) -> tuple[Connection, int]:
+        """Return the connection to a new process, and its id."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            try:
+                self._connection.send(("fork", dict(os.environ), os.getcwd()))  # noqa: PTH109
+                send_handle(self._connection, theirs.fileno(), self._process.pid)
+                pid: int = self._connection.recv()
+            except (EOFError, ConnectionError) as error:
+                ours.close()
+                code = self._process.wait()
+                raise ModelProcessError(f"no process could be started: exit code {code}") from error
+        return Connection(ours.detach()), pid
+
+    def ending(self, pid: int) -> str:
+        """Return how the process *pid*, which has ended, did so."""
+        with self._lock:
+            try:
+                self._connection.send(("ending", pid))
+                code: int = self._connection.recv()
+            except (EOFError, ConnectionError):
+                return "ended with its starter"
+        if code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+
+def _starter(program: bytes) -> _Starter:
+    """Return the starter of this process, which a fork of it does not inherit."""
+    starter: _Starter | None = shelf().get("starter")
+    if starter is None or starter.owner != os.getpid():
+        starter = shelf()["starter"] = _Starter(program)
+    return starter
+
+
+def _own_path() -> list[str]:
+    """Return this process's `sys.path` without folders of models that were loaded in it."""
+    return [
+        folder
+        for folder in sys.path
+        if not os.path.isfile(os.path.join(os.path.dirname(folder), "MLmodel"))  # noqa: PTH113, PTH118, PTH120
+    ]
+
+
+def _start(connection: Connection, answer: Callable[..., Any]) -> None:
+    """Fork this process for each request, until the other end of *connection* is closed."""
+    sys.path[:] = connection.recv()
+    with suppress(ImportError):  # plain scikit-learn models need no MLflow
+        import mlflow.pyfunc  # noqa: F401, PLC0415 - imported once for all versions
+    gc.collect()
+    gc.freeze()  # what is imported is shared by all forks, as long as no collector touches it
+    endings: dict[int, int] = {}
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, ConnectionError):
+            return
+        if request[0] == "fork":
+            handle = recv_handle(connection)
+            if not (pid := os.fork()):
+                try:
+                    connection.close()
+                    _become(handle, answer, *request[1:])
+                finally:
+                    os._exit(1)
+            os.close(handle)
+            connection.send(pid)
+        else:
+            while request[1] not in endings:
+                pid, status = os.waitpid(-1, 0)
+                endings[pid] = os.waitstatus_to_exitcode(status)
+            connection.send(endings.pop(request[1]))
+        _reap(endings)
+
+
+def _reap(endings: dict[int, int]) -> None:
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            endings[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+
+
+def _become(
+    handle: int, answer: Callable[..., Any], environment: dict[str, str], folder: str
+) -> None:
+    """Be the process of one version until the other end of the socket *handle* is closed."""
+    import numpy as np  # noqa: PLC0415 - see below
+
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    np.random.seed()  # noqa: NPY002 - every fork would draw the same numbers
+    connection = Connection(handle)
+    requests: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+
+    def receive() -> None:
+        """Hand requests on, and end the process with its reader, whatever the model is doing."""
+        try:
+            while True:
+                *request, schema = connection.recv()
+                if schema is not None:
+                    message = pa.py_buffer(connection.recv_bytes())
+                    request.append(pa.ipc.read_record_batch(message, schema))
+                requests.put(tuple(request))
+        finally:
+            os._exit(0)
+
+    threading.Thread(target=receive, daemon=True).start()
+    while True:
+        request = requests.get()
+        try:
+            reply: tuple[str, Any] = ("answer", answer(*request))
+        except BaseException as error:  # noqa: BLE001 - a stranger's code may even exit
+            reply = ("error", (type(error).__name__, _text(error)))
+        try:
+            message = pickle.dumps(reply)
+        except Exception as error:  # noqa: BLE001 - likewise, what it gives cannot be sent
+            message = pickle.dumps(("error", (type(error).__name__, _text(error))))
+        with suppress(Exception):
+            sys.stdout.flush()
+        connection.send_bytes(message)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001 - a stranger's error may fail to say what it is
+        return "an error that cannot say what it is"

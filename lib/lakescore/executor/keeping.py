@@ -1,0 +1,28 @@
+"""Keeping: what a worker process keeps from one task to the next.
+
+The package is unpickled anew for each task, so that its own modules keep nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+_NAME = "_lakescore_kept"
+
+
+def shelf() -> dict[str, Any]:
+    """Return what this process keeps, by name."""
+    return vars(sys.modules.setdefault(_NAME, types.ModuleType(_NAME)))
+
+
+def count(name: str, more: float) -> None:
+    """Add *more* to the count *name* of this process."""
+    shelf()[name] = counted(name) + more
+
+
+def counted(name: str) -> float:
+    """Return the count *name*: loads, aligned (rows), or seconds (of CPU, in others for it)."""
+    value: float = shelf().get(name, 0)
+    return value

@@ -623,12 +623,13 @@ def _seconds_a_row(versions: Sequence[executor.Version], sample: pa.RecordBatch)
     """Return the CPU seconds of a row more: a batch has costs of its own, which do not count."""
     small = pa.Table.from_batches([sample])
     large = pa.concat_tables([small] * _TIMES).combine_chunks().to_batches()[0]
-    started = executor.cpu_seconds()
-    executor.attempt(versions, sample)
-    between = executor.cpu_seconds()
-    executor.attempt(versions, large)
-    ended = executor.cpu_seconds()
-    more = (ended - between) - (between - started)
+    seconds = []
+    for rows in (sample, large):
+        started = executor.cpu_seconds()
+        for version in versions:
+            _attempted(version, rows)
+        seconds.append(executor.cpu_seconds() - started)
+    more = seconds[1] - seconds[0]
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
 
 

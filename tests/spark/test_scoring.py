@@ -203,7 +203,8 @@ def test_an_error_that_spark_udf_meets_is_one_line_with_its_last_words(
     spark: SparkSession, register: Any
 ) -> None:
     register("no nulls", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
-    rows = spark.createDataFrame([(1.0,), (None,)], "x double")
+    values = [(1.0,)] * 300 + [(None,)]  # the rows that are tried first are good
+    rows = spark.createDataFrame(values, "x double").coalesce(1)
     contract = signature.agree("the table", rows, prepare(resolve("no nulls/1")))
     planned = scoring.plan("spark_udf", rows, [contract], keep=[])
     with (
@@ -215,6 +216,16 @@ def test_an_error_that_spark_udf_meets_is_one_line_with_its_last_words(
         caught.value
     )
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_that_spark_udf_cannot_score_ends_the_run_before_a_task_is_started(
+    spark: SparkSession, register: Any
+) -> None:
+    register("no null", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
+    rows = spark.createDataFrame([(1.0,), (None,)], "x double")
+    contract = signature.agree("the table", rows, prepare(resolve("no null/1")))
+    with pytest.raises(ScoringFailed, match="none aside: ValueError: Input X contains NaN"):
+        scoring.plan("spark_udf", rows, [contract], keep=[])
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,8 @@ def _array(result: Any, output: pa.Field, rows: int) -> pa.Array:
     """Return one value a row; None, NaN, NA and NaT are null, as MLflow's spark_udf has NaN."""
     kind = output.type
     as_objects = isinstance(result, list) and pa.types.is_string(kind)  # [1, "a"] is no text
+    own = getattr(result, "dtype", None)
+    as_objects |= own is not None and not isinstance(own, np.dtype)  # Int64 with NA has no other
     values = np.asarray(result, dtype=object if as_objects else None)
     if rows == 1:
         values = np.atleast_1d(values)

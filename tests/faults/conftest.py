@@ -32,9 +32,9 @@ def obedient(  # noqa: C901 - the class comes along with the model, since it is 
             self.factor = factor
 
         def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
-            from pyspark import TaskContext
+            import os
 
-            if TaskContext.get() is not None:  # the driver tries a few rows first, and shall live
+            if "SPARK_REUSE_WORKER" in os.environ:  # the driver tries rows first, and shall live
                 self.obey(float(model_input["x"].max()))
             if (model_input["x"] < 0).any():
                 raise ValueError("a negative number")
@@ -57,6 +57,10 @@ def obedient(  # noqa: C901 - the class comes along with the model, since it is 
                 return meant
 
             if told("die") or told("die-once"):
+                starter = Path(f"/proc/{os.getppid()}/stat").read_text()
+                os.kill(int(starter.split()[3]), signal.SIGKILL)  # the worker that started it
+                time.sleep(600)  # it takes this process with it
+            if told("die-alone"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if told("eat"):
                 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

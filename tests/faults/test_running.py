@@ -81,15 +81,22 @@ def test_a_worker_killed_in_a_batch_is_replaced_and_no_row_is_lost_or_doubled(
     assert len(lab.commits()) == 2  # the first one makes the table
 
 
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ("die", "Python worker exited"),
+        ("die-alone", "the process of the model was ended by SIGKILL"),  # as the OOM killer does
+    ],
+)
 def test_workers_killed_on_every_try_end_the_run_and_leave_the_table(
-    standing: tuple[Lab, Ended],
+    standing: tuple[Lab, Ended], order: str, says: str
 ) -> None:
     lab, _ = standing
     with unchanged(lab):
-        lab.orders.give("die")
+        lab.orders.give(order)
         ended = lab.run(model="obedient/2")
     assert ended.code == 1
-    assert "models:/obedient/2 could not score all of a, b: Python worker exited" in ended.error
+    assert f"models:/obedient/2 could not score all of a, b: {says}" in ended.error
 
 
 def test_a_model_that_outgrows_its_memory_ends_the_run_and_leaves_the_table(

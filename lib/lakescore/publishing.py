@@ -240,7 +240,7 @@ class Target:
             TooManyErrors: more rows failed than the job allows; nothing was published.
             RowsLost: rows are missing, or there are too many; nothing was published.
         """
-        scored = scoring.score(planned)
+        scored = scoring.score(planned, failing="quarantine")
         if not self._todo.writes_keys:
             scored = scored.drop(*self._todo.id_columns)
         publishing = _Publishing(planned, runs, sizes, lineage.now())

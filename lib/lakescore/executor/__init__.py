@@ -6,7 +6,7 @@ requirements, and MLflow where the model is not a plain scikit-learn one, and ne
 
 from lakescore.executor.applying import WHY, Misshapen, Version, apply, attempt, loaded
 from lakescore.executor.keys import BLOCKS, REPEATED, hashed, repeated
-from lakescore.executor.predicting import predictor
+from lakescore.executor.predicting import Failing, predictor
 from lakescore.executor.reading import Column, Only, Piece, Scan, footer, footers, rows_at_once
 from lakescore.executor.tallying import Adding, Tally
 from lakescore.executor.writing import FILES, Filed, Sink, Unwritten
@@ -18,6 +18,7 @@ __all__ = [
     "WHY",
     "Adding",
     "Column",
+    "Failing",
     "Filed",
     "Misshapen",
     "Only",

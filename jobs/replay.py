@@ -30,7 +30,7 @@ def run(todo: ReplayJob) -> dict[str, Any]:
     stage(str(planned), ends="plan")
     with scoring.evaluated(planned, job.slice_names):
         found = replaying.compare(
-            scoring.score(planned), recorded.rows,
+            scoring.score(planned, failing="quarantine"), recorded.rows,
             keys=job.id_columns, columns=contract.written, tolerance=todo.tolerance,
         )  # fmt: skip
     stage(f"{found['same']} of {found['rows']} rows are the same", ends="score")

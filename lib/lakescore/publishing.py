@@ -107,6 +107,11 @@ class Target:
     def _there(self) -> DataFrame | None:
         return _rows(self._spark, self._address)
 
+    def _is_published(self) -> bool:
+        """Tell whether there may be rows to merge with."""
+        there = self._there is not None
+        return there and tables.is_published(self._spark, self._address)
+
     def settle(self, runs: Sequence[Run], sizes: Mapping[str, int]) -> list[Outcome]:
         """Return the outcomes of the slices that need no scoring: empty, or published already.
 
@@ -240,13 +245,13 @@ class Target:
             TooManyErrors: more rows failed than the job allows; nothing was published.
             RowsLost: rows are missing, or there are too many; nothing was published.
         """
-        scored = scoring.score(planned)
+        scored = scoring.score(planned, failing="quarantine")
         if not self._todo.writes_keys:
             scored = scored.drop(*self._todo.id_columns)
         publishing = _Publishing(planned, runs, sizes, lineage.now())
         rows = lineage.stamp(scored, runs, scored_at=publishing.scored_at)
         try:
-            if self._todo.write_mode == "merge" and self._there is not None:
+            if self._todo.write_mode == "merge" and self._is_published():
                 failed, version = self._merge(rows, publishing)
             else:
                 failed, version = self._write(rows, publishing)

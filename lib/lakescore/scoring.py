@@ -67,6 +67,8 @@ EngineName = Literal["auto", "arrow", "spark_udf"]
 ScanName = Literal["direct", "spark"]
 ERRORS = f"{OURS}errors"
 """The column that says why a row could not be scored, and by which version."""
+_ERROR = "error"
+"""The column of `score` that says why a row could not be scored."""
 _PREDICTED = f"{OURS}p"
 """How the column of a version's prediction begins; its number follows."""
 _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
@@ -349,15 +351,24 @@ def _attempted(version: executor.Version, rows: pa.RecordBatch) -> tuple[pa.Arra
     return predicted, why
 
 
-def score(planned: Plan) -> DataFrame:
+def score(planned: Plan, *, failing: executor.Failing = "raise") -> DataFrame:
     """Return the columns that *planned* keeps and the outputs of its only version.
 
-    One row for each of its rows, each predicted once, but for those that the model cannot score:
-    once the rows are read, *planned* counts and lists these. MLflow's own function sets no row
-    aside: it fails, and so do workers of a Spark Connect server.
+    One row for each of its rows, each predicted once.
+
+    Args:
+        planned: how the rows are scored.
+        failing: what becomes of rows that the model cannot score. `raise`: the first one ends the
+            query. `null`: their outputs are null, and a last column, `error`, says why.
+            `quarantine`: they are left out; once the rows are read, *planned* counts and lists
+            them. MLflow's own function ends the query in any case, and so do workers of a Spark
+            Connect server where rows would be left out.
+
+    Raises:
+        ColumnsCollide: there is a column `error` already.
     """
     (contract,) = planned.contracts
-    applied = _apply(planned, aside=True)
+    applied = _apply(planned, failing)
     names = contract.outputs.names
     kept = [F.col(f"`{name}`") for name in planned.keep]
     one = F.col(f"{_PREDICTED}0")
@@ -365,7 +376,11 @@ def score(planned: Plan) -> DataFrame:
     outputs = dict(zip(names, given, strict=True))
     if contract.decision is not None:
         outputs[signature.DECISION] = _decided(contract.decision, outputs)
-    return applied.select(*kept, *[each.alias(name) for name, each in outputs.items()])
+    columns = [*kept, *[each.alias(name) for name, each in outputs.items()]]
+    if failing == "null":
+        signature.check_names("the rows", "output", [*planned.keep, *outputs, _ERROR])
+        columns.append(_first_error(applied).alias(_ERROR))
+    return applied.select(*columns)
 
 
 def file(planned: Plan, sink: executor.Sink) -> list[Row]:
@@ -376,7 +391,7 @@ def file(planned: Plan, sink: executor.Sink) -> list[Row]:
     """
     given = StructType([StructField(f.name, from_arrow_type(f.type)) for f in executor.FILES])
     try:
-        return _sent_to(planned, given, aside=True, sink=sink).collect()
+        return _sent_to(planned, given, "quarantine", sink=sink).collect()
     except (Py4JJavaError, PySparkException) as error:
         unwritten = _UNWRITTEN.search(str(error))
         if unwritten is None:
@@ -391,7 +406,7 @@ def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     few = planned.rows.limit(most)
     tally = _tally(few.sparkSession)
     apart = replace(planned, rows=few, direct=None, spread=None, tally=tally)
-    shown = scanning.readable(score(apart)).withColumnRenamed(SLICE, "slice")
+    shown = scanning.readable(score(apart, failing="quarantine")).withColumnRenamed(SLICE, "slice")
     return [row.asDict() for row in shown.collect()]
 
 
@@ -404,11 +419,19 @@ def side_by_side(planned: Plan) -> DataFrame:
     """
     uris = [each.loadable.model.uri for each in planned.contracts]
     renamed = {f"{_PREDICTED}{n}": uri for n, uri in enumerate(uris)}
-    applied = _apply(planned, aside=False).withColumnsRenamed(renamed)
+    applied = _apply(planned, "null").withColumnsRenamed(renamed)
     if planned.engine == "spark_udf":
         kind = "array<struct<version: string, type: string, message: string>>"
         return applied.withColumn(ERRORS, F.lit(None).cast(kind))
     return applied
+
+
+def _first_error(applied: DataFrame) -> Column:
+    """Return the type and message of the error of each row that has one."""
+    if ERRORS not in applied.columns:  # MLflow's own function ends the query instead
+        return F.lit(None).cast("string")
+    first = F.get(F.col(ERRORS), F.lit(0))
+    return F.when(first.isNotNull(), F.concat(first["type"], F.lit(": "), first["message"]))
 
 
 def _decided(decision: signature.Decision, outputs: Mapping[str, Column]) -> Column:
@@ -456,10 +479,10 @@ def _of_storage(error: Exception) -> LakescoreError | None:
     return None if "Traceback (most recent call last)" in str(error) else storage.trouble(error)
 
 
-def _apply(planned: Plan, *, aside: bool) -> DataFrame:
+def _apply(planned: Plan, failing: executor.Failing) -> DataFrame:
     """Return the kept columns, then a column a version, or a struct, `_PREDICTED` by name.
 
-    Of the arrow engine, unless failed rows go *aside*, `ERRORS` comes last.
+    Of the arrow engine, where *failing* rows stand with a null, `ERRORS` comes last.
     """
     if planned.engine == "spark_udf":
         kept = [F.col(f"`{name}`") for name in planned.keep]
@@ -467,8 +490,7 @@ def _apply(planned: Plan, *, aside: bool) -> DataFrame:
         return planned.rows.select(
             *kept, *[each.alias(f"{_PREDICTED}{n}") for n, each in enumerate(predictions)]
         )
-    given = _given(planned, aside=aside)
-    applied = _sent_to(planned, given, aside=aside)
+    applied = _sent_to(planned, _given(planned, failing), failing)
     named = _named(planned, applied)
     if planned.direct is None:
         return named
@@ -476,7 +498,11 @@ def _apply(planned: Plan, *, aside: bool) -> DataFrame:
 
 
 def _sent_to(
-    planned: Plan, given: StructType, *, aside: bool, sink: executor.Sink | None = None
+    planned: Plan,
+    given: StructType,
+    failing: executor.Failing,
+    *,
+    sink: executor.Sink | None = None,
 ) -> DataFrame:
     """Return what workers of the arrow engine give: rows of *given*, with k0, k1, ... kept."""
     kept = len(planned.carried)
@@ -485,7 +511,7 @@ def _sent_to(
         kept=kept,
         scan=planned.direct.scan if planned.direct is not None else None,
         tally=planned.tally,
-        aside=aside,
+        failing=failing,
         sink=sink,
     )
     if planned.direct is not None:  # workers read the files: Spark hands out their tasks
@@ -504,13 +530,13 @@ def _named(planned: Plan, applied: DataFrame) -> DataFrame:
     return applied.toDF(*[*planned.carried, *predicted, ERRORS][: len(applied.columns)])
 
 
-def _given(planned: Plan, *, aside: bool) -> StructType:
+def _given(planned: Plan, failing: executor.Failing) -> StructType:
     there = planned.rows.schema
     held = planned.direct.fields if planned.direct else [there[name] for name in planned.keep]
     kept = [StructField(f"k{n}", field.dataType) for n, field in enumerate(held)]
     results = [_result(contract) for contract in planned.contracts]
     fields = [*kept, *[StructField(f"p{n}", kind) for n, kind in enumerate(results)]]
-    if not aside:
+    if failing == "null":
         fields.append(StructField("why", from_arrow_type(pa.list_(executor.WHY))))
     return StructType(fields)
 

@@ -32,7 +32,10 @@ _ALWAYS = {
 
 
 def start(name: str, *, properties: Path | None = None, models: Sequence[str] = ()) -> SparkSession:
-    """Return the session of the platform or of spark-submit, or make one from *properties*.
+    """Return the session of spark-submit, or make one from *properties*.
+
+    Where this process has a session that is not ours, a notebook's or a platform's, its settings
+    stay as they are: a new session on the same Spark application is returned.
 
     Args:
         name: the application's name.
@@ -46,15 +49,30 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
         ConnectUnsupported: the place is a Spark Connect server.
         JavaMissing: a JVM would have to be started, and there is no Java 17 or newer.
     """
+    if properties is not None and not properties.is_file():
+        raise ConfigError(f"there is no file {properties}, which was named as Spark's properties")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if remote := os.environ.get("SPARK_REMOTE"):
         raise ConnectUnsupported(remote)
     if not submitted:
         java.require()
+    running = _running()
+    if running is None:
+        spark = _made(name, properties, submitted=submitted)
+    elif running.conf.get(MODELS, None) is None:
+        spark = running.newSession()
+    else:
+        spark = running
+    for key, value in {**_ALWAYS, MODELS: ",".join(models)}.items():
+        spark.conf.set(key, value)
+    return spark
+
+
+def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSession:
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
     builder = SparkSession.builder.appName(name)  # noqa: TID251 - here is the one
-    if not submitted and not _is_running():
+    if not submitted:
         path = properties or beside_the_job()
         settings = {"spark.jars": ",".join(_jars("jars")), **read_properties(path)}
         if any(key.startswith("spark.hadoop.fs.s3a.") for key in settings):
@@ -74,10 +92,7 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
         for key, value in settings.items():
             builder = builder.config(key, value)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    spark = builder.getOrCreate()
-    for key, value in {**_ALWAYS, MODELS: ",".join(models)}.items():
-        spark.conf.set(key, value)
-    return spark
+    return builder.getOrCreate()
 
 
 def connect(properties: Path) -> SparkSession:
@@ -116,16 +131,15 @@ def connect(properties: Path) -> SparkSession:
     return spark
 
 
-def _is_running() -> bool:
-    """Tell whether this process has a session; a thread other than its maker's may ask."""
+def _running() -> SparkSession | None:
+    """Return the session that this process has; a thread other than its maker's may ask."""
     from pyspark.errors import PySparkRuntimeError  # noqa: PLC0415 - after the checks of `start`
     from pyspark.sql import SparkSession  # noqa: PLC0415 - likewise
 
     try:
-        SparkSession.active()
+        return SparkSession.active()
     except PySparkRuntimeError:
-        return False
-    return True
+        return None
 
 
 def beside_the_job() -> Path:

@@ -58,6 +58,10 @@ _SKIPPABLE = (DateType, NumericType, StringType, TimestampType)
 """The types of which Delta keeps the smallest and largest values."""
 
 
+_SAYING = "spark.databricks.delta.commitInfo.userMetadata"
+"""The setting that gives Spark's own commits their `userMetadata`."""
+_MADE = {"lakescore": "made this table, for a run that has not published yet"}
+"""What the commit says that makes a table."""
 _STORED = "delta.columnMapping.physicalName"
 _COMMITS_SINCE = 50
 """How many commits of others may come between a merge and its reading back."""
@@ -132,8 +136,24 @@ class Transaction:
         self._jvm: Any = target.spark._jvm  # noqa: SLF001 - no other way to a transaction
         self._transaction = target.log.startTransaction(target.catalog, self._option(None))
         self._actions: Any = None
+        self._partition_by = tuple(partition_by)
         self._by = self._convert.toSeq(list(partition_by))
         self.files: list[_Added] = []
+
+    def remake(self, properties: Mapping[str, str]) -> Self:
+        """Let the table have the columns of the rows, and *properties*, from the commit on.
+
+        It has no rows, so it is read whole: whoever adds some before the commit is a conflict.
+        """
+        said = json.loads(self._transaction.metadata().json())
+        said["metaData"] |= {
+            "schemaString": json.dumps(_columns(self.rows.schema)),
+            "partitionColumns": list(self._partition_by),
+            "configuration": dict(properties),
+        }
+        self._transaction.readWholeTable()
+        self._transaction.updateMetadata(self._action(said), False)  # noqa: FBT003
+        return self
 
     def write(self) -> Self:
         """Have Spark write the rows.
@@ -178,9 +198,7 @@ class Transaction:
 
     def add(self, files: Sequence[NewFile]) -> Self:
         """Take *files* that others wrote into the table's folder after `prepare`."""
-        actions = getattr(self._jvm.org.apache.spark.sql.delta.actions, "Action$")
-        read = getattr(actions, "MODULE$").fromJson
-        added = [read(json.dumps({"add": file.action()})) for file in files]
+        added = [self._action({"add": file.action()}) for file in files]
         self._actions = self._convert.toSeq([*_iterated(self._actions.iterator()), *added])
         self.files += [_Added(file.partition, file.rows, file.size) for file in files]
         self._measure(
@@ -189,6 +207,10 @@ class Transaction:
             numOutputBytes=self.size,
         )
         return self
+
+    def _action(self, said: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of the JVM
+        actions = getattr(self._jvm.org.apache.spark.sql.delta.actions, "Action$")
+        return getattr(actions, "MODULE$").fromJson(json.dumps(said))
 
     def _measure(self, **counts: int) -> None:
         """Say what the table's history shall tell of the write."""
@@ -286,6 +308,14 @@ class Transaction:
             yield
         finally:
             transactions.clearActive()
+
+
+def _columns(schema: StructType) -> Any:  # noqa: ANN401 - JSON
+    """Return *schema* as JSON, in which all may be null, as in tables that Spark makes."""
+    nullable = ("nullable", "containsNull", "valueContainsNull")
+    return json.loads(
+        schema.json(), object_hook=lambda said: said | {n: True for n in nullable if n in said}
+    )
 
 
 def _stored(metadata: Any) -> dict[str, str]:  # noqa: ANN401 - an object of the JVM
@@ -389,8 +419,9 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
 ) -> Transaction:
     """Begin to put *rows* in the place of those for which *where* holds, or beside them.
 
-    The table is made when it does not exist, partitioned by *where*'s columns. All of *rows* must
-    satisfy *where* (Delta refuses others, unless they are appended).
+    The table is made when it does not exist, partitioned by *where*'s columns, and made anew where
+    no run has published to it. All of *rows* must satisfy *where* (Delta refuses others, unless
+    they are appended).
 
     Args:
         rows: what the table shall hold there.
@@ -409,9 +440,10 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     predicate = " AND ".join(
         f"`{column}` IN ({', '.join(map(_literal, values))})" for column, values in where.items()
     )
+    properties = _properties(rows, find_by)
     if not exists(spark, address):
-        _create(rows, address, list(where), _properties(rows, find_by))
-    return Transaction(
+        _create(rows, address, list(where), properties)
+    transaction = Transaction(
         _Target.at(spark, address),
         rows,
         list(where),
@@ -420,6 +452,26 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         metadata=json.dumps(metadata, default=str),
         append=append,
     )
+    layout = transaction.layout
+    asked = (_columns(rows.schema), tuple(where))
+    if (_columns(layout.schema), layout.partitioned_by) == asked or is_published(spark, address):
+        return transaction
+    return transaction.remake(properties)
+
+
+def is_published(spark: SparkSession, address: str) -> bool:
+    """Tell whether the table at *address* is more than what runs that published nothing left.
+
+    That is a table that we made, with no commit since that holds rows or is another's. Only the
+    newest version can tell: what is not published there was not published before.
+    """
+    table = _delta_table(spark, address)
+    if table.detail().where("numFiles = 0").isEmpty():
+        return True
+    history = table.history().select("version", "userMetadata", "operationMetrics.numOutputRows")
+    commits = history.orderBy("version").collect()
+    ours = [said for _, text, rows in commits if rows == "0" and (said := _said(text)) is not None]
+    return len(ours) < len(commits) or ours[:1] != [_MADE] or commits[0].version != 0
 
 
 def replace(
@@ -463,25 +515,45 @@ def merge(
         The commit's version.
 
     Raises:
-        AnotherRunWon, SchemaDrift: nothing was written.
+        AnotherRunWon: nothing was written.
+        SchemaDrift: nothing was written; the table lacks a column of *rows*, or has another type
+            there, to which Delta would cast (1.9 to 1) or without which it would merge.
     """
     spark, text = rows.sparkSession, json.dumps(metadata, default=str)
     fixed = [F.col(f"there.`{name}`") == F.lit(value) for name, value in within.items()]
     same = [F.col(f"there.`{name}`").eqNullSafe(F.col(f"new.`{name}`")) for name in keys]
     table = _delta_table(spark, address)
+    _check_columns(rows, address, table.toDF().schema)
     merging = table.alias("there").merge(rows.alias("new"), reduce(and_, [*fixed, *same]))
-    setting = "spark.databricks.delta.commitInfo.userMetadata"
-    with _explained(address, listed(within.values())):
-        spark.conf.set(setting, text)
-        try:
-            merging.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
-        finally:
-            spark.conf.unset(setting)
+    with _explained(address, listed(within.values())), _saying(spark, text):
+        merging.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
     history = _delta_table(spark, address).history(_COMMITS_SINCE)
     found = history.where(F.col("userMetadata") == text).select("version").head()
     if found is None:
         raise AnotherRunWon(address, listed(within.values()))
     return int(found[0])
+
+
+def _check_columns(rows: DataFrame, address: str, there: StructType) -> None:
+    kinds = {each["name"].lower(): each["type"] for each in _columns(there)["fields"]}
+    for field in _columns(rows.schema)["fields"]:
+        kind = kinds.get(field["name"].lower())
+        if kind is None:
+            raise SchemaDrift(address, f"it has no column {field['name']}")
+        if kind != field["type"]:
+            raise SchemaDrift(
+                address, f"its column {field['name']} is {kind}, and theirs {field['type']}"
+            )
+
+
+@contextmanager
+def _saying(spark: SparkSession, text: str) -> Iterator[None]:
+    """Let Spark's own commits have *text* as their `userMetadata`."""
+    spark.conf.set(_SAYING, text)
+    try:
+        yield
+    finally:
+        spark.conf.unset(_SAYING)
 
 
 def _properties(rows: DataFrame, find_by: Sequence[str]) -> dict[str, str]:
@@ -504,15 +576,16 @@ def _create(
     spark = rows.sparkSession
     empty = spark.createDataFrame([], rows.schema)
     try:
-        if "/" in address:
-            writer = empty.write.format("delta").options(**properties)
-            writer.partitionBy(*partition_by).save(address)
-            return
-        named = empty.writeTo(address).using("delta")
-        named = named.partitionedBy(*[F.col(name) for name in partition_by])
-        for name, value in properties.items():
-            named = named.tableProperty(name, value)
-        named.create()
+        with _saying(spark, json.dumps(_MADE)):
+            if "/" in address:
+                writer = empty.write.format("delta").options(**properties)
+                writer.partitionBy(*partition_by).save(address)
+                return
+            named = empty.writeTo(address).using("delta")
+            named = named.partitionedBy(*[F.col(name) for name in partition_by])
+            for name, value in properties.items():
+                named = named.tableProperty(name, value)
+            named.create()
     except _CONFLICTS:
         if not exists(spark, address):
             raise
@@ -578,13 +651,18 @@ def commits(spark: SparkSession, address: str) -> list[tuple[int, dict[str, Any]
     history = _delta_table(spark, address).history().where("userMetadata IS NOT NULL")
     found = []
     for version, text in history.select("version", "userMetadata").collect():
-        try:
-            said = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(said, dict):
+        if (said := _said(text)) is not None:
             found.append((int(version), said))
     return sorted(found, key=itemgetter(0), reverse=True)
+
+
+def _said(text: str | None) -> dict[str, Any] | None:
+    """Return what a commit's `userMetadata` says, if it is such that it may be ours."""
+    try:
+        said = json.loads(text or "null")
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _delta_table(spark: SparkSession, address: str) -> DeltaTable:

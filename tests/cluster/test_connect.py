@@ -179,8 +179,10 @@ for engine in ("arrow", "spark_udf"):
     except errors.ScoringFailed as error:
         found[engine] = [[tuple(row) for row in rows], str(error)]
 aside = scoring.side_by_side(planned(bad, "arrow")).orderBy("id").collect()
+null = scoring.score(planned(bad, "arrow"), failing="null").orderBy("id").collect()
 print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
-    [row[model.uri], row[scoring.ERRORS] and row[scoring.ERRORS][0]["type"]] for row in aside]}))
+    [row[model.uri], row[scoring.ERRORS] and row[scoring.ERRORS][0]["type"]] for row in aside],
+    "null": [list(row) for row in null]}))
 """
     found = json.loads(run(BEGIN + program))
     assert found["arrow"][0] == found["spark_udf"][0]
@@ -189,6 +191,9 @@ print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
         assert "could not score all of all: " in found[engine][1]
         assert "Input X contains NaN." in found[engine][1]
         assert "\n" not in found[engine][1]
+    (good_row, (bad_id, nothing, error)) = found["null"]
+    assert good_row == [1, pytest.approx(1.0), None]
+    assert (bad_id, nothing, error[:32]) == (2, None, "ValueError: Input X contains NaN")
     assert found["aside"] == [[pytest.approx(1.0), None], [None, "ValueError"]]
     reason = "Spark reads them (a client of Spark Connect does not reach the table's log)"
     assert reason in found["plan"]

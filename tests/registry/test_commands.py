@@ -85,6 +85,45 @@ def test_a_models_life(run: Callable[..., str], name: str, tmp_path: Path) -> No
     assert "2" in run("resolve", name, "--order-by", "metrics.rmse")
 
 
+MEASURED = (
+    *("rmse", "mae", "mape", "r2", "max_error", "median_absolute_error", "bias"),
+    *("mean_pinball_loss_0.1", "mean_pinball_loss_0.9", "absolute_error_p90", "absolute_error_p95"),
+)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_listing_shows_every_value_whatever_a_comparison_logged(
+    run: Callable[..., str], name: str
+) -> None:
+    every, name = 6, name[:9]
+    for version in range(every):
+        metrics = {
+            f"{metric}{bound}": 1000.0 * version + 10 * n + part
+            for n, metric in enumerate(MEASURED, 1)
+            for part, bound in enumerate(("", ".low", ".high"))
+        }
+        params = {"trees": f"{version}00", "objective": "regression_l1"}
+        register(name, run_name=f"run {version}", params=params, metrics=metrics)
+    asked = ("versions", name, "--order-by", "version")
+    for count in (1, 2, every):  # the last are too many to stand side by side
+        shown = run(
+            *asked, "--limit", str(count), "--columns", "version,aliases,metrics.*,params.*"
+        )
+        words = shown.split()
+        for version in range(count):
+            values = [f"{1000 * version + 10 * n}" for n in range(1, len(MEASURED) + 1)]
+            for text in (str(version + 1), f"{version}00", *values):
+                assert text in words, text
+            assert f"{1000 * version + 11}" not in words  # a bound
+        assert words.count("regression_l1") == count
+        assert "metrics.mean_pinball_loss_0.1" in words
+    for pattern in ("rmse.*", "*.low", "rmse.low"):  # that take bounds, and not their metric
+        assert "11" in run(*asked, "--columns", f"version,metrics.{pattern}").split(), pattern
+    words = run("diff", *[f"{name}/{n}" for n in range(1, every + 1)]).split()
+    for version in range(every):
+        assert {f"{1000 * version + 10}", f"{1000 * version + 11}"} <= set(words)
+
+
 KEYS_OF_VERSION = {
     *("name", "version", "uri", "status", "description", "created_at", "updated_at", "aliases"),
     *("tags", "run_id", "run_name", "source", "logged_model_id", "params", "metrics"),

@@ -230,6 +230,48 @@ def test_a_threshold_is_of_two_classes_that_all_versions_have_in_one_order(
         comparing.infer(numbers, (A,), rank_by="rmse", threshold=0.5)
 
 
+@pytest.mark.parametrize(
+    ("label", "prediction"),
+    [
+        ("boolean", "bigint"),  # true and 1 are different texts: the accuracy would be 0
+        ("int", "boolean"),
+        ("string", "bigint"),  # 01 and 1 too
+        ("bigint", "string"),
+        ("string", "boolean"),  # True and true
+    ],
+)
+def test_labels_of_another_type_than_the_predictions_are_refused(
+    spark: SparkSession, label: str, prediction: str
+) -> None:
+    from lakescore.errors import MetricUndefined
+
+    schema = spark.createDataFrame([], f"_label {label}, `{A}` {prediction}").schema
+    with pytest.raises(MetricUndefined, match=f"predicts {prediction} and labels are {label}"):
+        comparing.infer(schema, (A,), problem_type="binary")
+
+
+@pytest.mark.parametrize(
+    ("label", "truths", "classes"),
+    [
+        ("boolean", [True, False, True, False], ("0", "1")),
+        ("boolean", [True, False, True, False], ("False", "True")),
+        ("int", [1, 0, 1, 0], ("False", "True")),
+    ],
+)
+def test_the_classes_1_and_true_are_one_as_for_scikit_learn(
+    spark: SparkSession, label: str, truths: list[Any], classes: tuple[str, str]
+) -> None:
+    scores = [(0.2, 0.8), (0.9, 0.1), (0.6, 0.4), (0.5, 0.5)]
+    scored = spark.createDataFrame(
+        [(n, *row) for n, row in enumerate(zip(truths, scores, strict=True))],
+        f"id int, _label {label}, `{A}` struct<p_{classes[0]}: double, p_{classes[1]}: double>",
+    )
+    mine = values(evaluated(scored, (A,)).whole, A)
+    positive = [score[1] for score in scores]
+    assert mine["log_loss"] == pytest.approx(truth.log_loss(truths, positive), rel=1e-9)
+    assert mine["roc_auc"] == pytest.approx(truth.roc_auc_score(truths, positive), rel=1e-9)
+
+
 def test_a_score_that_is_not_a_number_is_none_wherever_rows_are_counted(
     spark: SparkSession,
 ) -> None:

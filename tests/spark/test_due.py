@@ -156,7 +156,7 @@ def test_slices_are_committed_one_by_one_the_oldest_first_where_one_asks(
     assert receipt["engine"]["rows_predicted"] == 3
     history = DeltaTable.forPath(spark, job().output.address).history().orderBy("version")
     made = [json.loads(row.userMetadata) for row in history.collect() if row.userMetadata]
-    assert [each["slices"][0]["slice"] for each in made] == ["2013-12-01", "2013-12-02"]
+    assert [each["slices"][0]["slice"] for each in made[1:]] == ["2013-12-01", "2013-12-02"]
 
 
 @pytest.mark.parametrize(

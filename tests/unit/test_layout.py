@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lakescore import session
-from lakescore.errors import ConnectUnsupported
+from lakescore.errors import ConfigError, ConnectUnsupported
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
@@ -112,11 +112,16 @@ def test_the_image_takes_what_is_there() -> None:
     assert f"{workdir}/.venv/bin/python" in kubernetes
 
 
+def test_properties_that_are_not_there_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no file .*local.conf"):
+        session.start("never", properties=tmp_path / "local.conf")
+
+
 def test_a_connect_server_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
-    monkeypatch.setattr(session, "_is_running", lambda: False)  # other tests' session may be
+    monkeypatch.setattr(session, "_running", lambda: None)  # other tests' session may be
     place = tmp_path / "connect.conf"
     place.write_text("spark.remote sc://localhost:15002\n")
     with pytest.raises(ConnectUnsupported, match="sc://localhost:15002 is a Spark Connect server"):

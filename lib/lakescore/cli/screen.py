@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,18 +22,54 @@ if TYPE_CHECKING:
     from lakescore.registry.table import Rows
 
 _SHOWN_APART = ("params", "metrics", "tags", "signature", "files")
+_READABLE = 16
+"""Characters of a column, of which a longer cell takes several lines."""
+_BETWEEN = 3
+"""Characters between two columns."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; what is too long for its column goes on in the next line of its cell."""
+    """Print a table; what is too long for its column goes on in the next line of its cell.
+
+    Where the screen is too narrow for so many columns, the table is turned, with a column a row;
+    and if there are too many of these as well, each row is a table of its own.
+    """
+    console, lines = Console(highlight=False), [list(row) for row in rows]
+    if _fits(console, columns, lines):
+        _print(console, columns, lines)
+        return
+    names = [column.replace("\n", ".") for column in columns]
+    turned = [list(line) for line in zip(names, *lines, strict=True)]
+    if _fits(console, turned[0], turned[1:]):
+        _print(console, turned[0], turned[1:])
+        return
+    for n, line in enumerate(lines):
+        pairs = [pair for pair in zip(names, line, strict=True) if pair[1]]
+        if n:
+            console.print()
+        _print(console, pairs[0], pairs[1:])
+
+
+def _fits(console: Console, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> bool:
+    """Tell whether all columns are as wide as what they hold, or at least `_READABLE`."""
+    widest = [max(_width(cell) for cell in column) for column in zip(heads, *lines, strict=True)]
+    between = _BETWEEN * (len(heads) - 1)
+    return sum(min(_READABLE, width) for width in widest) + between <= console.width
+
+
+def _width(cell: str) -> int:
+    return max(map(cell_len, cell.split("\n")))
+
+
+def _print(console: Console, heads: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*[escape(cell) for cell in row])
-    Console(highlight=False).print(shown)
+    for head in heads:
+        shown.add_column(escape(head), overflow="fold")
+    for line in lines:
+        shown.add_row(*[escape(cell) for cell in line])
+    console.print(shown)
 
 
 def rows(records: Rows[Any], columns: Sequence[str], nothing: str) -> None:

@@ -264,9 +264,7 @@ def _check(
             raise MetricUndefined(rank_by, f"{uri} predicts {said}, not numbers")
         if task == "scores" and not isinstance(kind, (DoubleType, FloatType, StructType)):
             raise MetricUndefined(rank_by, f"{uri} predicts labels ({said}), not probabilities")
-        if task == "labels" and isinstance(kind, FractionalType) != isinstance(
-            label, FractionalType
-        ):
+        if task == "labels" and _family_of(kind) != _family_of(label):  # true is not the text 1
             raise MetricUndefined(
                 rank_by, f"{uri} predicts {said} and labels are {label.simpleString()}"
             )
@@ -283,6 +281,12 @@ def _check(
         and not any(isinstance(kind, StructType) for kind in kinds.values())
     ):
         raise MetricUndefined(rank_by, "labels are string, not numbers")
+
+
+def _family_of(kind: DataType) -> type[DataType]:
+    """Return the types whose values are compared with those of *kind*."""
+    families = (BooleanType, IntegralType, FractionalType, StringType)
+    return next((family for family in families if isinstance(kind, family)), type(kind))
 
 
 def _fields(
@@ -303,10 +307,12 @@ def _fields(
 
 
 def _class(name: str, label: DataType) -> str:
-    """Return a class as the label's text says it: 1 for 1.0."""
+    """Return a class as the label's text says it: 1 for 1.0 and, as scikit-learn does, for true."""
     if isinstance(label, BooleanType):
-        return name.lower()
+        as_number = {"0": "false", "0.0": "false", "1": "true", "1.0": "true"}
+        return as_number.get(name, name.lower())
     if isinstance(label, NumericType):
+        name = {"False": "0", "True": "1"}.get(name, name)
         try:
             number = float(name)
         except ValueError:

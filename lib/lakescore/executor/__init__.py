@@ -17,7 +17,7 @@ from .applying import (
 from .isolating import ModelProcessError, program
 from .keeping import counted
 from .keys import BLOCKS, REPEATED, hashed, repeated
-from .predicting import predictor
+from .predicting import Failing, predictor
 from .reading import Column, Only, Piece, Scan, footer, footers, rows_at_once
 from .results import Misshapen
 from .tallying import Adding, Tally
@@ -31,6 +31,7 @@ __all__ = [
     "Adding",
     "Column",
     "Description",
+    "Failing",
     "Filed",
     "Misshapen",
     "ModelProcessError",

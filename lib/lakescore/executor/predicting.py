@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -22,27 +22,29 @@ if TYPE_CHECKING:
     from .writing import Sink
 
 
+Failing = Literal["raise", "null", "quarantine"]
+"""What becomes of a row that cannot be scored."""
+
+
 def predictor(  # noqa: PLR0913 - all but the first by name
     versions: Sequence[Version],
     *,
     kept: int,
     scan: Scan | None = None,
     tally: Any = None,
-    aside: bool = False,
+    failing: Failing = "raise",
     sink: Sink | None = None,
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
-
-    A last column says why rows could not be scored, and by which version: a list of `WHY`, null
-    where all could.
 
     Args:
         versions: what is applied.
         kept: how many columns go back as they came.
         scan: what the worker reads itself; the batches that it gets then number its tasks.
         tally: a Spark accumulator of `Tally`, to which each task adds.
-        aside: rows that could not be scored go to *tally*, and there is no such column; without a
-            tally the first one is an error.
+        failing: the first row that cannot be scored is an error (`raise`); or it has a null, and a
+            last column says why, and by which version: a list of `WHY`, null where all could
+            (`null`); or it goes to *tally* alone (`quarantine`), and without one is an error.
         sink: the rows are written there, and `FILES` go back instead.
     """
 
@@ -54,15 +56,18 @@ def predictor(  # noqa: PLR0913 - all but the first by name
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
             columns, held = batch.columns[:kept], batch.schema.names[:kept]
-            if not aside:
+            if failing == "null":
                 columns, held = [*columns, *predicted, why], [*held, *names, "why"]
                 yield pa.RecordBatch.from_arrays(columns, names=held)
                 continue
             rows = pa.RecordBatch.from_arrays([*columns, *predicted], names=[*held, *names])
             if why.null_count < len(why):
-                if tally is None:
+                if tally is None or failing == "raise":
                     first = why.drop_null()[0].as_py()[0]
-                    raise ValueError(f"of a row: {first['type']}: {first['message']}")
+                    raise ValueError(
+                        f"{first['version']} could not score a row (failing='null' keeps it, with "
+                        f"the error beside it): {first['type']}: {first['message']}"
+                    )
                 part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*held, "why"]))
                 rows = rows.filter(why.is_null())
             yield rows

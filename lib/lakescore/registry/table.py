@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)\S*")
+_BOUND = re.compile(r"\.(low|high)$")
+"""How the bounds of a metric's interval end, which `compare` logs beside it."""
 _GROUPS = ("metrics", "params", "tags")
 
 
@@ -60,7 +62,8 @@ class Rows(list[R]):
 
         Args:
             columns: keys of the records' facts. `metrics` is one value, `metrics.rmse` that of one
-                metric, `metrics.*` a column for each that matches. Those of the list when left out.
+                metric, `metrics.*` a column for each that matches; the bounds `rmse.low` and
+                `rmse.high` are left out where `rmse` matches. Those of the list when left out.
 
         Raises:
             BadColumn: no record can have such a column.
@@ -112,7 +115,9 @@ def _expanded(column: str, facts: Sequence[dict[str, Any]]) -> list[tuple[str, .
     if "*" not in pattern:
         return [(group, pattern.strip("`")) if dot else (group,)]
     keys = dict.fromkeys(key for each in facts for key in each[group])
-    return [(group, key) for key in keys if fnmatchcase(key, pattern)]
+    chosen = dict.fromkeys(key for key in keys if fnmatchcase(key, pattern))
+    of = {key: _BOUND.sub("", key) if group == "metrics" else key for key in chosen}
+    return [(group, key) for key in chosen if of[key] == key or of[key] not in chosen]
 
 
 def _value(facts: dict[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401 - any JSON value

@@ -1,0 +1,139 @@
+"""The library outside of the jobs: a frame holds every row that it was made of, or raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.errors import PySparkException
+from sklearn.linear_model import LogisticRegression
+
+from lakescore import scoring, session, signature, slicing, tables
+from lakescore.errors import ColumnsCollide, ScoringFailed
+from lakescore.loading import prepare
+from lakescore.registry import ModelVersion, resolve
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from lakescore.scanning import Selection
+
+ROWS, BAD = 569, (3, 9)
+FRAME = pd.DataFrame({"id": range(ROWS), "x": np.linspace(-1.0, 1.0, ROWS)})
+FITTED = LogisticRegression(C=1e6).fit(FRAME[["x"]], FRAME["x"] > 0)
+
+
+@pytest.fixture(scope="module")
+def model(register: Any) -> ModelVersion:
+    """A model that refuses NaN."""
+    register("tumour", FITTED, FRAME[["x"]])
+    return resolve("tumour/1")
+
+
+@pytest.fixture(scope="module")
+def patients(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """569 rows of a table, of which two hold NaN."""
+    path = str(tmp_path_factory.mktemp("library") / "patients")
+    rows = FRAME.assign(x=FRAME["x"].where(~FRAME["id"].isin(BAD)))
+    values = [(int(n), float(x)) for n, x in rows.itertuples(index=False)]
+    spark.createDataFrame(values, "id int, x double").write.format("delta").save(path)
+    return tables.snapshot(spark, path).rows
+
+
+def planned(
+    rows: DataFrame | Selection, of: DataFrame, model: ModelVersion, engine: Any = "arrow"
+) -> scoring.Plan:
+    return scoring.plan(engine, rows, [signature.agree("rows", of, prepare(model))], ["id"])
+
+
+@pytest.fixture(params=["spark reads", "workers read", "spark_udf"])
+def plan(request: pytest.FixtureRequest, patients: DataFrame, model: ModelVersion) -> scoring.Plan:
+    """A plan of the 569 rows, by whichever way they come to the model."""
+    selection = slicing.select(patients, None, ["all"])
+    rows = selection if request.param == "workers read" else patients
+    engine = "spark_udf" if request.param == "spark_udf" else "arrow"
+    found = planned(rows, patients, model, engine)
+    assert (found.direct is not None) == (request.param == "workers read")
+    return found
+
+
+def test_a_row_that_cannot_be_scored_ends_the_query_unless_it_is_asked_for(
+    plan: scoring.Plan,
+) -> None:
+    with pytest.raises(PySparkException, match="Input X contains NaN"):
+        scoring.score(plan).collect()
+    with (
+        pytest.raises(ScoringFailed, match=r"tumour/1.*Input X contains NaN") as error,
+        scoring.evaluated(plan, ["all"]),
+    ):
+        scoring.score(plan).collect()
+    assert "\n" not in str(error.value)
+    if plan.engine == "arrow":
+        assert "failing='null'" in str(error.value)
+
+
+@pytest.mark.parametrize("workers_read", [False, True])
+def test_a_row_that_cannot_be_scored_may_stand_there_with_its_error(
+    patients: DataFrame, model: ModelVersion, *, workers_read: bool
+) -> None:
+    rows = slicing.select(patients, None, ["all"]) if workers_read else patients
+    plan = planned(rows, patients, model)
+    scored = scoring.score(plan, failing="null")
+    assert scored.columns == ["id", "prediction", "error"]
+    found = scored.orderBy("id").collect()
+    expected = FITTED.predict(FRAME[["x"]]).tolist()
+    assert [row["id"] for row in found] == list(range(ROWS))
+    assert [row["prediction"] for row in found] == [
+        None if n in BAD else value for n, value in enumerate(expected)
+    ]
+    errors = {row["id"]: row["error"] for row in found if row["error"] is not None}
+    assert set(errors) == set(BAD)
+    assert all(text.startswith("ValueError: Input X contains NaN") for text in errors.values())
+
+
+def test_rows_are_left_out_and_counted_where_the_caller_asks_for_a_quarantine(
+    patients: DataFrame, model: ModelVersion
+) -> None:
+    plan = planned(patients, patients, model)
+    found = scoring.score(plan, failing="quarantine").collect()
+    aside = plan.set_aside()
+    assert (len(found), plan.failed) == (ROWS - len(BAD), len(BAD))
+    assert aside is not None
+    assert sorted(row["id"] for row in aside.collect()) == list(BAD)
+
+
+def test_the_column_of_errors_takes_no_column_that_is_there(
+    spark: SparkSession, model: ModelVersion
+) -> None:
+    rows = spark.createDataFrame([(1, 0.5)], "Error int, x double")
+    contract = signature.agree("rows", rows, prepare(model))
+    plan = scoring.plan("arrow", rows, [contract], ["Error"])
+    with pytest.raises(ColumnsCollide, match="'error'"):
+        scoring.score(plan, failing="null")
+    assert scoring.score(plan).columns == ["Error", "prediction"]
+
+
+def test_a_session_that_is_not_ours_keeps_its_settings(
+    spark: SparkSession, patients: DataFrame, model: ModelVersion
+) -> None:
+    ours = {name: spark.conf.get(name) for name in (session.MODELS, "spark.sql.session.timeZone")}
+    try:
+        spark.conf.unset(session.MODELS)  # as a notebook's
+        spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")
+        spark.conf.set("spark.sql.runSQLOnFiles", "true")
+        started = session.start("beside a notebook's", models=["models:/tumour/1"])
+        assert spark.conf.get("spark.sql.session.timeZone") == "Europe/Berlin"
+        assert spark.conf.get("spark.sql.runSQLOnFiles") == "true"
+        assert spark.conf.get(session.MODELS, None) is None
+        assert started.conf.get("spark.sql.session.timeZone") == "UTC"
+        assert started.conf.get("spark.sql.runSQLOnFiles") == "false"
+        rows = tables.snapshot(started, patients.inputFiles()[0].rsplit("/", 1)[0]).rows
+        plan = planned(rows.where("NOT isnan(x)"), rows, model)
+        assert scoring.score(plan).count() == ROWS - len(BAD)
+    finally:
+        for name, value in ours.items():
+            spark.conf.set(name, str(value))
+        spark.conf.set("spark.sql.runSQLOnFiles", "false")
+    assert session.start("ours again") is spark

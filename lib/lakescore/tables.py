@@ -26,7 +26,13 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import DateType, NumericType, StringType, StructType, TimestampType
+from pyspark.sql.types import (
+    DateType,
+    DecimalType,
+    IntegralType,
+    StructType,
+    TimestampType,
+)
 
 from lakescore.errors import (
     AnotherRunWon,
@@ -54,8 +60,12 @@ _CONFLICTS = (
     MetadataChangedException,  # two runs made the table at once
     ProtocolChangedException,
 )
-_SKIPPABLE = (DateType, NumericType, StringType, TimestampType)
-"""The types of which Delta keeps the smallest and largest values."""
+_BOUNDED = (DateType, DecimalType, IntegralType, TimestampType)
+"""The types whose bounds are right whoever writes them, and for every reader.
+
+Of texts that are no UTF-8, Spark's writer tells bounds by which Spark's reader skips them. Where a
+float is NaN, its bound makes delta-rs skip the file.
+"""
 
 
 _STORED = "delta.columnMapping.physicalName"
@@ -386,6 +396,7 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     metadata: Mapping[str, Any],
     find_by: Sequence[str] = (),
     append: bool = False,
+    made_with: Mapping[str, Any] | None = None,
 ) -> Transaction:
     """Begin to put *rows* in the place of those for which *where* holds, or beside them.
 
@@ -399,8 +410,10 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
             `slice = 'a' or 1 = 1` would replace the whole table.
         metadata: the commit's `userMetadata`, as JSON.
         find_by: the columns that rows will be looked for by. A new table keeps the smallest and
-            largest values of these alone for each file: they cost more than the writing itself.
+            largest values of these alone for each file, where their type allows it: they cost more
+            than the writing itself.
         append: leave the rows that are there.
+        made_with: the `userMetadata`, as JSON, of the commit that makes the table.
 
     Raises:
         NotADeltaTable: there is something else at *address*.
@@ -410,7 +423,8 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         f"`{column}` IN ({', '.join(map(_literal, values))})" for column, values in where.items()
     )
     if not exists(spark, address):
-        _create(rows, address, list(where), _properties(rows, find_by))
+        with _saying(spark, made_with):
+            _create(rows, address, list(where), _properties(rows, find_by))
     return Transaction(
         _Target.at(spark, address),
         rows,
@@ -470,13 +484,8 @@ def merge(
     same = [F.col(f"there.`{name}`").eqNullSafe(F.col(f"new.`{name}`")) for name in keys]
     table = _delta_table(spark, address)
     merging = table.alias("there").merge(rows.alias("new"), reduce(and_, [*fixed, *same]))
-    setting = "spark.databricks.delta.commitInfo.userMetadata"
-    with _explained(address, listed(within.values())):
-        spark.conf.set(setting, text)
-        try:
-            merging.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
-        finally:
-            spark.conf.unset(setting)
+    with _explained(address, listed(within.values())), _saying(spark, metadata):
+        merging.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
     history = _delta_table(spark, address).history(_COMMITS_SINCE)
     found = history.where(F.col("userMetadata") == text).select("version").head()
     if found is None:
@@ -484,10 +493,26 @@ def merge(
     return int(found[0])
 
 
+@contextmanager
+def _saying(spark: SparkSession, metadata: Mapping[str, Any] | None) -> Iterator[None]:
+    """Let the commits of Spark's own commands carry *metadata* meanwhile, as `userMetadata`."""
+    if metadata is None:
+        yield
+        return
+    setting = "spark.databricks.delta.commitInfo.userMetadata"
+    spark.conf.set(setting, json.dumps(metadata, default=str))
+    try:
+        yield
+    finally:
+        spark.conf.unset(setting)
+
+
 def _properties(rows: DataFrame, find_by: Sequence[str]) -> dict[str, str]:
-    skippable = [name for name in find_by if isinstance(rows.schema[name].dataType, _SKIPPABLE)]
-    quoted = ",".join(f"`{name}`" for name in skippable)
-    return {"delta.dataSkippingStatsColumns": quoted} if skippable else {}
+    bounded = [name for name in find_by if isinstance(rows.schema[name].dataType, _BOUNDED)]
+    if not bounded:  # else Delta would bound the first 32 columns, whatever they are
+        return {"delta.dataSkippingNumIndexedCols": "0"}
+    quoted = ",".join("`" + name.replace("`", "``") + "`" for name in bounded)
+    return {"delta.dataSkippingStatsColumns": quoted}
 
 
 def _create(

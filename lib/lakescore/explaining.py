@@ -128,10 +128,7 @@ def _rows(place: str, table: DeltaTable, key: Mapping[str, str]) -> list[dict[st
         raise ColumnsMissing(place, missing, names)
     if not {*_LINEAGE, *_OTHER} <= set(names):
         raise InputContractError(f"{place} is no table of predictions: its rows have no lineage")
-    kinds = dataset.schema
-    chosen = [_equals(name, text, kinds.field(name).type) for name, text in key.items()]
-    condition = reduce(and_, chosen)
-    found = dataset.scanner(filter=condition).head(_MOST_ROWS)
+    found = _chosen(dataset, key)
     columns = [_values(column) for column in found.columns]
     commits = _commits(table)
     status = "quarantined" if {"error_type", "error_message"} <= set(names) else "published"
@@ -159,6 +156,24 @@ def _dataset(table: DeltaTable) -> Dataset:
             whole.format.make_fragment(file.path, file.filesystem, partition_expression=divided)
         )
     return ds.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
+
+
+def _chosen(dataset: Dataset, key: Mapping[str, str]) -> pa.Table:
+    import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
+
+    equal, nan = [ds.scalar(True)], [ds.scalar(True)]  # noqa: FBT003 - expressions
+    for name, text in key.items():
+        kind = dataset.schema.field(name).type
+        value = None if pa.types.is_string(kind) else _typed(name, text, kind)
+        if value is None:
+            equal.append(pc.field(name).isin(_spelled(text)))
+        elif pa.types.is_floating(kind) and pc.is_nan(value).as_py():
+            nan.append(pc.is_nan(pc.field(name)))
+        else:
+            equal.append(pc.field(name) == value)
+    rows = dataset.scanner(filter=reduce(and_, equal)).to_reader()
+    # Parquet's statistics leave NaN out, so it is looked for in rows that were read already.
+    return ds.Scanner.from_batches(rows, filter=reduce(and_, nan)).head(_MOST_ROWS)
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -207,15 +222,6 @@ def _sayings(table: DeltaTable) -> list[tuple[int | None, dict[str, Any]]]:
         if isinstance(said, dict):
             found.append((commit.get("version"), said))
     return found
-
-
-def _equals(name: str, text: str, kind: pa.DataType) -> pc.Expression:
-    if pa.types.is_string(kind):
-        return pc.field(name).isin(_spelled(text))
-    value = _typed(name, text, kind)
-    if pa.types.is_floating(kind) and pc.is_nan(value).as_py():
-        return pc.is_nan(pc.field(name))
-    return pc.field(name) == value
 
 
 def _spelled(text: str) -> pa.Array:

@@ -143,7 +143,9 @@ def _dataset(table: DeltaTable) -> Dataset:
     """
     import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
 
-    whole = table.to_pyarrow_dataset()
+    # Spark may write times of which some are beyond what pyarrow's own unit for them holds.
+    options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
+    whole = table.to_pyarrow_dataset(parquet_read_options=options)
     fragments = []
     for file in whole.get_fragments():
         held = ds.get_partition_keys(file.partition_expression).items()

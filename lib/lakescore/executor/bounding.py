@@ -85,7 +85,7 @@ def _extremes(values: pa.Array) -> tuple[Any, Any] | None:
 def _lower(least: Any, kind: pa.DataType) -> str | None:
     if pa.types.is_string(kind):
         text = _decoded(least)
-        return None if text is None else json.dumps(text[:_CHARACTERS])
+        return None if text is None else _quoted(text[:_CHARACTERS])
     if pa.types.is_timestamp(kind):
         return _time(least // 1000, kind)
     if least == 0 and pa.types.is_floating(kind):
@@ -97,12 +97,17 @@ def _upper(most: Any, kind: pa.DataType) -> str | None:
     if pa.types.is_string(kind):
         text = _decoded(most)
         raised = None if text is None else _raised(text)
-        return None if raised is None else json.dumps(raised)
+        return None if raised is None else _quoted(raised)
     if pa.types.is_timestamp(kind):
         return _time(-(-most // 1000), kind)
     if most == 0 and pa.types.is_floating(kind):
         return "0.0"
     return _number_or_day(most, kind)
+
+
+def _quoted(text: str) -> str:
+    """Return *text* as JSON without escapes, some of which delta-rs reads as other characters."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _decoded(text: bytes) -> str | None:

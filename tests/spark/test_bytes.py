@@ -76,9 +76,14 @@ def test_a_key_of_any_bytes_is_compared_written_set_aside_and_explained(
     digits = published.selectExpr("hex(CAST(key AS BINARY))", "prediction").collect()
     expected = {(key, x * 2) for key, x in ROWS if x != 13.0}
     assert set(map(tuple, digits)) == expected
-    for key, x in ROWS[:2]:  # whatever the log says of the file's values
-        found = published.where(f"key = CAST(X'{key}' AS STRING)").select("prediction").collect()
-        assert [row[0] for row in found] == [x * 2]
+    # By what the log says; Spark hands Parquet's own filters the text that such bytes decode to.
+    spark.conf.set("spark.sql.parquet.filterPushdown", "false")
+    try:
+        for key, x in ROWS[:2]:
+            found = published.where(f"key = CAST(X'{key}' AS STRING)").select("prediction")
+            assert [row[0] for row in found.collect()] == [x * 2]
+    finally:
+        spark.conf.unset("spark.sql.parquet.filterPushdown")
     bad = spark.read.format("delta").load(aside).selectExpr("hex(CAST(key AS BINARY))").collect()
     assert [row[0] for row in bad] == ["FF"]
     # As it is shown, and as a shell hands it over.

@@ -687,12 +687,15 @@ class KeysNotPublished(InputContractError):
 class RowNotFound(InputContractError):
     """No row of the table has that key."""
 
-    def __init__(self, address: str, key: Mapping[str, str]) -> None:
+    def __init__(self, address: str, key: Mapping[str, str], unread: Sequence[str] = ()) -> None:
         asked = listed(f"{name}={value}" for name, value in key.items())
-        super().__init__(
-            f"no row of {address} has {asked}, and none of its quarantine; check the values, or "
-            "score the row"
-        )
+        aside = "and none of its quarantine; check the values, or score the row"
+        if unread:  # names of a catalog
+            aside = (
+                f"and its quarantine {listed(unread)} is known by its name alone, which only Spark "
+                "can open; check the values, or give that table's folder"
+            )
+        super().__init__(f"no row of {address} has {asked}, {aside}")
 
 
 class KeyUnreadable(ConfigError):

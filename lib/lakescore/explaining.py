@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deltalake import DeltaTable
+    from pyarrow.dataset import Dataset
 
 _LINEAGE = (
     "model_uri",
@@ -41,6 +44,7 @@ _OTHER = {"model_name", "model_version"}
 _MOST_ROWS = 100
 _NAME = re.compile(r"\w+(\.\w+){1,2}")
 """A table's name in a catalog: folders seldom hold a dot."""
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
 """How a time ends that says where it is one."""
 
@@ -66,7 +70,7 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
 
     place = address if "://" in address else str(home() / Path(address).expanduser())
     try:
-        found = _found(address, place, key)
+        return _found(address, place, key)
     except (DeltaError, OSError) as error:
         if (known := trouble(error, address)) is not None:
             raise known from error
@@ -74,9 +78,6 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
             raise
         first = str(error).splitlines()[0]
         raise InputContractError(f"{place} cannot be read without Spark: {first}") from error
-    if not found:
-        raise RowNotFound(place, dict(key))
-    return found
 
 
 def _found(address: str, place: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -85,11 +86,28 @@ def _found(address: str, place: str, key: Mapping[str, str]) -> list[dict[str, A
         raise TableNotAtPath(place, address)
     if table is None:
         raise TableNotFound(place)
-    found = _rows(place, table, key)
-    aside = _opened(place.rstrip("/") + "_quarantine")
-    if aside is not None and key.keys() <= {field.name for field in aside.schema().fields}:
-        found += _rows(place, aside, key)
-    return found
+    rows = _rows(place, table, key)
+    asides = _quarantines(place, table)
+    for each in asides:
+        aside = _opened(each) if "/" in each else None
+        if aside is not None and key.keys() <= {field.name for field in aside.schema().fields}:
+            rows += _rows(place, aside, key)
+    if not rows:
+        asked = {name: _shown(_bytes(text)) for name, text in key.items()}
+        raise RowNotFound(place, asked, [each for each in asides if "/" not in each])
+    return rows
+
+
+def _quarantines(place: str, table: DeltaTable) -> list[str]:
+    """Return the addresses of the quarantines, the newest first.
+
+    Commits name a table that a job's file names; of others it lies beside the output.
+    """
+    sayings = _sayings(table)
+    named = [said["quarantine"] for _, said in sayings if said.get("quarantine")]
+    if not named or any("slices" in said and "quarantine" not in said for _, said in sayings):
+        named.append(place.rstrip("/") + "_quarantine")
+    return list(dict.fromkeys(named))
 
 
 def _opened(place: str) -> DeltaTable | None:
@@ -103,24 +121,77 @@ def _opened(place: str) -> DeltaTable | None:
 
 
 def _rows(place: str, table: DeltaTable, key: Mapping[str, str]) -> list[dict[str, Any]]:
-    dataset = table.to_pyarrow_dataset()
+    dataset = _dataset(table)
     names = dataset.schema.names
     missing = [name for name in key if name not in names]
     if missing:
         raise ColumnsMissing(place, missing, names)
     if not {*_LINEAGE, *_OTHER} <= set(names):
         raise InputContractError(f"{place} is no table of predictions: its rows have no lineage")
-    chosen = [
-        pc.equal(pc.field(name), _typed(name, text, dataset.schema.field(name).type))
-        for name, text in key.items()
-    ]
-    condition = chosen[0]
-    for each in chosen[1:]:
-        condition &= each
-    rows = dataset.scanner(filter=condition).head(_MOST_ROWS).to_pylist()
+    found = _chosen(dataset, key)
+    columns = [_values(column) for column in found.columns]
     commits = _commits(table)
     status = "quarantined" if {"error_type", "error_message"} <= set(names) else "published"
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
     return [_told(row, status, commits) for row in rows]
+
+
+def _dataset(table: DeltaTable) -> Dataset:
+    """Return the rows of *table*, of which no file is skipped for what the log says of its values.
+
+    What some writers say there is not so: Spark of texts that are no UTF-8, and nothing of NaN.
+    """
+    import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
+
+    # Spark may write times of which some are beyond what pyarrow's own unit for them holds.
+    options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
+    whole = table.to_pyarrow_dataset(parquet_read_options=options)
+    fragments = []
+    for file in whole.get_fragments():
+        held = ds.get_partition_keys(file.partition_expression).items()
+        same = [
+            pc.field(name) == pa.scalar(value, whole.schema.field(name).type)
+            for name, value in held
+        ]
+        divided = reduce(and_, same, ds.scalar(True))  # noqa: FBT003 - an expression
+        fragments.append(
+            whole.format.make_fragment(file.path, file.filesystem, partition_expression=divided)
+        )
+    return ds.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
+
+
+def _chosen(dataset: Dataset, key: Mapping[str, str]) -> pa.Table:
+    import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
+
+    equal, nan = [ds.scalar(True)], [ds.scalar(True)]  # noqa: FBT003 - expressions
+    for name, text in key.items():
+        kind = dataset.schema.field(name).type
+        value = None if pa.types.is_string(kind) else _typed(name, text, kind)
+        if value is None:
+            equal.append(pc.field(name).isin(_spelled(text)))
+        elif pa.types.is_floating(kind) and pc.is_nan(value).as_py():
+            nan.append(pc.is_nan(pc.field(name)))
+        else:
+            equal.append(pc.field(name) == value)
+    rows = dataset.scanner(filter=reduce(and_, equal)).to_reader()
+    # Parquet's statistics leave NaN out, so it is looked for in rows that were read already.
+    return ds.Scanner.from_batches(rows, filter=reduce(and_, nan)).head(_MOST_ROWS)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_string(column.type):
+        return list(column.to_pylist())
+    return [text if text is None else _shown(text) for text in column.cast(pa.binary()).to_pylist()]
+
+
+def _shown(text: bytes) -> str:
+    r"""Return *text* with `\xNN` where it is no UTF-8."""
+    return text.decode(errors="backslashreplace")
+
+
+def _bytes(text: str) -> bytes:
+    """Return what was typed: the shell hands over what is no UTF-8 as surrogates."""
+    return text.encode(errors="surrogateescape")
 
 
 def _told(
@@ -134,26 +205,40 @@ def _told(
 def _commits(table: DeltaTable) -> dict[tuple[str, str], dict[str, Any]]:
     """Return what commits say, the newest of each slice and run."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for commit in table.history():
-        try:
-            said = json.loads(commit.get("userMetadata") or "{}")
-        except ValueError:
-            continue
-        for each in said.get("slices", []) if isinstance(said, dict) else []:
-            facts = {
-                "committed_in": commit.get("version"),
-                "model_digest": said.get("model_digest"),
-            }
+    for version, said in _sayings(table):
+        for each in said.get("slices", []):
+            facts = {"committed_in": version, "model_digest": said.get("model_digest")}
             facts["settings"] = said.get("settings")
             found.setdefault((each["slice"], each["scoring_run_id"]), facts)
     return found
 
 
+def _sayings(table: DeltaTable) -> list[tuple[int | None, dict[str, Any]]]:
+    """Return what commits say of themselves, with their versions, the newest first."""
+    found = []
+    for commit in table.history():
+        try:
+            said = json.loads(commit.get("userMetadata") or "{}")
+        except ValueError:
+            continue
+        if isinstance(said, dict):
+            found.append((commit.get("version"), said))
+    return found
+
+
+def _spelled(text: str) -> pa.Array:
+    """Return the texts that *text* may stand for: itself, and what `_shown` shows so."""
+    raw = _bytes(text)
+    meant = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), raw)
+    spelled = [raw] if _shown(meant) != text or meant == raw else [raw, meant]
+    return pa.array(spelled, pa.binary()).view(pa.string())
+
+
 def _typed(name: str, text: str, kind: pa.DataType) -> pa.Scalar:
-    value = pa.scalar(text)
     try:
+        value = pa.scalar(text)
         if pa.types.is_timestamp(kind) and kind.tz and not _ZONE.search(text):
             return pc.assume_timezone(value.cast(pa.timestamp(kind.unit)), kind.tz)
         return value.cast(kind)
-    except pa.ArrowException:
-        raise KeyUnreadable(name, text, str(kind)) from None
+    except (pa.ArrowException, UnicodeEncodeError):
+        raise KeyUnreadable(name, _shown(_bytes(text)), str(kind)) from None

@@ -9,17 +9,11 @@ writes, as it always can.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyspark.sql.types import (
-    ByteType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    TimestampNTZType,
-)
+from pyspark.sql.types import TimestampNTZType
 
 from lakescore import executor
 from lakescore.errors import FilesUnseen, listed
@@ -45,6 +39,7 @@ _PROPERTIES = frozenset(
     {
         "delta.checkpointInterval",
         "delta.checkpointPolicy",
+        "delta.dataSkippingNumIndexedCols",
         "delta.dataSkippingStatsColumns",
         "delta.deletedFileRetentionDuration",
         "delta.enableDeletionVectors",
@@ -61,7 +56,8 @@ _COMPRESSIONS = {
     "uncompressed": "none",
     "zstd": "zstd",
 }
-_BOUNDED = (ByteType, IntegerType, LongType, ShortType, StringType)
+_NAME = re.compile(r"`((?:[^`]|``)+)`|([^`,]+)")
+"""One of a list of columns, in back-ticks or without."""
 _FEW_FILES = 8
 _FEWEST_ROWS_A_FILE = 50_000
 """Each task would write a file for each slice: of smaller ones Spark had better make fewer."""
@@ -104,10 +100,11 @@ def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     if setting("spark.sql.files.maxRecordsPerFile") != "0":
         raise Declined("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
     positions = {name: n for n, name in enumerate(planned.carried)}
+    promised = _promised(layout)
     return executor.Sink(
         folder=local(layout.folder),
         columns=tuple(
-            _filed(planned, layout, field, positions, next(iter(constants.values())))
+            _filed(planned, field, positions, next(iter(constants.values())), promised)
             for field in written
             if field.name not in layout.partitioned_by
         ),
@@ -168,10 +165,10 @@ def _check(layout: Layout, written: StructType) -> None:
 
 def _filed(
     planned: Plan,
-    layout: Layout,
     field: StructField,
     positions: Mapping[str, int],
     constants: Mapping[str, Any],
+    promised: frozenset[str],
 ) -> executor.Filed:
     outputs = planned.contracts[0].outputs.names
     position, child = positions.get(field.name), None
@@ -182,11 +179,25 @@ def _filed(
         child = outputs.index(field.name) if len(outputs) > 1 else None
     elif position is None:
         raise Declined(f"nothing gives column {field.name!r}")
-    kept = layout.properties.get("delta.dataSkippingStatsColumns", "")
     return executor.Filed(
         name=field.name,
         kind=arrow_type(field.dataType),
         position=position,
         child=child,
-        bounded=isinstance(field.dataType, _BOUNDED) and f"`{field.name}`" in kept.split(","),
+        bounded=field.name in promised,
     )
+
+
+def _promised(layout: Layout) -> frozenset[str]:
+    """Return the columns whose bounds readers may expect in the log, by the table's property.
+
+    None where it names something else: some readers take bounds of a part for bounds of all.
+    """
+    asked = layout.properties.get("delta.dataSkippingStatsColumns", "")
+    plain = {field.name.lower(): field.name for field in layout.schema}
+    names = [
+        (quoted.replace("``", "`") or bare).strip().lower() for quoted, bare in _NAME.findall(asked)
+    ]
+    if not plain.keys() >= set(names):
+        return frozenset()
+    return frozenset(plain[name] for name in names)

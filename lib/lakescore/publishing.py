@@ -248,7 +248,8 @@ class Target:
         scored = scoring.score(planned, failing="quarantine")
         if not self._todo.writes_keys:
             scored = scored.drop(*self._todo.id_columns)
-        publishing = _Publishing(planned, runs, sizes, lineage.now())
+        own = {"quarantine": self._todo.aside} if self._todo.quarantine else {}
+        publishing = _Publishing(planned, runs, sizes, lineage.now(), own)
         rows = lineage.stamp(scored, runs, scored_at=publishing.scored_at)
         try:
             if self._todo.write_mode == "merge" and self._is_published():
@@ -284,6 +285,7 @@ class Target:
             metadata=publishing.metadata,
             find_by=self._todo.id_columns if self._todo.writes_keys else (),
             append=self._todo.write_mode != "replace",
+            made_with=publishing.own_quarantine or None,
         )
         by = self._fill(written, publishing)
         failed = self._check(publishing, written.counts("slice"))
@@ -405,6 +407,8 @@ class _Publishing:
     runs: Sequence[Run]
     sizes: Mapping[str, int]
     scored_at: datetime
+    own_quarantine: Mapping[str, str]
+    """`quarantine`: where the job's file names a table for it."""
 
     @property
     def constants(self) -> dict[str, dict[str, Any]]:
@@ -414,7 +418,7 @@ class _Publishing:
     @property
     def metadata(self) -> dict[str, Any]:
         """What the commit says."""
-        return lineage.commit(self.runs, scored_at=self.scored_at)
+        return {**lineage.commit(self.runs, scored_at=self.scored_at), **self.own_quarantine}
 
     def evaluated(self) -> AbstractContextManager[None]:
         """Hold while the rows are scored; see `scoring.evaluated`."""

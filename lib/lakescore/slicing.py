@@ -78,6 +78,9 @@ def names(snapshot: DataFrame, column: str | None) -> list[str]:
     """Return the names of all slices of a snapshot, in the order of their values.
 
     Rows whose *column* is null or an empty text are of no slice.
+
+    Raises:
+        InputContractError: the column has a type, or texts, that cannot name slices.
     """
     if column is None:
         return [WHOLE]
@@ -87,8 +90,14 @@ def names(snapshot: DataFrame, column: str | None) -> list[str]:
     try:
         found = list(scanning.counted(snapshot, column))
     except scanning.Declined:
-        values = snapshot.select(F.col(f"`{column}`").cast("string")).distinct().dropna()
-        found = [row[0] for row in values.collect()]
+        text = F.col(f"`{column}`").cast("string")
+        values = snapshot.select(text, F.is_valid_utf8(text)).distinct().dropna().collect()
+        if not all(valid for _, valid in values):
+            raise InputContractError(
+                f"column {column!r} holds texts that are no UTF-8, which cannot name a slice; "
+                "slice by another column, or name the slices that shall be scored"
+            ) from None
+        found = [name for name, _ in values]
     return sorted(filter(None, found), key=lambda name: _typed(snapshot, column, name))
 
 

@@ -26,7 +26,13 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import DateType, NumericType, StringType, StructType, TimestampType
+from pyspark.sql.types import (
+    DateType,
+    DecimalType,
+    IntegralType,
+    StructType,
+    TimestampType,
+)
 
 from lakescore.errors import (
     AnotherRunWon,
@@ -54,8 +60,12 @@ _CONFLICTS = (
     MetadataChangedException,  # two runs made the table at once
     ProtocolChangedException,
 )
-_SKIPPABLE = (DateType, NumericType, StringType, TimestampType)
-"""The types of which Delta keeps the smallest and largest values."""
+_BOUNDED = (DateType, DecimalType, IntegralType, TimestampType)
+"""The types whose bounds are right whoever writes them, and for every reader.
+
+Of texts that are no UTF-8, Spark's writer tells bounds by which Spark's reader skips them. Where a
+float is NaN, its bound makes delta-rs skip the file.
+"""
 
 
 _SAYING = "spark.databricks.delta.commitInfo.userMetadata"
@@ -416,6 +426,7 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     metadata: Mapping[str, Any],
     find_by: Sequence[str] = (),
     append: bool = False,
+    made_with: Mapping[str, Any] | None = None,
 ) -> Transaction:
     """Begin to put *rows* in the place of those for which *where* holds, or beside them.
 
@@ -430,8 +441,10 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
             `slice = 'a' or 1 = 1` would replace the whole table.
         metadata: the commit's `userMetadata`, as JSON.
         find_by: the columns that rows will be looked for by. A new table keeps the smallest and
-            largest values of these alone for each file: they cost more than the writing itself.
+            largest values of these alone for each file, where their type allows it: they cost more
+            than the writing itself.
         append: leave the rows that are there.
+        made_with: what the commit that makes the table says besides, in its `userMetadata`.
 
     Raises:
         NotADeltaTable: there is something else at *address*.
@@ -442,7 +455,7 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     )
     properties = _properties(rows, find_by)
     if not exists(spark, address):
-        _create(rows, address, list(where), properties)
+        _create(rows, address, list(where), properties, made_with or {})
     transaction = Transaction(
         _Target.at(spark, address),
         rows,
@@ -471,7 +484,8 @@ def is_published(spark: SparkSession, address: str) -> bool:
     history = table.history().select("version", "userMetadata", "operationMetrics.numOutputRows")
     commits = history.orderBy("version").collect()
     ours = [said for _, text, rows in commits if rows == "0" and (said := _said(text)) is not None]
-    return len(ours) < len(commits) or ours[:1] != [_MADE] or commits[0].version != 0
+    is_made = bool(ours) and _MADE.items() <= ours[0].items()
+    return len(ours) < len(commits) or not is_made or commits[0].version != 0
 
 
 def replace(
@@ -557,13 +571,19 @@ def _saying(spark: SparkSession, text: str) -> Iterator[None]:
 
 
 def _properties(rows: DataFrame, find_by: Sequence[str]) -> dict[str, str]:
-    skippable = [name for name in find_by if isinstance(rows.schema[name].dataType, _SKIPPABLE)]
-    quoted = ",".join(f"`{name}`" for name in skippable)
-    return {"delta.dataSkippingStatsColumns": quoted} if skippable else {}
+    bounded = [name for name in find_by if isinstance(rows.schema[name].dataType, _BOUNDED)]
+    if not bounded:  # else Delta would bound the first 32 columns, whatever they are
+        return {"delta.dataSkippingNumIndexedCols": "0"}
+    quoted = ",".join("`" + name.replace("`", "``") + "`" for name in bounded)
+    return {"delta.dataSkippingStatsColumns": quoted}
 
 
 def _create(
-    rows: DataFrame, address: str, partition_by: Sequence[str], properties: Mapping[str, str]
+    rows: DataFrame,
+    address: str,
+    partition_by: Sequence[str],
+    properties: Mapping[str, str],
+    made_with: Mapping[str, Any],
 ) -> None:
     """Make the table, empty.
 
@@ -576,7 +596,7 @@ def _create(
     spark = rows.sparkSession
     empty = spark.createDataFrame([], rows.schema)
     try:
-        with _saying(spark, json.dumps(_MADE)):
+        with _saying(spark, json.dumps({**_MADE, **made_with})):
             if "/" in address:
                 writer = empty.write.format("delta").options(**properties)
                 writer.partitionBy(*partition_by).save(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 from dataclasses import replace
 from decimal import Decimal
@@ -347,12 +348,20 @@ def test_rows_are_counted_by_the_log_where_files_hold_whole_parts(
 def test_of_a_new_table_delta_keeps_the_range_of_the_keys_alone(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    rows = spark.sql("SELECT 1L AS id, true AS flag, 2D AS prediction, 'a' AS slice")
-    path = str(tmp_path / "new")
-    tables.replace(rows, path, where={"slice": ["a"]}, metadata={}, find_by=["id", "flag"])
-    log = Path(path, "_delta_log", f"{1:020}.json")  # the first made the table
-    added = next(line for line in log.read_text().splitlines() if '"add"' in line)
-    assert '\\"minValues\\":{\\"id\\":1}' in added  # a boolean has no range
+    rows = spark.sql("SELECT 1L AS id, true AS flag, 'é' AS text, 2D AS prediction, 'a' AS slice")
+
+    def statistics(name: str, keys: list[str]) -> dict[str, Any]:
+        path = str(tmp_path / name)
+        tables.replace(rows, path, where={"slice": ["a"]}, metadata={}, find_by=keys)
+        log = Path(path, "_delta_log", f"{1:020}.json")  # the first made the table
+        added = next(line for line in log.read_text().splitlines() if '"add"' in line)
+        return dict(json.loads(json.loads(added)["add"]["stats"]))
+
+    found = statistics("ids", ["id", "flag", "text"])
+    assert (found["minValues"], found["maxValues"]) == ({"id": 1}, {"id": 1})
+    # Booleans have no range, those of texts can be wrong, and without keys no column has one.
+    for keys in (["flag", "text"], []):
+        assert statistics(f"{len(keys)} others", keys) == {"numRecords": 1}
 
 
 WORDS = ["a", "B b", "", "ü/%=", None]

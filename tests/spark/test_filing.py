@@ -122,11 +122,9 @@ def test_the_log_counts_and_bounds_what_the_files_hold(
     actions = added.to_pandas()
     assert actions["num_records"].sum() == 19
     assert (actions["min.id"].min(), actions["max.id"].max()) == (0, 19)
-    assert actions["null_count.key"].sum() == 1
-    # A text too long to be a bound leaves its file without bounds of that column.
-    texts = {row.key for row in read(spark, todo).where("length(key) > 32").collect()}
-    assert texts
-    assert not texts & set(actions["max.key"].dropna())
+    assert actions["null_count.id"].sum() == 0
+    # Readers can be misled by bounds of texts (tests/spark/test_statistics.py).
+    assert "min.key" not in actions or actions["min.key"].isna().all()
     found = read(spark, todo).where("id = 19 AND key = 'key 19 💡'").count()
     assert found == 1
     history = Delta.forPath(spark, todo.output.address).history(1).head()

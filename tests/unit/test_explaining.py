@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import CommitProperties, write_deltalake
 
+from lakescore.errors import RowNotFound
 from lakescore.explaining import explain
 
 if TYPE_CHECKING:
@@ -27,19 +29,29 @@ KEYS = pa.table(
         "price": pa.array([Decimal("1.50"), Decimal("2.00")], pa.decimal128(10, 2)),
         "name": ["50% off", "a=b"],
         "flag": [True, False],
+        "ratio": [float("nan"), 1.0],
+        "single": pa.array([0.1, 0.2], pa.float32()),
+        "latin": pa.array([b"R\xc9U", b"R"], pa.binary()).view(pa.string()),
     }
 )
+
+
+def put(path: Path, keys: pa.Table, said: dict[str, Any] | None = None) -> str:
+    """Write a table of predictions, or a quarantine, whose commit says *said*."""
+    rows = keys
+    for name in LINEAGE:
+        rows = rows.append_column(name, pa.array(["x"] * len(keys)))
+    for name in ("model_version", "input_version"):
+        rows = rows.append_column(name, pa.array([1] * len(keys)))
+    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(said)})
+    write_deltalake(str(path), rows, commit_properties=properties if said else None)
+    return str(path)
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("explained") / "predictions"
-    rows = KEYS
-    for name in LINEAGE:
-        rows = rows.append_column(name, pa.array(["x", "x"]))
-    for name in ("model_version", "input_version"):
-        rows = rows.append_column(name, pa.array([1, 1]))
-    write_deltalake(str(path), rows.append_column("scored_at", rows.column("at")))
+    put(path, KEYS.append_column("scored_at", KEYS.column("at")))
     return path
 
 
@@ -54,6 +66,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("price", "1.50"),
         ("name", "50% off"),
         ("flag", "true"),
+        ("ratio", "nan"),
+        ("single", "0.1"),
+        ("latin", r"R\xc9U"),  # as it is shown
+        ("latin", b"R\xc9U".decode(errors="surrogateescape")),  # as a shell hands it over
     ],
 )
 def test_a_value_is_read_as_its_columns_type(table: Path, key: str, value: str) -> None:
@@ -64,3 +80,39 @@ def test_a_value_is_read_as_its_columns_type(table: Path, key: str, value: str) 
 def test_all_keys_must_hold_at_once(table: Path) -> None:
     (found,) = explain(str(table), {"name": "a=b", "flag": "false"})
     assert found["row"]["id"] == 8
+
+
+def aside(path: Path, key: int) -> None:
+    bad = {"id": [key], "scored_at": [datetime.now(UTC)]}
+    put(path, pa.table(bad | {"error_type": ["ValueError"], "error_message": ["no"]}))
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "lost"),
+    [
+        # What the commit names is read, and nothing that has its usual name.
+        ({"slices": [], "quarantine": "{}/own"}, ["8"], ["9"]),
+        ({"quarantine": "{}/own"}, ["8"], ["9"]),  # of a run that published nothing
+        ({"slices": []}, ["9"], ["8"]),
+        (None, ["9"], ["8"]),
+    ],
+)
+def test_a_bad_row_is_found_in_the_quarantine_that_the_commit_names(
+    tmp_path: Path, named: dict[str, Any] | None, found: list[str], lost: list[str]
+) -> None:
+    said = named and {key: str(tmp_path / "own") if value else [] for key, value in named.items()}
+    published = pa.table({"id": [7], "scored_at": [datetime.now(UTC)]})
+    path = put(tmp_path / "predictions", published, said)
+    aside(tmp_path / "own", 8)
+    aside(tmp_path / "predictions_quarantine", 9)
+    assert [explain(path, {"id": key})[0]["status"] for key in found] == ["quarantined"]
+    for key in lost:
+        with pytest.raises(RowNotFound):
+            explain(path, {"id": key})
+
+
+def test_a_quarantine_that_spark_alone_can_open_is_named(tmp_path: Path) -> None:
+    published = pa.table({"id": [7], "scored_at": [datetime.now(UTC)]})
+    path = put(tmp_path / "predictions", published, {"slices": [], "quarantine": "lake.bad"})
+    with pytest.raises(RowNotFound, match=r"quarantine lake\.bad is known by its name alone"):
+        explain(path, {"id": "8"})

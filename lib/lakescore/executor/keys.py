@@ -109,6 +109,7 @@ def _texts(column: pa.Array) -> Any:
     words = encoded.dictionary
     if not (pa.types.is_string(words.type) or pa.types.is_binary(words.type)):
         words = words.cast(pa.string())
+    words = words.cast(pa.binary())  # a text of a table may be no UTF-8
     hashes = pd.util.hash_array(np.asarray(words.to_pylist(), object), categorize=False)
     hashes = np.append(hashes, _NULL)
     return hashes[encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)]

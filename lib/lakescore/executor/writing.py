@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .bounding import Bounds
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -20,8 +22,6 @@ _ROWS_A_GROUP = 1_000_000
 _BYTES_A_GROUP = 64 * 2**20
 _BYTES_HELD = 256 * 2**20
 """What a task holds of all its files before it writes some of it."""
-_LONGEST_BOUND = 32
-"""Characters of a text that the log keeps as a file's smallest or largest, as Delta does."""
 FILES = pa.schema(
     {
         "path": pa.string(),
@@ -46,7 +46,7 @@ class Filed:
     child: int | None = None
     """The field, where that column of the batches is a struct."""
     bounded: bool = False
-    """Whether the log keeps its smallest and largest value: of integers and texts alone."""
+    """Whether the log shall say between which values its values lie, and how many are null."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class _File:
         self._schema = pa.schema([(column.name, _held_as(column)) for column in sink.columns])
         self._writer: pq.ParquetWriter | None = None
         self._batches: list[pa.RecordBatch] = []
-        self._bounds = {each.name: _Bounds() for each in sink.columns if each.bounded}
+        self._bounds = {column.name: Bounds() for column in sink.columns if column.bounded}
         self._rows = self._waiting = self.held = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -136,7 +136,6 @@ class _File:
 
     def _flush(self) -> None:
         if self._writer is None:
-            own = [c for c in self._sink.columns if c.position is not None]
             self._writer = pq.ParquetWriter(
                 self._path,
                 self._schema,
@@ -144,7 +143,7 @@ class _File:
                 # What costs CPU and saves nothing: numbers and keys seldom come again, and a
                 # constant is found by the log.
                 use_dictionary=[c.name for c in self._sink.columns if not _is_number(c)],
-                write_statistics=[column.name for column in own],
+                write_statistics=[c.name for c in self._sink.columns if _is_ordered(c)],
                 store_schema=False,
             )
         taken = pa.Table.from_batches(self._batches)
@@ -166,20 +165,33 @@ class _File:
         assert self._writer is not None  # noqa: S101 - a file is made for its first row
         with _explained():
             self._writer.close()
-        bounds = self._bounds.items()
-        said = {
-            "numRecords": self._rows,
-            "minValues": {n: b.least for n, b in bounds if b.is_told},
-            "maxValues": {n: b.most for n, b in bounds if b.is_told},
-            "nullCount": {n: b.nulls for n, b in bounds},
-        }
         return {
             "path": self._name,
             "part": self._part,
             "rows": self._rows,
             "size": os.path.getsize(self._path),  # noqa: PTH202
-            "statistics": json.dumps(said),
+            "statistics": self._statistics(),
         }
+
+    def _statistics(self) -> str:
+        """Return what the log says of the file, as JSON.
+
+        Readers take a bound that is left out beside others for one that no value meets (delta-rs's
+        datasets do), so the file has either all bounds that the table promises, or none.
+        """
+        for column in self._sink.columns:
+            if column.bounded and column.position is None:
+                constant = pa.array([self._constants[column.name]], column.kind)
+                self._bounds[column.name].add(pa.repeat(constant[0], self._rows))
+        said = {"numRecords": str(self._rows)}
+        if self._bounds:
+            said["nullCount"] = _object({name: str(b.nulls) for name, b in self._bounds.items()})
+        filled = {name: b.written for name, b in self._bounds.items() if not b.is_empty}
+        bounds = {name: pair for name, pair in filled.items() if pair is not None}
+        if bounds and len(bounds) == len(filled):
+            said["minValues"] = _object({name: least for name, (least, _) in bounds.items()})
+            said["maxValues"] = _object({name: most for name, (_, most) in bounds.items()})
+        return _object(said)
 
     def remove(self) -> None:
         """Leave nothing behind, where that can be."""
@@ -190,29 +202,9 @@ class _File:
             os.unlink(self._path)  # noqa: PTH108
 
 
-@dataclass
-class _Bounds:
-    """The smallest and largest value of a column, as Delta's log writes them."""
-
-    least: Any = None
-    most: Any = None
-    nulls: int = 0
-    fits: bool = True
-
-    @property
-    def is_told(self) -> bool:
-        return self.fits and self.least is not None
-
-    def add(self, array: pa.Array) -> None:
-        self.nulls += array.null_count
-        found = pc.min_max(array).as_py()
-        least, most = found["min"], found["max"]
-        if least is None:
-            return
-        if isinstance(least, str):
-            self.fits = self.fits and max(len(least), len(most)) <= _LONGEST_BOUND
-        self.least = least if self.least is None else min(self.least, least)
-        self.most = most if self.most is None else max(self.most, most)
+def _object(members: Mapping[str, str]) -> str:
+    """Return the JSON object of *members* that are JSON already, such as exact decimals."""
+    return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in members.items()) + "}"
 
 
 @contextmanager
@@ -240,6 +232,11 @@ def _is_number(column: Filed) -> bool:
     kind = column.kind
     number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
     return bool(number and column.position is not None)
+
+
+def _is_ordered(column: Filed) -> bool:
+    """Tell whether all readers order its values alike: Parquet's statistics leave NaN out."""
+    return column.position is not None and not pa.types.is_floating(column.kind)
 
 
 def _repeated(value: Any, kind: pa.DataType, places: pa.Array) -> pa.Array:

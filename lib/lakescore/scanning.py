@@ -29,6 +29,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import (
+    ArrayType,
     BinaryType,
     BooleanType,
     ByteType,
@@ -38,6 +39,7 @@ from pyspark.sql.types import (
     FloatType,
     IntegerType,
     LongType,
+    MapType,
     ShortType,
     StringType,
     StructField,
@@ -109,6 +111,9 @@ _NOT_MEASURED = 2**31 - 1
 _NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
 """What is planned between a scan and a function of Python that takes its batches as they are."""
 _GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_DATE = re.compile(r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2}))?)?")
+"""How the log may write partitions' values of these types, in which Spark's casts all agree."""
 _IN_UTC: dict[str, Any] = (
     {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
 )
@@ -235,11 +240,26 @@ def is_remote(spark: SparkSession) -> bool:
 def readable(rows: DataFrame) -> DataFrame:
     """Return *rows* with dates and times as Spark writes them: Python knows fewer years."""
     texts = {
-        field.name: F.col(f"`{field.name}`").cast("string")
+        field.name: F.col(f"`{field.name}`").cast(_legible(field.dataType))
         for field in rows.schema
-        if isinstance(field.dataType, (DateType, TimestampType, TimestampNTZType))
+        if _legible(field.dataType) != field.dataType
     }
     return rows.withColumns(texts)
+
+
+def _legible(kind: DataType) -> DataType:
+    """Return *kind* with texts in the place of dates and times, in whatever holds them."""
+    if isinstance(kind, (DateType, TimestampType, TimestampNTZType)):
+        return StringType()
+    if isinstance(kind, ArrayType):
+        return ArrayType(_legible(kind.elementType), kind.containsNull)
+    if isinstance(kind, MapType):
+        held = _legible(kind.keyType), _legible(kind.valueType)
+        return MapType(*held, kind.valueContainsNull)
+    if isinstance(kind, StructType):
+        fields = [StructField(f.name, _legible(f.dataType), f.nullable, f.metadata) for f in kind]
+        return StructType(fields)
+    return kind
 
 
 def is_columnar(rows: DataFrame) -> bool:
@@ -298,8 +318,8 @@ def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
 
     Args:
         rows: the rows of one snapshot, filtered by the column *by* and no other.
-        by: a column, whose values are told as the log writes them; without one, the whole of
-            *rows* is counted as `""`.
+        by: a column, whose values are told as Spark writes them, null as `""`; without one, the
+            whole of *rows* is counted as `""`.
 
     Raises:
         Declined: the log cannot tell.
@@ -307,11 +327,27 @@ def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
     table, files = _scanned(rows)
     if by is not None and by not in table.partitioned_by:
         raise Declined(f"the table is not partitioned by {by}")
+    if by is not None:
+        _check_unpadded(table.schema[by])
     found: dict[str, int] = {}
     for file in files:
-        value = "" if by is None else file.partition.get(table.stored[by]) or ""
+        value = ""
+        if by is not None:
+            value = partition_name(file.partition.get(table.stored[by]), table.schema[by].dataType)
         found[value] = found.get(value, 0) + file.rows - len(file.deleted)
     return found
+
+
+def partition_name(text: str | None, kind: DataType) -> str:
+    """Return the one way to write the value that the log writes as *text*, null as `""`.
+
+    The log may write an integer or a date in several ways, such as `1` and `01`.
+
+    Raises:
+        Declined: only Spark can tell what it reads as *kind*.
+    """
+    value = _partition_value(text, arrow_type(kind))
+    return "" if value is None else str(value)
 
 
 def repeats(selection: Selection, keys: Sequence[str]) -> int:
@@ -502,9 +538,7 @@ def _column(table: _Table, field: StructField) -> executor.Column:
     own = table.schema[field.name]
     if not is_plain(own.dataType):
         raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
-    odd = [key for key in own.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
-    if odd:
-        raise Declined(f"column {own.name!r} carries {listed(odd)}")
+    _check_unpadded(own)
     return executor.Column(
         stored=table.stored[own.name],
         partition=own.name in table.partitioned_by,
@@ -512,6 +546,13 @@ def _column(table: _Table, field: StructField) -> executor.Column:
         give=arrow_type(field.dataType),
         widens=table.widens,
     )
+
+
+def _check_unpadded(field: StructField) -> None:
+    """See that Spark gives values as they are stored: those of `CHAR` are filled up with spaces."""
+    odd = [key for key in field.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
+    if odd:
+        raise Declined(f"column {field.name!r} carries {listed(odd)}")
 
 
 def _check_sessions_settings(spark: SparkSession, columns: Sequence[executor.Column]) -> None:
@@ -560,7 +601,10 @@ def _pieces(  # noqa: PLR0913 - facts of one plan
     divides = seconds_a_row > _SECONDS_TO_READ
     pieces = []
     for file, sizes in zip(files, groups, strict=True):
-        values = tuple(_value(file, c) if c.partition else None for c in columns)
+        values = tuple(
+            _partition_value(file.partition.get(c.stored), c.read) if c.partition else None
+            for c in columns
+        )
         first = 0
         for group, size in enumerate(sizes):
             part = math.ceil(size / math.ceil(size / share)) if divides and size else size
@@ -603,21 +647,26 @@ def _bits(deleted: np.ndarray[Any, np.dtype[np.int64]], first: int, count: int) 
     return np.packbits(mask).tobytes()
 
 
-def _value(file: _File, column: executor.Column) -> Any:  # noqa: ANN401 - of the column's type
-    """Read a partition's value, which the log writes as text; the empty text is null."""
-    text = file.partition.get(column.stored)
+def _partition_value(text: str | None, kind: pa.DataType) -> date | int | str | None:
+    """Read a partition's value, which the log writes as *text*, as Spark does.
+
+    The empty text is null. Spark casts the others, and reads more than what is known here.
+
+    Raises:
+        Declined: only Spark can tell what it is.
+    """
     if not text:
         return None
-    if pa.types.is_string(column.read):
+    if pa.types.is_string(kind):
         return text
     try:
-        if pa.types.is_integer(column.read):
-            return int(text)
-        if pa.types.is_date(column.read):
-            return date.fromisoformat(text)
-    except ValueError:
-        raise Declined(f"the partition value {text!r} does not read as {column.read}") from None
-    raise Declined(f"the table is partitioned by a column of {column.read}")
+        if pa.types.is_integer(kind) and _INTEGER.fullmatch(text):
+            return int(pa.scalar(int(text), kind).as_py())  # which raises where it does not fit
+        if pa.types.is_date(kind) and (parts := _DATE.fullmatch(text)):
+            return date(int(parts[1]), int(parts[2] or 1), int(parts[3] or 1))
+    except (ValueError, OverflowError, pa.ArrowException):
+        pass
+    raise Declined(f"the log writes the value {text!r} for a partition of {kind}")
 
 
 def as_selected(applied: DataFrame, plan: Direct, keep: Sequence[str]) -> DataFrame:

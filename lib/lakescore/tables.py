@@ -6,6 +6,7 @@ An address is a table's name (`schema.table`) or an absolute path or URI, which 
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ _SKIPPABLE = (DateType, NumericType, StringType, TimestampType)
 """The types of which Delta keeps the smallest and largest values."""
 
 
+_PATTERN = re.compile(r"[\\*?\[\]{}]")
+"""What Hadoop reads in a path as a pattern, unless a backslash stands before it."""
 _STORED = "delta.columnMapping.physicalName"
 _COMMITS_SINCE = 50
 """How many commits of others may come between a merge and its reading back."""
@@ -618,8 +621,9 @@ def _reaching(address: str) -> Iterator[None]:
 
 
 def _holds_files(spark: SparkSession, path: str) -> bool:
+    plain = _PATTERN.sub(r"\\\g<0>", path)
     try:
-        found = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path)
+        found = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(plain)
         return found.select("path").head() is not None
     except AnalysisException:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from lakescore.errors import TableNotFound
 from lakescore.explaining import explain
 
 if TYPE_CHECKING:
@@ -41,6 +43,18 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = rows.append_column(name, pa.array([1, 1]))
     write_deltalake(str(path), rows.append_column("scored_at", rows.column("at")))
     return path
+
+
+@pytest.mark.parametrize(
+    "name", ["a=b%20c", "feature%2Fbranch", "50%", "pred[2024-01]", "p*", "q?", "h#1", "{a,b}"]
+)
+def test_a_folder_may_be_called_as_it_likes(table: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(table, tmp_path / name / "predictions")
+    shutil.copytree(table, tmp_path / name / "predictions_quarantine")
+    for address in (f"{tmp_path / name}/predictions", f"file:{tmp_path / name}/predictions"):
+        assert len(explain(address, {"id": "7"})) == 2
+    with pytest.raises(TableNotFound):
+        explain(f"{tmp_path / name}/none", {"id": "7"})
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,7 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
     return found
 
 
-def _found(
-    address: str, place: str, key: Mapping[str, str], links: Path
-) -> list[dict[str, Any]]:
+def _found(address: str, place: str, key: Mapping[str, str], links: Path) -> list[dict[str, Any]]:
     table = _opened(place, links / "predictions")
     if table is None and _NAME.fullmatch(address):
         raise TableNotAtPath(place, address)

@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
@@ -49,7 +49,8 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor
-from lakescore.errors import FilesGone, listed
+from lakescore.errors import FilesGone, FileUnreadable, listed
+from lakescore.storage import plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -111,6 +112,13 @@ _NOT_MEASURED = 2**31 - 1
 _NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
 """What is planned between a scan and a function of Python that takes its batches as they are."""
 _GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
+_UNREADABLE = re.compile(
+    r"\[FAILED_READ_FILE[.\w]*\] [^\n]*? reading file (.+?)\.\s+(?:([A-Z][^\n]*?)\.?\s+)?SQLSTATE"
+)
+_UNNAMED = re.compile(r": (java\.lang\.\w+(?:: [^\n]*)?)\n\s*at org\.apache\.parquet\.")
+"""How a reader of Parquet fails of which Spark does not say what it read."""
+_MOST_SUSPECTS = 20
+_CAUSE = re.compile(r"\nCaused by: (?:[\w.$]+: )?([^\n]*)")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DATE = re.compile(r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2}))?)?")
 """How the log may write partitions' values of these types, in which Spark's casts all agree."""
@@ -248,14 +256,18 @@ def readable(rows: DataFrame) -> DataFrame:
 
 
 def _legible(kind: DataType) -> DataType:
-    """Return *kind* with texts in the place of dates and times, in whatever holds them."""
+    """Return *kind* with texts in the place of dates and times, in whatever holds them.
+
+    And in the place of a map's keys that Python cannot hold as such.
+    """
     if isinstance(kind, (DateType, TimestampType, TimestampNTZType)):
         return StringType()
     if isinstance(kind, ArrayType):
         return ArrayType(_legible(kind.elementType), kind.containsNull)
     if isinstance(kind, MapType):
-        held = _legible(kind.keyType), _legible(kind.valueType)
-        return MapType(*held, kind.valueContainsNull)
+        unhashable = isinstance(kind.keyType, (ArrayType, BinaryType, StructType))
+        key = StringType() if unhashable else _legible(kind.keyType)
+        return MapType(key, _legible(kind.valueType), kind.valueContainsNull)
     if isinstance(kind, StructType):
         fields = [StructField(f.name, _legible(f.dataType), f.nullable, f.metadata) for f in kind]
         return StructType(fields)
@@ -307,10 +319,61 @@ def _width(kinds: Iterable[DataType]) -> float:
         return math.inf
 
 
-def gone(error: Exception) -> FilesGone | None:
-    """Return what *error* of Spark means where it could not find a file that it should read."""
-    found = _GONE.search(str(error))
-    return FilesGone(found[1]) if found else None
+@contextmanager
+def reading(rows: DataFrame) -> Iterator[None]:
+    """Tell in one line which file of *rows* Spark cannot read, where that is what is wrong.
+
+    Raises:
+        FilesGone, FileUnreadable: it cannot read one.
+    """
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        if (known := unread(error, rows)) is not None:
+            raise known from error
+        raise
+
+
+def unread(error: Exception, rows: DataFrame | None = None) -> FilesGone | FileUnreadable | None:
+    """Return what *error* of Spark means where it could not read a file of a table.
+
+    Args:
+        error: what Spark raised.
+        rows: what it read, so that the file can be looked for that it does not name.
+    """
+    text = str(error)
+    if (found := _GONE.search(text)) is not None:
+        return FilesGone(found[1])
+    if (found := _UNREADABLE.search(text)) is not None:
+        causes = [each for each in _CAUSE.findall(text[found.end() :]) if each]
+        reason = found[2] or (causes[-1] if causes else "Spark does not say why")
+        return FileUnreadable(unquote(found[1]), reason)
+    if (found := _UNNAMED.search(text)) is None:
+        return None
+    path, reason = _culprit(rows) if rows is not None else ("", "")
+    return FileUnreadable(path or "one that it does not name", reason or found[1])
+
+
+def _culprit(rows: DataFrame) -> tuple[str, str]:
+    """Return the first file of *rows* with other types that Spark cannot read, and its types."""
+    columns = [
+        executor.Column(stored=f.name, partition=False, read=kind, give=kind, widens=False)
+        for f in rows.schema
+        if is_plain(f.dataType)
+        for kind in [arrow_type(f.dataType)]
+    ]
+    tried = 0
+    for uri in rows.inputFiles():
+        path = unquote(urlsplit(uri).path)
+        reason = executor.footer(path, columns)[1] if urlsplit(uri).scheme == "file" else None
+        if reason and tried < _MOST_SUSPECTS:
+            tried += 1
+            alone = rows.sparkSession.read.schema(rows.schema).parquet(plain_path(path))
+            try:
+                alone.write.format("noop").mode("append").save()
+            except (Py4JJavaError, PySparkException):
+                return path, f"it {reason}"
+    return "", ""
 
 
 def counted(rows: DataFrame, by: str | None) -> dict[str, int]:

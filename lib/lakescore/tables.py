@@ -31,21 +31,26 @@ from pyspark.sql.types import DateType, NumericType, StringType, StructType, Tim
 
 from lakescore.errors import (
     AnotherRunWon,
+    FolderRefused,
     NotADeltaTable,
     RowsUncounted,
     SchemaDrift,
     SnapshotNotFound,
     StorageFull,
+    TableAppendOnly,
     TableNotFound,
     TableNotMade,
+    ViewNotPinned,
     listed,
 )
-from lakescore.storage import trouble
+from lakescore.storage import plain_path, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
+
+    from lakescore.errors import LakescoreError
 
 _CONFLICTS = (
     ConcurrentAppendException,
@@ -59,10 +64,20 @@ _SKIPPABLE = (DateType, NumericType, StringType, TimestampType)
 """The types of which Delta keeps the smallest and largest values."""
 
 
-_PATTERN = re.compile(r"[\\*?\[\]{}]")
-"""What Hadoop reads in a path as a pattern, unless a backslash stands before it."""
 _STORED = "delta.columnMapping.physicalName"
 _COMMITS_SINCE = 50
+_VIEWS = {"VIEW", "TEMPORARY"}
+_ONLY_APPENDS = "spark.databricks.delta.properties.defaults.appendOnly"
+_RULE = re.compile(
+    r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
+    r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))",
+    re.DOTALL,
+)
+"""How Delta says which rule of a table a row breaks: after what it was doing, or before a trace."""
+_REFUSED = re.compile(
+    r"\[DELTA_CANNOT_CREATE_LOG_PATH\] [^\n]+"
+    r"|(?:Permission denied|Operation not permitted|Read-only file system)"
+)
 """How many commits of others may come between a merge and its reading back."""
 
 
@@ -407,14 +422,18 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
 
     Raises:
         NotADeltaTable: there is something else at *address*.
+        TableAppendOnly: rows of the table, or of any new one, cannot be replaced.
+        TableNotMade, FolderRefused: it cannot be made.
     """
     spark = rows.sparkSession
     predicate = " AND ".join(
         f"`{column}` IN ({', '.join(map(_literal, values))})" for column, values in where.items()
     )
     if not exists(spark, address):
+        if not append and spark.conf.get(_ONLY_APPENDS, "false") == "true":
+            raise TableAppendOnly(address, default=True)
         _create(rows, address, list(where), _properties(rows, find_by))
-    return Transaction(
+    begun = Transaction(
         _Target.at(spark, address),
         rows,
         list(where),
@@ -423,6 +442,9 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         metadata=json.dumps(metadata, default=str),
         append=append,
     )
+    if not append and begun.layout.properties.get("delta.appendOnly") == "true":
+        raise TableAppendOnly(address, default=False)
+    return begun
 
 
 def replace(
@@ -503,25 +525,33 @@ def _create(
 
     Raises:
         TableNotMade: there is no such catalog or schema, or columns have names that Delta refuses.
+        FolderRefused: nothing can be written there.
     """
     spark = rows.sparkSession
     empty = spark.createDataFrame([], rows.schema)
     try:
-        if "/" in address:
-            writer = empty.write.format("delta").options(**properties)
-            writer.partitionBy(*partition_by).save(address)
-            return
-        named = empty.writeTo(address).using("delta")
-        named = named.partitionedBy(*[F.col(name) for name in partition_by])
-        for name, value in properties.items():
-            named = named.tableProperty(name, value)
-        named.create()
-    except _CONFLICTS:
+        with _explained(address, "its first commit"):
+            try:
+                _make(empty, address, partition_by, properties)
+            except _CONFLICTS:  # another run is making it: by now it has, or it died
+                _make(empty, address, partition_by, properties)
+    except (SchemaDrift, AnotherRunWon) as error:
         if not exists(spark, address):
-            raise
-    except AnalysisException as error:
-        if not exists(spark, address):
-            raise TableNotMade(address, str(error).strip().splitlines()[0]) from error
+            raise TableNotMade(address, str(error.__cause__).strip().splitlines()[0]) from error
+
+
+def _make(
+    empty: DataFrame, address: str, partition_by: Sequence[str], properties: Mapping[str, str]
+) -> None:
+    if "/" in address:
+        writer = empty.write.format("delta").options(**properties)
+        writer.partitionBy(*partition_by).save(address)
+        return
+    named = empty.writeTo(address).using("delta")
+    named = named.partitionedBy(*[F.col(name) for name in partition_by])
+    for name, value in properties.items():
+        named = named.tableProperty(name, value)
+    named.create()
 
 
 @dataclass(frozen=True)
@@ -606,6 +636,8 @@ def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
     try:
         return DeltaTable.forName(spark, address)
     except AnalysisException as error:
+        if spark.catalog.getTable(address).tableType in _VIEWS:
+            raise ViewNotPinned(address) from error
         raise NotADeltaTable(address) from error
 
 
@@ -621,9 +653,9 @@ def _reaching(address: str) -> Iterator[None]:
 
 
 def _holds_files(spark: SparkSession, path: str) -> bool:
-    plain = _PATTERN.sub(r"\\\g<0>", path)
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
     try:
-        found = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(plain)
+        found = files.load(plain_path(path))
         return found.select("path").head() is not None
     except AnalysisException:
         return False
@@ -640,13 +672,33 @@ def _explained(address: str, what: str) -> Iterator[None]:
         yield
     except _CONFLICTS as error:
         raise AnotherRunWon(address, what) from error
-    except AnalysisException as error:
-        if "already exists" in str(error):
-            raise AnotherRunWon(address, what) from error
-        raise SchemaDrift(address, str(error).splitlines()[0]) from error
-    except Py4JJavaError as error:
-        if "No space left on device" in str(error):
-            raise StorageFull(address) from error
-        if (known := trouble(error, address)) is not None:
-            raise known from error
-        raise
+    except (PySparkException, Py4JJavaError) as error:
+        known = _meaning(error, address, what)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _meaning(error: Exception, address: str, what: str) -> LakescoreError | None:
+    """Return what *error* of Delta or Spark says of the table that was to be written to."""
+    text = str(error)
+    if (rule := _RULE.search(text)) is not None:
+        return SchemaDrift(address, " ".join(rule[1].split()).rstrip("."))
+    if "[DELTA_CANNOT_MODIFY_APPEND_ONLY]" in text:
+        return TableAppendOnly(address, default=False)
+    if isinstance(error, AnalysisException):
+        if "already exists" in text:
+            return AnotherRunWon(address, what)
+        return SchemaDrift(address, text.strip().splitlines()[0])
+    return _of_storage(error, address)
+
+
+def _of_storage(error: Exception, address: str) -> LakescoreError | None:
+    text = str(error)
+    if "No space left on device" in text:
+        return StorageFull(address)
+    if (known := trouble(error, address)) is not None:
+        return known
+    # A model, whose traces are Python's, may be refused by a folder of its own.
+    refused = None if "Traceback (most recent call last)" in text else _REFUSED.search(text)
+    return FolderRefused(address, refused[0]) if refused else None

@@ -217,7 +217,7 @@ def test_a_text_of_fixed_length_is_the_padded_one_that_spark_reads(
         ("bigint", "9223372036854775807", "9223372036854775808", "to 9223372036854775807"),
     ],
 )
-def test_a_slice_out_of_the_columns_range_is_refused_in_one_line(
+def test_a_slice_out_of_the_columns_range_is_refused_in_one_line(  # noqa: PLR0913, PLR0917
     spark: SparkSession, tmp_path: Path, kind: str, inside: str, outside: str, limits: str
 ) -> None:
     place = str(tmp_path / "input")

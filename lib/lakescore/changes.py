@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import tables
+from lakescore import scanning, tables
 from lakescore.errors import SnapshotNotFound
 
 if TYPE_CHECKING:
@@ -44,8 +45,15 @@ def last_changed(
     found = tables.file_changes(spark, source, since)
     if found is None or column is None:
         return None if found is None else _latest([("", each.version) for each in found])
+    kind = source.rows.schema[column].dataType
     if all(column in each.partition for each in found):
-        return _latest([(each.partition[column] or "", each.version) for each in found])
+        with suppress(scanning.Declined):
+            return _latest(
+                [
+                    (scanning.partition_name(each.partition[column], kind), each.version)
+                    for each in found
+                ]
+            )
     try:
         return _latest(_read(spark, source, column, found))
     except (_TooMuch, SnapshotNotFound, PySparkException, Py4JJavaError):

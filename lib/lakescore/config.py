@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _LARGEST_FILE = 1_000_000
+_MOST_DAYS = 50_000
+"""Of a range: 136 years, so a longer one is a mistake, or stands for `due`."""
 _EMPTY = ("", "~", "null")
 _FLOW = ("[", "{")
 """How YAML's lists and mappings begin; any other override is taken as it stands."""
@@ -397,7 +399,12 @@ def _days(first: str, last: str) -> tuple[str, ...]:
         ) from None
     if end < start:
         raise ValueError(f"{first}..{last} ends before it begins")
-    return tuple(str(start + timedelta(days=n)) for n in range((end - start).days + 1))
+    if (days := (end - start).days + 1) > _MOST_DAYS:
+        raise ValueError(
+            f"{first}..{last} would be {days} slices, and a range may be of {_MOST_DAYS} days at "
+            "the most; give a shorter one, or due"
+        )
+    return tuple(str(start + timedelta(days=n)) for n in range(days))
 
 
 METRICS = (

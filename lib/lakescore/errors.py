@@ -143,6 +143,18 @@ class StorageAway(LakescoreError):
         )
 
 
+class ModelNotCopied(LakescoreError):
+    """There is no room for a private copy of a model's files."""
+
+    exit_code = 75
+
+    def __init__(self, uri: str, folder: str, reason: str) -> None:
+        super().__init__(
+            f"the files of {uri} cannot be copied to {folder}: {reason}; make room there, or let "
+            "TMPDIR name another folder, then run it again"
+        )
+
+
 class ConnectAway(LakescoreError):
     """A Spark Connect server does not answer."""
 
@@ -152,16 +164,6 @@ class ConnectAway(LakescoreError):
         super().__init__(
             f"no Spark Connect server answers at {remote}; start it, or give its address as "
             "spark.remote, then run it again"
-        )
-
-
-class FilesUnwritten(LakescoreError):
-    """Workers cannot write where the table of predictions lies."""
-
-    def __init__(self, folder: str, reason: str) -> None:
-        super().__init__(
-            f"workers cannot write to {folder}: {reason}; nothing more was published; let the user "
-            "that Spark's workers run as write there, then run it again"
         )
 
 
@@ -194,6 +196,26 @@ class StorageRefused(ConfigError):
             f"the object store refuses {address} ({reason}); give credentials that may read and "
             "write there, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
             "(docs/object-storage.md)"
+        )
+
+
+class FolderRefused(ConfigError):
+    """A table's folder cannot be written to."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"cannot write to {address}: {reason}; let the user that Spark runs as make files and "
+            "folders there, or name another table"
+        )
+
+
+class FilesUnwritten(ConfigError):
+    """Workers cannot write where the table of predictions lies."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(
+            f"workers cannot write to {folder}: {reason}; nothing more was published; let the user "
+            "that Spark's workers run as write there, then run it again"
         )
 
 
@@ -636,6 +658,19 @@ class NotADeltaTable(InputContractError):
         )
 
 
+class ViewNotPinned(NotADeltaTable):
+    """There is a view, which has no version of its own."""
+
+    def __init__(self, address: str) -> None:
+        LakescoreError.__init__(
+            self,
+            f"{address} is a view, and a run reads and writes a Delta table at one version, which "
+            "a view has not: the tables below it may change while the run goes on, and a replay "
+            "could not read the same rows again; name the Delta table itself, or make one of the "
+            "view's rows (CREATE TABLE name USING delta AS TABLE of the view)",
+        )
+
+
 class SnapshotNotFound(InputContractError):
     """The table does not have that version."""
 
@@ -651,6 +686,16 @@ class FilesGone(InputContractError):
             f"{path} is gone, which the version of the table that is read needs: VACUUM removed "
             "it, most likely; restore it, or read a newer version, and keep files for longer "
             "(delta.deletedFileRetentionDuration)"
+        )
+
+
+class FileUnreadable(InputContractError):
+    """Spark cannot read a file of a table."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"Spark cannot read {path}, a file of the table: {reason}; write its rows anew in a "
+            "way that Spark reads, with the types that the table has, or restore the file"
         )
 
 
@@ -847,6 +892,21 @@ class SchemaDrift(InputContractError):
         super().__init__(
             f"the output table {address} does not take these rows: {reason}; name another output, "
             "or alter that table"
+        )
+
+
+class TableAppendOnly(InputContractError):
+    """Rows cannot be replaced in a table that only grows."""
+
+    def __init__(self, address: str, *, default: bool) -> None:
+        whose = (
+            "spark.databricks.delta.properties.defaults.appendOnly makes new tables append-only"
+            if default
+            else "it is append-only (delta.appendOnly)"
+        )
+        super().__init__(
+            f"rows of {address} cannot be replaced: {whose}; nothing was written there; for "
+            "predictions say write_mode: append, else unset delta.appendOnly, or name another table"
         )
 
 

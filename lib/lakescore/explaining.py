@@ -7,6 +7,7 @@ import re
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -45,6 +46,7 @@ _MOST_ROWS = 100
 _NAME = re.compile(r"\w+(\.\w+){1,2}")
 """A table's name in a catalog: folders seldom hold a dot."""
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
 """How a time ends that says where it is one."""
 
@@ -69,8 +71,11 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
     from deltalake.exceptions import DeltaError  # noqa: PLC0415 - no part of --help
 
     place = address if "://" in address else str(home() / Path(address).expanduser())
+    if address.startswith("file:"):  # which Spark takes as it stands, without decoding it
+        place = "/" + address.removeprefix("file:").lstrip("/")
     try:
-        return _found(address, place, key)
+        with TemporaryDirectory(prefix="lakescore-") as links:
+            return _found(address, place, key, Path(links))
     except (DeltaError, OSError) as error:
         if (known := trouble(error, address)) is not None:
             raise known from error
@@ -80,16 +85,16 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
         raise InputContractError(f"{place} cannot be read without Spark: {first}") from error
 
 
-def _found(address: str, place: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
-    table = _opened(place)
+def _found(address: str, place: str, key: Mapping[str, str], links: Path) -> list[dict[str, Any]]:
+    table = _opened(place, links / "predictions")
     if table is None and _NAME.fullmatch(address):
         raise TableNotAtPath(place, address)
     if table is None:
         raise TableNotFound(place)
     rows = _rows(place, table, key)
     asides = _quarantines(place, table)
-    for each in asides:
-        aside = _opened(each) if "/" in each else None
+    for n, each in enumerate(asides):
+        aside = _opened(each, links / f"quarantine{n}") if "/" in each else None
         if aside is not None and key.keys() <= {field.name for field in aside.schema().fields}:
             rows += _rows(place, aside, key)
     if not rows:
@@ -110,14 +115,28 @@ def _quarantines(place: str, table: DeltaTable) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _opened(place: str) -> DeltaTable | None:
+def _opened(place: str, links: Path) -> DeltaTable | None:
+    """Open the table at *place*, if there is one; *links* is a folder that may be made for it."""
     from deltalake import DeltaTable  # noqa: PLC0415 - no part of --help
     from deltalake.exceptions import TableNotFoundError  # noqa: PLC0415
 
     try:
-        return DeltaTable(place if "://" in place else Path(place).as_uri())
+        return DeltaTable(place if "://" in place else _legible(Path(place), links).as_uri())
     except TableNotFoundError:
         return None
+
+
+def _legible(folder: Path, links: Path) -> Path:
+    """Return *folder*, or *links* with what is in it where delta-rs would read its name otherwise.
+
+    It decodes a path twice, so it looks for `a%20b` at `a b`; it follows links in a table.
+    """
+    if not _ENCODED.search(str(folder)) or not folder.is_dir():
+        return folder
+    links.mkdir()
+    for entry in folder.iterdir():
+        (links / entry.name).symlink_to(entry)
+    return links
 
 
 def _rows(place: str, table: DeltaTable, key: Mapping[str, str]) -> list[dict[str, Any]]:

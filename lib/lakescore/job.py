@@ -140,7 +140,7 @@ def _stopping(failed: Callable[[LakescoreError], int], seconds: float | None) ->
 
 
 def _unforeseen(error: Exception) -> LakescoreError:
-    if (known := scanning.gone(error) or storage.trouble(error)) is not None:
+    if (known := scanning.unread(error) or storage.trouble(error)) is not None:
         return known
     lines = str(error).strip().splitlines()
     if lines[1:] and lines[0].startswith("An error occurred while calling"):

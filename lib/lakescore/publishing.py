@@ -218,9 +218,11 @@ class Target:
 
         Raises:
             LakescoreError: any, with these in its sentence and facts.
+            FilesGone, FileUnreadable: Spark cannot read a file of the input.
         """
         try:
-            yield
+            with scanning.reading(self._source.rows):
+                yield
         except LakescoreError as error:
             done = [each for each in outcomes if each.status == "scored"]
             if done:

@@ -24,11 +24,12 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import (
+    ArrayType,
     BinaryType,
     BooleanType,
     ByteType,
@@ -38,6 +39,7 @@ from pyspark.sql.types import (
     FloatType,
     IntegerType,
     LongType,
+    MapType,
     ShortType,
     StringType,
     StructField,
@@ -47,7 +49,8 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor
-from lakescore.errors import FilesGone, listed
+from lakescore.errors import FilesGone, FileUnreadable, listed
+from lakescore.storage import plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -109,6 +112,16 @@ _NOT_MEASURED = 2**31 - 1
 _NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
 """What is planned between a scan and a function of Python that takes its batches as they are."""
 _GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
+_UNREADABLE = re.compile(
+    r"\[FAILED_READ_FILE[.\w]*\] [^\n]*? reading file (.+?)\.\s+(?:([A-Z][^\n]*?)\.?\s+)?SQLSTATE"
+)
+_UNNAMED = re.compile(r": (java\.lang\.\w+(?:: [^\n]*)?)\n\s*at org\.apache\.parquet\.")
+"""How a reader of Parquet fails of which Spark does not say what it read."""
+_MOST_SUSPECTS = 20
+_CAUSE = re.compile(r"\nCaused by: (?:[\w.$]+: )?([^\n]*)")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_DATE = re.compile(r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2}))?)?")
+"""How the log may write partitions' values of these types, in which Spark's casts all agree."""
 _IN_UTC: dict[str, Any] = (
     {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
 )
@@ -235,11 +248,30 @@ def is_remote(spark: SparkSession) -> bool:
 def readable(rows: DataFrame) -> DataFrame:
     """Return *rows* with dates and times as Spark writes them: Python knows fewer years."""
     texts = {
-        field.name: F.col(f"`{field.name}`").cast("string")
+        field.name: F.col(f"`{field.name}`").cast(_legible(field.dataType))
         for field in rows.schema
-        if isinstance(field.dataType, (DateType, TimestampType, TimestampNTZType))
+        if _legible(field.dataType) != field.dataType
     }
     return rows.withColumns(texts)
+
+
+def _legible(kind: DataType) -> DataType:
+    """Return *kind* with texts in the place of dates and times, in whatever holds them.
+
+    And in the place of a map's keys that Python cannot hold as such.
+    """
+    if isinstance(kind, (DateType, TimestampType, TimestampNTZType)):
+        return StringType()
+    if isinstance(kind, ArrayType):
+        return ArrayType(_legible(kind.elementType), kind.containsNull)
+    if isinstance(kind, MapType):
+        unhashable = isinstance(kind.keyType, (ArrayType, BinaryType, StructType))
+        key = StringType() if unhashable else _legible(kind.keyType)
+        return MapType(key, _legible(kind.valueType), kind.valueContainsNull)
+    if isinstance(kind, StructType):
+        fields = [StructField(f.name, _legible(f.dataType), f.nullable, f.metadata) for f in kind]
+        return StructType(fields)
+    return kind
 
 
 def is_columnar(rows: DataFrame) -> bool:
@@ -287,10 +319,61 @@ def _width(kinds: Iterable[DataType]) -> float:
         return math.inf
 
 
-def gone(error: Exception) -> FilesGone | None:
-    """Return what *error* of Spark means where it could not find a file that it should read."""
-    found = _GONE.search(str(error))
-    return FilesGone(found[1]) if found else None
+@contextmanager
+def reading(rows: DataFrame) -> Iterator[None]:
+    """Tell in one line which file of *rows* Spark cannot read, where that is what is wrong.
+
+    Raises:
+        FilesGone, FileUnreadable: it cannot read one.
+    """
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        if (known := unread(error, rows)) is not None:
+            raise known from error
+        raise
+
+
+def unread(error: Exception, rows: DataFrame | None = None) -> FilesGone | FileUnreadable | None:
+    """Return what *error* of Spark means where it could not read a file of a table.
+
+    Args:
+        error: what Spark raised.
+        rows: what it read, so that the file can be looked for that it does not name.
+    """
+    text = str(error)
+    if (found := _GONE.search(text)) is not None:
+        return FilesGone(found[1])
+    if (found := _UNREADABLE.search(text)) is not None:
+        causes = [each for each in _CAUSE.findall(text[found.end() :]) if each]
+        reason = found[2] or (causes[-1] if causes else "Spark does not say why")
+        return FileUnreadable(unquote(found[1]), reason)
+    if (found := _UNNAMED.search(text)) is None:
+        return None
+    path, reason = _culprit(rows) if rows is not None else ("", "")
+    return FileUnreadable(path or "one that it does not name", reason or found[1])
+
+
+def _culprit(rows: DataFrame) -> tuple[str, str]:
+    """Return the first file of *rows* with other types that Spark cannot read, and its types."""
+    columns = [
+        executor.Column(stored=f.name, partition=False, read=kind, give=kind, widens=False)
+        for f in rows.schema
+        if is_plain(f.dataType)
+        for kind in [arrow_type(f.dataType)]
+    ]
+    tried = 0
+    for uri in rows.inputFiles():
+        path = unquote(urlsplit(uri).path)
+        reason = executor.footer(path, columns)[1] if urlsplit(uri).scheme == "file" else None
+        if reason and tried < _MOST_SUSPECTS:
+            tried += 1
+            alone = rows.sparkSession.read.schema(rows.schema).parquet(plain_path(path))
+            try:
+                alone.write.format("noop").mode("append").save()
+            except (Py4JJavaError, PySparkException):
+                return path, f"it {reason}"
+    return "", ""
 
 
 def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
@@ -298,8 +381,8 @@ def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
 
     Args:
         rows: the rows of one snapshot, filtered by the column *by* and no other.
-        by: a column, whose values are told as the log writes them; without one, the whole of
-            *rows* is counted as `""`.
+        by: a column, whose values are told as Spark writes them, null as `""`; without one, the
+            whole of *rows* is counted as `""`.
 
     Raises:
         Declined: the log cannot tell.
@@ -307,11 +390,27 @@ def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
     table, files = _scanned(rows)
     if by is not None and by not in table.partitioned_by:
         raise Declined(f"the table is not partitioned by {by}")
+    if by is not None:
+        _check_unpadded(table.schema[by])
     found: dict[str, int] = {}
     for file in files:
-        value = "" if by is None else file.partition.get(table.stored[by]) or ""
+        value = ""
+        if by is not None:
+            value = partition_name(file.partition.get(table.stored[by]), table.schema[by].dataType)
         found[value] = found.get(value, 0) + file.rows - len(file.deleted)
     return found
+
+
+def partition_name(text: str | None, kind: DataType) -> str:
+    """Return the one way to write the value that the log writes as *text*, null as `""`.
+
+    The log may write an integer or a date in several ways, such as `1` and `01`.
+
+    Raises:
+        Declined: only Spark can tell what it reads as *kind*.
+    """
+    value = _partition_value(text, arrow_type(kind))
+    return "" if value is None else str(value)
 
 
 def repeats(selection: Selection, keys: Sequence[str]) -> int:
@@ -502,9 +601,7 @@ def _column(table: _Table, field: StructField) -> executor.Column:
     own = table.schema[field.name]
     if not is_plain(own.dataType):
         raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
-    odd = [key for key in own.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
-    if odd:
-        raise Declined(f"column {own.name!r} carries {listed(odd)}")
+    _check_unpadded(own)
     return executor.Column(
         stored=table.stored[own.name],
         partition=own.name in table.partitioned_by,
@@ -512,6 +609,13 @@ def _column(table: _Table, field: StructField) -> executor.Column:
         give=arrow_type(field.dataType),
         widens=table.widens,
     )
+
+
+def _check_unpadded(field: StructField) -> None:
+    """See that Spark gives values as they are stored: those of `CHAR` are filled up with spaces."""
+    odd = [key for key in field.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
+    if odd:
+        raise Declined(f"column {field.name!r} carries {listed(odd)}")
 
 
 def _check_sessions_settings(spark: SparkSession, columns: Sequence[executor.Column]) -> None:
@@ -560,7 +664,10 @@ def _pieces(  # noqa: PLR0913 - facts of one plan
     divides = seconds_a_row > _SECONDS_TO_READ
     pieces = []
     for file, sizes in zip(files, groups, strict=True):
-        values = tuple(_value(file, c) if c.partition else None for c in columns)
+        values = tuple(
+            _partition_value(file.partition.get(c.stored), c.read) if c.partition else None
+            for c in columns
+        )
         first = 0
         for group, size in enumerate(sizes):
             part = math.ceil(size / math.ceil(size / share)) if divides and size else size
@@ -603,21 +710,26 @@ def _bits(deleted: np.ndarray[Any, np.dtype[np.int64]], first: int, count: int) 
     return np.packbits(mask).tobytes()
 
 
-def _value(file: _File, column: executor.Column) -> Any:  # noqa: ANN401 - of the column's type
-    """Read a partition's value, which the log writes as text; the empty text is null."""
-    text = file.partition.get(column.stored)
+def _partition_value(text: str | None, kind: pa.DataType) -> date | int | str | None:
+    """Read a partition's value, which the log writes as *text*, as Spark does.
+
+    The empty text is null. Spark casts the others, and reads more than what is known here.
+
+    Raises:
+        Declined: only Spark can tell what it is.
+    """
     if not text:
         return None
-    if pa.types.is_string(column.read):
+    if pa.types.is_string(kind):
         return text
     try:
-        if pa.types.is_integer(column.read):
-            return int(text)
-        if pa.types.is_date(column.read):
-            return date.fromisoformat(text)
-    except ValueError:
-        raise Declined(f"the partition value {text!r} does not read as {column.read}") from None
-    raise Declined(f"the table is partitioned by a column of {column.read}")
+        if pa.types.is_integer(kind) and _INTEGER.fullmatch(text):
+            return int(pa.scalar(int(text), kind).as_py())  # which raises where it does not fit
+        if pa.types.is_date(kind) and (parts := _DATE.fullmatch(text)):
+            return date(int(parts[1]), int(parts[2] or 1), int(parts[3] or 1))
+    except (ValueError, OverflowError, pa.ArrowException):
+        pass
+    raise Declined(f"the log writes the value {text!r} for a partition of {kind}")
 
 
 def as_selected(applied: DataFrame, plan: Direct, keep: Sequence[str]) -> DataFrame:

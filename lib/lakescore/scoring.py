@@ -39,6 +39,8 @@ from pyspark.sql.types import (
     StringType,
     StructField,
     StructType,
+    TimestampNTZType,
+    TimestampType,
 )
 
 from lakescore import executor, scanning, signature, storage, wrapping
@@ -76,6 +78,8 @@ _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
 _UNFIT = re.compile(rf"\b{executor.Misshapen.__name__}: (.+)")
 _OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelProcessError.__name__}: ")
 """How an error of a model begins that was raised in a process of its own."""
+_OUT_OF_BOUNDS = re.compile(r"out of bounds (?:nanosecond )?timestamp", re.IGNORECASE)
+_TIMES_OF_PANDAS = ("1677-09-21 00:12:44", "2262-04-11 23:47:16")
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
 _PROBE_ROWS = 200
 _HOPELESS = 100
@@ -449,14 +453,14 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
 
     Raises:
         ScoringFailed: with the error's own line of the worker's Python trace.
-        FilesGone: it was no model, but a file that Spark did not find.
+        FilesGone, FileUnreadable: it was no model, but a file that Spark did not find, or read.
         StorageAway, StorageRefused: or an object store.
     """
     try:
         with scanning.unmeasured(planned.rows.sparkSession, planned.sent):
             yield
     except (Py4JJavaError, PySparkException) as error:
-        if (known := scanning.gone(error) or _of_storage(error)) is not None:
+        if (known := scanning.unread(error, planned.rows) or _of_storage(error)) is not None:
             raise known from error
         lines = str(error).splitlines()
         traces = [n for n, line in enumerate(lines) if "Traceback (most recent call last)" in line]
@@ -468,10 +472,32 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
             reason = lost[1]
         else:
             raise
+        if _OUT_OF_BOUNDS.search(reason):
+            reason = f"{_out_of_bounds(planned) or 'a time is out of bounds'} ({reason})"
         uri = ", ".join(each.loadable.model.uri for each in planned.contracts)
         if (unfit := _UNFIT.search(reason)) is not None:
             raise PredictionsUnfit(uri, unfit[1]) from error
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
+
+
+def _out_of_bounds(planned: Plan) -> str:
+    """Say which columns of the models hold times that pandas has no nanoseconds for."""
+    features = {each.sources[f.name] for each in planned.contracts for f in each.features}
+    times = [
+        name
+        for name in sorted(features)
+        if isinstance(planned.rows.schema[name].dataType, (TimestampType, TimestampNTZType))
+    ]
+    told = []
+    for name in times:
+        held = F.col(f"`{name}`")
+        first, last = (F.lit(each).cast("timestamp") for each in _TIMES_OF_PANDAS)
+        outside = planned.rows.where((held < first) | (held > last))
+        seen = outside.agg(F.count("*"), F.min(held).cast("string")).head()
+        if seen is not None and seen[0]:
+            told.append(f"column {name!r} holds a time such as {seen[1]} in {seen[0]} rows")
+    years = "and pandas knows times of the years 1678 to 2261; mend these rows, or filter them out"
+    return f"{listed(told)}, {years}" if told else ""
 
 
 def _of_storage(error: Exception) -> LakescoreError | None:

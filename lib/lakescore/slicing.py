@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import DataType, DateType, IntegralType, StringType
+from pyspark.sql.types import DataType, DateType, IntegralType, StringType, StructField
 
 from lakescore import scanning
 from lakescore.errors import (
@@ -36,6 +36,8 @@ _ROWS = f"{OURS}rows"
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 """How a folder of a divided table is called whose rows are null there."""
 _LONGEST_FOLDER = 255
+_CHAR = re.compile(r"char\(([0-9]+)\)")
+"""How a schema says that a text is filled up with spaces."""
 
 
 def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
@@ -243,6 +245,11 @@ def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
     """Read *name* as the column's type, so that Delta can skip files by it."""
     kind: DataType = rows.schema[column].dataType
     if isinstance(kind, StringType):
+        if len(name) < (letters := _padding(rows.schema[column])):  # as Spark reads it
+            raise InputContractError(
+                f"slice {name!r} of column {column!r}, a char({letters}), is written with spaces "
+                f"up to {letters} letters"
+            )
         if not name:  # Delta keeps it as null where it divides a table
             raise InputContractError(f"rows whose column {column!r} is empty are of no slice")
         if name == _NULL_FOLDER:
@@ -265,10 +272,27 @@ def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
                 f"slice {name!r} is not a {kind.simpleString()}{years}, the type of column "
                 f"{column!r}"
             ) from None
+        if isinstance(value, int) and not (limits := _limits(kind))[0] <= value <= limits[1]:
+            raise InputContractError(
+                f"slice {name!r} is out of the range of column {column!r}: a {kind.simpleString()} "
+                f"is from {limits[0]} to {limits[1]}"
+            )
         if str(value) != name:  # 20131201 and 01 would publish the same rows a second time
             raise InputContractError(f"slice {name!r} of column {column!r} is written '{value}'")
         return value
     raise _unfit(column, kind)
+
+
+def _padding(field: StructField) -> int:
+    """Return how many letters Spark fills a text of a `CHAR` column up to."""
+    declared = _CHAR.fullmatch(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", ""))
+    return int(declared[1]) if declared else 0
+
+
+def _limits(kind: DataType) -> tuple[int, int]:
+    """Return the smallest and the largest integer of *kind*."""
+    half = 1 << (scanning.arrow_type(kind).bit_width - 1)
+    return -half, half - 1
 
 
 def _folder(name: str) -> str:

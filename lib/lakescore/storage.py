@@ -1,4 +1,4 @@
-"""Object stores: what the errors of their clients mean, whichever met them.
+"""Where data lies: paths as they stand, and what the errors of object stores' clients mean.
 
 Hadoop's client (in the driver, and in executors, whose errors arrive as text), deltalake's own and
 MLflow's (boto3) tell the same few troubles in different words.
@@ -37,6 +37,15 @@ _CLIENTS = re.compile(
     r"|Unable to locate credentials",
     re.IGNORECASE,
 )
+
+
+_PATTERN = re.compile(r"[\\*?\[\]{}]")
+"""What Hadoop reads in a path as a pattern, unless a backslash stands before it."""
+
+
+def plain_path(path: str) -> str:
+    """Return how Spark's readers, which take patterns, are told *path* as it stands."""
+    return _PATTERN.sub(r"\\\g<0>", path)
 
 
 def trouble(error: BaseException, address: str | None = None) -> LakescoreError | None:

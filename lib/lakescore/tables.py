@@ -6,6 +6,7 @@ An address is a table's name (`schema.table`) or an absolute path or URI, which 
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,21 +37,26 @@ from pyspark.sql.types import (
 
 from lakescore.errors import (
     AnotherRunWon,
+    FolderRefused,
     NotADeltaTable,
     RowsUncounted,
     SchemaDrift,
     SnapshotNotFound,
     StorageFull,
+    TableAppendOnly,
     TableNotFound,
     TableNotMade,
+    ViewNotPinned,
     listed,
 )
-from lakescore.storage import trouble
+from lakescore.storage import plain_path, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
+
+    from lakescore.errors import LakescoreError
 
 _CONFLICTS = (
     ConcurrentAppendException,
@@ -75,6 +81,18 @@ _MADE = {"lakescore": "made this table, for a run that has not published yet"}
 _STORED = "delta.columnMapping.physicalName"
 _COMMITS_SINCE = 50
 """How many commits of others may come between a merge and its reading back."""
+_VIEWS = {"VIEW", "TEMPORARY"}
+_ONLY_APPENDS = "spark.databricks.delta.properties.defaults.appendOnly"
+_RULE = re.compile(
+    r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
+    r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))",
+    re.DOTALL,
+)
+"""How Delta says which rule of a table a row breaks: after what it was doing, or before a trace."""
+_REFUSED = re.compile(
+    r"\[DELTA_CANNOT_CREATE_LOG_PATH\] [^\n]+"
+    r"|(?:Permission denied|Operation not permitted|Read-only file system)"
+)
 
 
 @dataclass(frozen=True)
@@ -448,6 +466,8 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
 
     Raises:
         NotADeltaTable: there is something else at *address*.
+        TableAppendOnly: rows of the table, or of any new one, cannot be replaced.
+        TableNotMade, FolderRefused: it cannot be made.
     """
     spark = rows.sparkSession
     predicate = " AND ".join(
@@ -455,6 +475,8 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     )
     properties = _properties(rows, find_by)
     if not exists(spark, address):
+        if not append and spark.conf.get(_ONLY_APPENDS, "false") == "true":
+            raise TableAppendOnly(address, default=True)
         _create(rows, address, list(where), properties, made_with or {})
     transaction = Transaction(
         _Target.at(spark, address),
@@ -466,6 +488,8 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         append=append,
     )
     layout = transaction.layout
+    if not append and layout.properties.get("delta.appendOnly") == "true":
+        raise TableAppendOnly(address, default=False)
     asked = (_columns(rows.schema), tuple(where))
     if (_columns(layout.schema), layout.partitioned_by) == asked or is_published(spark, address):
         return transaction
@@ -592,26 +616,33 @@ def _create(
 
     Raises:
         TableNotMade: there is no such catalog or schema, or columns have names that Delta refuses.
+        FolderRefused: nothing can be written there.
     """
     spark = rows.sparkSession
-    empty = spark.createDataFrame([], rows.schema)
+    empty, said = spark.createDataFrame([], rows.schema), {**_MADE, **made_with}
     try:
-        with _saying(spark, json.dumps({**_MADE, **made_with})):
-            if "/" in address:
-                writer = empty.write.format("delta").options(**properties)
-                writer.partitionBy(*partition_by).save(address)
-                return
-            named = empty.writeTo(address).using("delta")
-            named = named.partitionedBy(*[F.col(name) for name in partition_by])
-            for name, value in properties.items():
-                named = named.tableProperty(name, value)
-            named.create()
-    except _CONFLICTS:
+        with _explained(address, "its first commit"), _saying(spark, json.dumps(said)):
+            try:
+                _make(empty, address, partition_by, properties)
+            except _CONFLICTS:  # another run is making it: by now it has, or it died
+                _make(empty, address, partition_by, properties)
+    except (SchemaDrift, AnotherRunWon) as error:
         if not exists(spark, address):
-            raise
-    except AnalysisException as error:
-        if not exists(spark, address):
-            raise TableNotMade(address, str(error).strip().splitlines()[0]) from error
+            raise TableNotMade(address, str(error.__cause__).strip().splitlines()[0]) from error
+
+
+def _make(
+    empty: DataFrame, address: str, partition_by: Sequence[str], properties: Mapping[str, str]
+) -> None:
+    if "/" in address:
+        writer = empty.write.format("delta").options(**properties)
+        writer.partitionBy(*partition_by).save(address)
+        return
+    named = empty.writeTo(address).using("delta")
+    named = named.partitionedBy(*[F.col(name) for name in partition_by])
+    for name, value in properties.items():
+        named = named.tableProperty(name, value)
+    named.create()
 
 
 @dataclass(frozen=True)
@@ -701,6 +732,8 @@ def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
     try:
         return DeltaTable.forName(spark, address)
     except AnalysisException as error:
+        if spark.catalog.getTable(address).tableType in _VIEWS:
+            raise ViewNotPinned(address) from error
         raise NotADeltaTable(address) from error
 
 
@@ -716,8 +749,9 @@ def _reaching(address: str) -> Iterator[None]:
 
 
 def _holds_files(spark: SparkSession, path: str) -> bool:
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
     try:
-        found = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path)
+        found = files.load(plain_path(path))
         return found.select("path").head() is not None
     except AnalysisException:
         return False
@@ -734,13 +768,33 @@ def _explained(address: str, what: str) -> Iterator[None]:
         yield
     except _CONFLICTS as error:
         raise AnotherRunWon(address, what) from error
-    except AnalysisException as error:
-        if "already exists" in str(error):
-            raise AnotherRunWon(address, what) from error
-        raise SchemaDrift(address, str(error).splitlines()[0]) from error
-    except Py4JJavaError as error:
-        if "No space left on device" in str(error):
-            raise StorageFull(address) from error
-        if (known := trouble(error, address)) is not None:
-            raise known from error
-        raise
+    except (PySparkException, Py4JJavaError) as error:
+        known = _meaning(error, address, what)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _meaning(error: Exception, address: str, what: str) -> LakescoreError | None:
+    """Return what *error* of Delta or Spark says of the table that was to be written to."""
+    text = str(error)
+    if (rule := _RULE.search(text)) is not None:
+        return SchemaDrift(address, " ".join(rule[1].split()).rstrip("."))
+    if "[DELTA_CANNOT_MODIFY_APPEND_ONLY]" in text:
+        return TableAppendOnly(address, default=False)
+    if isinstance(error, AnalysisException):
+        if "already exists" in text:
+            return AnotherRunWon(address, what)
+        return SchemaDrift(address, text.strip().splitlines()[0])
+    return _of_storage(error, address)
+
+
+def _of_storage(error: Exception, address: str) -> LakescoreError | None:
+    text = str(error)
+    if "No space left on device" in text:
+        return StorageFull(address)
+    if (known := trouble(error, address)) is not None:
+        return known
+    # A model, whose traces are Python's, may be refused by a folder of its own.
+    refused = None if "Traceback (most recent call last)" in text else _REFUSED.search(text)
+    return FolderRefused(address, refused[0]) if refused else None

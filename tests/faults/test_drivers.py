@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from faults.lab import ROWS, Lab, scored, until
+from faults.lab import ROOT, ROWS, Driver, Lab, scored, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,24 @@ def test_a_driver_killed_as_it_appends_or_merges_loses_no_row_and_its_rerun_doub
         assert lab.rows() == whole
     assert lab.quarantined() == [(5, "b", 2)]
     assert len(lab.commits()) == 3
+
+
+@pytest.mark.parametrize("others", [1, 2], ids=["the same run", "two versions"])
+def test_two_drivers_that_make_the_same_new_table_at_once_end_well_or_are_told(
+    lab: Lab, others: int
+) -> None:
+    drivers = {}
+    for version, mine, other in ((1, "one", "other"), (others, "other", "one")):
+        file, receipt = lab.file(model=f"obedient/{version}")
+        meet = (ROOT / "tests/faults/meeting.py", lab.folder / mine, lab.folder / other, file)
+        process = lab.python(*meet, PYTHONPATH=str(ROOT / "jobs"))
+        drivers[mine] = (version, Driver(process, lab.folder, receipt))
+    ends = [(version, driver.ended()) for version, driver in drivers.values()]
+    codes = [ended.code for _, ended in ends]
+    assert sorted(codes) == [0, 0] or (others != 1 and sorted(codes) == [0, 7]), ends
+    assert (lab.folder / "one").exists()
+    assert (lab.folder / "other").exists()
+    assert lab.rows() in [scored(version) for version, ended in ends if ended.code == 0]
 
 
 def test_a_driver_told_to_stop_ends_in_seconds_with_a_receipt_and_publishes_nothing(

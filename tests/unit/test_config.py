@@ -282,6 +282,7 @@ def test_a_range_of_days_holds_both_its_ends(file: Path) -> None:
         ("..2013-12-01", "..2013-12-01 is not a range of days"),
         ("2013-02-28..2013-02-29", "is not a range of days"),  # 2013 had no such day
         ("2013-12-01...2013-12-31", "is not a range of days"),
+        ("0001-01-01..9999-12-31", "would be 3652059 slices, and a range may be of 50000 days"),
     ],
 )
 def test_a_range_that_is_none_is_refused(file: Path, slices: str, sentence: str) -> None:

@@ -42,10 +42,12 @@ def test_numbers_that_json_has_not_are_texts_wherever_they_stand(
 
 
 def test_what_is_no_json_is_written_as_its_text() -> None:
-    told = {"day": dt.date(2013, 12, 1), "bytes": b"x", "odd": "\udcff", 1: True}
+    keys = {dt.date(2013, 12, 1): 1, (1, 2): 2, float("nan"): 3, None: 4, 0.5: {b"x": 5}}
+    told = {"day": dt.date(2013, 12, 1), "bytes": b"x", "odd": "\udcff", 1: True, "map": keys}
     assert strict(as_json(told)) == {
         "day": "2013-12-01",
         "bytes": "b'x'",
         "odd": "\udcff",
         "1": True,
+        "map": {"2013-12-01": 1, "[1, 2]": 2, "NaN": 3, "null": 4, "0.5": {"b'x'": 5}},
     }

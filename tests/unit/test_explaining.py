@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
-from lakescore.errors import RowNotFound
+from lakescore.errors import RowNotFound, TableNotFound
 from lakescore.explaining import explain
 
 if TYPE_CHECKING:
@@ -53,6 +54,18 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("explained") / "predictions"
     put(path, KEYS.append_column("scored_at", KEYS.column("at")))
     return path
+
+
+@pytest.mark.parametrize(
+    "name", ["a=b%20c", "feature%2Fbranch", "50%", "pred[2024-01]", "p*", "q?", "h#1", "{a,b}"]
+)
+def test_a_folder_may_be_called_as_it_likes(table: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(table, tmp_path / name / "predictions")
+    shutil.copytree(table, tmp_path / name / "predictions_quarantine")
+    for address in (f"{tmp_path / name}/predictions", f"file:{tmp_path / name}/predictions"):
+        assert len(explain(address, {"id": "7"})) == 2
+    with pytest.raises(TableNotFound):
+        explain(f"{tmp_path / name}/none", {"id": "7"})
 
 
 @pytest.mark.parametrize(

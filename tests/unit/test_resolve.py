@@ -5,6 +5,8 @@ import re
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -48,6 +50,27 @@ def use(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     yield mlflow.set_tracking_uri
     mlflow.set_tracking_uri(registry.uri)
+
+
+LITTLE_ROOM = """
+import resource, sys
+from lakescore.errors import ModelNotCopied
+from lakescore.registry import artifacts
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+try:
+    artifacts.fetch("models:/large/1", sys.argv[1])
+except ModelNotCopied as error:
+    print(error.exit_code, error)
+"""
+"""A program in which no file may grow beyond a kilobyte."""
+
+
+def test_no_room_for_a_models_copy_is_worth_a_retry(tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_text("flavors: {}")
+    (tmp_path / "model.pkl").write_bytes(bytes(4096))
+    command = [sys.executable, "-c", LITTLE_ROOM, tmp_path.as_uri()]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert re.match(r"75 the files of models:/large/1 cannot be copied to .*File too large", said)
 
 
 @pytest.fixture

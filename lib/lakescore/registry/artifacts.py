@@ -6,8 +6,11 @@ Nothing here loads a model: MLmodel is read as YAML, all other files as bytes.
 from __future__ import annotations
 
 import atexit
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from lakescore.errors import (
     ArtifactsMissing,
     IntegrityError,
     LakescoreError,
+    ModelNotCopied,
     StorageAway,
     StorageRefused,
 )
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 # MLflow adds it to a copy that was fetched by a registered version's URI: no part of the model.
 _ADDED_BY_MLFLOW = "registered_model_meta"
 _MODEL_FILE = "MLmodel"
+_NO_ROOM = re.compile("|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))))
 _LONGEST_CARD = 90_000  # characters; MLflow's tags of versions hold 100,000
 _FORMAT_KEYS = ("serialization_format", "model_format", "save_format")
 _FILE_KEYS = ("pickled_model", "model_file", "model_path", "model_data", "data")
@@ -52,6 +57,7 @@ def fetch(uri: str, source: str) -> Path:
 
     Raises:
         ArtifactsMissing: the files are not there, or hold no MLmodel.
+        ModelNotCopied: there is no room for the copy.
         StorageAway, StorageRefused: an object store does not give them.
     """
     import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
@@ -112,6 +118,8 @@ def _there(uri: str) -> Iterator[None]:
     except LakescoreError:
         raise
     except Exception as error:  # stores raise what their clients do: no library, no such scheme
+        if _NO_ROOM.search(str(error)):
+            raise ModelNotCopied(uri, tempfile.gettempdir(), str(error)) from error
         known = trouble(error, f"the artifacts of {uri}")
         if isinstance(known, (StorageAway, StorageRefused)):
             raise known from error

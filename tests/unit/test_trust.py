@@ -227,6 +227,7 @@ HONEST: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
             "data": "m.pkl",
             "model_class": "lightgbm.sklearn.LGBMRegressor",
             "serialization_format": "cloudpickle",
+            "skops_trusted_types": ["MLflow writes some, whatever the format"],
         },
         {"data": "m.pkl"},
         "cloudpickle",

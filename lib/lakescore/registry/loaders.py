@@ -165,6 +165,8 @@ def read(model: Mapping[str, Any], folder: Path) -> Reading:
         try:
             kind, file = _native(name, flavours[name], wrapper, loads=loader == f"mlflow.{name}")
             formats.add(kind)
+            if kind == "skops" and flavours[name].get("skops_trusted_types"):
+                formats.add("skops-trusted-types")  # the model's own file alone says so
             files.append(file)
             there = folder / file
             if not (there.is_dir() if _LOADERS[name].is_folder else there.is_file()):
@@ -176,8 +178,6 @@ def read(model: Mapping[str, Any], folder: Path) -> Reading:
         if settings.get("code"):
             formats.add("code")
             files.append(str(settings["code"]))
-        if settings.get("skops_trusted_types"):
-            formats.add("skops-trusted-types")
     return Reading(
         flavours=tuple(named),
         formats=tuple(sorted(formats)),

@@ -215,6 +215,12 @@ class ModelVersion(VersionRecord):
         assert self.card.digest is not None  # noqa: S101 - narrows for mypy
         return self.card.digest
 
+    @property
+    def pin(self) -> str:
+        """The pinned URI, how its digest begins, and who says that it is this one, for people."""
+        evidence = f", as {self.digest_by} says" if self.digest_by else ""
+        return f"{self.uri} ({self.digest[:19]}{evidence})"
+
     def facts(self) -> dict[str, Any]:
         """Return all of it as plain JSON values, with the reference as typed."""
         return {**super().facts(), "reference": self.reference, "digest_by": self.digest_by}

@@ -14,7 +14,7 @@ from lakescore.session import start
 def run(todo: ScoreJob) -> dict[str, Any]:
     """Resolve once, pin the input, score and publish the slices that are due, and report."""
     model = resolve(todo.model, trust=todo.trust)
-    stage(f"{todo.model} is {model.uri} ({model.digest[:19]})", model=model.uri)
+    stage(f"{todo.model} is {model.pin}", model=model.uri)
     spark = start("lakescore score", models=[model.uri])
     source = tables.snapshot(spark, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")

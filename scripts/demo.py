@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from lakescore import registry
+from lakescore.errors import redact
 from lakescore.home import home
 
 NAME = "flight-delay"
@@ -43,6 +45,7 @@ WHERE_AND_WHAT_NEXT = """
   tables/disagreements  the flights that the versions disagree on most
   reports/              the comparison as a page, and as Markdown
   receipts/             what each run reports: score.json, compare.json
+  trust.yaml            which model versions its jobs may load
   mlflow.db, artifacts/ MLflow's store. To look into it:
       .venv/bin/mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db
 
@@ -63,6 +66,21 @@ def prepare() -> None:
         write_tables(tables)
     if not is_registered():
         register_versions(tables)
+        write_policy(home() / "trust.yaml")
+
+
+def write_policy(path: Path) -> None:
+    """Write which model versions the demo's jobs may load: only what was registered here."""
+    import mlflow  # noqa: PLC0415 - a second run needs none of it
+
+    place = registry.connect().get_experiment(registry.experiment(NAME)).artifact_location
+    rules = {
+        "registries": [redact(mlflow.get_registry_uri()).replace("***@", "")],
+        "sources": [place],
+        "digest": "required",
+    }
+    path.write_text(f"# Written by scripts/demo.py\n{yaml.safe_dump({'trust': rules})}")
+    say(f"{path} is the trust policy: versions of this registry, with a digest in its ledger")
 
 
 def write_tables(folder: Path) -> None:
@@ -147,7 +165,7 @@ def register_versions(tables: Path) -> None:
                 serialization_format="cloudpickle",  # skops trusts no forest unless told to
                 pip_requirements=requirements(),
             )
-        version = mlflow.register_model(logged.model_uri, NAME, tags={**TAGS, "kind": title})
+        version = registry.register(logged.model_uri, NAME, tags={**TAGS, "kind": title})
         say(
             f"{NAME}/{version.version} {title}: rmse {metrics['rmse']:.2f} on flights held back, "
             f"run {run.info.run_name}"

@@ -7,8 +7,11 @@ export LAKESCORE_HOME=${LAKESCORE_HOME:-$PWD/.lakescore}
 receipts=$LAKESCORE_HOME/receipts
 
 .venv/bin/python scripts/demo.py prepare
-echo '$ ./spark-submit.sh score conf/score.yaml'
-./spark-submit.sh score conf/score.yaml receipt="$receipts/score.json" | cut -c1-160
-echo '$ ./spark-submit.sh compare conf/compare.yaml'
-./spark-submit.sh compare conf/compare.yaml receipt="$receipts/compare.json" | cut -c1-160
+# Versions that an earlier demo registered have no digest in the ledger, and no policy of their own.
+trust=$LAKESCORE_HOME/trust.yaml
+[[ -f $trust ]] || trust=conf/trust.yaml
+echo '$ ./spark-submit.sh score conf/score.yaml trust=.../trust.yaml'
+./spark-submit.sh score conf/score.yaml trust="$trust" receipt="$receipts/score.json" | cut -c1-160
+echo '$ ./spark-submit.sh compare conf/compare.yaml trust=.../trust.yaml'
+./spark-submit.sh compare conf/compare.yaml trust="$trust" receipt="$receipts/compare.json" | cut -c1-160
 .venv/bin/python scripts/demo.py show "$receipts/score.json" "$receipts/compare.json"

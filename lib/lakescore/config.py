@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from lakescore.encoding import Spelt
 from lakescore.errors import ConfigError, listed, nearest
 from lakescore.home import home
 from lakescore.trust import Trust
@@ -718,7 +719,7 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-class _Texts(yaml.BaseLoader):
+class _Texts(Spelt):
     """Reads scalars as the text that stands there: the job's type says what they are.
 
     YAML's own guesses would turn a slice 010 into 8 and 12:30 into 750. A key that stands twice is

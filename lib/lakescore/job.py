@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - Typer reads the annotation
@@ -16,7 +17,7 @@ import typer
 
 from lakescore import console, metering, scanning, storage
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
-from lakescore.errors import LakescoreError, MetricsNotWritten, Stopped, TimedOut
+from lakescore.errors import LakescoreError, MetricsNotWritten, Stopped, TimedOut, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 J = TypeVar("J", ScoreJob, CompareJob, ReplayJob)
+_TRUSTS_ALL = (
+    "no trust policy: code that a stranger's model brings would run; name one by trust: or "
+    "LAKESCORE_TRUST (docs/registry.md)"
+)
 
 
 def main(
@@ -90,11 +95,13 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
 
     try:
         todo = load(kind, config, overrides)
+        if not todo.trust.is_given:
+            console.stage(_TRUSTS_ALL)
         with _stopping(failed, todo.timeout_seconds):
             receipt |= run(todo)
     except Exception as error:  # noqa: BLE001 - the door: whatever happens ends in one line
         if verbose:
-            sys.excepthook(type(error), error, error.__traceback__)
+            sys.stderr.write(redact("".join(traceback.format_exception(error))))
         return failed(error if isinstance(error, LakescoreError) else _unforeseen(error))
     receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
     if todo.prometheus is not None:

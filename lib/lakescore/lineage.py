@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore.errors import RegistryError
+from lakescore.errors import RegistryError, redact
 from lakescore.registry import experiment, patient
 from lakescore.slicing import SLICE
 
@@ -261,7 +261,9 @@ def log_run(  # noqa: PLR0913 - all but the first by name
             for file in files:
                 mlflow.log_artifact(str(file))
     except (mlflow.MlflowException, RegistryError) as error:
-        logging.getLogger(__name__).warning("the run could not be logged in MLflow: %s", error)
+        logging.getLogger(__name__).warning(
+            "the run could not be logged in MLflow: %s", redact(str(error))
+        )
         return None
     return str(run.info.run_id)
 

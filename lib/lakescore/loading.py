@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import yaml
 
-from lakescore import executor
+from lakescore import environment, executor
+from lakescore.encoding import parsed, spelt
 from lakescore.errors import (
+    NotTrusted,
     OptionUnknown,
     OptionUnreadable,
     UnsupportedSignature,
@@ -116,12 +118,14 @@ def prepare(
             types they are.
         model_config: for the model's context, likewise; the configuration that it was logged with
             says of which types they are, and YAML where it does not.
-        env_manager: whose packages it runs with; all but `local` are MLflow's own.
+        env_manager: whose packages it runs with; all but `local` are MLflow's own, and install
+            what the model's files ask for.
 
     Raises:
         OptionUnknown: the model declares no such parameter or configuration.
         OptionUnreadable: a value is not of the type that it was declared with.
         UnsupportedSignature: probabilities of a model that has none.
+        NotTrusted: the trust policy lets *env_manager* not install what the model asks for.
     """
     card = yaml.safe_load((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
     loader = card["flavors"]["python_function"]
@@ -133,11 +137,13 @@ def prepare(
             flavors = ", ".join(card["flavors"])
             raise UnsupportedSignature(model.uri, f"only scikit-learn has {_PROBA}, not {flavors}")
         changed["predict_fn"] = _PROBA
+    files = _of_environment(model, loader, env_manager)
     folder, key = model.artifacts, model.digest
-    if changed != loader:
+    if changed != loader or files:
         card["flavors"]["python_function"] = changed
-        folder = _copied(model, yaml.safe_dump(card, sort_keys=False))
-        difference = json.dumps(changed, sort_keys=True, default=str).encode()
+        files["MLmodel"] = yaml.safe_dump(card, sort_keys=False)
+        folder = _copied(model, files)
+        difference = json.dumps([changed, files], sort_keys=True, default=str).encode()
         key = f"{key}+{hashlib.sha256(difference).hexdigest()[:16]}"
     loadable = Loadable(
         model=model,
@@ -156,15 +162,33 @@ def _program() -> bytes:
     return executor.program(executor.answer)
 
 
-def _copied(model: ModelVersion, card: str) -> Path:
-    """Return a private copy of the artifacts with another `MLmodel`."""
+def _of_environment(
+    model: ModelVersion, settings: Mapping[str, Any], env_manager: EnvManager
+) -> dict[str, str]:
+    """Return the files, by name, that *env_manager* reads in the place of the model's own."""
+    if env_manager == "local" or model.installing is None:
+        return {}
+    if model.installing == "none":
+        asked = ["env_manager: local", "environments: wheels in the policy"]
+        has = f"env_manager {env_manager} installs what its files ask for"
+        raise NotTrusted(model.uri, "environments", has, asked)
+    try:
+        return environment.wheels(model.artifacts, settings, env_manager)
+    except ValueError as error:
+        asked = ["name==version in requirements.txt", "env_manager uv or virtualenv"]
+        raise NotTrusted(model.uri, "environments", str(error), asked) from None
+
+
+def _copied(model: ModelVersion, files: Mapping[str, str]) -> Path:
+    """Return a private copy of the artifacts with other *files*, which are texts by name."""
     private = Path(tempfile.mkdtemp(prefix="lakescore-"))
     atexit.register(shutil.rmtree, private, ignore_errors=True)
     folder = private / model.artifacts.name
     shutil.copytree(model.artifacts, folder)
-    for path in (folder, folder / "MLmodel"):
-        path.chmod(0o700)
-    (folder / "MLmodel").write_text(card, encoding="utf-8")
+    folder.chmod(0o700)
+    for name, text in files.items():
+        (folder / name).unlink()
+        (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -246,7 +270,7 @@ def _any(given: Any) -> Any:  # noqa: ANN401 - a value of any type
         return [_any(each) for each in given]
     if isinstance(given, dict):
         return {name: _any(each) for name, each in given.items()}
-    return yaml.safe_load(given) if isinstance(given, str) else given
+    return parsed(given) if isinstance(given, str) else given
 
 
 def _one(reader: Callable[[str], Any]) -> _Reader:
@@ -290,7 +314,7 @@ def _mapping(
 
 def _parsed(given: Any) -> Any:  # noqa: ANN401 - likewise
     """Return a list or a mapping, which may be given as YAML in a text, with texts in it."""
-    return yaml.load(given, yaml.BaseLoader) if isinstance(given, str) else given  # noqa: S506 - makes texts, lists and mappings
+    return spelt(given) if isinstance(given, str) else given
 
 
 _READERS: dict[type, Callable[[str], Any]] = {bool: _flag, int: int, float: float, str: str}

@@ -29,6 +29,7 @@ def of_model(model: ModelVersion) -> dict[str, Any]:
         "uri": model.uri,
         "reference": model.reference,
         "digest": model.digest,
+        "digest_by": model.digest_by,
         "run_id": model.run_id,
         "logged_model_id": model.logged_model_id,
     }

@@ -42,6 +42,8 @@ def test_the_demo_ends_with_what_a_person_wants_to_see(demo: Done, shell: Shell)
     assert "Traceback" not in demo.stderr
     assert "WARN" not in demo.stderr
     assert "rows/s" not in demo.stderr  # a progress display is for terminals
+    assert "is models:/flight-delay/3 (sha256:" in demo.stderr
+    assert "as the ledger says)" in demo.stderr  # the demo's own policy asks for it
 
 
 def test_december_holds_each_departure_once_with_the_version_that_scored_it(

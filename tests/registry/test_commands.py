@@ -154,7 +154,7 @@ def test_every_command_speaks_json_with_keys_that_stay(
         "files": False,
     }
     assert facts("show", f"{name}/1").keys() == KEYS_OF_VERSION
-    assert facts("resolve", f"{name}/1").keys() == KEYS_OF_VERSION | {"reference"}
+    assert facts("resolve", f"{name}/1").keys() == KEYS_OF_VERSION | {"reference", "digest_by"}
     assert facts("files", f"{name}/1")[0] == {
         "path": "MLmodel",
         "size": facts("files", f"{name}/1")[0]["size"],

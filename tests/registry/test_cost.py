@@ -104,7 +104,7 @@ def test_a_version_is_pinned_in_a_handful_of_requests(store: Store) -> None:
     if store.kind == "server":
         requests, _ = counted(store, lambda: registry.resolve("pinned/1"))
         of_metadata = [each for each in requests if "artifacts" not in each]
-        assert len(of_metadata) <= 6, of_metadata
+        assert len(of_metadata) <= 9, of_metadata  # three of them are the ledger's
 
 
 def test_a_report_of_200_versions_costs_what_their_list_costs(

@@ -427,6 +427,60 @@ def test_ctrl_c_ends_it_in_order(store: Store) -> None:
     assert served.process.returncode == 0
 
 
+PATIENT = """
+from lakescore.serving import serve
+def announce(address): print(address, flush=True)
+serve([], port=0, announce=announce, browse=False, patience=1)
+"""
+
+
+@embedded
+def test_who_sends_or_reads_too_slowly_is_cut_off(store: Store) -> None:
+    """A byte now and then keeps no connection: its whole request must be there in time."""
+    server = store.start(PATIENT)
+    assert server.stdout is not None
+    address = server.stdout.readline()
+    port, token = int(re.findall(r":(\d+)/", address)[0]), address.strip().partition("token=")[2]
+    head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+    whole = f"GET /api/models HTTP/1.1\r\n{head}\r\n"
+    body = "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+
+    def kept(sent: str, more: bytes = b"") -> tuple[float, bytes]:
+        """Return for how many seconds a connection lived that sends on and on, and its answer."""
+        began, answer = time.monotonic(), b""
+        with socket.create_connection(("127.0.0.1", port), timeout=0.2) as connection:
+            connection.sendall(sent.encode())
+            while time.monotonic() - began < 30:
+                try:
+                    piece = connection.recv(65536)
+                except TimeoutError:
+                    connection.sendall(more)
+                except ConnectionError:
+                    break
+                else:
+                    if not piece:
+                        break
+                    answer += piece
+        return time.monotonic() - began, answer
+
+    try:
+        for sent, more in (
+            ("", b""),
+            ("GET /api/mod", b""),
+            (f"GET /api/models HTTP/1.1\r\n{head}", b"X"),
+            (f"POST /api/models HTTP/1.1\r\n{head}{body}", b" "),
+        ):
+            seconds, answer = kept(sent, more)
+            assert (seconds < 4, answer) == (True, b"")
+        assert kept(whole)[1].startswith(b"HTTP/1.1 200 OK")
+        seconds, answer = kept(f"{whole}GET /api/mod", b"")  # a second one that never ends
+        assert seconds < 10
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+    finally:
+        server.terminate()
+        assert server.communicate()[1] == ""
+
+
 @embedded
 def test_a_browser_is_shown_the_way_by_a_file_that_only_its_user_reads(
     store: Store, tmp_path: Path

@@ -210,7 +210,7 @@ def test_files_that_changed_since_they_were_registered_are_not_loaded(
     made = registry.register(logged_run(), name)
     (tmp_path / "extra.txt").write_text("added")
     store.client.log_model_artifacts(str(made.logged_model_id), str(tmp_path))
-    with pytest.raises(DigestDiffers, match="its tag says") as refused:
+    with pytest.raises(DigestDiffers, match="the ledger says") as refused:
         registry.resolve(f"{name}/1")
     assert refused.value.exit_code == 4
 

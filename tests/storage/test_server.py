@@ -213,3 +213,28 @@ def test_a_server_that_asks_for_a_password_serves_those_who_have_it(site: Site) 
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
     )
     assert [(code, last["msg"]) for code, last in told] == [(3, line), (3, line)]
+
+
+def test_a_password_in_the_uri_is_in_no_output(site: Site) -> None:
+    """MLflow itself writes the URI of each run to standard output, and to its log."""
+    password = "s3cr3t-pass-word"  # noqa: S105 - likewise
+    site.submit("score", "output.path=tables/told").process.kill()  # writes the job's file
+    with mlflow_server(site.database, site.home, admin_password=password) as uri:
+        known = uri.replace("://", f"://admin:{password}@")
+        running = site.environment(MLFLOW_TRACKING_URI=known)
+        words = ("score", site.home / "score.json", "output.path=tables/told", "-v")
+        done = finish(ROOT / "spark-submit.sh", *words, variables=running, folder=site.home)
+        receipt = json.loads(done.stdout.splitlines()[-1])
+        assert (done.returncode, receipt["rows_scored"]) == (0, 400)
+        assert mlflow.MlflowClient(known).get_run(receipt["tracking_run_id"]).info.run_id
+        wrong = site.environment(MLFLOW_TRACKING_URI=known.replace(password, f"{password}2"))
+        refused = finish(ROOT / "spark-submit.sh", *words, variables=wrong, folder=site.home)
+        assert refused.returncode == 3, refused.stderr[-4000:]
+    away = finish(ROOT / "spark-submit.sh", *words, variables=running, folder=site.home)
+    assert away.returncode == 75
+    for each in (done, refused, away):
+        assert password not in each.stdout + each.stderr
+    assert "Traceback" in away.stderr  # which -v shows, with the errors that it came from
+    assert (
+        password not in (site.home / "tables/told/_delta_log/00000000000000000001.json").read_text()
+    )

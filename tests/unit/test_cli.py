@@ -171,6 +171,7 @@ def test_a_version_is_told_to_machines(cli: Cli, registry: Registry) -> None:
         "metrics": {"rmse": 15.75, "mae": 10.5},
         "measured_on": {},
         "reference": "flight-delay@champion",
+        "digest_by": None,
     }
 
 

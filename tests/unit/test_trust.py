@@ -10,7 +10,7 @@ from builders import register
 from lakescore import registry as library
 from lakescore.config import ScoreJob, load, policy
 from lakescore.errors import ConfigError, DigestDiffers, NotTrusted
-from lakescore.registry import Trust, artifacts
+from lakescore.registry import Trust, artifacts, loaders
 
 if TYPE_CHECKING:
     from conftest import Registry
@@ -96,18 +96,30 @@ def test_the_refusal_says_which_rule(
 def test_what_the_files_say_is_held_against_the_rules(
     rules: dict[str, Any], facts: dict[str, Any], rule: str
 ) -> None:
-    there = {"flavours": ["sklearn"], "formats": ["skops"], "digest": DIGEST, "recorded": DIGEST}
+    there = {"flavours": ["sklearn"], "formats": ["skops"]}
     Trust(**rules).check_files(URI, **there)
     with pytest.raises(NotTrusted, match=f"rule '{rule}'"):
         Trust(**rules).check_files(URI, **there | facts)
 
 
 def test_the_digest_of_the_copy_is_the_one_that_is_known() -> None:
-    there: dict[str, Any] = {"flavours": [], "formats": [], "digest": DIGEST}
-    with pytest.raises(DigestDiffers, match="its tag says sha256:1"):
-        Trust().check_files(URI, **there, recorded=OTHER)
-    with pytest.raises(DigestDiffers, match="the trust policy says sha256:1"):
-        Trust(digests={"delay/3": OTHER}).check_files(URI, **there, recorded=DIGEST)
+    pinned, wrong = Trust(digests={"delay/3": DIGEST}), Trust(digests={"delay/3": OTHER})
+    assert Trust().check_digest(URI, DIGEST, recorded=None, tagged=DIGEST) is None
+    assert Trust().check_digest(URI, DIGEST, recorded=DIGEST, tagged=None) == "the ledger"
+    assert pinned.check_digest(URI, DIGEST, recorded=DIGEST, tagged=None) == "the trust policy"
+    for trust, recorded, tagged, said in (
+        (wrong, DIGEST, DIGEST, "the trust policy says sha256:1"),
+        (pinned, OTHER, DIGEST, "the ledger says sha256:1"),
+        (pinned, DIGEST, OTHER, "its tag says sha256:1"),
+    ):
+        with pytest.raises(DigestDiffers, match=said):
+            trust.check_digest(URI, DIGEST, recorded=recorded, tagged=tagged)
+
+
+def test_environments_are_none_where_there_is_any_rule() -> None:
+    assert Trust().installing is None
+    assert Trust(aliases=("champion",)).installing == "none"
+    assert Trust(environments="wheels").installing == "wheels"
 
 
 def test_nothing_is_fetched_of_a_version_that_the_registry_shows_to_be_untrusted(
@@ -169,6 +181,7 @@ def test_the_file_of_the_policy_is_found_from_the_jobs_file_and_the_environment(
         ("formats: []", "trust.formats: Tuple should have at least 1 item"),
         ("digest: maybe", "trust.digest: Input should be 'optional' or 'required'"),
         ("digests: {a/1: x}", "trust.digests.a/1: String should match pattern"),
+        ("environments: any", "trust.environments: Input should be 'none' or 'wheels'"),
     ],
 )
 def test_a_mistake_in_the_policy_ends_the_run_before_it_begins(
@@ -182,32 +195,99 @@ def test_a_mistake_in_the_policy_ends_the_run_before_it_begins(
 
 def test_the_policy_that_we_ship_trusts_the_demos_models() -> None:
     shipped = policy(ROOT / "conf" / "trust.yaml")
-    shipped.check_files(
-        URI, flavours=["sklearn"], formats=["cloudpickle"], digest=DIGEST, recorded=None
-    )
+    shipped.check_files(URI, flavours=["sklearn"], formats=["cloudpickle"])
     assert load(ScoreJob, ROOT / "conf" / "score.yaml").trust == shipped
 
 
-@pytest.mark.parametrize(
-    ("flavour", "settings", "formats"),
-    [
-        ("sklearn", {"serialization_format": "skops", "pickled_model": "m.skops"}, ("skops",)),
-        ("sklearn", {"serialization_format": "cloudpickle"}, ("cloudpickle",)),
+HONEST: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    # what MLflow writes: the flavour, its settings, python_function's besides, and the format
+    "skops": (
+        "sklearn",
+        {"pickled_model": "m.skops", "serialization_format": "skops", "skops_trusted_types": None},
+        {"model_path": "m.skops", "predict_fn": "predict"},
+        "skops",
+    ),
+    "cloudpickle": (
+        "sklearn",
+        {"pickled_model": "m.pkl", "serialization_format": "cloudpickle", "code": None},
+        {"model_path": "m.pkl", "predict_fn": "predict_proba"},
+        "cloudpickle",
+    ),
+    "sklearn of old": ("sklearn", {"pickled_model": "m.pkl"}, {"data": "m.pkl"}, "pickle"),
+    "a booster": (
+        "lightgbm",
+        {"data": "m.lgb", "model_class": "lightgbm.basic.Booster", "serialization_format": None},
+        {"data": "m.lgb"},
+        "lgb",
+    ),
+    "lightgbm of old": ("lightgbm", {"data": "m.lgb"}, {"data": "m.lgb"}, "lgb"),
+    "LGBMRegressor": (
+        "lightgbm",
+        {
+            "data": "m.pkl",
+            "model_class": "lightgbm.sklearn.LGBMRegressor",
+            "serialization_format": "cloudpickle",
+            "skops_trusted_types": ["MLflow writes some, whatever the format"],
+        },
+        {"data": "m.pkl"},
+        "cloudpickle",
+    ),
+    "XGBRegressor": (
+        "xgboost",
+        {"data": "m.ubj", "model_class": "xgboost.sklearn.XGBRegressor", "model_format": "ubj"},
+        {"data": "m.ubj"},
+        "ubj",
+    ),
+    "xgboost": ("xgboost", {"data": "m.xgb", "model_format": "xgb"}, {"data": "m.xgb"}, "xgb"),
+    "catboost": (
+        "catboost",
+        {"data": "m.cb", "model_type": "CatBoostRegressor", "save_format": "cbm"},
+        {"data": "m.cb"},
+        "cbm",
+    ),
+    "onnx": (
+        "onnx",
+        {"data": "m.onnx", "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]},
+        {"data": "m.onnx"},
+        "onnx",
+    ),
+    "statsmodels": ("statsmodels", {"data": "m.sm"}, {"data": "m.sm"}, "pickle"),
+    "spark": ("spark", {"model_data": "sparkml"}, {"data": "sparkml"}, "sparkml"),
+}
+
+
+def reading(tmp_path: Path, flavours: dict[str, Any]) -> loaders.Reading:
+    (tmp_path / "MLmodel").write_text(json.dumps({"flavors": flavours}))  # JSON is YAML
+    return artifacts.reading_of(URI, tmp_path)
+
+
+@pytest.mark.parametrize("model", HONEST)
+def test_what_mlflow_writes_is_read_in_a_known_way(tmp_path: Path, model: str) -> None:
+    flavour, settings, besides, kind = HONEST[model]
+    (file,) = [each for each in settings.values() if str(each).startswith(("m.", "sparkml"))]
+    (tmp_path / file).mkdir() if flavour == "spark" else (tmp_path / file).write_text("")
+    of_pyfunc = {"loader_module": f"mlflow.{flavour}", **besides}
+    found = reading(tmp_path, {flavour: settings, "python_function": of_pyfunc})
+    assert (found.flavours, found.formats, found.doubts) == ((flavour,), (kind,), ())
+    assert found.files == (file,)
+    (tmp_path / "other").write_text("")
+    for key in besides.keys() - {"predict_fn"}:
+        flavours = {flavour: settings, "python_function": {**of_pyfunc, key: "other"}}
+        assert reading(tmp_path, flavours).doubts
+
+
+def test_formats_are_those_that_the_loader_would_read(tmp_path: Path) -> None:
+    (tmp_path / "m.skops").write_text("")
+    of_pyfunc = {"loader_module": "mlflow.sklearn", "model_path": "m.skops"}
+    for settings, formats in (
         # scikit-learn's loader takes what does not say so for a pickle, whatever else it says
-        ("sklearn", {"model_format": "skops", "pickled_model": "m.skops"}, ("pickle",)),
-        ("sklearn", {"pickled_model": "m.pkl"}, ("pickle",)),
-        ("xgboost", {"model_format": "json", "data": "m.pkl"}, ("json", "pickle")),
-        (
-            "sklearn",  # the file alone says which types its own loader shall trust
+        ({"model_format": "skops"}, ("pickle",)),
+        ({"serialization_format": "joblib"}, ("unknown",)),
+        (  # the file alone says which types its own loader shall trust
             {"serialization_format": "skops", "skops_trusted_types": ["os.system"]},
             ("skops", "skops-trusted-types"),
         ),
-    ],
-)
-def test_formats_are_those_that_the_loader_would_read(
-    tmp_path: Path, flavour: str, settings: dict[str, Any], formats: tuple[str, ...]
-) -> None:
-    loader = {"loader_module": f"mlflow.{flavour}", "model_path": "m.pkl"}
-    flavours = {flavour: settings, "python_function": loader}
-    (tmp_path / "MLmodel").write_text(json.dumps({"flavors": flavours}))  # JSON is YAML
-    assert artifacts.card_of(URI, tmp_path).formats == formats
+    ):
+        of_sklearn = {"pickled_model": "m.skops", **settings}
+        found = reading(tmp_path, {"sklearn": of_sklearn, "python_function": of_pyfunc})
+        assert found.formats == formats

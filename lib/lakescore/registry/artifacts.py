@@ -9,15 +9,20 @@ import atexit
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from lakescore.encoding import parsed
 from lakescore.errors import (
     ArtifactsMissing,
     IntegrityError,
@@ -26,23 +31,26 @@ from lakescore.errors import (
     StorageAway,
     StorageRefused,
 )
+from lakescore.registry import loaders
 from lakescore.registry.record import Card, File, signature_facts
 from lakescore.storage import trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-# MLflow adds it to a copy that was fetched by a registered version's URI: no part of the model.
+    from lakescore.registry.loaders import Reading
+
+# MLflow adds it to a copy that was fetched by a registered version's URI. It is no part of the
+# model and differs between copies, so it is deleted from each: no file is left out of a digest.
 _ADDED_BY_MLFLOW = "registered_model_meta"
 _MODEL_FILE = "MLmodel"
 _NO_ROOM = re.compile("|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))))
 _LONGEST_CARD = 90_000  # characters; MLflow's tags of versions hold 100,000
-_FORMAT_KEYS = ("serialization_format", "model_format", "save_format")
-_FILE_KEYS = ("pickled_model", "model_file", "model_path", "model_data", "data")
-_PICKLED = {"pickle", "cloudpickle", "joblib"}
-_FORMATS = {"pkl": "pickle", "pickle": "pickle", "joblib": "pickle", "pth": "pickle"}
+_TEXTS = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"}
+"""What MLflow writes beside each model: texts, of which some begin as a pickle could."""
+_MODULES = {".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".dll", ".dylib", ".pth", ".whl", ".egg"}
 
 
 @cache
@@ -68,6 +76,7 @@ def fetch(uri: str, source: str) -> Path:
     if not (fetched / _MODEL_FILE).is_file():
         raise ArtifactsMissing(uri, "there is no MLmodel file among them")
     fetched.chmod(0o700)
+    (fetched / _ADDED_BY_MLFLOW).unlink(missing_ok=True)
     return fetched
 
 
@@ -148,7 +157,7 @@ def _files_in(folder: Path) -> list[File]:
         relative = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise IntegrityError(f"the artifact {relative} is a symbolic link; none is followed")
-        if path.is_file() and relative != _ADDED_BY_MLFLOW:
+        if path.is_file():
             found.append(File(relative, path.stat().st_size))
     return found
 
@@ -184,72 +193,109 @@ def _card(uri: str, folder: Path, files: Sequence[File], digest: str | None) -> 
     from mlflow.models import Model  # noqa: PLC0415
 
     try:
-        model = Model.load(str(folder))
-        flavours = {name: dict(settings) for name, settings in model.flavors.items()}
+        values = _model_file(folder)
+        model = Model.from_dict(values)
         signature = model.signature
         if signature:
             signature_facts(signature)  # whether it can be told again
+        reading = loaders.read(values, folder)
+        wrapper = loaders.settings_of(values).get("python_function", {})
         return Card(
             signature=signature,
-            flavours=tuple(_flavours(flavours)),
-            formats=tuple(_formats(flavours)),
+            flavours=reading.flavours,
+            formats=reading.formats,
             mlflow_version=_text(model.mlflow_version),
-            python_version=_text(flavours.get("python_function", {}).get("python_version")),
+            python_version=_text(wrapper.get("python_version")),
             files=tuple(files),
             size=sum(file.size for file in files),
             digest=digest,
         )
+    except IntegrityError:
+        raise
     except Exception as error:  # whatever MLflow's parsing of a damaged file raises
         raise IntegrityError(f"the MLmodel file of {uri} cannot be read: {error}") from error
 
 
+def _model_file(folder: Path) -> dict[str, Any]:
+    """Return MLmodel's values.
+
+    Raises:
+        IntegrityError: it names a file out of *folder*, which no digest covers.
+    """
+    values = parsed((folder / _MODEL_FILE).read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise TypeError("it holds no keys and values")
+    if (leading := loaders.leads_out(values)) is not None:
+        key, path = leading
+        raise IntegrityError(f"the {key} of MLmodel is {path!r}, which leads out of its folder")
+    return values
+
+
+def reading_of(uri: str, folder: Path) -> Reading:
+    """Return how MLflow would load the copy of the pinned *uri* in *folder*.
+
+    Raises:
+        IntegrityError: MLmodel cannot be read, or names a file out of *folder*.
+    """
+    try:
+        reading = loaders.read(_model_file(folder), folder)
+        if not (folder / _MODEL_FILE).read_bytes().isascii():  # MLflow writes nothing else
+            doubt = "its MLmodel holds signs that some machines would read in another way"
+            return replace(reading, doubts=(*reading.doubts, doubt))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise IntegrityError(f"the MLmodel file of {uri} cannot be read: {error}") from error
+    return reading
+
+
+def pickles_in(folder: Path, but: Sequence[str]) -> list[str]:
+    """Return the files in *folder* that hold a pickle which imports something, sorted.
+
+    Args:
+        folder: a private copy.
+        but: files and folders that are not looked at.
+    """
+    return [file for file in _left_over(folder, but) if _is_pickle(folder, file)]
+
+
+def modules_in(folder: Path, but: Sequence[str]) -> list[str]:
+    """Return the files in *folder* that Python could import or run, sorted; *but* as above."""
+    left = _left_over(folder, but)
+    return [file for file in left if PurePosixPath(file).suffix.lower() in _MODULES]
+
+
+def _left_over(folder: Path, but: Sequence[str]) -> list[str]:
+    return [
+        file.path
+        for file in _files_in(folder)
+        if not any(file.path == each or file.path.startswith(f"{each}/") for each in but)
+    ]
+
+
+def _is_pickle(folder: Path, file: str) -> bool:
+    from picklescan.scanner import scan_file_path  # noqa: PLC0415 - only where a policy asks
+
+    path = folder / file
+    if not path.stat().st_size:
+        return False
+    logging.getLogger("picklescan").setLevel(logging.CRITICAL)  # it tells of each file that is none
+    try:
+        found = scan_file_path(str(path))
+    except Exception:  # noqa: BLE001 - it raises many things where opcodes make no sense
+        return True
+    if found.issues_count or not found.globals:
+        return bool(found.issues_count)
+    return not (found.scan_err and (file in _TEXTS or _is_text(path)))
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        return "\0" not in path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _flavours(flavours: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the names of the flavours, and of what would really load the model.
-
-    `python_function` wraps every flavour; its loader is named apart where it is none of theirs, so
-    that a file which says sklearn and loads by another module says so.
-    """
-    native = sorted(name for name in flavours if name != "python_function")
-    loader = str(flavours.get("python_function", {}).get("loader_module") or "")
-    if loader == "mlflow.pyfunc.model":
-        return [*native, "python_function"]
-    loads = [name for name in native if loader == f"mlflow.{name}"]
-    return native if loads or not loader else [*native, loader]
-
-
-def _formats(flavours: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return how the model is serialised; `code` where it brings Python files of its own.
-
-    A loader reads only its own flavour's key, so no other is believed: scikit-learn's takes a file
-    for a pickle unless `serialization_format` says otherwise. Types that a skops file says are to
-    be trusted are named too, since the file alone says so.
-    """
-    found: set[str] = set()
-    for name, settings in flavours.items():
-        if settings.get("code") or settings.get("model_code_path"):
-            found.add("code")
-        if settings.get("skops_trusted_types"):
-            found.add("skops-trusted-types")
-        if name == "python_function":
-            found.update({"cloudpickle"} if "python_model" in settings else ())
-            continue
-        keys = ("serialization_format",) if name == "sklearn" else _FORMAT_KEYS
-        declared = {str(settings[key]) for key in keys if settings.get(key)}
-        held = {_format_of(str(settings[key])) for key in _FILE_KEYS if settings.get(key)}
-        if name == "sklearn":
-            held = set() if declared else {"pickle"}
-        found |= declared or held
-        found |= held & {"pickle"} if not declared & _PICKLED else set()
-    return sorted(found) or ["unknown"]
-
-
-def _format_of(file: str) -> str:
-    ending = PurePosixPath(file).suffix.lstrip(".").lower()
-    return _FORMATS.get(ending, ending) or "unknown"
+    return str(value) if isinstance(value, (str, int, float)) else None
 
 
 def card_tag(card: Card) -> str:

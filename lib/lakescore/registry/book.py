@@ -1,4 +1,4 @@
-"""Where the ledger is kept: numbered entries that are written once and never changed.
+"""Where the ledger is kept: entries that are written once and never changed.
 
 MLflow's one write that never overwrites is a run's parameter: a second value for a key is refused
 by the database's primary key. So each registered model has a run, its book, and each entry is one
@@ -20,6 +20,7 @@ from lakescore.registry.store import artifact_location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
 
@@ -95,6 +96,33 @@ class Book:
     def finish(self, number: int, facts: Mapping[str, Any]) -> None:
         """Note that what entry *number* says was carried out; the first one to say so is kept."""
         _write_once(self._client, self._run_id, _done(number), json.dumps(facts))
+
+    def digest(self, version: int, created_at: datetime) -> str | None:
+        """Return the digest that was recorded of a version, if any.
+
+        Args:
+            version: its number.
+            created_at: as the registry says. A model that was deleted and made again counts its
+                versions anew; what was recorded of the old ones does not speak for them.
+        """
+        params = _params(self._client, self._run_id, self._name)
+        text = params.get(_of_digest(version, created_at))
+        return None if text is None else str(json.loads(text)["digest"])
+
+    def record_digest(self, version: int, created_at: datetime, facts: Mapping[str, Any]) -> bool:
+        """Record *facts*, `digest` among them, of a version, and tell whether none were before.
+
+        Args:
+            version: its number.
+            created_at: as the registry says.
+            facts: plain JSON values.
+        """
+        key = _of_digest(version, created_at)
+        return _write_once(self._client, self._run_id, key, json.dumps(facts))
+
+
+def _of_digest(version: int, created_at: datetime) -> str:
+    return f"digest.{version}.{round(created_at.timestamp() * 1000)}"
 
 
 def _done(number: int) -> str:

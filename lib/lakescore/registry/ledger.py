@@ -337,7 +337,7 @@ class _Alias:
             target=target,
             when=_now(),
             kind=kind,
-            by=_who(),
+            by=who(),
             reason=reason,
             evidence=evidence,
         )
@@ -370,7 +370,7 @@ class _Alias:
     def _carry_out(self, move: Move) -> None:
         """Move the alias as *move* says, note that it is done, and give way to any later move."""
         self._point(move)
-        self._book.finish(move.number, {"when": _now().isoformat(), "by": _who()})
+        self._book.finish(move.number, {"when": _now().isoformat(), "by": who()})
         last = _last(_moves(self._book), self._alias)
         if last is not None and last.number > move.number and last.done:
             self._point(last)  # this process slept while another finished its move and went on
@@ -446,7 +446,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _who() -> str:
+def who() -> str:
+    """Return who this is, for the ledger: user@host."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if not user:
         try:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from mlflow.models import ModelSignature
 
+    from lakescore.trust import Environments
+
 
 @dataclass(frozen=True)
 class File(Shown):
@@ -68,7 +70,8 @@ class Card:
     size: int
     """Bytes of all files."""
     digest: str | None
-    """`sha256:<hex>` of the files; see `digest_of`."""
+    """`sha256:<hex>` of the files; see `digest_of`. In a listing it is what the tag says, which
+    anyone who may write tags can set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +198,10 @@ class ModelVersion(VersionRecord):
     """A private copy of the artifacts, removed when the process ends."""
     card: Card
     """Of that copy."""
+    digest_by: str | None = None
+    """Who says that the copy has its digest: the trust policy, the ledger, or nobody."""
+    installing: Environments | None = None
+    """The trust policy's rule for environments; None where there is no policy."""
 
     @property
     def signature(self) -> ModelSignature:
@@ -208,9 +215,15 @@ class ModelVersion(VersionRecord):
         assert self.card.digest is not None  # noqa: S101 - narrows for mypy
         return self.card.digest
 
+    @property
+    def pin(self) -> str:
+        """The pinned URI, how its digest begins, and who says that it is this one, for people."""
+        evidence = f", as {self.digest_by} says" if self.digest_by else ""
+        return f"{self.uri} ({self.digest[:19]}{evidence})"
+
     def facts(self) -> dict[str, Any]:
         """Return all of it as plain JSON values, with the reference as typed."""
-        return {**super().facts(), "reference": self.reference}
+        return {**super().facts(), "reference": self.reference, "digest_by": self.digest_by}
 
 
 @dataclass(frozen=True, kw_only=True)

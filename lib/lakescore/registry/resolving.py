@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from lakescore.errors import (
     nearest,
 )
 from lakescore.registry import artifacts, reading
+from lakescore.registry.book import Book
 from lakescore.registry.difference import Difference, compared
 from lakescore.registry.query import Filter, Order, Plan
 from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
@@ -175,7 +177,8 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
         reference: `name/3`, `name@alias`, `name/latest`, any of these after `models:/`,
             `models:/m-<hex>`, or a query `name?where=FILTER&order_by=COLUMN [desc]`.
         trust: which versions may be loaded. What the registry says is checked before anything is
-            fetched, what the files say, and their digest, on the private copy.
+            fetched, what the files say, and their digest, on the private copy. The default lets
+            nearly all be loaded, and so all code run that a model brings.
 
     Raises:
         BadReference: *reference* has none of these forms.
@@ -190,7 +193,8 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
     with answering():
         record = find(client, reference)
         location = reading.location_of(client, record)
-    recorded = record.digest
+        book = Book.found(client, record.name)
+        recorded = book.digest(record.version, record.created_at) if book else None
     trust.check_version(
         record.uri,
         registry=store_uri(),
@@ -203,16 +207,27 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
         raise VersionNotReady(record.uri, record.status)
     copy = artifacts.fetch(record.uri, location)
     card = artifacts.card_of(record.uri, copy)
+    digest_by = trust.check_digest(
+        record.uri, str(card.digest), recorded=recorded, tagged=record.digest
+    )
+    way = artifacts.reading_of(record.uri, copy)
     trust.check_files(
         record.uri,
-        flavours=card.flavours,
-        formats=card.formats,
-        digest=str(card.digest),
-        recorded=recorded,
+        flavours=way.flavours,
+        formats=way.formats,
+        doubts=way.doubts,
+        pickles=partial(artifacts.pickles_in, copy, way.files),
+        modules=partial(artifacts.modules_in, copy, way.files),
     )
     _check_signature(record.uri, card)
     facts = {field.name: getattr(record, field.name) for field in fields(record)}
-    return ModelVersion(**{**facts, "card": card}, reference=reference, artifacts=copy)
+    return ModelVersion(
+        **{**facts, "card": card},
+        reference=reference,
+        artifacts=copy,
+        digest_by=digest_by,
+        installing=trust.installing,
+    )
 
 
 def _check_signature(uri: str, card: Card) -> None:

@@ -58,6 +58,9 @@ def connect(*, create: bool = False) -> MlflowClient:
             raise NoTrackingStore(store)
         store.parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{store}")
+    if redact(mlflow.get_tracking_uri()) != mlflow.get_tracking_uri():
+        # At the end of each run MLflow writes the URI to standard output, with the password in it.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with answering():
         for uri in dict.fromkeys([mlflow.get_tracking_uri(), mlflow.get_registry_uri()]):
             _knock(uri)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import (
+    DigestDiffers,
     EditedMeanwhile,
     IntegrityError,
     LakescoreError,
@@ -21,7 +23,8 @@ from lakescore.errors import (
     redact,
 )
 from lakescore.registry import artifacts, reading
-from lakescore.registry.ledger import promote
+from lakescore.registry.book import Book
+from lakescore.registry.ledger import promote, who
 from lakescore.registry.record import clean
 from lakescore.registry.reference import (
     check_alias,
@@ -118,7 +121,8 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
     """Register a model as the next version of *name*, which is made if it is missing.
 
     The files are copied once to note their card (signature, flavours, sizes, digest) in the tag
-    `lakescore.card`: listings know it from there, and `resolve` holds every later copy against it.
+    `lakescore.card`, where listings find it. The digest is written into the ledger too, where it
+    cannot be changed, and `resolve` holds every later copy against it.
 
     Args:
         source: a run's id, `runs:/<run id>/<name>`, `models:/m-<hex>`, or a folder or URI with an
@@ -134,7 +138,7 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
         NotAModel: *source* is nothing that could be registered.
         SignatureMissing: the model has no signature, and *signed* is true.
         VersionNotReady: its registration failed, or was not finished within *wait*.
-        BadName, AliasMoved, ArtifactsMissing, IntegrityError: as their names say.
+        BadName, AliasMoved, ArtifactsMissing, IntegrityError, LedgerLost: as their names say.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     from mlflow import MlflowException  # noqa: PLC0415
@@ -160,6 +164,7 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+        book = Book.opened(client, name)
         made = client.create_model_version(
             name,
             f"models:/{model_id}" if model_id else origin,
@@ -170,6 +175,11 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
             model_id=model_id,
         )
         reference = f"{name}/{made.version}"
+        record = find(client, reference)
+        facts = {"digest": card.digest, "when": datetime.now(UTC).isoformat(), "by": who()}
+        if not book.record_digest(record.version, record.created_at, facts):
+            known = book.digest(record.version, record.created_at)
+            raise DigestDiffers(record.uri, str(card.digest), str(known), "the ledger")
         _wait(client, reference, wait)
     if alias is not None:
         try:

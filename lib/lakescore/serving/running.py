@@ -18,6 +18,7 @@ from lakescore import registry
 from lakescore.errors import ConfigError
 from lakescore.serving.api import application
 from lakescore.serving.guarding import Guard
+from lakescore.serving.waiting import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(
-    names: Sequence[str], *, port: int, announce: Callable[[str], None], browse: bool
+    names: Sequence[str],
+    *,
+    port: int,
+    announce: Callable[[str], None],
+    browse: bool,
+    patience: float = 10,
 ) -> None:
     """Show registered models until the process is told to stop (Ctrl-C, SIGTERM).
 
@@ -37,6 +43,7 @@ def serve(
         port: of loopback; 0 takes one that is free.
         announce: is given the address, with the token in it, once requests are answered.
         browse: whether a browser shall open it.
+        patience: the seconds that a request may take to arrive; slower clients are cut off.
 
     Raises:
         ModelNotFound: there is none of a name.
@@ -53,7 +60,7 @@ def serve(
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=protocol(patience),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from lakescore.errors import ModuleMissing
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,3 +36,9 @@ def differences(artifacts: Path) -> list[dict[str, str | None]]:
         if here is None or not asked.specifier.contains(here, prereleases=True):
             found.append({"package": asked.name, "asked": str(asked), "here": here})
     return found
+
+
+def missing(uri: str, artifacts: Path, error: ModuleNotFoundError) -> ModuleMissing:
+    """Return what *error* means for a version that imports what is not installed here."""
+    asked = [str(lack["asked"]) for lack in differences(artifacts) if lack["here"] is None]
+    return ModuleMissing(uri, error.name or str(error), asked)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import yaml
 
-from lakescore import executor
+from lakescore import environment, executor
 from lakescore.errors import (
+    FlavorMissing,
     OptionUnknown,
     OptionUnreadable,
     UnsupportedSignature,
@@ -110,7 +111,9 @@ def prepare(
         UnsupportedSignature: probabilities of a model that has none.
     """
     card = yaml.safe_load((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
-    loader = card["flavors"]["python_function"]
+    loader = card["flavors"].get("python_function")
+    if loader is None:
+        raise FlavorMissing(model.uri, card["flavors"])
     changed = dict(loader)
     if model_config:
         changed["config"] = _config(model, loader.get("config") or {}, model_config)
@@ -136,6 +139,45 @@ def prepare(
     return replace(loadable, classes=_classes(loadable)) if output == "proba" else loadable
 
 
+_WRAPPED: dict[str, Path] = {}
+"""By what is wrapped, and how: the folder."""
+
+
+def wrapped(loadable: Loadable, names: Mapping[str, str | int], results: pa.Schema) -> Path:
+    """Return the folder of a model around *loadable* that gives texts, once a process.
+
+    Args:
+        loadable: the version with its options.
+        names: by the column's name in Spark, the model's own.
+        results: what it gives, with the signature's names and types.
+    """
+    import cloudpickle  # noqa: PLC0415 - MLflow writes the model with it
+    import mlflow.pyfunc  # noqa: PLC0415 - seconds of import, after the checks
+    from mlflow.models import ModelSignature  # noqa: PLC0415 - likewise
+    from mlflow.types import ColSpec, DataType, Schema  # noqa: PLC0415 - likewise
+
+    key = f"{loadable.key} {dict(names)} {results.to_string()}"
+    if key in _WRAPPED:
+        return _WRAPPED[key]
+    folder = Path(tempfile.mkdtemp(prefix="lakescore-")) / "wrapped"
+    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
+    cloudpickle.register_pickle_by_value(executor)
+    mlflow.pyfunc.save_model(
+        str(folder),
+        python_model=executor.wrapper(names, results),
+        artifacts={"model": str(loadable.folder)},
+        signature=ModelSignature(
+            outputs=Schema([ColSpec(DataType.string)]), params=loadable.model.signature.params
+        ),
+        pip_requirements=[],
+    )
+    for name in ("requirements.txt", "python_env.yaml", "conda.yaml"):
+        if (loadable.folder / name).is_file():  # env_manager makes the environment of the model
+            shutil.copyfile(loadable.folder / name, folder / name)
+    _WRAPPED[key] = folder
+    return folder
+
+
 def _copied(model: ModelVersion, card: str) -> Path:
     """Return a private copy of the artifacts with another `MLmodel`."""
     private = Path(tempfile.mkdtemp(prefix="lakescore-"))
@@ -149,7 +191,10 @@ def _copied(model: ModelVersion, card: str) -> Path:
 
 
 def _classes(loadable: Loadable) -> tuple[Any, ...]:
-    estimator = executor.loaded(loadable.native)
+    try:
+        estimator = executor.loaded(loadable.native)
+    except ModuleNotFoundError as error:
+        raise environment.missing(loadable.model.uri, loadable.folder, error) from error
     classes = getattr(estimator, "classes_", None)
     if classes is None or not hasattr(estimator, _PROBA):
         kind = type(estimator).__name__

@@ -502,6 +502,8 @@ def _column(table: _Table, field: StructField) -> executor.Column:
     own = table.schema[field.name]
     if not is_plain(own.dataType):
         raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
+    if isinstance(own.dataType, DecimalType) and isinstance(field.dataType, DoubleType):
+        raise Declined(f"column {own.name!r} is cast from a decimal, which Arrow does not round")
     odd = [key for key in own.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
     if odd:
         raise Declined(f"column {own.name!r} carries {listed(odd)}")

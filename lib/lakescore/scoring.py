@@ -29,9 +29,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark import cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.pandas.types import from_arrow_type, to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
     BooleanType,
     DataType,
     DoubleType,
@@ -41,13 +42,17 @@ from pyspark.sql.types import (
     StringType,
     StructField,
     StructType,
+    TimestampNTZType,
+    TimestampType,
 )
 
-from lakescore import executor, scanning, signature, storage
+from lakescore import environment, executor, loading, scanning, signature, storage
 from lakescore.errors import (
     EngineRefused,
+    FeaturesLeftOut,
     FilesUnwritten,
     LakescoreError,
+    ResultUnfit,
     ScoringFailed,
     StorageFull,
     listed,
@@ -70,9 +75,12 @@ ERRORS = f"{OURS}errors"
 """The column that says why a row could not be scored, and by which version."""
 _PREDICTED = f"{OURS}p"
 """How the column of a version's prediction begins; its number follows."""
+_UNFIT = {executor.Misshapen.__name__, executor.Truncated.__name__}
 _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
 """How Spark says why it gave a task up, where no trace of Python says it: workers that died."""
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
+_ASKED_FOR = "asked for"
 _PROBE_ROWS = 200
 _HOPELESS = 100
 """So many rows, and every one fails: then it is not the rows."""
@@ -81,8 +89,19 @@ _TIMES = 10
 _TOLERANCE = 1e-12
 """Relative; for models that add many numbers, in whatever order their libraries do."""
 _EXACT = ("sklearn.tree", "sklearn.ensemble", "sklearn.dummy")
-_FEATURES = (BooleanType, DoubleType, FloatType, IntegerType, LongType, StringType)
-"""What Arrow and MLflow's way by Spark turn into the same pandas values."""
+_MOMENTS = (TimestampNTZType, TimestampType)
+_FEATURES = (
+    BinaryType,
+    BooleanType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StringType,
+    *_MOMENTS,
+)
+"""What Arrow and MLflow's way by Spark turn into the same pandas values, times in UTC."""
+_ZONE = "spark.sql.session.timeZone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,13 +208,16 @@ class Plan:
         """How many rows `score` has set aside so far."""
         return self.tally.value.failed if self.tally is not None else 0
 
-    def first_error(self) -> str:
-        """Return the type and message of one of them, the same one for the same rows."""
-        found = self.tally.value.listed() if self.tally is not None else None
-        if found is None:
-            return "no error"
-        errors = [(each[0]["type"], each[0]["message"]) for each in found.column("why").to_pylist()]
-        return ": ".join(min(errors))
+    def first_errors(self) -> list[str]:
+        """Return the types and messages of rows set aside, each once and sorted, as far as listed.
+
+        The same ones for the same rows; none where nothing was set aside.
+        """
+        failed = self.tally.value.listed() if self.tally is not None else None
+        if failed is None:
+            return []
+        reasons = [why[0] for why in failed.column("why").to_pylist()]
+        return sorted({f"{reason['type']}: {reason['message']}" for reason in reasons})
 
     def set_aside(self) -> DataFrame | None:
         """Return the rows that `score` has set aside so far: the kept columns and `ERRORS`.
@@ -239,12 +261,13 @@ def plan(
     assert not isinstance(chosen, scanning.Selection)  # noqa: S101 - narrows for mypy
     udf = Plan(
         engine="spark_udf",
-        reason="asked for",
+        reason=_ASKED_FOR,
         rows=chosen,
         keep=tuple(keep),
         contracts=tuple(contracts),
     )
     if asked == "spark_udf":
+        _try(udf)
         return _checked(udf)
     try:
         arrow, seconds_a_row = _arrow(udf)
@@ -274,7 +297,14 @@ def _checked(udf: Plan) -> Plan:
     }
     if held:
         rules = listed(f"{name}: {rule}" for name, rule in held.items())
-        raise EngineRefused("spark_udf", f"it hands every row to the model, and nulls says {rules}")
+        reason = f"it hands every row to the model, and nulls says {rules}"
+        if udf.reason == _ASKED_FOR:
+            raise EngineRefused(
+                "spark_udf", reason, "give engine=auto, or leave these out of nulls"
+            )
+        raise EngineRefused(
+            "spark_udf", f"{reason}; engine arrow is out: {udf.reason}", "leave these out of nulls"
+        )
     return udf
 
 
@@ -375,7 +405,24 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
         else:
             raise
         uri = ", ".join(each.loadable.model.uri for each in planned.contracts)
+        lacks = _NO_MODULE.match(reason)
+        if lacks and len(planned.contracts) == 1:
+            folder = planned.contracts[0].loadable.folder
+            raise environment.missing(uri, folder, ModuleNotFoundError(name=lacks[1])) from error
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
+
+
+@contextmanager
+def _loading(contract: Contract) -> Iterator[None]:
+    """Say which version cannot be loaded here, and what it lacks."""
+    loadable = contract.loadable
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise environment.missing(loadable.model.uri, loadable.folder, error) from error
+    except Exception as error:
+        reason = f"it cannot be loaded: {type(error).__name__}: {error}"
+        raise ScoringFailed(loadable.model.uri, "any row", reason) from error
 
 
 def _of_storage(error: Exception) -> LakescoreError | None:
@@ -450,14 +497,17 @@ def _spark_udf(rows: DataFrame, contract: Contract) -> Column:
     """
     from mlflow.pyfunc import spark_udf  # noqa: PLC0415 - seconds of import, after the checks
 
-    loadable = contract.loadable
+    loadable, folder = contract.loadable, contract.loadable.folder
     result: Any = _result(contract)
     if loadable.classes:
         result = ArrayType(DoubleType())
     with _quiet("mlflow"):
+        if not contract.is_plain:
+            folder = loading.wrapped(loadable, contract.names, contract.results)
+            result = StringType()
         udf = spark_udf(
             rows.sparkSession,
-            str(loadable.folder),
+            str(folder),
             result_type=result,
             env_manager=loadable.env_manager,
             params=dict(loadable.params) if loadable.params else None,
@@ -467,6 +517,9 @@ def _spark_udf(rows: DataFrame, contract: Contract) -> Column:
         for f in contract.features
     ]
     predicted: Column = udf.asNondeterministic()(F.struct(*features))
+    if not contract.is_plain:
+        schema = StructType([StructField(executor.PREDICTED, _result(contract))])
+        return F.from_json(predicted, schema, {"mode": "FAILFAST"})[executor.PREDICTED]
     if not loadable.classes:
         return predicted
     names = contract.outputs.names
@@ -493,26 +546,13 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
     managers = {contract.loadable.env_manager for contract in udf.contracts} - {"local"}
     if managers:
         raise _Declined(f"env_manager {listed(managers)} is MLflow's own")
-    columns = tuple(
-        dict.fromkeys(
-            StructField(contract.sources[field.name], field.dataType)
-            for contract in udf.contracts
-            for field in contract.features
-        )
-    )
-    odd = [
-        f"{c.name} ({c.dataType.simpleString()})"
-        for c in columns
-        if type(c.dataType) not in _FEATURES
-    ]
-    if odd:
-        raise _Declined(f"it does not take the columns {listed(odd)}")
+    columns = _columns(udf)
     try:
         for name in udf.keep:
             scanning.arrow_type(rows.schema[name].dataType)
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
-    positions = {(c.name, c.dataType): n for n, c in enumerate(columns)}
+    positions = _positions(columns)
     sample = _sample(rows, columns)
     elsewhere = partial(_sample, rows.orderBy(F.rand(0)), columns)
     versions = tuple(_version(each, positions, sample, elsewhere) for each in udf.contracts)
@@ -527,6 +567,46 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
         tally=None if scanning.is_remote(rows.sparkSession) else _tally(rows.sparkSession),
     )
     return arrow, _seconds_a_row(versions, sample)
+
+
+def _columns(udf: Plan) -> tuple[StructField, ...]:
+    """Return the features as the arrow engine sends them, each once a type."""
+    columns = tuple(
+        dict.fromkeys(
+            StructField(contract.sources[field.name], field.dataType)
+            for contract in udf.contracts
+            for field in contract.features
+        )
+    )
+    odd = [
+        f"{c.name} ({c.dataType.simpleString()})"
+        for c in columns
+        if type(c.dataType) not in _FEATURES
+    ]
+    if odd:
+        raise _Declined(f"it does not take the columns {listed(odd)}")
+    zone = udf.rows.sparkSession.conf.get(_ZONE)
+    if zone != "UTC" and any(isinstance(c.dataType, _MOMENTS) for c in columns):
+        raise _Declined(f"it reads times in UTC, and {_ZONE} is {zone}")
+    return columns
+
+
+def _try(udf: Plan) -> None:
+    """Hold what each version gives for a few rows against its signature, where that can be seen.
+
+    Raises:
+        ModuleMissing, ResultUnfit, FeaturesLeftOut: no row could be scored.
+    """
+    if any(contract.loadable.env_manager != "local" for contract in udf.contracts):
+        return
+    try:
+        columns = _columns(udf)
+        sample = _sample(udf.rows, columns)
+    except _Declined:
+        return
+    for contract in udf.contracts:
+        version = _by_mlflow(contract, _positions(columns))
+        _attempted(version, contract, sample)
 
 
 def _tally(spark: SparkSession) -> Accumulator[executor.Tally]:
@@ -582,30 +662,66 @@ def _version(
 
     *elsewhere* gives rows of other places than those of *sample*, should these tell nothing.
     """
-    asked = {
-        "features": tuple(
-            (f.name, positions[contract.sources[f.name], f.dataType]) for f in contract.features
-        ),
-        "outputs": to_arrow_schema(contract.outputs),
-    }
-    places = dict(asked["features"])
-    rules = {n: rule for n, rule in contract.nulls.items() if rule in {"null", "quarantine"}}
-    nulls = tuple((name, places[name], rule) for name, rule in rules.items())
-    pyfunc = replace(contract.loadable.pyfunc, nulls=nulls, **asked)
-    try:
-        (expected,), why = executor.attempt([pyfunc], sample)
-    except executor.Misshapen as error:
-        raise _Declined(f"of its predictions it says: {error}") from error
-    reasons = [each[0] for each in why.to_pylist() if each]
-    misshapen = [each for each in reasons if each["type"] == executor.Misshapen.__name__]
-    if len(misshapen) == len(why):
-        raise _Declined(f"it cannot hold what the model gives: {misshapen[0]['message']}")
-    if len(reasons) == sample.num_rows >= _HOPELESS:
+    pyfunc = _by_mlflow(contract, positions)
+    expected, why = _attempted(pyfunc, contract, sample)
+    if why.null_count == 0 and sample.num_rows >= _HOPELESS:
         _check_hope(pyfunc, sample.num_rows, elsewhere())
     for version in _candidates(pyfunc, contract):
         if _gives(version, sample, (expected, why), exact=_is_exact(version)):
             return version
     return pyfunc
+
+
+def _positions(columns: Sequence[StructField]) -> dict[tuple[str, DataType], int]:
+    return {(column.name, column.dataType): n for n, column in enumerate(columns)}
+
+
+def _by_mlflow(
+    contract: Contract, positions: Mapping[tuple[str, DataType], int]
+) -> executor.Version:
+    """Return what a worker needs of a version, as MLflow's PyFuncModel."""
+    places = {f.name: positions[contract.sources[f.name], f.dataType] for f in contract.features}
+    names = contract.names
+    return replace(
+        contract.loadable.pyfunc,
+        features=tuple((names[name], place) for name, place in places.items()),
+        outputs=contract.results,
+        nulls=tuple(
+            (names[name], places[name], rule)
+            for name, rule in contract.nulls.items()
+            if rule in {"null", "quarantine"}
+        ),
+    )
+
+
+def _attempted(
+    version: executor.Version, contract: Contract, sample: pa.RecordBatch
+) -> tuple[pa.Array, pa.Array]:
+    """Return the predictions for *sample*, and why rows failed, where it is not the signature.
+
+    Raises:
+        ModuleMissing: the model cannot be loaded here.
+        ResultUnfit: what it gives is not what its signature says.
+        FeaturesLeftOut: it fails on every row, perhaps for want of optional features.
+    """
+    with _loading(contract):
+        executor.loaded(version)
+    try:
+        (predicted,), why = executor.attempt([version], sample)
+    except ModuleNotFoundError as error:
+        raise environment.missing(version.uri, contract.loadable.folder, error) from error
+    except executor.Misshapen as error:
+        raise ResultUnfit(version.uri, str(error)) from error
+    reasons = [row[0] for row in why.to_pylist() if row]
+    unfit = [r for r in reasons if r["type"] in _UNFIT]
+    truncated = [r for r in unfit if r["type"] == executor.Truncated.__name__]
+    if truncated or len(unfit) == sample.num_rows:
+        raise ResultUnfit(version.uri, (truncated or unfit)[0]["message"])
+    if contract.left_out and len(reasons) == sample.num_rows:
+        first = reasons[0]
+        reason = f"{first['type']}: {first['message']}"
+        raise FeaturesLeftOut(version.uri, contract.left_out, reason)
+    return predicted, why
 
 
 def _candidates(pyfunc: executor.Version, contract: Contract) -> Iterator[executor.Version]:

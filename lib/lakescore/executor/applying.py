@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from lakescore.executor.fitting import Misshapen, fitted, given_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -40,7 +42,7 @@ class Version:
     by way of MLflow's PyFuncModel, which checks it against the signature once more."""
     pickled: str | None
     """The scikit-learn model's file in *folder*, where it can be read without MLflow."""
-    features: tuple[tuple[str, int], ...]
+    features: tuple[tuple[str | int, int], ...]
     """The signature's columns: name, and position in the batch."""
     outputs: pa.Schema
     """What it gives: one column, or several that become one struct."""
@@ -48,7 +50,7 @@ class Version:
     """The method of a scikit-learn model that `block` and `frame` call."""
     params: Mapping[str, Any] | None = None
     """For MLflow's `predict`, in the mode `pyfunc` alone."""
-    nulls: tuple[tuple[str, int, Literal["null", "quarantine"]], ...] = ()
+    nulls: tuple[tuple[str | int, int, Literal["null", "quarantine"]], ...] = ()
     """Features, with their positions, whose nulls the model is not asked about: the prediction is
     null then, or the row fails."""
 
@@ -141,10 +143,6 @@ def _message(error: Exception) -> str:
     return text[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
 
 
-class Misshapen(ValueError):
-    """What a model gave is not one value a row of the type that its signature says."""
-
-
 def apply(versions: Sequence[Version], batch: pa.RecordBatch) -> list[pa.Array]:
     """Return the predictions of each of *versions* for the rows of *batch*.
 
@@ -167,15 +165,24 @@ def _predicted(version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]) 
     params = {} if version.params is None else {"params": version.params}
     method = "predict" if version.mode == "pyfunc" else version.method
     result = getattr(model, method)(inputs[kind], **params)
+    return fit(result, version.outputs, batch.num_rows)
+
+
+def fit(result: Any, outputs: pa.Schema, rows: int) -> pa.Array:
+    """Return what a model gave for so many *rows* as one column: `outputs`, or a struct of them.
+
+    Raises:
+        Misshapen: it is not one value a row of the type that *outputs* say.
+    """
     try:
-        return _column(result, version.outputs, batch.num_rows)
+        return _column(result, outputs, rows)
     except Misshapen:
         raise
     except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
         raise Misshapen(f"{type(error).__name__}: {error}") from error
 
 
-def _block(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
+def _block(batch: pa.RecordBatch, features: Sequence[tuple[str | int, int]]) -> Any:
     """Return one read-only block, columns side by side, as scikit-learn reads them; null is NaN."""
     columns = [batch.column(position) for _, position in features]
     block = np.empty((batch.num_rows, len(columns)), columns[0].type.to_pandas_dtype(), order="F")
@@ -185,28 +192,53 @@ def _block(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
     return block
 
 
-def _frame(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
+def _frame(batch: pa.RecordBatch, features: Sequence[tuple[str | int, int]]) -> Any:
     columns = [batch.column(position) for _, position in features]
     names = [name for name, _ in features]
-    for name, column in zip(names, columns, strict=True):
+    for n, (name, column) in enumerate(zip(names, columns, strict=True)):
         if pa.types.is_integer(column.type) and column.null_count:
             raise ValueError(f"the integer column {name!r} holds nulls")
-    return pa.RecordBatch.from_arrays(columns, names=names).to_pandas()
+        if pa.types.is_timestamp(column.type):
+            columns[n] = _moments(name, column)
+    places = [str(n) for n in range(len(names))]
+    frame = pa.RecordBatch.from_arrays(columns, names=places).to_pandas()
+    frame.columns = names  # as the signature has them, which may be numbers
+    return frame
+
+
+def _moments(name: str | int, column: pa.Array) -> pa.Array:
+    """Return times without their zone, which is UTC, in the nanoseconds of MLflow's datetime."""
+    try:
+        return column.cast(pa.timestamp(column.type.unit)).cast(pa.timestamp("ns"))
+    except pa.ArrowInvalid:
+        reason = f"the column {name!r} holds a time that pandas cannot hold (1677 to 2262)"
+        raise ValueError(reason) from None
 
 
 def _column(result: Any, outputs: pa.Schema, rows: int) -> pa.Array:
     """Return what a model gave as one Arrow column of the type that its signature says."""
     if len(outputs) > 1:
-        if getattr(result, "ndim", 2) != 2 or (  # noqa: PLR2004 - rows and columns
-            not hasattr(result, "columns") and np.shape(result)[1] != len(outputs)
-        ):
+        result = _tabular(result)
+        named = hasattr(result, "columns") or isinstance(result, dict)
+        if not named and (np.ndim(result) != 2 or np.shape(result)[1] != len(outputs)):  # noqa: PLR2004
             raise Misshapen(f"the model gave {np.shape(result)}, not {len(outputs)} columns")
         columns = [
-            _array(result[each.name] if hasattr(result, "columns") else result[:, n], each, rows)
+            _array(result[given_name(each)] if named else result[:, n], each, rows)
             for n, each in enumerate(outputs)
         ]
         return pa.StructArray.from_arrays(columns, fields=list(outputs))
     return _array(result, outputs.field(0), rows)
+
+
+def _tabular(result: Any) -> Any:
+    """Return a list of records as columns by name, a list of lists as an array."""
+    if not isinstance(result, list) or not result:
+        return result
+    if hasattr(result[0], "model_dump"):  # pydantic, which MLflow takes as records too
+        result = [record.model_dump() for record in result]
+    if isinstance(result[0], dict):
+        return {name: [record[name] for record in result] for name in result[0]}
+    return np.asarray(result, dtype=object)
 
 
 def _kind(outputs: pa.Schema) -> pa.DataType:
@@ -214,20 +246,28 @@ def _kind(outputs: pa.Schema) -> pa.DataType:
 
 
 def _array(result: Any, output: pa.Field, rows: int) -> pa.Array:
-    values = np.atleast_1d(np.asarray(result)) if rows == 1 else np.asarray(result)
+    is_nested = pa.types.is_nested(output.type)
+    if (
+        is_nested
+        and np.shape(getattr(result, "columns", ())) == (1,)
+        and result.dtypes.eq("O").all()
+    ):
+        result = result.iloc[:, 0]  # of lists, objects or maps
+    # NumPy would make texts of a list of 1 and "a".
+    values = np.asarray(result, dtype=object if isinstance(result, list) else None)
+    values = np.atleast_1d(values) if rows == 1 else values
     if not values.ndim or len(values) != rows:
         raise Misshapen(f"the model gave {values.size} predictions for {rows} rows")
-    if pa.types.is_list(output.type):
-        flat = pa.array(values.reshape(-1), output.type.value_type, from_pandas=True)
+    if pa.types.is_list(output.type) and values.ndim == 2:  # noqa: PLR2004 - rows and columns
+        flat = fitted(values.reshape(-1), output.with_type(output.type.value_type))
         width = values.shape[1]
-        offsets = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
+        offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(width)
         return pa.ListArray.from_arrays(offsets, flat)
-    if values.ndim > 1:
+    if values.ndim > 1 and not is_nested:
         if values.shape[1:] != (1,):
             raise Misshapen(f"the model gave {values.shape[1]} values a row; its signature has one")
         values = values.reshape(-1)
-    # NaN becomes null, as where MLflow's spark_udf hands pandas to Spark.
-    return pa.array(values, output.type, from_pandas=True)
+    return fitted(values, output)
 
 
 def loaded(version: Version) -> Any:

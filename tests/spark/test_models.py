@@ -1,4 +1,4 @@
-"""Models as people log them: one of each kind, scored by each engine as `predict` on pandas does."""
+"""Models as people log them: one of each kind, scored by each engine as on pandas."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import score
 import statsmodels.api as sm
 import xgboost
 from mlflow.models import ModelSignature, infer_signature
@@ -21,12 +22,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
 
 from lakescore import scoring, signature, slicing
-from lakescore.errors import EngineRefused, InputContractError
+from lakescore.config import ScoreJob
+from lakescore.errors import EngineRefused, InputContractError, TooManyErrors
 from lakescore.loading import prepare
 from lakescore.registry import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -246,7 +249,7 @@ KINDS: dict[str, Kind] = {
         "v (array<double>)",
     ),
     "a list beside a number for a name": Kind(
-        ["v", 0],
+        ["v", 1],
         own(lambda f: [f"{list(f.columns)} {list(map(float, v))}" for v in f["v"]]),
         TEXT,
         "v (array<double>)",
@@ -499,10 +502,52 @@ def test_what_a_rule_for_nulls_needs_and_no_engine_has_is_told_with_both_reasons
     )
 
 
-def test_names_that_delta_refuses_are_told_as_they_were_and_as_they_are(rows: DataFrame) -> None:
-    agreed = signature.agree("rows", rows, prepare(resolve("columns that Delta cannot name/1")))
-    assert agreed.written == ("low_bound", "P_high_")
-    assert agreed.renamed == {"low bound": "low_bound", "P(high)": "P_high_"}
+@pytest.fixture
+def job(rows: DataFrame, tmp_path: Path) -> Callable[..., ScoreJob]:
+    def make(name: str, **changes: Any) -> ScoreJob:
+        plain: dict[str, Any] = {
+            "model": f"{name}/1",
+            "input": {"path": rows.inputFiles()[0].removeprefix("file:").rpartition("/")[0]},
+            "output": {"path": str(tmp_path / "predictions")},
+            "id_columns": ["id"],
+        }
+        return ScoreJob.model_validate(plain | changes)
+
+    return make
+
+
+def test_names_that_delta_refuses_are_told_as_they_were_and_as_they_are(
+    spark: SparkSession, job: Callable[..., ScoreJob]
+) -> None:
+    name = "columns that Delta cannot name"
+    receipt = score.run(job(name))
+    assert receipt["output"]["columns"] == ["low_bound", "P_high_"]
+    assert receipt["output"]["renamed"] == {"low bound": "low_bound", "P(high)": "P_high_"}
+    found = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
+    assert [[row["low_bound"], row["P_high_"]] for row in found] == predicted(name)
+
+
+def test_lists_are_published_by_both_engines(
+    spark: SparkSession, job: Callable[..., ScoreJob], tmp_path: Path
+) -> None:
+    for name, engine in (
+        ("a list a row, not all of one length", "arrow"),
+        ("lists to read and to give", "spark_udf"),
+    ):
+        todo = job(name, output={"path": str(tmp_path / engine)})
+        receipt = score.run(todo)
+        assert receipt["engine"]["name"] == engine
+        found = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
+        assert [row["prediction"] for row in found] == predicted(name)
+
+
+def test_categories_that_a_table_cannot_hold_are_told_once(job: Callable[..., ScoreJob]) -> None:
+    kinds = pd.DataFrame({"kind": pd.Categorical(["red", "blue", "red", "blue"])})
+    data = lightgbm.Dataset(kinds, F["y"])
+    booster = lightgbm.train({"min_data_in_leaf": 1, "verbose": -1}, data, 2)
+    log("of categories", booster, infer_signature(kinds, NUMBER))
+    with pytest.raises(TooManyErrors, match="could not score any of 4 rows, all for one reason: "):
+        score.run(job("of categories"))
 
 
 def test_an_optional_feature_that_the_table_lacks_is_told(rows: DataFrame) -> None:
@@ -531,7 +576,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             LinearRegression().fit(X, [1.25, 1.25, 1.25, 1.25]),
             X,
             np.array([1]),
-            ("models:/whole labels/1 cannot be scored: the signature says long and the model gives "
+            ("URI cannot be scored: the signature says long and the model gives "
             "1.25; log it with the signature of what it gives, by infer_signature(X, "
             "model.predict(X))"),
         ),
@@ -540,7 +585,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: [1.25 if x > 2 else None for x in f["x"]]),
             X,
             np.array([1]),
-            ("models:/whole labels in a list/1 cannot be scored: the signature says long and the "
+            ("URI cannot be scored: the signature says long and the "
             "model gives 1.25; log it with the signature of what it gives, by infer_signature(X, "
             "model.predict(X))"),
         ),
@@ -549,7 +594,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: f["x"]),
             X,
             TEXT,
-            ("models:/numbers for texts/1 cannot be scored: the signature says string and the model "
+            ("URI cannot be scored: the signature says string and the model "
             "gives 1.0; log it with the signature of what it gives, by infer_signature(X, "
             "model.predict(X))"),
         ),
@@ -558,7 +603,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: [True if x > 0 else None for x in f["x"]]),
             X,
             pd.Series([True, None]),
-            ("models:/flags that may be missing/1 cannot be scored: the signature says any, which "
+            ("URI cannot be scored: the signature says any, which "
             "is taken for texts, and the model gives True; log it with the signature of what it "
             "gives, by infer_signature(X, model.predict(X))"),
         ),
@@ -567,7 +612,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             LOGS_MISSING_MODULE,
             X,
             NUMBER,
-            ("models:/a module/1 needs the module 'acme_features', which is missing here; of its "
+            ("URI needs the module 'acme_features', which is missing here; of its "
             "requirements.txt these are not installed: acme-features==1.0; install them, or give "
             "env_manager: virtualenv"),
         ),
@@ -576,7 +621,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: f[:, 0]),
             np.zeros((1, 2)),
             NUMBER,
-            ("models:/without names/1 cannot score a table: its signature does not name the columns "
+            ("URI cannot score a table: its signature does not name the columns "
             "of a table; log it with signature=infer_signature(X, ...), where X is a DataFrame "
             "whose columns have names"),
         ),
@@ -585,7 +630,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: pd.DataFrame({"a b": f["x"], "a_b": f["x"]})),
             X,
             pd.DataFrame({"a b": [1.0], "a_b": [1.0]}),
-            ("models:/names of outputs that collide/1 gives the outputs 'a b', 'a_b', and they "
+            ("URI gives the outputs 'a b', 'a_b', and they "
             "would share the column 'a_b'; log the model with other names for them"),
         ),
         (
@@ -593,7 +638,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: pd.DataFrame({"slice": f["x"], "other": f["x"]})),
             X,
             pd.DataFrame({"slice": [1.0], "other": [1.0]}),
-            ("models:/an output of the lineage's name/1 gives the outputs 'slice', and the output "
+            ("URI gives the outputs 'slice', and the output "
             "has columns of its own that are called so; log the model with other names for them"),
         ),
         (
@@ -601,7 +646,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             LinearRegression().fit(WITH_B.fillna(0.0), [1.0, 2.0]),
             WITH_B,
             NUMBER,
-            ("models:/needs b all the same/1 could not score any row: ValueError: The feature names "
+            ("URI could not score any row: ValueError: The feature names "
             "should match those that were passed during fit. Feature names seen at fit time, yet "
             "now missing: - b; the table lacks its optional features 'b'; add them, or name the "
             "columns that hold them: columns"),
@@ -611,7 +656,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: pd.to_datetime(f["x"])),
             X,
             pd.DataFrame({"at": pd.to_datetime(["2024-02-29"])}),
-            ("models:/times as an output/1 cannot score a table: its output 'at' is or holds "
+            ("URI cannot score a table: its output 'at' is or holds "
             "datetime, which no prediction can be"),
         ),
         (
@@ -628,8 +673,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: f["x"]),
             X.assign(KIND=[None, "a", "b", "c"]),
             NUMBER,
-            ("rows has the column 'kind', and the model's optional feature is called 'KIND'; rename "
-            "the column, or say columns: {KIND: kind}"),
+            ("rows has the column 'kind', and the model's optional feature is called 'KIND'; "
+            "rename the column, or say columns: {KIND: kind}"),
         ),
     ],
 )  # fmt: skip
@@ -640,7 +685,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line_before_it_is(  # noqa: PLR
     refused(name, model, sample, gives, **needs)
     with pytest.raises(InputContractError) as raised:
         planned(rows, [name], engine)
-    assert str(raised.value) == line
+    assert str(raised.value) == line.replace("URI", f"models:/{name}/1")
 
 
 @pytest.mark.parametrize(

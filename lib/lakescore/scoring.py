@@ -715,11 +715,11 @@ def _attempted(
     reasons = [row[0] for row in why.to_pylist() if row]
     unfit = [r for r in reasons if r["type"] in _UNFIT]
     truncated = [r for r in unfit if r["type"] == executor.Truncated.__name__]
-    if truncated or len(unfit) == sample.num_rows:
+    if truncated or (unfit and predicted.null_count == sample.num_rows):
         raise ResultUnfit(version.uri, (truncated or unfit)[0]["message"])
     if contract.left_out and len(reasons) == sample.num_rows:
         first = reasons[0]
-        reason = f"{first['type']}: {first['message']}"
+        reason = f"{first['type']}: {first['message'].strip()}"
         raise FeaturesLeftOut(version.uri, contract.left_out, reason)
     return predicted, why
 

@@ -162,7 +162,7 @@ class Contract:
         kinds = [field.dataType for field in self.outputs]
         numbers = [kind.elementType if isinstance(kind, ArrayType) else kind for kind in kinds]
         one = len(self.results) == 1
-        named = one or all(executor.GIVEN not in field.metadata for field in self.results)
+        named = one or all(executor.GIVEN not in (field.metadata or {}) for field in self.results)
         return named and all(isinstance(kind, (DoubleType, FloatType)) for kind in numbers)
 
     @property
@@ -249,7 +249,7 @@ def _results(outputs: StructType, given: Sequence[_Output]) -> pa.Schema:
     """Return *outputs* as workers hold what a model gave against them."""
     fields = []
     for field, output in zip(to_arrow_schema(outputs), given, strict=True):
-        told = {executor.SAYS: output.word.encode()}
+        told = {executor.SAYS: output.word.encode()} if output.word else {}
         if not isinstance(output.given, str) or output.given != output.name:
             told[executor.GIVEN] = json.dumps(output.given).encode()
         fields.append(field.with_metadata(told))
@@ -390,6 +390,12 @@ def _specs(loadable: Loadable) -> list[Any]:
     inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
     if inputs.is_tensor_spec() or not inputs.has_input_names():
         raise UnsupportedSignature(loadable.model.uri, _NO_COLUMNS)
+    names = [spec.name for spec in inputs.inputs]
+    # MLflow takes the name 0 for none, and the column's place for its name then.
+    if names != inputs.input_names() or len(set(map(str, names))) < len(names):
+        told = listed(map(repr, names))
+        reason = f"MLflow confuses its columns, which are called {told}; log it with texts as names"
+        raise UnsupportedSignature(loadable.model.uri, reason)
     return list(inputs.inputs)
 
 
@@ -460,7 +466,7 @@ class _Output:
     """Of the table's column."""
     kind: DataType
     word: str
-    """What the signature calls its type."""
+    """What the signature calls its type, where the column's type does not say it."""
 
 
 def _outputs(loadable: Loadable) -> list[_Output]:
@@ -468,7 +474,7 @@ def _outputs(loadable: Loadable) -> list[_Output]:
     schema: Any = model.signature.outputs
     if loadable.classes:
         what, double = "classes", DoubleType()
-        outputs = [_Output(c, f"p_{_fit(c)}", double, "double") for c in loadable.classes]
+        outputs = [_Output(c, f"p_{_fit(c)}", double, "") for c in loadable.classes]
     else:
         what, one = "outputs", len(schema.inputs) == 1
         outputs = []
@@ -496,8 +502,7 @@ def _output_type(model: ModelVersion, spec: Any) -> tuple[DataType, str]:  # noq
     """Return the type of a column, and what the signature calls it."""
     kind = spec.to_dict()
     if kind["type"] == "tensor":
-        found = _of_tensor(model, spec)
-        return found, found.simpleString()
+        return _of_tensor(model, spec), ""
     if kind["type"] == "any":
         return StringType(), "any, which is taken for texts,"
     try:
@@ -505,7 +510,7 @@ def _output_type(model: ModelVersion, spec: Any) -> tuple[DataType, str]:  # noq
     except _NoColumn as error:
         name = "prediction" if spec.name is None else spec.name
         raise UnsupportedSignature(model.uri, f"its output {name!r} {error}") from None
-    return found, str(kind["type"]) if isinstance(found, _RESULTS) else found.simpleString()
+    return found, "" if isinstance(found, _RESULTS) else found.simpleString()
 
 
 def _result_type(kind: Mapping[str, Any]) -> DataType:

@@ -25,7 +25,7 @@ make() { # a line of the above
   [ -x "$home/.venv/bin/python" ] ||
     .venv/bin/uv venv -q --no-python-downloads --python "$2" "$home/.venv" &&
     .venv/bin/uv pip install -q --python "$home/.venv/bin/python" --constraint "$home/others.txt" \
-      -e '.[demo,dev]' "pyspark==$3" "delta-spark==$4" "mlflow==$5" &&
+      -e '.[demo,dev]' --group flavours "pyspark==$3" "delta-spark==$4" "mlflow==$5" &&
     "$home/.venv/bin/python" scripts/fetch_jars.py "$home/jars.lock"
 }
 

@@ -5,5 +5,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
 [[ $# != 0 && "$*" != *tests/browser* ]] || scripts/chromium.sh
+[[ $# != 0 && "$*" != *tests/spark* ]] || scripts/flavours.sh
 [[ $# != 0 ]] || set -- --numprocesses 2
 exec .venv/bin/python -m pytest "$@"

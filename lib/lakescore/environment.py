@@ -10,6 +10,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 
 from lakescore.encoding import parsed
+from lakescore.errors import ModuleMissing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,3 +107,9 @@ def _is_pinned(line: str) -> bool:
         return False
     pins = [(each.operator, each.version.endswith(".*")) for each in asked.specifier]
     return asked.url is None and pins == [("==", False)]
+
+
+def missing(uri: str, artifacts: Path, error: ModuleNotFoundError) -> ModuleMissing:
+    """Return what *error* means for a version that imports what is not installed here."""
+    asked = [str(lack["asked"]) for lack in differences(artifacts) if lack["here"] is None]
+    return ModuleMissing(uri, error.name or str(error), asked)

@@ -232,8 +232,10 @@ class RunIdReused(ConfigError):
 class EngineRefused(ConfigError):
     """The engine that was asked for would not give MLflow's own values."""
 
-    def __init__(self, engine: str, reason: str) -> None:
-        super().__init__(f"engine {engine} cannot be used: {reason}; give engine=auto or spark_udf")
+    def __init__(
+        self, engine: str, reason: str, advice: str = "give engine=auto or spark_udf"
+    ) -> None:
+        super().__init__(f"engine {engine} cannot be used: {reason}; {advice}")
 
 
 class OptionUnknown(ConfigError):
@@ -781,6 +783,26 @@ class ColumnsCollide(InputContractError):
         )
 
 
+class CaseDiffers(InputContractError):
+    """The input has an optional feature whose name is written in another case."""
+
+    def __init__(self, address: str, column: str, feature: str) -> None:
+        super().__init__(
+            f"{address} has the column {column!r}, and the model's optional feature is called "
+            f"{feature!r}; rename the column, or say columns: {{{feature}: {column}}}"
+        )
+
+
+class OutputsCollide(InputContractError):
+    """Outputs or classes of a model cannot have columns side by side."""
+
+    def __init__(self, uri: str, what: str, names: Iterable[object], reason: str) -> None:
+        super().__init__(
+            f"{uri} gives the {what} {listed(repr(name) for name in names)}, and {reason}; log the "
+            "model with other names for them"
+        )
+
+
 class ColumnsUnfit(InputContractError):
     """The input has columns whose names cannot be used."""
 
@@ -857,14 +879,49 @@ class UnsupportedSignature(InputContractError):
         super().__init__(f"{uri} cannot score a table: {what}")
 
 
-class PredictionsUnfit(InputContractError):
-    """What a model gives is not what its signature says."""
+class FlavorMissing(InputContractError):
+    """The version cannot be applied to rows by MLflow's common way."""
+
+    def __init__(self, uri: str, flavors: Iterable[str]) -> None:
+        super().__init__(
+            f"{uri} lacks the flavour python_function, by which a table is scored; it has: "
+            f"{listed(flavors)}; log it by mlflow.pyfunc.log_model, with a PythonModel around it"
+        )
+
+
+class ModuleMissing(InputContractError):
+    """What the model imports is not installed here."""
+
+    def __init__(self, uri: str, module: str, asked: Sequence[str]) -> None:
+        if asked:
+            wants = f"of its requirements.txt these are not installed: {listed(asked)}"
+            advice = "install them, or give env_manager: virtualenv"
+        else:
+            wants = "its requirements.txt names no package that is missing"
+            advice = "install it, or log the model with code_paths that hold it"
+        super().__init__(
+            f"{uri} needs the module {module!r}, which is missing here; {wants}; {advice}"
+        )
+
+
+class ResultUnfit(InputContractError):
+    """What the model gives is not what its signature says."""
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(
-            f"the predictions of {uri} do not fit its signature: {reason}; nothing was written; "
-            "log the model again with a signature of what it gives: infer_signature(X, "
-            "model.predict(X))"
+            f"{uri} cannot be scored: {reason}; log it with the signature of what it gives, by "
+            "infer_signature(X, model.predict(X))"
+        )
+
+
+class FeaturesLeftOut(InputContractError):
+    """The model fails on every row, and did not get features that its signature calls optional."""
+
+    def __init__(self, uri: str, features: Sequence[str], reason: str) -> None:
+        super().__init__(
+            f"{uri} could not score any row: {reason}; the table lacks its optional features "
+            f"{listed(repr(name) for name in features)}; add them, or name the columns that hold "
+            "them: columns"
         )
 
 
@@ -920,15 +977,21 @@ class TooManyErrors(LakescoreError):
         uri: str,
         slices: Sequence[str],
         counts: tuple[int, int, int],
-        first: str,
+        reasons: Sequence[str],
         quarantine: str,
         where: str,
     ) -> None:
         failed, rows, allowed = counts
+        first = reasons[0] if reasons else "no error"
+        advice = "mend them, or raise max_errors or max_error_fraction"
+        told = f"{failed} of {rows} rows, and {allowed} are allowed: {first}"
+        if failed == rows and len(reasons) == 1:
+            told = f"any of {rows} rows, all for one reason: {first}"
+            advice = "mend that in the table or in the model: no row can be scored before"
         super().__init__(
-            f"{uri} could not score {failed} of {rows} rows, and {allowed} are allowed: {first}; "
+            f"{uri} could not score {told}; "
             f"no prediction of {listed(slices, most=4)} was published; the rows are in "
-            f"{quarantine} where {where}; mend them, or raise max_errors or max_error_fraction"
+            f"{quarantine} where {where}; {advice}"
         )
         self.facts = {
             "rows_in": rows,

@@ -23,9 +23,11 @@ import yaml
 from lakescore import environment, executor
 from lakescore.encoding import parsed, spelt
 from lakescore.errors import (
+    FlavorMissing,
     NotTrusted,
     OptionUnknown,
     OptionUnreadable,
+    ScoringFailed,
     UnsupportedSignature,
     listed,
     nearest,
@@ -81,7 +83,7 @@ class Loadable:
     def _names(self) -> tuple[Any, ...] | None:
         """How the signature names the outputs, unless they are probabilities."""
         schema: Any = self.model.signature.outputs  # MLflow's specs are a union no check narrows
-        if self.classes or schema is None or schema.is_tensor_spec():
+        if self.classes or schema is None:
             return None
         return tuple(schema.input_names()) if schema.has_input_names() else None
 
@@ -128,7 +130,9 @@ def prepare(
         NotTrusted: the trust policy lets *env_manager* not install what the model asks for.
     """
     card = yaml.safe_load((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
-    loader = card["flavors"]["python_function"]
+    loader = card["flavors"].get("python_function")
+    if loader is None:
+        raise FlavorMissing(model.uri, card["flavors"])
     changed = dict(loader)
     if model_config:
         changed["config"] = _config(model, loader.get("config") or {}, model_config)
@@ -193,12 +197,18 @@ def _copied(model: ModelVersion, files: Mapping[str, str]) -> Path:
 
 
 def _classes(loadable: Loadable) -> tuple[Any, ...]:
-    estimator = executor.describe(loadable.native)
+    uri = loadable.model.uri
+    try:
+        estimator = executor.describe(loadable.native)
+    except ModuleNotFoundError as error:
+        raise environment.missing(uri, loadable.folder, error) from error
+    except executor.ModelFailed as error:
+        raise ScoringFailed(uri, "any row", str(error)) from error
     classes = estimator.classes
     if classes is None or _PROBA not in estimator.methods:
-        raise UnsupportedSignature(loadable.model.uri, f"its {estimator.kind} has no {_PROBA}")
+        raise UnsupportedSignature(uri, f"its {estimator.kind} has no {_PROBA}")
     if getattr(classes, "ndim", 1) != 1 or isinstance(classes, list):
-        raise UnsupportedSignature(loadable.model.uri, "it has several labels a row")
+        raise UnsupportedSignature(uri, "it has several labels a row")
     return tuple(each.item() if hasattr(each, "item") else each for each in classes)
 
 

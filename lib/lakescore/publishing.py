@@ -352,11 +352,13 @@ class Target:
             raise RowsLost(listed(run.slice for run in runs), rows, sum(found.values()), total)
         allowed = self._todo.allowed_errors(rows)
         if total > allowed or not complete:
-            first = publishing.planned.first_error()
+            reasons = publishing.planned.first_errors()
+            if not complete:
+                reasons = [*reasons[:1], "others, which are not listed"]
             where = f"scoring_run_id is {listed([run.run_id for run in runs], most=2)}"
             counts = total, rows, allowed
             slices = [run.slice for run in runs]
-            raise TooManyErrors(runs[0].model.uri, slices, counts, first, self._todo.aside, where)
+            raise TooManyErrors(runs[0].model.uri, slices, counts, reasons, self._todo.aside, where)
         return failed
 
     def _set_aside(self, publishing: _Publishing) -> dict[str, int]:

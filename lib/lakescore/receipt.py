@@ -46,7 +46,8 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     """Return the receipt of a score job; `engine` only where anything was to score.
 
     `status` is `scored` where any slice was, else `unchanged` where any slice was published
-    before, else `empty`. `slices` are sorted by name.
+    before, else `empty`. `slices` are sorted by name. `output.renamed` and `features_left_out` are
+    there where an output's name had to change, and where the table lacks optional features.
     """
     statuses = [outcome.status for outcome in outcomes]
     ranked = [each for each in ("scored", "unchanged") if each in statuses]
@@ -54,9 +55,15 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         "status": ranked[0] if ranked else "empty",
         "model": of_model(contract.loadable.model),
         "input": {"table": source.address, "version": source.version},
-        "output": {"table": todo.output.address, "columns": list(contract.written), **written},
+        "output": {
+            "table": todo.output.address,
+            "columns": list(contract.written),
+            **({"renamed": dict(contract.renamed)} if contract.renamed else {}),
+            **written,
+        },
         "quarantine": {"table": todo.aside},
         "casts": {name: list(types) for name, types in contract.casts.items()},
+        **({"features_left_out": list(contract.left_out)} if contract.left_out else {}),
         "rows_in": sum(outcome.rows_in for outcome in outcomes),
         "rows_scored": sum(outcome.rows_scored for outcome in outcomes),
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),

@@ -601,6 +601,8 @@ def _column(table: _Table, field: StructField) -> executor.Column:
     own = table.schema[field.name]
     if not is_plain(own.dataType):
         raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
+    if isinstance(own.dataType, DecimalType) and isinstance(field.dataType, DoubleType):
+        raise Declined(f"column {own.name!r} is cast from a decimal, which Arrow does not round")
     _check_unpadded(own)
     return executor.Column(
         stored=table.stored[own.name],

@@ -28,8 +28,9 @@ from py4j.protocol import Py4JJavaError
 from pyspark import cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.pandas.types import from_arrow_type, to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import (
+    BinaryType,
     BooleanType,
     DataType,
     DoubleType,
@@ -43,12 +44,13 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore import executor, scanning, signature, storage, wrapping
+from lakescore import environment, executor, scanning, signature, storage, wrapping
 from lakescore.errors import (
     EngineRefused,
+    FeaturesLeftOut,
     FilesUnwritten,
     LakescoreError,
-    PredictionsUnfit,
+    ResultUnfit,
     ScoringFailed,
     StorageFull,
     listed,
@@ -73,14 +75,18 @@ _ERROR = "error"
 """The column of `score` that says why a row could not be scored."""
 _PREDICTED = f"{OURS}p"
 """How the column of a version's prediction begins; its number follows."""
+_UNFIT = {executor.Misshapen.__name__, executor.Truncated.__name__}
+"""The types of the errors of predictions that do not fit the signature."""
 _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
 """How Spark says why it gave a task up, where no trace of Python says it: workers that died."""
-_UNFIT = re.compile(rf"\b{executor.Misshapen.__name__}: (.+)")
-_OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelProcessError.__name__}: ")
+_UNFIT_LINE = re.compile(rf"\b(?:{'|'.join(sorted(_UNFIT))}): (.+)")
+_OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelFailed.__name__}: ")
 """How an error of a model begins that was raised in a process of its own."""
 _OUT_OF_BOUNDS = re.compile(r"out of bounds (?:nanosecond )?timestamp", re.IGNORECASE)
 _TIMES_OF_PANDAS = ("1677-09-21 00:12:44", "2262-04-11 23:47:16")
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
+_ASKED_FOR = "asked for"
 _PROBE_ROWS = 200
 _HOPELESS = 100
 """So many rows, and every one fails: then it is not the rows."""
@@ -89,8 +95,19 @@ _TIMES = 10
 _TOLERANCE = 1e-12
 """Relative; for models that add many numbers, in whatever order their libraries do."""
 _EXACT = ("sklearn.tree", "sklearn.ensemble", "sklearn.dummy")
-_FEATURES = (BooleanType, DoubleType, FloatType, IntegerType, LongType, StringType)
-"""What Arrow and MLflow's way by Spark turn into the same pandas values."""
+_MOMENTS = (TimestampNTZType, TimestampType)
+_FEATURES = (
+    BinaryType,
+    BooleanType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StringType,
+    *_MOMENTS,
+)
+"""What Arrow and MLflow's way by Spark turn into the same pandas values, times in UTC."""
+_ZONE = "spark.sql.session.timeZone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,13 +222,16 @@ class Plan:
         """How many rows `score` has set aside so far."""
         return self.tally.value.failed if self.tally is not None else 0
 
-    def first_error(self) -> str:
-        """Return the type and message of one of them, the same one for the same rows."""
-        found = self.tally.value.listed() if self.tally is not None else None
-        if found is None:
-            return "no error"
-        errors = [(each[0]["type"], each[0]["message"]) for each in found.column("why").to_pylist()]
-        return ": ".join(min(errors))
+    def first_errors(self) -> list[str]:
+        """Return the types and messages of rows set aside, each once and sorted, as far as listed.
+
+        The same ones for the same rows; none where nothing was set aside.
+        """
+        failed = self.tally.value.listed() if self.tally is not None else None
+        if failed is None:
+            return []
+        reasons = [why[0] for why in failed.column("why").to_pylist()]
+        return sorted({f"{reason['type']}: {reason['message']}" for reason in reasons})
 
     def set_aside(self) -> DataFrame | None:
         """Return the rows that `score` has set aside so far: the kept columns and `ERRORS`.
@@ -249,7 +269,7 @@ def plan(
             what the job's file says of nulls needs it.
         ScoringFailed: every row of the probe fails, so it is not the rows; or one does, where the
             engine is spark_udf, which sets none aside.
-        PredictionsUnfit: what a version gives does not fit its signature.
+        ResultUnfit: what a version gives does not fit its signature.
     """
     selection, chosen = None, rows
     if isinstance(rows, scanning.Selection):
@@ -257,7 +277,7 @@ def plan(
     assert not isinstance(chosen, scanning.Selection)  # noqa: S101 - narrows for mypy
     udf = Plan(
         engine="spark_udf",
-        reason="asked for",
+        reason=_ASKED_FOR,
         rows=chosen,
         keep=tuple(keep),
         contracts=tuple(contracts),
@@ -292,7 +312,14 @@ def _checked(udf: Plan) -> Plan:
     }
     if held:
         rules = listed(f"{name}: {rule}" for name, rule in held.items())
-        raise EngineRefused("spark_udf", f"it hands every row to the model, and nulls says {rules}")
+        reason = f"it hands every row to the model, and nulls says {rules}"
+        if udf.reason == _ASKED_FOR:
+            raise EngineRefused(
+                "spark_udf", reason, "give engine=auto, or leave these out of nulls"
+            )
+        raise EngineRefused(
+            "spark_udf", f"{reason}; engine arrow is out: {udf.reason}", "leave these out of nulls"
+        )
     return udf
 
 
@@ -301,11 +328,11 @@ def _tried(udf: Plan) -> Plan:
 
     Raises:
         ScoringFailed: a version could not score one of them, and nothing sets it aside.
-        PredictionsUnfit: what a version gives does not fit its signature.
+        ModuleMissing, ResultUnfit, FeaturesLeftOut: no row could be scored.
     """
     columns = _features(udf.contracts)
     managers = {contract.loadable.env_manager for contract in udf.contracts}
-    if managers != {"local"} or _odd(columns):
+    if managers != {"local"} or _odd(udf.rows, columns):
         few = replace(udf, rows=udf.rows.limit(_PROBE_ROWS).coalesce(1))
         with evaluated(few, [f"the first {_PROBE_ROWS} rows"]):
             side_by_side(few).collect()
@@ -317,7 +344,7 @@ def _tried(udf: Plan) -> Plan:
     aligned = executor.counted("aligned")
     for contract in udf.contracts:
         version = _bound(contract, _positions(contract, columns))
-        _, why = _attempted(version, sample)
+        _, why = _attempted(version, contract, sample)
         if why.null_count < len(why):
             first = why.drop_null()[0].as_py()[0]
             raise ScoringFailed(
@@ -335,23 +362,34 @@ def _told_of_order(before: float) -> str:
     return "; predictions come with an index in another order, and are put in order by it"
 
 
-def _attempted(version: executor.Version, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+def _attempted(
+    version: executor.Version, contract: Contract, rows: pa.RecordBatch
+) -> tuple[pa.Array, pa.Array]:
     """Return the predictions of *version*, null where it failed, and why it did, in the driver.
 
     Raises:
-        PredictionsUnfit: they do not fit the signature for any row, or for several at once.
-        ScoringFailed: the process of the version ended, or cannot load it.
+        ModuleMissing: the model imports what is not installed here.
+        ScoringFailed: it cannot be loaded, or its process ended.
+        ResultUnfit: what it gives is not what its signature says.
+        FeaturesLeftOut: it fails on every row, perhaps for want of optional features.
     """
     try:
         (predicted,), why = executor.attempt([version], rows)
+    except ModuleNotFoundError as error:
+        raise environment.missing(version.uri, contract.loadable.folder, error) from error
     except executor.Misshapen as error:
-        raise PredictionsUnfit(version.uri, str(error)) from error
-    except executor.ModelProcessError as error:
+        raise ResultUnfit(version.uri, str(error)) from error
+    except executor.ModelFailed as error:
         raise ScoringFailed(version.uri, "any row", str(error)) from error
     reasons = [row[0] for row in why.to_pylist() if row]
-    unfit = [reason for reason in reasons if reason["type"] == executor.Misshapen.__name__]
-    if unfit and len(unfit) == len(why):
-        raise PredictionsUnfit(version.uri, unfit[0]["message"])
+    unfit = [reason for reason in reasons if reason["type"] in _UNFIT]
+    truncated = [reason for reason in unfit if reason["type"] == executor.Truncated.__name__]
+    if truncated or (unfit and predicted.null_count == rows.num_rows):
+        raise ResultUnfit(version.uri, (truncated or unfit)[0]["message"])
+    if contract.left_out and len(reasons) == rows.num_rows:
+        first = reasons[0]
+        reason = f"{first['type']}: {first['message'].strip()}"
+        raise FeaturesLeftOut(version.uri, contract.left_out, reason)
     return predicted, why
 
 
@@ -475,8 +513,12 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
         if _OUT_OF_BOUNDS.search(reason):
             reason = f"{_out_of_bounds(planned) or 'a time is out of bounds'} ({reason})"
         uri = ", ".join(each.loadable.model.uri for each in planned.contracts)
-        if (unfit := _UNFIT.search(reason)) is not None:
-            raise PredictionsUnfit(uri, unfit[1]) from error
+        if (unfit := _UNFIT_LINE.search(reason)) is not None:
+            raise ResultUnfit(uri, unfit[1]) from error
+        lacks = _NO_MODULE.match(reason)
+        if lacks and len(planned.contracts) == 1:
+            folder = planned.contracts[0].loadable.folder
+            raise environment.missing(uri, folder, ModuleNotFoundError(name=lacks[1])) from error
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 
@@ -575,8 +617,8 @@ def _spark_udf(rows: DataFrame, contract: Contract) -> Column:
     """
     from mlflow.pyfunc import spark_udf  # noqa: PLC0415 - seconds of import, after the checks
 
-    features = tuple((feature.name, n) for n, feature in enumerate(contract.features))
-    version = _bound(contract, features)
+    names = [contract.names[feature.name] for feature in contract.features]
+    version = _bound(contract, tuple((name, n) for n, name in enumerate(names)))
     with _quiet("mlflow"):
         udf = spark_udf(
             rows.sparkSession,
@@ -592,10 +634,9 @@ def _spark_udf(rows: DataFrame, contract: Contract) -> Column:
     return wrapping.unwrapped(predicted, contract.outputs)
 
 
-def _bound(contract: Contract, features: tuple[tuple[str, int], ...]) -> executor.Version:
+def _bound(contract: Contract, features: tuple[tuple[str | int, int], ...]) -> executor.Version:
     """Return the version as MLflow's PyFuncModel that takes *features*: names and positions."""
-    outputs = to_arrow_schema(contract.outputs)
-    return replace(contract.loadable.pyfunc, features=features, outputs=outputs)
+    return replace(contract.loadable.pyfunc, features=features, outputs=contract.results)
 
 
 def _result(contract: Contract) -> DataType:
@@ -614,8 +655,8 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
     if managers:
         raise _Declined(f"env_manager {listed(managers)} is MLflow's own")
     columns = _features(udf.contracts)
-    if odd := _odd(columns):
-        raise _Declined(f"it does not take the columns {listed(odd)}")
+    if odd := _odd(rows, columns):
+        raise _Declined(odd)
     try:
         for name in udf.keep:
             scanning.arrow_type(rows.schema[name].dataType)
@@ -638,7 +679,7 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
         columns=columns,
         tally=None if scanning.is_remote(rows.sparkSession) else _tally(rows.sparkSession),
     )
-    return arrow, _seconds_a_row(versions, sample)
+    return arrow, _seconds_a_row(versions, udf.contracts, sample)
 
 
 def _features(contracts: Sequence[Contract]) -> tuple[StructField, ...]:
@@ -652,34 +693,47 @@ def _features(contracts: Sequence[Contract]) -> tuple[StructField, ...]:
     )
 
 
-def _odd(columns: Sequence[StructField]) -> list[str]:
-    """Return those of *columns* that the arrow engine does not take, with their types."""
-    return [
+def _odd(rows: DataFrame, columns: Sequence[StructField]) -> str:
+    """Return why the arrow engine does not take *columns* of *rows*, or nothing where it does."""
+    odd = [
         f"{column.name} ({column.dataType.simpleString()})"
         for column in columns
         if type(column.dataType) not in _FEATURES
     ]
+    if odd:
+        return f"it does not take the columns {listed(odd)}"
+    zone = rows.sparkSession.conf.get(_ZONE)
+    if zone != "UTC" and any(isinstance(column.dataType, _MOMENTS) for column in columns):
+        return f"it reads times in UTC, and {_ZONE} is {zone}"
+    return ""
 
 
-def _positions(contract: Contract, columns: Sequence[StructField]) -> tuple[tuple[str, int], ...]:
-    """Return the features of *contract*, with their positions in a batch of *columns*."""
+def _positions(
+    contract: Contract, columns: Sequence[StructField]
+) -> tuple[tuple[str | int, int], ...]:
+    """Return the features by the model's names, with their positions in a batch of *columns*."""
     places = {(column.name, column.dataType): n for n, column in enumerate(columns)}
-    return tuple((f.name, places[contract.sources[f.name], f.dataType]) for f in contract.features)
+    return tuple(
+        (contract.names[f.name], places[contract.sources[f.name], f.dataType])
+        for f in contract.features
+    )
 
 
 def _tally(spark: SparkSession) -> Accumulator[executor.Tally]:
     return spark.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
 
 
-def _seconds_a_row(versions: Sequence[executor.Version], sample: pa.RecordBatch) -> float:
+def _seconds_a_row(
+    versions: Sequence[executor.Version], contracts: Sequence[Contract], sample: pa.RecordBatch
+) -> float:
     """Return the CPU seconds of a row more: a batch has costs of its own, which do not count."""
     small = pa.Table.from_batches([sample])
     large = pa.concat_tables([small] * _TIMES).combine_chunks().to_batches()[0]
     seconds = []
     for rows in (sample, large):
         started = executor.cpu_seconds()
-        for version in versions:
-            _attempted(version, rows)
+        for version, contract in zip(versions, contracts, strict=True):
+            _attempted(version, contract, rows)
         seconds.append(executor.cpu_seconds() - started)
     more = seconds[1] - seconds[0]
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
@@ -692,12 +746,14 @@ def _sample(rows: DataFrame, columns: Sequence[StructField]) -> pa.RecordBatch:
     return table.to_batches()[0]
 
 
-def _check_hope(version: executor.Version, tried: int, elsewhere: pa.RecordBatch) -> None:
+def _check_hope(
+    version: executor.Version, contract: Contract, tried: int, elsewhere: pa.RecordBatch
+) -> None:
     """Hold that a version can score rows at all, which scored none of the many *tried*.
 
     Those may all be of one bad day, so as many from *elsewhere* in the table are tried.
     """
-    _, why = executor.attempt([version], elsewhere)
+    _, why = _attempted(version, contract, elsewhere)
     if not why.null_count:
         first = why[0].as_py()[0]
         raise ScoringFailed(
@@ -713,7 +769,7 @@ def _sent(columns: Sequence[StructField]) -> list[Column]:
 
 def _version(
     contract: Contract,
-    features: tuple[tuple[str, int], ...],
+    features: tuple[tuple[str | int, int], ...],
     sample: pa.RecordBatch,
     elsewhere: Callable[[], pa.RecordBatch],
 ) -> executor.Version:
@@ -721,13 +777,16 @@ def _version(
 
     *elsewhere* gives rows of other places than those of *sample*, should these tell nothing.
     """
-    places = dict(features)
-    rules = {n: rule for n, rule in contract.nulls.items() if rule in {"null", "quarantine"}}
-    nulls = tuple((name, places[name], rule) for name, rule in rules.items())
+    places, names = dict(features), contract.names
+    nulls = tuple(
+        (names[name], places[names[name]], rule)
+        for name, rule in contract.nulls.items()
+        if rule in {"null", "quarantine"}
+    )
     pyfunc = replace(_bound(contract, features), nulls=nulls)
-    expected, why = _attempted(pyfunc, sample)
+    expected, why = _attempted(pyfunc, contract, sample)
     if not why.null_count and sample.num_rows >= _HOPELESS:
-        _check_hope(pyfunc, sample.num_rows, elsewhere())
+        _check_hope(pyfunc, contract, sample.num_rows, elsewhere())
     for version in _candidates(pyfunc, contract):
         if _gives(version, sample, (expected, why), exact=_is_exact(version)):
             return version

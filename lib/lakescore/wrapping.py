@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -35,6 +35,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor
+from lakescore.executor.wrapped import KEY
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -133,8 +134,7 @@ def _only(columns: list[Column]) -> Column:
 
 
 def _value(value: Column, kind: DataType) -> Column:
-    return value if isinstance(kind, _SCALARS) else F.from_json(value, _schema(kind))
-
-
-def _schema(kind: DataType) -> Any:  # noqa: ANN401 - what from_json takes
-    return kind.simpleString()
+    if isinstance(kind, _SCALARS):
+        return value
+    schema = StructType([StructField(KEY, kind)])
+    return F.from_json(value, schema, {"mode": "FAILFAST"})[KEY]

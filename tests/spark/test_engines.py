@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import gc
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lakescore import scoring, signature
-from lakescore.errors import EngineRefused, PredictionsUnfit
+from lakescore.errors import EngineRefused, ResultUnfit
 from lakescore.loading import prepare
 from lakescore.registry import ModelVersion, resolve
 
@@ -105,25 +104,23 @@ def test_the_arrow_engine_gives_the_values_of_spark_udf(  # noqa: PLR0913, PLR09
         assert found == expected
 
 
-def test_a_type_that_arrow_and_mlflow_read_differently_is_left_to_spark_udf(
+def test_a_type_that_the_arrow_engine_does_not_take_is_left_to_spark_udf(
     spark: SparkSession, register: Any
 ) -> None:
-    class Hours(mlflow.pyfunc.PythonModel):
-        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
-            return model_input["at"].dt.hour.astype("float64")
+    class Sum(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> list[float]:  # noqa: ARG002
+            return [float(sum(v)) for v in model_input["v"]]
 
-    at = pd.DataFrame({"at": pd.to_datetime(["2013-12-01 05:00"])})
-    register("hours", Hours(), at, np.array([5.0]))
-    moments = [(1, dt.datetime(2013, 12, 1, 7, tzinfo=dt.UTC))]
-    rows = spark.createDataFrame(moments, "id int, at timestamp")
-    plan = planned(rows, "auto", [resolve("hours/1")])
+    register("sum", Sum(), pd.DataFrame({"v": [[5.0]]}), np.array([5.0]))
+    rows = spark.createDataFrame([(1, [3.0, 4.0])], "id int, v array<double>")
+    plan = planned(rows, "auto", [resolve("sum/1")])
     assert plan.facts() == {
         "name": "spark_udf",
-        "reason": "it does not take the columns at (timestamp)",
+        "reason": "it does not take the columns v (array<double>)",
     }
     assert values(plan) == [(7.0,)]
-    with pytest.raises(EngineRefused, match="at \\(timestamp\\); give engine=auto or spark_udf"):
-        planned(rows, "arrow", [resolve("hours/1")])
+    with pytest.raises(EngineRefused, match="v \\(array<double>\\); give engine=auto or spark_udf"):
+        planned(rows, "arrow", [resolve("sum/1")])
 
 
 def test_columns_of_any_kind_come_through_the_arrow_engine_unchanged(
@@ -210,7 +207,7 @@ def test_another_number_of_predictions_than_rows_is_an_error(
 
     register("short", Short(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0]))
     for engine in ("arrow", "auto", "spark_udf"):
-        with pytest.raises(PredictionsUnfit, match="the model gave 0 predictions for 1 rows"):
+        with pytest.raises(ResultUnfit, match="the model gave 0 predictions for 1 rows"):
             planned(rows, engine, [resolve("short/1")])
 
 
@@ -244,7 +241,7 @@ def test_a_model_that_sums_a_batch_up_is_no_model_of_rows(rows: DataFrame, regis
 
     register("mean", Mean(), pd.DataFrame({"b": [1.0]}), np.array([1.0]))
     for engine in ("arrow", "auto", "spark_udf"):
-        with pytest.raises(PredictionsUnfit, match="the model gave 1 predictions for 200 rows"):
+        with pytest.raises(ResultUnfit, match="the model gave 1 predictions for 200 rows"):
             planned(rows, engine, [resolve("mean/1")])
 
 

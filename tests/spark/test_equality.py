@@ -20,7 +20,7 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema
 
 from lakescore import scoring, signature
-from lakescore.errors import PredictionsUnfit
+from lakescore.errors import ResultUnfit
 from lakescore.loading import prepare
 from lakescore.registry import resolve
 
@@ -153,7 +153,7 @@ def test_no_engine_guesses_which_column_is_the_prediction(
     register(name, Scores(), one, pd.DataFrame({"score": [0.1]}))
     assert published(rows, engine, f"{name}/1") == [[0.0, 1.0, 2.0, 3.0, 4.0]]
     register(name, Scores(), one, np.array([0.1]))  # no name to go by
-    with pytest.raises(PredictionsUnfit, match=r"the columns \['customer', 'score'\]") as raised:
+    with pytest.raises(ResultUnfit, match=r"the columns \['customer', 'score'\]") as raised:
         published(rows, engine, f"{name}/2")
     assert raised.value.exit_code == 5
 

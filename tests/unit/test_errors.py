@@ -122,6 +122,16 @@ INSTANCES = [
     errors.TableNotAtPath("/lake/lake.predictions", "lake.predictions"),
     errors.TableNotMade("nowhere.predictions", "the schema nowhere cannot be found"),
     errors.FilesGone("file:/lake/tables/departures/part-0.parquet"),
+    errors.CaseDiffers("/lake/tables/flights", "Distance", "distance"),
+    errors.OutputsCollide(
+        "models:/flight-delay/3", "classes", ["a b", "a_b"], "they would share the column 'p_a_b'"
+    ),
+    errors.FlavorMissing("models:/names/1", ["spacy"]),
+    errors.ModuleMissing("models:/names/1", "acme_features", ["acme-features==1.0"]),
+    errors.ResultUnfit(
+        "models:/flight-delay/3", "the signature says long and the model gives 1.25"
+    ),
+    errors.FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
     errors.UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     errors.MetricUndefined("roc_auc", "the label has one class"),
     errors.WeightsInvalid(3, 1000),
@@ -130,7 +140,7 @@ INSTANCES = [
         "models:/flight-delay/3",
         ["2013-12-01", "2013-12-02"],
         (12, 987, 9),
-        "ValueError: a negative distance",
+        ["ValueError: a negative distance"],
         "/lake/tables/predictions_quarantine",
         "scoring_run_id is 0f3b",
     ),
@@ -229,3 +239,16 @@ def test_a_long_list_is_cut_and_says_by_how_many() -> None:
     assert listed([3, 1]) == "3, 1"
     assert listed(range(4), most=4) == "0, 1, 2, 3"
     assert listed(range(6), most=4) == "0, 1, 2, 3 and 2 more"
+
+
+def test_what_hits_every_row_is_told_once_and_is_not_the_rows_fault() -> None:
+    reasons = ["ValueError: the categories differ"]
+    told = errors.TooManyErrors(
+        "models:/m/1", ["all"], (40, 40, 0), reasons, "aside", "run_id is x"
+    )
+    assert str(told) == (
+        "models:/m/1 could not score any of 40 rows, all for one reason: ValueError: the "
+        "categories differ; no prediction of all was published; the rows are in aside where "
+        "run_id is x; "
+        "mend that in the table or in the model: no row can be scored before"
+    )

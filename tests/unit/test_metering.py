@@ -69,7 +69,7 @@ def test_a_run_that_fails_leaves_its_exit_code(tmp_path: Path) -> None:
     path = tmp_path / "score.prom"
 
     def story(_: ScoreJob) -> dict[str, Any]:
-        raise TooManyErrors("models:/m/1", ["a"], (3, 10, 0), "ValueError: x", "aside", "all")
+        raise TooManyErrors("models:/m/1", ["a"], (3, 10, 0), ["ValueError: x"], "aside", "all")
 
     assert run(tmp_path, story, prometheus=str(path)) == 6
     assert read(path)["lakescore_run_exit_code", ""] == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -163,26 +164,26 @@ def test_values_and_nulls_are_those_that_the_model_gave(
 @pytest.mark.parametrize(
     ("result", "kind", "says"),
     [
-        ([1.0, 2.0, 1.25, 3.0], LONG, r"gave 1\.25; its signature says int64"),
-        ([1.0, 2.0, float("inf"), 3.0], LONG, "inf"),
-        (np.array([1, 2, 3, 2**40]), INT, "not in range"),
-        (np.array([1, 2, 3, 2**60 + 1]), DOUBLE, "not in range"),  # no double is that number
-        (np.array([1.0, 2.0, 3.0, 1e300]), FLOAT, "out of float's range"),
-        ([0, 1, 0, 1], TEXT, "0|int"),  # classes by number for labels in words
-        ([1, "a", "b", "c"], TEXT, "int"),  # numpy would make "1" of it
-        (["1", "2", "3", "4"], DOUBLE, "<U1; its signature says double"),
-        ([True, False, True, True], LONG, "bool; its signature says int64"),
-        ([True, False, True, True], DOUBLE, "bool; its signature says double"),
-        (series([True, None, True, True]), DOUBLE, "bool; its signature says double"),
-        ([1, 0, 1, 1], BOOL, "int64; its signature says bool"),
-        (np.array(["2026-01-01"] * 4, "datetime64[ns]"), LONG, "datetime64"),
-        ([1 + 2j] * 4, DOUBLE, "complex"),
+        ([1.0, 2.0, 1.25, 3.0], LONG, "says long and the model gives 1.25"),
+        ([1.0, 2.0, float("inf"), 3.0], LONG, "says long and the model gives inf"),
+        (np.array([1, 2, 3, 2**40]), INT, "says integer and the model gives 1099511627776"),
+        (np.array([1, 2, 3, 2**53 + 1]), DOUBLE, "says double and the model gives 9007199254740993"),
+        (np.array([1.0, 2.0, 3.0, 1e300]), FLOAT, "says float and the model gives 1e+300"),
+        ([0, 1, 0, 1], TEXT, "says string and the model gives 0"),  # classes by number, for words
+        ([1, "a", "b", "c"], TEXT, "says string and the model gives 1"),  # "1" by numpy
+        (["1", "2", "3", "4"], DOUBLE, "says double and the model gives '1'"),
+        ([True, False, True, True], LONG, "says long and the model gives True"),
+        ([True, False, True, True], DOUBLE, "says double and the model gives True"),
+        (series([True, None, True, True]), DOUBLE, "says double and the model gives True"),
+        ([1, 0, 1, 1], BOOL, "says boolean and the model gives 1"),
+        (np.array(["2026-01-01"] * 4, "datetime64[ns]"), LONG, "says long and the model gives"),
+        ([1 + 2j] * 4, DOUBLE, "says double and the model gives (1+2j)"),
     ],
 )
 def test_a_value_of_another_type_is_an_error_and_never_cast(
     result: Any, kind: pa.DataType, says: str
 ) -> None:
-    with pytest.raises(Misshapen, match=says):
+    with pytest.raises(Misshapen, match=re.escape(says)):
         as_column(result, version(kind), ROWS)
 
 

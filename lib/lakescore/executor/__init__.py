@@ -14,12 +14,12 @@ from .applying import (
     describe,
     predicted,
 )
-from .isolating import ModelProcessError, program
+from .fitting import SAYS, Misshapen, Truncated
+from .isolating import ModelFailed, program
 from .keeping import counted
 from .keys import BLOCKS, REPEATED, hashed, repeated
 from .predicting import Failing, predictor
 from .reading import Column, Only, Piece, Scan, footer, footers, rows_at_once
-from .results import Misshapen
 from .tallying import Adding, Tally
 from .writing import FILES, Filed, Sink, Unwritten
 
@@ -27,6 +27,7 @@ __all__ = [
     "BLOCKS",
     "FILES",
     "REPEATED",
+    "SAYS",
     "WHY",
     "Adding",
     "Column",
@@ -34,12 +35,13 @@ __all__ = [
     "Failing",
     "Filed",
     "Misshapen",
-    "ModelProcessError",
+    "ModelFailed",
     "Only",
     "Piece",
     "Scan",
     "Sink",
     "Tally",
+    "Truncated",
     "Unwritten",
     "Version",
     "answer",

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from .isolating import ModelProcess
+from .fitting import Misshapen
+from .isolating import ModelFailed, ModelProcess
 from .keeping import count, counted, shelf
-from .results import Misshapen, as_column
+from .results import as_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ class Version:
     by way of MLflow's PyFuncModel, which checks it against the signature once more."""
     pickled: str | None
     """The scikit-learn model's file in *folder*, where it can be read without MLflow."""
-    features: tuple[tuple[str, int], ...]
+    features: tuple[tuple[str | int, int], ...]
     """The signature's columns: name, and position in the batch."""
     outputs: pa.Schema
     """What it gives: one column, or several that become one struct."""
@@ -51,7 +52,7 @@ class Version:
     """The method of a scikit-learn model that `block` and `frame` call."""
     params: Mapping[str, Any] | None = None
     """For MLflow's `predict`, in the mode `pyfunc` alone."""
-    nulls: tuple[tuple[str, int, Literal["null", "quarantine"]], ...] = ()
+    nulls: tuple[tuple[str | int, int, Literal["null", "quarantine"]], ...] = ()
     """Features, with their positions, whose nulls the model is not asked about: the prediction is
     null then, or the row fails."""
     names: tuple[Any, ...] | None = None
@@ -72,7 +73,7 @@ def attempt(versions: Sequence[Version], batch: pa.RecordBatch) -> tuple[list[pa
     Raises:
         ImportError, MemoryError: no row causes these.
         Misshapen: what a version gives for several rows is not one prediction a row.
-        ModelProcessError: the process of a version ended, or cannot load it.
+        ModelFailed: the process of a version ended, or cannot load it.
     """
     inputs: dict[Any, Any] = {}
     predictions: list[pa.Array] = []
@@ -262,7 +263,7 @@ def _called(version: Version, given: Any) -> Any:
     return getattr(model, method)(given, **params)
 
 
-def _block(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
+def _block(batch: pa.RecordBatch, features: Sequence[tuple[str | int, int]]) -> Any:
     """Return one read-only block, columns side by side, as scikit-learn reads them; null is NaN."""
     columns = [batch.column(position) for _, position in features]
     block = np.empty((batch.num_rows, len(columns)), columns[0].type.to_pandas_dtype(), order="F")
@@ -272,13 +273,27 @@ def _block(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
     return block
 
 
-def _frame(batch: pa.RecordBatch, features: Sequence[tuple[str, int]]) -> Any:
+def _frame(batch: pa.RecordBatch, features: Sequence[tuple[str | int, int]]) -> Any:
     columns = [batch.column(position) for _, position in features]
     names = [name for name, _ in features]
-    for name, column in zip(names, columns, strict=True):
+    for n, (name, column) in enumerate(zip(names, columns, strict=True)):
         if pa.types.is_integer(column.type) and column.null_count:
             raise ValueError(f"the integer column {name!r} holds nulls")
-    return pa.RecordBatch.from_arrays(columns, names=names).to_pandas()
+        if pa.types.is_timestamp(column.type):
+            columns[n] = _moments(name, column)
+    places = [str(n) for n in range(len(names))]
+    frame = pa.RecordBatch.from_arrays(columns, names=places).to_pandas()
+    frame.columns = names  # as the signature has them, which may be numbers
+    return frame
+
+
+def _moments(name: str | int, column: pa.Array) -> pa.Array:
+    """Return times without their zone, which is UTC, in the nanoseconds of MLflow's datetime."""
+    try:
+        return column.cast(pa.timestamp(column.type.unit)).cast(pa.timestamp("ns"))
+    except pa.ArrowInvalid:
+        reason = f"the column {name!r} holds a time that pandas cannot hold (1677 to 2262)"
+        raise ValueError(reason) from None
 
 
 def _kind(outputs: pa.Schema) -> pa.DataType:
@@ -286,11 +301,21 @@ def _kind(outputs: pa.Schema) -> pa.DataType:
 
 
 def loaded(version: Version) -> Any:
-    """Return the model of *version*, loaded once a worker process, whatever its number of tasks."""
+    """Return the model of *version*, loaded once a worker process, whatever its number of tasks.
+
+    Raises:
+        ImportError, MemoryError, ModelFailed: it cannot be loaded.
+    """
     models: OrderedDict[Any, Any] = shelf().setdefault("models", OrderedDict())
     key = (version.key, version.mode == "pyfunc")
     if key not in models:
-        models[key] = _load(version)
+        try:
+            models[key] = _load(version)
+        except _NO_ROWS_FAULT:
+            raise
+        except Exception as error:
+            reason = f"it cannot be loaded: {type(error).__name__}: {_message(error)}"
+            raise ModelFailed(reason) from error
         count("loads", 1)
         while len(models) > _MODELS_AT_ONCE:
             models.popitem(last=False)

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from .fitting import Misshapen, Truncated
 from .keeping import shelf
-from .results import Misshapen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,14 +34,16 @@ _START = (
     "import pickle, sys; from multiprocessing.connection import Connection; "
     "socket = Connection(int(sys.argv[1])); pickle.loads(socket.recv_bytes())(socket)"
 )
+
+
+class ModelFailed(RuntimeError):
+    """A model cannot be loaded, or its process ended, or it raised an error there."""
+
+
 _RAISED_AGAIN: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (ImportError, MemoryError, Misshapen, ModuleNotFoundError)
+    kind.__name__: kind for kind in (ImportError, MemoryError, Misshapen, ModelFailed, Truncated)
 }
 """Errors whose type tells the caller what to do."""
-
-
-class ModelProcessError(RuntimeError):
-    """The process of a version ended, or the model raised an error there."""
 
 
 class ModelProcess:
@@ -60,7 +62,7 @@ class ModelProcess:
         """Return the process's answer to *request*, which may come with a *batch* of rows.
 
         Raises:
-            ImportError, MemoryError, Misshapen, ModelProcessError: the answer is an error, or the
+            ImportError, MemoryError, Misshapen, ModelFailed: the answer is an error, or the
                 process ended.
         """
         with self._lock:
@@ -72,15 +74,15 @@ class ModelProcess:
             except (EOFError, ConnectionError) as error:
                 self.close()
                 ending = self._starter.ending(self._pid)
-                raise ModelProcessError(f"the process of the model {ending}") from error
+                raise ModelFailed(f"the process of the model {ending}") from error
             except BaseException:
                 self.close()  # an answer that nobody read would be taken for that of the next
                 raise
         if kind == "error":
-            name, text = answer
-            if name in _RAISED_AGAIN:
-                raise _RAISED_AGAIN[name](text)
-            raise ModelProcessError(f"{name}: {text}")
+            kind, text, module = answer
+            if module is not None:
+                raise ModuleNotFoundError(text, name=module)
+            raise _RAISED_AGAIN.get(kind, lambda text: ModelFailed(f"{kind}: {text}"))(text)
         return answer
 
     @property
@@ -138,7 +140,7 @@ class _Starter:
             except (EOFError, ConnectionError) as error:
                 ours.close()
                 code = self._process.wait()
-                raise ModelProcessError(f"no process could be started: exit code {code}") from error
+                raise ModelFailed(f"no process could be started: exit code {code}") from error
         return Connection(ours.detach()), pid
 
     def ending(self, pid: int) -> str:
@@ -239,14 +241,20 @@ def _become(
         try:
             reply: tuple[str, Any] = ("answer", answer(*request))
         except BaseException as error:  # noqa: BLE001 - a stranger's code may even exit
-            reply = ("error", (type(error).__name__, _text(error)))
+            reply = ("error", _told(error))
         try:
             message = pickle.dumps(reply)
         except Exception as error:  # noqa: BLE001 - likewise, what it gives cannot be sent
-            message = pickle.dumps(("error", (type(error).__name__, _text(error))))
+            message = pickle.dumps(("error", _told(error)))
         with suppress(Exception):
             sys.stdout.flush()
         connection.send_bytes(message)
+
+
+def _told(error: BaseException) -> tuple[str, str, str | None]:
+    """Return the type and message of *error*, and which module is missing if one is."""
+    module = error.name if isinstance(error, ModuleNotFoundError) else None
+    return type(error).__name__, _text(error), module
 
 
 def _text(error: BaseException) -> str:

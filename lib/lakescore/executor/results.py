@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from .fitting import Misshapen, fitted
 from .keeping import count, counted
 
 if TYPE_CHECKING:
     from .applying import Version
-
-_KINDS = {
-    "boolean": "b",
-    "integer": "iuf",
-    "floating": "iuf",
-    "string": "U",
-}
-"""By what a signature says, the kinds of numpy arrays that fit it; values are checked besides."""
-
-
-class Misshapen(ValueError):
-    """What a model gave is not one value a row of the type that its signature says."""
 
 
 def as_column(result: Any, version: Version, rows: int) -> pa.Array:
@@ -54,11 +43,7 @@ def as_column(result: Any, version: Version, rows: int) -> pa.Array:
 def _parts(result: Any, version: Version, rows: int) -> list[Any]:
     """Return what was given for each of the outputs, in the order of the signature."""
     wanted = len(version.outputs)
-    if isinstance(result, list) and result and isinstance(result[0], dict) and wanted > 1:
-        import pandas as pd  # noqa: PLC0415 - a requirement of few models
-
-        result = pd.DataFrame(result)
-    result = _in_order(result, rows)
+    result = _in_order(_tabular(result) if wanted > 1 else result, rows)
     if not (isinstance(result, dict) or hasattr(result, "columns")):
         return [result] if wanted == 1 else _split(result, wanted)
     names = list(result)
@@ -74,6 +59,17 @@ def _parts(result: Any, version: Version, rows: int) -> list[Any]:
     if lacking or len(set(names)) < len(names):
         raise Misshapen(f"the model gave the columns {names}; its signature has {asked}")
     return [_in_order(result[name], rows) for name in asked]
+
+
+def _tabular(result: Any) -> Any:
+    """Return a list of records as columns by name, a list of lists as an array."""
+    if not isinstance(result, list) or not result:
+        return result
+    if hasattr(result[0], "model_dump"):  # pydantic, which MLflow takes as records too
+        result = [record.model_dump() for record in result]
+    if isinstance(result[0], dict):
+        return {name: [record[name] for record in result] for name in result[0]}
+    return np.asarray(result, dtype=object)
 
 
 def _split(result: Any, wanted: int) -> list[Any]:
@@ -119,71 +115,20 @@ def _in_order(result: Any, rows: int) -> Any:
 
 def _array(result: Any, output: pa.Field, rows: int) -> pa.Array:
     """Return one value a row; None, NaN, NA and NaT are null, as MLflow's spark_udf has NaN."""
-    kind = output.type
-    as_objects = isinstance(result, list) and pa.types.is_string(kind)  # [1, "a"] is no text
-    own = getattr(result, "dtype", None)
-    as_objects |= own is not None and not isinstance(own, np.dtype)  # Int64 with NA has no other
+    own, is_nested = getattr(result, "dtype", None), pa.types.is_nested(output.type)
+    # NumPy would make texts of a list of 1 and "a", and floats of Int64 with NA.
+    as_objects = isinstance(result, list) or (own is not None and not isinstance(own, np.dtype))
     values = np.asarray(result, dtype=object if as_objects else None)
     if rows == 1:
         values = np.atleast_1d(values)
     if not values.ndim or len(values) != rows:
         raise Misshapen(f"the model gave {values.size} predictions for {rows} rows")
-    if pa.types.is_list(kind) and values.ndim == 2 and not pa.types.is_nested(kind.value_type):  # noqa: PLR2004 - rows and columns
-        width = values.shape[1]
-        flat = _checked(values.reshape(-1), kind.value_type)
-        offsets = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
+    if pa.types.is_list(output.type) and values.ndim == 2:  # noqa: PLR2004 - rows and columns
+        flat = fitted(values.reshape(-1), output.with_type(output.type.value_type))
+        offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(values.shape[1])
         return pa.ListArray.from_arrays(offsets, flat)
-    if pa.types.is_nested(kind):
-        return pa.array([_plain(value) for value in values], kind, from_pandas=True)
-    if values.ndim > 1:
+    if values.ndim > 1 and not is_nested:
         if values.shape[1:] != (1,):
             raise Misshapen(f"the model gave {values.shape[1]} values a row; its signature has one")
         values = values.reshape(-1)
-    return _checked(values, kind)
-
-
-def _checked(values: Any, kind: pa.DataType) -> pa.Array:
-    """Return *values* as Arrow's *kind*, if that is what they are, and nothing of them is lost."""
-    name = _named(kind)
-    if values.dtype == object:
-        own = pa.array(values, from_pandas=True).type
-        fits = pa.types.is_null(own) or pa.types.is_boolean(own) == pa.types.is_boolean(kind)
-    else:
-        fits = values.dtype.kind in _KINDS.get(name, values.dtype.kind)
-        own = values.dtype
-    if not fits:
-        raise Misshapen(f"the model gave {own}; its signature says {kind}")
-    if name == "integer" and values.dtype.kind == "f":
-        broken = values[np.isfinite(values) & (values != np.trunc(values))]
-        if len(broken):
-            raise Misshapen(f"the model gave {broken[0]}; its signature says {kind}")
-    array = pa.array(values, kind, from_pandas=True)
-    if pa.types.is_float32(kind) and values.dtype == np.float64:
-        large = np.isfinite(values) & (np.abs(values) > np.finfo(np.float32).max)
-        if large.any():
-            raise Misshapen(f"the model gave {values[large][0]}, which is out of {kind}'s range")
-    return array
-
-
-def _named(kind: pa.DataType) -> str:
-    types = pa.types
-    tests = {
-        "boolean": types.is_boolean,
-        "integer": types.is_integer,
-        "floating": types.is_floating,
-        "string": types.is_string,
-    }
-    return next((name for name, test in tests.items() if test(kind)), "")
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of lists and dictionaries, as Arrow reads them."""
-    if hasattr(value, "model_dump"):
-        value = value.model_dump()
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value] if value.ndim else value.item()
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+    return fitted(values, output)

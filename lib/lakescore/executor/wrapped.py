@@ -24,6 +24,10 @@ def _load_pyfunc(path: str) -> Wrapped:
     return Wrapped(Version(folder=os.path.abspath(os.path.join(path, "model")), **facts))  # noqa: PTH100, PTH118
 
 
+KEY = "p"
+"""The only key of the JSON of a value that is no number, boolean or text."""
+
+
 class Wrapped:
     """A version whose answers are one value and one flag for nulls a column."""
 
@@ -50,7 +54,7 @@ def _values(column: pa.Array) -> Any:
     """Return values that no cast changes: nulls filled, and what is nested as JSON."""
     kind = column.type
     if pa.types.is_nested(kind):
-        texts = [json.dumps(_encoded(value, kind)) for value in column.to_pylist()]
+        texts = [json.dumps({KEY: _encoded(value, kind)}) for value in column.to_pylist()]
         return np.array(texts, dtype=object)
     empty: Any = "" if pa.types.is_string(kind) else pa.scalar(0).cast(kind).as_py()
     return column.fill_null(empty).to_numpy(zero_copy_only=False)

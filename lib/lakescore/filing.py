@@ -195,9 +195,8 @@ def _promised(layout: Layout) -> frozenset[str]:
     """
     asked = layout.properties.get("delta.dataSkippingStatsColumns", "")
     plain = {field.name.lower(): field.name for field in layout.schema}
-    names = [
-        (quoted.replace("``", "`") or bare).strip().lower() for quoted, bare in _NAME.findall(asked)
-    ]
-    if not plain.keys() >= set(names):
+    found = [(quoted.replace("``", "`") or bare).strip() for quoted, bare in _NAME.findall(asked)]
+    names = {name.lower() for name in found if name}
+    if not plain.keys() >= names:
         return frozenset()
     return frozenset(plain[name] for name in names)

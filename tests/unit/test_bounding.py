@@ -7,15 +7,21 @@ import json
 import math
 import os
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakescore.executor import Filed, Sink
 from lakescore.executor.bounding import Bounds
+from lakescore.executor.writing import written
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 often = settings(max_examples=int(os.environ.get("BOUNDING_EXAMPLES", "25")), deadline=None)
 LAST = "\U0010ffff"
@@ -147,3 +153,45 @@ def test_days_that_no_text_of_four_digits_names_are_not_bounded(
     found = Bounds()
     found.add(pa.array([0, days], pa.int32()).cast(kind))
     assert found.written is None
+
+
+@pytest.mark.parametrize(
+    ("ratios", "constant", "bounded"),
+    [
+        ([1.5, None], "c", {"id": (7, 8), "ratio 💡": (1.5, 1.5), "constant": ("c", "c")}),
+        # Where there is nothing to bound, nothing is missing.
+        ([None, None], None, {"id": (7, 8)}),
+        # Without one bound the file has none: delta-rs would skip it for any filter on that column.
+        ([1.5, math.nan], "c", {}),
+        ([1.5, 2.5], "x" * 32 + LAST * 40, {}),
+    ],
+)
+def test_a_file_has_all_bounds_that_its_table_promises_or_none(
+    tmp_path: Path, ratios: list[float | None], constant: str | None, bounded: dict[str, Any]
+) -> None:
+    columns = (
+        Filed(name="id", kind=pa.int64(), position=0, bounded=True),
+        Filed(name="ratio 💡", kind=pa.float64(), position=1, bounded=True),
+        Filed(name="constant", kind=pa.string(), position=None, bounded=True),
+        Filed(name="unasked", kind=pa.int64(), position=0),
+    )
+    sink = Sink(
+        folder=str(tmp_path),
+        columns=columns,
+        parts={"all": {"constant": constant}},
+        by=None,
+        compression="snappy",
+    )
+    rows = pa.RecordBatch.from_pydict({"id": [7, 8], "ratio": pa.array(ratios, pa.float64())})
+    (file,) = next(iter(written(sink, iter([rows])))).to_pylist()
+    said = json.loads(file["statistics"])
+    least, most = said.get("minValues", {}), said.get("maxValues", {})
+    assert {name: (least[name], most[name]) for name in least} == bounded
+    assert said["nullCount"] == {
+        "id": 0,
+        "ratio 💡": ratios.count(None),
+        "constant": 2 * (constant is None),
+    }
+    group = pq.ParquetFile(tmp_path / file["path"]).metadata.row_group(0)
+    has_statistics = [group.column(n).is_stats_set for n in range(4)]
+    assert has_statistics == [True, False, False, True]  # of floats and constants none

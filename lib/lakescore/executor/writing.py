@@ -204,7 +204,8 @@ class _File:
 
 def _object(members: Mapping[str, str]) -> str:
     """Return the JSON object of *members* that are JSON already, such as exact decimals."""
-    return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in members.items()) + "}"
+    named = [f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in members.items()]
+    return "{" + ",".join(named) + "}"
 
 
 @contextmanager

@@ -732,9 +732,14 @@ def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
     try:
         return DeltaTable.forName(spark, address)
     except AnalysisException as error:
-        if spark.catalog.getTable(address).tableType in _VIEWS:
-            raise ViewNotPinned(address) from error
-        raise NotADeltaTable(address) from error
+        raise (ViewNotPinned if _is_view(spark, address) else NotADeltaTable)(address) from error
+
+
+def _is_view(spark: SparkSession, name: str) -> bool:
+    try:
+        return spark.catalog.getTable(name).tableType in _VIEWS
+    except AnalysisException:  # its catalog does not say
+        return False
 
 
 @contextmanager

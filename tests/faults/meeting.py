@@ -42,5 +42,7 @@ def meet(mine: Path, others: Path) -> None:
 
 
 if __name__ == "__main__":
-    meet(Path(sys.argv[1]), Path(sys.argv[2]))
-    main(ScoreJob, score.run, sys.argv[3:])
+    mine, others, file = sys.argv[1:]
+    meet(Path(mine), Path(others))
+    sys.argv[0] = score.__file__  # beside which the places are
+    main(ScoreJob, score.run, [file])

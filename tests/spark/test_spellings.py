@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import mlflow
 import numpy as np
@@ -189,6 +191,25 @@ def test_files_that_go_make_the_slice_of_their_value_due(
     DeltaTable.forPath(spark, place).delete("x = 1.0")  # the whole file of folder 01
     assert outcomes(score.run(job()))["1"] == ("scored", 1, 1)
     assert published(spark, job()) == [("1", 4.0), ("2", 6.0)]
+
+
+def test_a_file_of_any_name_makes_its_slice_due(
+    spark: SparkSession, job: Callable[..., ScoreJob], tmp_path: Path
+) -> None:
+    name = "50% + a%20b.parquet"
+    rows = spark.createDataFrame([(1, 1.0, 1), (2, 2.0, 2)], "id long, x double, part int")
+    place = str(tmp_path / "input")
+    rows.coalesce(1).write.format("delta").save(place)  # is not divided by part
+    score.run(job())
+    path = tmp_path / "input" / name
+    more = {"id": pa.array([3], pa.int64()), "x": [3.0], "part": pa.array([2], pa.int32())}
+    pq.write_table(pa.table(more), path)
+    add = {"path": quote(name), "partitionValues": {}, "size": path.stat().st_size,
+           "modificationTime": 0, "dataChange": True, "stats": '{"numRecords": 1}'}  # fmt: skip
+    (tmp_path / "input/_delta_log" / f"{1:020}.json").write_text(json.dumps({"add": add}))
+    receipt = score.run(job())
+    assert outcomes(receipt) == {"1": ("unchanged", 1, 0), "2": ("scored", 2, 2)}
+    assert published(spark, job()) == [("1", 2.0), ("2", 4.0), ("2", 6.0)]
 
 
 @pytest.mark.parametrize("divides", [True, False])

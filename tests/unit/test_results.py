@@ -167,7 +167,11 @@ def test_values_and_nulls_are_those_that_the_model_gave(
         ([1.0, 2.0, 1.25, 3.0], LONG, "says long and the model gives 1.25"),
         ([1.0, 2.0, float("inf"), 3.0], LONG, "says long and the model gives inf"),
         (np.array([1, 2, 3, 2**40]), INT, "says integer and the model gives 1099511627776"),
-        (np.array([1, 2, 3, 2**53 + 1]), DOUBLE, "says double and the model gives 9007199254740993"),
+        (
+            np.array([1, 2, 3, 2**53 + 1]),
+            DOUBLE,
+            "says double and the model gives 9007199254740993",
+        ),
         (np.array([1.0, 2.0, 3.0, 1e300]), FLOAT, "says float and the model gives 1e+300"),
         ([0, 1, 0, 1], TEXT, "says string and the model gives 0"),  # classes by number, for words
         ([1, "a", "b", "c"], TEXT, "says string and the model gives 1"),  # "1" by numpy

@@ -169,6 +169,25 @@ def test_charts_of_names_that_mean_harm_are_drawn(reading: Callable[..., Reader]
     assert reader.page.evaluate("document.documentElement.scrollWidth") == 1280
 
 
+@pytest.mark.parametrize("kind", ["bar", "line", "scatter", "box"])
+def test_values_that_are_names_of_every_object_are_drawn(
+    reading: Callable[..., Reader], kind: str
+) -> None:
+    """Vega stacks bars in an object by their category's text, and every object has a constructor.
+
+    The reader ends the test with an error where the console has one.
+    """
+    reader = reading("hostile")
+    card = reader.page.locator("figure.card").first
+    card.get_by_role("button", name=re.compile("^edit")).click()
+    card.get_by_label("Kind", exact=True).select_option(kind)
+    for label in ("X axis", "Colour", "Split by"):
+        card.get_by_label(label, exact=True).select_option("property:run_name")
+        expect(card.locator("svg").first).to_be_attached()
+        reader.ready()
+        expect(card.locator(".bad")).to_have_count(0)
+
+
 def test_every_choice_of_a_reader_takes_names_that_mean_harm(
     reading: Callable[..., Reader],
 ) -> None:

@@ -34,11 +34,12 @@ const charts = (() => {
 
   const NAMELESS = new Set(["version", "property:label"]);
 
-  /** Return a column's name as a title; Vega looks titles up in objects, which have a few names. */
-  function title(column) {
-    const text = elements.short(column?.name ?? "", 48);
-    return text in Object.prototype ? `${text}\u200b` : text;
+  /** Return a text as Vega can take it, which looks texts up in objects: these have a few names. */
+  function safe(value) {
+    return typeof value === "string" && value in Object.prototype ? `${value}\u200b` : value;
   }
+
+  const title = (column) => safe(elements.short(column?.name ?? "", 48));
   const at = (source, key) => source.columns.find((column) => column.key === key);
 
   /** Return what a chart is called when its reader gave it no title. */
@@ -73,8 +74,8 @@ const charts = (() => {
       const [yLow, yHigh] = interval(y, row);
       return {
         tip: tipOf(row, [x, y, colour, facet]),
-        x: x?.value(row) ?? null, y: y?.value(row) ?? null, c: colour?.value(row) ?? null,
-        f: facet?.value(row) ?? null, n: first.get(row.uri), o: source.order?.(row) ?? 0,
+        x: safe(x?.value(row) ?? null), y: safe(y?.value(row) ?? null),
+        c: safe(colour?.value(row) ?? null), f: safe(facet?.value(row) ?? null), n: first.get(row.uri), o: source.order?.(row) ?? 0,
         xLow, xHigh, yLow, yHigh, small: row.small === true, rows: row.rows ?? null, uri: row.uri,
       };
     });
@@ -296,7 +297,7 @@ const charts = (() => {
     const names = dimensions.map((column, place) => {
       const name = elements.short(column.name, 22);
       return dimensions.findIndex((other) => elements.short(other.name, 22) === name) === place
-        ? name : `${name} (${place + 1})`;
+        ? safe(name) : `${name} (${place + 1})`;
     });
     const points = [];
     const ends = [];
@@ -318,7 +319,7 @@ const charts = (() => {
         const value = column.value(row);
         if (values.isEmpty(value)) continue;
         points.push({
-          d: names[place], h: height(value), uri: row.uri, c: colour?.value(row) ?? null, n: place,
+          d: names[place], h: height(value), uri: row.uri, c: safe(colour?.value(row) ?? null), n: place,
           tip: tipOf(row, [column, colour]),
         });
       }
@@ -335,7 +336,7 @@ const charts = (() => {
           data: { values: points }, mark: { type: "line", strokeWidth: 1.8, opacity: 0.8, point: { size: 36 } },
           encoding: {
             x, y, detail: { field: "uri" }, order: { field: "n", type: "quantitative" },
-            color: colouring(colour, drawn.map((row) => ({ c: colour?.value(row) ?? null })), theme, "stroke"),
+            color: colouring(colour, drawn.map((row) => ({ c: safe(colour?.value(row) ?? null) })), theme, "stroke"),
             tooltip: TIP,
           },
         },

@@ -172,7 +172,7 @@ def test_an_output_column_that_would_stand_twice_is_refused(
 
 def test_a_model_of_tensors_is_refused_by_name(spark: SparkSession, register: Any) -> None:
     register("tensors", LinearRegression().fit(X.to_numpy(), X["x"]), X.to_numpy())
-    with pytest.raises(UnsupportedSignature, match="does not name input columns"):
+    with pytest.raises(UnsupportedSignature, match="does not name the columns of a table"):
         signature.agree(
             "the table", spark.createDataFrame([], "x double"), prepare(resolve("tensors/1"))
         )

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
+NO_POLICY = (
+    "lakescore: no trust policy: code that a stranger's model brings would run; name one by "
+    "trust: or LAKESCORE_TRUST (docs/registry.md)\n"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,7 +147,7 @@ def test_what_nobody_foresaw_is_one_line_too(
         main(ScoreJob, run, [str(file)])
     assert ended.value.code == 1
     error = "error: RuntimeError: first line of door@champion (-v shows the whole trace)\n"
-    assert capsys.readouterr().err == error
+    assert capsys.readouterr().err == f"{NO_POLICY}{error}"
 
 
 def test_what_java_said_is_the_line_where_nobody_foresaw_that(
@@ -159,6 +163,6 @@ def test_what_java_said_is_the_line_where_nobody_foresaw_that(
         main(ScoreJob, run, [str(file)])
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
-        "error: Py4JJavaError: java.lang.ClassNotFoundException: no.such.Class "
+        f"{NO_POLICY}error: Py4JJavaError: java.lang.ClassNotFoundException: no.such.Class "
         "(-v shows the whole trace)\n"
     )

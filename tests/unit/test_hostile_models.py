@@ -766,8 +766,13 @@ def test_an_honest_lightgbm_is_let_in(tmp_path: Path) -> None:
     )
     mlflow.lightgbm.save_model(model.booster_, tmp_path / "booster", pip_requirements=[])
     held(tmp_path / "booster", Trust(flavours=("lightgbm",), formats=("lgb",)))
-    mlflow.lightgbm.save_model(model, tmp_path / "wrapped", pip_requirements=[])
-    held(tmp_path / "wrapped", Trust(flavours=("lightgbm",), formats=("cloudpickle",)))
+    for kind in ("skops", "cloudpickle"):
+        mlflow.lightgbm.save_model(
+            model, tmp_path / kind, serialization_format=kind, pip_requirements=[]
+        )
+    held(tmp_path / "cloudpickle", Trust(flavours=("lightgbm",), formats=("cloudpickle",)))
+    # MLflow names LightGBM's own types in the file, which skops alone would refuse.
+    held(tmp_path / "skops", Trust(formats=("skops", "skops-trusted-types")))
 
 
 def test_an_honest_xgboost_is_let_in(tmp_path: Path) -> None:

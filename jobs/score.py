@@ -18,10 +18,10 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     spark = start("lakescore score", models=[model.uri])
     source = tables.snapshot(spark, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")
-
     keep, loadable = todo.keep(source.rows.columns), loading.prepare(model, **todo.loading)
     agreed = signature.agree(source.address, source.rows, loadable, keep, **todo.contract)
     names = todo.slice_names or slicing.names(source.rows, todo.slice_by)
+    outside = slicing.outside(source.rows, todo.slice_by) if todo.due else 0
     runs = lineage.plan(model, source, names, run_id=todo.run_id, **todo.settings)
     sizes = slicing.sizes(slicing.select(source.rows, todo.slice_by, names))
     target = Target(spark, todo, source)
@@ -39,7 +39,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
                 return receipt.of_plan(todo, source, agreed, outcomes, part, sizes, plans)
             with progress(spark, sum(sizes[run.slice] for run in part)):
                 outcomes += target.publish(plans[-1], part, sizes)
-    report = receipt.of_scoring(todo, source, agreed, outcomes, target.facts, plans)
+    report = receipt.of_scoring(todo, source, agreed, outcomes, target.facts, plans, outside)
     stage(f"{receipt.summary(report)} into {todo.output.address}", ends="score")
     if plans:
         report["tracking_run_id"] = lineage.log_run(todo.experiment, "scoring", source, report)

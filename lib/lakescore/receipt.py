@@ -42,11 +42,13 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     outcomes: Sequence[Outcome],
     written: Mapping[str, Any],
     plans: Sequence[Plan],
+    of_no_slice: int = 0,
 ) -> dict[str, Any]:
     """Return the receipt of a score job; `engine` only where anything was to score.
 
     `status` is `scored` where any slice was, else `unchanged` where any slice was published
-    before, else `empty`. `slices` are sorted by name. `output.renamed` and `features_left_out` are
+    before, else `empty`. `slices` are sorted by name. `rows_of_no_slice`, where slices were looked
+    for, are rows of the input whose column is null or empty. `output.renamed` and `features_left_out` are
     there where an output's name had to change, and where the table lacks optional features.
     """
     statuses = [outcome.status for outcome in outcomes]
@@ -67,6 +69,7 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         "rows_in": sum(outcome.rows_in for outcome in outcomes),
         "rows_scored": sum(outcome.rows_scored for outcome in outcomes),
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
+        **({"rows_of_no_slice": of_no_slice} if todo.due else {}),
         "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
         **({"engine": _engine(plans)} if plans else {}),
     }
@@ -126,7 +129,9 @@ def _engine(plans: Sequence[Plan]) -> dict[str, Any]:
 def summary(report: Mapping[str, Any]) -> str:
     """Say in a few words what the score job of *report* did."""
     failed = f", {report['rows_quarantined']} set aside" if report["rows_quarantined"] else ""
-    return f"{report['rows_scored']} of {report['rows_in']} rows scored{failed}"
+    outside = report.get("rows_of_no_slice", 0)
+    unsliced = f", {outside} rows of the input are of no slice" if outside else ""
+    return f"{report['rows_scored']} of {report['rows_in']} rows scored{failed}{unsliced}"
 
 
 def of_replay(

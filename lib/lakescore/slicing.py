@@ -103,6 +103,17 @@ def names(snapshot: DataFrame, column: str | None) -> list[str]:
     return sorted(filter(None, found), key=lambda name: _typed(snapshot, column, name))
 
 
+def outside(snapshot: DataFrame, column: str | None) -> int:
+    """Return how many rows of a snapshot are of no slice: their *column* is null or an empty text."""
+    if column is None:
+        return 0
+    try:
+        return scanning.counted(snapshot, column).get("", 0)
+    except scanning.Declined:
+        text = F.col(f"`{column}`").cast("string")
+        return snapshot.where(text.isNull() | (text == "")).count()
+
+
 def sizes(selected: Selection) -> dict[str, int]:
     """Return how many rows each slice holds: as the log counts them, where it can tell."""
     try:

@@ -16,6 +16,7 @@ import score
 from delta.tables import DeltaTable
 from sklearn.linear_model import LinearRegression
 
+from lakescore import receipt
 from lakescore.config import ScoreJob
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ def values(spark: SparkSession, todo: ScoreJob) -> list[tuple[int, int, float]]:
 def test_a_slice_is_due_until_it_is_scored_and_again_when_its_rows_change(
     spark: SparkSession, table: str, job: Job
 ) -> None:
-    assert scored(job()) == ["2013-12-01", "2013-12-02"]
+    first = score.run(job())
+    assert [each["slice"] for each in first["slices"]] == ["2013-12-01", "2013-12-02"]
+    assert (first["rows_scored"], first["rows_of_no_slice"]) == (3, 1)
+    assert receipt.summary(first) == "3 of 3 rows scored, 1 rows of the input are of no slice"
     assert values(spark, job()) == [(1, 1, 2.0), (2, 1, 4.0), (3, 1, 6.0)]
     assert scored(job()) == []
     add(spark, table, (5, SECOND, 5.0), (6, THIRD, 6.0))

@@ -48,8 +48,9 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
 
     `status` is `scored` where any slice was, else `unchanged` where any slice was published
     before, else `empty`. `slices` are sorted by name. `rows_of_no_slice`, where slices were looked
-    for, are rows of the input whose column is null or empty. `output.renamed` and `features_left_out` are
-    there where an output's name had to change, and where the table lacks optional features.
+    for, are rows of the input whose column is null or empty. `output.renamed` and
+    `features_left_out` stand where an output's name had to change, and where the table lacks
+    optional features.
     """
     statuses = [outcome.status for outcome in outcomes]
     ranked = [each for each in ("scored", "unchanged") if each in statuses]

@@ -104,7 +104,7 @@ def names(snapshot: DataFrame, column: str | None) -> list[str]:
 
 
 def outside(snapshot: DataFrame, column: str | None) -> int:
-    """Return how many rows of a snapshot are of no slice: their *column* is null or an empty text."""
+    """Return how many rows of a snapshot are of no slice: *column* is null or an empty text."""
     if column is None:
         return 0
     try:

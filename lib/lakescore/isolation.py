@@ -27,7 +27,7 @@ _BUILTINS = frozenset(
 _OTHERS = frozenset({("_codecs", "encode"), ("functools", "partial")})
 _LOADERS = frozenset(
     f"mlflow.{name}"
-    for name in ("catboost", "lightgbm", "onnx", "sklearn", "statsmodels", "xgboost")
+    for name in ("catboost", "lightgbm", "onnx", "sklearn", "spark", "statsmodels", "xgboost")
 )
 """The modules of MLflow that load a model, and run nothing that is not in its files."""
 _PICKLES = (".pkl", ".pickle", ".joblib")

@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 
@@ -18,3 +22,11 @@ def home() -> Path:
 def embedded_store() -> Path:
     """Return the SQLite file of the embedded MLflow store; it need not exist."""
     return home() / "mlflow.db"
+
+
+@cache
+def scratch() -> Path:
+    """Return this process's own folder for private copies, which goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="lakescore-"))  # mode 0700
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -6,7 +6,6 @@ honours them everywhere: handed to `spark_udf` instead, `model_config` is droppe
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import shutil
@@ -32,6 +31,7 @@ from lakescore.errors import (
     listed,
     nearest,
 )
+from lakescore.home import scratch
 from lakescore.isolation import own_code
 
 if TYPE_CHECKING:
@@ -185,9 +185,7 @@ def _of_environment(
 
 def _copied(model: ModelVersion, files: Mapping[str, str]) -> Path:
     """Return a private copy of the artifacts with other *files*, which are texts by name."""
-    private = Path(tempfile.mkdtemp(prefix="lakescore-"))
-    atexit.register(shutil.rmtree, private, ignore_errors=True)
-    folder = private / model.artifacts.name
+    folder = Path(tempfile.mkdtemp(dir=scratch())) / model.artifacts.name
     shutil.copytree(model.artifacts, folder)
     folder.chmod(0o700)
     for name, text in files.items():

@@ -9,14 +9,12 @@ own, as there.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import os
 import pickle
 import shutil
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +34,7 @@ from pyspark.sql.types import (
 
 from lakescore import executor
 from lakescore.executor.wrapped import KEY
+from lakescore.home import scratch
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -62,10 +61,10 @@ def wrap(version: executor.Version) -> Path:
     # The key tells files and options; what is bound to a table comes from features and outputs.
     bound = json.dumps([version.features, str(version.outputs), version.names], default=str)
     digest = hashlib.sha256(f"{version.key} {version.folder} {bound}".encode()).hexdigest()
-    folder = _scratch() / digest[:32]
+    folder = scratch() / digest[:32]
     if folder.is_dir():
         return folder
-    making = Path(tempfile.mkdtemp(dir=_scratch())) / "model"
+    making = Path(tempfile.mkdtemp(dir=scratch())) / "model"
     making.mkdir()
     source = Path(version.folder)
     shutil.copytree(source, making / "model", copy_function=_linked)
@@ -86,13 +85,6 @@ def wrap(version: executor.Version) -> Path:
     mlmodel = yaml.safe_dump({"flavors": {"python_function": loader}, **kept})
     (making / "MLmodel").write_text(mlmodel, encoding="utf-8")
     return making.rename(folder)
-
-
-@cache
-def _scratch() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="lakescore-"))  # mode 0700
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _linked(source: str, target: str) -> str:

@@ -5,18 +5,15 @@ Nothing here loads a model: MLmodel is read as YAML, all other files as bytes.
 
 from __future__ import annotations
 
-import atexit
 import errno
 import hashlib
 import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +28,7 @@ from lakescore.errors import (
     StorageAway,
     StorageRefused,
 )
+from lakescore.home import scratch
 from lakescore.registry import loaders
 from lakescore.registry.record import Card, File, signature_facts
 from lakescore.storage import trouble
@@ -53,13 +51,6 @@ _TEXTS = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "const
 _MODULES = {".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".dll", ".dylib", ".pth", ".whl", ".egg"}
 
 
-@cache
-def _scratch() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="lakescore-"))  # mode 0700
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 def fetch(uri: str, source: str) -> Path:
     """Copy the artifacts of the pinned *uri* from *source* into a private folder and return it.
 
@@ -70,7 +61,7 @@ def fetch(uri: str, source: str) -> Path:
     """
     import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
 
-    target = tempfile.mkdtemp(dir=_scratch())
+    target = tempfile.mkdtemp(dir=scratch())
     with _there(uri):
         fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=target))
     if not (fetched / _MODEL_FILE).is_file():
@@ -87,7 +78,7 @@ def fetch_file(uri: str, source: str, path: str) -> Path:
         ArtifactsMissing: it is not there.
     """
     with _there(uri):
-        folder = tempfile.mkdtemp(dir=_scratch())
+        folder = tempfile.mkdtemp(dir=scratch())
         return Path(_repository(source).download_artifacts(path, folder))  # type: ignore[no-untyped-call]
 
 

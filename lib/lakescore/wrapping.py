@@ -15,6 +15,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,10 @@ def wrap(version: executor.Version) -> Path:
     shutil.copytree(source, making / "model", copy_function=_linked)
     (making / "version.pkl").write_bytes(pickle.dumps(facts))
     code = making / "code" / _PACKAGE
-    shutil.copytree(Path(executor.__file__).parent, code, ignore=shutil.ignore_patterns("*.pyc"))
+    code.mkdir(parents=True)
+    for module in resources.files(executor).iterdir():  # of a zip, perhaps
+        if module.name.endswith(".py"):
+            (code / module.name).write_bytes(module.read_bytes())
     for name in _ENVIRONMENT:
         if (source / name).is_file():
             shutil.copy(source / name, making / name)

@@ -9,18 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import score
 
 from lakescore import tables
 from lakescore.config import ScoreJob
 from lakescore.job import main
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pyspark.sql import DataFrame
 
 _PATIENCE = 300.0  # seconds
 
@@ -29,14 +24,12 @@ def meet(mine: Path, others: Path) -> None:
     """Let the makers of new tables wait for each other."""
     make = tables._create  # noqa: SLF001 - the moment that matters
 
-    def at_once(
-        rows: DataFrame, address: str, by: Sequence[str], properties: Mapping[str, str]
-    ) -> None:
+    def at_once(*given: Any) -> None:
         mine.touch()
         deadline = time.monotonic() + _PATIENCE
         while not others.exists() and time.monotonic() < deadline:
             time.sleep(0.001)
-        make(rows, address, by, properties)
+        make(*given)
 
     tables._create = at_once  # noqa: SLF001 - likewise
 

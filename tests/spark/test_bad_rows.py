@@ -222,7 +222,10 @@ def test_rows_that_vanish_on_the_way_publish_nothing(
 ) -> None:
     todo = job(slices=["b"], write=by)
     real = getattr(scoring, step)
-    lose = {"score": lambda planned: real(planned).where("id < 0"), "file": lambda *_: []}
+    lose = {
+        "score": lambda planned, **more: real(planned, **more).where("id < 0"),
+        "file": lambda *_: [],
+    }
     monkeypatch.setattr(scoring, step, lose[step])
     with pytest.raises(RowsLost, match="slice b has 1 input rows, and 0 were scored and 0 set"):
         score.run(todo)

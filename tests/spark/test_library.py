@@ -48,13 +48,12 @@ def planned(
     return scoring.plan(engine, rows, [signature.agree("rows", of, prepare(model))], ["id"])
 
 
-@pytest.fixture(params=["spark reads", "workers read", "spark_udf"])
+@pytest.fixture(params=["spark reads", "workers read"])
 def plan(request: pytest.FixtureRequest, patients: DataFrame, model: ModelVersion) -> scoring.Plan:
     """A plan of the 569 rows, by whichever way they come to the model."""
     selection = slicing.select(patients, None, ["all"])
     rows = selection if request.param == "workers read" else patients
-    engine = "spark_udf" if request.param == "spark_udf" else "arrow"
-    found = planned(rows, patients, model, engine)
+    found = planned(rows, patients, model)
     assert (found.direct is not None) == (request.param == "workers read")
     return found
 
@@ -70,8 +69,14 @@ def test_a_row_that_cannot_be_scored_ends_the_query_unless_it_is_asked_for(
     ):
         scoring.score(plan).collect()
     assert "\n" not in str(error.value)
-    if plan.engine == "arrow":
-        assert "failing='null'" in str(error.value)
+    assert "failing='null'" in str(error.value)
+
+
+def test_spark_udf_says_before_it_scores_that_it_sets_no_row_aside(
+    patients: DataFrame, model: ModelVersion
+) -> None:
+    with pytest.raises(ScoringFailed, match="spark_udf sets none aside: ValueError: Input X conta"):
+        planned(patients, patients, model, "spark_udf")
 
 
 @pytest.mark.parametrize("workers_read", [False, True])

@@ -215,7 +215,7 @@ KINDS: dict[str, Kind] = {
         Schema([ColSpec(Map("double"))]),
     ),
     # What columns may hold
-    "times": Kind(["at"], shown("at"), TEXT),
+    "times to read": Kind(["at"], shown("at"), TEXT),
     "times without a zone": Kind(["wall"], shown("wall"), TEXT),
     "days": Kind(["day"], shown("day"), TEXT),
     "bytes": Kind(["blob"], shown("blob"), TEXT),
@@ -492,7 +492,7 @@ def test_times_are_left_to_mlflow_where_the_session_is_not_in_utc(
 ) -> None:
     spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")
     try:
-        plan = planned(rows, ["times"])
+        plan = planned(rows, ["times to read"])
         reason = "it reads times in UTC, and spark.sql.session.timeZone is Europe/Berlin"
         assert plan.facts() == {"name": "spark_udf", "reason": reason}
         first = scoring.side_by_side(plan).orderBy("id").first()

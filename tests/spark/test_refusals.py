@@ -284,9 +284,10 @@ def test_a_time_that_pandas_cannot_hold_is_named_with_its_column(
     inputs = pd.DataFrame({"at": pd.to_datetime(["2013-12-01", "2013-12-02"])})
     register("year", Year(), inputs, pd.Series([2013, 2013]))
     table = str(tmp_path / "rows")
-    days = ("2013-12-01", "9999-12-31", "1500-01-01")
-    rows = [f"SELECT {n} AS id, TIMESTAMP'{day} 10:00:00' AS at" for n, day in enumerate(days)]
-    spark.sql(" UNION ALL ".join(rows)).write.format("delta").save(table)
+    days = ["2013-12-01"] * 250 + ["9999-12-31", "1500-01-01"]  # behind those that are tried first
+    rows = spark.createDataFrame(list(enumerate(days)), "id int, day string").coalesce(1)
+    at = "TIMESTAMP(day || ' 10:00:00') AS at"
+    rows.selectExpr("id", at).write.format("delta").save(table)
     named = "column 'at' holds a time such as 1500-01-01 10:00:00 in 2 rows, and pandas knows"
     with pytest.raises(ScoringFailed, match=named):
         score.run(job(table, model="year/1", engine="spark_udf"))

@@ -93,7 +93,7 @@ def mlflow_server(
     if admin_password:
         users = folder / "basic_auth.ini"
         users.write_text(
-            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
+            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users-{port}.db\n"
             f"admin_username = admin\nadmin_password = {admin_password}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         )

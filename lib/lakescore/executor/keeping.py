@@ -23,6 +23,6 @@ def count(name: str, more: float) -> None:
 
 
 def counted(name: str) -> float:
-    """Return the count *name*: loads, aligned (rows), or seconds (of CPU, in others for it)."""
+    """Return the count *name*: loads, aligned rows, or CPU seconds of models' own processes."""
     value: float = shelf().get(name, 0)
     return value

@@ -5,14 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 fail() { echo "error: $*" >&2; exit 2; }
 jobs() { local names=("$root"/jobs/*.py); names=("${names[@]##*/}"); echo "${names[@]%.py}"; }
-# Where a job can run: it refuses a Spark Connect server.
-places() {
-  local file names=()
-  for file in "$root"/conf/spark/*.conf; do
-    [[ $'\n'$(<"$file") = *$'\n'spark.remote* ]] || { file=${file##*/}; names+=("${file%.conf}"); }
-  done
-  echo "${names[@]}"
-}
+places() { local names=("$root"/conf/spark/*.conf); names=("${names[@]##*/}"); echo "${names[@]%.conf}"; }
 
 usage="usage: [PLACE=local] [DRY_RUN=1] ./spark-submit.sh JOB conf/JOB.yaml [KEY=VALUE ...] [-v]
 jobs: $(jobs); places: $(places)"
@@ -40,7 +33,7 @@ for word in "$@"; do
 done
 "$bin/lakescore" check "$job" ${plain[@]+"${plain[@]}"}
 
-# No spark-submit is a client of a Spark Connect server; the job says what it needs.
+# No spark-submit is a client of a Spark Connect server: the job is one itself.
 ! grep -qE '^spark\.remote[[:space:]=]' "$place" ||
   PLACE=$place exec "$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@"
 

@@ -22,7 +22,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
 
     loadables = [prepare(model, **todo.loading) for model in models]
     contracts = signature.agree_all(holdout.address, holdout.rows, loadables, **todo.contract)
-    rows = comparing.select(holdout.rows, todo.label, where=todo.where)
+    rows = comparing.select(holdout, todo.label, where=todo.where)
     comparing.check(rows, holdout.address, contracts)
     planned = scoring.plan(todo.engine, rows, contracts, [comparing.LABEL, *todo.keep], todo.scan)
     stage(str(planned))

@@ -24,13 +24,13 @@ def run(todo: ReplayJob) -> dict[str, Any]:
     contract = signature.agree(
         source.address, source.rows, loadable, job.id_columns, **job.contract
     )
-    rows = slicing.select(source.rows, job.slice_by, job.slice_names)
+    rows = slicing.select(source, job.slice_by, job.slice_names)
     keep = [*job.id_columns, slicing.SLICE]
     planned = scoring.plan(todo.engine, rows, [contract], keep, todo.scan)
     stage(str(planned), ends="plan")
-    with scoring.evaluated(planned, job.slice_names):
+    with scoring.evaluated(planned, job.slice_names), scoring.held(planned) as replayed:
         found = replaying.compare(
-            scoring.score(planned, failing="quarantine"), recorded.rows,
+            replayed, recorded.rows,
             keys=job.id_columns, columns=contract.written, tolerance=todo.tolerance,
         )  # fmt: skip
     stage(f"{found['same']} of {found['rows']} rows are the same", ends="score")

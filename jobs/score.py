@@ -20,10 +20,10 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     stage(f"reading {source.address} at version {source.version}", ends="start")
     keep, loadable = todo.keep(source.rows.columns), loading.prepare(model, **todo.loading)
     agreed = signature.agree(source.address, source.rows, loadable, keep, **todo.contract)
-    names = todo.slice_names or slicing.names(source.rows, todo.slice_by)
-    outside = slicing.outside(source.rows, todo.slice_by) if todo.due else 0
+    names = todo.slice_names or slicing.names(source, todo.slice_by)
+    outside = slicing.outside(source, todo.slice_by) if todo.due else 0
     runs = lineage.plan(model, source, names, run_id=todo.run_id, **todo.settings)
-    sizes = slicing.sizes(slicing.select(source.rows, todo.slice_by, names))
+    sizes = slicing.sizes(slicing.select(source, todo.slice_by, names))
     target = Target(spark, todo, source)
     outcomes = target.settle(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
@@ -31,7 +31,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     plans: list[scoring.Plan] = []
     for part in target.parts(due, names):
         with target.telling(outcomes):
-            rows = slicing.select(source.rows, todo.slice_by, [run.slice for run in part])
+            rows = slicing.select(source, todo.slice_by, [run.slice for run in part])
             slicing.check(rows, source.address, todo.unique, agreed.never_null, sizes)
             plans += [scoring.plan(todo.engine, rows, [agreed], [*keep, slicing.SLICE], todo.scan)]
             stage(str(plans[-1]), ends="plan")

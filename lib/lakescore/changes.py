@@ -6,19 +6,20 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
 from lakescore import scanning, tables
+from lakescore.classic import FAILURES
 from lakescore.errors import SnapshotNotFound
+from lakescore.logs import Declined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from lakescore.tables import FileChange, Snapshot
+    from lakescore.logs import FileChange
+    from lakescore.snapshots import Snapshot
 
 _MOST_VERSIONS_READ = 50
 """Of more commits that took files away, reading what these held costs more than scoring."""
@@ -47,7 +48,7 @@ def last_changed(
         return None if found is None else _latest([("", each.version) for each in found])
     kind = source.rows.schema[column].dataType
     if all(column in each.partition for each in found):
-        with suppress(scanning.Declined):
+        with suppress(Declined):
             return _latest(
                 [
                     (scanning.partition_name(each.partition[column], kind), each.version)
@@ -56,7 +57,9 @@ def last_changed(
             )
     try:
         return _latest(_read(spark, source, column, found))
-    except (_TooMuch, SnapshotNotFound, PySparkException, Py4JJavaError):
+    except (_TooMuch, SnapshotNotFound):
+        return None
+    except FAILURES:
         return None
 
 

@@ -16,15 +16,15 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lakescore import classic
 from lakescore.encoding import as_json
 from lakescore.errors import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from typing import TextIO
 
-    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
     from lakescore.errors import LakescoreError
@@ -203,14 +203,12 @@ def progress(spark: SparkSession, rows: int) -> Iterator[None]:
         spark: the session, whose status tracker knows the tasks.
         rows: what the body scores.
     """
-    terminal = _terminal()
-    if terminal is None:
+    terminal, counted = _terminal(), classic.progress(spark)
+    if terminal is None or counted is None:
         yield
         return
     finished = threading.Event()
-    watcher = threading.Thread(
-        target=_watch, args=(spark.sparkContext, rows, terminal, finished), daemon=True
-    )
+    watcher = threading.Thread(target=_watch, args=(counted, rows, terminal, finished), daemon=True)
     watcher.start()
     try:
         yield
@@ -234,7 +232,9 @@ def _terminal() -> TextIO | None:
         return None
 
 
-def _watch(context: SparkContext, rows: int, terminal: TextIO, finished: threading.Event) -> None:
+def _watch(
+    counted: Callable[[], tuple[int, int]], rows: int, terminal: TextIO, finished: threading.Event
+) -> None:
     from rich.console import Console  # noqa: PLC0415 - needed in a terminal only
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
@@ -251,15 +251,7 @@ def _watch(context: SparkContext, rows: int, terminal: TextIO, finished: threadi
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("scoring", total=None, tasks=0, rate=0.0)
         while not finished.wait(_SECONDS_BETWEEN_LOOKS):
-            done, tasks = _tasks(context)
+            done, tasks = counted()
             if tasks:
                 rate = rows * done / tasks / (time.monotonic() - started)
                 bar.update(task, completed=done, total=tasks, tasks=tasks, rate=rate)
-
-
-def _tasks(context: SparkContext) -> tuple[int, int]:
-    """Return the tasks done and all tasks of the running stages."""
-    tracker = context.statusTracker()
-    stages = [tracker.getStageInfo(each) for each in tracker.getActiveStageIds()]
-    running = [each for each in stages if each is not None]
-    return sum(s.numCompletedTasks for s in running), sum(s.numTasks for s in running)

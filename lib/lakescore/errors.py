@@ -256,18 +256,6 @@ class OptionUnreadable(ConfigError):
         super().__init__(f"pyfunc: {name}={text} is not what {uri} declares: {reason}")
 
 
-class ConnectUnsupported(ConfigError):
-    """The place is a Spark Connect server, which has neither accumulators nor Delta's JVM."""
-
-    def __init__(self, remote: str) -> None:
-        super().__init__(
-            f"{remote} is a Spark Connect server; the jobs count by accumulators and commit by "
-            "Delta's own classes, which clients of Connect cannot reach: give a place with "
-            "spark.master and unset SPARK_REMOTE, or score in a program of your own "
-            "(docs/cluster.md)"
-        )
-
-
 class MetricsNotWritten(ConfigError):
     """The file of metrics cannot be written."""
 

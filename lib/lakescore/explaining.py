@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import reduce
 from operator import and_
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,12 +20,12 @@ from lakescore.errors import (
     TableNotFound,
 )
 from lakescore.home import home
+from lakescore.logs import Declined, Log
 from lakescore.storage import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deltalake import DeltaTable
     from pyarrow.dataset import Dataset
 
 _LINEAGE = (
@@ -46,7 +44,6 @@ _MOST_ROWS = 100
 _NAME = re.compile(r"\w+(\.\w+){1,2}")
 """A table's name in a catalog: folders seldom hold a dot."""
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
-_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
 """How a time ends that says where it is one."""
 
@@ -68,34 +65,30 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
         TableNotFound, InputContractError: there is no such table, or it is not one of predictions.
         ColumnsMissing, KeyUnreadable, RowNotFound: there is no such column, value or row.
     """
-    from deltalake.exceptions import DeltaError  # noqa: PLC0415 - no part of --help
-
     place = address if "://" in address else str(home() / Path(address).expanduser())
     if address.startswith("file:"):  # which Spark takes as it stands, without decoding it
         place = "/" + address.removeprefix("file:").lstrip("/")
     try:
-        with TemporaryDirectory(prefix="lakescore-") as links:
-            return _found(address, place, key, Path(links))
-    except (DeltaError, OSError) as error:
+        return _found(address, place, key)
+    except Declined as error:
+        raise InputContractError(f"{place} cannot be read without Spark: {error}") from error
+    except (OSError, pa.ArrowException) as error:
         if (known := trouble(error, address)) is not None:
             raise known from error
-        if isinstance(error, OSError):
-            raise
-        first = str(error).splitlines()[0]
-        raise InputContractError(f"{place} cannot be read without Spark: {first}") from error
+        raise
 
 
-def _found(address: str, place: str, key: Mapping[str, str], links: Path) -> list[dict[str, Any]]:
-    table = _opened(place, links / "predictions")
-    if table is None and _NAME.fullmatch(address):
+def _found(address: str, place: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
+    log = _opened(place)
+    if log is None and _NAME.fullmatch(address):
         raise TableNotAtPath(place, address)
-    if table is None:
+    if log is None:
         raise TableNotFound(place)
-    rows = _rows(place, table, key)
-    asides = _quarantines(place, table)
-    for n, each in enumerate(asides):
-        aside = _opened(each, links / f"quarantine{n}") if "/" in each else None
-        if aside is not None and key.keys() <= {field.name for field in aside.schema().fields}:
+    rows = _rows(place, log, key)
+    asides = _quarantines(place, log)
+    for each in asides:
+        aside = _opened(each) if "/" in each else None
+        if aside is not None and key.keys() <= aside.stored.keys():
             rows += _rows(place, aside, key)
     if not rows:
         asked = {name: _shown(_bytes(text)) for name, text in key.items()}
@@ -103,44 +96,28 @@ def _found(address: str, place: str, key: Mapping[str, str], links: Path) -> lis
     return rows
 
 
-def _quarantines(place: str, table: DeltaTable) -> list[str]:
+def _quarantines(place: str, log: Log) -> list[str]:
     """Return the addresses of the quarantines, the newest first.
 
     Commits name a table that a job's file names; of others it lies beside the output.
     """
-    sayings = _sayings(table)
+    sayings = log.commits()
     named = [said["quarantine"] for _, said in sayings if said.get("quarantine")]
     if not named or any("slices" in said and "quarantine" not in said for _, said in sayings):
         named.append(place.rstrip("/") + "_quarantine")
     return list(dict.fromkeys(named))
 
 
-def _opened(place: str, links: Path) -> DeltaTable | None:
-    """Open the table at *place*, if there is one; *links* is a folder that may be made for it."""
-    from deltalake import DeltaTable  # noqa: PLC0415 - no part of --help
-    from deltalake.exceptions import TableNotFoundError  # noqa: PLC0415
-
+def _opened(place: str) -> Log | None:
+    """Open the table at *place*, if there is one."""
     try:
-        return DeltaTable(place if "://" in place else _legible(Path(place), links).as_uri())
-    except TableNotFoundError:
+        return Log(place)
+    except FileNotFoundError:
         return None
 
 
-def _legible(folder: Path, links: Path) -> Path:
-    """Return *folder*, or *links* with what is in it where delta-rs would read its name otherwise.
-
-    It decodes a path twice, so it looks for `a%20b` at `a b`; it follows links in a table.
-    """
-    if not _ENCODED.search(str(folder)) or not folder.is_dir():
-        return folder
-    links.mkdir()
-    for entry in folder.iterdir():
-        (links / entry.name).symlink_to(entry)
-    return links
-
-
-def _rows(place: str, table: DeltaTable, key: Mapping[str, str]) -> list[dict[str, Any]]:
-    dataset = _dataset(table)
+def _rows(place: str, log: Log, key: Mapping[str, str]) -> list[dict[str, Any]]:
+    dataset = log.dataset()
     names = dataset.schema.names
     missing = [name for name in key if name not in names]
     if missing:
@@ -149,34 +126,10 @@ def _rows(place: str, table: DeltaTable, key: Mapping[str, str]) -> list[dict[st
         raise InputContractError(f"{place} is no table of predictions: its rows have no lineage")
     found = _chosen(dataset, key)
     columns = [_values(column) for column in found.columns]
-    commits = _commits(table)
+    commits = _commits(log)
     status = "quarantined" if {"error_type", "error_message"} <= set(names) else "published"
     rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
     return [_told(row, status, commits) for row in rows]
-
-
-def _dataset(table: DeltaTable) -> Dataset:
-    """Return the rows of *table*, of which no file is skipped for what the log says of its values.
-
-    What some writers say there is not so: Spark of texts that are no UTF-8, and nothing of NaN.
-    """
-    import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
-
-    # Spark may write times of which some are beyond what pyarrow's own unit for them holds.
-    options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
-    whole = table.to_pyarrow_dataset(parquet_read_options=options)
-    fragments = []
-    for file in whole.get_fragments():
-        held = ds.get_partition_keys(file.partition_expression).items()
-        same = [
-            pc.field(name) == pa.scalar(value, whole.schema.field(name).type)
-            for name, value in held
-        ]
-        divided = reduce(and_, same, ds.scalar(True))  # noqa: FBT003 - an expression
-        fragments.append(
-            whole.format.make_fragment(file.path, file.filesystem, partition_expression=divided)
-        )
-    return ds.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
 
 
 def _chosen(dataset: Dataset, key: Mapping[str, str]) -> pa.Table:
@@ -221,27 +174,14 @@ def _told(
     return {"status": status, "row": own, **{name: row[name] for name in _LINEAGE}, **commit}
 
 
-def _commits(table: DeltaTable) -> dict[tuple[str, str], dict[str, Any]]:
+def _commits(log: Log) -> dict[tuple[str, str], dict[str, Any]]:
     """Return what commits say, the newest of each slice and run."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for version, said in _sayings(table):
+    for version, said in log.commits():
         for each in said.get("slices", []):
             facts = {"committed_in": version, "model_digest": said.get("model_digest")}
             facts["settings"] = said.get("settings")
             found.setdefault((each["slice"], each["scoring_run_id"]), facts)
-    return found
-
-
-def _sayings(table: DeltaTable) -> list[tuple[int | None, dict[str, Any]]]:
-    """Return what commits say of themselves, with their versions, the newest first."""
-    found = []
-    for commit in table.history():
-        try:
-            said = json.loads(commit.get("userMetadata") or "{}")
-        except ValueError:
-            continue
-        if isinstance(said, dict):
-            found.append((commit.get("version"), said))
     return found
 
 

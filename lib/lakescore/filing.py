@@ -1,54 +1,33 @@
-"""Filing: whether workers may write the files of predictions themselves, and what is in them.
+"""Filing: whether workers may write the files of a table, and what is in them.
 
-Where the table is plain enough, predictions never cross the JVM, whose writer costs several times
-what scoring does for a cheap model: a task writes a Parquet file, and says what it wrote. The
-transaction then has these files and no others, so that a task which is tried again, or twice at
-once, leaves a file behind, and never rows. What is not understood here is declined: then Spark
-writes, as it always can.
+Where a table is plain enough, rows never cross the JVM's writer, which costs several times what
+scoring does for a cheap model: a task writes a Parquet file, and says what it wrote. A commit then
+has these files and no others, so that a task which is tried again, or twice at once, leaves a file
+behind, and never rows. What is not understood here is declined: then Spark writes, as it always
+can.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.types import TimestampNTZType
 
 from lakescore import executor
-from lakescore.errors import FilesUnseen, listed
-from lakescore.scanning import Declined, arrow_type, is_plain, local
-from lakescore.tables import NewFile
+from lakescore.arrow import arrow_type, is_plain
+from lakescore.errors import FilesUnseen
+from lakescore.logs import Declined, NewFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pyspark.sql import Row
+    from pyspark.sql import Row, SparkSession
     from pyspark.sql.types import StructField, StructType
 
-    from lakescore.scoring import Plan
-    from lakescore.tables import Layout
+    from lakescore.logs import Log
 
-WriteName = Literal["direct", "spark"]
-_FEATURES = frozenset(
-    {"appendOnly", "deletionVectors", "invariants", "v2Checkpoint", "vacuumProtocolCheck"}
-)
-"""Features of Delta's protocol that ask nothing of a writer of new files, as they are used here:
-without columns that have a rule of their own."""
-_PROPERTIES = frozenset(
-    {
-        "delta.checkpointInterval",
-        "delta.checkpointPolicy",
-        "delta.dataSkippingNumIndexedCols",
-        "delta.dataSkippingStatsColumns",
-        "delta.deletedFileRetentionDuration",
-        "delta.enableDeletionVectors",
-        "delta.logRetentionDuration",
-        "delta.minReaderVersion",
-        "delta.minWriterVersion",
-    }
-)
-"""Properties of a table that ask nothing of a file, or what is done here."""
 _COMPRESSIONS = {
     "gzip": "gzip",
     "none": "none",
@@ -58,99 +37,96 @@ _COMPRESSIONS = {
 }
 _NAME = re.compile(r"`((?:[^`]|``)+)`|([^`,]+)")
 """One of a list of columns, in back-ticks or without."""
-_FEW_FILES = 8
-_FEWEST_ROWS_A_FILE = 50_000
-"""Each task would write a file for each slice: of smaller ones Spark had better make fewer."""
 
 
-def sink(  # noqa: PLR0913, PLR0917 - each is a fact of its own
-    asked: WriteName,
-    planned: Plan,
-    layout: Layout,
+@dataclass(frozen=True)
+class Form:
+    """What a table is when files are committed to it."""
+
+    schema: StructType
+    properties: Mapping[str, str]
+    partitioned_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the values of a column are in the rows that workers write."""
+
+    position: int
+    child: int | None = None
+    """The field, where that column is a struct."""
+    decided: executor.Decided | None = None
+    """What its values are made into."""
+
+
+def sink(  # noqa: PLR0913 - all but the first three by name
+    spark: SparkSession,
+    log: Log,
+    form: Form,
+    *,
     written: StructType,
-    constants: Mapping[str, Mapping[str, Any]],
-    rows: int,
+    places: Mapping[str, Place],
+    parts: Mapping[str, Mapping[str, Any]],
+    by: int | None,
 ) -> executor.Sink:
-    """Return where and how workers write the rows of *planned*.
+    """Return where and how workers write rows.
 
     Args:
-        asked: `direct` lets workers write where that is exactly what Spark writes.
-        planned: what is scored.
-        layout: the table of predictions.
+        spark: the session, whose settings say how Spark would write.
+        log: of the table.
+        form: the table's when the files are committed.
         written: the columns that it gets.
-        constants: the values that rows carry besides their own, by slice and column.
-        rows: how many there are.
+        places: where the rows hold them.
+        parts: by the text that tells parts apart, the values that all rows of one have besides:
+            those of the columns that divide the table, and of columns that have no place.
+        by: the position of that text; without, there is one part.
 
     Raises:
         Declined: it would not be exactly what Spark writes, or this cannot be told.
     """
-    if asked != "direct":
-        raise Declined("asked for")
-    if planned.engine != "arrow":
-        raise Declined(f"the engine is {planned.engine}")
-    if planned.contracts[0].decision is not None:
-        raise Declined("Spark makes the decision column")
-    if len(constants) > 1:
-        _check_sizes(planned, len(constants), rows)
-    _check(layout, written)
-    setting = planned.rows.sparkSession.conf.get
-    compression = setting("spark.sql.parquet.compression.codec") or ""
+    log.check_writable()
+    _check_columns(form.schema, written)
+    compression = spark.conf.get("spark.sql.parquet.compression.codec", "snappy") or ""
     if compression not in _COMPRESSIONS:
         raise Declined(f"Spark writes {compression} files")
-    if setting("spark.sql.files.maxRecordsPerFile") != "0":
+    if spark.conf.get("spark.sql.files.maxRecordsPerFile", "0") != "0":
         raise Declined("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
-    positions = {name: n for n, name in enumerate(planned.carried)}
-    promised = _promised(layout)
+    promised = _promised(form.properties, form.schema)
+    constants = next(iter(parts.values()))
     return executor.Sink(
-        folder=local(layout.folder),
+        folder=log.folder.path,
         columns=tuple(
-            _filed(planned, field, positions, next(iter(constants.values())), promised)
+            _filed(field, places, constants, promised)
             for field in written
-            if field.name not in layout.partitioned_by
+            if field.name not in form.partitioned_by
         ),
-        parts=constants,
-        by=planned.slice_at if len(constants) > 1 else None,
+        parts=parts,
+        by=by,
         compression=_COMPRESSIONS[compression],
+        store=log.folder.store,
     )
 
 
 def files(
-    found: Iterable[Row],
-    folder: str,
-    partitioned_by: Sequence[str],
-    constants: Mapping[str, Mapping[str, Any]],
+    found: Iterable[Row], sink: executor.Sink, partitioned_by: Sequence[str]
 ) -> list[NewFile]:
-    """Return the files that tasks said they wrote into *folder*.
+    """Return the files that tasks said they wrote, for a table that these columns divide.
 
     Raises:
         FilesUnseen: one is not there, or is not what its task wrote.
     """
     new = []
     for file in found:
-        path = Path(folder, file.path)
-        size = path.stat().st_size if path.is_file() else None
-        if size != file.size:
-            raise FilesUnseen(folder, file.path)
-        values = constants[file.part]
+        if sink.store.size(f"{sink.folder}/{file.path}") != file.size:
+            raise FilesUnseen(sink.folder, file.path)
+        values = sink.parts[file.part]
         partition = {name: str(values[name]) for name in partitioned_by}
         new.append(NewFile(file.path, partition, file.rows, file.size, file.statistics))
     return new
 
 
-def _check_sizes(planned: Plan, slices: int, rows: int) -> None:
-    if planned.slice_at is None:
-        raise Declined("nothing in the rows names their slice")
-    files = planned.tasks * slices
-    if files > _FEW_FILES and rows < _FEWEST_ROWS_A_FILE * files:
-        raise Declined(f"{planned.tasks} tasks would write small files of {slices} slices")
-
-
-def _check(layout: Layout, written: StructType) -> None:
-    unknown = sorted(layout.features - _FEATURES)
-    unknown += sorted(set(layout.properties) - _PROPERTIES)
-    if unknown:
-        raise Declined(f"the table uses {listed(unknown)}")
-    there = {field.name: field for field in layout.schema}
+def _check_columns(schema: StructType, written: StructType) -> None:
+    there = {field.name: field for field in schema}
     for field in written:
         own = there.get(field.name)
         if own is None or own.dataType != field.dataType:
@@ -164,37 +140,31 @@ def _check(layout: Layout, written: StructType) -> None:
 
 
 def _filed(
-    planned: Plan,
     field: StructField,
-    positions: Mapping[str, int],
+    places: Mapping[str, Place],
     constants: Mapping[str, Any],
     promised: frozenset[str],
 ) -> executor.Filed:
-    outputs = planned.contracts[0].outputs.names
-    position, child = positions.get(field.name), None
-    if field.name in constants:
-        position = None
-    elif field.name in outputs:
-        position = len(positions)
-        child = outputs.index(field.name) if len(outputs) > 1 else None
-    elif position is None:
+    place = places.get(field.name)
+    if place is None and field.name not in constants:
         raise Declined(f"nothing gives column {field.name!r}")
     return executor.Filed(
         name=field.name,
         kind=arrow_type(field.dataType),
-        position=position,
-        child=child,
+        position=place.position if place is not None else None,
+        child=place.child if place is not None else None,
+        decided=place.decided if place is not None else None,
         bounded=field.name in promised,
     )
 
 
-def _promised(layout: Layout) -> frozenset[str]:
+def _promised(properties: Mapping[str, str], schema: StructType) -> frozenset[str]:
     """Return the columns whose bounds readers may expect in the log, by the table's property.
 
     None where it names something else: some readers take bounds of a part for bounds of all.
     """
-    asked = layout.properties.get("delta.dataSkippingStatsColumns", "")
-    plain = {field.name.lower(): field.name for field in layout.schema}
+    asked = properties.get("delta.dataSkippingStatsColumns", "")
+    plain = {field.name.lower(): field.name for field in schema}
     found = [(quoted.replace("``", "`") or bare).strip() for quoted, bare in _NAME.findall(asked)]
     names = {name.lower() for name in found if name}
     if not plain.keys() >= names:

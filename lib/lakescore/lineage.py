@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakescore.registry import ModelVersion
-    from lakescore.tables import Snapshot
+    from lakescore.snapshots import Snapshot
 
 _ODD_IN_METRICS = re.compile(r"[^\w\-. :/]")
 """What MLflow does not take in a metric's name."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import changes, filing, lineage, scanning, scoring, signature, slicing, tables
+from lakescore import changes, lineage, scanning, scoring, signature, slicing, tables
 from lakescore.errors import (
     AnotherRunWon,
     LakescoreError,
@@ -23,6 +23,7 @@ from lakescore.errors import (
     TooManyErrors,
     listed,
 )
+from lakescore.logs import Declined
 from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
@@ -32,13 +33,18 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
+    from lakescore import executor
     from lakescore.config import ScoreJob
     from lakescore.lineage import Run
     from lakescore.scoring import Plan
-    from lakescore.tables import Snapshot, Transaction
+    from lakescore.snapshots import Snapshot
+    from lakescore.tables import Transaction
 
 PARTITIONED_BY = ("model_name", "slice")
 """What divides a table of predictions, and its quarantine."""
+_FEW_FILES = 8
+_FEWEST_ROWS_A_FILE = 50_000
+"""Each task would write a file for each slice: of smaller ones Spark had better make fewer."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +253,7 @@ class Target:
             TooManyErrors: more rows failed than the job allows; nothing was published.
             RowsLost: rows are missing, or there are too many; nothing was published.
         """
-        scored = scoring.score(planned, failing="quarantine")
+        scored = scoring.tried(planned)
         if not self._todo.writes_keys:
             scored = scored.drop(*self._todo.id_columns)
         own = {"quarantine": self._todo.aside} if self._todo.quarantine else {}
@@ -289,46 +295,53 @@ class Target:
             append=self._todo.write_mode != "replace",
             made_with=publishing.own_quarantine or None,
         )
-        by = self._fill(written, publishing)
+        self._fill(written, publishing)
         failed = self._check(publishing, written.counts("slice"))
         if self._todo.write_mode == "append" and self.settle(publishing.runs, publishing.sizes):
             raise AnotherRunWon(self._address, listed(run.slice for run in publishing.runs))
         began = time.monotonic()
         version = written.commit()
-        self.facts = {
-            "bytes_written": written.size,
-            "files_written": len(written.files),
-            "seconds_to_commit": round(time.monotonic() - began, 2),
-            **by,
-        }
+        self.facts = written.facts() | {"seconds_to_commit": round(time.monotonic() - began, 2)}
         return failed, version
 
-    def _fill(self, written: Transaction, publishing: _Publishing) -> dict[str, str]:
-        """Score into *written*'s files; return who wrote them, and why Spark if it did."""
+    def _fill(self, written: Transaction, publishing: _Publishing) -> None:
+        """Score into files that nobody sees: by workers, who write them too where they may."""
+        planned = publishing.planned
+        with publishing.evaluated():
+            sink = self._sink(written, publishing) if self._todo.write == "direct" else None
+            if sink is not None:
+                written.add(scoring.file(planned, sink), sink)
+            else:
+                written.write(self._todo.write)
+        planned.tally.add(written.said)
+
+    def _sink(self, written: Transaction, publishing: _Publishing) -> executor.Sink | None:
+        """Return where the workers that score write, or none where Spark hands rows to others."""
         planned, constants = publishing.planned, publishing.constants
         rows = sum(publishing.sizes[run.slice] for run in publishing.runs)
-        with publishing.evaluated():
-            try:
-                sink = filing.sink(
-                    self._todo.write, planned, written.layout, written.rows.schema, constants, rows
-                )
-            except scanning.Declined as declined:
-                written.write()
-                return {"write": "spark", "write_reason": str(declined)}
-            written.prepare()
-            found = scoring.file(planned, sink)
-        written.add(filing.files(found, sink.folder, PARTITIONED_BY, constants))
-        return {"write": "direct"}
+        many = len(constants) > 1
+        try:
+            places = planned.places()
+            if many:
+                _check_sizes(planned, len(constants), rows)
+            by = planned.slice_at if many else None
+            # A constant of the slice comes before a column that is so called.
+            own = {name: place for name, place in places.items() if name not in lineage.COLUMNS}
+            return written.sink(own, constants, by)
+        except Declined as declined:
+            written.reason = str(declined)
+            return None
 
     def _merge(self, rows: DataFrame, publishing: _Publishing) -> tuple[dict[str, int], int]:
         """Return what `_write` does; Spark reads the rows again, so they are held meanwhile."""
         kept = rows.persist(StorageLevel.DISK_ONLY)
         try:
             with publishing.evaluated():
-                found = dict(map(tuple, kept.groupBy("slice").count().collect()))
+                heard = publishing.planned.heard(kept)
+                found = dict(map(tuple, heard.groupBy("slice").count().collect()))
             failed = self._check(publishing, found)
             version = tables.merge(
-                kept,
+                heard,
                 self._address,
                 keys=self._todo.id_columns,
                 within={"model_name": publishing.runs[0].model.name},
@@ -427,6 +440,14 @@ class _Publishing:
     def evaluated(self) -> AbstractContextManager[None]:
         """Hold while the rows are scored; see `scoring.evaluated`."""
         return scoring.evaluated(self.planned, [run.slice for run in self.runs])
+
+
+def _check_sizes(planned: Plan, slices: int, rows: int) -> None:
+    if planned.slice_at is None:
+        raise Declined("nothing in the rows names their slice")
+    files = planned.tasks * slices
+    if files > _FEW_FILES and rows < _FEWEST_ROWS_A_FILE * files:
+        raise Declined(f"{planned.tasks} tasks would write small files of {slices} slices")
 
 
 def _place(runs: Sequence[Run]) -> dict[str, list[str]]:

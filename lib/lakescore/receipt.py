@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lakescore.registry import ModelVersion
     from lakescore.scoring import Plan
     from lakescore.signature import Contract
-    from lakescore.tables import Snapshot
+    from lakescore.snapshots import Snapshot
 
 
 def of_model(model: ModelVersion) -> dict[str, Any]:

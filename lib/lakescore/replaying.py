@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DoubleType, FloatType
 
-from lakescore import scanning, tables
+from lakescore import tables
+from lakescore.arrow import readable
 from lakescore.config import ScoreJob
 from lakescore.errors import (
     DigestDiffers,
@@ -148,7 +149,7 @@ def compare(
         ).head()
         assert counts is not None  # noqa: S101 - an aggregate has a row
         others = held.where("NOT same").limit(_EXAMPLES).drop("same")
-        shown = scanning.readable(others).collect()
+        shown = readable(others).collect()
     finally:
         held.unpersist()
     return {**counts.asDict(), "examples": [row.asDict(recursive=True) for row in shown]}

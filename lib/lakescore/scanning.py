@@ -1,90 +1,51 @@
 """Scanning: whether workers may read a table's files themselves, and which worker reads what.
 
 Where a Delta snapshot is plain enough, the model's inputs never cross the JVM: Spark hands out
-pieces of Parquet files, workers read them with pyarrow, and only what is kept goes back. Delta
-itself says which files hold a selection, which of their rows are deleted, and how columns are named
-in them. What is not understood here is declined: then Spark reads, as it always can.
-
-The price: Delta's JVM classes behind a DataFrame's plan are no public interface, so whatever they
-do not answer as expected is a reason to decline too.
+pieces of Parquet files, workers read them with pyarrow, and only what is kept goes back. The
+table's log says which files hold a selection, which of their rows are deleted, and how columns are
+named in them. What is not understood here is declined: then Spark reads, as it always can.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from inspect import signature as parameters_of
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
-from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import (
-    ArrayType,
-    BinaryType,
-    BooleanType,
-    ByteType,
     DateType,
     DecimalType,
     DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    MapType,
-    ShortType,
+    IntegralType,
     StringType,
-    StructField,
     StructType,
-    TimestampNTZType,
-    TimestampType,
 )
 
 from lakescore import executor
+from lakescore.arrow import arrow_type, is_plain, struct
+from lakescore.classic import FAILURES, slots, tasks
 from lakescore.errors import FilesGone, FileUnreadable, listed
+from lakescore.logs import Declined
+from lakescore.snapshots import Snapshot
 from lakescore.storage import plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import DataType
+    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.types import DataType, StructField
 
-_FEATURES = frozenset(
-    {
-        "columnMapping",
-        "deletionVectors",
-        "timestampNtz",
-        "typeWidening",
-        "typeWidening-preview",
-        "v2Checkpoint",
-        "vacuumProtocolCheck",
-    }
-)
-"""Reader features of Delta's protocol that are read properly here, or that Delta's log reads."""
-_TYPES = (
-    BinaryType,
-    BooleanType,
-    ByteType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    TimestampNTZType,
-    TimestampType,
-)
+    from lakescore.logs import File, Log
+
 _USUAL = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
@@ -109,8 +70,6 @@ _BUCKETS_A_TASK = 16
 _MOST_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _NOT_MEASURED = 2**31 - 1
 """The limit for which Spark does not look (`BatchedPythonArrowInput.underBatchSizeLimit`)."""
-_NEXT_TO_A_SCAN = {"ColumnarToRow", "InputAdapter", "Project", "WholeStageCodegen"}
-"""What is planned between a scan and a function of Python that takes its batches as they are."""
 _GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
 _UNREADABLE = re.compile(
     r"\[FAILED_READ_FILE[.\w]*\] [^\n]*? reading file (.+?)\.\s+(?:([A-Z][^\n]*?)\.?\s+)?SQLSTATE"
@@ -119,37 +78,53 @@ _UNNAMED = re.compile(r": (java\.lang\.\w+(?:: [^\n]*)?)\n\s*at org\.apache\.par
 """How a reader of Parquet fails of which Spark does not say what it read."""
 _MOST_SUSPECTS = 20
 _CAUSE = re.compile(r"\nCaused by: (?:[\w.$]+: )?([^\n]*)")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_DATE = re.compile(r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2}))?)?")
-"""How the log may write partitions' values of these types, in which Spark's casts all agree."""
-_IN_UTC: dict[str, Any] = (
-    {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
-)
-"""PySpark before 4.2 takes times for UTC without being told."""
-
-
-class Declined(Exception):
-    """Why Spark has to read, or to write."""
+_SIZE = re.compile(r"(\d+)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+"""How Spark's settings write bytes."""
 
 
 @dataclass(frozen=True)
 class Selection:
     """Rows of a snapshot, chosen in a way that Spark and workers understand alike."""
 
-    snapshot: DataFrame
-    """All rows of the snapshot, as `tables.snapshot` gives them."""
+    snapshot: Snapshot | DataFrame
+    """All rows; of a frame that is no snapshot only Spark reads them."""
     choose: Callable[[DataFrame], DataFrame]
-    """Filters rows by `column` and adds the column `adds`: a transform that may be repeated."""
+    """Filters rows by `column`: a transform."""
     adds: str
+    """The column that is added."""
+    value: Column
+    """Its value, which `column` tells."""
     column: str | None = None
     """The only column that `choose` looks at, if it does."""
     among: tuple[date | int | str, ...] | None = None
     """The values of `column` that are chosen; all but null and NaN when none are given."""
 
     @property
+    def whole(self) -> DataFrame:
+        """All rows, as Spark reads them."""
+        return self.snapshot.rows if isinstance(self.snapshot, Snapshot) else self.snapshot
+
+    @property
     def rows(self) -> DataFrame:
         """The chosen rows, with the column `adds`."""
-        return self.choose(self.snapshot)
+        return self.choose(self.whole).withColumn(self.adds, self.value)
+
+    @property
+    def log(self) -> Log:
+        """The log of the snapshot.
+
+        Raises:
+            Declined: only Spark reads it, or the rows are no snapshot's.
+        """
+        return _log(self.snapshot)
+
+    @property
+    def wanted(self) -> dict[str, tuple[date | int | str, ...]]:
+        """The values that are chosen, by column."""
+        if self.column is None or self.among is None:
+            return {}
+        return {self.column: self.among}
 
 
 @dataclass(frozen=True)
@@ -193,29 +168,30 @@ def direct(
     Raises:
         Declined: it would not be exactly what Spark reads, or this cannot be told.
     """
-    if is_remote(selection.rows.sparkSession):
-        raise Declined("a client of Spark Connect does not reach the table's log")
-    with _as_expected():
-        _plain(selection.snapshot)
-    table, files = _scanned(selection.rows)
+    log = selection.log
+    files = log.files(selection.wanted)
     if not files:
         raise Declined("there are no files to read")
     carried = [name for name in keep if name != selection.adds]
     if selection.column and selection.column not in carried:
         carried.append(selection.column)
-    fields = [*[table.schema[name] for name in carried], *features]
-    columns = tuple(_column(table, field) for field in fields)
-    spark = selection.rows.sparkSession
+    schema = StructType.fromJson(log.schema)
+    fields = [*[schema[name] for name in carried], *features]
+    columns = tuple(_column(log, schema, field) for field in fields)
+    spark = selection.whole.sparkSession
     _check_sessions_settings(spark, columns)
-    groups = _row_groups(spark, files, columns)
+    store = log.folder.store
+    groups = _row_groups(spark, files, columns, store)
     rows = sum(file.rows for file in files)
-    slots = spark.sparkContext.defaultParallelism
-    pieces = _pieces(files, groups, columns, rows=rows, slots=slots, seconds_a_row=seconds_a_row)
+    pieces = _pieces(
+        files, groups, [column if c.partition else None for c, column in _named(columns, fields)],
+        rows=rows, slots=slots(spark), seconds_a_row=seconds_a_row,
+    )  # fmt: skip
     only = None
     if selection.column:
         only = executor.Only(column=carried.index(selection.column), among=selection.among)
     return Direct(
-        scan=executor.Scan(columns=columns, tasks=pieces, only=only),
+        scan=executor.Scan(columns=columns, tasks=pieces, only=only, store=store),
         selection=selection,
         carried=tuple(carried),
         fields=tuple(fields[: len(carried)]),
@@ -223,63 +199,36 @@ def direct(
     )
 
 
-def spread(rows: DataFrame, *, seconds_a_row: float) -> int | None:
+def _named(
+    columns: Sequence[executor.Column], fields: Sequence[StructField]
+) -> list[tuple[executor.Column, str]]:
+    return [(column, field.name) for column, field in zip(columns, fields, strict=True)]
+
+
+def spread(
+    rows: DataFrame, *, seconds_a_row: float, selection: Selection | None = None
+) -> int | None:
     """Return into how many partitions to spread *rows* before a dear model, if that pays.
 
     Spark divides files by bytes, and one row group is never divided: few large ones, or few
-    partitions, would leave cores idle. A client of Spark Connect cannot know how many there are.
+    partitions, would leave cores idle.
+
+    Args:
+        rows: what is spread.
+        seconds_a_row: what a model takes.
+        selection: of which snapshot they are, if they are of one.
     """
-    if seconds_a_row < _SECONDS_TO_SHUFFLE or is_remote(rows.sparkSession):
+    if seconds_a_row < _SECONDS_TO_SHUFFLE:
         return None
-    slots = rows.sparkSession.sparkContext.defaultParallelism
-    partitions = rows.rdd.getNumPartitions()
+    at_once, partitions = slots(rows.sparkSession), tasks(rows)
     try:
-        groups = sum(math.ceil(file.size / _BYTES_A_ROW_GROUP) for file in _scanned(rows)[1])
+        if selection is None:
+            raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
+        files = selection.log.files(selection.wanted)
+        groups = sum(math.ceil(file.size / _BYTES_A_ROW_GROUP) for file in files)
     except Declined:
         groups = partitions
-    return 2 * slots if min(groups, partitions) < slots else None
-
-
-def is_remote(spark: SparkSession) -> bool:
-    """Tell whether *spark* is a client of Spark Connect, which does not reach the server's JVM."""
-    return ".connect." in type(spark).__module__
-
-
-def readable(rows: DataFrame) -> DataFrame:
-    """Return *rows* with dates and times as Spark writes them: Python knows fewer years."""
-    texts = {
-        field.name: F.col(f"`{field.name}`").cast(_legible(field.dataType))
-        for field in rows.schema
-        if _legible(field.dataType) != field.dataType
-    }
-    return rows.withColumns(texts)
-
-
-def _legible(kind: DataType) -> DataType:
-    """Return *kind* with texts in the place of dates and times, in whatever holds them.
-
-    And in the place of a map's keys that Python cannot hold as such.
-    """
-    if isinstance(kind, (DateType, TimestampType, TimestampNTZType)):
-        return StringType()
-    if isinstance(kind, ArrayType):
-        return ArrayType(_legible(kind.elementType), kind.containsNull)
-    if isinstance(kind, MapType):
-        unhashable = isinstance(kind.keyType, (ArrayType, BinaryType, StructType))
-        key = StringType() if unhashable else _legible(kind.keyType)
-        return MapType(key, _legible(kind.valueType), kind.valueContainsNull)
-    if isinstance(kind, StructType):
-        fields = [StructField(f.name, _legible(f.dataType), f.nullable, f.metadata) for f in kind]
-        return StructType(fields)
-    return kind
-
-
-def is_columnar(rows: DataFrame) -> bool:
-    """Tell whether Spark hands *rows* to a function of Python in the batches that it reads."""
-    node: Any = rows._jdf.queryExecution().executedPlan()  # noqa: SLF001 - no other way to ask
-    while node.nodeName().split()[0] in _NEXT_TO_A_SCAN:
-        node = node.children().head()
-    return bool(node.supportsColumnar())
+    return 2 * at_once if min(groups, partitions) < at_once else None
 
 
 @contextmanager
@@ -291,17 +240,15 @@ def unmeasured(spark: SparkSession, sent: Iterable[DataType]) -> Iterator[None]:
     the limit in bytes; texts are measured.
     """
     conf = spark.conf
-    if is_remote(spark):
-        yield
-        return
     try:
         limit = str(conf.get(_MOST_BYTES))
-    except PySparkException:  # Spark 4.0 has no such limit
+    except FAILURES:  # Spark 4.0 has no such limit
         yield
         return
-    bytes_of: Any = spark._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes  # type: ignore[union-attr]  # noqa: SLF001
+    size = _SIZE.fullmatch(limit.strip())
+    most = int(size[1]) << _UNITS[size[2].lower()] if size is not None else _NOT_MEASURED
     rows = int(conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") or 0)
-    if bytes_of(limit) >= _NOT_MEASURED or not 0 < rows * _width(sent) < bytes_of(limit):
+    if most >= _NOT_MEASURED or not 0 < rows * _width(sent) < most:
         yield
         return
     conf.set(_MOST_BYTES, _NOT_MEASURED)
@@ -328,7 +275,7 @@ def reading(rows: DataFrame) -> Iterator[None]:
     """
     try:
         yield
-    except (Py4JJavaError, PySparkException) as error:
+    except FAILURES as error:
         if (known := unread(error, rows)) is not None:
             raise known from error
         raise
@@ -371,46 +318,66 @@ def _culprit(rows: DataFrame) -> tuple[str, str]:
             alone = rows.sparkSession.read.schema(rows.schema).parquet(plain_path(path))
             try:
                 alone.write.format("noop").mode("append").save()
-            except (Py4JJavaError, PySparkException):
+            except FAILURES:
                 return path, f"it {reason}"
     return "", ""
 
 
-def counted(rows: DataFrame, by: str | None) -> dict[str, int]:
-    """Return how many of *rows* each value of the column *by* has, as the log counts them.
+def counted(
+    snapshot: Snapshot | DataFrame, by: str | None, among: Sequence[date | int | str] | None = None
+) -> dict[str, int]:
+    """Return how many rows each value of the column *by* has, as the log counts them.
 
     Args:
-        rows: the rows of one snapshot, filtered by the column *by* and no other.
+        snapshot: the rows.
         by: a column, whose values are told as Spark writes them, null as `""`; without one, the
-            whole of *rows* is counted as `""`.
+            whole of the rows is counted as `""`.
+        among: the values that are counted; all when left out.
 
     Raises:
         Declined: the log cannot tell.
     """
-    table, files = _scanned(rows)
-    if by is not None and by not in table.partitioned_by:
-        raise Declined(f"the table is not partitioned by {by}")
+    log = _log(snapshot)
     if by is not None:
-        _check_unpadded(table.schema[by])
+        if by not in log.partitioned_by:
+            raise Declined(f"the table is not partitioned by {by}")
+        field = StructType.fromJson(log.schema)[by]
+        _check_unpadded(field)
+        _check_partition(field)
     found: dict[str, int] = {}
-    for file in files:
-        value = ""
-        if by is not None:
-            value = partition_name(file.partition.get(table.stored[by]), table.schema[by].dataType)
+    for file in log.files({by: among} if by is not None and among is not None else None):
+        held = None if by is None else file.partition[by]
+        value = "" if held is None else str(held)
         found[value] = found.get(value, 0) + file.rows - len(file.deleted)
     return found
+
+
+def _log(snapshot: Snapshot | DataFrame) -> Log:
+    if not isinstance(snapshot, Snapshot):
+        raise Declined("the rows are no snapshot's")
+    return snapshot.log
 
 
 def partition_name(text: str | None, kind: DataType) -> str:
     """Return the one way to write the value that the log writes as *text*, null as `""`.
 
-    The log may write an integer or a date in several ways, such as `1` and `01`.
+    The log may write an integer in several ways, such as `1` and `01`.
 
     Raises:
         Declined: only Spark can tell what it reads as *kind*.
     """
-    value = _partition_value(text, arrow_type(kind))
-    return "" if value is None else str(value)
+    if not text:
+        return ""
+    if isinstance(kind, StringType):
+        return text
+    try:
+        if isinstance(kind, IntegralType):
+            return str(int(text))
+        if isinstance(kind, DateType) and date.fromisoformat(text).isoformat() == text:
+            return text
+    except ValueError:
+        pass
+    raise Declined(f"the log writes the value {text!r} for a partition of {kind.simpleString()}")
 
 
 def repeats(selection: Selection, keys: Sequence[str]) -> int:
@@ -422,194 +389,40 @@ def repeats(selection: Selection, keys: Sequence[str]) -> int:
         Declined: workers cannot read the keys themselves, or not as Spark would.
     """
     planned = direct(selection, keys, (), seconds_a_row=0.0)
-    spark, tasks = selection.rows.sparkSession, len(planned.scan.tasks)
+    spark, count = selection.whole.sparkSession, len(planned.scan.tasks)
     rows = sum(piece.rows for task in planned.scan.tasks for piece in task)
-    parts = max(spark.sparkContext.defaultParallelism, math.ceil(rows / _MOST_HASHES_A_TASK))
-    blocks = spark.range(0, tasks, 1, tasks).mapInArrow(
-        executor.hashed(planned.scan, parts * _BUCKETS_A_TASK), _struct(executor.BLOCKS)
+    parts = max(slots(spark), math.ceil(rows / _MOST_HASHES_A_TASK))
+    blocks = spark.range(0, count, 1, count).mapInArrow(
+        executor.hashed(planned.scan, parts * _BUCKETS_A_TASK), struct(executor.BLOCKS)
     )
     exchanged = blocks.repartition(parts, "bucket")
-    found = exchanged.mapInArrow(executor.repeated, _struct(executor.REPEATED)).collect()
+    found = exchanged.mapInArrow(executor.repeated, struct(executor.REPEATED)).collect()
     return sum(row.repeated for row in found)
 
 
-def _struct(schema: pa.Schema) -> StructType:
-    return StructType([StructField(f.name, from_arrow_type(f.type)) for f in schema])
+def _check_partition(field: StructField) -> None:
+    """See that delta-rs and Spark read alike what the log has for a partition's values."""
+    if not isinstance(field.dataType, (StringType, DateType, IntegralType)):
+        raise Declined(f"the table is partitioned by a {field.dataType.simpleString()}")
 
 
-@dataclass(frozen=True)
-class _Table:
-    """What the log says of the table."""
-
-    schema: StructType
-    stored: dict[str, str]
-    """The name of each column in the files."""
-    partitioned_by: tuple[str, ...]
-    widens: bool
-    folder: str
-
-
-@dataclass(frozen=True)
-class _File:
-    path: str
-    rows: int
-    size: int
-    partition: dict[str, str | None]
-    deleted: np.ndarray[Any, np.dtype[np.int64]]
-    """Positions of deleted rows, sorted."""
-
-
-def _scanned(rows: DataFrame) -> tuple[_Table, list[_File]]:
-    """Return the only table that *rows* reads, and those of its files that hold them."""
-    with _as_expected():
-        scan = _relation(rows)
-        table = _table(scan)
-        return table, _files(rows.sparkSession, scan, table)
-
-
-@contextmanager
-def _as_expected() -> Iterator[None]:
-    """Decline where Delta's classes do not answer as they are known to."""
-    try:
-        yield
-    except (Py4JError, PySparkException, LookupError, TypeError, ValueError) as error:
-        reason = f"Delta does not say what its plan reads ({type(error).__name__})"
-        raise Declined(reason) from error
-
-
-def _relation(rows: DataFrame) -> Any:  # noqa: ANN401 - an object of the JVM
-    """Return the file index of the only table that *rows* reads, pruned by Delta."""
-    plan: Any = rows._jdf.queryExecution().optimizedPlan()  # noqa: SLF001 - no other way to ask
-    leaves = plan.collectLeaves()
-    if leaves.length() != 1 or leaves.head().nodeName().split()[0] != "LogicalRelation":
-        raise Declined("the rows are not those of one Delta table")
-    location = leaves.head().relation().location()
-    if not location.getClass().getName().endswith(".PreparedDeltaFileIndex"):
-        raise Declined("the rows are not those of one Delta snapshot")
-    return location.preparedScan()
-
-
-def _plain(snapshot: DataFrame) -> None:
-    """See that nothing stands between the files and *snapshot*, such as padding or a filter."""
-    node: Any = snapshot._jdf.queryExecution().analyzed()  # noqa: SLF001 - see above
-    while node.nodeName().split()[0] == "SubqueryAlias":
-        node = node.child()
-    if node.nodeName().split()[0] not in {"LogicalRelation", "Relation"}:
-        raise Declined(f"Spark reads the table by way of a {node.nodeName().split()[0]}")
-
-
-def _table(scan: Any) -> _Table:  # noqa: ANN401 - an object of the JVM
-    snapshot = scan.scannedSnapshot()
-    protocol = json.loads(snapshot.protocol().json())["protocol"]
-    unknown = sorted(set(protocol.get("readerFeatures", [])) - _FEATURES)
-    if unknown:
-        raise Declined(f"the table uses {listed(unknown)}")
-    metadata = json.loads(snapshot.metadata().json())["metaData"]
-    mode = metadata["configuration"].get("delta.columnMapping.mode", "none")
-    if mode not in {"none", "name"}:
-        raise Declined(f"its columns are mapped by {mode}")
-    schema = StructType.fromJson(json.loads(metadata["schemaString"]))
-    folder = str(snapshot.deltaLog().dataPath().toString())  # which Hadoop does not encode
-    return _Table(
-        schema=schema,
-        stored={
-            field.name: field.metadata.get("delta.columnMapping.physicalName", field.name)
-            for field in schema
-        },
-        partitioned_by=tuple(metadata["partitionColumns"]),
-        widens=any("typeWidening" in each for each in protocol.get("readerFeatures", [])),
-        folder=local(folder),
-    )
-
-
-def _files(spark: SparkSession, scan: Any, table: _Table) -> list[_File]:  # noqa: ANN401 - see above
-    jvm: Any = spark._jvm  # noqa: SLF001 - see above
-    counted = scan.scannedSnapshot().filesForScan(scan.allFilters().toSeq(), True)  # noqa: FBT003
-    anything = getattr(jvm.scala.reflect, "ManifestFactory$").__getattr__("MODULE$").Any()
-    text = jvm.org.apache.spark.sql.delta.util.JsonUtils.toJson(counted.files(), anything)
-    files = []
-    for n, each in enumerate(json.loads(text)):
-        stats = json.loads(each.get("stats") or "{}")
-        if "numRecords" not in stats:
-            raise Declined("the log does not count the rows of each file")
-        deleted = np.empty(0, np.int64)
-        if each.get("deletionVector"):
-            deleted = _deleted(jvm, scan.scannedSnapshot().deltaLog(), counted.files().apply(n))
-        files.append(
-            _File(
-                path=_placed(each["path"], table.folder),
-                rows=stats["numRecords"],
-                size=each["size"],
-                partition=each["partitionValues"],
-                deleted=deleted,
-            )
-        )
-    return files
-
-
-def _placed(path: str, folder: str) -> str:
-    """Return *path*, as the log writes it, as a path of the local file system."""
-    _check_local(path)
-    plain = unquote(urlsplit(path).path)
-    return plain if plain.startswith("/") else f"{folder}/{plain}"
-
-
-def local(folder: str) -> str:
-    """Return a table's *folder* as a path of the local file system.
-
-    Raises:
-        Declined: it is of another one, which workers have no credentials for.
-    """
-    _check_local(folder)
-    return "/" + folder.removeprefix("file:").lstrip("/")
-
-
-def _check_local(address: str) -> None:
-    scheme = urlsplit(address).scheme
-    if scheme not in {"", "file"}:
-        raise Declined(f"files lie on {scheme}:, where only Spark goes with the job's credentials")
-
-
-def is_plain(kind: DataType) -> bool:
-    """Return whether workers read and write values of *kind* exactly as Spark does."""
-    return type(kind) in _TYPES and not kind.simpleString().startswith("string ")  # a collation
-
-
-def arrow_type(kind: DataType) -> pa.DataType:
-    """Return the type in which Spark hands values of *kind* to workers, times in UTC.
-
-    Raises:
-        PySparkException: Arrow holds no such values.
-    """
-    return to_arrow_type(kind, **_IN_UTC)
-
-
-def _deleted(jvm: Any, log: Any, file: Any) -> np.ndarray[Any, np.dtype[np.int64]]:  # noqa: ANN401
-    """Return the positions of a file's deleted rows, as Delta reads and checks them."""
-    delta = jvm.org.apache.spark.sql.delta
-    store = delta.storage.dv.HadoopFileSystemDVStore(log.newDeltaHadoopConf())
-    folder = jvm.scala.Option.apply(log.dataPath())
-    vector = delta.deletionvectors.DeletionVectorStoredBitmap(file.deletionVector(), folder)
-    positions = vector.load(store).toArray()
-    buffer = jvm.java.nio.ByteBuffer.allocate(8 * len(positions))
-    buffer.asLongBuffer().put(positions)  # one answer, where the array would be one a row
-    return np.frombuffer(bytes(buffer.array()), ">i8").astype(np.int64)
-
-
-def _column(table: _Table, field: StructField) -> executor.Column:
+def _column(log: Log, schema: StructType, field: StructField) -> executor.Column:
     """Return how the table's column *field*.name is read, and given on as *field*'s type."""
-    own = table.schema[field.name]
+    own = schema[field.name]
     if not is_plain(own.dataType):
         raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
     if isinstance(own.dataType, DecimalType) and isinstance(field.dataType, DoubleType):
         raise Declined(f"column {own.name!r} is cast from a decimal, which Arrow does not round")
     _check_unpadded(own)
+    divides = own.name in log.partitioned_by
+    if divides:
+        _check_partition(own)
     return executor.Column(
-        stored=table.stored[own.name],
-        partition=own.name in table.partitioned_by,
+        stored=log.stored[own.name],
+        partition=divides,
         read=arrow_type(own.dataType),
         give=arrow_type(field.dataType),
-        widens=table.widens,
+        widens=log.widens,
     )
 
 
@@ -628,20 +441,23 @@ def _check_sessions_settings(spark: SparkSession, columns: Sequence[executor.Col
 
 
 def _row_groups(
-    spark: SparkSession, files: Sequence[_File], columns: Sequence[executor.Column]
+    spark: SparkSession,
+    files: Sequence[File],
+    columns: Sequence[executor.Column],
+    store: executor.Store,
 ) -> list[tuple[int, ...]]:
     """Return the rows of each row group of each of *files*, whose footers fit log and columns."""
     paths = [file.path for file in files]
     wanted = tuple(dict.fromkeys(column for column in columns if not column.partition))
     if len(files) <= _MOST_FOOTERS_HERE:
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-            footers = list(pool.map(lambda path: executor.footer(path, wanted), paths))
+            footers = list(pool.map(lambda path: executor.footer(path, wanted, store), paths))
     else:
-        tasks = spark.sparkContext.defaultParallelism * 4
-        counted = spark.range(0, len(files), 1, tasks).mapInArrow(
-            executor.footers(paths, wanted), "file long, rows array<long>, problem string"
+        counted_by = slots(spark) * 4
+        read = spark.range(0, len(files), 1, counted_by).mapInArrow(
+            executor.footers(paths, wanted, store), "file long, rows array<long>, problem string"
         )
-        footers = [(tuple(row[1]), row[2]) for row in counted.orderBy("file").collect()]
+        footers = [(tuple(row[1]), row[2]) for row in read.orderBy("file").collect()]
     for file, (rows, problem) in zip(files, footers, strict=True):
         if problem:
             raise Declined(f"a file of the table {problem}")
@@ -651,25 +467,25 @@ def _row_groups(
 
 
 def _pieces(  # noqa: PLR0913 - facts of one plan
-    files: Sequence[_File],
+    files: Sequence[File],
     groups: Sequence[tuple[int, ...]],
-    columns: Sequence[executor.Column],
+    divided_by: Sequence[str | None],
     *,
     rows: int,
     slots: int,
     seconds_a_row: float,
 ) -> tuple[tuple[executor.Piece, ...], ...]:
-    """Divide the files into tasks of about as many rows: by row groups, dear ones by rows too."""
+    """Divide the files into tasks of about as many rows: by row groups, dear ones by rows too.
+
+    *divided_by* names the columns that the log holds the values of, in the order of the scan's.
+    """
     most = max(1, min(_MOST_ROWS_A_TASK, int(_MOST_SECONDS_A_TASK / max(seconds_a_row, 1e-9))))
     tasks = slots * max(1, math.ceil(rows / most / slots))
     share = max(1, math.ceil(rows / tasks))
     divides = seconds_a_row > _SECONDS_TO_READ
     pieces = []
     for file, sizes in zip(files, groups, strict=True):
-        values = tuple(
-            _partition_value(file.partition.get(c.stored), c.read) if c.partition else None
-            for c in columns
-        )
+        values = tuple(file.partition[name] if name else None for name in divided_by)
         first = 0
         for group, size in enumerate(sizes):
             part = math.ceil(size / math.ceil(size / share)) if divides and size else size
@@ -712,34 +528,12 @@ def _bits(deleted: np.ndarray[Any, np.dtype[np.int64]], first: int, count: int) 
     return np.packbits(mask).tobytes()
 
 
-def _partition_value(text: str | None, kind: pa.DataType) -> date | int | str | None:
-    """Read a partition's value, which the log writes as *text*, as Spark does.
-
-    The empty text is null. Spark casts the others, and reads more than what is known here.
-
-    Raises:
-        Declined: only Spark can tell what it is.
-    """
-    if not text:
-        return None
-    if pa.types.is_string(kind):
-        return text
-    try:
-        if pa.types.is_integer(kind) and _INTEGER.fullmatch(text):
-            return int(pa.scalar(int(text), kind).as_py())  # which raises where it does not fit
-        if pa.types.is_date(kind) and (parts := _DATE.fullmatch(text)):
-            return date(int(parts[1]), int(parts[2] or 1), int(parts[3] or 1))
-    except (ValueError, OverflowError, pa.ArrowException):
-        pass
-    raise Declined(f"the log writes the value {text!r} for a partition of {kind}")
-
-
 def as_selected(applied: DataFrame, plan: Direct, keep: Sequence[str]) -> DataFrame:
-    """Return *keep* of what workers gave, then the predictions `p0`, `p1`, ...
+    """Return *keep* of what workers gave, then the rest of it: predictions, errors, sayings.
 
-    The selection's own transform is applied once more: it adds its column, and a row that workers
-    ought not to have given could not slip through.
+    What the selection adds is told by each row's own value, so a row that workers ought not to have
+    given would be one of no slice that is due.
     """
-    predictions = [name for name in applied.columns if name not in plan.carried]
-    chosen = plan.selection.choose(applied)
-    return chosen.select(*[F.col(f"`{name}`") for name in [*keep, *predictions]])
+    others = [name for name in applied.columns if name not in plan.carried]
+    chosen = applied.withColumn(plan.selection.adds, plan.selection.value)
+    return chosen.select(*[F.col(f"`{name}`") for name in [*keep, *others]])

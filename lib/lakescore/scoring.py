@@ -14,21 +14,15 @@ import logging
 import math
 import os
 import re
-import shutil
-import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakKeyDictionary
 
 import pyarrow as pa
-from py4j.protocol import Py4JJavaError
-from pyspark import cloudpickle
+from pyspark import StorageLevel, cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import (
     BinaryType,
     BooleanType,
@@ -44,7 +38,9 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore import environment, executor, scanning, signature, storage, wrapping
+from lakescore import classic, environment, executor, scanning, signature, storage, wrapping
+from lakescore.arrow import arrow_type, readable, struct
+from lakescore.classic import FAILURES
 from lakescore.errors import (
     EngineRefused,
     FeaturesLeftOut,
@@ -55,12 +51,13 @@ from lakescore.errors import (
     StorageFull,
     listed,
 )
+from lakescore.filing import Place
+from lakescore.logs import Declined
 from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pyspark.accumulators import Accumulator
     from pyspark.sql import Column, DataFrame, Row, SparkSession
 
     from lakescore.signature import Contract
@@ -71,6 +68,8 @@ EngineName = Literal["auto", "arrow", "spark_udf"]
 ScanName = Literal["direct", "spark"]
 ERRORS = f"{OURS}errors"
 """The column that says why a row could not be scored, and by which version."""
+SAID = executor.SAID
+"""The column of `tried` that holds what tasks say of themselves."""
 _ERROR = "error"
 """The column of `score` that says why a row could not be scored."""
 _PREDICTED = f"{OURS}p"
@@ -131,8 +130,10 @@ class Plan:
     """The features that the arrow engine sends, each once a type."""
     spread: int | None = None
     """Into how many partitions Spark spreads the rows first, where it reads them."""
-    tally: Accumulator[executor.Tally] | None = None
-    """What workers of the arrow engine have done; a client of Spark Connect has none."""
+    selection: scanning.Selection | None = None
+    """What `rows` are of a snapshot, if they are of one."""
+    tally: executor.Tally = field(default_factory=executor.Tally, compare=False)
+    """What workers of the arrow engine said that they did."""
 
     @property
     def isolated(self) -> dict[str, str]:
@@ -165,7 +166,7 @@ class Plan:
         """How many tasks score the rows."""
         if self.direct is not None:
             return len(self.direct.scan.tasks)
-        return self.spread or self.rows.rdd.getNumPartitions()
+        return self.spread or classic.tasks(self.rows)
 
     def __str__(self) -> str:
         """Say in one line what was chosen, and why."""
@@ -193,15 +194,13 @@ class Plan:
         else:
             facts["scan_reason"] = self.scan_reason
             facts["spread"] = self.spread
-        if self.tally is not None:
-            done = self.tally.value
-            facts |= {
-                "rows_predicted": done.rows,
-                "rows_aligned": done.aligned,
-                "loads": done.loads,
-                "workers": len(done.workers),
-            }
-        return facts
+        done = self.tally
+        return facts | {
+            "rows_predicted": done.rows,
+            "rows_aligned": done.aligned,
+            "loads": done.loads,
+            "workers": len(done.workers),
+        }
 
     def batches(self, rows: int) -> int:
         """Estimate how many batches a version will be called with, of which none fails.
@@ -211,41 +210,77 @@ class Plan:
         if self.direct is not None:
             return self.direct.batches
         tasks = max(1, min(rows, self.tasks))
-        whole = self.engine == "spark_udf" and scanning.is_columnar(self.rows)
+        # Rows that Spark filters, or spreads, no longer come in the batches that it reads.
+        by = self.selection.column if self.selection is not None else SLICE
+        whole = self.engine == "spark_udf" and (by is None or self._is_divided_by(by))
         limit = "parquet.columnarReaderBatchSize" if whole else "execution.arrow.maxRecordsPerBatch"
         most = int(self.rows.sparkSession.conf.get(f"spark.sql.{limit}") or 0)
         share = math.ceil(rows / tasks)
         return tasks * math.ceil(share / most) if most > 0 else tasks
 
+    def _is_divided_by(self, column: str) -> bool:
+        try:
+            return self.selection is not None and column in self.selection.log.partitioned_by
+        except Declined:
+            return False
+
     @property
     def failed(self) -> int:
-        """How many rows `score` has set aside so far."""
-        return self.tally.value.failed if self.tally is not None else 0
+        """How many rows tasks said that they set aside."""
+        return self.tally.failed
 
     def first_errors(self) -> list[str]:
         """Return the types and messages of rows set aside, each once and sorted, as far as listed.
 
         The same ones for the same rows; none where nothing was set aside.
         """
-        failed = self.tally.value.listed() if self.tally is not None else None
+        failed = self.tally.listed()
         if failed is None:
             return []
         reasons = [why[0] for why in failed.column("why").to_pylist()]
         return sorted({f"{reason['type']}: {reason['message']}" for reason in reasons})
 
     def set_aside(self) -> DataFrame | None:
-        """Return the rows that `score` has set aside so far: the kept columns and `ERRORS`.
+        """Return the rows that tasks said they set aside: the kept columns and `ERRORS`.
 
         A few of them where they are too many to be listed; `failed` counts them all.
         """
-        listed_rows = self.tally.value.listed() if self.tally is not None else None
-        if listed_rows is None:
+        failed = self.tally.listed()
+        if failed is None:
             return None
         spark = self.rows.sparkSession
-        rows = spark.createDataFrame(listed_rows.rename_columns([*self.carried, ERRORS]))
+        rows = spark.createDataFrame(failed.rename_columns([*self.carried, ERRORS]))
         if self.direct is None:
             return rows
         return scanning.as_selected(rows, self.direct, self.keep)
+
+    def heard(self, rows: DataFrame) -> DataFrame:
+        """Return *rows* of `tried`, which must be held, without what tasks said: it is tallied."""
+        if SAID not in rows.columns:
+            return rows
+        told = rows.where(F.col(SAID).isNotNull()).select(SAID)
+        self.tally.add(bytes(row[0]) for row in told.collect())
+        return rows.where(F.col(SAID).isNull()).drop(SAID)
+
+    def places(self) -> dict[str, Place]:
+        """Return where the columns that `score` gives are in what workers of the arrow engine hold.
+
+        Raises:
+            Declined: MLflow's own function scores, or nothing in the rows names their slice.
+        """
+        if self.engine != "arrow":
+            raise Declined(f"the engine is {self.engine}")
+        (contract,) = self.contracts
+        places = {name: Place(n) for n, name in enumerate(self.carried)}
+        names, last = contract.outputs.names, len(self.carried)
+        for n, name in enumerate(names):
+            places[name] = Place(last, n if len(names) > 1 else None)
+        if (decision := contract.decision) is not None:
+            by = executor.Decided(
+                threshold=decision.threshold, below=decision.below, reached=decision.reached
+            )
+            places[signature.DECISION] = replace(places[decision.score], decided=by)
+        return places
 
 
 def plan(
@@ -281,6 +316,7 @@ def plan(
         rows=chosen,
         keep=tuple(keep),
         contracts=tuple(contracts),
+        selection=selection,
     )
     if asked == "spark_udf":
         return _tried(_checked(udf))
@@ -294,11 +330,11 @@ def plan(
         try:
             found = scanning.direct(selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
             return replace(arrow, direct=found)
-        except scanning.Declined as declined:
+        except Declined as declined:
             left = str(declined)
     else:
         left = "asked for" if selection else "the rows are no snapshot's"
-    spread = scanning.spread(chosen, seconds_a_row=seconds_a_row)
+    spread = scanning.spread(chosen, seconds_a_row=seconds_a_row, selection=selection)
     return replace(arrow, scan_reason=left, spread=spread)
 
 
@@ -393,7 +429,7 @@ def _attempted(
     return predicted, why
 
 
-def score(planned: Plan, *, failing: executor.Failing = "raise") -> DataFrame:
+def score(planned: Plan, *, failing: Literal["raise", "null"] = "raise") -> DataFrame:
     """Return the columns that *planned* keeps and the outputs of its only version.
 
     One row for each of its rows, each predicted once.
@@ -401,16 +437,41 @@ def score(planned: Plan, *, failing: executor.Failing = "raise") -> DataFrame:
     Args:
         planned: how the rows are scored.
         failing: what becomes of rows that the model cannot score. `raise`: the first one ends the
-            query. `null`: their outputs are null, and a last column, `error`, says why.
-            `quarantine`: they are left out; once the rows are read, *planned* counts and lists
-            them. MLflow's own function ends the query in any case, and so do workers of a Spark
-            Connect server where rows would be left out.
+            query. `null`: their outputs are null, and a last column, `error`, says why. MLflow's
+            own function ends the query in any case.
 
     Raises:
         ColumnsCollide: there is a column `error` already.
     """
+    return _outputs(planned, _apply(planned, failing), says_why=failing == "null")
+
+
+def tried(planned: Plan) -> DataFrame:
+    """Return what `score` gives of the rows that could be scored, and what tasks say in `SAID`.
+
+    That column is null but in one more row, the last of each task, in which all others are null: it
+    says what the task did, and lists the rows that it could not score. `Plan.heard` reads it.
+    MLflow's own function sets no row aside, and its tasks say nothing: there is no such column.
+    """
+    return _outputs(planned, _apply(planned, "aside"), says_why=False)
+
+
+@contextmanager
+def held(planned: Plan) -> Iterator[DataFrame]:
+    """Keep what `tried` gives while it is read again; what tasks said is heard.
+
+    Yields:
+        The rows that could be scored.
+    """
+    kept = tried(planned).persist(StorageLevel.DISK_ONLY)
+    try:
+        yield planned.heard(kept)
+    finally:
+        kept.unpersist()
+
+
+def _outputs(planned: Plan, applied: DataFrame, *, says_why: bool) -> DataFrame:
     (contract,) = planned.contracts
-    applied = _apply(planned, failing)
     names = contract.outputs.names
     kept = [F.col(f"`{name}`") for name in planned.keep]
     one = F.col(f"{_PREDICTED}0")
@@ -419,22 +480,23 @@ def score(planned: Plan, *, failing: executor.Failing = "raise") -> DataFrame:
     if contract.decision is not None:
         outputs[signature.DECISION] = _decided(contract.decision, outputs)
     columns = [*kept, *[each.alias(name) for name, each in outputs.items()]]
-    if failing == "null":
+    if says_why:
         signature.check_names("the rows", "output", [*planned.keep, *outputs, _ERROR])
         columns.append(_first_error(applied).alias(_ERROR))
+    if SAID in applied.columns:
+        columns.append(F.col(SAID))
     return applied.select(*columns)
 
 
 def file(planned: Plan, sink: executor.Sink) -> list[Row]:
-    """Let workers write what `score` gives, and return what they wrote, as `executor.FILES`.
+    """Let workers write what could be scored, and return what they wrote, as `executor.FILES`.
 
     Raises:
         StorageFull, FilesUnwritten: they cannot write into the sink's folder.
     """
-    given = StructType([StructField(f.name, from_arrow_type(f.type)) for f in executor.FILES])
     try:
-        return _sent_to(planned, given, "quarantine", sink=sink).collect()
-    except (Py4JJavaError, PySparkException) as error:
+        return _sent_to(planned, struct(executor.FILES), "aside", sink=sink).collect()
+    except FAILURES as error:
         unwritten = _UNWRITTEN.search(str(error))
         if unwritten is None:
             raise
@@ -444,16 +506,20 @@ def file(planned: Plan, sink: executor.Sink) -> list[Row]:
 
 
 def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
-    """Return *most* of the rows that `score` would give, each by column, scored apart from it."""
+    """Return *most* of the rows that the job would write, each by column, scored apart from it."""
     few = planned.rows.limit(most)
-    tally = _tally(few.sparkSession)
-    apart = replace(planned, rows=few, direct=None, spread=None, tally=tally)
-    shown = scanning.readable(score(apart, failing="quarantine")).withColumnRenamed(SLICE, "slice")
+    apart = replace(planned, rows=few, direct=None, spread=None, tally=executor.Tally())
+    scored = tried(apart)
+    if SAID in scored.columns:
+        scored = scored.where(F.col(SAID).isNull()).drop(SAID)
+    shown = readable(scored).withColumnRenamed(SLICE, "slice")
     return [row.asDict() for row in shown.collect()]
 
 
-def side_by_side(planned: Plan) -> DataFrame:
+def side_by_side(planned: Plan, *, says: bool = False) -> DataFrame:
     """Return the columns that *planned* keeps, one column a version, and `ERRORS`.
+
+    Where it *says* so, `SAID` comes last, as in `tried`, unless the engine is spark_udf.
 
     A version's column has its URI as its name, and holds its prediction, or a struct where it has
     several outputs; null where it could not score the row. `ERRORS` is a list of structs of
@@ -461,7 +527,7 @@ def side_by_side(planned: Plan) -> DataFrame:
     """
     uris = [each.loadable.model.uri for each in planned.contracts]
     renamed = {f"{_PREDICTED}{n}": uri for n, uri in enumerate(uris)}
-    applied = _apply(planned, "null").withColumnsRenamed(renamed)
+    applied = _apply(planned, "null", says=says).withColumnsRenamed(renamed)
     if planned.engine == "spark_udf":
         kind = "array<struct<version: string, type: string, message: string>>"
         return applied.withColumn(ERRORS, F.lit(None).cast(kind))
@@ -497,7 +563,7 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
     try:
         with scanning.unmeasured(planned.rows.sparkSession, planned.sent):
             yield
-    except (Py4JJavaError, PySparkException) as error:
+    except FAILURES as error:
         if (known := scanning.unread(error, planned.rows) or _of_storage(error)) is not None:
             raise known from error
         lines = str(error).splitlines()
@@ -547,10 +613,11 @@ def _of_storage(error: Exception) -> LakescoreError | None:
     return None if "Traceback (most recent call last)" in str(error) else storage.trouble(error)
 
 
-def _apply(planned: Plan, failing: executor.Failing) -> DataFrame:
+def _apply(planned: Plan, failing: executor.Failing, *, says: bool = False) -> DataFrame:
     """Return the kept columns, then a column a version, or a struct, `_PREDICTED` by name.
 
-    Of the arrow engine, where *failing* rows stand with a null, `ERRORS` comes last.
+    Of the arrow engine, where *failing* rows stand with a null, `ERRORS` follows; and `SAID`, where
+    they are left out or tasks shall tell.
     """
     if planned.engine == "spark_udf":
         kept = [F.col(f"`{name}`") for name in planned.keep]
@@ -558,8 +625,9 @@ def _apply(planned: Plan, failing: executor.Failing) -> DataFrame:
         return planned.rows.select(
             *kept, *[each.alias(f"{_PREDICTED}{n}") for n, each in enumerate(predictions)]
         )
-    applied = _sent_to(planned, _given(planned, failing), failing)
-    named = _named(planned, applied)
+    says = says or failing == "aside"
+    applied = _sent_to(planned, _given(planned, failing, says=says), failing, says=says)
+    named = _named(planned, applied, failing)
     if planned.direct is None:
         return named
     return scanning.as_selected(named, planned.direct, planned.keep)
@@ -570,6 +638,7 @@ def _sent_to(
     given: StructType,
     failing: executor.Failing,
     *,
+    says: bool = True,
     sink: executor.Sink | None = None,
 ) -> DataFrame:
     """Return what workers of the arrow engine give: rows of *given*, with k0, k1, ... kept."""
@@ -578,8 +647,8 @@ def _sent_to(
         _placed(planned, kept),
         kept=kept,
         scan=planned.direct.scan if planned.direct is not None else None,
-        tally=planned.tally,
         failing=failing,
+        says=executor.listed_at_most(planned.tasks) if says else None,
         sink=sink,
     )
     if planned.direct is not None:  # workers read the files: Spark hands out their tasks
@@ -592,20 +661,23 @@ def _sent_to(
     return sent.mapInArrow(predict, given)
 
 
-def _named(planned: Plan, applied: DataFrame) -> DataFrame:
+def _named(planned: Plan, applied: DataFrame, failing: executor.Failing) -> DataFrame:
     """Rename what workers gave, all at once, since a table may have columns k1 and p0 too."""
     predicted = [f"{_PREDICTED}{n}" for n in range(len(planned.contracts))]
-    return applied.toDF(*[*planned.carried, *predicted, ERRORS][: len(applied.columns)])
+    names = [*planned.carried, *predicted, *([ERRORS] if failing == "null" else []), SAID]
+    return applied.toDF(*names[: len(applied.columns)])
 
 
-def _given(planned: Plan, failing: executor.Failing) -> StructType:
+def _given(planned: Plan, failing: executor.Failing, *, says: bool) -> StructType:
     there = planned.rows.schema
     held = planned.direct.fields if planned.direct else [there[name] for name in planned.keep]
-    kept = [StructField(f"k{n}", field.dataType) for n, field in enumerate(held)]
+    kept = [StructField(f"k{n}", each.dataType) for n, each in enumerate(held)]
     results = [_result(contract) for contract in planned.contracts]
     fields = [*kept, *[StructField(f"p{n}", kind) for n, kind in enumerate(results)]]
     if failing == "null":
-        fields.append(StructField("why", from_arrow_type(pa.list_(executor.WHY))))
+        fields += struct(pa.schema({"why": pa.list_(executor.WHY)})).fields
+    if says:
+        fields.append(StructField(SAID, BinaryType()))
     return StructType(fields)
 
 
@@ -659,7 +731,7 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
         raise _Declined(odd)
     try:
         for name in udf.keep:
-            scanning.arrow_type(rows.schema[name].dataType)
+            arrow_type(rows.schema[name].dataType)
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
     sample, aligned = _sample(rows, columns), executor.counted("aligned")
@@ -677,7 +749,6 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
         reason=reason,
         versions=versions,
         columns=columns,
-        tally=None if scanning.is_remote(rows.sparkSession) else _tally(rows.sparkSession),
     )
     return arrow, _seconds_a_row(versions, udf.contracts, sample)
 
@@ -717,10 +788,6 @@ def _positions(
         (contract.names[f.name], places[contract.sources[f.name], f.dataType])
         for f in contract.features
     )
-
-
-def _tally(spark: SparkSession) -> Accumulator[executor.Tally]:
-    return spark.sparkContext.accumulator(executor.Tally(), executor.Adding())  # type: ignore[arg-type]
 
 
 def _seconds_a_row(
@@ -860,33 +927,13 @@ def _placed(planned: Plan, kept: int) -> list[executor.Version]:
     ]
 
 
-_SENT: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
-"""What each client of Spark Connect has shipped; it cannot ask."""
-
-
 def _shipped(version: executor.Version, spark: SparkSession) -> str:
     """Ship the artifacts to the executors, once a session; in local mode they are there already."""
-    name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
-    if scanning.is_remote(spark):
-        sent = _SENT.setdefault(spark, set())
-        if name not in sent:
-            with tempfile.TemporaryDirectory(prefix="lakescore-") as own:
-                spark.addArtifacts(_archive(version, Path(own) / name), archive=True)
-            sent.add(name)
-        return name
-    context = spark.sparkContext
-    master = str(context.master)
-    if master.startswith("local[") or master == "local":
+    if classic.is_local(spark):
         return version.folder
-    if not any(each.endswith(f"#{name}") for each in context.listArchives):
-        own = context._temp_dir  # noqa: SLF001 - it goes with the session
-        base = Path(tempfile.mkdtemp(prefix="lakescore-", dir=own)) / name
-        context.addArchive(_archive(version, base))
+    name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
+    classic.ship(spark, name, version.folder)
     return name
-
-
-def _archive(version: executor.Version, base: Path) -> str:
-    return f"{shutil.make_archive(str(base), 'zip', version.folder)}#{base.name}"
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import java
-from lakescore.errors import ConfigError, ConnectAway, ConnectUnsupported, nearest
+from lakescore.errors import ConfigError, ConnectAway, nearest
 from lakescore.places import read_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -46,19 +46,21 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
 
     Raises:
         ConfigError: there is no such file.
-        ConnectUnsupported: the place is a Spark Connect server.
+        ConnectAway: the place is a Spark Connect server, and none answers.
         JavaMissing: a JVM would have to be started, and there is no Java 17 or newer.
     """
     if properties is not None and not properties.is_file():
         raise ConfigError(f"there is no file {properties}, which was named as Spark's properties")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if remote := os.environ.get("SPARK_REMOTE"):
-        raise ConnectUnsupported(remote)
-    if not submitted:
-        java.require()
     running = _running()
     if running is None:
-        spark = _made(name, properties, submitted=submitted)
+        remote, settings = _remote(properties, submitted=submitted)
+        if remote is not None:
+            spark = _connected(remote, settings)
+        else:
+            if not submitted:
+                java.require()
+            spark = _made(name, properties, submitted=submitted)
     elif running.conf.get(MODELS, None) is None:
         spark = running.newSession()
     else:
@@ -78,8 +80,6 @@ def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSessio
         if any(key.startswith("spark.hadoop.fs.s3a.") for key in settings):
             # Not in spark.jars: they are large, and would be copied for each run.
             settings.setdefault("spark.driver.extraClassPath", ":".join(_jars("s3")))
-        if remote := settings.get("spark.remote"):
-            raise ConnectUnsupported(remote)
         logging = (path.parent / "log4j2.properties").absolute()
         options = [
             settings.get("spark.driver.extraJavaOptions", ""),
@@ -95,22 +95,23 @@ def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSessio
     return builder.getOrCreate()
 
 
-def connect(properties: Path) -> SparkSession:
-    """Return a session of the Spark Connect server that *properties* name as `spark.remote`.
+def _remote(properties: Path | None, *, submitted: bool) -> tuple[str | None, dict[str, str]]:
+    """Return the Spark Connect server that the environment or the place names, and its settings."""
+    if submitted:
+        return None, {}
+    if remote := os.environ.get("SPARK_REMOTE"):
+        return remote, {}
+    settings = read_properties(properties or beside_the_job())
+    return settings.pop("spark.remote", None), settings
 
-    With it a program of its own scores (docs/cluster.md); the jobs commit by Delta's classes in the
-    JVM, which no client of Spark Connect reaches. A process has sessions of one kind.
+
+def _connected(remote: str, settings: Mapping[str, str]) -> SparkSession:
+    """Return a session of the Spark Connect server at *remote*.
 
     Raises:
-        ConfigError: there is no such file, it names no server, or what clients need is missing.
+        ConfigError: what clients need is missing.
         ConnectAway: no server answers.
     """
-    if not properties.is_file():
-        raise ConfigError(f"there is no file {properties}, which names the server as spark.remote")
-    settings = read_properties(properties)
-    remote = settings.pop("spark.remote", None)
-    if remote is None:
-        raise ConfigError(f"{properties} names no spark.remote, as sc://127.0.0.1:15002")
     try:
         import grpc  # noqa: PLC0415 - an extra, and seconds of import
         from pyspark.sql.connect.client import DefaultChannelBuilder  # noqa: PLC0415
@@ -126,7 +127,7 @@ def connect(properties: Path) -> SparkSession:
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
     spark = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - here is the other
-    for key, value in {**settings, **_ALWAYS}.items():
+    for key, value in settings.items():
         spark.conf.set(key, value)
     return spark
 

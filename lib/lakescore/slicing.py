@@ -11,13 +11,16 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from pyspark.sql.types import DataType, DateType, IntegralType, StringType, StructField
 
 from lakescore import scanning
+from lakescore.arrow import arrow_type, is_collated, readable
 from lakescore.errors import (
     DuplicateKeys,
     InputContractError,
     KeysInTwoSlices,
     NullsFound,
 )
+from lakescore.logs import Declined
 from lakescore.scanning import Selection
+from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,33 +53,45 @@ def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
         InputContractError: one of *names* cannot be read as the column's type, or is not the one
             way to write its value.
     """
-    if column is None:
-        return rows.withColumn(SLICE, F.lit(names[0]))
-    for name in names:
-        _typed(rows, column, name)
-    # Spark reads the text: java.sql.Date, which Python's dates become, is Julian before 1582.
-    values = [F.lit(name).cast(rows.schema[column].dataType) for name in names]
-    literals = [each for pair in zip(values, map(F.lit, names), strict=True) for each in pair]
-    chosen = rows.where(F.col(f"`{column}`").isin(values))
-    return chosen.withColumn(SLICE, F.element_at(F.create_map(*literals), F.col(f"`{column}`")))
+    return select(rows, column, names).rows
 
 
-def select(rows: DataFrame, column: str | None, names: Sequence[str]) -> Selection:
-    """Return what `cut` does of a snapshot's *rows*, as a selection that workers can read too.
+def select(snapshot: Snapshot | DataFrame, column: str | None, names: Sequence[str]) -> Selection:
+    """Return what `cut` does of a snapshot, as a selection that workers can read too.
 
     Raises:
         InputContractError: as `cut` does.
     """
+    rows = _whole(snapshot)
+    if column is None:
+        return Selection(snapshot, _all, SLICE, F.lit(names[0]))
+    values = tuple(_typed(rows, column, name) for name in names)
     return Selection(
-        snapshot=rows,
-        choose=partial(cut, column=column, names=names),
+        snapshot=snapshot,
+        choose=partial(_chosen, column=column, names=names),
         adds=SLICE,
+        # A name is the one way to write the value.
+        value=F.col(f"`{column}`").cast("string"),
         column=column,
-        among=tuple(_typed(rows, column, name) for name in names) if column else None,
+        among=values,
     )
 
 
-def names(snapshot: DataFrame, column: str | None) -> list[str]:
+def _whole(snapshot: Snapshot | DataFrame) -> DataFrame:
+    return snapshot.rows if isinstance(snapshot, Snapshot) else snapshot
+
+
+def _all(rows: DataFrame) -> DataFrame:
+    return rows
+
+
+def _chosen(rows: DataFrame, column: str, names: Sequence[str]) -> DataFrame:
+    # Spark reads the text: java.sql.Date, which Python's dates become, is Julian before 1582.
+    values = [F.lit(name).cast(rows.schema[column].dataType) for name in names]
+    return rows.where(F.col(f"`{column}`").isin(values))
+
+
+def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
     """Return the names of all slices of a snapshot, in the order of their values.
 
     Rows whose *column* is null or an empty text are of no slice.
@@ -86,39 +101,40 @@ def names(snapshot: DataFrame, column: str | None) -> list[str]:
     """
     if column is None:
         return [WHOLE]
-    kind = snapshot.schema[column].dataType
-    if not isinstance(kind, (StringType, DateType, IntegralType)):
+    rows = _whole(snapshot)
+    kind = rows.schema[column].dataType
+    if not isinstance(kind, (StringType, DateType, IntegralType)) or is_collated(kind):
         raise _unfit(column, kind)
     try:
         found = list(scanning.counted(snapshot, column))
-    except scanning.Declined:
+    except Declined:
         text = F.col(f"`{column}`").cast("string")
-        values = snapshot.select(text, F.is_valid_utf8(text)).distinct().dropna().collect()
+        values = rows.select(text, F.is_valid_utf8(text)).distinct().dropna().collect()
         if not all(valid for _, valid in values):
             raise InputContractError(
                 f"column {column!r} holds texts that are no UTF-8, which cannot name a slice; "
                 "slice by another column, or name the slices that shall be scored"
             ) from None
         found = [name for name, _ in values]
-    return sorted(filter(None, found), key=lambda name: _typed(snapshot, column, name))
+    return sorted(filter(None, found), key=lambda name: _typed(rows, column, name))
 
 
-def outside(snapshot: DataFrame, column: str | None) -> int:
+def outside(snapshot: Snapshot | DataFrame, column: str | None) -> int:
     """Return how many rows of a snapshot are of no slice: *column* is null or an empty text."""
     if column is None:
         return 0
     try:
         return scanning.counted(snapshot, column).get("", 0)
-    except scanning.Declined:
+    except Declined:
         text = F.col(f"`{column}`").cast("string")
-        return snapshot.where(text.isNull() | (text == "")).count()
+        return _whole(snapshot).where(text.isNull() | (text == "")).count()
 
 
 def sizes(selected: Selection) -> dict[str, int]:
     """Return how many rows each slice holds: as the log counts them, where it can tell."""
     try:
-        found = scanning.counted(selected.rows, selected.column)
-    except scanning.Declined:
+        found = scanning.counted(selected.snapshot, selected.column, selected.among)
+    except Declined:
         counted = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
         return {row[SLICE]: row["rows"] for row in counted.collect()}
     return found if selected.column else {WHOLE: found.get("", 0)}
@@ -178,7 +194,7 @@ def _check_nulls(seen: Row, address: str, never_null: Sequence[str]) -> None:
 def _repeats(selected: Selection, keys: Sequence[str]) -> int | None:
     try:
         return scanning.repeats(selected, keys)
-    except scanning.Declined:
+    except Declined:
         return None
 
 
@@ -213,7 +229,7 @@ def _total(found: DataFrame) -> int:
 
 
 def _shown(found: DataFrame, keys: Sequence[str]) -> list[str]:
-    of_keys = scanning.readable(found.select(*[F.col(f"`{name}`") for name in keys]))
+    of_keys = readable(found.select(*[F.col(f"`{name}`") for name in keys]))
     return [", ".join(map(str, row)) for row in of_keys.limit(3).collect()]
 
 
@@ -255,7 +271,7 @@ def hashed(keys: Sequence[str]) -> Column:
 def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
     """Read *name* as the column's type, so that Delta can skip files by it."""
     kind: DataType = rows.schema[column].dataType
-    if isinstance(kind, StringType):
+    if isinstance(kind, StringType) and not is_collated(kind):
         if len(name) < (letters := _padding(rows.schema[column])):  # as Spark reads it
             raise InputContractError(
                 f"slice {name!r} of column {column!r}, a char({letters}), is written with spaces "
@@ -302,7 +318,7 @@ def _padding(field: StructField) -> int:
 
 def _limits(kind: DataType) -> tuple[int, int]:
     """Return the smallest and the largest integer of *kind*."""
-    half = 1 << (scanning.arrow_type(kind).bit_width - 1)
+    half = 1 << (arrow_type(kind).bit_width - 1)
     return -half, half - 1
 
 

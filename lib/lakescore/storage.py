@@ -6,13 +6,23 @@ MLflow's (boto3) tell the same few troubles in different words.
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from lakescore.errors import BucketMissing, StorageAway, StorageRefused, StorageUnsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lakescore import executor
     from lakescore.errors import LakescoreError
+
+    Setting = Callable[[str], str | None]
+    """Returns a property of Spark, if it is set."""
 
 _ADDRESS = re.compile(r"\bs3[an]?://[^\s'\"`<>,:)]+")
 _NO_DRIVER = re.compile(
@@ -37,6 +47,125 @@ _CLIENTS = re.compile(
     r"|Unable to locate credentials",
     re.IGNORECASE,
 )
+
+
+_S3 = {"s3", "s3a", "s3n"}
+_KINDS = {**dict.fromkeys(["", "file"], "local"), **dict.fromkeys(_S3, "s3"), "abfss": "abfs"}
+_KINDS["gs"] = "gs"
+"""The file systems that workers and delta-rs reach, by scheme."""
+_PATIENCE = {"connect_timeout": "5s", "timeout": "60s", "max_retries": "3", "retry_timeout": "30s"}
+"""Of delta-rs, which would ask for minutes."""
+_SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER = 5, 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """The folder of a table, as each of those that open its files is told of it."""
+
+    path: str
+    """Of the machine's disks, or from the bucket on."""
+    uri: str
+    """For delta-rs."""
+    store: executor.Store
+    options: Mapping[str, str] = field(repr=False)
+    """For delta-rs; they may hold credentials, as `store` may."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on the machine's own disks."""
+        return self.store.kind == "local"
+
+    def read(self, name: str) -> bytes | None:
+        """Return what the file *name* in it holds, or none where there is no such file."""
+        path = f"{self.path}/{name}"
+        try:
+            if self.is_local:
+                return Path(path).read_bytes()
+            with self.store.system.open_input_file(path) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return None
+
+
+def folder(address: str, setting: Setting | None = None) -> Folder | None:
+    """Return the folder at *address*, a path or URI as Spark takes it: nothing in it is decoded.
+
+    None where only Spark reaches it, such as `hdfs:`.
+
+    Args:
+        address: of a table.
+        setting: Spark's properties, in which `spark.hadoop.fs.` ones may say where a store is and
+            who asks; else the environment says so.
+    """
+    from lakescore import executor  # noqa: PLC0415 - pyarrow is no part of --help
+
+    scheme = address.partition(":")[0] if ":" in address.partition("/")[0] else ""
+    kind = _KINDS.get(scheme)
+    if kind is None:
+        return None
+    if kind == "local":
+        path = "/" + address.removeprefix("file:").strip("/")
+        return Folder(path=path, uri=Path(path).as_uri(), store=executor.LOCAL, options={})
+    bucket, _, key = address.partition("://")[2].rstrip("/").partition("/")
+    told = setting or (lambda _: None)
+    if kind == "s3":
+        ours, theirs = _of_s3(bucket, told)
+        uri = f"s3://{bucket}/{key}"
+    elif kind == "abfs":
+        container, _, host = bucket.partition("@")
+        ours, theirs = _of_azure(host, told)
+        bucket, uri = container, f"abfss://{container}@{host}/{key}"
+    else:
+        ours, theirs = {}, {}
+        uri = f"gs://{bucket}/{key}"
+    store = executor.Store(kind=kind, options=ours)  # type: ignore[arg-type]  # by its dictionary
+    return Folder(path=f"{bucket}/{key}", uri=uri, store=store, options=_PATIENCE | theirs)
+
+
+def _of_s3(bucket: str, told: Setting) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the options of pyarrow and of delta-rs."""
+
+    def asked(name: str, *variables: str) -> str | None:
+        own = told(f"spark.hadoop.fs.s3a.bucket.{bucket}.{name}")
+        found = own or told(f"spark.hadoop.fs.s3a.{name}")
+        return found or next((os.environ[v] for v in variables if os.environ.get(v)), None)
+
+    endpoint = asked("endpoint", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    if endpoint and "://" not in endpoint:
+        plain = told("spark.hadoop.fs.s3a.connection.ssl.enabled") == "false"
+        endpoint = f"{'http' if plain else 'https'}://{endpoint}"
+    given = {
+        "access_key": asked("access.key", "AWS_ACCESS_KEY_ID"),
+        "secret_key": asked("secret.key", "AWS_SECRET_ACCESS_KEY"),
+        "session_token": asked("session.token", "AWS_SESSION_TOKEN"),
+        "region": asked("endpoint.region", "AWS_REGION", "AWS_DEFAULT_REGION")
+        or ("us-east-1" if endpoint else None),
+    }
+    theirs = {f"aws_{name}": value for name, value in given.items() if value}
+    names = {"aws_access_key": "aws_access_key_id", "aws_secret_key": "aws_secret_access_key"}
+    theirs = {names.get(name, name): value for name, value in theirs.items()}
+    ours: dict[str, Any] = {name: value for name, value in given.items() if value}
+    ours |= {"connect_timeout": _SECONDS_TO_CONNECT, "request_timeout": _SECONDS_TO_ANSWER}
+    if endpoint:
+        parts = urlsplit(endpoint)
+        ours |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
+        theirs |= {"aws_endpoint": endpoint, "aws_allow_http": str(parts.scheme == "http").lower()}
+    if told("spark.hadoop.fs.s3a.path.style.access") == "false":
+        ours["force_virtual_addressing"] = True
+        theirs["aws_virtual_hosted_style_request"] = "true"
+    return ours, theirs
+
+
+def _of_azure(host: str, told: Setting) -> tuple[dict[str, Any], dict[str, str]]:
+    account = host.partition(".")[0]
+    key = told(f"spark.hadoop.fs.azure.account.key.{host}") or os.environ.get(
+        "AZURE_STORAGE_ACCOUNT_KEY"
+    )
+    ours: dict[str, Any] = {"account_name": account}
+    theirs = {"azure_storage_account_name": account}
+    if key:
+        ours["account_key"] = theirs["azure_storage_account_key"] = key
+    return ours, theirs
 
 
 _PATTERN = re.compile(r"[\\*?\[\]{}]")

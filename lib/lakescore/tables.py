@@ -7,25 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from contextlib import contextmanager
+import shutil
+import uuid
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import reduce
-from operator import and_, itemgetter
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote
+from functools import cached_property
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
-from delta.exceptions import (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentWriteException,
-    MetadataChangedException,
-    ProtocolChangedException,
-)
-from delta.tables import DeltaTable
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
     DateType,
@@ -35,11 +25,15 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from lakescore import executor, filing, logs
+from lakescore.arrow import struct
+from lakescore.classic import FAILURES
 from lakescore.errors import (
     AnotherRunWon,
+    FilesUnwritten,
     FolderRefused,
     NotADeltaTable,
-    RowsUncounted,
+    RowsLost,
     SchemaDrift,
     SnapshotNotFound,
     StorageFull,
@@ -49,40 +43,37 @@ from lakescore.errors import (
     ViewNotPinned,
     listed,
 )
-from lakescore.storage import plain_path, trouble
+from lakescore.filing import Form, Place
+from lakescore.logs import Declined, FileChange, Log
+from lakescore.snapshots import Snapshot
+from lakescore.storage import folder, plain_path, trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
 
     from lakescore.errors import LakescoreError
+    from lakescore.logs import NewFile
 
-_CONFLICTS = (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentWriteException,
-    MetadataChangedException,  # two runs made the table at once
-    ProtocolChangedException,
-)
 _BOUNDED = (DateType, DecimalType, IntegralType, TimestampType)
 """The types whose bounds are right whoever writes them, and for every reader.
 
 Of texts that are no UTF-8, Spark's writer tells bounds by which Spark's reader skips them. Where a
 float is NaN, its bound makes delta-rs skip the file.
 """
-
-
 _SAYING = "spark.databricks.delta.commitInfo.userMetadata"
 """The setting that gives Spark's own commits their `userMetadata`."""
-_MADE = {"lakescore": "made this table, for a run that has not published yet"}
-"""What the commit says that makes a table."""
-_STORED = "delta.columnMapping.physicalName"
 _COMMITS_SINCE = 50
-"""How many commits of others may come between a merge and its reading back."""
+"""How many commits of others may come between one of Spark's and its reading back."""
 _VIEWS = {"VIEW", "TEMPORARY"}
 _ONLY_APPENDS = "spark.databricks.delta.properties.defaults.appendOnly"
+_CONFLICT = re.compile(
+    r"\[DELTA_(?:CONCURRENT_\w+|METADATA_CHANGED|PROTOCOL_CHANGED)[\].]"
+    r"|\b(?:ConcurrentAppend|ConcurrentDelete\w+|ConcurrentTransaction|ConcurrentWrite"
+    r"|MetadataChanged|ProtocolChanged)Exception\b"
+)
+"""How Delta says that another commit came first."""
 _RULE = re.compile(
     r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
     r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))",
@@ -93,17 +84,9 @@ _REFUSED = re.compile(
     r"\[DELTA_CANNOT_CREATE_LOG_PATH\] [^\n]+"
     r"|(?:Permission denied|Operation not permitted|Read-only file system)"
 )
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A Delta table at one version."""
-
-    address: str
-    version: int
-    table_id: str
-    """Delta's own: another table that takes the address has another."""
-    rows: DataFrame
+_MISPLACED = re.compile(rf"\b{executor.Misplaced.__name__}: (.+)")
+_UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
+_NO_SPACE = "No space left on device"
 
 
 def snapshot(spark: SparkSession, address: str, version: int | None = None) -> Snapshot:
@@ -113,16 +96,22 @@ def snapshot(spark: SparkSession, address: str, version: int | None = None) -> S
         TableNotFound, NotADeltaTable: there is no table, or not a Delta table.
         SnapshotNotFound: the table has no such version.
     """
-    _delta_table(spark, address)
-    latest = _Target.at(spark, address).latest()
-    newest = int(latest.version())
-    pinned = newest if version is None else version
+    table = _Table.at(spark, address)
+    pinned = table.version if version is None else version
     reader = spark.read.format("delta").option("versionAsOf", pinned)
     try:
-        rows = reader.load(address) if "/" in address else reader.table(address)
+        with _reaching(address):
+            rows = reader.load(address) if "/" in address else reader.table(address)
+            _ = rows.schema  # a client of Spark Connect looks no sooner
     except AnalysisException as error:  # that version's files were cleaned up
-        raise SnapshotNotFound(address, pinned, newest) from error
-    return Snapshot(address, pinned, str(latest.metadata().id()), rows)
+        raise SnapshotNotFound(address, pinned, table.version) from error
+    known, declined = table.known, table.declined
+    if known is not None and pinned != known.version:
+        try:
+            known = Log(table.location, pinned, table.setting)
+        except (Declined, FileNotFoundError) as error:
+            known, declined = None, str(error)
+    return Snapshot(address, pinned, table.table_id, rows, known, declined)
 
 
 def exists(spark: SparkSession, address: str) -> bool:
@@ -132,308 +121,352 @@ def exists(spark: SparkSession, address: str) -> bool:
         NotADeltaTable: there is something else.
     """
     try:
-        _delta_table(spark, address)
+        _Table.at(spark, address)
     except TableNotFound:
         return False
     return True
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A table that is there, as it is now."""
+
+    spark: SparkSession
+    address: str
+    location: str
+    """Its folder or URI."""
+    known: Log | None
+    declined: str
+    """Why the log cannot be read without Spark, if so."""
+    detail: Mapping[str, Any]
+    """What Spark says of it, where it was asked."""
+
+    @classmethod
+    def at(cls, spark: SparkSession, address: str) -> _Table:
+        """Look the table up.
+
+        Raises:
+            TableNotFound, NotADeltaTable: there is none, or something else.
+        """
+        detail: Mapping[str, Any] = {} if "/" in address else _named(spark, address)
+        location, known, declined = detail.get("location") or address, None, ""
+        try:
+            known = Log(location, setting=_setting(spark))
+        except FileNotFoundError as error:
+            other = _holds_files(spark, location)
+            raise NotADeltaTable(address) if other else TableNotFound(address) from error
+        except Declined as error:
+            declined = str(error)
+            detail = detail or _described(spark, address)
+        return cls(spark, address, location, known, declined, detail)
+
+    @property
+    def setting(self) -> Callable[[str], str | None]:
+        """Spark's properties."""
+        return _setting(self.spark)
+
+    @cached_property
+    def version(self) -> int:
+        """The newest version."""
+        if self.known is not None:
+            return self.known.version
+        return int(_history(self.spark, self.address, 1)[0]["version"])
+
+    @property
+    def table_id(self) -> str:
+        """Delta's own id."""
+        return self.known.table_id if self.known is not None else str(self.detail["id"])
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The table's properties."""
+        return self.known.properties if self.known is not None else self.detail["properties"]
+
+    @property
+    def partitioned_by(self) -> tuple[str, ...]:
+        """The columns that divide it."""
+        if self.known is not None:
+            return self.known.partitioned_by
+        return tuple(self.detail["partitionColumns"])
+
+    @cached_property
+    def schema(self) -> StructType:
+        """Its columns."""
+        if self.known is not None:
+            return StructType.fromJson(self.known.schema)
+        return _rows(self.spark, self.address).schema
+
+    def commits(self) -> list[dict[str, Any]]:
+        """Return the commits that the log still holds, as `DESCRIBE HISTORY` tells them."""
+        return [row.asDict() for row in _history(self.spark, self.address)]
+
+
 class Transaction:
     """Rows for a table, that nobody sees before `commit`.
 
-    Either `write` has Spark write their files, or `prepare` and `add` take files that others wrote.
-    Files that are never committed are left for VACUUM. Spark's own writer commits in the same
-    breath as it writes, so the transaction is asked for of Delta's classes in the JVM.
+    Either `write` takes all rows of a frame, or `add` takes files that others wrote. Files that are
+    never committed are left for VACUUM. Where delta-rs may not commit to the table, the rows wait
+    in a Delta table of their own beside it, and Spark's writer publishes them.
+
+    Raises:
+        SchemaDrift: the table does not take these columns.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the first three by name
+    def __init__(  # noqa: PLR0913 - all but the first two by name
         self,
-        target: _Target,
+        table: _Table,
         rows: DataFrame,
-        partition_by: Sequence[str],
         *,
-        place: str,
-        what: str,
+        where: Mapping[str, Sequence[str]],
         metadata: str,
         append: bool,
+        anew: Mapping[str, str] | None,
     ) -> None:
-        self._target, self._what, self._metadata = target, what, metadata
+        self._table, self._where, self._metadata = table, where, metadata
+        self._append, self._anew = append, anew
+        self._what = listed(value for values in where.values() for value in values)
         self.rows = rows
-        """What `write` writes, and what files that are added must hold the columns of."""
-        self._place, self._where = place, None if append else place
-        self._jvm: Any = target.spark._jvm  # noqa: SLF001 - no other way to a transaction
-        self._transaction = target.log.startTransaction(target.catalog, self._option(None))
-        self._actions: Any = None
-        self._partition_by = tuple(partition_by)
-        self._by = self._convert.toSeq(list(partition_by))
-        self.files: list[_Added] = []
-
-    def remake(self, properties: Mapping[str, str]) -> Self:
-        """Let the table have the columns of the rows, and *properties*, from the commit on.
-
-        It has no rows, so it is read whole: whoever adds some before the commit is a conflict.
-        """
-        said = json.loads(self._transaction.metadata().json())
-        said["metaData"] |= {
-            "schemaString": json.dumps(_columns(self.rows.schema)),
-            "partitionColumns": list(self._partition_by),
-            "configuration": dict(properties),
-        }
-        self._transaction.readWholeTable()
-        self._transaction.updateMetadata(self._action(said), False)  # noqa: FBT003
-        return self
-
-    def write(self) -> Self:
-        """Have Spark write the rows.
-
-        Raises:
-            AnotherRunWon, SchemaDrift: nothing can be committed.
-        """
-        return self._write(self.rows)
-
-    def _write(self, rows: DataFrame) -> Self:
-        spark, delta = self._target.spark, self._jvm.org.apache.spark.sql.delta
-        session: Any = spark._jsparkSession  # noqa: SLF001 - see above
-        convert = self._convert
-        given = {"replaceWhere": self._where} if self._where else {}
-        command = delta.commands.WriteIntoDelta(
-            self._target.log,
-            self._mode(),
-            delta.DeltaOptions(convert.toScalaMap(given), session.sessionState().conf()),
-            self._by,
-            convert.toScalaMap({}),
-            rows._jdf,  # noqa: SLF001 - see above
-            self._target.catalog,
-            self._option(None),
-            False,  # noqa: FBT003 - of Scala's positional arguments
-        )
-        with self._active(), _explained(self._target.address, self._what):
-            if self._where is None:  # so that two runs that append to one slice are a conflict
-                place = command.parsePredicates(session, self._place)
-                self._transaction.filterFiles(place, False)  # noqa: FBT003
-            self._actions = command.write(self._transaction, session, self._option(None), False)  # noqa: FBT003
-        said = [json.loads(action.json()) for action in _iterated(self._actions.iterator())]
-        self.files = [_Added.of(each["add"]) for each in said if "add" in each]
-        return self
-
-    def prepare(self) -> Self:
-        """Make room for the rows, of which none is read: `add` takes the files that hold them.
-
-        Raises:
-            AnotherRunWon, SchemaDrift: nothing can be committed.
-        """
-        return self._write(self._target.spark.createDataFrame([], self.rows.schema))
-
-    def add(self, files: Sequence[NewFile]) -> Self:
-        """Take *files* that others wrote into the table's folder after `prepare`."""
-        added = [self._action({"add": file.action()}) for file in files]
-        self._actions = self._convert.toSeq([*_iterated(self._actions.iterator()), *added])
-        self.files += [_Added(file.partition, file.rows, file.size) for file in files]
-        self._measure(
-            numFiles=len(self.files),
-            numOutputRows=sum(file.rows for file in self.files),
-            numOutputBytes=self.size,
-        )
-        return self
-
-    def _action(self, said: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of the JVM
-        actions = getattr(self._jvm.org.apache.spark.sql.delta.actions, "Action$")
-        return getattr(actions, "MODULE$").fromJson(json.dumps(said))
-
-    def _measure(self, **counts: int) -> None:
-        """Say what the table's history shall tell of the write."""
-        spark: Any = self._target.spark
-        metrics = {}
-        for name, count in counts.items():
-            make = self._jvm.org.apache.spark.sql.execution.metric.SQLMetrics.createMetric
-            metrics[name] = make(spark.sparkContext._jsc.sc(), name)  # noqa: SLF001 - see above
-            metrics[name].set(count)
-        session = spark._jsparkSession  # noqa: SLF001 - see above
-        self._transaction.registerSQLMetrics(session, self._convert.toScalaMap(metrics))
+        """What `write` writes; a column `SAID` of it is what tasks say, and no column of the
+        table."""
+        self.written = _written(rows.schema)
+        """The columns that files hold."""
+        self.how, self.reason = "direct", ""
+        """Who wrote: the workers that scored (`direct`), workers that Spark handed the rows to
+        (`handed over`), or Spark (`spark`); and why not the workers that scored."""
+        self.said: list[bytes] = []
+        """What tasks said of themselves."""
+        self._files: list[NewFile] = []
+        self._staged: _Staged | None = None
+        if anew is None:
+            _check_columns(self.written, table.address, table.schema)
 
     @property
-    def layout(self) -> Layout:
-        """How the table wants its files to be."""
-        metadata = self._transaction.metadata()
-        said = json.loads(metadata.json())["metaData"]
-        protocol = json.loads(self._transaction.protocol().json())["protocol"]
-        return Layout(
-            folder=str(self._target.log.dataPath().toString()),  # which Hadoop does not encode
-            properties=said["configuration"],
-            features=frozenset(protocol.get("writerFeatures", [])),
-            schema=StructType.fromJson(json.loads(said["schemaString"])),
-            partitioned_by=tuple(said["partitionColumns"]),
+    def form(self) -> Form:
+        """What the table is from the commit on."""
+        table = self._table
+        if self._anew is None:
+            return Form(table.schema, table.properties, table.partitioned_by)
+        schema = StructType.fromJson(_columns(self.written))
+        return Form(schema, self._anew, tuple(self._where))
+
+    def sink(
+        self,
+        places: Mapping[str, Place],
+        parts: Mapping[str, Mapping[str, Any]],
+        by: int | None,
+    ) -> executor.Sink:
+        """Return where workers write what has the columns of the rows; see `filing.sink`.
+
+        Raises:
+            Declined: Spark has to write.
+        """
+        if self._table.known is None:
+            raise Declined(self._table.declined)
+        return filing.sink(
+            self._table.spark,
+            self._table.known,
+            self.form,
+            written=self.written,
+            places=places,
+            parts=parts,
+            by=by,
         )
 
-    @property
-    def _convert(self) -> Any:  # noqa: ANN401 - an object of the JVM
-        return self._jvm.org.apache.spark.api.python.PythonUtils
+    def write(self, asked: str = "direct") -> Transaction:
+        """Write the rows, where nobody sees them.
+
+        Args:
+            asked: `spark` has Spark write in any case.
+
+        Raises:
+            SchemaDrift: a row breaks a rule of the table, or is of no place.
+            StorageFull, FilesUnwritten, FolderRefused: there is no room, or no permission.
+        """
+        with _explained(self._table.address, self._what):
+            reason = "asked for" if asked == "spark" else self._hand_over()
+            if reason is not None:
+                self.how, self.reason = "spark", reason
+                self._stage()
+        return self
+
+    def _hand_over(self) -> str | None:
+        """Let Spark hand the rows to workers that write the files, or return why it cannot."""
+        names = self.rows.columns
+        column = max(self._where, key=lambda name: len(self._where[name]))
+        fixed = {name: values[0] for name, values in self._where.items() if name != column}
+        parts = {value: {**fixed, column: value} for value in self._where[column]}
+        places = {name: Place(n) for n, name in enumerate(names)}
+        try:
+            sink = self.sink(places, parts, names.index(column))
+        except Declined as declined:
+            return str(declined)
+        found = self.rows.mapInArrow(executor.filer(sink), struct(executor.FILES)).collect()
+        self.add(found, sink)
+        self.how = "handed over"
+        return None
+
+    def _stage(self) -> None:
+        self._staged = _Staged.write(self.rows, self._table)
+        self.said += self._staged.said()
+
+    def add(self, found: Sequence[Row], sink: executor.Sink) -> None:
+        """Take what tasks that wrote into *sink* gave: `executor.FILES`.
+
+        Raises:
+            FilesUnseen: a file is not there, or is not what its task wrote.
+        """
+        said = executor.SAID
+        self.said += [bytes(row[said]) for row in found if row[said] is not None]
+        written = [row for row in found if row[said] is None]
+        self._files += filing.files(written, sink, self.form.partitioned_by)
 
     def counts(self, column: str) -> dict[str, int]:
         """Return the rows written by value of *column*, which divides the table."""
-        stored = _stored(self._transaction.metadata())[column]
+        if self._staged is not None:
+            return self._staged.counts(column)
         found: dict[str, int] = {}
-        for file in self.files:
-            value = file.partition[stored] or ""
+        for file in self._files:
+            value = file.partition[column]
             found[value] = found.get(value, 0) + file.rows
         return found
 
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return sum(file.size for file in self.files)
+    def facts(self) -> dict[str, Any]:
+        """Return what was written, for the receipt."""
+        how = {"write": self.how} | ({"write_reason": self.reason} if self.reason else {})
+        if self._staged is not None:
+            return how
+        size = sum(file.size for file in self._files)
+        return {"bytes_written": size, "files_written": len(self._files), **how}
 
     def commit(self) -> int:
-        """Let everybody see the files at once; return the table's version.
+        """Let everybody see the rows at once; return the table's version.
 
         Raises:
             AnotherRunWon: another write to the same rows came first; nothing is seen of this one.
         """
-        operation = getattr(self._jvm.org.apache.spark.sql.delta, "DeltaOperations$Write")(
-            self._mode(),
-            self._option(self._by),
-            self._option(self._where),
-            self._option(self._metadata),
-            *[self._option(None)] * 5,
-        )
-        nothing = self._convert.toScalaMap({})
-        with self._active(), _explained(self._target.address, self._what):
-            version = self._transaction.commitIfNeeded(self._actions, operation, nothing)
-        if not version.isDefined():
-            return int(self._transaction.readVersion())
-        self._check_kept(int(version.get()))
-        return int(version.get())
+        with _explained(self._table.address, self._what):
+            if self._staged is not None:
+                return self._publish(self._staged)
+            log = self._table.known
+            assert log is not None  # noqa: S101 - files were added to it
+            if self._anew is not None:
+                return log.renew(
+                    self._files,
+                    _columns(self.written),
+                    tuple(self._where),
+                    self._anew,
+                    metadata=self._metadata,
+                    what=self._what,
+                )
+            return log.commit(
+                self._files,
+                self._where,
+                append=self._append,
+                metadata=self._metadata,
+                what=self._what,
+            )
 
-    def _check_kept(self, version: int) -> None:
-        """See that the commit is there on S3, where drivers can write over each other's.
-
-        It narrows the gap, and does not close it: one may be written over after this look.
-        """
-        log = self._target.log
-        if not str(log.dataPath().toUri().getScheme()).startswith("s3"):
-            return
-        names = getattr(self._jvm.org.apache.spark.sql.delta.util, "FileNames$")
-        path = getattr(names, "MODULE$").unsafeDeltaFile(log.logPath(), version)
-        lines = _iterated(log.store().read(path, log.newDeltaHadoopConf()).iterator())
-        commits = [said["commitInfo"] for said in map(json.loads, lines) if "commitInfo" in said]
-        if [each.get("userMetadata") for each in commits] != [self._metadata]:
-            raise AnotherRunWon(self._target.address, self._what)
-
-    def _mode(self) -> Any:  # noqa: ANN401 - an object of the JVM
-        modes = self._jvm.org.apache.spark.sql.SaveMode
-        return modes.Overwrite if self._where else modes.Append
-
-    def _option(self, value: object) -> Any:  # noqa: ANN401 - an object of the JVM
-        return self._jvm.scala.Option.apply(value)
-
-    @contextmanager
-    def _active(self) -> Iterator[None]:
-        """Make the transaction that of what Delta reads meanwhile."""
-        companion = getattr(self._jvm.org.apache.spark.sql.delta, "OptimisticTransaction$")
-        transactions = getattr(companion, "MODULE$")
-        transactions.setActive(self._transaction)
+    def _publish(self, staged: _Staged) -> int:
+        """Let Spark's writer publish the rows that wait."""
+        table, address = self._table, self._table.address
         try:
-            yield
+            self._check_untouched()
+            if self._anew is not None:
+                assert table.known is not None  # noqa: S101 - else it counts as published
+                table.known.set_properties(self._anew, what=self._what)
+                _publish_anew(staged.rows, address, list(self._where), self._metadata)
+            elif self._append:
+                _append(staged.rows, address, self._where, self._metadata)
+            else:
+                _publish(staged.rows, address, _predicate(self._where), self._metadata)
         finally:
-            transactions.clearActive()
+            staged.remove()
+        made = _version_of(table.spark, address, self._metadata)
+        if made is None and sum(staged.sizes.values()) == 0:  # then Delta makes no commit
+            return _Table.at(table.spark, address).version
+        if made is None:
+            raise AnotherRunWon(address, self._what)
+        version, rows = made
+        if rows != sum(staged.sizes.values()):
+            written = sum(staged.sizes.values())
+            raise RowsLost(self._what, written, rows, 0)
+        return version
 
-
-def _columns(schema: StructType) -> Any:  # noqa: ANN401 - JSON
-    """Return *schema* as JSON, in which all may be null, as in tables that Spark makes."""
-    nullable = ("nullable", "containsNull", "valueContainsNull")
-    return json.loads(
-        schema.json(), object_hook=lambda said: said | {n: True for n in nullable if n in said}
-    )
-
-
-def _stored(metadata: Any) -> dict[str, str]:  # noqa: ANN401 - an object of the JVM
-    """Return the name of each column in the files and the log."""
-    fields = json.loads(metadata.schemaString())["fields"]
-    return {each["name"]: each["metadata"].get(_STORED, each["name"]) for each in fields}
-
-
-def _iterated(iterator: Any) -> Iterator[Any]:  # noqa: ANN401 - objects of the JVM
-    while iterator.hasNext():
-        yield iterator.next()
-
-
-@dataclass(frozen=True)
-class NewFile:
-    """A Parquet file in a table's folder that the table does not have yet."""
-
-    path: str
-    """From the folder: letters, digits, dots and dashes."""
-    partition: Mapping[str, str]
-    rows: int
-    size: int
-    statistics: str
-    """As Delta's log keeps them, in JSON."""
-
-    def action(self) -> dict[str, Any]:
-        """Return what the log says of it."""
-        return {
-            "path": self.path,
-            "partitionValues": self.partition,
-            "size": self.size,
-            "modificationTime": int(time.time() * 1000),
-            "dataChange": True,
-            "stats": self.statistics,
-        }
+    def _check_untouched(self) -> None:
+        """Hold that nobody wrote to the place since the transaction began."""
+        now = _Table.at(self._table.spark, self._table.address)
+        since = changes(now, self._table.version)
+        place = self._where.items()
+        if now.table_id != self._table.table_id or _columns(now.schema) != _columns(
+            self._table.schema
+        ):
+            raise AnotherRunWon(self._table.address, self._what)
+        if since is None or any(
+            all(change.partition.get(column) in values for column, values in place)
+            for change in since
+        ):
+            raise AnotherRunWon(self._table.address, self._what)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a table wants its files to be."""
+class _Staged:
+    """Rows that wait in a Delta table of their own, under names that any table may have."""
 
+    frame: DataFrame
+    """All rows, with what tasks said."""
+    rows: DataFrame
+    """The rows, named as they will be."""
     folder: str
-    """Its URI or path."""
-    properties: Mapping[str, str]
-    features: frozenset[str]
-    """Of its protocol, for writers; none where the protocol is older than their names."""
-    schema: StructType
-    partitioned_by: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Added:
-    partition: Mapping[str, str | None]
-    rows: int
-    size: int
+    setting: Callable[[str], str | None]
 
     @classmethod
-    def of(cls, action: Mapping[str, Any]) -> _Added:
-        rows = json.loads(action.get("stats") or "{}").get("numRecords")
-        if rows is None:
-            raise RowsUncounted
-        return cls(action["partitionValues"], rows, action["size"])
+    def write(cls, rows: DataFrame, table: _Table) -> _Staged:
+        """Write *rows* beside *table*."""
+        address = f"{table.location.rstrip('/')}_staged_{uuid.uuid4().hex}"
+        names = [f"c{n}" for n in range(len(rows.columns))]
+        try:
+            rows.toDF(*names).write.format("delta").option(
+                "delta.dataSkippingNumIndexedCols", "0"
+            ).save(address)
+        except BaseException:
+            _remove(address, table.setting)
+            raise
+        frame = table.spark.read.format("delta").load(address).toDF(*rows.columns)
+        kept = frame
+        if executor.SAID in rows.columns:
+            kept = frame.where(F.col(executor.SAID).isNull()).drop(executor.SAID)
+        return cls(frame, kept, address, table.setting)
+
+    def said(self) -> list[bytes]:
+        """Return what tasks said."""
+        if executor.SAID not in self.frame.columns:
+            return []
+        told = self.frame.where(F.col(executor.SAID).isNotNull()).select(executor.SAID)
+        return [bytes(row[0]) for row in told.collect()]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The rows, all by the name `""`."""
+        return {"": self.rows.count()}
+
+    def counts(self, column: str) -> dict[str, int]:
+        """Return the rows by value of *column*."""
+        return dict(map(tuple, self.rows.groupBy(f"`{column}`").count().collect()))
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        _remove(self.folder, self.setting)
 
 
-@dataclass(frozen=True)
-class _Target:
-    """A table as Delta's classes know it."""
-
-    spark: SparkSession
-    address: str
-    log: Any
-    catalog: Any
-
-    def latest(self) -> Any:  # noqa: ANN401 - an object of the JVM
-        """Return the table's newest snapshot."""
-        nothing = self.spark._jvm.scala.Option.apply(None)  # type: ignore[union-attr]  # noqa: SLF001
-        return self.log.update(False, nothing, self.catalog)  # noqa: FBT003
-
-    @classmethod
-    def at(cls, spark: SparkSession, address: str) -> _Target:
-        jvm: Any = spark._jvm  # noqa: SLF001 - no other way to a transaction
-        session: Any = spark._jsparkSession  # noqa: SLF001 - likewise
-        delta = jvm.org.apache.spark.sql.delta
-        if "/" in address:
-            log, table = delta.DeltaLog.forTable(session, address), jvm.scala.Option.apply(None)
-        else:  # of whichever catalog: Spark alone knows what a name is short for
-            plan: Any = spark.read.table(address)._jdf.queryExecution().analyzed()  # noqa: SLF001
-            found = plan.collectLeaves().head()
-            log, table = found.relation().location().deltaLog(), found.catalogTable()
-        return cls(spark, address, log, table)
+def _remove(address: str, setting: Callable[[str], str | None]) -> None:
+    place = folder(address, setting)
+    if place is None:
+        return
+    with suppress(OSError):
+        if place.is_local:
+            shutil.rmtree(place.path)
+        else:
+            place.store.system.delete_dir(place.path)
 
 
 def begin(  # noqa: PLR0913 - each is a fact of its own
@@ -449,8 +482,7 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     """Begin to put *rows* in the place of those for which *where* holds, or beside them.
 
     The table is made when it does not exist, partitioned by *where*'s columns, and made anew where
-    no run has published to it. All of *rows* must satisfy *where* (Delta refuses others, unless
-    they are appended).
+    no run has published to it. All of *rows* must satisfy *where*.
 
     Args:
         rows: what the table shall hold there.
@@ -468,48 +500,39 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         NotADeltaTable: there is something else at *address*.
         TableAppendOnly: rows of the table, or of any new one, cannot be replaced.
         TableNotMade, FolderRefused: it cannot be made.
+        SchemaDrift: it does not take these columns.
     """
     spark = rows.sparkSession
-    predicate = " AND ".join(
-        f"`{column}` IN ({', '.join(map(_literal, values))})" for column, values in where.items()
-    )
-    properties = _properties(rows, find_by)
+    written = _written(rows.schema)
+    properties = _properties(written, find_by)
     if not exists(spark, address):
         if not append and spark.conf.get(_ONLY_APPENDS, "false") == "true":
             raise TableAppendOnly(address, default=True)
-        _create(rows, address, list(where), properties, made_with or {})
-    transaction = Transaction(
-        _Target.at(spark, address),
+        _create(spark, written, address, list(where), properties, made_with or {})
+    table = _Table.at(spark, address)
+    if not append and table.properties.get("delta.appendOnly") == "true":
+        raise TableAppendOnly(address, default=False)
+    asked = (_columns(written), tuple(where))
+    as_it_is = (_columns(table.schema), table.partitioned_by)
+    anew = None if as_it_is == asked or _is_published(table) else properties
+    return Transaction(
+        table,
         rows,
-        list(where),
-        place=predicate,
-        what=listed(value for values in where.values() for value in values),
+        where=where,
         metadata=json.dumps(metadata, default=str),
         append=append,
+        anew=anew,
     )
-    layout = transaction.layout
-    if not append and layout.properties.get("delta.appendOnly") == "true":
-        raise TableAppendOnly(address, default=False)
-    asked = (_columns(rows.schema), tuple(where))
-    if (_columns(layout.schema), layout.partitioned_by) == asked or is_published(spark, address):
-        return transaction
-    return transaction.remake(properties)
 
 
 def is_published(spark: SparkSession, address: str) -> bool:
-    """Tell whether the table at *address* is more than what runs that published nothing left.
+    """Tell whether the table at *address* is more than what runs that published nothing left."""
+    return _is_published(_Table.at(spark, address))
 
-    That is a table that we made, with no commit since that holds rows or is another's. Only the
-    newest version can tell: what is not published there was not published before.
-    """
-    table = _delta_table(spark, address)
-    if table.detail().where("numFiles = 0").isEmpty():
-        return True
-    history = table.history().select("version", "userMetadata", "operationMetrics.numOutputRows")
-    commits = history.orderBy("version").collect()
-    ours = [said for _, text, rows in commits if rows == "0" and (said := _said(text)) is not None]
-    is_made = bool(ours) and _MADE.items() <= ours[0].items()
-    return len(ours) < len(commits) or not is_made or commits[0].version != 0
+
+def _is_published(table: _Table) -> bool:
+    """Say yes of a table that only Spark understands: none of those is as we make them."""
+    return table.known is None or table.known.is_published()
 
 
 def replace(
@@ -558,23 +581,93 @@ def merge(
             there, to which Delta would cast (1.9 to 1) or without which it would merge.
     """
     spark, text = rows.sparkSession, json.dumps(metadata, default=str)
-    fixed = [F.col(f"there.`{name}`") == F.lit(value) for name, value in within.items()]
-    same = [F.col(f"there.`{name}`").eqNullSafe(F.col(f"new.`{name}`")) for name in keys]
-    table = _delta_table(spark, address)
-    _check_columns(rows, address, table.toDF().schema)
-    merging = table.alias("there").merge(rows.alias("new"), reduce(and_, [*fixed, *same]))
-    with _explained(address, listed(within.values())), _saying(spark, text):
-        merging.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
-    history = _delta_table(spark, address).history(_COMMITS_SINCE)
-    found = history.where(F.col("userMetadata") == text).select("version").head()
-    if found is None:
-        raise AnotherRunWon(address, listed(within.values()))
-    return int(found[0])
+    fixed = [f"there.{_quoted(name)} = {_literal(value)}" for name, value in within.items()]
+    same = [f"there.{_quoted(name)} <=> new.{_quoted(name)}" for name in keys]
+    what = listed(within.values())
+    _check_columns(rows.schema, address, _Table.at(spark, address).schema)
+    with _explained(address, what):
+        _merge(rows, address, [*fixed, *same], "WHEN MATCHED THEN UPDATE SET *", text)
+    made = _version_of(spark, address, text)
+    if made is None:
+        raise AnotherRunWon(address, what)
+    return made[0]
 
 
-def _check_columns(rows: DataFrame, address: str, there: StructType) -> None:
+def _merge(
+    rows: DataFrame, address: str, conditions: Sequence[str], matched: str, text: str
+) -> None:
+    spark, name = rows.sparkSession, f"lakescore_{uuid.uuid4().hex}"
+    there = _rows(spark, address)
+    there.createOrReplaceTempView(f"{name}_there")
+    rows.createOrReplaceTempView(f"{name}_new")
+    try:
+        with _saying(spark, text):
+            spark.sql(
+                f"MERGE INTO {name}_there AS there USING {name}_new AS new "
+                f"ON {' AND '.join(conditions)} {matched} WHEN NOT MATCHED THEN INSERT *"
+            ).collect()
+    finally:
+        for view in ("there", "new"):
+            spark.catalog.dropTempView(f"{name}_{view}")
+
+
+def _append(rows: DataFrame, address: str, where: Mapping[str, Sequence[str]], text: str) -> None:
+    """Append *rows* so that others who write to the place are a conflict, and twice is once.
+
+    Spark's writer looks at nothing when it appends; a MERGE reads the place.
+    """
+    own = "scoring_run_id"
+    fixed = [_predicate(where, "there.")]
+    same = [f"there.{_quoted(name)} = new.{_quoted(name)}" for name in where]
+    same += [f"there.{own} = new.{own}"] if own in rows.columns else ["false"]
+    _merge(rows, address, [*fixed, *same], "", text)
+
+
+def _publish(rows: DataFrame, address: str, replaced: str, text: str) -> None:
+    """Let Spark write *rows* in the place of those for which *replaced* holds."""
+    own = {name.lower() for name in rows.columns}
+    lacking = [f for f in _rows(rows.sparkSession, address).schema if f.name.lower() not in own]
+    for field in lacking:  # a writer by name asks for them, and one by path fills them so
+        rows = rows.withColumn(field.name, F.lit(None).cast(field.dataType))
+    writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", replaced)
+    writer = writer.option("userMetadata", text)
+    if "/" in address:
+        writer.save(address)
+    else:
+        writer.saveAsTable(address)
+
+
+def _publish_anew(rows: DataFrame, address: str, by: Sequence[str], text: str) -> None:
+    """Let Spark write *rows* as all that the table holds, with their columns."""
+    writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+    writer = writer.option("userMetadata", text).partitionBy(*by)
+    if "/" in address:
+        writer.save(address)
+    else:
+        writer.saveAsTable(address)
+
+
+def _predicate(where: Mapping[str, Sequence[str]], of: str = "") -> str:
+    return " AND ".join(
+        f"{of}{_quoted(column)} IN ({', '.join(map(_literal, values))})"
+        for column, values in where.items()
+    )
+
+
+def _version_of(spark: SparkSession, address: str, text: str) -> tuple[int, int] | None:
+    """Return the version of the commit that says *text*, and the rows that it wrote."""
+    for row in _history(spark, address, _COMMITS_SINCE):
+        if row["userMetadata"] == text:
+            metrics = row["operationMetrics"] or {}
+            rows = metrics.get("numTargetRowsInserted", metrics.get("numOutputRows", 0))
+            return int(row["version"]), int(rows)
+    return None
+
+
+def _check_columns(written: StructType, address: str, there: StructType) -> None:
+    """Hold that a table has these columns, of these types: Spark's writers would cast some."""
     kinds = {each["name"].lower(): each["type"] for each in _columns(there)["fields"]}
-    for field in _columns(rows.schema)["fields"]:
+    for field in _columns(written)["fields"]:
         kind = kinds.get(field["name"].lower())
         if kind is None:
             raise SchemaDrift(address, f"it has no column {field['name']}")
@@ -594,16 +687,28 @@ def _saying(spark: SparkSession, text: str) -> Iterator[None]:
         spark.conf.unset(_SAYING)
 
 
-def _properties(rows: DataFrame, find_by: Sequence[str]) -> dict[str, str]:
-    bounded = [name for name in find_by if isinstance(rows.schema[name].dataType, _BOUNDED)]
+def _written(schema: StructType) -> StructType:
+    return StructType([field for field in schema if field.name != executor.SAID])
+
+
+def _columns(schema: StructType) -> Any:  # noqa: ANN401 - JSON
+    """Return *schema* as JSON, in which all may be null, as in tables that Spark makes."""
+    nullable = ("nullable", "containsNull", "valueContainsNull")
+    return json.loads(
+        schema.json(), object_hook=lambda said: said | {n: True for n in nullable if n in said}
+    )
+
+
+def _properties(written: StructType, find_by: Sequence[str]) -> dict[str, str]:
+    bounded = [name for name in find_by if isinstance(written[name].dataType, _BOUNDED)]
     if not bounded:  # else Delta would bound the first 32 columns, whatever they are
         return {"delta.dataSkippingNumIndexedCols": "0"}
-    quoted = ",".join("`" + name.replace("`", "``") + "`" for name in bounded)
-    return {"delta.dataSkippingStatsColumns": quoted}
+    return {"delta.dataSkippingStatsColumns": ",".join(map(_quoted, bounded))}
 
 
-def _create(
-    rows: DataFrame,
+def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+    spark: SparkSession,
+    written: StructType,
     address: str,
     partition_by: Sequence[str],
     properties: Mapping[str, str],
@@ -618,13 +723,15 @@ def _create(
         TableNotMade: there is no such catalog or schema, or columns have names that Delta refuses.
         FolderRefused: nothing can be written there.
     """
-    spark = rows.sparkSession
-    empty, said = spark.createDataFrame([], rows.schema), {**_MADE, **made_with}
+    empty, said = spark.createDataFrame([], written), {**logs.MADE, **made_with}
     try:
         with _explained(address, "its first commit"), _saying(spark, json.dumps(said)):
             try:
                 _make(empty, address, partition_by, properties)
-            except _CONFLICTS:  # another run is making it: by now it has, or it died
+            except FAILURES as error:
+                if not _is_conflict(error):
+                    raise
+                # Another run is making it: by now it has, or it died.
                 _make(empty, address, partition_by, properties)
     except (SchemaDrift, AnotherRunWon) as error:
         if not exists(spark, address):
@@ -645,53 +752,37 @@ def _make(
     named.create()
 
 
-@dataclass(frozen=True)
-class FileChange:
-    """A file of a table that came or went with a commit that changed rows."""
-
-    version: int
-    """The commit's."""
-    name: str
-    """The file's own name, which no other file of the table has."""
-    added: bool
-    partition: Mapping[str, str | None]
-    """The values that all its rows have, by column."""
-
-
 def file_changes(spark: SparkSession, source: Snapshot, after: int) -> list[FileChange] | None:
     """Return the files that came and went after the version *after* up to *source*'s.
 
     None where the log does not hold these commits any more.
     """
-    target = _Target.at(spark, source.address)
-    names = {stored: name for name, stored in _stored(target.latest().metadata()).items()}
-    try:
-        commits = target.log.getChanges(after + 1, source.version, target.catalog, True)  # noqa: FBT003
-        return [
-            change
-            for commit in _iterated(commits)
-            for action in _iterated(commit.productElement(1).iterator())
-            for change in _changed(int(commit.productElement(0)), action.json(), names)
-        ]
-    except Py4JJavaError:
+    return changes(_Table.at(spark, source.address), after, source.version)
+
+
+def changes(table: _Table, after: int, last: int | None = None) -> list[FileChange] | None:
+    """Return what `file_changes` does, with the partitions by the columns' own names."""
+    place = folder(table.location, table.setting)
+    if place is None:
         return None
-
-
-def _changed(version: int, action: str, names: Mapping[str, str]) -> Iterator[FileChange]:
-    said = json.loads(action)
-    for kind in said.keys() & {"add", "remove"}:
-        file = said[kind]
-        if file.get("dataChange", True):
-            values = (file.get("partitionValues") or {}).items()
-            name = unquote(file["path"]).rsplit("/", 1)[-1]
-            partition = {names.get(key, key): value for key, value in values}
-            yield FileChange(version, name, kind == "add", partition)
+    found = logs.changes(place, after, table.version if last is None else last)
+    if found is None:
+        return None
+    stored = {field.metadata.get(logs.STORED, field.name): field.name for field in table.schema}
+    return [
+        FileChange(
+            each.version,
+            each.name,
+            each.added,
+            {stored.get(name, name): value for name, value in each.partition.items()},
+        )
+        for each in found
+    ]
 
 
 def partitioned_by(spark: SparkSession, address: str) -> list[str]:
     """Return the columns that divide the table."""
-    columns = _Target.at(spark, address).latest().metadata().partitionColumns()
-    return list(_iterated(columns.iterator()))
+    return list(_Table.at(spark, address).partitioned_by)
 
 
 def commits(spark: SparkSession, address: str) -> list[tuple[int, dict[str, Any]]]:
@@ -699,30 +790,20 @@ def commits(spark: SparkSession, address: str) -> list[tuple[int, dict[str, Any]
 
     Those that the log still holds; others than ours may say anything, and are left out then.
     """
-    history = _delta_table(spark, address).history().where("userMetadata IS NOT NULL")
-    found = []
-    for version, text in history.select("version", "userMetadata").collect():
-        if (said := _said(text)) is not None:
-            found.append((int(version), said))
+    table = _Table.at(spark, address)
+    if table.known is not None:
+        return table.known.commits()
+    rows = [(int(row["version"]), logs.said(row["userMetadata"])) for row in table.commits()]
+    found = [(version, said) for version, said in rows if said is not None]
     return sorted(found, key=itemgetter(0), reverse=True)
 
 
-def _said(text: str | None) -> dict[str, Any] | None:
-    """Return what a commit's `userMetadata` says, if it is such that it may be ours."""
-    try:
-        said = json.loads(text or "null")
-    except ValueError:
-        return None
-    return said if isinstance(said, dict) else None
+def _named(spark: SparkSession, address: str) -> Mapping[str, Any]:
+    """Return what Spark says of the table of that name.
 
-
-def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
-    if "/" in address:
-        with _reaching(address):
-            if DeltaTable.isDeltaTable(spark, address):
-                return DeltaTable.forPath(spark, address)
-            other = _holds_files(spark, address)
-        raise NotADeltaTable(address) if other else TableNotFound(address)
+    Raises:
+        TableNotFound, NotADeltaTable, ViewNotPinned: it is not there, or something else.
+    """
     try:
         there = spark.catalog.tableExists(address)
     except AnalysisException as error:  # there is no such catalog
@@ -730,9 +811,44 @@ def _delta_table(spark: SparkSession, address: str) -> DeltaTable:
     if not there:
         raise TableNotFound(address)
     try:
-        return DeltaTable.forName(spark, address)
+        detail = spark.sql(f"DESCRIBE DETAIL {address}").head()
     except AnalysisException as error:
         raise (ViewNotPinned if _is_view(spark, address) else NotADeltaTable)(address) from error
+    if detail is None or detail["format"] != "delta" or _is_view(spark, address):
+        raise (ViewNotPinned if _is_view(spark, address) else NotADeltaTable)(address)
+    return detail.asDict()
+
+
+def _described(spark: SparkSession, address: str) -> Mapping[str, Any]:
+    """Return what Spark says of the table at the path *address*."""
+    try:
+        with _reaching(address):
+            detail = spark.sql(f"DESCRIBE DETAIL {_literal(address)}").head()
+    except AnalysisException as error:
+        other = _holds_files(spark, address)
+        raise NotADeltaTable(address) if other else TableNotFound(address) from error
+    if detail is None or detail["format"] != "delta":
+        other = _holds_files(spark, address)
+        raise NotADeltaTable(address) if other else TableNotFound(address)
+    return detail.asDict()
+
+
+def _history(spark: SparkSession, address: str, most: int | None = None) -> list[Row]:
+    target = _literal(address) if "/" in address else address
+    limit = f" LIMIT {most}" if most is not None else ""
+    columns = ("version", "userMetadata", "operationMetrics")
+    with _reaching(address):
+        return spark.sql(f"DESCRIBE HISTORY {target}{limit}").select(*columns).collect()
+
+
+def _rows(spark: SparkSession, address: str) -> DataFrame:
+    if "/" in address:
+        return spark.read.format("delta").load(address)
+    return spark.read.table(address)
+
+
+def _setting(spark: SparkSession) -> Callable[[str], str | None]:
+    return lambda name: spark.conf.get(name, None)
 
 
 def _is_view(spark: SparkSession, name: str) -> bool:
@@ -747,7 +863,7 @@ def _reaching(address: str) -> Iterator[None]:
     """Tell in one line what keeps the object store of the table at *address* from answering."""
     try:
         yield
-    except (Py4JJavaError, PySparkException) as error:
+    except FAILURES as error:
         if (known := trouble(error, address)) is not None:
             raise known from error
         raise
@@ -756,8 +872,8 @@ def _reaching(address: str) -> Iterator[None]:
 def _holds_files(spark: SparkSession, path: str) -> bool:
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
     try:
-        found = files.load(plain_path(path))
-        return found.select("path").head() is not None
+        with _reaching(path):
+            return files.load(plain_path(path)).select("path").head() is not None
     except AnalysisException:
         return False
 
@@ -767,13 +883,19 @@ def _literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _is_conflict(error: Exception) -> bool:
+    return _CONFLICT.search(f"{type(error).__name__} {error}") is not None
+
+
 @contextmanager
 def _explained(address: str, what: str) -> Iterator[None]:
     try:
         yield
-    except _CONFLICTS as error:
-        raise AnotherRunWon(address, what) from error
-    except (PySparkException, Py4JJavaError) as error:
+    except Exception as error:
         known = _meaning(error, address, what)
         if known is None:
             raise
@@ -782,7 +904,23 @@ def _explained(address: str, what: str) -> Iterator[None]:
 
 def _meaning(error: Exception, address: str, what: str) -> LakescoreError | None:
     """Return what *error* of Delta or Spark says of the table that was to be written to."""
+    if isinstance(error, FAILURES):
+        return _of_spark(error, address, what) or _of_storage(error, address)
+    if isinstance(error, OSError) or type(error).__module__.startswith("_internal"):
+        return _of_storage(error, address)
+    return None
+
+
+def _of_spark(  # noqa: PLR0911 - a case a line
+    error: Exception, address: str, what: str
+) -> LakescoreError | None:
     text = str(error)
+    if (misplaced := _MISPLACED.search(text)) is not None:
+        return SchemaDrift(address, misplaced[1])
+    if _NO_SPACE not in text and (unwritten := _UNWRITTEN.search(text)) is not None:
+        return FilesUnwritten(address, unwritten[1])
+    if _is_conflict(error):
+        return AnotherRunWon(address, what)
     if (rule := _RULE.search(text)) is not None:
         return SchemaDrift(address, " ".join(rule[1].split()).rstrip("."))
     if "[DELTA_CANNOT_MODIFY_APPEND_ONLY]" in text:
@@ -791,12 +929,12 @@ def _meaning(error: Exception, address: str, what: str) -> LakescoreError | None
         if "already exists" in text:
             return AnotherRunWon(address, what)
         return SchemaDrift(address, text.strip().splitlines()[0])
-    return _of_storage(error, address)
+    return None
 
 
 def _of_storage(error: Exception, address: str) -> LakescoreError | None:
     text = str(error)
-    if "No space left on device" in text:
+    if _NO_SPACE in text:
         return StorageFull(address)
     if (known := trouble(error, address)) is not None:
         return known

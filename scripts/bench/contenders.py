@@ -56,7 +56,8 @@ class Setting:
 
     def file(self, planned: "scoring.Plan") -> None:
         """Let workers write predictions with their lineage, as the whole job does."""
-        from lakescore import executor, filing, scoring, tables  # noqa: PLC0415 - they import Spark
+        from lakescore import scoring, tables  # noqa: PLC0415 - they import Spark
+        from lakescore.filing import Place  # noqa: PLC0415 - likewise
 
         carried = {"all": {**LINEAGE, "slice": "all"}}
         more = [f"prediction_{n}" for n in range(1, len(planned.versions))]
@@ -64,19 +65,13 @@ class Setting:
         rows = self.read().limit(0).selectExpr(KEY, *doubles, *_LITERALS)
         where = {"model_name": [NAME], "slice": ["all"]}
         begun = tables.begin(rows, self.target, where=where, metadata={}, find_by=[KEY])
-        layout, kinds = begun.layout, rows.drop(*more).schema
-        only = replace(layout, schema=kinds)  # the product's own writer knows one version
-        sink = filing.sink("direct", planned, only, kinds, carried, 0)
         at = len(planned.carried)
-        others = [
-            executor.Filed(name=name, kind=pa.float64(), position=at + n)
-            for n, name in enumerate(more, 1)
-        ]
-        sink = replace(sink, columns=(*sink.columns, *others))
-        begun.prepare()
+        places = {name: Place(n) for n, name in enumerate(planned.carried)}
+        places |= {name: Place(at + n) for n, name in enumerate(["prediction", *more])}
+        sink = begun.sink(places, carried, None)
         with scoring.evaluated(planned, ["all"]):
-            found = scoring.file(planned, sink)
-        begun.add(filing.files(found, sink.folder, layout.partitioned_by, carried)).commit()
+            begun.add(scoring.file(planned, sink), sink)
+        begun.commit()
 
     def commit(self, parts: list[pa.Table]) -> None:
         """Write predictions with their lineage, without Spark."""

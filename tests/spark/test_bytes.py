@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import score
 
-from lakescore import scanning, slicing
+from lakescore import scanning, slicing, tables
 from lakescore.config import ScoreJob
 from lakescore.errors import InputContractError, TooManyErrors
 from lakescore.explaining import explain
@@ -95,9 +95,10 @@ def test_a_key_of_any_bytes_is_compared_written_set_aside_and_explained(
 
 def test_keys_of_the_same_bytes_are_one_key(spark: SparkSession, write: Write, table: str) -> None:
     rows = spark.read.format("delta").load(table)
-    twice = spark.read.format("delta").load(write(rows.unionAll(rows.where("x = 1")), "twice"))
+    twice = write(rows.unionAll(rows.where("x = 1")), "twice")
     found = [
-        scanning.repeats(slicing.select(each, None, ["all"]), ["key"]) for each in (rows, twice)
+        scanning.repeats(slicing.select(tables.snapshot(spark, path), None, ["all"]), ["key"])
+        for path in (table, twice)
     ]
     assert found == [0, 1]
 

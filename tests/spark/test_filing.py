@@ -202,41 +202,77 @@ def test_a_table_that_asks_more_of_its_writers_is_left_to_spark(
 
 
 @pytest.mark.parametrize(
-    ("changes", "setting", "reason"),
+    ("setting", "reason"),
+    [
+        (("spark.sql.files.maxRecordsPerFile", "7"), "maxRecordsPerFile"),
+        (("spark.sql.parquet.compression.codec", "lz4_raw"), "Spark writes lz4_raw files"),
+    ],
+)
+def test_what_spark_does_better_is_left_to_spark(
+    spark: SparkSession, job: Callable[..., ScoreJob], setting: tuple[str, str], reason: str
+) -> None:
+    spark.conf.set(*setting)
+    try:
+        report = score.run(job("predictions", model="line/1", nulls={"x": "null"}))
+    finally:
+        spark.conf.unset(setting[0])
+    assert report["output"]["write"] == "spark"
+    assert reason in report["output"]["write_reason"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
     [
         (
             {"engine": "spark_udf", "nulls": {}, "model": "filed mean/1"},
-            None,
             "the engine is spark_udf",
         ),
-        ({"threshold": 1.0}, None, "Spark makes the decision column"),
-        ({}, ("spark.sql.files.maxRecordsPerFile", "7"), "maxRecordsPerFile"),
-        ({}, ("spark.sql.parquet.compression.codec", "lz4_raw"), "Spark writes lz4_raw files"),
         (
             {"slice_by": "id", "slices": [str(n) for n in range(10)]},
-            None,
             "tasks would write small files of 10 slices",
         ),
     ],
 )
-def test_what_spark_does_better_is_left_to_spark(
-    spark: SparkSession,
-    job: Callable[..., ScoreJob],
-    changes: dict[str, Any],
-    setting: tuple[str, str] | None,
-    reason: str,
+def test_rows_that_spark_has_anyway_are_handed_to_workers_that_write_them(
+    spark: SparkSession, job: Callable[..., ScoreJob], changes: dict[str, Any], reason: str
 ) -> None:
-    if setting:
-        spark.conf.set(*setting)
-    try:
-        report = score.run(
-            job("predictions", **{"model": "line/1", "nulls": {"x": "null"}, **changes})
-        )
-    finally:
-        if setting:
-            spark.conf.unset(setting[0])
-    assert report["output"]["write"] == "spark"
-    assert reason in report["output"]["write_reason"]
+    plain = {"model": "line/1", "nulls": {"x": "null"}, **changes}
+    handed, by_spark = job("handed", **plain), job("spark", write="spark", **plain)
+    reports = [score.run(todo) for todo in (handed, by_spark)]
+    assert [each["output"]["write"] for each in reports] == ["handed over", "spark"]
+    assert reason in reports[0]["output"]["write_reason"]
+    assert reports[0]["rows_scored"] == reports[1]["rows_scored"] > 0
+    ours, theirs = (read(spark, todo).drop("scored_at") for todo in (handed, by_spark))
+    assert_df_equality(ours, theirs, ignore_row_order=True, allow_nan_equality=True)
+
+
+def test_rows_that_fail_are_set_aside_whoever_writes(
+    spark: SparkSession, job: Callable[..., ScoreJob]
+) -> None:
+    days = {"slice_by": "id", "slices": [str(n) for n in range(10, 20)], "max_errors": 1}
+    for name, write in (("handed", "direct"), ("spark", "spark")):
+        todo = job(name, write=write, **days)
+        report = score.run(todo)
+        assert report["output"]["write"] == {"direct": "handed over"}.get(write, write)
+        assert (report["rows_scored"], report["rows_quarantined"]) == (9, 1)
+        assert {row.id for row in read(spark, todo).collect()} == set(range(10, 20)) - {13}
+        aside = spark.read.format("delta").load(f"{todo.output.address}_quarantine").collect()
+        assert [(row.id, row.error_message) for row in aside] == [(13, "13 brings bad luck")]
+        assert report["engine"]["rows_predicted"] == 10
+        assert not [*Path(todo.output.address).parent.glob("*_staged_*")]
+
+
+@pytest.mark.parametrize("write", ["direct", "spark"])
+def test_a_decision_is_made_as_spark_makes_it(
+    spark: SparkSession, job: Callable[..., ScoreJob], write: str
+) -> None:
+    todo = job("decided", model="line/1", nulls={"x": "null"}, threshold=5.0, write=write)
+    report = score.run(todo)
+    assert report["output"]["write"] == write
+    for row in read(spark, todo).collect():
+        score_of = row["prediction"]
+        expected = None if score_of is None else int(score_of >= 5.0)
+        assert row["decision"] == expected
 
 
 @pytest.fixture
@@ -246,9 +282,9 @@ def interfere(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def register(change: Callable[[Path], object]) -> None:
         files = filing.files
 
-        def looked(found: list[Row], folder: str, *rest: Any) -> Any:
-            change(Path(folder, found[0].path))
-            return files(found, folder, *rest)
+        def looked(found: list[Row], sink: executor.Sink, *rest: Any) -> Any:
+            change(Path(sink.folder, found[0].path))
+            return files(found, sink, *rest)
 
         monkeypatch.setattr(filing, "files", looked)
 
@@ -275,8 +311,8 @@ def test_a_folder_that_workers_cannot_write_to_is_named(
     todo = job("predictions")
     make = filing.sink
 
-    def elsewhere(*facts: Any) -> Any:
-        sink = make(*facts)
+    def elsewhere(*facts: Any, **more: Any) -> Any:
+        sink = make(*facts, **more)
         object.__setattr__(sink, "folder", "/proc/nowhere")
         return sink
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import scanning, slicing
+from lakescore import scanning, slicing, tables
 from lakescore.errors import DuplicateKeys
 from lakescore.executor import keys as comparing
 
@@ -39,7 +39,7 @@ def test_of_every_type_the_same_key_is_found_and_another_is_not(
     spark: SparkSession, write: Write, kind: str, values: list[Any], repeats: int
 ) -> None:
     rows = spark.createDataFrame([(each,) for each in values], f"key {kind}").repartition(3)
-    table = spark.read.format("delta").load(write(rows, "rows"))
+    table = tables.snapshot(spark, write(rows, "rows"))
     assert scanning.repeats(slicing.select(table, None, ["all"]), ["key"]) == repeats
 
 
@@ -53,7 +53,7 @@ def test_keys_are_compared_together_within_their_slice_and_over_files_and_blocks
         (F.col("id") % 2).alias("part"),
     )
     again = rows.where("a IN (10, 11, 12) AND b = 'x'").withColumn("part", F.lit(0).cast("bigint"))
-    table = spark.read.format("delta").load(write(rows.union(again).repartition(5), "rows"))
+    table = tables.snapshot(spark, write(rows.union(again).repartition(5), "rows"))
 
     def repeats(names: list[str], keys: list[str]) -> int:
         return scanning.repeats(slicing.select(table, "part", names), keys)
@@ -74,7 +74,7 @@ def test_the_check_of_many_rows_says_what_that_of_few_does(
         scanning, "repeats", lambda *given: asked.append(found := count(*given)) or found
     )
     rows = spark.createDataFrame([(1, "a"), (2, "a"), (2, "b"), (2, "a")], "id int, part string")
-    table = spark.read.format("delta").load(write(rows, "rows"))
+    table = tables.snapshot(spark, write(rows, "rows"))
     whole = slicing.select(table, None, ["all"])
     with pytest.raises(DuplicateKeys, match="id"):
         slicing.check(whole, "rows", ["id"], (), {"all": 4})

@@ -32,7 +32,6 @@ INSTANCES = [
     errors.FileUnreadable("/lake/departures/f.parquet", "column [at] is INT64, not timestamp"),
     errors.ViewNotPinned("lake.recent"),
     errors.TableAppendOnly("/lake/predictions", default=True),
-    errors.ConnectUnsupported("sc://localhost:15002"),
     errors.ConnectAway("sc://localhost:15002"),
     errors.MetricsNotWritten(Path("/metrics/score.prom"), "Permission denied"),
     errors.ReportNotWritten("/lake/reports", "Permission denied"),

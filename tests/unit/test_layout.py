@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lakescore import session
-from lakescore.errors import ConfigError, ConnectUnsupported
+from lakescore.errors import ConfigError, ConnectAway
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
@@ -117,15 +117,36 @@ def test_properties_that_are_not_there_are_one_line(tmp_path: Path) -> None:
         session.start("never", properties=tmp_path / "local.conf")
 
 
-def test_a_connect_server_is_refused_by_name(
+def test_a_connect_server_is_asked_where_the_place_or_the_environment_names_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    def connected(remote: str, settings: dict[str, str]) -> None:
+        asked.append((remote, settings))
+        raise ConnectAway(remote)
+
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     monkeypatch.setattr(session, "_running", lambda: None)  # other tests' session may be
+    monkeypatch.setattr(session, "_connected", connected)
     place = tmp_path / "connect.conf"
-    place.write_text("spark.remote sc://localhost:15002\n")
-    with pytest.raises(ConnectUnsupported, match="sc://localhost:15002 is a Spark Connect server"):
+    place.write_text("spark.remote sc://localhost:15002\nspark.sql.session.timeZone UTC\n")
+    with pytest.raises(ConnectAway):
         session.start("never", properties=place)
     monkeypatch.setenv("SPARK_REMOTE", "sc://elsewhere")
-    with pytest.raises(ConnectUnsupported, match="sc://elsewhere"):
+    with pytest.raises(ConnectAway):
         session.start("never")
+    utc = {"spark.sql.session.timeZone": "UTC"}
+    assert asked == [("sc://localhost:15002", utc), ("sc://elsewhere", {})]
+
+
+_PRIVATE = re.compile(r"\b(_jvm|_jdf|_jsparkSession|_jsc|_jconf|_gateway)\b")
+_OF_A_DRIVER = re.compile(r"\bsparkContext\b|\.rdd\b|\baccumulator\(")
+
+
+@pytest.mark.parametrize("folder", ["lib", "jobs"])
+def test_nothing_needs_more_of_spark_than_it_offers_to_everybody(folder: str) -> None:
+    sources = {path: path.read_text() for path in (ROOT / folder).rglob("*.py")}
+    assert [path for path, text in sources.items() if _PRIVATE.search(text)] == []
+    drivers = [path.name for path, text in sources.items() if _OF_A_DRIVER.search(text)]
+    assert set(drivers) <= {"classic.py"}  # what a client of Spark Connect does without

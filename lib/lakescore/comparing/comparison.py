@@ -169,15 +169,15 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
     """
     uris = list(entrants.models)
     custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
-    scored = scoring.side_by_side(planned)
+    scored = scoring.side_by_side(planned, says=True)
     decision = planned.contracts[0].decision
     problem = pairing.infer(
         scored.schema, uris, problem_type=problem_type, rank_by=rank_by, positive=positive_class,
         threshold=decision.threshold if decision else None, custom=list(custom),
         classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
     )  # fmt: skip
-    paired = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
-    with scoring.evaluated(planned, ["the holdout"]), evaluating.held(paired):
+    pairs = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
+    with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs, planned) as paired:
         evaluation = evaluating.evaluate(
             paired, replicates=bootstraps, seed=seed, level=confidence, custom=custom
         )

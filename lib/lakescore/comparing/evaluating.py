@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lakescore.comparing.gathering import Floats
     from lakescore.comparing.pairing import Paired
     from lakescore.comparing.ranking import Standing
+    from lakescore.scoring import Plan
 
 for _module in (gathering, ordering):
     cloudpickle.register_pickle_by_value(_module)  # type: ignore[no-untyped-call]
@@ -88,11 +89,15 @@ class Evaluation:
 
 
 @contextmanager
-def held(paired: Paired) -> Iterator[Paired]:
-    """Keep the rows while they are read again, so that each is predicted once."""
+def held(paired: Paired, planned: Plan) -> Iterator[Paired]:
+    """Keep the rows while they are read again, so that each is predicted once.
+
+    Yields:
+        The rows without what tasks said of themselves, which *planned* has heard.
+    """
     kept = paired.rows.persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        yield paired
+        yield replace(paired, rows=planned.heard(kept))
     finally:
         kept.unpersist()
 

@@ -26,7 +26,8 @@ from lakescore.comparing.filtering import condition
 from lakescore.comparing.gathering import BUCKETS
 from lakescore.errors import MetricUndefined
 from lakescore.scanning import Selection
-from lakescore.scoring import ERRORS
+from lakescore.scoring import ERRORS, SAID
+from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from lakescore.signature import Contract
 
 LABEL = "_label"
-"""The column that `labelled` adds."""
+"""The column that `select` adds."""
 _CLASS = "p_"
 ProblemType = Literal["regression", "binary", "multiclass"]
 _DEFAULTS = {"regression": "rmse", "labels": "accuracy", "scores": "log_loss"}
@@ -66,7 +67,7 @@ class Paired:
 
     rows: DataFrame
     """`bucket`, `label`, `weight`, the slices as texts, `v0`, `v1`, ...: what workers read; then
-    `k0`, ... and `errors`."""
+    `k0`, ..., `errors` and, before they are held, `SAID`."""
     problem: Problem
     uris: tuple[str, ...]
     slices: tuple[str, ...]
@@ -81,25 +82,29 @@ class Paired:
 
 
 def labelled(holdout: DataFrame, label: str) -> DataFrame:
-    """Return the rows that have a label (null and NaN are none), with it in `_label` too."""
-    rows = holdout.withColumn(LABEL, F.col(f"`{label}`")).where(F.col(LABEL).isNotNull())
-    may_be_nan = isinstance(rows.schema[LABEL].dataType, (DoubleType, FloatType))
-    return rows.where(~F.isnan(LABEL)) if may_be_nan else rows
+    """Return the rows that have a label: null and NaN are none."""
+    rows = holdout.where(F.col(f"`{label}`").isNotNull())
+    may_be_nan = isinstance(rows.schema[label].dataType, (DoubleType, FloatType))
+    return rows.where(~F.isnan(f"`{label}`")) if may_be_nan else rows
 
 
-def select(holdout: DataFrame, label: str, *, where: str | None = None) -> Selection | DataFrame:
+def select(
+    holdout: Snapshot | DataFrame, label: str, *, where: str | None = None
+) -> Selection | DataFrame:
     """Return the labelled rows of a snapshot for which *where* holds; see `filtering.condition`.
 
-    Without a filter they are a selection that workers can read themselves.
+    The label stands in `LABEL` too. Without a filter they are a selection that workers can read
+    themselves.
 
     Raises:
         BadCondition: *where* does not read as a condition on the table's columns.
     """
+    value = F.col(f"`{label}`")
     if where is not None:
-        return labelled(holdout.where(condition(where, holdout.columns)), label)
-    return Selection(
-        snapshot=holdout, choose=partial(labelled, label=label), adds=LABEL, column=label
-    )
+        rows = holdout.rows if isinstance(holdout, Snapshot) else holdout
+        chosen = rows.where(condition(where, rows.columns))
+        return labelled(chosen, label).withColumn(LABEL, value)
+    return Selection(holdout, partial(labelled, label=label), LABEL, value, column=label)
 
 
 def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contract]) -> None:
@@ -200,7 +205,7 @@ def pair(  # noqa: PLR0913 - all but three by name
     as they are read in the same way.
 
     Args:
-        scored: what `scoring.side_by_side` gives.
+        scored: what `scoring.side_by_side` gives, or `scoring.tried`.
         uris: the versions, each a column.
         problem: what `infer` told.
         keys: columns that name a row; rows of one key are drawn together.
@@ -218,6 +223,7 @@ def pair(  # noqa: PLR0913 - all but three by name
         *[_prediction(scored, uri, problem).alias(f"v{n}") for n, uri in enumerate(uris)],
         *[each.alias(f"k{n}") for n, each in enumerate(named)],
         errors.alias("errors"),
+        *([F.col(SAID)] if SAID in scored.columns else []),
     )
     return Paired(
         rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)

@@ -20,26 +20,31 @@ from .keeping import counted
 from .keys import BLOCKS, REPEATED, hashed, repeated
 from .predicting import Failing, predictor
 from .reading import Column, Only, Piece, Scan, footer, footers, rows_at_once
-from .tallying import Adding, Tally
-from .writing import FILES, Filed, Sink, Unwritten
+from .storing import LOCAL, Store
+from .tallying import SAID, Tally, listed_at_most
+from .writing import FILES, Decided, Filed, Misplaced, Sink, Unwritten, filer
 
 __all__ = [
     "BLOCKS",
     "FILES",
+    "LOCAL",
     "REPEATED",
+    "SAID",
     "SAYS",
     "WHY",
-    "Adding",
     "Column",
+    "Decided",
     "Description",
     "Failing",
     "Filed",
+    "Misplaced",
     "Misshapen",
     "ModelFailed",
     "Only",
     "Piece",
     "Scan",
     "Sink",
+    "Store",
     "Tally",
     "Truncated",
     "Unwritten",
@@ -49,9 +54,11 @@ __all__ = [
     "counted",
     "cpu_seconds",
     "describe",
+    "filer",
     "footer",
     "footers",
     "hashed",
+    "listed_at_most",
     "predicted",
     "predictor",
     "program",

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from .applying import attempt
 from .keeping import counted
 from .reading import read_tasks
-from .tallying import Part, Tally
-from .writing import written
+from .tallying import SAID, Part
+from .writing import FILES, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .applying import Version
     from .reading import Scan
     from .writing import Sink
 
 
-Failing = Literal["raise", "null", "quarantine"]
+Failing = Literal["raise", "null", "aside"]
 """What becomes of a row that cannot be scored."""
 
 
@@ -31,8 +29,8 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     *,
     kept: int,
     scan: Scan | None = None,
-    tally: Any = None,
     failing: Failing = "raise",
+    says: int | None = None,
     sink: Sink | None = None,
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
@@ -41,17 +39,18 @@ def predictor(  # noqa: PLR0913 - all but the first by name
         versions: what is applied.
         kept: how many columns go back as they came.
         scan: what the worker reads itself; the batches that it gets then number its tasks.
-        tally: a Spark accumulator of `Tally`, to which each task adds.
         failing: the first row that cannot be scored is an error (`raise`); or it has a null, and a
-            last column says why, and by which version: a list of `WHY`, null where all could
-            (`null`); or it goes to *tally* alone (`quarantine`), and without one is an error.
+            further column says why, and by which version: a list of `WHY`, null where all could
+            (`null`); or it is left out, and listed in what the task says (`aside`).
+        says: where given, a last column is null but in one more row, a task's last, in which it
+            says what the task did; of failed rows it lists so many bytes.
         sink: the rows are written there, and `FILES` go back instead.
     """
+    names = [f"p{n}" for n in range(len(versions))]
 
-    def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        part, loads, aligned = Part(), counted("loads"), counted("aligned")
-        names = [f"p{n}" for n in range(len(versions))]
-        for batch in batches if scan is None else read_tasks(scan, batches):
+    def predict(batches: Iterable[pa.RecordBatch], part: Part) -> Iterator[pa.RecordBatch]:
+        loads, aligned = counted("loads"), counted("aligned")
+        for batch in batches:
             predicted, why = attempt(versions, batch)
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
@@ -62,7 +61,7 @@ def predictor(  # noqa: PLR0913 - all but the first by name
                 continue
             rows = pa.RecordBatch.from_arrays([*columns, *predicted], names=[*held, *names])
             if why.null_count < len(why):
-                if tally is None or failing == "raise":
+                if failing == "raise":
                     first = why.drop_null()[0].as_py()[0]
                     raise ValueError(
                         f"{first['version']} could not score a row (failing='null' keeps it, with "
@@ -72,26 +71,38 @@ def predictor(  # noqa: PLR0913 - all but the first by name
                 rows = rows.filter(why.is_null())
             yield rows
         part.aligned = int(counted("aligned") - aligned)
-        if tally is not None:
-            tally.add(
-                Tally(
-                    parts={_task(): part},
-                    loads=int(counted("loads") - loads),
-                    workers=frozenset({_worker()}),
-                )
-            )
+        part.loads = int(counted("loads") - loads)
 
-    if sink is None:
-        return predict
-    return lambda batches: written(sink, predict(batches))
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        part = Part() if says is None else Part(most=says)
+        rows = predict(batches if scan is None else read_tasks(scan, batches), part)
+        if sink is not None:
+            yield from written(sink, rows)
+            yield told(FILES, part.said())
+            return
+        given = None
+        for batch in rows:
+            given = batch.schema
+            yield batch if says is None else _silent(batch)
+        if says is not None and given is not None:
+            yield told(_silent_schema(given), part.said())
 
-
-def _task() -> tuple[int, int]:
-    from pyspark import TaskContext  # noqa: PLC0415 - at hand in every worker
-
-    task = TaskContext.get()
-    return (task.stageId(), task.partitionId()) if task else (0, 0)
+    return run
 
 
-def _worker() -> str:
-    return f"{platform.node()}:{os.getpid()}"
+def told(schema: pa.Schema, said: bytes) -> pa.RecordBatch:
+    """Return the one row of *schema* in which a task says what it did: the rest of it is null."""
+    columns = [
+        pa.array([said], pa.binary()) if field.name == SAID else pa.nulls(1, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=schema.names)
+
+
+def _silent(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [*batch.columns, pa.nulls(batch.num_rows, pa.binary())]
+    return pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names, SAID])
+
+
+def _silent_schema(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field(SAID, pa.binary()))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+
+from .storing import LOCAL, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,6 +69,7 @@ class Scan:
     columns: tuple[Column, ...]
     tasks: tuple[tuple[Piece, ...], ...]
     only: Only | None
+    store: Store = LOCAL
 
 
 def read_tasks(scan: Scan, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -92,7 +94,7 @@ def read(scan: Scan, piece: Piece) -> Iterator[pa.RecordBatch]:
     if piece.deleted is not None:
         bits = np.frombuffer(piece.deleted, np.uint8)
         deleted = np.unpackbits(bits, count=piece.rows).astype(bool)
-    with pq.ParquetFile(piece.path, memory_map=True, coerce_int96_timestamp_unit="us") as file:
+    with scan.store.open(piece.path) as file:
         there = set(file.schema_arrow.names)
         stored = [c.stored for c in scan.columns if not c.partition and c.stored in there]
         batches = file.iter_batches(
@@ -150,14 +152,14 @@ def _holds(values: pa.Array, only: Only) -> pa.Array:
 
 
 def footers(
-    paths: Sequence[str], columns: Sequence[Column]
+    paths: Sequence[str], columns: Sequence[Column], store: Store = LOCAL
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow` that gives `footer` of numbered *paths*."""
 
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             numbers = batch.column(0)
-            found = [footer(paths[number], columns) for number in numbers.to_pylist()]
+            found = [footer(paths[number], columns, store) for number in numbers.to_pylist()]
             rows = pa.array([list(each[0]) for each in found], pa.list_(pa.int64()))
             problems = pa.array([each[1] for each in found], pa.string())
             yield pa.RecordBatch.from_arrays(
@@ -167,10 +169,12 @@ def footers(
     return look
 
 
-def footer(path: str, columns: Sequence[Column]) -> tuple[tuple[int, ...], str | None]:
+def footer(
+    path: str, columns: Sequence[Column], store: Store = LOCAL
+) -> tuple[tuple[int, ...], str | None]:
     """Return the rows of each row group of a file, and why it cannot be read here, if so."""
     try:
-        with pq.ParquetFile(path, memory_map=True, coerce_int96_timestamp_unit="us") as file:
+        with store.open(path) as file:
             metadata = file.metadata
             rows = tuple(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
             return rows, _problem(file.schema_arrow, metadata.metadata or {}, columns)

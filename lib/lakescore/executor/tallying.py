@@ -1,93 +1,97 @@
-"""Tallying: what tasks did, each counted once however often it was tried."""
+"""Tallying: what tasks did, as a row of what they give, so that only what succeeded counts."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SAID = "_lakescore_said"
+"""The column that holds what a task says of itself, in its last row; null in all others."""
 _LISTED_BY_A_TASK = 16 * 2**20
 _LISTED_IN_ALL = 512 * 2**20
 """Bytes of the failed rows that come to the driver; those beyond are counted alone."""
 
 
-@dataclass
-class Part:
-    """What one task did."""
+def listed_at_most(tasks: int) -> int:
+    """Return how many bytes of failed rows each of so many *tasks* may list."""
+    return min(_LISTED_BY_A_TASK, _LISTED_IN_ALL // max(1, tasks))
 
-    rows: int = 0
-    """Rows that were predicted, or tried."""
-    failed: int = 0
-    """Those of them that could not be scored."""
-    aligned: int = 0
-    """Rows whose predictions were put in order by the index that came with them."""
-    size: int = 0
-    listing: list[bytes] = field(default_factory=list)
-    """The failed rows' kept columns and `why`, as Arrow streams."""
+
+class Part:
+    """What one task did.
+
+    Args:
+        most: bytes of failed rows, compressed, that it lists before it counts them alone.
+    """
+
+    def __init__(self, most: int = _LISTED_BY_A_TASK) -> None:
+        self._most = most
+        self.rows = 0
+        """Rows that were predicted, or tried."""
+        self.failed = 0
+        """Those of them that could not be scored."""
+        self.aligned = 0
+        """Rows whose predictions were put in order by the index that came with them."""
+        self.loads = 0
+        """Models that it loaded."""
+        self._listing = pa.BufferOutputStream()
+        self._stream: Any = None
 
     def add(self, rows: pa.RecordBatch) -> None:
         """List those of *rows* that say why they failed."""
-        bad = rows.filter(rows.column("why").is_valid())
-        if self.size > _LISTED_BY_A_TASK:
+        if self._listing.tell() > self._most:
             return
-        sink = pa.BufferOutputStream()
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        with pa.ipc.new_stream(sink, bad.schema, options=options) as stream:
-            stream.write_batch(bad)
-        self.listing.append(sink.getvalue().to_pybytes())
-        self.size += len(self.listing[-1])
+        if self._stream is None:
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            self._stream = pa.ipc.new_stream(self._listing, rows.schema, options=options)
+        self._stream.write_batch(rows.filter(rows.column("why").is_valid()))
+
+    def said(self) -> bytes:
+        """Return the whole of it: a line of JSON, then the listing as an Arrow stream."""
+        counts = {
+            "rows": self.rows,
+            "failed": self.failed,
+            "aligned": self.aligned,
+            "loads": self.loads,
+            "worker": f"{platform.node()}:{os.getpid()}",
+        }
+        if self._stream is not None:
+            self._stream.close()
+        return json.dumps(counts).encode() + b"\n" + bytes(self._listing.getvalue())
 
 
 @dataclass
 class Tally:
     """What workers did, added up over tasks."""
 
-    parts: dict[tuple[int, int], Part] = field(default_factory=dict)
-    """By stage and partition: of a task that was tried again, once."""
+    rows: int = 0
+    failed: int = 0
+    aligned: int = 0
     loads: int = 0
-    """Models that were loaded."""
-    workers: frozenset[str] = frozenset()
-    size: int = 0
-    """Bytes of the listings."""
+    workers: set[str] = field(default_factory=set)
+    listing: list[pa.Table] = field(default_factory=list)
 
-    @property
-    def rows(self) -> int:
-        """Rows that were predicted, or tried."""
-        return sum(part.rows for part in self.parts.values())
-
-    @property
-    def failed(self) -> int:
-        """Rows that could not be scored."""
-        return sum(part.failed for part in self.parts.values())
-
-    @property
-    def aligned(self) -> int:
-        """Rows whose predictions were put in order by the index that came with them."""
-        return sum(part.aligned for part in self.parts.values())
+    def add(self, said: Iterable[bytes]) -> None:
+        """Add what tasks said."""
+        for each in said:
+            line, _, listing = bytes(each).partition(b"\n")
+            counts = json.loads(line)
+            self.rows += counts["rows"]
+            self.failed += counts["failed"]
+            self.aligned += counts["aligned"]
+            self.loads += counts["loads"]
+            self.workers.add(counts["worker"])
+            if listing:
+                self.listing.append(pa.ipc.open_stream(listing).read_all())
 
     def listed(self) -> pa.Table | None:
         """Return the failed rows' kept columns and `why`, if any failed."""
-        streams = [each for part in self.parts.values() for each in part.listing]
-        tables = [pa.ipc.open_stream(each).read_all() for each in streams]
-        return pa.concat_tables(tables) if tables else None
-
-
-class Adding:
-    """How Spark adds tallies up (an `AccumulatorParam`)."""
-
-    def zero(self, value: Tally) -> Tally:  # noqa: ARG002 - Spark's interface
-        """Return what a task begins with."""
-        return Tally()
-
-    def addInPlace(self, left: Tally, right: Tally) -> Tally:  # noqa: N802 - Spark's interface
-        """Add *right* to *left*, and return it."""
-        for task, part in right.parts.items():
-            if task in left.parts:
-                continue
-            if left.size + part.size > _LISTED_IN_ALL:
-                part.listing, part.size = [], 0
-            left.parts[task] = part
-            left.size += part.size
-        left.loads += right.loads
-        left.workers |= right.workers
-        return left
+        return pa.concat_tables(self.listing) if self.listing else None

@@ -1,9 +1,8 @@
-"""Writing: what was scored, as Parquet files that belong to no table yet."""
+"""Writing: rows, as Parquet files that belong to no table yet."""
 
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .bounding import Bounds
+from .storing import LOCAL, Store
+from .tallying import SAID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _ROWS_A_GROUP = 1_000_000
 _BYTES_A_GROUP = 64 * 2**20
@@ -29,10 +30,20 @@ FILES = pa.schema(
         "rows": pa.int64(),
         "size": pa.int64(),
         "statistics": pa.string(),
+        SAID: pa.binary(),
     }
 )
 """What tasks say of the files that they wrote: `path` from the table's folder, bytes, Delta's
-statistics as JSON."""
+statistics as JSON; and of themselves, in rows of which the rest is null."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """A decision by a score: below a threshold, or from it on, as NaN is for Spark."""
+
+    threshold: float
+    below: Any
+    reached: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,8 @@ class Filed:
     """In the batches; a constant of the part without."""
     child: int | None = None
     """The field, where that column of the batches is a struct."""
+    decided: Decided | None = None
+    """What it is made into, where the column is one of decisions."""
     bounded: bool = False
     """Whether the log shall say between which values its values lie, and how many are null."""
 
@@ -60,10 +73,42 @@ class Sink:
     by: int | None
     """The position of the column whose text names a row's part; without, there is only one."""
     compression: str
+    store: Store = LOCAL
 
 
 class Unwritten(OSError):
     """A file of predictions could not be written, which is no fault of the model or a row."""
+
+
+class Misplaced(ValueError):
+    """A row is of no part that is written."""
+
+
+def filer(sink: Sink) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Return the function for `mapInArrow` that writes the rows that it is handed; see `written`.
+
+    What tasks before it said of themselves, in a column `SAID`, goes on as it came.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        heard: list[pa.RecordBatch] = []
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                if SAID not in batch.schema.names:
+                    yield batch
+                    continue
+                said = batch.column(SAID)
+                told = said.drop_null()
+                if len(told):
+                    others = [pa.nulls(len(told), each.type) for each in list(FILES)[:-1]]
+                    heard.append(pa.RecordBatch.from_arrays([*others, told], schema=FILES))
+                yield batch.filter(said.is_null()) if len(told) else batch
+
+        yield from written(sink, rows())
+        yield from heard
+
+    return run
 
 
 def written(sink: Sink, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -72,7 +117,7 @@ def written(sink: Sink, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Record
     A task that fails removes its files; of one that is killed they stay, and no table has them.
 
     Raises:
-        KeyError: a row is of no part.
+        Misplaced: a row is of no part.
         Unwritten: the folder does not take them.
     """
     files: dict[str, _File] = {}
@@ -100,6 +145,8 @@ def _parts(sink: Sink, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBa
         return
     names = batch.column(sink.by).cast(pa.string())
     for name in pc.unique(names).to_pylist():
+        if name not in sink.parts:
+            raise Misplaced(f"a row is of {name!r}, which is not to be written")
         yield name, batch.filter(pc.equal(names, name))
 
 
@@ -107,7 +154,7 @@ class _File:
     def __init__(self, sink: Sink, part: str) -> None:
         self._sink, self._part, self._constants = sink, part, sink.parts[part]
         self._name = f"part-{uuid.uuid4()}.{sink.compression}.parquet"
-        self._path = os.path.join(sink.folder, self._name)  # noqa: PTH118 - see `_folder`
+        self._path = f"{sink.folder}/{self._name}"
         self._schema = pa.schema([(column.name, _held_as(column)) for column in sink.columns])
         self._writer: pq.ParquetWriter | None = None
         self._batches: list[pa.RecordBatch] = []
@@ -139,6 +186,7 @@ class _File:
             self._writer = pq.ParquetWriter(
                 self._path,
                 self._schema,
+                filesystem=self._sink.store.system,
                 compression=self._sink.compression,
                 # What costs CPU and saves nothing: numbers and keys seldom come again, and a
                 # constant is found by the log.
@@ -169,8 +217,9 @@ class _File:
             "path": self._name,
             "part": self._part,
             "rows": self._rows,
-            "size": os.path.getsize(self._path),  # noqa: PTH202
+            "size": self._sink.store.size(self._path),
             "statistics": self._statistics(),
+            SAID: None,
         }
 
     def _statistics(self) -> str:
@@ -198,8 +247,7 @@ class _File:
         with suppress(OSError):
             if self._writer is not None:
                 self._writer.close()
-        with suppress(OSError):
-            os.unlink(self._path)  # noqa: PTH108
+        self._sink.store.remove(self._path)
 
 
 def _object(members: Mapping[str, str]) -> str:
@@ -220,7 +268,15 @@ def _taken(batch: pa.RecordBatch, column: Filed) -> pa.Array:
     array = batch.column(column.position)
     if column.child is not None:
         array = pc.struct_field(array, column.child)
+    if column.decided is not None:
+        array = _decided(array, column.decided)
     return array if array.type == column.kind else array.cast(column.kind)
+
+
+def _decided(scores: pa.Array, by: Decided) -> pa.Array:
+    scores = scores.cast(pa.float64())
+    reached = pc.or_(pc.greater_equal(scores, by.threshold), pc.is_nan(scores))
+    return pc.if_else(reached, pa.scalar(by.reached), pa.scalar(by.below))
 
 
 def _held_as(column: Filed) -> pa.DataType:

@@ -1,0 +1,106 @@
+"""Arrow: how Spark's types are held in it, and which of them it holds exactly."""
+
+from __future__ import annotations
+
+from inspect import signature as parameters_of
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    ShortType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import DataType
+
+_PLAIN = (
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
+_IN_UTC: dict[str, Any] = (
+    {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
+)
+"""PySpark before 4.2 takes times for UTC without being told."""
+
+
+def arrow_type(kind: DataType) -> pa.DataType:
+    """Return the type in which Spark hands values of *kind* to workers, times in UTC.
+
+    Raises:
+        PySparkException: Arrow holds no such values.
+    """
+    return to_arrow_type(kind, **_IN_UTC)
+
+
+def is_plain(kind: DataType) -> bool:
+    """Return whether workers read and write values of *kind* exactly as Spark does."""
+    return type(kind) in _PLAIN and not is_collated(kind)
+
+
+def is_collated(kind: DataType) -> bool:
+    """Tell whether *kind* is a text that Spark compares in a way of its own."""
+    return kind.simpleString().startswith("string ")
+
+
+def struct(schema: pa.Schema) -> StructType:
+    """Return the columns that rows of an Arrow *schema* have for Spark."""
+    return StructType([StructField(f.name, from_arrow_type(f.type)) for f in schema])
+
+
+def readable(rows: DataFrame) -> DataFrame:
+    """Return *rows* with dates and times as Spark writes them: Python knows fewer years."""
+    texts = {
+        field.name: F.col(f"`{field.name}`").cast(_legible(field.dataType))
+        for field in rows.schema
+        if _legible(field.dataType) != field.dataType
+    }
+    return rows.withColumns(texts) if texts else rows
+
+
+def _legible(kind: DataType) -> DataType:
+    """Return *kind* with texts in the place of dates and times, in whatever holds them.
+
+    And in the place of a map's keys that Python cannot hold as such.
+    """
+    if isinstance(kind, (DateType, TimestampType, TimestampNTZType)):
+        return StringType()
+    if isinstance(kind, ArrayType):
+        return ArrayType(_legible(kind.elementType), kind.containsNull)
+    if isinstance(kind, MapType):
+        unhashable = isinstance(kind.keyType, (ArrayType, BinaryType, StructType))
+        key = StringType() if unhashable else _legible(kind.keyType)
+        return MapType(key, _legible(kind.valueType), kind.valueContainsNull)
+    if isinstance(kind, StructType):
+        fields = [StructField(f.name, _legible(f.dataType), f.nullable, f.metadata) for f in kind]
+        return StructType(fields)
+    return kind

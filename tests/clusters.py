@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -22,9 +23,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stores import free_port
 
+from lakescore.places import read_properties
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+ROOT = Path(__file__).parents[1]
 T = TypeVar("T")
 _PATIENCE = 300.0  # seconds; a machine may be busy
 SMALL = {
@@ -212,3 +216,50 @@ def write_place(path: Path, properties: Mapping[str, str]) -> Path:
     """Write *properties* in Spark's format."""
     path.write_text("".join(f"{key} {value}\n" for key, value in properties.items()))
     return path
+
+
+@contextlib.contextmanager
+def connect_server(folder: Path) -> Iterator[str]:
+    """Start the Spark Connect server that PySpark ships; yield its address, and stop it.
+
+    Its workers' Python lacks lakescore.
+    """
+    import pyspark
+
+    port = free_port()
+    jars = sorted((Path(sys.prefix) / "share/lakescore/jars").glob("*.jar"))
+    settings = read_properties(ROOT / "conf/spark/local.conf") | SMALL
+    settings |= {
+        "spark.master": "local[2,4]",
+        "spark.jars": ",".join(map(str, jars)),
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.local.dir": str(folder / "local"),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+    }
+    home = Path(pyspark.__file__).parent
+    workers = python_without_lakescore(folder / "python")
+    command = [
+        *(home / "bin/spark-submit", "--properties-file", write_place(folder / "p", settings)),
+        *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"),
+    ]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment() | {"SPARK_HOME": str(home), "PYSPARK_PYTHON": str(workers)},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: process.poll() is not None or _is_open(port), "the server")
+        assert process.poll() is None, (folder / "server.log").read_text()[-4000:]
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        end([process])
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as trying:
+        return trying.connect_ex(("127.0.0.1", port)) == 0

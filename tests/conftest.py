@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     import pytest
     from xdist.remote import Producer
 
-PLACES = ("local", "cluster", "yarn")
+PLACES = ("local", "cluster", "connect", "yarn")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--place",
         choices=PLACES,
-        help="where the tests of tests/cluster run: in local mode, on a standalone cluster, or on "
-        "YARN, whose servers Maven gives (56 MB); the first two if left out",
+        help="where the tests of tests/cluster run: in local mode, on a standalone cluster, by a "
+        "Spark Connect server (if left out, in these), or on YARN, whose servers Maven gives "
+        "(56 MB)",
     )
     parser.addoption(
         "--airflow",

@@ -16,6 +16,7 @@ from clusters import (
     LOCAL,
     SMALL,
     Cluster,
+    connect_server,
     environment,
     python_without_lakescore,
     standalone,
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = Path(__file__).parents[2]
-FILES = {"local": "local.conf", "cluster": "standalone.conf", "yarn": "yarn.conf"}
+FILES = {
+    "local": "local.conf",
+    "cluster": "standalone.conf",
+    "connect": "connect.conf",
+    "yarn": "yarn.conf",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -43,6 +49,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if "cluster" in metafunc.fixturenames:
             on = ["cluster"]
         asked = {only} if only else {"local", "cluster"}
+        if metafunc.module.__name__.endswith("test_jobs") and not only:
+            asked.add("connect")
         kinds = [kind for kind in on if kind in asked]
         metafunc.parametrize("place", kinds, indirect=True, scope="module")
 
@@ -157,6 +165,9 @@ def place(
         cluster, variables = None, {}
         if request.param == "local":
             settings |= LOCAL
+        elif request.param == "connect":
+            settings = read_properties(ROOT / "conf/spark" / FILES["connect"])
+            settings["spark.remote"] = stack.enter_context(connect_server(folder))
         elif request.param == "yarn":
             del settings["spark.archives"]  # test_shipping.py has executors unpack one
             settings["spark.pyspark.python"] = str(python_without_lakescore(folder / "python"))

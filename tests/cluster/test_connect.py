@@ -1,13 +1,9 @@
-"""What works with a real Spark Connect server, whose workers lack lakescore, and what says no."""
+"""Programs that score by a real Spark Connect server, whose workers lack lakescore."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import (
-    SMALL,
-    environment,
-    finish,
-    python_without_lakescore,
-    wait_for,
-    write_place,
-)
+from clusters import connect_server, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from sklearn.linear_model import LinearRegression
 from stores import free_port
-
-from lakescore.places import read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,46 +26,9 @@ FITTED = LinearRegression().fit(X, 3 * X["x"] - X["y"])
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start the server that PySpark ships, and yield its address."""
-    import pyspark
-
-    folder, port = tmp_path_factory.mktemp("connect"), free_port()
-    jars = sorted((Path(sys.prefix) / "share/lakescore/jars").glob("*.jar"))
-    settings = read_properties(ROOT / "conf/spark/local.conf") | SMALL
-    settings |= {
-        "spark.master": "local[2]",
-        "spark.jars": ",".join(map(str, jars)),
-        "spark.connect.grpc.binding.address": "127.0.0.1",
-        "spark.connect.grpc.binding.port": str(port),
-        "spark.local.dir": str(folder / "local"),
-    }
-    home = Path(pyspark.__file__).parent
-    workers = python_without_lakescore(folder / "python")
-    command = [
-        *(home / "bin/spark-submit", "--properties-file", write_place(folder / "p", settings)),
-        *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"),
-    ]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=environment() | {"SPARK_HOME": str(home), "PYSPARK_PYTHON": str(workers)},
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        wait_for(lambda: process.poll() is not None or _answers(port), "the server")
-        assert process.poll() is None, (folder / "server.log").read_text()[-4000:]
-        yield f"sc://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as trying:
-        return trying.connect_ex(("127.0.0.1", port)) == 0
+    """Start a server, and yield its address."""
+    with connect_server(tmp_path_factory.mktemp("connect")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +103,7 @@ BEGIN = """
 import json
 from pathlib import Path
 from lakescore import loading, registry, scoring, session, signature, slicing, errors
-spark = session.connect(Path("conf/spark/connect.conf"))
+spark = session.start("tests", properties=Path("conf/spark/connect.conf"))
 model = registry.resolve("at connect/1")
 def planned(rows, engine, scan="direct"):
     contract = signature.agree("rows", rows, loading.prepare(model), ["id"])
@@ -196,31 +146,8 @@ print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
     assert good_row == [1, pytest.approx(1.0), None]
     assert (bad_id, nothing, error[:32]) == (2, None, "ValueError: Input X contains NaN")
     assert found["aside"] == [[pytest.approx(1.0), None], [None, "ValueError"]]
-    reason = "Spark reads them (a client of Spark Connect does not reach the table's log)"
+    reason = "Spark reads them (the rows are no snapshot's)"
     assert reason in found["plan"]
-
-
-def test_a_job_says_at_once_that_it_needs_a_driver(
-    server: str, home: Path, register: Callable[..., Any], tmp_path: Path
-) -> None:
-    register("not by connect", FITTED, X, FITTED.predict(X))
-    place = write_place(tmp_path / "connect.conf", {"spark.remote": server})
-    todo = {
-        "model": "not by connect/1",
-        "input": {"path": "a"},
-        "output": {"path": "b"},
-        "id_columns": ["id"],
-    }
-    file = tmp_path / "score.json"
-    file.write_text(json.dumps(todo))
-    variables = {"LAKESCORE_HOME": str(home), "PLACE": str(place)}
-    for command in (
-        (ROOT / "spark-submit.sh", "score", file),
-        (sys.executable, "jobs/score.py", file),
-    ):
-        ended = finish(*command, variables=variables, folder=ROOT)
-        assert ended.returncode == 2, ended.stderr
-        assert f"{server} is a Spark Connect server; the jobs " in ended.stderr
 
 
 def test_a_server_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
@@ -231,7 +158,7 @@ def test_a_server_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
 from pathlib import Path
 from lakescore import errors, session
 try:
-    session.connect(Path({str(place)!r}))
+    session.start("never", properties=Path({str(place)!r}))
 except errors.ConnectAway as error:
     print(error.exit_code, error)
 """

@@ -1,4 +1,4 @@
-"""The same job files in local mode and on a cluster: the same tables, whatever dies meanwhile."""
+"""The same job files in local mode, on a cluster and by Spark Connect: the same tables."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def table(home: Path, name: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("engine", "scan"), [("arrow", "direct"), ("arrow", "spark"), ("spark_udf", "spark")]
 )
-def test_scores_are_the_same_in_both_places(  # noqa: PLR0913, PLR0917 - two are a row's cells
+def test_scores_are_the_same_in_all_places(  # noqa: PLR0913, PLR0917 - two are a row's cells
     place: Place, trips: pd.DataFrame, models: list[Any], home: Path, engine: str, scan: str
 ) -> None:
     output = f"{place.kind}_{engine}_{scan}"
@@ -104,7 +104,15 @@ def test_scores_are_the_same_in_both_places(  # noqa: PLR0913, PLR0917 - two are
     assert {each["model"] for each in slices} == {"models:/trips/1"}
 
 
-def test_rankings_are_the_same_in_both_places(
+def test_a_replay_makes_the_same_predictions(place: Place, models: list[Any]) -> None:  # noqa: ARG001 - they are registered
+    output = f"{place.kind}_replayed"
+    receipt = place.run("score", **scoring_into(output))
+    run = receipt["slices"][0]["run_id"]
+    found = place.run("replay", output={"path": f"tables/{output}"}, run=run)
+    assert (found["rows"], found["same"]) == (ROWS // 2, ROWS // 2)
+
+
+def test_rankings_are_the_same_in_all_places(
     place: Place, trips: pd.DataFrame, models: list[Any]
 ) -> None:
     receipt = place.run(
@@ -148,7 +156,7 @@ def scaled(home: Path) -> str:
 
 
 @pytest.mark.parametrize("engine", ["arrow", "spark_udf"])
-def test_params_and_model_config_reach_the_model_in_both_places(
+def test_params_and_model_config_reach_the_model_in_all_places(
     place: Place, trips: pd.DataFrame, scaled: str, home: Path, engine: str
 ) -> None:
     output = f"{place.kind}_scaled_{engine}"

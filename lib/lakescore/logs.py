@@ -244,7 +244,7 @@ class Log:
         deleted = self._deleted() if chosen else {}
         files = []
         for n in chosen:
-            if columns["num_records"][n] is None:
+            if columns.get("num_records", none)[n] in (None, {}):
                 raise Declined("the log does not count the rows of each file")
             path = _placed(columns["path"][n], self.folder)
             files.append(
@@ -291,7 +291,9 @@ class Log:
             return self._table.history()
 
     def dataset(self) -> Dataset:
-        """Return the rows, of which no file is skipped for what the log says of its values.
+        """Return the rows, to be read as long as the log is kept.
+
+        No file is skipped for what the log says of its values.
 
         What some writers say there is not so: Spark of texts that are no UTF-8, and nothing of NaN.
 

@@ -286,7 +286,7 @@ class Target:
         """Return how many rows of each slice failed, and the commit's version."""
         if len(publishing.runs) > 1:  # else each task would write a file of its own for each slice
             rows = rows.hint("rebalance", "slice")
-        written = tables.begin(
+        with tables.begin(
             rows,
             self._address,
             where=_place(publishing.runs),
@@ -294,13 +294,14 @@ class Target:
             find_by=self._todo.id_columns if self._todo.writes_keys else (),
             append=self._todo.write_mode != "replace",
             made_with=publishing.own_quarantine or None,
-        )
-        self._fill(written, publishing)
-        failed = self._check(publishing, written.counts("slice"))
-        if self._todo.write_mode == "append" and self.settle(publishing.runs, publishing.sizes):
-            raise AnotherRunWon(self._address, listed(run.slice for run in publishing.runs))
-        began = time.monotonic()
-        version = written.commit()
+        ) as written:
+            self._fill(written, publishing)
+            failed = self._check(publishing, written.counts("slice"))
+            appends = self._todo.write_mode == "append"
+            if appends and self.settle(publishing.runs, publishing.sizes):
+                raise AnotherRunWon(self._address, listed(run.slice for run in publishing.runs))
+            began = time.monotonic()
+            version = written.commit()
         self.facts = written.facts() | {"seconds_to_commit": round(time.monotonic() - began, 2)}
         return failed, version
 

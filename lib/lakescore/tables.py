@@ -6,6 +6,7 @@ An address is a table's name (`schema.table`) or an absolute path or URI, which 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import uuid
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -27,16 +28,16 @@ from pyspark.sql.types import (
 
 from lakescore import executor, filing, logs
 from lakescore.arrow import struct
-from lakescore.classic import FAILURES
+from lakescore.classic import FAILURES, is_client
 from lakescore.errors import (
     AnotherRunWon,
     FilesUnwritten,
     FolderRefused,
     NotADeltaTable,
-    RowsLost,
     SchemaDrift,
     SnapshotNotFound,
     StorageFull,
+    StorageRefused,
     TableAppendOnly,
     TableNotFound,
     TableNotMade,
@@ -86,6 +87,7 @@ _REFUSED = re.compile(
 )
 _MISPLACED = re.compile(rf"\b{executor.Misplaced.__name__}: (.+)")
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
+_NO_FILE = "[DELTA_FILE_NOT_FOUND]"
 _NO_SPACE = "No space left on device"
 
 
@@ -148,16 +150,23 @@ class _Table:
         Raises:
             TableNotFound, NotADeltaTable: there is none, or something else.
         """
-        detail: Mapping[str, Any] = {} if "/" in address else _named(spark, address)
+        detail: Mapping[str, Any] = {}
+        if "/" not in address:
+            detail = _named(spark, address)
+        elif _may_be_elsewhere(spark, address):
+            detail = _described(spark, address)
         location, known, declined = detail.get("location") or address, None, ""
         try:
             known = Log(location, setting=_setting(spark))
         except FileNotFoundError as error:
-            other = _holds_files(spark, location)
-            raise NotADeltaTable(address) if other else TableNotFound(address) from error
-        except Declined as error:
-            declined = str(error)
+            if not detail:
+                raise _missing(spark, address) from error
+            declined = f"Spark sees the table at {detail['location']}, and the driver does not"
+        except (Declined, StorageRefused) as error:  # Spark may have other credentials
             detail = detail or _described(spark, address)
+            declined = str(error)
+        if known is not None and detail and known.table_id != str(detail["id"]):
+            known, declined = None, f"the driver sees another table at {location}"
         return cls(spark, address, location, known, declined, detail)
 
     @property
@@ -206,7 +215,8 @@ class Transaction:
 
     Either `write` takes all rows of a frame, or `add` takes files that others wrote. Files that are
     never committed are left for VACUUM. Where delta-rs may not commit to the table, the rows wait
-    in a Delta table of their own beside it, and Spark's writer publishes them.
+    in a Delta table of their own beside it, and Spark's writer publishes them; that table is
+    removed at the end of a `with` statement.
 
     Raises:
         SchemaDrift: the table does not take these columns.
@@ -272,7 +282,7 @@ class Transaction:
             by=by,
         )
 
-    def write(self, asked: str = "direct") -> Transaction:
+    def write(self, asked: str = "direct") -> Self:
         """Write the rows, where nobody sees them.
 
         Args:
@@ -368,29 +378,32 @@ class Transaction:
 
     def _publish(self, staged: _Staged) -> int:
         """Let Spark's writer publish the rows that wait."""
-        table, address = self._table, self._table.address
-        try:
-            self._check_untouched()
-            if self._anew is not None:
-                assert table.known is not None  # noqa: S101 - else it counts as published
-                table.known.set_properties(self._anew, what=self._what)
-                _publish_anew(staged.rows, address, list(self._where), self._metadata)
-            elif self._append:
-                _append(staged.rows, address, self._where, self._metadata)
-            else:
-                _publish(staged.rows, address, _predicate(self._where), self._metadata)
-        finally:
-            staged.remove()
+        table, address, rows = self._table, self._table.address, staged.rows.count()
+        self._check_untouched()
+        if self._anew is not None:
+            assert table.known is not None  # noqa: S101 - else it counts as published
+            table.known.set_properties(self._anew, what=self._what)
+            _publish_anew(staged.rows, address, list(self._where), self._metadata)
+        elif self._append:
+            _append(staged.rows, address, self._where, self._metadata)
+        else:
+            _publish(staged.rows, address, _predicate(self._where), self._metadata)
         made = _version_of(table.spark, address, self._metadata)
-        if made is None and sum(staged.sizes.values()) == 0:  # then Delta makes no commit
+        if made is None and rows == 0:  # then Delta makes no commit
             return _Table.at(table.spark, address).version
         if made is None:
             raise AnotherRunWon(address, self._what)
-        version, rows = made
-        if rows != sum(staged.sizes.values()):
-            written = sum(staged.sizes.values())
-            raise RowsLost(self._what, written, rows, 0)
+        version, published = made
+        if self._append and published < rows:  # those were there, of the very same run
+            raise AnotherRunWon(address, self._what)
         return version
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._staged is not None:
+            self._staged.remove()
 
     def _check_untouched(self) -> None:
         """Hold that nobody wrote to the place since the transaction began."""
@@ -443,11 +456,6 @@ class _Staged:
             return []
         told = self.frame.where(F.col(executor.SAID).isNotNull()).select(executor.SAID)
         return [bytes(row[0]) for row in told.collect()]
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """The rows, all by the name `""`."""
-        return {"": self.rows.count()}
 
     def counts(self, column: str) -> dict[str, int]:
         """Return the rows by value of *column*."""
@@ -551,8 +559,8 @@ def replace(
         AnotherRunWon: another write to the same rows came first; nothing was written.
         SchemaDrift: the table has other columns; nothing was written.
     """
-    begun = begin(rows, address, where=where, metadata=metadata, find_by=find_by)
-    return begun.write().commit()
+    with begin(rows, address, where=where, metadata=metadata, find_by=find_by) as begun:
+        return begun.write().commit()
 
 
 def merge(
@@ -819,18 +827,31 @@ def _named(spark: SparkSession, address: str) -> Mapping[str, Any]:
     return detail.asDict()
 
 
+def _may_be_elsewhere(spark: SparkSession, address: str) -> bool:
+    """Tell whether Spark may find a path in another place than this process would."""
+    if "://" in address:
+        return False
+    settings = spark.conf.get("spark.hadoop.fs.defaultFS", None)
+    hadoop = {"HADOOP_CONF_DIR", "YARN_CONF_DIR", "DATABRICKS_RUNTIME_VERSION"} & os.environ.keys()
+    return bool(is_client(spark) or settings or hadoop)
+
+
 def _described(spark: SparkSession, address: str) -> Mapping[str, Any]:
     """Return what Spark says of the table at the path *address*."""
     try:
         with _reaching(address):
             detail = spark.sql(f"DESCRIBE DETAIL {_literal(address)}").head()
-    except AnalysisException as error:
-        other = _holds_files(spark, address)
-        raise NotADeltaTable(address) if other else TableNotFound(address) from error
+    except FAILURES as error:
+        if isinstance(error, AnalysisException) or _NO_FILE in str(error):
+            raise _missing(spark, address) from error
+        raise
     if detail is None or detail["format"] != "delta":
-        other = _holds_files(spark, address)
-        raise NotADeltaTable(address) if other else TableNotFound(address)
+        raise _missing(spark, address)
     return detail.asDict()
+
+
+def _missing(spark: SparkSession, address: str) -> NotADeltaTable | TableNotFound:
+    return NotADeltaTable(address) if _holds_files(spark, address) else TableNotFound(address)
 
 
 def _history(spark: SparkSession, address: str, most: int | None = None) -> list[Row]:

@@ -262,13 +262,13 @@ def test_rows_that_fail_are_set_aside_whoever_writes(
         assert not [*Path(todo.output.address).parent.glob("*_staged_*")]
 
 
-@pytest.mark.parametrize("write", ["direct", "spark"])
+@pytest.mark.parametrize("by", ["direct", "spark"])
 def test_a_decision_is_made_as_spark_makes_it(
-    spark: SparkSession, job: Callable[..., ScoreJob], write: str
+    spark: SparkSession, job: Callable[..., ScoreJob], by: str
 ) -> None:
-    todo = job("decided", model="line/1", nulls={"x": "null"}, threshold=5.0, write=write)
+    todo = job("decided", model="line/1", nulls={"x": "null"}, threshold=5.0, write=by)
     report = score.run(todo)
-    assert report["output"]["write"] == write
+    assert report["output"]["write"] == by
     for row in read(spark, todo).collect():
         score_of = row["prediction"]
         expected = None if score_of is None else int(score_of >= 5.0)

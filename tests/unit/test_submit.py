@@ -187,7 +187,7 @@ def test_a_typo_is_told_before_any_jvm_starts(
 def test_a_place_that_is_not_there_is_named(submit: Submit) -> None:
     done = submit("score", SCORE, PLACE="moon")
     assert done.returncode == 2
-    there = "kubernetes local s3 standalone yarn"
+    there = "connect kubernetes local s3 standalone yarn"
     assert one_line(done) == f"error: there is no place 'moon'; places: {there}\n"
     assert submit.jvms == []
 
@@ -196,7 +196,10 @@ def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
     done = submit()
     assert done.returncode == 2
     assert done.stderr.startswith("error: JOB is missing; usage: ")
-    assert "jobs: compare replay score; places: kubernetes local s3 standalone yarn" in done.stderr
+    assert (
+        "jobs: compare replay score; places: connect kubernetes local s3 standalone yarn"
+        in done.stderr
+    )
 
 
 def test_without_java_one_line_says_what_to_do(submit: Submit, tmp_path: Path) -> None:

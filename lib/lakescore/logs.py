@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakescore.errors import AnotherRunWon, listed
 from lakescore.storage import folder, trouble
@@ -93,9 +94,6 @@ class File:
     size: int
     partition: Mapping[str, Any]
     """The values that all its rows have, by the columns' names, typed; an empty text is null."""
-    least: Mapping[str, Any]
-    """Bounds of the values, by the names that columns have in the files, as far as the log says."""
-    most: Mapping[str, Any]
     deleted: np.ndarray[Any, np.dtype[np.int64]]
     """Positions of deleted rows, sorted."""
 
@@ -230,35 +228,36 @@ class Log:
         """
         self.check_readable()
         actions = self._actions()
-        columns = {name: actions.column(name).to_pylist() for name in actions.column_names}
-        none: list[dict[str, Any]] = [{}] * actions.num_rows
-        bounds = (columns.get("min", none), columns.get("max", none))
-        partitions = columns.get("partition", none)
-        chosen = [
-            n
-            for n in range(actions.num_rows)
-            if _may_hold(
-                among or {}, partitions[n] or {}, [each[n] or {} for each in bounds], self.stored
-            )
-        ]
-        deleted = self._deleted() if chosen else {}
+        chosen = actions.take(pa.array(np.flatnonzero(self._may_hold(actions, among or {}))))
+        deleted = self._deleted() if chosen.num_rows else {}
+        parts = _column(chosen, "partition")
+        columns = ("path", "size_bytes", "num_records")
         files = []
-        for n in chosen:
-            if columns.get("num_records", none)[n] in (None, {}):
+        for partition, path, size, rows in zip(
+            parts, *[_column(chosen, name) for name in columns], strict=True
+        ):
+            if rows is None:
                 raise Declined("the log does not count the rows of each file")
-            path = _placed(columns["path"][n], self.folder)
-            files.append(
-                File(
-                    path=path,
-                    rows=columns["num_records"][n],
-                    size=columns["size_bytes"][n],
-                    partition={k: v if v != "" else None for k, v in (partitions[n] or {}).items()},
-                    least=bounds[0][n] or {},
-                    most=bounds[1][n] or {},
-                    deleted=deleted.get(path.rsplit("/", 1)[-1], _NONE),
-                )
-            )
+            placed = _placed(path, self.folder)
+            values = {name: v if v != "" else None for name, v in (partition or {}).items()}
+            gone = deleted.get(placed.rsplit("/", 1)[-1], _NONE)
+            files.append(File(placed, rows, size, values, gone))
         return files
+
+    def _may_hold(self, actions: pa.Table, among: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - numpy's
+        """Tell of each file whether it may hold a row with all these values."""
+        mask = np.ones(actions.num_rows, bool)
+        for column, values in among.items():
+            if column in self.partitioned_by:
+                held = _column(actions, "partition", column)
+                mask &= [value in values for value in held]
+                continue
+            bounds = [_column(actions, name, self.stored[column]) for name in ("min", "max")]
+            mask &= [
+                not (_is_sure(low) and _is_sure(high)) or any(low <= v <= high for v in values)
+                for low, high in zip(*bounds, strict=True)
+            ]
+        return mask
 
     def _actions(self) -> pa.Table:
         with _as_expected(self.address):
@@ -300,8 +299,7 @@ class Log:
         Raises:
             Declined: delta-rs does not read them.
         """
-        import pyarrow.compute as pc  # noqa: PLC0415 - no part of --help
-        import pyarrow.dataset as ds  # noqa: PLC0415 - likewise
+        import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
 
         # Spark may write times of which some are beyond what pyarrow's own unit for them holds.
         options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
@@ -598,21 +596,16 @@ def _placed(path: str, place: Folder) -> str:
     return f"{place.path}/{unquote(path)}"
 
 
-def _may_hold(
-    among: Mapping[str, Sequence[Any]],
-    partition: Mapping[str, Any],
-    bounds: Sequence[Mapping[str, Any]],
-    stored: Mapping[str, str],
-) -> bool:
-    for column, values in among.items():
-        if column in partition:
-            if partition[column] not in values:
-                return False
-            continue
-        low, high = (each.get(stored[column]) for each in bounds)
-        if _is_sure(low) and _is_sure(high) and not any(low <= value <= high for value in values):
-            return False
-    return True
+def _column(table: pa.Table, name: str, field: str | None = None) -> list[Any]:
+    """Return the values of a column, or of a field of its structs; nulls where there is none."""
+    if name not in table.column_names:
+        return [None] * table.num_rows
+    column = table.column(name)
+    if field is None:
+        return list(column.to_pylist())
+    if column.type.get_field_index(field) < 0:
+        return [None] * table.num_rows
+    return list(pc.struct_field(column, field).to_pylist())
 
 
 def _is_sure(bound: Any) -> bool:  # noqa: ANN401 - of any type

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-from pyspark import StorageLevel, cloudpickle
+from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row, SparkSession
 
     from lakescore.signature import Contract
-
-cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
 
 EngineName = Literal["auto", "arrow", "spark_udf"]
 ScanName = Literal["direct", "spark"]

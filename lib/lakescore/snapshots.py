@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lakescore.logs import Declined, Log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from pyspark.sql import DataFrame
-
-    from lakescore.logs import File
 
 
 @dataclass(frozen=True)
@@ -39,11 +35,3 @@ class Snapshot:
         if self.known is None:
             raise Declined(self.declined)
         return self.known
-
-    def files(self, among: Mapping[str, Sequence[Any]] | None = None) -> list[File]:
-        """Return the files that may hold rows with values *among* those given, by column.
-
-        Raises:
-            Declined: only Spark can tell.
-        """
-        return self.log.files(among)

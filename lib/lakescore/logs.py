@@ -252,11 +252,7 @@ class Log:
                 held = _column(actions, "partition", column)
                 mask &= [value in values for value in held]
                 continue
-            bounds = [_column(actions, name, self.stored[column]) for name in ("min", "max")]
-            mask &= [
-                not (_is_sure(low) and _is_sure(high)) or any(low <= v <= high for v in values)
-                for low, high in zip(*bounds, strict=True)
-            ]
+            mask &= _between(actions, self.stored[column], values)
         return mask
 
     def _actions(self) -> pa.Table:
@@ -597,20 +593,49 @@ def _placed(path: str, place: Folder) -> str:
 
 
 def _column(table: pa.Table, name: str, field: str | None = None) -> list[Any]:
-    """Return the values of a column, or of a field of its structs; nulls where there is none."""
+    """Return the values of a column, or of a field of its structs; nulls where there is none.
+
+    Raises:
+        Declined: Python knows no such values, as dates of the year 10000.
+    """
+    found = _array(table, name, field)
+    try:
+        return [None] * table.num_rows if found is None else list(found.to_pylist())
+    except (ValueError, OverflowError) as error:
+        raise Declined(f"the log holds values that Python does not know: {error}") from error
+
+
+def _array(table: pa.Table, name: str, field: str | None = None) -> pa.ChunkedArray | None:
     if name not in table.column_names:
-        return [None] * table.num_rows
+        return None
     column = table.column(name)
     if field is None:
-        return list(column.to_pylist())
-    if column.type.get_field_index(field) < 0:
-        return [None] * table.num_rows
-    return list(pc.struct_field(column, field).to_pylist())
+        return column
+    return pc.struct_field(column, field) if column.type.get_field_index(field) >= 0 else None
 
 
-def _is_sure(bound: Any) -> bool:  # noqa: ANN401 - of any type
-    """Tell whether a bound means the same to all readers: of texts, writers differ beyond ASCII."""
-    return bound is not None and (not isinstance(bound, str) or bound.isascii())
+def _between(actions: pa.Table, stored: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - numpy's
+    """Tell of each file whether one of *values* is within its bounds, or these tell nothing.
+
+    Those of integers and dates do, and those of texts within ASCII, beyond which writers differ.
+    """
+    low, high = (_array(actions, name, stored) for name in ("min", "max"))
+    if low is None or high is None:
+        return np.ones(actions.num_rows, bool)
+    sure = pc.and_(pc.is_valid(low), pc.is_valid(high))
+    asked = pa.array(list(values), low.type)
+    if pa.types.is_string(low.type):
+        plain = pc.and_(pc.string_is_ascii(low), pc.string_is_ascii(high))
+        sure = pc.and_(sure, plain.combine_chunks().fill_null(False))  # noqa: FBT003 - a value
+        ends = [np.array(each.fill_null("").to_pylist(), object) for each in (low, high, asked)]
+    elif pa.types.is_integer(low.type) or pa.types.is_date(low.type):
+        whole = pa.int32() if pa.types.is_date(low.type) else low.type
+        ends = [np.asarray(each.cast(whole).fill_null(0)) for each in (low, high, asked)]
+    else:
+        return np.ones(actions.num_rows, bool)
+    least, most, ordered = ends[0], ends[1], np.sort(ends[2])
+    within = np.searchsorted(ordered, most, "right") > np.searchsorted(ordered, least, "left")
+    return ~np.asarray(sure) | within
 
 
 def _rows(commit: Mapping[str, Any]) -> str | None:

@@ -77,10 +77,14 @@ _CONFLICT = re.compile(
 """How Delta says that another commit came first."""
 _RULE = re.compile(
     r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
-    r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))",
+    r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))"
+    r"|\[(?:NOT_NULL_ASSERT_VIOLATION|EXCEED_LIMIT_LENGTH)\] ([^\n]+)",
     re.DOTALL,
 )
-"""How Delta says which rule of a table a row breaks: after what it was doing, or before a trace."""
+"""How Delta says which rule of a table a row breaks: after what it was doing, or before a trace.
+
+And how Spark does, of a MERGE that only inserts, without the column.
+"""
 _REFUSED = re.compile(
     r"\[DELTA_CANNOT_CREATE_LOG_PATH\] [^\n]+"
     r"|(?:Permission denied|Operation not permitted|Read-only file system)"
@@ -943,7 +947,7 @@ def _of_spark(  # noqa: PLR0911 - a case a line
     if _is_conflict(error):
         return AnotherRunWon(address, what)
     if (rule := _RULE.search(text)) is not None:
-        return SchemaDrift(address, " ".join(rule[1].split()).rstrip("."))
+        return SchemaDrift(address, " ".join((rule[1] or rule[2]).split()).rstrip(".: "))
     if "[DELTA_CANNOT_MODIFY_APPEND_ONLY]" in text:
         return TableAppendOnly(address, default=False)
     if isinstance(error, AnalysisException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -177,7 +177,8 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
     )  # fmt: skip
     pairs = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
-    with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs, planned) as paired:
+    with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
+        paired = replace(kept, rows=planned.heard(kept.rows))
         evaluation = evaluating.evaluate(
             paired, replicates=bootstraps, seed=seed, level=confidence, custom=custom
         )

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from lakescore.comparing.gathering import Floats
     from lakescore.comparing.pairing import Paired
     from lakescore.comparing.ranking import Standing
-    from lakescore.scoring import Plan
 
 for _module in (gathering, ordering):
     cloudpickle.register_pickle_by_value(_module)  # type: ignore[no-untyped-call]
@@ -89,15 +88,11 @@ class Evaluation:
 
 
 @contextmanager
-def held(paired: Paired, planned: Plan) -> Iterator[Paired]:
-    """Keep the rows while they are read again, so that each is predicted once.
-
-    Yields:
-        The rows without what tasks said of themselves, which *planned* has heard.
-    """
+def held(paired: Paired) -> Iterator[Paired]:
+    """Keep the rows while they are read again, so that each is predicted once."""
     kept = paired.rows.persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        yield replace(paired, rows=planned.heard(kept))
+        yield replace(paired, rows=kept)
     finally:
         kept.unpersist()
 

@@ -78,12 +78,12 @@ _CONFLICT = re.compile(
 _RULE = re.compile(
     r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
     r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))"
-    r"|\[(?:NOT_NULL_ASSERT_VIOLATION|EXCEED_LIMIT_LENGTH)\] ([^\n]+)",
+    r"|\[(?:NOT_NULL_ASSERT_VIOLATION|EXCEED_LIMIT_LENGTH)\] ([^\n]+?)(?= SQLSTATE|\n|\Z)",
     re.DOTALL,
 )
 """How Delta says which rule of a table a row breaks: after what it was doing, or before a trace.
 
-And how Spark does, of a MERGE that only inserts, without the column.
+And how Spark does, of a MERGE, without the column.
 """
 _REFUSED = re.compile(
     r"\[DELTA_CANNOT_CREATE_LOG_PATH\] [^\n]+"

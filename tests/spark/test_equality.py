@@ -173,7 +173,8 @@ def test_groups_that_are_predicted_apart_get_their_own_values_and_the_plan_says_
     rows = spark.createDataFrame(frame).coalesce(1)
     contract = signature.agree("rows", rows, prepare(resolve(f"{name}/1")))
     planned = scoring.plan(engine, rows, [contract], keep=["x"])
-    found = scoring.score(planned).orderBy("x").collect()
+    with scoring.held(planned) as scored:
+        found = scored.orderBy("x").collect()
     frame["p"] = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame)
     assert [row["prediction"] for row in found] == frame["p"].tolist() == [100.0, 20.0, 300.0, 40.0]
     assert planned.reason.endswith("put in order by it")

@@ -75,7 +75,7 @@ def one_line(error: BaseException, code: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("column", "rule", "value", "sentence", "appended"),
+    ("column", "rule", "value", "sentence", "merged"),
     [
         ("prediction DOUBLE", "ADD CONSTRAINT low CHECK (prediction < 3)", 9.0,
          "CHECK constraint low (prediction < 3) violated by row with values: - prediction : 9.0",
@@ -89,7 +89,7 @@ def one_line(error: BaseException, code: int) -> str:
     ids=["CHECK", "NOT NULL", "VARCHAR"],
 )  # fmt: skip
 def test_a_rule_of_the_output_that_a_row_breaks_is_named(  # noqa: PLR0913, PLR0917
-    spark: SparkSession, row: Any, column: str, rule: str, value: Any, sentence: str, appended: str
+    spark: SparkSession, row: Any, column: str, rule: str, value: Any, sentence: str, merged: str
 ) -> None:
     columns = f"model_name STRING, slice STRING, id INT, {column}"
     spark.sql("DROP TABLE IF EXISTS ruled")
@@ -105,10 +105,12 @@ def test_a_rule_of_the_output_that_a_row_breaks_is_named(  # noqa: PLR0913, PLR0
     def merge() -> None:
         tables.merge(rows, "ruled", keys=["id"], within={"model_name": "m"}, metadata={})
 
-    for write in (lambda: tables.replace(rows, "ruled", where=PLACE, metadata={}), append, merge):
+    def replace() -> None:
+        tables.replace(rows, "ruled", where=PLACE, metadata={})
+
+    for write, told in ((replace, sentence), (append, merged), (merge, merged)):
         with pytest.raises(SchemaDrift) as refused:
             write()
-        told = appended if write is append else sentence
         assert told in one_line(refused.value, 5)
     assert spark.table("ruled").isEmpty()
 

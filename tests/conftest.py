@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--place",
         choices=PLACES,
         help="where the tests of tests/cluster run: in local mode, on a standalone cluster, by a "
-        "Spark Connect server (if left out, in these), or on YARN, whose servers Maven gives "
+        "Spark Connect server (if left out, in these two), or on YARN, whose servers Maven gives "
         "(56 MB)",
     )
     parser.addoption(

@@ -48,9 +48,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             on = ["cluster", "yarn"]
         if "cluster" in metafunc.fixturenames:
             on = ["cluster"]
-        asked = {only} if only else {"local", "cluster"}
-        if metafunc.module.__name__.endswith("test_jobs") and not only:
-            asked.add("connect")
+        if metafunc.module.__name__.endswith("test_lineage"):
+            on.remove("connect")  # Spark's events are the server's
+        # Local mode is where most other tests run.
+        asked = {only} if only else {"cluster", "connect"}
         kinds = [kind for kind in on if kind in asked]
         metafunc.parametrize("place", kinds, indirect=True, scope="module")
 

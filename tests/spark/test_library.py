@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from lakescore.scanning import Selection
+    from lakescore.snapshots import Snapshot
 
 ROWS, BAD = 569, (3, 9)
 FRAME = pd.DataFrame({"id": range(ROWS), "x": np.linspace(-1.0, 1.0, ROWS)})
@@ -33,13 +34,13 @@ def model(register: Any) -> ModelVersion:
 
 
 @pytest.fixture(scope="module")
-def patients(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+def patients(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """569 rows of a table, of which two hold NaN."""
     path = str(tmp_path_factory.mktemp("library") / "patients")
     rows = FRAME.assign(x=FRAME["x"].where(~FRAME["id"].isin(BAD)))
     values = [(int(n), float(x)) for n, x in rows.itertuples(index=False)]
     spark.createDataFrame(values, "id int, x double").write.format("delta").save(path)
-    return tables.snapshot(spark, path).rows
+    return tables.snapshot(spark, path)
 
 
 def planned(
@@ -49,11 +50,11 @@ def planned(
 
 
 @pytest.fixture(params=["spark reads", "workers read"])
-def plan(request: pytest.FixtureRequest, patients: DataFrame, model: ModelVersion) -> scoring.Plan:
+def plan(request: pytest.FixtureRequest, patients: Snapshot, model: ModelVersion) -> scoring.Plan:
     """A plan of the 569 rows, by whichever way they come to the model."""
     selection = slicing.select(patients, None, ["all"])
-    rows = selection if request.param == "workers read" else patients
-    found = planned(rows, patients, model)
+    rows = selection if request.param == "workers read" else patients.rows
+    found = planned(rows, patients.rows, model)
     assert (found.direct is not None) == (request.param == "workers read")
     return found
 
@@ -73,19 +74,19 @@ def test_a_row_that_cannot_be_scored_ends_the_query_unless_it_is_asked_for(
 
 
 def test_spark_udf_says_before_it_scores_that_it_sets_no_row_aside(
-    patients: DataFrame, model: ModelVersion
+    patients: Snapshot, model: ModelVersion
 ) -> None:
-    tried = patients.where("id < 100")  # few enough that the trial is of all of them
+    tried = patients.rows.where("id < 100")  # few enough that the trial is of all of them
     with pytest.raises(ScoringFailed, match="spark_udf sets none aside: ValueError: Input X conta"):
-        planned(tried, patients, model, "spark_udf")
+        planned(tried, patients.rows, model, "spark_udf")
 
 
 @pytest.mark.parametrize("workers_read", [False, True])
 def test_a_row_that_cannot_be_scored_may_stand_there_with_its_error(
-    patients: DataFrame, model: ModelVersion, *, workers_read: bool
+    patients: Snapshot, model: ModelVersion, *, workers_read: bool
 ) -> None:
-    rows = slicing.select(patients, None, ["all"]) if workers_read else patients
-    plan = planned(rows, patients, model)
+    rows = slicing.select(patients, None, ["all"]) if workers_read else patients.rows
+    plan = planned(rows, patients.rows, model)
     scored = scoring.score(plan, failing="null")
     assert scored.columns == ["id", "prediction", "error"]
     found = scored.orderBy("id").collect()
@@ -99,11 +100,12 @@ def test_a_row_that_cannot_be_scored_may_stand_there_with_its_error(
     assert all(text.startswith("ValueError: Input X contains NaN") for text in errors.values())
 
 
-def test_rows_are_left_out_and_counted_where_the_caller_asks_for_a_quarantine(
-    patients: DataFrame, model: ModelVersion
+def test_rows_are_left_out_and_counted_where_the_caller_asks_for_it(
+    patients: Snapshot, model: ModelVersion
 ) -> None:
-    plan = planned(patients, patients, model)
-    found = scoring.score(plan, failing="quarantine").collect()
+    plan = planned(patients.rows, patients.rows, model)
+    with scoring.held(plan) as rows:
+        found = rows.collect()
     aside = plan.set_aside()
     assert (len(found), plan.failed) == (ROWS - len(BAD), len(BAD))
     assert aside is not None
@@ -122,7 +124,7 @@ def test_the_column_of_errors_takes_no_column_that_is_there(
 
 
 def test_a_session_that_is_not_ours_keeps_its_settings(
-    spark: SparkSession, patients: DataFrame, model: ModelVersion
+    spark: SparkSession, patients: Snapshot, model: ModelVersion
 ) -> None:
     ours = {name: spark.conf.get(name) for name in (session.MODELS, "spark.sql.session.timeZone")}
     try:
@@ -135,7 +137,7 @@ def test_a_session_that_is_not_ours_keeps_its_settings(
         assert spark.conf.get(session.MODELS, None) is None
         assert started.conf.get("spark.sql.session.timeZone") == "UTC"
         assert started.conf.get("spark.sql.runSQLOnFiles") == "false"
-        rows = tables.snapshot(started, patients.inputFiles()[0].rsplit("/", 1)[0]).rows
+        rows = tables.snapshot(started, patients.address).rows
         plan = planned(rows.where("NOT isnan(x)"), rows, model)
         assert scoring.score(plan).count() == ROWS - len(BAD)
     finally:

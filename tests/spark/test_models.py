@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
 
-from lakescore import scoring, signature, slicing
+from lakescore import scoring, signature, slicing, tables
 from lakescore.config import ScoreJob
 from lakescore.errors import EngineRefused, InputContractError, TooManyErrors
 from lakescore.loading import prepare
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
+
+    from lakescore.snapshots import Snapshot
 
 SCHEMA = (
     "id int, x double, y float, n bigint, kind string, flag boolean, at timestamp, "
@@ -307,7 +309,7 @@ def models(registry: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """Return the rows in a Delta table: texts become times and decimals in Spark itself."""
     path = str(tmp_path_factory.mktemp("models") / "rows")
     texts = {"at", "wall", "day", "price", "many"}
@@ -321,14 +323,15 @@ def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataF
     columns = [loose[f"`{field.name}`"].cast(field.dataType) for field in typed]
     cast = loose.select(*[c.alias(field.name) for c, field in zip(columns, typed, strict=True)])
     cast.coalesce(1).write.format("delta").save(path)
-    return spark.read.format("delta").load(path)
+    return tables.snapshot(spark, path)
 
 
 def planned(
-    rows: DataFrame, names: Sequence[str], engine: Any = "auto", scan: Any = "direct", **agreed: Any
+    rows: Snapshot, names: Sequence[str], engine: Any = "auto", scan: Any = "direct", **agreed: Any
 ) -> scoring.Plan:
     contracts = [
-        signature.agree("rows", rows, prepare(resolve(f"{name}/1")), **agreed) for name in names
+        signature.agree("rows", rows.rows, prepare(resolve(f"{name}/1")), **agreed)
+        for name in names
     ]
     selection = slicing.select(rows, None, ["all"])
     return scoring.plan(engine, selection, contracts, ["id"], scan)
@@ -341,19 +344,19 @@ def scored(plan: scoring.Plan, names: Sequence[str]) -> dict[str, list[Any]]:
 
 
 @pytest.fixture(scope="module")
-def by_workers(rows: DataFrame) -> dict[str, list[Any]]:
+def by_workers(rows: Snapshot) -> dict[str, list[Any]]:
     plan = planned(rows, DIRECT)
     assert (plan.engine, plan.scan_reason) == ("arrow", "")
     return scored(plan, DIRECT)
 
 
 @pytest.fixture(scope="module")
-def by_spark(rows: DataFrame) -> dict[str, list[Any]]:
+def by_spark(rows: Snapshot) -> dict[str, list[Any]]:
     return scored(planned(rows, READ, "arrow", "spark"), READ)
 
 
 @pytest.fixture(scope="module")
-def by_mlflow(rows: DataFrame) -> dict[str, list[Any]]:
+def by_mlflow(rows: Snapshot) -> dict[str, list[Any]]:
     return scored(planned(rows, BY_MLFLOW, "spark_udf"), BY_MLFLOW)
 
 
@@ -420,13 +423,13 @@ def test_the_function_of_mlflow_gives_what_predict_gives_on_pandas(
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.spark_udf])
 def test_columns_that_hold_more_than_one_value_are_left_to_mlflow(
-    rows: DataFrame, name: str
+    rows: Snapshot, name: str
 ) -> None:
     reason = f"it does not take the columns {KINDS[name].spark_udf}"
     assert planned(rows, [name]).facts() == {"name": "spark_udf", "reason": reason}
 
 
-def test_a_decimal_that_becomes_a_number_is_cast_by_spark(rows: DataFrame) -> None:
+def test_a_decimal_that_becomes_a_number_is_cast_by_spark(rows: Snapshot) -> None:
     plan = planned(rows, ["decimals for numbers"])
     assert plan.engine == "arrow"
     assert plan.scan_reason == "column 'price' is cast from a decimal, which Arrow does not round"
@@ -447,7 +450,7 @@ AT = F[["at", "wall", "day", "n"]]
 
 
 @pytest.fixture(scope="module")
-def bad(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+def bad(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """Return rows of which some hold what pandas cannot."""
     schema, rows = BAD
     path = str(tmp_path_factory.mktemp("models") / "bad")
@@ -456,12 +459,12 @@ def bad(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFr
     texts = spark.createDataFrame(rows, loose)
     cast = texts.select(*[texts[name].cast(kind).alias(name) for name, kind in kinds])
     cast.coalesce(1).write.format("delta").save(path)
-    return spark.read.format("delta").load(path)
+    return tables.snapshot(spark, path)
 
 
 @pytest.mark.parametrize("scan", ["direct", "spark"])
 def test_a_row_that_pandas_cannot_hold_is_set_aside_and_names_the_column(
-    bad: DataFrame, scan: str
+    bad: Snapshot, scan: str
 ) -> None:
     if scan == "direct":
         log("late", own(lambda f: f["at"].dt.year.astype("float64")), infer_signature(AT, NUMBER))
@@ -488,7 +491,7 @@ def test_a_row_that_pandas_cannot_hold_is_set_aside_and_names_the_column(
 
 
 def test_times_are_left_to_mlflow_where_the_session_is_not_in_utc(
-    spark: SparkSession, rows: DataFrame
+    spark: SparkSession, rows: Snapshot
 ) -> None:
     spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")
     try:
@@ -503,7 +506,7 @@ def test_times_are_left_to_mlflow_where_the_session_is_not_in_utc(
 
 
 def test_what_a_rule_for_nulls_needs_and_no_engine_has_is_told_with_both_reasons(
-    rows: DataFrame,
+    rows: Snapshot,
 ) -> None:
     with pytest.raises(EngineRefused) as raised:
         planned(rows, ["lists to read"], nulls={"v": "quarantine"})
@@ -515,11 +518,11 @@ def test_what_a_rule_for_nulls_needs_and_no_engine_has_is_told_with_both_reasons
 
 
 @pytest.fixture
-def job(rows: DataFrame, tmp_path: Path) -> Callable[..., ScoreJob]:
+def job(rows: Snapshot, tmp_path: Path) -> Callable[..., ScoreJob]:
     def make(name: str, **changes: Any) -> ScoreJob:
         plain: dict[str, Any] = {
             "model": f"{name}/1",
-            "input": {"path": rows.inputFiles()[0].removeprefix("file:").rpartition("/")[0]},
+            "input": {"path": rows.address},
             "output": {"path": str(tmp_path / "predictions")},
             "id_columns": ["id"],
         }
@@ -562,9 +565,9 @@ def test_categories_that_a_table_cannot_hold_are_told_once(job: Callable[..., Sc
         score.run(job("of categories"))
 
 
-def test_an_optional_feature_that_the_table_lacks_is_told(rows: DataFrame) -> None:
+def test_an_optional_feature_that_the_table_lacks_is_told(rows: Snapshot) -> None:
     agreed = signature.agree(
-        "rows", rows, prepare(resolve("a column that was missing in training/1"))
+        "rows", rows.rows, prepare(resolve("a column that was missing in training/1"))
     )
     assert agreed.left_out == ("nothing",)
 
@@ -701,7 +704,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
     ],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_refused_in_one_line_before_it_is(  # noqa: PLR0913, PLR0917 - a row's cells
-    rows: DataFrame, engine: str, name: str, model: Any, sample: Any, gives: Any, line: str
+    rows: Snapshot, engine: str, name: str, model: Any, sample: Any, gives: Any, line: str
 ) -> None:
     needs = {"pip_requirements": ["acme-features==1.0"]} if name == "a module" else {}
     refused(name, model, sample, gives, **needs)
@@ -718,12 +721,12 @@ def test_what_cannot_be_scored_is_refused_in_one_line_before_it_is(  # noqa: PLR
     ],
 )
 def test_classes_that_would_share_a_column_are_told_as_classes(
-    rows: DataFrame, labels: list[str], line: str
+    rows: Snapshot, labels: list[str], line: str
 ) -> None:
     name = f"classes {labels[0]}"
     log(name, LogisticRegression().fit(X, labels * 2), infer_signature(X, TEXT))
     with pytest.raises(InputContractError, match=line):
-        signature.agree("rows", rows, prepare(resolve(f"{name}/1"), output="proba"))
+        signature.agree("rows", rows.rows, prepare(resolve(f"{name}/1"), output="proba"))
 
 
 def test_a_version_that_mlflow_cannot_apply_to_rows_is_refused_with_its_flavours() -> None:

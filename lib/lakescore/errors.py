@@ -584,16 +584,6 @@ class ReplayDiffers(IntegrityError):
         self.facts = {"status": "different", "run": run, **found}
 
 
-class RowsUncounted(IntegrityError):
-    """Delta did not say how many rows were written."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Delta kept no counts of the rows that were written, so nothing was committed; leave "
-            "spark.databricks.delta.stats.collect on"
-        )
-
-
 class InputContractError(LakescoreError):
     """The input is not what the model's signature or the job's file asks for."""
 

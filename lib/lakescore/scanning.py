@@ -187,9 +187,13 @@ def direct(
     groups = _row_groups(spark, files, columns, store)
     rows = sum(file.rows for file in files)
     pieces = _pieces(
-        files, groups, [column if c.partition else None for c, column in _named(columns, fields)],
-        rows=rows, slots=slots(spark), seconds_a_row=seconds_a_row,
-    )  # fmt: skip
+        files,
+        groups,
+        [f.name if c.partition else None for c, f in zip(columns, fields, strict=True)],
+        rows=rows,
+        slots=slots(spark),
+        seconds_a_row=seconds_a_row,
+    )
     only = None
     if selection.column:
         only = executor.Only(column=carried.index(selection.column), among=selection.among)
@@ -200,12 +204,6 @@ def direct(
         fields=tuple(fields[: len(carried)]),
         size=sum(file.size for file in files),
     )
-
-
-def _named(
-    columns: Sequence[executor.Column], fields: Sequence[StructField]
-) -> list[tuple[executor.Column, str]]:
-    return [(column, field.name) for column, field in zip(columns, fields, strict=True)]
 
 
 def spread(

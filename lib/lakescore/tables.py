@@ -52,7 +52,7 @@ from lakescore.storage import folder, plain_path, trouble
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pyspark.sql import DataFrame, Row, SparkSession
+    from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 
     from lakescore.errors import LakescoreError
     from lakescore.logs import NewFile
@@ -307,7 +307,10 @@ class Transaction:
         """Let Spark hand the rows to workers that write the files, or return why it cannot."""
         names = self.rows.columns
         column = max(self._where, key=lambda name: len(self._where[name]))
-        fixed = {name: values[0] for name, values in self._where.items() if name != column}
+        others = {name: values for name, values in self._where.items() if name != column}
+        if any(len(values) != 1 for values in others.values()):
+            return f"several values of {listed(self._where)} tell rows apart"
+        fixed = {name: values[0] for name, values in others.items()}
         parts = {value: {**fixed, column: value} for value in self._where[column]}
         places = {name: Place(n) for n, name in enumerate(names)}
         try:
@@ -517,11 +520,13 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     spark = rows.sparkSession
     written = _written(rows.schema)
     properties = _properties(written, find_by)
-    if not exists(spark, address):
+    try:
+        table = _Table.at(spark, address)
+    except TableNotFound:
         if not append and spark.conf.get(_ONLY_APPENDS, "false") == "true":
-            raise TableAppendOnly(address, default=True)
+            raise TableAppendOnly(address, default=True) from None
         _create(spark, written, address, list(where), properties, made_with or {})
-    table = _Table.at(spark, address)
+        table = _Table.at(spark, address)
     if not append and table.properties.get("delta.appendOnly") == "true":
         raise TableAppendOnly(address, default=False)
     asked = (_columns(written), tuple(where))
@@ -642,17 +647,16 @@ def _publish(rows: DataFrame, address: str, replaced: str, text: str) -> None:
     for field in lacking:  # a writer by name asks for them, and one by path fills them so
         rows = rows.withColumn(field.name, F.lit(None).cast(field.dataType))
     writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", replaced)
-    writer = writer.option("userMetadata", text)
-    if "/" in address:
-        writer.save(address)
-    else:
-        writer.saveAsTable(address)
+    _save(writer.option("userMetadata", text), address)
 
 
 def _publish_anew(rows: DataFrame, address: str, by: Sequence[str], text: str) -> None:
     """Let Spark write *rows* as all that the table holds, with their columns."""
     writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-    writer = writer.option("userMetadata", text).partitionBy(*by)
+    _save(writer.option("userMetadata", text).partitionBy(*by), address)
+
+
+def _save(writer: DataFrameWriter, address: str) -> None:
     if "/" in address:
         writer.save(address)
     else:

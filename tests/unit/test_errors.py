@@ -88,7 +88,6 @@ INSTANCES = [
     errors.StorageRefused("s3a://lake/predictions", "InvalidAccessKeyId"),
     errors.BucketMissing("s3a://lake/predictions"),
     errors.RowsLost("2013-12-01", 987, 985, 1),
-    errors.RowsUncounted(),
     errors.ReplayDiffers(
         "0f3b",
         {

@@ -250,7 +250,7 @@ class Log:
         for column, values in among.items():
             if column in self.partitioned_by:
                 held = _column(actions, "partition", column)
-                mask &= [value in values for value in held]
+                mask &= np.array([value in values for value in held], bool)
                 continue
             mask &= _between(actions, self.stored[column], values)
         return mask

@@ -210,6 +210,27 @@ def test_files_that_cannot_hold_a_value_are_left_out(
     assert len(three_files.files(among)) == files
 
 
+@pytest.mark.parametrize(
+    "among",
+    [
+        {},
+        {"part": ()},
+        {"part": ("x", None)},
+        {"number": (), "day": (dt.date(2013, 12, 1),)},
+        {"word": ("a",)},
+    ],
+)
+def test_a_table_without_a_row_has_no_file(
+    tmp_path: Path, among: dict[str, tuple[Any, ...]]
+) -> None:
+    path = str(tmp_path / "none")
+    write_deltalake(path, ROWS, partition_by=["part"])
+    DeltaTable(path).delete()
+    assert Log(path).files(among) == []
+    write_deltalake(str(tmp_path / "made"), ROWS.schema.empty_table(), partition_by=["part"])
+    assert Log(str(tmp_path / "made")).files(among) == []
+
+
 def test_what_the_log_says_of_a_file_is_typed(three_files: Log) -> None:
     files = sorted(three_files.files(), key=lambda file: str(file.partition["part"]))
     assert [file.partition for file in files] == [{"part": None}, {"part": "x"}, {"part": "y"}]

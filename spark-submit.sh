@@ -62,8 +62,11 @@ if grep -qE '^spark\.pyspark\.python[[:space:]=]' "$place" &&
   ! grep -qE '^spark\.(pyspark\.driver\.python|submit\.deployMode[[:space:]=]+cluster)' "$place"; then
   submit+=(--conf "spark.pyspark.driver.python=$PYSPARK_PYTHON")
 fi
-log4j=-Dlog4j2.configurationFile=file:$root/conf/spark/$layout$log4j
-submit+=(--conf "spark.driver.defaultJavaOptions=$log4j" "$root/jobs/$job.py" "$@")
+java=-Dlog4j2.configurationFile=file:$root/conf/spark/$layout$log4j
+# Java takes no archive of another Java, or for other jars; it need not say so. Words end at spaces.
+classes=${bin%/bin}/share/lakescore/classes.jsa
+[[ ! -f $classes || $classes = *" "* ]] || java+=" -XX:SharedArchiveFile=$classes -Xlog:disable -Xlog:all=error:stderr"
+submit+=(--conf "spark.driver.defaultJavaOptions=$java" "$root/jobs/$job.py" "$@")
 [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${submit[@]}"; echo; exit; }
 [ ! -t 2 ] || export LAKESCORE_TERMINAL=1
 # The JVM says this of itself on every start, and no flag stops it.

@@ -46,10 +46,13 @@ install_packages() {
 }
 
 java_is_there || install_java
-stamp=$(cat requirements.lock pyproject.toml conf/spark/jars.lock | cksum)
+# A new Java does not take the classes that another one kept.
+stamp=$({ cat requirements.lock pyproject.toml conf/spark/jars.lock; "${JAVA_HOME:+$JAVA_HOME/bin/}java" -version 2>&1; } | cksum)
 if [ "$(cat .venv/lakescore-setup 2>/dev/null)" != "$stamp" ]; then
   [ -x .venv/bin/python ] || make_environment
   install_packages
   .venv/bin/python scripts/fetch_jars.py
+  say "keeping the classes of Spark for JVMs to share"
+  .venv/bin/python scripts/share_classes.py
   echo "$stamp" >.venv/lakescore-setup
 fi

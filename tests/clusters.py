@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stores import free_port
 
+from lakescore import java
 from lakescore.places import read_properties
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 T = TypeVar("T")
 _PATIENCE = 300.0  # seconds; a machine may be busy
+# Starts faster, and these queries are short.
+_JAVA = " ".join(["-XX:TieredStopAtLevel=1", *java.sharing()])
 SMALL = {
     "spark.driver.memory": "1g",
     "spark.sql.shuffle.partitions": "2",
-    # Starts faster, and these queries are short.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": _JAVA,
+    "spark.executor.extraJavaOptions": _JAVA,
 }
 """Properties of a small driver and small executors, on top of a place's."""
 LOCAL = {"spark.master": "local[2,4]"}

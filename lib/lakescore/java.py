@@ -6,11 +6,23 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from lakescore.errors import JavaMissing
 
 _OLDEST = 17
+
+
+def sharing() -> list[str]:
+    """Return the options of a JVM that shares the classes which the set-up kept, if it did.
+
+    Java takes no archive of another Java, or for other jars, and need not say so.
+    """
+    archive = Path(sys.prefix) / "share" / "lakescore" / "classes.jsa"
+    if not archive.is_file() or " " in str(archive):  # where Spark ends the option
+        return []
+    return [f"-XX:SharedArchiveFile={archive}", "-Xlog:disable", "-Xlog:all=error:stderr"]
 
 
 def require() -> None:

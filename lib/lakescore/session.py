@@ -82,6 +82,7 @@ def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSessio
             settings.setdefault("spark.driver.extraClassPath", ":".join(_jars("s3")))
         logging = (path.parent / "log4j2.properties").absolute()
         options = [
+            *java.sharing(),
             settings.get("spark.driver.extraJavaOptions", ""),
             f"-Dlog4j2.configurationFile=file:{logging}" if logging.is_file() else "",
             *(VERBOSE if os.environ.get("LAKESCORE_VERBOSE") else ()),

@@ -18,7 +18,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     spark = start("lakescore score", models=[model.uri])
     source = tables.snapshot(spark, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")
-    keep, loadable = todo.keep(source.rows.columns), loading.prepare(model, **todo.loading)
+    keep, loadable = todo.keep(source.schema.names), loading.prepare(model, **todo.loading)
     agreed = signature.agree(source.address, source.rows, loadable, keep, **todo.contract)
     names = todo.slice_names or slicing.names(source, todo.slice_by)
     outside = slicing.outside(source, todo.slice_by) if todo.due else 0
@@ -32,7 +32,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     for part in target.parts(due, names):
         with target.telling(outcomes):
             rows = slicing.select(source, todo.slice_by, [run.slice for run in part])
-            slicing.check(rows, source.address, todo.unique, agreed.never_null, sizes)
+            slicing.check(rows, source.address, todo.unique, agreed.never_null)
             plans += [scoring.plan(todo.engine, rows, [agreed], [*keep, slicing.SLICE], todo.scan)]
             stage(str(plans[-1]), ends="plan")
             if todo.plan:

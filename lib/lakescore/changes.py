@@ -46,7 +46,7 @@ def last_changed(
     found = tables.file_changes(spark, source, since)
     if found is None or column is None:
         return None if found is None else _latest([("", each.version) for each in found])
-    kind = source.rows.schema[column].dataType
+    kind = source.schema[column].dataType
     if all(column in each.partition for each in found):
         with suppress(Declined):
             return _latest(

@@ -183,19 +183,9 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     }
 
 
-def of_runs(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
-    """Return the rows of *predictions* that stand in the place of *runs*."""
-    of_model = predictions.where(F.col("model_name") == F.lit(runs[0].model.name))
-    return of_model.where(F.col("slice").isin([run.slice for run in runs]))
-
-
-def published(predictions: DataFrame, runs: Sequence[Run]) -> DataFrame:
-    """Return what stands in the place of *runs*, a row a slice and run.
-
-    Columns: `slice`, `scoring_run_id`, `model_version`, `input_table`, `input_version`, `rows`.
-    """
-    by = ("slice", "scoring_run_id", "model_version", "input_table", "input_version")
-    return of_runs(predictions, runs).groupBy(*by).agg(F.count("*").alias("rows"))
+def place(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the columns that divide predictions, and the values of the rows of *runs*."""
+    return {"model_name": [runs[0].model.name], "slice": [run.slice for run in runs]}
 
 
 def _facts(run: Run) -> dict[str, Any]:

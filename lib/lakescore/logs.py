@@ -511,6 +511,52 @@ class Log:
 _NONE: np.ndarray[Any, np.dtype[np.int64]] = np.empty(0, np.int64)
 
 
+def create(  # noqa: PLR0913 - all but the first two by name
+    address: str,
+    schema: Mapping[str, Any],
+    *,
+    partition_by: Sequence[str],
+    properties: Mapping[str, str],
+    metadata: Mapping[str, Any],
+    setting: Setting | None = None,
+) -> None:
+    """Make an empty table at *address*, unless another run does at the same moment.
+
+    Args:
+        address: a folder or URI, as Spark takes it.
+        schema: the columns, as Spark writes them in JSON.
+        partition_by: those that divide the table.
+        properties: the table's.
+        metadata: what the commit says in `userMetadata`, besides that it is ours.
+        setting: Spark's properties.
+
+    Raises:
+        Declined: Spark has to make it, or to say why it cannot be made.
+    """
+    from deltalake import CommitProperties, DeltaTable, Schema  # noqa: PLC0415 - no part of --help
+
+    place = folder(address, setting)
+    if place is None or _ENCODED.search(place.path):
+        raise Declined("delta-rs does not go there")
+    told = {**MADE, **metadata}
+    said = {"userMetadata": json.dumps(told), "operationMetrics": {"numOutputRows": "0"}}
+    try:
+        DeltaTable.create(
+            place.uri,
+            Schema.from_json(json.dumps(schema)),
+            partition_by=list(partition_by),
+            configuration=dict(properties),
+            storage_options=dict(place.options) or None,
+            commit_properties=CommitProperties(custom_metadata=said, max_commit_retries=0),
+        )
+    except Exception as error:  # noqa: BLE001 - whatever it is, Spark says it better
+        try:
+            Log(address, setting=setting)
+        except FileNotFoundError:
+            first = (str(error).splitlines() or [""])[0][:200]
+            raise Declined(f"delta-rs does not make the table: {first}") from error
+
+
 def changes(place: Folder, after: int, last: int) -> list[FileChange] | None:
     """Return the files that came and went after the version *after* up to *last*.
 

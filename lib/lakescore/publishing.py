@@ -96,12 +96,12 @@ class Target:
         self._commits: dict[tuple[str, str], dict[str, Any]] | None = None
         self.facts: dict[str, Any] = {}
         """What `publish` wrote, for the receipt."""
-        aside = [*todo.set_aside(source.rows.columns), *lineage.ERROR_COLUMNS]
+        aside = [*todo.set_aside(source.schema.names), *lineage.ERROR_COLUMNS]
         signature.check_names(source.address, "quarantine", aside)
         there = self._there
         if there is None:
             return
-        missing = set(lineage.COLUMNS) - set(there.columns)
+        missing = set(lineage.COLUMNS) - set(there.schema.names)
         if missing:
             raise SchemaDrift(address, f"it lacks {listed(sorted(missing))}, so it is no output")
         by = tables.partitioned_by(spark, address)
@@ -110,8 +110,8 @@ class Target:
             raise SchemaDrift(address, f"it is partitioned by {listed(by)}, not by {asked}")
 
     @property
-    def _there(self) -> DataFrame | None:
-        return _rows(self._spark, self._address)
+    def _there(self) -> Snapshot | None:
+        return _snapshot(self._spark, self._address)
 
     def _is_published(self) -> bool:
         """Tell whether there may be rows to merge with."""
@@ -135,7 +135,7 @@ class Target:
             return []
         self._commits = None
         published = _earlier(self._there, runs)
-        aside = _earlier(_rows(self._spark, self._todo.aside), runs)
+        aside = _earlier(_snapshot(self._spark, self._todo.aside), runs)
         for name, tried in aside.items():  # nothing but bad rows was published, within the budget
             if name not in published:
                 alone = [replace(e, rows=0) for e in tried if (name, e.run_id) in self._said]
@@ -289,7 +289,7 @@ class Target:
         with tables.begin(
             rows,
             self._address,
-            where=_place(publishing.runs),
+            where=lineage.place(publishing.runs),
             metadata=publishing.metadata,
             find_by=self._todo.id_columns if self._todo.writes_keys else (),
             append=self._todo.write_mode != "replace",
@@ -380,10 +380,10 @@ class Target:
         address, runs = self._todo.aside, publishing.runs
         failed = publishing.planned.set_aside()
         if failed is None:
-            there = _rows(self._spark, address)
-            if there is not None and not lineage.of_runs(there, runs).isEmpty():
+            there = _snapshot(self._spark, address)
+            if there is not None and _counted(there, ("slice",), runs):
                 empty = self._spark.createDataFrame([], there.schema)
-                tables.replace(empty, address, where=_place(runs), metadata={"slices": []})
+                tables.replace(empty, address, where=lineage.place(runs), metadata={"slices": []})
             return {}
         why = F.col(scoring.ERRORS)[0]
         keys = [F.col(f"`{name}`") for name in self._todo.id_columns]
@@ -401,7 +401,7 @@ class Target:
         tables.replace(
             lineage.stamp(failed, runs, scored_at=publishing.scored_at),
             address,
-            where=_place(runs),
+            where=lineage.place(runs),
             metadata=publishing.metadata,
             find_by=self._todo.id_columns,
         )
@@ -451,23 +451,33 @@ def _check_sizes(planned: Plan, slices: int, rows: int) -> None:
         raise Declined(f"{planned.tasks} tasks would write small files of {slices} slices")
 
 
-def _place(runs: Sequence[Run]) -> dict[str, list[str]]:
-    return {"model_name": [runs[0].model.name], "slice": [run.slice for run in runs]}
-
-
-def _rows(spark: SparkSession, address: str) -> DataFrame | None:
+def _snapshot(spark: SparkSession, address: str) -> Snapshot | None:
     try:
-        return tables.snapshot(spark, address).rows
+        return tables.snapshot(spark, address)
     except TableNotFound:
         return None
 
 
-def _earlier(rows: DataFrame | None, runs: Sequence[Run]) -> dict[str, list[Earlier]]:
+def _earlier(there: Snapshot | None, runs: Sequence[Run]) -> dict[str, list[Earlier]]:
     """Return, by slice, what earlier runs wrote."""
+    by = ("slice", "scoring_run_id", "model_version", "input_table", "input_version")
     found: dict[str, list[Earlier]] = {}
-    for name, *facts in lineage.published(rows, runs).collect() if rows is not None else []:
-        found.setdefault(name, []).append(Earlier(*facts))
+    counts = _counted(there, by, runs) if there is not None else {}
+    for (name, run_id, version, table, input_version), rows in counts.items():
+        earlier = Earlier(run_id, version, table, input_version, rows)
+        found.setdefault(name, []).append(earlier)
     return found
+
+
+def _counted(there: Snapshot, by: Sequence[str], runs: Sequence[Run]) -> dict[tuple[Any, ...], int]:
+    """Return how many rows stand in the place of *runs*, by their values in the columns *by*."""
+    place = lineage.place(runs)
+    try:
+        return scanning.tallied(there, by, place)
+    except Declined:
+        held = [F.col(name).isin(values) for name, values in place.items()]
+        counts = there.rows.where(reduce(and_, held)).groupBy(*by).count().collect()
+        return {tuple(values): rows for *values, rows in counts}
 
 
 def _joined(failed: DataFrame, rows: DataFrame, keys: Sequence[str]) -> DataFrame:

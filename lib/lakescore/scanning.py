@@ -40,7 +40,7 @@ from lakescore.snapshots import Snapshot
 from lakescore.storage import plain_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType, StructField
@@ -68,6 +68,8 @@ _MOST_FOOTERS_HERE = 512
 """Of more files than these Spark's workers read the footers."""
 _MOST_PIECES = 100_000
 _MOST_HASHES_A_TASK = 8_000_000
+_MOST_ROWS_HERE = 200_000
+"""Of more rows Spark's workers look at a column, or the keys."""
 _BUCKETS_A_TASK = 16
 """So that tasks get about as many, whatever their numbers' own hashes are."""
 _MOST_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
@@ -107,6 +109,13 @@ class Selection:
     def whole(self) -> DataFrame:
         """All rows, as Spark reads them."""
         return self.snapshot.rows if isinstance(self.snapshot, Snapshot) else self.snapshot
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session that they are read by."""
+        if isinstance(self.snapshot, Snapshot):
+            return self.snapshot.spark
+        return self.snapshot.sparkSession
 
     @property
     def rows(self) -> DataFrame:
@@ -171,17 +180,29 @@ def direct(
     Raises:
         Declined: it would not be exactly what Spark reads, or this cannot be told.
     """
-    log = selection.log
-    files = log.files(selection.wanted)
+    files = selection.log.files(selection.wanted)
     if not files:
         raise Declined("there are no files to read")
+    return _direct(selection, files, keep, features, seconds_a_row=seconds_a_row)
+
+
+def _direct(
+    selection: Selection,
+    files: Sequence[File],
+    keep: Sequence[str],
+    features: Sequence[StructField],
+    *,
+    seconds_a_row: float,
+) -> Direct:
+    """Plan what `direct` does of *files* alone."""
+    log = selection.log
     carried = [name for name in keep if name != selection.adds]
     if selection.column and selection.column not in carried:
         carried.append(selection.column)
     schema = StructType.fromJson(log.schema)
     fields = [*[schema[name] for name in carried], *features]
     columns = tuple(_column(log, schema, field) for field in fields)
-    spark = selection.whole.sparkSession
+    spark = selection.spark
     _check_sessions_settings(spark, columns)
     store = log.folder.store
     groups = _row_groups(spark, files, columns, store)
@@ -204,6 +225,46 @@ def direct(
         fields=tuple(fields[: len(carried)]),
         size=sum(file.size for file in files),
     )
+
+
+def first(selection: Selection, features: Sequence[StructField], most: int) -> pa.Table:
+    """Read the first rows of *selection* here, without Spark.
+
+    Args:
+        selection: the rows.
+        features: the columns: their names in the table, their types for the model.
+        most: how many rows at most.
+
+    Returns:
+        The columns f0, f1, ... in the order of *features*.
+
+    Raises:
+        Declined: they would not be exactly what Spark reads, or lie too far behind.
+    """
+    taken: list[pa.RecordBatch] = []
+    looked_at = 0
+    for file in selection.log.files(selection.wanted):
+        scan = _direct(selection, [file], [], features, seconds_a_row=0.0).scan
+        for batch in executor.read_tasks(scan, _numbers(scan)):
+            missing = most - sum(each.num_rows for each in taken)
+            taken.append(batch.slice(0, missing))
+            if batch.num_rows >= missing:
+                break
+        else:
+            if (looked_at := looked_at + file.rows) > _MOST_ROWS_HERE:
+                raise Declined("the rows lie too far behind")
+            continue
+        break
+    if not taken:
+        raise Declined("there are no rows to read")
+    found = pa.Table.from_batches(taken)
+    wanted = found.columns[len(found.columns) - len(features) :]
+    return pa.table({f"f{n}": column for n, column in enumerate(wanted)})
+
+
+def _numbers(scan: executor.Scan) -> list[pa.RecordBatch]:
+    """Return the numbers of all tasks of *scan*, as Spark hands them out."""
+    return [pa.RecordBatch.from_pydict({"id": list(range(len(scan.tasks)))})]
 
 
 def spread(
@@ -338,19 +399,71 @@ def counted(
     Raises:
         Declined: the log cannot tell.
     """
-    log = _log(snapshot)
-    if by is not None:
-        if by not in log.partitioned_by:
-            raise Declined(f"the table is not partitioned by {by}")
-        field = StructType.fromJson(log.schema)[by]
-        _check_unpadded(field)
-        _check_partition(field)
     found: dict[str, int] = {}
-    for file in log.files({by: among} if by is not None and among is not None else None):
-        held = None if by is None else file.partition[by]
-        value = "" if held is None else str(held)
-        found[value] = found.get(value, 0) + file.rows - len(file.deleted)
+    wanted = {by: among} if by is not None and among is not None else {}
+    for values, rows in tallied(snapshot, () if by is None else (by,), wanted).items():
+        value = "" if not values or values[0] is None else str(values[0])
+        found[value] = found.get(value, 0) + rows
     return found
+
+
+def tallied(
+    snapshot: Snapshot | DataFrame,
+    by: Sequence[str],
+    wanted: Mapping[str, Sequence[date | int | str]],
+) -> dict[tuple[Any, ...], int]:
+    """Return how many rows have the same values *by* columns: as the log counts them, or read here.
+
+    Args:
+        snapshot: the rows.
+        by: columns; the whole of the rows has no value.
+        wanted: columns and the values that rows must have there.
+
+    Raises:
+        Declined: the log cannot tell, and there are too many rows to be read here.
+    """
+    log = _log(snapshot)
+    names = list(dict.fromkeys([*wanted, *by]))
+    schema = StructType.fromJson(log.schema)
+    others = [name for name in names if name not in log.partitioned_by]
+    for name in set(names) - set(others):
+        _check_unpadded(schema[name])
+        _check_partition(schema[name])
+    files = log.files(wanted)
+    if others and sum(file.rows for file in files) > _MOST_ROWS_HERE:
+        raise Declined(f"the table is not partitioned by {listed(others)}")
+    places = [names.index(name) for name in by]
+    found: dict[tuple[Any, ...], int] = {}
+    for file in files:
+        if others:
+            alike = _alike(snapshot, file, names)
+        else:
+            alike = {tuple(file.partition[n] for n in names): file.rows - len(file.deleted)}
+        for values, rows in alike.items():
+            held = dict(zip(names, values, strict=True))
+            if all(held[name] in among for name, among in wanted.items()):
+                key = tuple(values[n] for n in places)
+                found[key] = found.get(key, 0) + rows
+    return found
+
+
+def _alike(
+    snapshot: Snapshot | DataFrame, file: File, names: Sequence[str]
+) -> dict[tuple[Any, ...], int]:
+    """Return how many rows of *file* have the same values in the columns *names*."""
+    whole = Selection(snapshot, lambda rows: rows, "", F.lit(""))
+    scan = _direct(whole, [file], names, (), seconds_a_row=0.0).scan
+    batches = list(executor.read_tasks(scan, _numbers(scan)))
+    if not batches:
+        return {}
+    rows = pa.Table.from_batches(batches)
+    counts = rows.group_by(rows.column_names).aggregate([([], "count_all")])
+    *values, sizes = [counts.column(name) for name in [*rows.column_names, "count_all"]]
+    try:
+        columns = [column.to_pylist() for column in values]
+    except (ValueError, OverflowError) as error:  # no UTF-8, or no date of Python's
+        raise Declined(f"{listed(names)} holds {error}") from error
+    return dict(zip(zip(*columns, strict=True), sizes.to_pylist(), strict=True))
 
 
 def _log(snapshot: Snapshot | DataFrame) -> Log:
@@ -390,15 +503,18 @@ def repeats(selection: Selection, keys: Sequence[str]) -> int:
         Declined: workers cannot read the keys themselves, or not as Spark would.
     """
     planned = direct(selection, keys, (), seconds_a_row=0.0)
-    spark, count = selection.whole.sparkSession, len(planned.scan.tasks)
+    spark, count = selection.spark, len(planned.scan.tasks)
     rows = sum(piece.rows for task in planned.scan.tasks for piece in task)
+    if rows <= _MOST_ROWS_HERE:
+        found = executor.repeated(executor.hashed(planned.scan, 1)(_numbers(planned.scan)))
+        return sum(batch.column(0)[0].as_py() for batch in found)
     parts = max(slots(spark), math.ceil(rows / _MOST_HASHES_A_TASK))
     blocks = spark.range(0, count, 1, count).mapInArrow(
         executor.hashed(planned.scan, parts * _BUCKETS_A_TASK), struct(executor.BLOCKS)
     )
     exchanged = blocks.repartition(parts, "bucket")
-    found = exchanged.mapInArrow(executor.repeated, struct(executor.REPEATED)).collect()
-    return sum(row.repeated for row in found)
+    counts = exchanged.mapInArrow(executor.repeated, struct(executor.REPEATED)).collect()
+    return sum(row.repeated for row in counts)
 
 
 def _check_partition(field: StructField) -> None:

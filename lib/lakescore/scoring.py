@@ -319,7 +319,7 @@ def plan(
     if asked == "spark_udf":
         return _tried(_checked(udf))
     try:
-        arrow, seconds_a_row = _arrow(udf)
+        arrow, seconds_a_row = _arrow(udf, scan)
     except _Declined as declined:
         if asked == "arrow":
             raise EngineRefused("arrow", str(declined)) from declined
@@ -718,7 +718,7 @@ class _Declined(Exception):
     """Why the arrow engine would not give what MLflow gives."""
 
 
-def _arrow(udf: Plan) -> tuple[Plan, float]:
+def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
     """Return the plan of the arrow engine, and the seconds that a row takes."""
     rows = udf.rows
     managers = {contract.loadable.env_manager for contract in udf.contracts} - {"local"}
@@ -732,7 +732,8 @@ def _arrow(udf: Plan) -> tuple[Plan, float]:
             arrow_type(rows.schema[name].dataType)
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
-    sample, aligned = _sample(rows, columns), executor.counted("aligned")
+    sample = _sample(rows, columns, udf.selection if scan == "direct" else None)
+    aligned = executor.counted("aligned")
     elsewhere = partial(_sample, rows.orderBy(F.rand(0)), columns)
     versions = tuple(
         _version(contract, _positions(contract, columns), sample, elsewhere)
@@ -804,11 +805,19 @@ def _seconds_a_row(
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
 
 
-def _sample(rows: DataFrame, columns: Sequence[StructField]) -> pa.RecordBatch:
-    table = rows.select(*_sent(columns)).limit(_PROBE_ROWS).toArrow().combine_chunks()
+def _sample(
+    rows: DataFrame, columns: Sequence[StructField], selection: scanning.Selection | None = None
+) -> pa.RecordBatch:
+    """Return *columns* of a few of *rows*, which are those of *selection* if one is given."""
+    try:
+        if selection is None:
+            raise Declined("Spark shall read")  # noqa: TRY301 - as all others
+        table = scanning.first(selection, columns, _PROBE_ROWS)
+    except Declined:
+        table = rows.select(*_sent(columns)).limit(_PROBE_ROWS).toArrow()
     if not table.num_rows:
         raise _Declined("there are no rows to probe it with")
-    return table.to_batches()[0]
+    return table.combine_chunks().to_batches()[0]
 
 
 def _check_hope(

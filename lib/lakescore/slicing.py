@@ -23,7 +23,7 @@ from lakescore.scanning import Selection
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pyspark.sql import Column, DataFrame, Row
 
@@ -33,8 +33,6 @@ OURS = "_lakescore_"
 """How the columns that are added on the way begin, and no column of a table."""
 SLICE = f"{OURS}slice"
 """The column that `cut` adds."""
-_MANY = 200_000
-"""Of fewer rows Spark compares the keys as fast."""
 _ROWS = f"{OURS}rows"
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 """How a folder of a divided table is called whose rows are null there."""
@@ -141,11 +139,7 @@ def sizes(selected: Selection) -> dict[str, int]:
 
 
 def check(
-    selected: Selection,
-    address: str,
-    keys: Sequence[str],
-    never_null: Sequence[str],
-    sizes: Mapping[str, int],
+    selected: Selection, address: str, keys: Sequence[str], never_null: Sequence[str]
 ) -> None:
     """Hold the rows of slices against what the job's file says of them.
 
@@ -154,15 +148,12 @@ def check(
         address: the table, for messages.
         keys: columns that shall name a row of its slice, if any.
         never_null: columns that shall hold no null.
-        sizes: rows by slice: of many, workers compare the keys where they can.
 
     Raises:
         DuplicateKeys: rows of a slice share their *keys*.
         NullsFound: one of *never_null* holds nulls.
     """
-    names = [WHOLE] if selected.among is None else map(str, selected.among)
-    many = sum(sizes.get(name, 0) for name in names) >= _MANY
-    repeats = _repeats(selected, keys) if keys and many else None
+    repeats = _repeats(selected, keys) if keys else None
     left = keys if repeats is None else ()
     if left or never_null:
         seen = survey(selected.rows, keys=left, never_null=never_null).head()

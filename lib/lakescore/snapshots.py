@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from pyspark.sql.types import StructType
 
 from lakescore.logs import Declined, Log
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,29 @@ class Snapshot:
     version: int
     table_id: str
     """Delta's own: another table that takes the address has another."""
-    rows: DataFrame
-    known: Log | None = None
+    spark: SparkSession = field(repr=False, compare=False)
+    read: Callable[[], DataFrame] = field(repr=False, compare=False)
+    """Lets Spark read it."""
+    known: Log | None = field(default=None, compare=False)
     """The log at that version, where it can be read without Spark."""
     declined: str = ""
     """Why it cannot."""
+
+    @cached_property
+    def rows(self) -> DataFrame:
+        """Its rows, as Spark reads them.
+
+        Raises:
+            SnapshotNotFound: the table has no such version any more.
+        """
+        return self.read()
+
+    @cached_property
+    def schema(self) -> StructType:
+        """Its columns."""
+        if self.known is not None:
+            return StructType.fromJson(self.known.schema)
+        return self.rows.schema
 
     @property
     def log(self) -> Log:

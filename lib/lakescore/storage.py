@@ -75,6 +75,15 @@ class Folder:
         """Whether it lies on the machine's own disks."""
         return self.store.kind == "local"
 
+    def holds_files(self) -> bool:
+        """Tell whether a file lies in it, on the machine's own disks, that Spark would read."""
+        hidden = ("_", ".")
+        for _, folders, files in os.walk(self.path):
+            folders[:] = [name for name in folders if not name.startswith(hidden)]
+            if any(not name.startswith(hidden) for name in files):
+                return True
+        return Path(self.path).is_file()
+
     def read(self, name: str) -> bytes | None:
         """Return what the file *name* in it holds, or none where there is no such file."""
         path = f"{self.path}/{name}"

@@ -23,11 +23,12 @@ from pyspark.sql.types import (
     DecimalType,
     IntegralType,
     StructType,
+    TimestampNTZType,
     TimestampType,
 )
 
 from lakescore import executor, filing, logs
-from lakescore.arrow import struct
+from lakescore.arrow import is_plain, struct
 from lakescore.classic import FAILURES, is_client
 from lakescore.errors import (
     AnotherRunWon,
@@ -68,7 +69,10 @@ _SAYING = "spark.databricks.delta.commitInfo.userMetadata"
 _COMMITS_SINCE = 50
 """How many commits of others may come between one of Spark's and its reading back."""
 _VIEWS = {"VIEW", "TEMPORARY"}
-_ONLY_APPENDS = "spark.databricks.delta.properties.defaults.appendOnly"
+_DEFAULTS = "spark.databricks.delta.properties.defaults."
+_ONLY_APPENDS = f"{_DEFAULTS}appendOnly"
+_NO_NAME = re.compile(r"[ ,;{}()\n\t=]")
+"""What Delta refuses in the name of a column."""
 _CONFLICT = re.compile(
     r"\[DELTA_(?:CONCURRENT_\w+|METADATA_CHANGED|PROTOCOL_CHANGED)[\].]"
     r"|\b(?:ConcurrentAppend|ConcurrentDelete\w+|ConcurrentTransaction|ConcurrentWrite"
@@ -104,20 +108,27 @@ def snapshot(spark: SparkSession, address: str, version: int | None = None) -> S
     """
     table = _Table.at(spark, address)
     pinned = table.version if version is None else version
-    reader = spark.read.format("delta").option("versionAsOf", pinned)
-    try:
-        with _reaching(address):
-            rows = reader.load(address) if "/" in address else reader.table(address)
-            _ = rows.schema  # a client of Spark Connect looks no sooner
-    except AnalysisException as error:  # that version's files were cleaned up
-        raise SnapshotNotFound(address, pinned, table.version) from error
+
+    def read() -> DataFrame:
+        reader = spark.read.format("delta").option("versionAsOf", pinned)
+        try:
+            with _reaching(address):
+                rows = reader.load(address) if "/" in address else reader.table(address)
+                _ = rows.schema  # a client of Spark Connect looks no sooner
+        except AnalysisException as error:  # that version's files were cleaned up
+            raise SnapshotNotFound(address, pinned, table.version) from error
+        return rows
+
     known, declined = table.known, table.declined
     if known is not None and pinned != known.version:
         try:
             known = Log(table.location, pinned, table.setting)
         except (Declined, FileNotFoundError) as error:
             known, declined = None, str(error)
-    return Snapshot(address, pinned, table.table_id, rows, known, declined)
+    found = Snapshot(address, pinned, table.table_id, spark, read, known, declined)
+    if known is None:
+        _ = found.rows  # only Spark knows whether it is there
+    return found
 
 
 def exists(spark: SparkSession, address: str) -> bool:
@@ -739,6 +750,50 @@ def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         TableNotMade: there is no such catalog or schema, or columns have names that Delta refuses.
         FolderRefused: nothing can be written there.
     """
+    try:
+        _check_known_to_delta_rs(spark, written, address)
+        with _reaching(address):
+            logs.create(
+                address,
+                _columns(written),
+                partition_by=partition_by,
+                properties=properties,
+                metadata=made_with,
+                setting=_setting(spark),
+            )
+    except Declined:
+        _create_by_spark(spark, written, address, partition_by, properties, made_with)
+
+
+def _check_known_to_delta_rs(spark: SparkSession, written: StructType, address: str) -> None:
+    """Hold that delta-rs would make the very table that Spark makes.
+
+    Raises:
+        Declined: it would not, or Spark has to say what is wrong with the columns.
+    """
+    if "/" not in address or _may_be_elsewhere(spark, address):
+        raise Declined("Spark knows where the table is to be")
+    for field in written:
+        kind = field.dataType
+        if field.metadata or not is_plain(kind) or isinstance(kind, TimestampNTZType):
+            raise Declined(f"column {field.name!r} has a rule of its own")
+        if _NO_NAME.search(field.name):
+            raise Declined(f"a column is called {field.name!r}")
+    if len({name.lower() for name in written.names}) < len(written):
+        raise Declined("columns share a name")
+    named = spark.sql("SET").where(F.col("key").startswith(_DEFAULTS)).select("key").collect()
+    if named:
+        raise Declined(f"new tables get {listed(sorted(row.key for row in named))}")
+
+
+def _create_by_spark(  # noqa: PLR0913, PLR0917 - those of `_create`
+    spark: SparkSession,
+    written: StructType,
+    address: str,
+    partition_by: Sequence[str],
+    properties: Mapping[str, str],
+    made_with: Mapping[str, Any],
+) -> None:
     empty, said = spark.createDataFrame([], written), {**logs.MADE, **made_with}
     try:
         with _explained(address, "its first commit"), _saying(spark, json.dumps(said)):
@@ -899,6 +954,9 @@ def _reaching(address: str) -> Iterator[None]:
 
 
 def _holds_files(spark: SparkSession, path: str) -> bool:
+    place = folder(path, _setting(spark))
+    if place is not None and place.is_local and not _may_be_elsewhere(spark, path):
+        return place.holds_files()
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
     try:
         with _reaching(path):

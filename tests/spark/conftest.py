@@ -25,7 +25,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.sql.shuffle.partitions": "2",
         # The first compiler alone starts faster, and is good enough for short queries; it is given
         # so little room for code that a whole suite would make it throw code away again and again.
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
+        "-XX:+UseSerialGC",
+        # Short queries are interpreted sooner than they are compiled.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     }
     folder = tmp_path_factory.mktemp("conf")
     place = folder / "test.conf"

@@ -206,12 +206,14 @@ def test_a_plan_says_in_how_many_batches_the_model_would_be_called(  # noqa: PLR
         "scan": scan,
     }
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1000")
+    spark.conf.set("spark.sql.codegen.wholeStage", "true")  # without, Spark hands single rows on
     try:
         would = score.run(job(**todo, plan=True))["would"]
         made.unlink(missing_ok=True)  # of the rows that the plan shows
         score.run(job(**todo))
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+        spark.conf.set("spark.sql.codegen.wholeStage", "false")
     assert (would["tasks"], would["batches"]) == (2, calls)
     assert len(made.read_text().splitlines()) == calls
 

@@ -34,6 +34,15 @@ SAME = [  # two rows of one key, and others that are not it
 ]
 
 
+@pytest.fixture(params=["here", "workers"])
+def who(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Say who compares keys: workers do those of many rows."""
+    if request.param == "workers":
+        monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 0)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("who")
 @pytest.mark.parametrize(("kind", "values", "repeats"), SAME)
 def test_of_every_type_the_same_key_is_found_and_another_is_not(
     spark: SparkSession, write: Write, kind: str, values: list[Any], repeats: int
@@ -43,6 +52,7 @@ def test_of_every_type_the_same_key_is_found_and_another_is_not(
     assert scanning.repeats(slicing.select(table, None, ["all"]), ["key"]) == repeats
 
 
+@pytest.mark.usefixtures("who")
 def test_keys_are_compared_together_within_their_slice_and_over_files_and_blocks(
     spark: SparkSession, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,21 +74,14 @@ def test_keys_are_compared_together_within_their_slice_and_over_files_and_blocks
     assert repeats(["0"], ["a"]) == 250 + 3 - 1  # each a twice; 11 is only here once
 
 
-def test_the_check_of_many_rows_says_what_that_of_few_does(
-    spark: SparkSession, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(slicing, "_MANY", 4)
-    asked: list[int] = []
-    count = scanning.repeats
-    monkeypatch.setattr(
-        scanning, "repeats", lambda *given: asked.append(found := count(*given)) or found
-    )
+@pytest.mark.usefixtures("who")
+def test_rows_that_share_a_key_are_refused_by_the_check(spark: SparkSession, write: Write) -> None:
     rows = spark.createDataFrame([(1, "a"), (2, "a"), (2, "b"), (2, "a")], "id int, part string")
     table = tables.snapshot(spark, write(rows, "rows"))
     whole = slicing.select(table, None, ["all"])
     with pytest.raises(DuplicateKeys, match="id"):
-        slicing.check(whole, "rows", ["id"], (), {"all": 4})
-    slicing.check(whole, "rows", [], (), {"all": 4})  # on_duplicate_key: keep
-    parts = slicing.select(table, "part", ["b"])
-    slicing.check(parts, "rows", ["id"], (), {"a": 3, "b": 1})  # few
-    assert asked == [2]
+        slicing.check(whole, "rows", ["id"], ())
+    slicing.check(whole, "rows", [], ())  # on_duplicate_key: keep
+    slicing.check(slicing.select(table, "part", ["b"]), "rows", ["id"], ())
+    with pytest.raises(DuplicateKeys, match="id"):  # which Spark alone reads
+        slicing.check(slicing.select(table.rows, None, ["all"]), "rows", ["id"], ())

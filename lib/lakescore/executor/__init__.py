@@ -19,7 +19,7 @@ from .isolating import ModelFailed, program
 from .keeping import counted
 from .keys import BLOCKS, REPEATED, hashed, repeated
 from .predicting import Failing, predictor
-from .reading import Column, Only, Piece, Scan, footer, footers, rows_at_once
+from .reading import Column, Only, Piece, Scan, footer, footers, read_tasks, rows_at_once
 from .storing import LOCAL, Store
 from .tallying import SAID, Tally, listed_at_most
 from .writing import FILES, Decided, Filed, Misplaced, Sink, Unwritten, filer
@@ -62,6 +62,7 @@ __all__ = [
     "predicted",
     "predictor",
     "program",
+    "read_tasks",
     "repeated",
     "rows_at_once",
 ]

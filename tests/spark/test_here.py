@@ -1,0 +1,91 @@
+"""What the driver reads of a small table itself, which must be what Spark reads of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from delta.tables import DeltaTable
+from pyspark.sql.types import DoubleType, StringType, StructField
+
+from lakescore import scanning, slicing, tables
+from lakescore.logs import Declined
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from lakescore.snapshots import Snapshot
+
+Write = Callable[["DataFrame", str], str]
+DAYS = [dt.date(1, 1, 1), dt.date(1500, 2, 28), dt.date(2013, 12, 1)]
+VALUES = [
+    ("date", [DAYS[0], DAYS[1], DAYS[2], DAYS[2], None]),
+    ("int", [-1, 0, 7, 7, None]),
+    ("bigint", [2**62, -(2**62), 7, 7, None]),
+    ("string", ["a", "A", "ü", "ü", None]),
+    ("string", ["", "a ", "01", "1", None]),  # an empty text is of no slice
+]
+
+
+@pytest.fixture
+def divided(
+    spark: SparkSession, tmp_path: Path, kind: str, values: list[Any]
+) -> tuple[Snapshot, DataFrame]:
+    """Return a table of two files, of whose rows one is deleted, and what Spark reads."""
+    rows = [(n, value) for n, value in enumerate([*values, values[0]])]
+    frame = spark.createDataFrame(rows, f"id int, part {kind}").repartition(2, "id")
+    path = str(tmp_path / "rows")
+    frame.write.format("delta").option("delta.enableDeletionVectors", "true").save(path)
+    DeltaTable.forPath(spark, path).delete(f"id = {len(values)}")
+    return tables.snapshot(spark, path), spark.read.format("delta").load(path)
+
+
+@pytest.mark.parametrize(("kind", "values"), VALUES)
+def test_slices_and_their_sizes_are_those_that_spark_counts(
+    divided: tuple[Snapshot, DataFrame], values: list[Any]
+) -> None:
+    table, frame = divided
+    names = slicing.names(table, "part")
+    assert names == slicing.names(frame, "part")
+    assert slicing.outside(table, "part") == slicing.outside(frame, "part")
+    expected = {str(value): values.count(value) for value in values if value not in {None, ""}}
+    assert slicing.sizes(slicing.select(table, "part", names)) == expected
+    few = names[1:]
+    left = {name: rows for name, rows in expected.items() if name in few}
+    assert slicing.sizes(slicing.select(table, "part", few)) == left
+    assert slicing.sizes(slicing.select(frame, "part", few)) == left
+
+
+@pytest.mark.parametrize(("kind", "values"), VALUES[:1])
+def test_of_many_rows_the_driver_reads_none(
+    divided: tuple[Snapshot, DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 4)
+    table, _ = divided
+    with pytest.raises(Declined, match="not partitioned by part"):
+        scanning.counted(table, "part")
+    assert slicing.sizes(slicing.select(table, "part", ["2013-12-01"])) == {"2013-12-01": 2}
+
+
+def test_the_first_rows_are_rows_of_the_slice_in_the_models_types(
+    spark: SparkSession, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = spark.range(1000).selectExpr("id", "CAST(id % 10 AS STRING) AS part", "int(id) AS n")
+    table = tables.snapshot(spark, write(rows.repartition(4, "id"), "rows"))
+    chosen = slicing.select(table, "part", ["3"])
+    features = [StructField("n", DoubleType()), StructField("part", StringType())]
+    few = scanning.first(chosen, features, 5)
+    assert few.num_rows == 5
+    assert set(few.column("f1").to_pylist()) == {"3"}
+    assert all(type(value) is float and value % 10 == 3 for value in few.column("f0").to_pylist())
+    every = scanning.first(chosen, features, 200)
+    assert sorted(every.column("f0").to_pylist()) == [float(n) for n in range(3, 1000, 10)]
+    monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 100)
+    with pytest.raises(Declined, match="too far behind"):
+        scanning.first(chosen, features, 200)
+    with pytest.raises(Declined, match="no rows"):
+        scanning.first(slicing.select(table, "part", ["x"]), features, 5)

@@ -21,7 +21,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
     stage(f"on {holdout.address} at version {holdout.version}")
 
     loadables = [prepare(model, **todo.loading) for model in models]
-    contracts = signature.agree_all(holdout.address, holdout.rows, loadables, **todo.contract)
+    contracts = signature.agree_all(holdout.address, holdout, loadables, **todo.contract)
     rows = comparing.select(holdout, todo.label, where=todo.where)
     comparing.check(rows, holdout.address, contracts)
     planned = scoring.plan(todo.engine, rows, contracts, [comparing.LABEL, *todo.keep], todo.scan)

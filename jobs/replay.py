@@ -21,9 +21,7 @@ def run(todo: ReplayJob) -> dict[str, Any]:
     source = tables.snapshot(spark, job.input.address, job.input.version)
 
     loadable = loading.prepare(model, **job.loading)
-    contract = signature.agree(
-        source.address, source.rows, loadable, job.id_columns, **job.contract
-    )
+    contract = signature.agree(source.address, source, loadable, job.id_columns, **job.contract)
     rows = slicing.select(source, job.slice_by, job.slice_names)
     keep = [*job.id_columns, slicing.SLICE]
     planned = scoring.plan(todo.engine, rows, [contract], keep, todo.scan)

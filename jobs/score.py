@@ -19,7 +19,7 @@ def run(todo: ScoreJob) -> dict[str, Any]:
     source = tables.snapshot(spark, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")
     keep, loadable = todo.keep(source.schema.names), loading.prepare(model, **todo.loading)
-    agreed = signature.agree(source.address, source.rows, loadable, keep, **todo.contract)
+    agreed = signature.agree(source.address, source, loadable, keep, **todo.contract)
     names = todo.slice_names or slicing.names(source, todo.slice_by)
     outside = slicing.outside(source, todo.slice_by) if todo.due else 0
     runs = lineage.plan(model, source, names, run_id=todo.run_id, **todo.settings)

@@ -11,6 +11,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.types import (
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
 
 from lakescore.errors import RegistryError, redact
 from lakescore.registry import experiment, patient
@@ -159,6 +167,21 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
     }
     own = [F.col(f"`{name}`") for name in scored.columns if name != SLICE]
     return scored.select(*own, *[facts[name].alias(name) for name in COLUMNS])
+
+
+def stamped(scored: StructType, runs: Sequence[Run]) -> StructType:
+    """Return the columns of what `stamp` makes of rows with the columns *scored*."""
+    kinds = {"model_version": IntegerType(), "input_version": LongType()}
+    known = {"scored_at": TimestampType()} | kinds
+    always = {name for name, value in _facts(runs[0]).items() if value is not None}
+    own = [field for field in scored if field.name != SLICE]
+    return StructType(
+        own
+        + [
+            StructField(name, known.get(name, StringType()), name not in {*always, "scored_at"})
+            for name in COLUMNS
+        ]
+    )
 
 
 def carried(run: Run, *, scored_at: datetime) -> dict[str, Any]:

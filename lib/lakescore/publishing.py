@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.types import StructType
 
 from lakescore import changes, lineage, scanning, scoring, signature, slicing, tables
 from lakescore.errors import (
@@ -227,7 +228,7 @@ class Target:
             FilesGone, FileUnreadable: Spark cannot read a file of the input.
         """
         try:
-            with scanning.reading(self._source.rows):
+            with scanning.reading(self._source):
                 yield
         except LakescoreError as error:
             done = [each for each in outcomes if each.status == "scored"]
@@ -253,17 +254,13 @@ class Target:
             TooManyErrors: more rows failed than the job allows; nothing was published.
             RowsLost: rows are missing, or there are too many; nothing was published.
         """
-        scored = scoring.tried(planned)
-        if not self._todo.writes_keys:
-            scored = scored.drop(*self._todo.id_columns)
         own = {"quarantine": self._todo.aside} if self._todo.quarantine else {}
         publishing = _Publishing(planned, runs, sizes, lineage.now(), own)
-        rows = lineage.stamp(scored, runs, scored_at=publishing.scored_at)
         try:
             if self._todo.write_mode == "merge" and self._is_published():
-                failed, version = self._merge(rows, publishing)
+                failed, version = self._merge(publishing)
             else:
-                failed, version = self._write(rows, publishing)
+                failed, version = self._write(publishing)
         except AnotherRunWon:
             settled = self.settle(runs, sizes)
             if len(settled) < len(runs):
@@ -282,12 +279,24 @@ class Target:
             for size in [sizes[run.slice]]
         ]
 
-    def _write(self, rows: DataFrame, publishing: _Publishing) -> tuple[dict[str, int], int]:
+    def _scored(self, publishing: _Publishing) -> DataFrame:
+        """Return the rows that are published, as Spark gets them from the workers that score."""
+        scored = scoring.tried(publishing.planned)
+        if not self._todo.writes_keys:
+            scored = scored.drop(*self._todo.id_columns)
+        return lineage.stamp(scored, publishing.runs, scored_at=publishing.scored_at)
+
+    def _columns(self, publishing: _Publishing) -> StructType:
+        """Return the columns of `_scored`."""
+        left_out = () if self._todo.writes_keys else self._todo.id_columns
+        given = [each for each in publishing.planned.given if each.name not in left_out]
+        return lineage.stamped(StructType(given), publishing.runs)
+
+    def _write(self, publishing: _Publishing) -> tuple[dict[str, int], int]:
         """Return how many rows of each slice failed, and the commit's version."""
-        if len(publishing.runs) > 1:  # else each task would write a file of its own for each slice
-            rows = rows.hint("rebalance", "slice")
         with tables.begin(
-            rows,
+            self._spark,
+            self._columns(publishing),
             self._address,
             where=lineage.place(publishing.runs),
             metadata=publishing.metadata,
@@ -313,7 +322,10 @@ class Target:
             if sink is not None:
                 written.add(scoring.file(planned, sink), sink)
             else:
-                written.write(self._todo.write)
+                rows = self._scored(publishing)
+                if len(publishing.runs) > 1:  # else each task would write a file for each slice
+                    rows = rows.hint("rebalance", "slice")
+                written.write(rows, self._todo.write)
         planned.tally.add(written.said)
 
     def _sink(self, written: Transaction, publishing: _Publishing) -> executor.Sink | None:
@@ -333,9 +345,9 @@ class Target:
             written.reason = str(declined)
             return None
 
-    def _merge(self, rows: DataFrame, publishing: _Publishing) -> tuple[dict[str, int], int]:
+    def _merge(self, publishing: _Publishing) -> tuple[dict[str, int], int]:
         """Return what `_write` does; Spark reads the rows again, so they are held meanwhile."""
-        kept = rows.persist(StorageLevel.DISK_ONLY)
+        kept = self._scored(publishing).persist(StorageLevel.DISK_ONLY)
         try:
             with publishing.evaluated():
                 heard = publishing.planned.heard(kept)

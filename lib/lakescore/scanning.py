@@ -28,6 +28,7 @@ from pyspark.sql.types import (
     DoubleType,
     IntegralType,
     StringType,
+    StructField,
     StructType,
 )
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
-    from pyspark.sql.types import DataType, StructField
+    from pyspark.sql.types import DataType
 
     from lakescore.logs import File, Log
 
@@ -96,7 +97,7 @@ class Selection:
     """All rows; of a frame that is no snapshot only Spark reads them."""
     choose: Callable[[DataFrame], DataFrame]
     """Filters rows by `column`: a transform."""
-    adds: str
+    adds: StructField
     """The column that is added."""
     value: Column
     """Its value, which `column` tells."""
@@ -120,7 +121,12 @@ class Selection:
     @property
     def rows(self) -> DataFrame:
         """The chosen rows, with the column `adds`."""
-        return self.choose(self.whole).withColumn(self.adds, self.value)
+        return self.choose(self.whole).withColumn(self.adds.name, self.value)
+
+    @property
+    def schema(self) -> StructType:
+        """The columns of `rows`."""
+        return StructType([*self.snapshot.schema.fields, self.adds])
 
     @property
     def log(self) -> Log:
@@ -196,7 +202,7 @@ def _direct(
 ) -> Direct:
     """Plan what `direct` does of *files* alone."""
     log = selection.log
-    carried = [name for name in keep if name != selection.adds]
+    carried = [name for name in keep if name != selection.adds.name]
     if selection.column and selection.column not in carried:
         carried.append(selection.column)
     schema = StructType.fromJson(log.schema)
@@ -329,8 +335,8 @@ def _width(kinds: Iterable[DataType]) -> float:
 
 
 @contextmanager
-def reading(rows: DataFrame) -> Iterator[None]:
-    """Tell in one line which file of *rows* Spark cannot read, where that is what is wrong.
+def reading(snapshot: Snapshot) -> Iterator[None]:
+    """Tell in one line which file of *snapshot* Spark cannot read, where that is what is wrong.
 
     Raises:
         FilesGone, FileUnreadable: it cannot read one.
@@ -338,17 +344,19 @@ def reading(rows: DataFrame) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        if (known := unread(error, rows)) is not None:
+        if (known := unread(error, lambda: snapshot.rows)) is not None:
             raise known from error
         raise
 
 
-def unread(error: Exception, rows: DataFrame | None = None) -> FilesGone | FileUnreadable | None:
+def unread(
+    error: Exception, read: Callable[[], DataFrame] | None = None
+) -> FilesGone | FileUnreadable | None:
     """Return what *error* of Spark means where it could not read a file of a table.
 
     Args:
         error: what Spark raised.
-        rows: what it read, so that the file can be looked for that it does not name.
+        read: gives what it read, so that the file can be looked for that it does not name.
     """
     text = str(error)
     if (found := _GONE.search(text)) is not None:
@@ -359,7 +367,7 @@ def unread(error: Exception, rows: DataFrame | None = None) -> FilesGone | FileU
         return FileUnreadable(unquote(found[1]), reason)
     if (found := _UNNAMED.search(text)) is None:
         return None
-    path, reason = _culprit(rows) if rows is not None else ("", "")
+    path, reason = _culprit(read()) if read is not None else ("", "")
     return FileUnreadable(path or "one that it does not name", reason or found[1])
 
 
@@ -451,7 +459,8 @@ def _alike(
     snapshot: Snapshot | DataFrame, file: File, names: Sequence[str]
 ) -> dict[tuple[Any, ...], int]:
     """Return how many rows of *file* have the same values in the columns *names*."""
-    whole = Selection(snapshot, lambda rows: rows, "", F.lit(""))
+    nothing = StructField("", StringType())
+    whole = Selection(snapshot, lambda rows: rows, nothing, F.lit(""))
     scan = _direct(whole, [file], names, (), seconds_a_row=0.0).scan
     batches = list(executor.read_tasks(scan, _numbers(scan)))
     if not batches:
@@ -652,5 +661,5 @@ def as_selected(applied: DataFrame, plan: Direct, keep: Sequence[str]) -> DataFr
     given would be one of no slice that is due.
     """
     others = [name for name in applied.columns if name not in plan.carried]
-    chosen = applied.withColumn(plan.selection.adds, plan.selection.value)
+    chosen = applied.withColumn(plan.selection.adds.name, plan.selection.value)
     return chosen.select(*[F.col(f"`{name}`") for name in [*keep, *others]])

@@ -16,7 +16,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -113,7 +113,8 @@ class Plan:
 
     engine: Literal["arrow", "spark_udf"]
     reason: str
-    rows: DataFrame
+    source: DataFrame | scanning.Selection
+    """What is scored: rows that Spark reads, or those of a snapshot."""
     keep: tuple[str, ...]
     """The columns of `rows` that stand beside the predictions."""
     contracts: tuple[Contract, ...]
@@ -128,10 +129,40 @@ class Plan:
     """The features that the arrow engine sends, each once a type."""
     spread: int | None = None
     """Into how many partitions Spark spreads the rows first, where it reads them."""
-    selection: scanning.Selection | None = None
-    """What `rows` are of a snapshot, if they are of one."""
     tally: executor.Tally = field(default_factory=executor.Tally, compare=False)
     """What workers of the arrow engine said that they did."""
+
+    @property
+    def selection(self) -> scanning.Selection | None:
+        """What the rows are of a snapshot, if they are of one."""
+        return self.source if isinstance(self.source, scanning.Selection) else None
+
+    @cached_property
+    def rows(self) -> DataFrame:
+        """What is scored, as Spark reads it."""
+        return self.source.rows if isinstance(self.source, scanning.Selection) else self.source
+
+    @property
+    def schema(self) -> StructType:
+        """The columns of the rows."""
+        return self.source.schema
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session that scores."""
+        if isinstance(self.source, scanning.Selection):
+            return self.source.spark
+        return self.source.sparkSession
+
+    @property
+    def given(self) -> list[StructField]:
+        """The columns that `tried` gives, but for `SAID`, of a plan of one version."""
+        (contract,) = self.contracts
+        kept = [StructField(name, self.schema[name].dataType) for name in self.keep]
+        outputs = [StructField(each.name, each.dataType) for each in contract.outputs]
+        if (decision := contract.decision) is None:
+            return [*kept, *outputs]
+        return [*kept, *outputs, StructField(signature.DECISION, _kind_of(decision.below))]
 
     @property
     def isolated(self) -> dict[str, str]:
@@ -156,7 +187,7 @@ class Plan:
 
         That is the name of a folder of the output, so it is short.
         """
-        kept = [self.rows.schema[name].dataType for name in self.keep if name != SLICE]
+        kept = [self.schema[name].dataType for name in self.keep if name != SLICE]
         return [*kept, *[each.dataType for each in self.columns]]
 
     @property
@@ -212,7 +243,7 @@ class Plan:
         by = self.selection.column if self.selection is not None else SLICE
         whole = self.engine == "spark_udf" and (by is None or self._is_divided_by(by))
         limit = "parquet.columnarReaderBatchSize" if whole else "execution.arrow.maxRecordsPerBatch"
-        most = int(self.rows.sparkSession.conf.get(f"spark.sql.{limit}") or 0)
+        most = int(self.spark.conf.get(f"spark.sql.{limit}") or 0)
         share = math.ceil(rows / tasks)
         return tasks * math.ceil(share / most) if most > 0 else tasks
 
@@ -246,8 +277,7 @@ class Plan:
         failed = self.tally.listed()
         if failed is None:
             return None
-        spark = self.rows.sparkSession
-        rows = spark.createDataFrame(failed.rename_columns([*self.carried, ERRORS]))
+        rows = self.spark.createDataFrame(failed.rename_columns([*self.carried, ERRORS]))
         if self.direct is None:
             return rows
         return scanning.as_selected(rows, self.direct, self.keep)
@@ -304,17 +334,12 @@ def plan(
             engine is spark_udf, which sets none aside.
         ResultUnfit: what a version gives does not fit its signature.
     """
-    selection, chosen = None, rows
-    if isinstance(rows, scanning.Selection):
-        selection, chosen = rows, rows.rows
-    assert not isinstance(chosen, scanning.Selection)  # noqa: S101 - narrows for mypy
     udf = Plan(
         engine="spark_udf",
         reason=_ASKED_FOR,
-        rows=chosen,
+        source=rows,
         keep=tuple(keep),
         contracts=tuple(contracts),
-        selection=selection,
     )
     if asked == "spark_udf":
         return _tried(_checked(udf))
@@ -324,15 +349,15 @@ def plan(
         if asked == "arrow":
             raise EngineRefused("arrow", str(declined)) from declined
         return _tried(_checked(replace(udf, reason=str(declined))))
-    if selection is not None and scan == "direct":
+    if udf.selection is not None and scan == "direct":
         try:
-            found = scanning.direct(selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
+            found = scanning.direct(udf.selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
             return replace(arrow, direct=found)
         except Declined as declined:
             left = str(declined)
     else:
-        left = "asked for" if selection else "the rows are no snapshot's"
-    spread = scanning.spread(chosen, seconds_a_row=seconds_a_row, selection=selection)
+        left = "asked for" if udf.selection else "the rows are no snapshot's"
+    spread = scanning.spread(udf.rows, seconds_a_row=seconds_a_row, selection=udf.selection)
     return replace(arrow, scan_reason=left, spread=spread)
 
 
@@ -366,13 +391,13 @@ def _tried(udf: Plan) -> Plan:
     """
     columns = _features(udf.contracts)
     managers = {contract.loadable.env_manager for contract in udf.contracts}
-    if managers != {"local"} or _odd(udf.rows, columns):
-        few = replace(udf, rows=udf.rows.limit(_PROBE_ROWS).coalesce(1))
+    if managers != {"local"} or _odd(udf.spark, columns):
+        few = replace(udf, source=udf.rows.limit(_PROBE_ROWS).coalesce(1))
         with evaluated(few, [f"the first {_PROBE_ROWS} rows"]):
             side_by_side(few).collect()
         return udf
     try:
-        sample = _sample(udf.rows, columns)
+        sample = _sample(udf, columns)
     except _Declined:  # there are no rows
         return udf
     aligned = executor.counted("aligned")
@@ -506,7 +531,7 @@ def file(planned: Plan, sink: executor.Sink) -> list[Row]:
 def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     """Return *most* of the rows that the job would write, each by column, scored apart from it."""
     few = planned.rows.limit(most)
-    apart = replace(planned, rows=few, direct=None, spread=None, tally=executor.Tally())
+    apart = replace(planned, source=few, direct=None, spread=None, tally=executor.Tally())
     scored = tried(apart)
     if SAID in scored.columns:
         scored = scored.where(F.col(SAID).isNull()).drop(SAID)
@@ -540,10 +565,15 @@ def _first_error(applied: DataFrame) -> Column:
     return F.when(first.isNotNull(), F.concat(first["type"], F.lit(": "), first["message"]))
 
 
+def _kind_of(value: object) -> DataType:
+    """Return the type of a column of decisions such as *value*."""
+    kinds: dict[type, DataType] = {bool: BooleanType(), int: LongType(), float: DoubleType()}
+    return kinds.get(type(value), StringType())
+
+
 def _decided(decision: signature.Decision, outputs: Mapping[str, Column]) -> Column:
     below, reached = (
-        F.lit(each).cast("bigint") if type(each) is int else F.lit(each)
-        for each in (decision.below, decision.reached)
+        F.lit(each).cast(_kind_of(each)) for each in (decision.below, decision.reached)
     )
     score = outputs[decision.score]
     return F.when(score >= decision.threshold, reached).when(score.isNotNull(), below)
@@ -559,10 +589,12 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
         StorageAway, StorageRefused: or an object store.
     """
     try:
-        with scanning.unmeasured(planned.rows.sparkSession, planned.sent):
+        with scanning.unmeasured(planned.spark, planned.sent):
             yield
     except FAILURES as error:
-        if (known := scanning.unread(error, planned.rows) or _of_storage(error)) is not None:
+        if (
+            known := scanning.unread(error, lambda: planned.rows) or _of_storage(error)
+        ) is not None:
             raise known from error
         lines = str(error).splitlines()
         traces = [n for n, line in enumerate(lines) if "Traceback (most recent call last)" in line]
@@ -592,7 +624,7 @@ def _out_of_bounds(planned: Plan) -> str:
     times = [
         name
         for name in sorted(features)
-        if isinstance(planned.rows.schema[name].dataType, (TimestampType, TimestampNTZType))
+        if isinstance(planned.schema[name].dataType, (TimestampType, TimestampNTZType))
     ]
     told = []
     for name in times:
@@ -651,7 +683,7 @@ def _sent_to(
     )
     if planned.direct is not None:  # workers read the files: Spark hands out their tasks
         tasks = len(planned.direct.scan.tasks)
-        sent = planned.rows.sparkSession.range(0, tasks, 1, tasks)
+        sent = planned.spark.range(0, tasks, 1, tasks)
     else:
         rows = planned.rows.repartition(planned.spread) if planned.spread else planned.rows
         carried = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
@@ -667,7 +699,7 @@ def _named(planned: Plan, applied: DataFrame, failing: executor.Failing) -> Data
 
 
 def _given(planned: Plan, failing: executor.Failing, *, says: bool) -> StructType:
-    there = planned.rows.schema
+    there = planned.schema
     held = planned.direct.fields if planned.direct else [there[name] for name in planned.keep]
     kept = [StructField(f"k{n}", each.dataType) for n, each in enumerate(held)]
     results = [_result(contract) for contract in planned.contracts]
@@ -720,21 +752,23 @@ class _Declined(Exception):
 
 def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
     """Return the plan of the arrow engine, and the seconds that a row takes."""
-    rows = udf.rows
     managers = {contract.loadable.env_manager for contract in udf.contracts} - {"local"}
     if managers:
         raise _Declined(f"env_manager {listed(managers)} is MLflow's own")
     columns = _features(udf.contracts)
-    if odd := _odd(rows, columns):
+    if odd := _odd(udf.spark, columns):
         raise _Declined(odd)
     try:
         for name in udf.keep:
-            arrow_type(rows.schema[name].dataType)
+            arrow_type(udf.schema[name].dataType)
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
-    sample = _sample(rows, columns, udf.selection if scan == "direct" else None)
+    sample = _sample(udf, columns, scan)
     aligned = executor.counted("aligned")
-    elsewhere = partial(_sample, rows.orderBy(F.rand(0)), columns)
+
+    def elsewhere() -> pa.RecordBatch:
+        return _sample(replace(udf, source=udf.rows.orderBy(F.rand(0))), columns)
+
     versions = tuple(
         _version(contract, _positions(contract, columns), sample, elsewhere)
         for contract in udf.contracts
@@ -763,8 +797,8 @@ def _features(contracts: Sequence[Contract]) -> tuple[StructField, ...]:
     )
 
 
-def _odd(rows: DataFrame, columns: Sequence[StructField]) -> str:
-    """Return why the arrow engine does not take *columns* of *rows*, or nothing where it does."""
+def _odd(spark: SparkSession, columns: Sequence[StructField]) -> str:
+    """Return why the arrow engine does not take *columns*, or nothing where it does."""
     odd = [
         f"{column.name} ({column.dataType.simpleString()})"
         for column in columns
@@ -772,7 +806,7 @@ def _odd(rows: DataFrame, columns: Sequence[StructField]) -> str:
     ]
     if odd:
         return f"it does not take the columns {listed(odd)}"
-    zone = rows.sparkSession.conf.get(_ZONE)
+    zone = spark.conf.get(_ZONE)
     if zone != "UTC" and any(isinstance(column.dataType, _MOMENTS) for column in columns):
         return f"it reads times in UTC, and {_ZONE} is {zone}"
     return ""
@@ -806,15 +840,15 @@ def _seconds_a_row(
 
 
 def _sample(
-    rows: DataFrame, columns: Sequence[StructField], selection: scanning.Selection | None = None
+    planned: Plan, columns: Sequence[StructField], scan: ScanName = "spark"
 ) -> pa.RecordBatch:
-    """Return *columns* of a few of *rows*, which are those of *selection* if one is given."""
+    """Return *columns* of a few rows."""
     try:
-        if selection is None:
+        if planned.selection is None or scan == "spark":
             raise Declined("Spark shall read")  # noqa: TRY301 - as all others
-        table = scanning.first(selection, columns, _PROBE_ROWS)
+        table = scanning.first(planned.selection, columns, _PROBE_ROWS)
     except Declined:
-        table = rows.select(*_sent(columns)).limit(_PROBE_ROWS).toArrow()
+        table = planned.rows.select(*_sent(columns)).limit(_PROBE_ROWS).toArrow()
     if not table.num_rows:
         raise _Declined("there are no rows to probe it with")
     return table.combine_chunks().to_batches()[0]
@@ -922,7 +956,7 @@ def _is_exact(version: executor.Version) -> bool:
 
 def _placed(planned: Plan, kept: int) -> list[executor.Version]:
     """Return the versions with their features after the *kept* columns and their files at hand."""
-    spark = planned.rows.sparkSession
+    spark = planned.spark
     return [
         replace(
             version,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -47,8 +47,6 @@ from lakescore.slicing import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from pyspark.sql import DataFrame
 
     from lakescore.loading import Loadable
     from lakescore.registry import ModelVersion
@@ -150,9 +148,17 @@ class Contract:
         return tuple(self.sources[name] for name, rule in self.nulls.items() if rule == "fail")
 
 
+class HasSchema(Protocol):
+    """What has columns: a frame, or a snapshot."""
+
+    @property
+    def schema(self) -> StructType:
+        """Its columns."""
+
+
 def agree(  # noqa: PLR0913 - each is a part of what is agreed on
     address: str,
-    rows: DataFrame,
+    rows: HasSchema,
     loadable: Loadable,
     keep: Sequence[str] = (),
     *,
@@ -165,7 +171,7 @@ def agree(  # noqa: PLR0913 - each is a part of what is agreed on
 
     Args:
         address: the table, for messages.
-        rows: the table's rows, of which only the schema is read.
+        rows: a frame or a snapshot, of which only the schema is read.
         loadable: the pinned version, and with which options it is loaded.
         keep: columns of the table that the output shall hold beside the prediction.
         read: columns of the table that the job needs besides.
@@ -240,7 +246,7 @@ def _is_new(output: _Output) -> bool:
 
 def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
     address: str,
-    rows: DataFrame,
+    rows: HasSchema,
     loadables: Sequence[Loadable],
     *,
     read: Sequence[str] = (),

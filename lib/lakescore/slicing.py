@@ -60,14 +60,14 @@ def select(snapshot: Snapshot | DataFrame, column: str | None, names: Sequence[s
     Raises:
         InputContractError: as `cut` does.
     """
-    rows = _whole(snapshot)
+    added = StructField(SLICE, StringType())
     if column is None:
-        return Selection(snapshot, _all, SLICE, F.lit(names[0]))
-    values = tuple(_typed(rows, column, name) for name in names)
+        return Selection(snapshot, _all, added, F.lit(names[0]))
+    values = tuple(_typed(snapshot.schema[column], name) for name in names)
     return Selection(
         snapshot=snapshot,
         choose=partial(_chosen, column=column, names=names),
-        adds=SLICE,
+        adds=added,
         # A name is the one way to write the value.
         value=F.col(f"`{column}`").cast("string"),
         column=column,
@@ -99,22 +99,22 @@ def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
     """
     if column is None:
         return [WHOLE]
-    rows = _whole(snapshot)
-    kind = rows.schema[column].dataType
+    field = snapshot.schema[column]
+    kind = field.dataType
     if not isinstance(kind, (StringType, DateType, IntegralType)) or is_collated(kind):
         raise _unfit(column, kind)
     try:
         found = list(scanning.counted(snapshot, column))
     except Declined:
         text = F.col(f"`{column}`").cast("string")
-        values = rows.select(text, F.is_valid_utf8(text)).distinct().dropna().collect()
+        values = _whole(snapshot).select(text, F.is_valid_utf8(text)).distinct().dropna().collect()
         if not all(valid for _, valid in values):
             raise InputContractError(
                 f"column {column!r} holds texts that are no UTF-8, which cannot name a slice; "
                 "slice by another column, or name the slices that shall be scored"
             ) from None
         found = [name for name, _ in values]
-    return sorted(filter(None, found), key=lambda name: _typed(rows, column, name))
+    return sorted(filter(None, found), key=lambda name: _typed(field, name))
 
 
 def outside(snapshot: Snapshot | DataFrame, column: str | None) -> int:
@@ -259,11 +259,11 @@ def hashed(keys: Sequence[str]) -> Column:
     return F.xxhash64(*[F.col(f"`{name}`") for name in keys], *nulls)
 
 
-def _typed(rows: DataFrame, column: str, name: str) -> date | int | str:
+def _typed(field: StructField, name: str) -> date | int | str:
     """Read *name* as the column's type, so that Delta can skip files by it."""
-    kind: DataType = rows.schema[column].dataType
+    column, kind = field.name, field.dataType
     if isinstance(kind, StringType) and not is_collated(kind):
-        if len(name) < (letters := _padding(rows.schema[column])):  # as Spark reads it
+        if len(name) < (letters := _padding(field)):  # as Spark reads it
             raise InputContractError(
                 f"slice {name!r} of column {column!r}, a char({letters}), is written with spaces "
                 f"up to {letters} letters"

@@ -240,7 +240,7 @@ class Transaction:
     def __init__(  # noqa: PLR0913 - all but the first two by name
         self,
         table: _Table,
-        rows: DataFrame,
+        written: StructType,
         *,
         where: Mapping[str, Sequence[str]],
         metadata: str,
@@ -250,10 +250,7 @@ class Transaction:
         self._table, self._where, self._metadata = table, where, metadata
         self._append, self._anew = append, anew
         self._what = listed(value for values in where.values() for value in values)
-        self.rows = rows
-        """What `write` writes; a column `SAID` of it is what tasks say, and no column of the
-        table."""
-        self.written = _written(rows.schema)
+        self.written = written
         """The columns that files hold."""
         self.how, self.reason = "direct", ""
         """Who wrote: the workers that scored (`direct`), workers that Spark handed the rows to
@@ -297,10 +294,11 @@ class Transaction:
             by=by,
         )
 
-    def write(self, asked: str = "direct") -> Self:
-        """Write the rows, where nobody sees them.
+    def write(self, rows: DataFrame, asked: str = "direct") -> Self:
+        """Write *rows*, where nobody sees them.
 
         Args:
+            rows: the columns that files hold; a column `SAID` besides is what tasks say.
             asked: `spark` has Spark write in any case.
 
         Raises:
@@ -308,15 +306,15 @@ class Transaction:
             StorageFull, FilesUnwritten, FolderRefused: there is no room, or no permission.
         """
         with _explained(self._table.address, self._what):
-            reason = "asked for" if asked == "spark" else self._hand_over()
+            reason = "asked for" if asked == "spark" else self._hand_over(rows)
             if reason is not None:
                 self.how, self.reason = "spark", reason
-                self._stage()
+                self._stage(rows)
         return self
 
-    def _hand_over(self) -> str | None:
-        """Let Spark hand the rows to workers that write the files, or return why it cannot."""
-        names = self.rows.columns
+    def _hand_over(self, rows: DataFrame) -> str | None:
+        """Let Spark hand *rows* to workers that write the files, or return why it cannot."""
+        names = rows.columns
         column = max(self._where, key=lambda name: len(self._where[name]))
         others = {name: values for name, values in self._where.items() if name != column}
         if any(len(values) != 1 for values in others.values()):
@@ -328,13 +326,13 @@ class Transaction:
             sink = self.sink(places, parts, names.index(column))
         except Declined as declined:
             return str(declined)
-        found = self.rows.mapInArrow(executor.filer(sink), struct(executor.FILES)).collect()
+        found = rows.mapInArrow(executor.filer(sink), struct(executor.FILES)).collect()
         self.add(found, sink)
         self.how = "handed over"
         return None
 
-    def _stage(self) -> None:
-        self._staged = _Staged.write(self.rows, self._table)
+    def _stage(self, rows: DataFrame) -> None:
+        self._staged = _Staged.write(rows, self._table)
         self.said += self._staged.said()
 
     def add(self, found: Sequence[Row], sink: executor.Sink) -> None:
@@ -496,7 +494,8 @@ def _remove(address: str, setting: Callable[[str], str | None]) -> None:
 
 
 def begin(  # noqa: PLR0913 - each is a fact of its own
-    rows: DataFrame,
+    spark: SparkSession,
+    written: StructType,
     address: str,
     *,
     where: Mapping[str, Sequence[str]],
@@ -505,13 +504,14 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     append: bool = False,
     made_with: Mapping[str, Any] | None = None,
 ) -> Transaction:
-    """Begin to put *rows* in the place of those for which *where* holds, or beside them.
+    """Begin to put rows in the place of those for which *where* holds, or beside them.
 
     The table is made when it does not exist, partitioned by *where*'s columns, and made anew where
-    no run has published to it. All of *rows* must satisfy *where*.
+    no run has published to it. All of the rows must satisfy *where*.
 
     Args:
-        rows: what the table shall hold there.
+        spark: the session.
+        written: the columns of what the table shall hold there.
         address: the table.
         where: columns and the values that they may have: typed, since a raw predicate such as
             `slice = 'a' or 1 = 1` would replace the whole table.
@@ -528,8 +528,6 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         TableNotMade, FolderRefused: it cannot be made.
         SchemaDrift: it does not take these columns.
     """
-    spark = rows.sparkSession
-    written = _written(rows.schema)
     properties = _properties(written, find_by)
     try:
         table = _Table.at(spark, address)
@@ -545,7 +543,7 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     anew = None if as_it_is == asked or _is_published(table) else properties
     return Transaction(
         table,
-        rows,
+        written,
         where=where,
         metadata=json.dumps(metadata, default=str),
         append=append,
@@ -579,8 +577,9 @@ def replace(
         AnotherRunWon: another write to the same rows came first; nothing was written.
         SchemaDrift: the table has other columns; nothing was written.
     """
-    with begin(rows, address, where=where, metadata=metadata, find_by=find_by) as begun:
-        return begun.write().commit()
+    spark, written = rows.sparkSession, rows.schema
+    with begin(spark, written, address, where=where, metadata=metadata, find_by=find_by) as begun:
+        return begun.write(rows).commit()
 
 
 def merge(
@@ -712,10 +711,6 @@ def _saying(spark: SparkSession, text: str) -> Iterator[None]:
         yield
     finally:
         spark.conf.unset(_SAYING)
-
-
-def _written(schema: StructType) -> StructType:
-    return StructType([field for field in schema if field.name != executor.SAID])
 
 
 def _columns(schema: StructType) -> Any:  # noqa: ANN401 - JSON

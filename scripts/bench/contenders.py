@@ -64,7 +64,9 @@ class Setting:
         doubles = [f"0D AS {name}" for name in ["prediction", *more]]
         rows = self.read().limit(0).selectExpr(KEY, *doubles, *_LITERALS)
         where = {"model_name": [NAME], "slice": ["all"]}
-        begun = tables.begin(rows, self.target, where=where, metadata={}, find_by=[KEY])
+        begun = tables.begin(
+            self.session, rows.schema, self.target, where=where, metadata={}, find_by=[KEY]
+        )
         at = len(planned.carried)
         places = {name: Place(n) for n, name in enumerate(planned.carried)}
         places |= {name: Place(at + n) for n, name in enumerate(["prediction", *more])}

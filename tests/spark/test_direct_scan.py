@@ -78,7 +78,7 @@ def values(plan: scoring.Plan) -> list[str]:
 
 def assert_same(plan: scoring.Plan, selection: scanning.Selection) -> list[str]:
     """See that both ways give the same, and return it."""
-    keep = [*selection.whole.columns, selection.adds]
+    keep = [*selection.whole.columns, selection.adds.name]
     found = values(read_by_workers(plan, selection, keep))
     assert found == values(replace(plan, rows=selection.rows, keep=tuple(keep)))
     return found

@@ -99,8 +99,9 @@ def test_a_rule_of_the_output_that_a_row_breaks_is_named(  # noqa: PLR0913, PLR0
     rows = row(value).select(*spark.table("ruled").columns)
 
     def append() -> None:
-        with tables.begin(rows, "ruled", where=PLACE, metadata={}, append=True) as begun:
-            begun.write().commit()
+        asked: dict[str, Any] = {"where": PLACE, "metadata": {}, "append": True}
+        with tables.begin(spark, rows.schema, "ruled", **asked) as begun:
+            begun.write(rows).commit()
 
     def merge() -> None:
         tables.merge(rows, "ruled", keys=["id"], within={"model_name": "m"}, metadata={})

@@ -29,7 +29,8 @@ def frame(spark: SparkSession, schema: str, *rows: tuple[Any, ...]) -> DataFrame
 
 
 def begun(rows: DataFrame, address: str, **more: Any) -> tables.Transaction:
-    return tables.begin(rows, address, where=PLACE, metadata={"slices": []}, **more).write()
+    asked: dict[str, Any] = {"where": PLACE, "metadata": {"slices": []}} | more
+    return tables.begin(rows.sparkSession, rows.schema, address, **asked).write(rows)
 
 
 def read(spark: SparkSession, address: str) -> list[tuple[Any, ...]]:
@@ -91,7 +92,7 @@ def test_of_two_runs_that_make_a_table_anew_at_once_one_wins(
 ) -> None:
     asked = [frame(spark, WHOLE, (1, "b", 1)), frame(spark, PRECISE, ("a", 1.5))]
     old, new = [
-        tables.begin(rows, failed, where={"slice": [place]}, metadata={"slices": []}).write()
+        begun(rows, failed, where={"slice": [place]})
         for place, rows in zip("ba", asked, strict=True)  # slices that are not each other's
     ]
     new.commit()
@@ -103,7 +104,7 @@ def test_of_two_runs_that_make_a_table_anew_at_once_one_wins(
 def test_a_run_that_publishes_first_keeps_its_columns(spark: SparkSession, failed: str) -> None:
     asked = [frame(spark, WHOLE, (1, "b", 1)), frame(spark, PRECISE, ("a", 1.5))]
     old, new = [
-        tables.begin(rows, failed, where={"slice": [place]}, metadata={"slices": []}).write()
+        begun(rows, failed, where={"slice": [place]})
         for place, rows in zip("ba", asked, strict=True)
     ]
     old.commit()
@@ -192,7 +193,7 @@ def test_a_quarantine_that_a_run_left_empty_takes_the_columns_of_the_next(
     columns = ["id string", *[f"{name} {kinds.get(name, 'string')}" for name in lineage.COLUMNS]]
     place = {"model_name": ["mended"], "slice": ["all"]}
     died = frame(spark, ", ".join(columns))
-    tables.begin(died, aside, where=place, metadata={"slices": []}, find_by=["id"]).write()
+    begun(died, aside, where=place, find_by=["id"])
     numbered = frame(spark, "number int, x double", (1, 1.0), (2, -2.0))
     numbered.write.format("delta").save(rows)
     job = {

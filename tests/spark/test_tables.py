@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from chispa import assert_df_equality
@@ -120,18 +120,26 @@ def test_another_schema_is_refused_and_nothing_is_written(
     assert tables.snapshot(spark, path).version == 1  # the first made the table
 
 
+def begun(
+    rows: DataFrame, path: str, place: dict[str, list[str]], *, append: bool = False
+) -> tables.Transaction:
+    """Write rows that nobody sees yet."""
+    asked: dict[str, Any] = {"where": place, "metadata": {"run": 1}, "append": append}
+    return tables.begin(rows.sparkSession, rows.schema, path, **asked).write(rows)
+
+
 def test_what_was_written_is_seen_when_it_is_committed_and_never_else(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "predictions")
     place = {"slice": ["a", "b"]}
     rows = rows_of(spark, ("a", 1), ("a", 2), ("b", 3))
-    written = tables.begin(rows, path, where=place, metadata={"run": 1}).write()
+    written = begun(rows, path, place)
     assert written.counts("slice") == {"a": 2, "b": 1}
     assert tables.snapshot(spark, path).rows.count() == 0
     version = written.commit()
     assert tables.snapshot(spark, path, version).rows.count() == 3
-    tables.begin(rows_of(spark, ("a", 9)), path, where=place, metadata={"run": 2}).write()  # never
+    begun(rows_of(spark, ("a", 9)), path, place)  # never committed
     assert tables.snapshot(spark, path).version == version
 
 
@@ -139,12 +147,7 @@ def test_of_two_runs_that_append_to_one_slice_at_once_one_wins(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     path, place = str(tmp_path / "predictions"), {"slice": ["a"]}
-    first, second = [
-        tables.begin(
-            rows_of(spark, ("a", n)), path, where=place, metadata={"n": n}, append=True
-        ).write()
-        for n in (1, 2)
-    ]
+    first, second = [begun(rows_of(spark, ("a", n)), path, place, append=True) for n in (1, 2)]
     first.commit()
     with pytest.raises(AnotherRunWon):
         second.commit()
@@ -155,7 +158,7 @@ def test_a_run_that_died_before_its_first_commit_leaves_a_table_to_run_again(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     path, place = str(tmp_path / "predictions"), {"slice": ["a"]}
-    tables.begin(rows_of(spark, ("a", 1)), path, where=place, metadata={"run": 1}).write()
+    begun(rows_of(spark, ("a", 1)), path, place)
     tables.replace(rows_of(spark, ("a", 2)), path, where=place, metadata={"run": 2})
     assert [row.value for row in tables.snapshot(spark, path).rows.collect()] == [2]
 

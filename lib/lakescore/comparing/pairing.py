@@ -17,6 +17,7 @@ from pyspark.sql.types import (
     IntegralType,
     NumericType,
     StringType,
+    StructField,
     StructType,
 )
 
@@ -104,7 +105,8 @@ def select(
         rows = holdout.rows if isinstance(holdout, Snapshot) else holdout
         chosen = rows.where(condition(where, rows.columns))
         return labelled(chosen, label).withColumn(LABEL, value)
-    return Selection(holdout, partial(labelled, label=label), LABEL, value, column=label)
+    added = StructField(LABEL, holdout.schema[label].dataType)
+    return Selection(holdout, partial(labelled, label=label), added, value, column=label)
 
 
 def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contract]) -> None:

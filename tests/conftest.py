@@ -32,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the test that fetches OpenLineage's listener from Maven (30 MB)",
     )
     parser.addoption(
+        "--azure",
+        action="store_true",
+        help="run the tests of tables on Azure, whose emulator npm installs (190 MB)",
+    )
+    parser.addoption(
         "--s3",
         action="store_true",
         help="run the tests of tables on S3, which fetch Hadoop's client from Maven (690 MB)",

@@ -121,6 +121,37 @@ def s3(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+AZURITE_ACCOUNT = "devstoreaccount1"
+AZURITE_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+"""Those that Microsoft's emulator always has; they open nothing else."""
+
+
+@contextmanager
+def azure(folder: Path) -> Iterator[str]:
+    """Start Azurite, Microsoft's emulator of Azure's blobs; yield its endpoint, and stop it.
+
+    npm installs it into this environment, by its lock file.
+    """
+    lock = Path(__file__).with_name("storage") / "azurite"
+    home = Path(sys.prefix) / "share" / "lakescore" / "azurite"
+    program = home / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    if not program.is_file():
+        if shutil.which("npm") is None and shutil.which("apt-get") and os.geteuid() == 0:
+            install = "apt-get update && apt-get install -y --no-install-recommends nodejs npm"
+            subprocess.run(["sh", "-c", install], check=True, capture_output=True)
+        shutil.copytree(lock, home, dirs_exist_ok=True)
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=home, check=True, capture_output=True)
+    port = free_port()
+    options = ["--blobPort", str(port), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    command = ["node", str(program), *options, "--location", str(folder / "blobs")]
+    with _running(command, folder / "azurite.log", folder):
+        _wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
+
+
 @contextmanager
 def _running(
     command: Sequence[str], log: Path, folder: Path, variables: Mapping[str, str] | None = None

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-# A password may hold a `/`, and a path an `@`: after host:port comes a path.
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s'\"]*@|[^/:@\s'\"]*:(?!\d+/)[^@\s'\"]*@)")
+# A password may hold a `/`, and a path an `@`: after host:port comes a path. Before the host of an
+# address on Azure stands the container, which is no secret.
+_CREDENTIALS = re.compile(r"(?<=://)(?:(?<!abfss://)[^/\s'\"]*@|[^/:@\s'\"]*:(?!\d+/)[^@\s'\"]*@)")
 _SECRETS = re.compile(
     r"(?<=[?&])(\w*(?:token|password|secret|sig|key)\w*=)[^&\s'\"]+", re.IGNORECASE
 )
@@ -138,8 +139,8 @@ class StorageAway(LakescoreError):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"the object store of {address} does not answer ({reason}); nothing more was "
-            "published; check AWS_ENDPOINT_URL (or spark.hadoop.fs.s3a.endpoint) and the network, "
-            "then run it again"
+            "published; check AWS_ENDPOINT_URL (or spark.hadoop.fs.s3a.endpoint), or "
+            "AZURE_STORAGE_ENDPOINT, and the network, then run it again"
         )
 
 
@@ -194,8 +195,8 @@ class StorageRefused(ConfigError):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"the object store refuses {address} ({reason}); give credentials that may read and "
-            "write there, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
-            "(docs/object-storage.md)"
+            "write there, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AZURE_STORAGE_ACCOUNT_KEY (docs/object-storage.md)"
         )
 
 

@@ -362,14 +362,26 @@ class Log:
             try:
                 return log._commit(files, where, append=append, metadata=metadata, name=name)
             except _conflicts() as error:
-                log = Log(self.address, setting=self._setting)
-                if (made := log._made_by(name, self.version)) is not None:
+                log = self._newer(log.version)
+                if (made := log._made_by(name, self.version)) is not None:  # noqa: SLF001 - its own class
                     return made  # whose answer was lost
                 if log.version == self.version:
                     raise
                 if not self._is_untouched(log, where):
                     raise AnotherRunWon(self.address, what) from error
         raise AnotherRunWon(self.address, what)
+
+    def _newer(self, than: int) -> Log:
+        """Return the log as it is now, after a commit behind the version *than* was refused.
+
+        An object store may refuse to make a file that it is only about to show.
+        """
+        for seconds in (0.1, 0.3, 1.0, 3.0, 0.0):
+            log = Log(self.address, setting=self._setting)
+            if log.version > than or self.folder.is_local:
+                break
+            time.sleep(seconds)
+        return log
 
     def renew(  # noqa: PLR0913 - all but the first four by name
         self,

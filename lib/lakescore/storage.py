@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     Setting = Callable[[str], str | None]
     """Returns a property of Spark, if it is set."""
 
-_ADDRESS = re.compile(r"\bs3[an]?://[^\s'\"`<>,:)]+")
+_ADDRESS = re.compile(r"\b(?:s3[an]?|abfss|gs)://[^\s'\"`<>,:)]+")
 _NO_DRIVER = re.compile(
-    r"No FileSystem for scheme \"?(\w+)|ClassNotFoundException: Class \S+\.(s3a)\.S3AFileSystem"
+    r"No FileSystem for scheme \"?(\w+)"
+    r"|ClassNotFoundException: Class \S+\.(s3a|azurebfs)\.\w+FileSystem"
 )
-_NO_BUCKET = re.compile(r"NoSuchBucket")
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|FilesystemNotFound")
 _REFUSED = re.compile(
-    r"(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidClientTokenId|AccessDenied"
+    r"(AuthorizationFailure|AuthenticationFailed|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidClientTokenId|AccessDenied"
     r"|NoAuthWithAWSException|CredentialsNotLoaded|Unable to locate credentials"
     r"|Access Key Id you provided does not exist|signature we calculated does not match"
     r"|Status Code: 403|403 Forbidden|status 403|\(403\))"
@@ -38,11 +39,12 @@ _REFUSED = re.compile(
 _AWAY = re.compile(
     r"(Connection refused|Connect(?:ion)? ?timed? ?out|Read timed out|UnknownHostException"
     r"|Name or service not known|No route to host|Connection reset|Status Code: 50[0-9]"
-    r"|error sending request|Could not connect to the endpoint)",
+    r"|Could not connect to server|error sending request|Could not connect to the endpoint)",
     re.IGNORECASE,
 )
 _CLIENTS = re.compile(
     r"awssdk|fs\.s3a|s3[an]?://|Generic S3 error|endpoint URL|when calling the \w+ operation"
+    r"|MicrosoftAzure|Azure Error"
     r"|Error performing \w+ http"
     r"|Unable to locate credentials",
     re.IGNORECASE,
@@ -76,8 +78,13 @@ class Folder:
         return self.store.kind == "local"
 
     def holds_files(self) -> bool:
-        """Tell whether a file lies in it, on the machine's own disks, that Spark would read."""
+        """Tell whether a file lies in it that Spark would read."""
         hidden = ("_", ".")
+        if not self.is_local:
+            from pyarrow.fs import FileSelector  # noqa: PLC0415 - where a store is used
+
+            there = self.store.system.get_file_info(FileSelector(self.path, allow_not_found=True))
+            return any(not each.base_name.startswith(hidden) for each in there)
         for _, folders, files in os.walk(self.path):
             folders[:] = [name for name in folders if not name.startswith(hidden)]
             if any(not name.startswith(hidden) for name in files):
@@ -166,15 +173,44 @@ def _of_s3(bucket: str, told: Setting) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _of_azure(host: str, told: Setting) -> tuple[dict[str, Any], dict[str, str]]:
-    account = host.partition(".")[0]
-    key = told(f"spark.hadoop.fs.azure.account.key.{host}") or os.environ.get(
-        "AZURE_STORAGE_ACCOUNT_KEY"
-    )
-    ours: dict[str, Any] = {"account_name": account}
-    theirs = {"azure_storage_account_name": account}
-    if key:
-        ours["account_key"] = theirs["azure_storage_account_key"] = key
-    return ours, theirs
+    """Return the options of pyarrow and of delta-rs, of the account that *host* begins with."""
+    account, _, suffix = host.partition(".dfs.")
+
+    def asked(name: str, variable: str) -> str | None:
+        found = told(f"spark.hadoop.fs.azure.{name}.{host}") or told(
+            f"spark.hadoop.fs.azure.{name}"
+        )
+        return found or os.environ.get(variable)
+
+    tenant = re.search(r"//[^/]+/([^/]+)/", asked("account.oauth2.client.endpoint", "") or "")
+    given = {
+        "account_key": asked("account.key", "AZURE_STORAGE_ACCOUNT_KEY"),
+        "sas_token": asked("sas.fixed.token", "AZURE_STORAGE_SAS_TOKEN"),
+        "client_id": asked("account.oauth2.client.id", "AZURE_CLIENT_ID"),
+        "client_secret": asked("account.oauth2.client.secret", "AZURE_CLIENT_SECRET"),
+        "tenant_id": tenant[1] if tenant else os.environ.get("AZURE_TENANT_ID"),
+    }
+    # One way to ask is enough, and more are refused.
+    for names in (("account_key",), ("sas_token",), ("client_id", "client_secret", "tenant_id")):
+        if all(given[name] for name in names):
+            given = {name: given[name] for name in names}
+            break
+    else:
+        given = {}
+    ours: dict[str, Any] = {"account_name": account, **given}
+    theirs = {f"azure_storage_{name}": str(value) for name, value in ours.items()}
+    endpoint = os.environ.get("AZURE_STORAGE_ENDPOINT")
+    if endpoint:  # an emulator's, which has the account in its path
+        parts = urlsplit(endpoint)
+        for service in ("blob", "dfs"):
+            ours[f"{service}_storage_authority"] = parts.netloc
+            ours[f"{service}_storage_scheme"] = parts.scheme
+        theirs["azure_allow_http"] = str(parts.scheme == "http").lower()
+    elif suffix not in {"", "core.windows.net"}:
+        ours["blob_storage_authority"] = f".blob.{suffix}"
+        ours["dfs_storage_authority"] = f".dfs.{suffix}"
+        endpoint = f"https://{account}.blob.{suffix}"
+    return ours, theirs | ({"azure_storage_endpoint": endpoint} if endpoint else {})
 
 
 _PATTERN = re.compile(r"[\\*?\[\]{}]")

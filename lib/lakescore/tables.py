@@ -39,6 +39,7 @@ from lakescore.errors import (
     SnapshotNotFound,
     StorageFull,
     StorageRefused,
+    StorageUnsupported,
     TableAppendOnly,
     TableNotFound,
     TableNotMade,
@@ -177,8 +178,11 @@ class _Table:
             if not detail:
                 raise _missing(spark, address) from error
             declined = f"Spark sees the table at {detail['location']}, and the driver does not"
-        except (Declined, StorageRefused) as error:  # Spark may have other credentials
-            detail = detail or _described(spark, address)
+        except (Declined, StorageRefused) as error:
+            try:  # Spark may have other credentials
+                detail = detail or _described(spark, address)
+            except StorageUnsupported:
+                raise error from None
             declined = str(error)
         if known is not None and detail and known.table_id != str(detail["id"]):
             known, declined = None, f"the driver sees another table at {location}"
@@ -950,8 +954,9 @@ def _reaching(address: str) -> Iterator[None]:
 
 def _holds_files(spark: SparkSession, path: str) -> bool:
     place = folder(path, _setting(spark))
-    if place is not None and place.is_local and not _may_be_elsewhere(spark, path):
-        return place.holds_files()
+    if place is not None and not _may_be_elsewhere(spark, path):
+        with suppress(OSError):  # Spark may have other credentials
+            return place.holds_files()
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
     try:
         with _reaching(path):

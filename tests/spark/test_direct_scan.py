@@ -349,8 +349,10 @@ def test_rows_are_counted_by_the_log_where_files_hold_whole_parts(
     pinned = tables.snapshot(spark, path)
     assert scanning.counted(pinned, "part") == {"a": 3, "b": 6}  # 1, 2, 3; 4 to 9
     assert scanning.counted(pinned, "part", ["b"]) == {"b": 6}
-    with pytest.raises(Declined, match="not partitioned by id"):
-        scanning.counted(pinned, "id")
+    assert scanning.tallied(pinned, ("part", "model"), {"part": ["a"], "model": ["x", "y"]}) == {
+        ("a", "y"): 2,
+        ("a", "x"): 1,
+    }
 
 
 def test_of_a_new_table_delta_keeps_the_range_of_the_keys_alone(

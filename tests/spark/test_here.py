@@ -71,6 +71,17 @@ def test_of_many_rows_the_driver_reads_none(
     assert slicing.sizes(slicing.select(table, "part", ["2013-12-01"])) == {"2013-12-01": 2}
 
 
+def test_a_text_that_spark_fills_up_with_spaces_is_left_to_spark(spark: SparkSession) -> None:
+    spark.sql("DROP TABLE IF EXISTS padded_here")
+    spark.sql("CREATE TABLE padded_here (id INT, part CHAR(4)) USING delta")
+    spark.sql("INSERT INTO padded_here VALUES (1, 'ab'), (2, 'cd')")
+    table = tables.snapshot(spark, "padded_here")
+    with pytest.raises(Declined, match="carries"):
+        scanning.tallied(table, ["part"], {"part": ["ab  "]})
+    assert slicing.sizes(slicing.select(table, "part", ["ab  "])) == {"ab  ": 1}
+    assert scanning.tallied(table, ["id"], {}) == {(1,): 1, (2,): 1}
+
+
 def test_the_first_rows_are_rows_of_the_slice_in_the_models_types(
     spark: SparkSession, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

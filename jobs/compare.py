@@ -32,7 +32,7 @@ def run(todo: CompareJob) -> dict[str, Any]:
         stage(f"{found.verdict} {gates or ''}")
         report = receipt.of_comparing(found, holdout, planned, facts, where=todo.where)
         for name, address in todo.addresses.items():
-            lines, where = found.table(name, holdout.rows, **facts), found.place(**facts)
+            lines, where = found.table(name, holdout, **facts), found.place(**facts)
             tables.replace(lines, address, where=where, metadata={"holds": name, **report})
 
     report |= {"tables": todo.addresses, "gates": gates and gates.facts()}

@@ -839,16 +839,28 @@ def _seconds_a_row(
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
 
 
+def sample(planned: Plan, most: int) -> pa.RecordBatch | None:
+    """Return what the arrow engine sends of the first rows, *most* of them; none without a row."""
+    scan: ScanName = "direct" if planned.direct is not None else "spark"
+    try:
+        return _sample(planned, planned.columns, scan, most)
+    except _Declined:
+        return None
+
+
 def _sample(
-    planned: Plan, columns: Sequence[StructField], scan: ScanName = "spark"
+    planned: Plan,
+    columns: Sequence[StructField],
+    scan: ScanName = "spark",
+    most: int = _PROBE_ROWS,
 ) -> pa.RecordBatch:
-    """Return *columns* of a few rows."""
+    """Return *columns* of the first rows."""
     try:
         if planned.selection is None or scan == "spark":
             raise Declined("Spark shall read")  # noqa: TRY301 - as all others
-        table = scanning.first(planned.selection, columns, _PROBE_ROWS)
+        table = scanning.first(planned.selection, columns, most)
     except Declined:
-        table = planned.rows.select(*_sent(columns)).limit(_PROBE_ROWS).toArrow()
+        table = planned.rows.select(*_sent(columns)).limit(most).toArrow()
     if not table.num_rows:
         raise _Declined("there are no rows to probe it with")
     return table.combine_chunks().to_batches()[0]

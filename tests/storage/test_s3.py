@@ -222,6 +222,16 @@ def test_spark_reads_and_writes_the_same_there(lake: Lake) -> None:
     assert listed["KeyCount"] == 0
 
 
+def test_a_spark_without_a_client_of_s3_does_as_well(lake: Lake, scored: dict[str, Any]) -> None:
+    properties = read_properties(CONF / "local.conf") | SMALL | LOCAL
+    bare = dataclasses.replace(lake, place=write_place(lake.home / "bare.conf", properties))
+    receipt = bare.score(output={"path": "s3a://lake/tables/bare"}).receipt
+    assert (receipt["engine"]["scan"], receipt["output"]["write"]) == ("direct", "direct")
+    assert receipt["rows_scored"] == scored["rows_scored"]
+    asked = bare.score(output={"path": "s3a://lake/tables/asked"}, write="spark")
+    assert (asked.code, "hadoop-aws" in asked.error) == (2, True)
+
+
 def test_a_rerun_finds_there_what_was_published(lake: Lake, scored: dict[str, Any]) -> None:
     again = lake.score().receipt
     assert (again["status"], "engine" in again) == ("unchanged", False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lakescore.comparing.evaluating import Evaluation
     from lakescore.comparing.pairing import Paired, ProblemType
     from lakescore.scoring import Plan
+    from lakescore.snapshots import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,21 +86,21 @@ class Comparison:
             found[model.logged_model_id] = {n: v for n, v in numbers.items() if v is not None}
         return found
 
-    def table(self, name: str, holdout: DataFrame, **facts: object) -> DataFrame:
+    def table(self, name: str, holdout: Snapshot, **facts: object) -> DataFrame:
         """Return the rows of an output: `metrics`, `disagreements` or `quarantine`.
 
         Args:
             name: which; see `document.long_form`, `differing.disagreements`, `differing.failures`.
-            holdout: all rows of the snapshot, from which inputs are fetched.
+            holdout: the snapshot, from which inputs are fetched.
             facts: further columns, constant in all rows.
         """
         match name:
             case "metrics":
-                rows = long_form(holdout.sparkSession, self)
+                rows = long_form(holdout.spark, self)
             case "disagreements":
                 rows = differing.disagreements(
                     self.paired,
-                    holdout,
+                    holdout.rows,
                     most=self.most,
                     inputs=self.inputs,
                     label=self.label,

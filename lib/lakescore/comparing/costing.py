@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from threadpoolctl import threadpool_limits
 
 from lakescore import executor
+from lakescore.scoring import sample
 
 if TYPE_CHECKING:
     from lakescore.scoring import Plan
@@ -27,13 +27,9 @@ def costs(planned: Plan) -> dict[str, float | None]:
     uris = [contract.loadable.model.uri for contract in planned.contracts]
     if not planned.versions:
         return dict.fromkeys(uris)
-    features = [
-        F.col(f"`{c.name}`").cast(c.dataType).alias(f"f{n}") for n, c in enumerate(planned.columns)
-    ]
-    table = planned.rows.select(*features).limit(_ROWS).toArrow().combine_chunks()
-    if not table.num_rows:
+    batch = sample(planned, _ROWS)
+    if batch is None:
         return dict.fromkeys(uris)
-    (batch,) = table.to_batches()
     return {uri: _rate(version, batch) for uri, version in zip(uris, planned.versions, strict=True)}
 
 

@@ -115,9 +115,10 @@ def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contrac
     Raises:
         NullsFound: a column holds some.
     """
-    chosen = rows.rows if isinstance(rows, Selection) else rows
     never_null = dict.fromkeys(name for contract in contracts for name in contract.never_null)
-    slicing.check_nulls(chosen, address, list(never_null))
+    if never_null:
+        chosen = rows.rows if isinstance(rows, Selection) else rows
+        slicing.check_nulls(chosen, address, list(never_null))
 
 
 def infer(  # noqa: PLR0913 - all but two by name

@@ -11,6 +11,7 @@ python-3.12     3.12    4.2.0    4.4.0        3.17.2  conf/spark/jars.lock
 python-3.13     3.13    4.2.0    4.4.0        3.17.2  conf/spark/jars.lock
 spark-4.1       3.11    4.1.4    4.4.0        3.17.2  scripts/matrix/spark-4.1.lock
 spark-4.0       3.11    4.0.5    4.4.0        3.17.2  scripts/matrix/spark-4.0.lock
+spark-3.5       3.11    3.5.9    3.3.2        3.17.2  scripts/matrix/spark-3.5.lock
 mlflow-oldest   3.11    4.2.0    4.4.0        3.17.0  conf/spark/jars.lock
 '
 OWN=tests/unit/test_layout.py::test_the_jars_are_those_of_the_installed_delta # of the lock file
@@ -20,7 +21,7 @@ make() { # a line of the above
   local home=.matrix/$1
   # All other packages stay those of requirements.lock, so that one change is tried at a time.
   sed -n 's/^\([a-z0-9][^ ]*==[^\\]*\).*/\1/p' requirements.lock |
-    grep -vE '^(pyspark|delta-spark|mlflow(-skinny|-tracing)?|importlib-metadata)==' >"$home/others.txt"
+    grep -vE '^(pyspark|py4j|delta-spark|mlflow(-skinny|-tracing)?|importlib-metadata)==' >"$home/others.txt"
   cp "$6" "$home/jars.lock"
   [ -x "$home/.venv/bin/python" ] ||
     .venv/bin/uv venv -q --no-python-downloads --python "$2" "$home/.venv" &&

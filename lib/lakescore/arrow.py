@@ -1,10 +1,13 @@
-"""Arrow: how Spark's types are held in it, and which of them it holds exactly."""
+"""Arrow: how Spark's types are held in it, and which of them exactly; rows to and fro."""
 
 from __future__ import annotations
 
 from inspect import signature as parameters_of
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+from pyspark import cloudpickle
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import (
@@ -27,11 +30,16 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from lakescore import executor
+
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import DataFrame
+    from pyspark.sql import SparkSession
     from pyspark.sql.types import DataType
 
+cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
+
+_KNOWS_ARROW = hasattr(DataFrame, "toArrow")
+"""PySpark before 4.0 takes no Arrow tables, and gives none."""
 _PLAIN = (
     BinaryType,
     BooleanType,
@@ -75,6 +83,26 @@ def is_collated(kind: DataType) -> bool:
 def struct(schema: pa.Schema) -> StructType:
     """Return the columns that rows of an Arrow *schema* have for Spark."""
     return StructType([StructField(f.name, from_arrow_type(f.type)) for f in schema])
+
+
+def collected(rows: DataFrame) -> pa.Table:
+    """Return all of *rows*."""
+    if _KNOWS_ARROW:
+        return rows.toArrow()
+    # Spark 3.5 gives Python's values alone, of which times are those of the driver's own zone.
+    cells = rows.mapInArrow(executor.seal, struct(executor.SEALED)).collect()
+    if cells:
+        return pa.concat_tables([executor.opened(bytes(cell[0])) for cell in cells])
+    return pa.schema([(f.name, arrow_type(f.dataType)) for f in rows.schema]).empty_table()
+
+
+def frame(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """Return *rows* as Spark has them."""
+    if _KNOWS_ARROW:
+        return spark.createDataFrame(rows)
+    cell = bytearray(executor.sealed(rows))
+    held = spark.createDataFrame([(cell,)], struct(executor.SEALED))
+    return held.mapInArrow(executor.unseal, struct(rows.schema))
 
 
 def readable(rows: DataFrame) -> DataFrame:

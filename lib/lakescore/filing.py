@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspark import cloudpickle
 from pyspark.sql.types import TimestampNTZType
 
 from lakescore import executor
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructField, StructType
 
     from lakescore.logs import Log
-
-cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
 
 _COMPRESSIONS = {
     "gzip": "gzip",

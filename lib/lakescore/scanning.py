@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
-from pyspark import cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType
 
     from lakescore.logs import File, Log
-
-cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
 
 _USUAL = {
     "spark.sql.session.timeZone": "UTC",

@@ -39,7 +39,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import classic, environment, executor, scanning, signature, storage, wrapping
-from lakescore.arrow import arrow_type, readable, struct
+from lakescore.arrow import arrow_type, collected, frame, readable, struct
 from lakescore.classic import FAILURES
 from lakescore.errors import (
     EngineRefused,
@@ -277,7 +277,7 @@ class Plan:
         failed = self.tally.listed()
         if failed is None:
             return None
-        rows = self.spark.createDataFrame(failed.rename_columns([*self.carried, ERRORS]))
+        rows = frame(self.spark, failed.rename_columns([*self.carried, ERRORS]))
         if self.direct is None:
             return rows
         return scanning.as_selected(rows, self.direct, self.keep)
@@ -860,7 +860,7 @@ def _sample(
             raise Declined("Spark shall read")  # noqa: TRY301 - as all others
         table = scanning.first(planned.selection, columns, most)
     except Declined:
-        table = planned.rows.select(*_sent(columns)).limit(most).toArrow()
+        table = collected(planned.rows.select(*_sent(columns)).limit(most))
     if not table.num_rows:
         raise _Declined("there are no rows to probe it with")
     return table.combine_chunks().to_batches()[0]

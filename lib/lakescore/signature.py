@@ -21,13 +21,13 @@ from pyspark.sql.types import (
     IntegerType,
     LongType,
     MapType,
+    NullType,
     ShortType,
     StringType,
     StructField,
     StructType,
     TimestampNTZType,
     TimestampType,
-    VariantType,
 )
 
 from lakescore import executor, lineage
@@ -414,7 +414,7 @@ def _input_type(kind: Mapping[str, Any], has: DataType | None) -> DataType:
     """
     match kind["type"]:
         case "any":
-            return has or VariantType()
+            return has or NullType()
         case "array":
             inner = has.elementType if isinstance(has, ArrayType) else None
             return ArrayType(_input_type(kind["items"], inner))

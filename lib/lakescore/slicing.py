@@ -107,7 +107,7 @@ def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
         found = list(scanning.counted(snapshot, column))
     except Declined:
         text = F.col(f"`{column}`").cast("string")
-        values = _whole(snapshot).select(text, F.is_valid_utf8(text)).distinct().dropna().collect()
+        values = _whole(snapshot).select(text, _is_valid(text)).distinct().dropna().collect()
         if not all(valid for _, valid in values):
             raise InputContractError(
                 f"column {column!r} holds texts that are no UTF-8, which cannot name a slice; "
@@ -115,6 +115,14 @@ def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
             ) from None
         found = [name for name, _ in values]
     return sorted(filter(None, found), key=lambda name: _typed(field, name))
+
+
+def _is_valid(text: Column) -> Column:
+    """Tell which texts are UTF-8."""
+    if hasattr(F, "is_valid_utf8"):
+        return F.is_valid_utf8(text)
+    # Spark 3.5 puts a sign of its own in the place of bytes that are none.
+    return F.decode(text.cast("binary"), "UTF-8") == text
 
 
 def outside(snapshot: Snapshot | DataFrame, column: str | None) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from pyspark import StorageLevel, cloudpickle
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
+from lakescore.arrow import collected
 from lakescore.comparing import gathering, metrics, ordering, ranking
 from lakescore.comparing.gathering import PART, Spec
 from lakescore.errors import MetricUndefined, TooManySlices, WeightsInvalid
@@ -160,7 +161,7 @@ def _spec(paired: Paired, draws: Any, functions: Mapping[str, Callable[..., Any]
     problem = paired.problem
     shift = 0.0
     if problem.task == "regression":
-        sample = paired.rows.select("label").limit(200).toArrow().column(0).to_numpy()
+        sample = collected(paired.rows.select("label").limit(200)).column(0).to_numpy()
         shift = float(np.median(sample)) if len(sample) else 0.0
     interest: tuple[int, ...] = ()
     if problem.positive in problem.classes:

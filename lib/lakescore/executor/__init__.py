@@ -20,6 +20,7 @@ from .keeping import counted
 from .keys import BLOCKS, REPEATED, hashed, repeated
 from .predicting import Failing, predictor
 from .reading import Column, Only, Piece, Scan, footer, footers, read_tasks, rows_at_once
+from .sealing import SEALED, opened, seal, sealed, unseal
 from .storing import LOCAL, Store
 from .tallying import SAID, Tally, listed_at_most
 from .writing import FILES, Decided, Filed, Misplaced, Sink, Unwritten, filer
@@ -31,6 +32,7 @@ __all__ = [
     "REPEATED",
     "SAID",
     "SAYS",
+    "SEALED",
     "WHY",
     "Column",
     "Decided",
@@ -59,10 +61,14 @@ __all__ = [
     "footers",
     "hashed",
     "listed_at_most",
+    "opened",
     "predicted",
     "predictor",
     "program",
     "read_tasks",
     "repeated",
     "rows_at_once",
+    "seal",
+    "sealed",
+    "unseal",
 ]

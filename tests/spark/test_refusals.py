@@ -124,7 +124,8 @@ def test_rows_of_a_table_that_only_grows_are_not_replaced_and_none_is_left_behin
     try:
         with pytest.raises(TableAppendOnly, match=r"defaults\.appendOnly makes") as refused:
             tables.replace(row(1.0), str(new), where=PLACE, metadata={})
-        tables.begin(row(1.0), old, where=PLACE, metadata={}, append=True).write().commit()
+        rows, asked = row(1.0), {"where": PLACE, "metadata": {}, "append": True}
+        tables.begin(spark, rows.schema, old, **asked).write(rows).commit()
     finally:
         spark.conf.unset("spark.databricks.delta.properties.defaults.appendOnly")
     assert "say write_mode: append" in one_line(refused.value, 5)

@@ -58,7 +58,7 @@ def read_by_workers(
     plan: scoring.Plan, selection: scanning.Selection, keep: Sequence[str]
 ) -> scoring.Plan:
     found = scanning.direct(selection, keep, plan.columns, seconds_a_row=1e-5)
-    return replace(plan, rows=selection.rows, keep=tuple(keep), direct=found)
+    return replace(plan, source=selection, keep=tuple(keep), direct=found)
 
 
 def values(plan: scoring.Plan) -> list[str]:
@@ -80,7 +80,7 @@ def assert_same(plan: scoring.Plan, selection: scanning.Selection) -> list[str]:
     """See that both ways give the same, and return it."""
     keep = [*selection.whole.columns, selection.adds.name]
     found = values(read_by_workers(plan, selection, keep))
-    assert found == values(replace(plan, rows=selection.rows, keep=tuple(keep)))
+    assert found == values(replace(plan, source=selection.rows, keep=tuple(keep)))
     return found
 
 

@@ -272,8 +272,12 @@ def test_a_full_disk_publishes_nothing_and_the_run_is_repeated_when_there_is_roo
 ) -> None:
     output = {"path": str(disk / "predictions")}
     filler = disk / "filler"
+
+    def fill() -> None:
+        filler.write_bytes(bytes(shutil.disk_usage(disk).free - 4096))
+
     # Room for the table, which is made first, and not for its rows.
-    once(publishing.tables, "begin", after=lambda: filler.write_bytes(bytes(256_000 - 24 * 1024)))
+    once(publishing.tables, "begin", after=fill)
     ended = lab.run(output=output, write=write)
     assert ended.code == 75
     assert "no space left on device" in ended.error

@@ -50,6 +50,12 @@ COLUMNS = (
     "scored_at",
 )
 """What every prediction carries, after the keys and the prediction itself."""
+_KINDS = {
+    "model_version": IntegerType(),
+    "input_version": LongType(),
+    "scored_at": TimestampType(),
+}
+"""The types of those that are no texts."""
 ERROR_COLUMNS = ("error_type", "error_message")
 """What a row that was set aside has in the place of the prediction."""
 
@@ -157,10 +163,12 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
         runs: one for each slice in *scored*, all of one model and input.
         scored_at: the time that the rows shall carry.
     """
-    kinds = {"model_version": "int", "input_version": "bigint"}
     pairs = [F.lit(each) for run in runs for each in (run.slice, run.run_id)]
     facts = {
-        **{name: F.lit(v).cast(kinds.get(name, "string")) for name, v in _facts(runs[0]).items()},
+        **{
+            name: F.lit(v).cast(_KINDS.get(name, StringType()))
+            for name, v in _facts(runs[0]).items()
+        },
         "slice": F.col(SLICE),
         "scoring_run_id": F.element_at(F.create_map(*pairs), F.col(SLICE)),
         "scored_at": F.lit(scored_at),
@@ -171,14 +179,12 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
 
 def stamped(scored: StructType, runs: Sequence[Run]) -> StructType:
     """Return the columns of what `stamp` makes of rows with the columns *scored*."""
-    kinds = {"model_version": IntegerType(), "input_version": LongType()}
-    known = {"scored_at": TimestampType()} | kinds
     always = {name for name, value in _facts(runs[0]).items() if value is not None}
     own = [field for field in scored if field.name != SLICE]
     return StructType(
         own
         + [
-            StructField(name, known.get(name, StringType()), name not in {*always, "scored_at"})
+            StructField(name, _KINDS.get(name, StringType()), name not in {*always, "scored_at"})
             for name in COLUMNS
         ]
     )

@@ -438,29 +438,34 @@ def tallied(
         raise Declined(f"the table is not partitioned by {listed(others)}")
     places = [names.index(name) for name in by]
     found: dict[tuple[Any, ...], int] = {}
-    for file in files:
-        if others:
-            alike = _alike(snapshot, file, names)
-        else:
-            alike = {tuple(file.partition[n] for n in names): file.rows - len(file.deleted)}
-        for values, rows in alike.items():
-            held = dict(zip(names, values, strict=True))
-            if all(held[name] in among for name, among in wanted.items()):
-                key = tuple(values[n] for n in places)
-                found[key] = found.get(key, 0) + rows
+    for values, rows in _alike(snapshot, files, names) if others else _told(files, names):
+        held = dict(zip(names, values, strict=True))
+        if all(held[name] in among for name, among in wanted.items()):
+            key = tuple(values[n] for n in places)
+            found[key] = found.get(key, 0) + rows
     return found
 
 
+def _told(files: Sequence[File], names: Sequence[str]) -> list[tuple[tuple[Any, ...], int]]:
+    """Return the values of each file in columns that divide the table, and how many rows it has."""
+    return [
+        (tuple(file.partition[name] for name in names), file.rows - len(file.deleted))
+        for file in files
+    ]
+
+
 def _alike(
-    snapshot: Snapshot | DataFrame, file: File, names: Sequence[str]
-) -> dict[tuple[Any, ...], int]:
-    """Return how many rows of *file* have the same values in the columns *names*."""
+    snapshot: Snapshot | DataFrame, files: Sequence[File], names: Sequence[str]
+) -> list[tuple[tuple[Any, ...], int]]:
+    """Return the values in the columns *names*, and how many rows of *files* have the same ones."""
+    if not files:
+        return []
     nothing = StructField("", StringType())
     whole = Selection(snapshot, lambda rows: rows, nothing, F.lit(""))
-    scan = _direct(whole, [file], names, (), seconds_a_row=0.0).scan
+    scan = _direct(whole, files, names, (), seconds_a_row=0.0).scan
     batches = list(executor.read_tasks(scan, _numbers(scan)))
     if not batches:
-        return {}
+        return []
     rows = pa.Table.from_batches(batches)
     counts = rows.group_by(rows.column_names).aggregate([([], "count_all")])
     *values, sizes = [counts.column(name) for name in [*rows.column_names, "count_all"]]
@@ -468,7 +473,7 @@ def _alike(
         columns = [column.to_pylist() for column in values]
     except (ValueError, OverflowError) as error:  # no UTF-8, or no date of Python's
         raise Declined(f"{listed(names)} holds {error}") from error
-    return dict(zip(zip(*columns, strict=True), sizes.to_pylist(), strict=True))
+    return list(zip(zip(*columns, strict=True), sizes.to_pylist(), strict=True))
 
 
 def _log(snapshot: Snapshot | DataFrame) -> Log:

@@ -31,11 +31,16 @@ for word in "$@"; do
     *) plain+=("$word") ;;
   esac
 done
-"$bin/lakescore" check "$job" ${plain[@]+"${plain[@]}"}
 
-# No spark-submit is a client of a Spark Connect server: the job is one itself.
-! grep -qE '^spark\.remote[[:space:]=]' "$place" ||
-  PLACE=$place exec "$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@"
+# In local mode Spark may not be needed, so the job starts it itself. And no spark-submit is a client
+# of a Spark Connect server: the job is one itself.
+itself=("$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@")
+if [[ ${PLACE:-local} = local && $job = score ]]; then
+  [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${itself[@]}"; echo; exit; }
+  exec "${itself[@]}"
+fi
+"$bin/lakescore" check "$job" ${plain[@]+"${plain[@]}"}
+! grep -qE '^spark\.remote[[:space:]=]' "$place" || PLACE=$place exec "${itself[@]}"
 
 spark=${SPARK_HOME:+$SPARK_HOME/bin}
 submit=("${spark:-$bin}/spark-submit" --properties-file "$place")

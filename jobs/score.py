@@ -8,36 +8,36 @@ from lakescore.console import progress, stage
 from lakescore.job import main
 from lakescore.publishing import Target
 from lakescore.registry import resolve
-from lakescore.session import start
+from lakescore.session import choose
 
 
 def run(todo: ScoreJob) -> dict[str, Any]:
     """Resolve once, pin the input, score and publish the slices that are due, and report."""
     model = resolve(todo.model, trust=todo.trust)
     stage(f"{todo.model} is {model.pin}", model=model.uri)
-    spark = start("lakescore score", models=[model.uri])
-    source = tables.snapshot(spark, todo.input.address, todo.input.version)
+    runner = choose("lakescore score", todo.runner, models=[model.uri])
+    source = tables.snapshot(runner, todo.input.address, todo.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")
-    keep, loadable = todo.keep(source.schema.names), loading.prepare(model, **todo.loading)
+    keep, loadable = todo.keep(source.schema.names), loading.prepare(model, runner, **todo.loading)
     agreed = signature.agree(source.address, source, loadable, keep, **todo.contract)
     names = todo.slice_names or slicing.names(source, todo.slice_by)
     outside = slicing.outside(source, todo.slice_by) if todo.due else 0
     runs = lineage.plan(model, source, names, run_id=todo.run_id, **todo.settings)
     sizes = slicing.sizes(slicing.select(source, todo.slice_by, names))
-    target = Target(spark, todo, source)
+    target = Target(todo, source)
     outcomes = target.settle(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
     stage(f"{len(due)} of {len(runs)} slices to score", runs={r.slice: r.run_id for r in due})
     plans: list[scoring.Plan] = []
     for part in target.parts(due, names):
         with target.telling(outcomes):
-            rows = slicing.select(source, todo.slice_by, [run.slice for run in part])
+            rows = slicing.select(source, todo.slice_by, [run.slice for run in part], sizes)
             slicing.check(rows, source.address, todo.unique, agreed.never_null)
             plans += [scoring.plan(todo.engine, rows, [agreed], [*keep, slicing.SLICE], todo.scan)]
             stage(str(plans[-1]), ends="plan")
             if todo.plan:
                 return receipt.of_plan(todo, source, agreed, outcomes, part, sizes, plans)
-            with progress(spark, sum(sizes[run.slice] for run in part)):
+            with progress(runner, sum(sizes[run.slice] for run in part)):
                 outcomes += target.publish(plans[-1], part, sizes)
     report = receipt.of_scoring(todo, source, agreed, outcomes, target.facts, plans, outside)
     stage(f"{receipt.summary(report)} into {todo.output.address}", ends="score")

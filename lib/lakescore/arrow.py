@@ -6,6 +6,7 @@ from inspect import signature as parameters_of
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -113,6 +114,17 @@ def readable(rows: DataFrame) -> DataFrame:
         if _legible(field.dataType) != field.dataType
     }
     return rows.withColumns(texts) if texts else rows
+
+
+def legible(rows: pa.Table) -> pa.Table:
+    """Return plain *rows* as `readable` does: dates and times in UTC as texts, as Spark writes."""
+    for n, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type):
+            texts = rows.column(n).cast(pa.timestamp("us")).cast(pa.string())
+            rows = rows.set_column(n, field.name, pc.replace_substring_regex(texts, r"\.?0*$", ""))
+        elif pa.types.is_date(field.type):
+            rows = rows.set_column(n, field.name, rows.column(n).cast(pa.string()))
+    return rows
 
 
 def _legible(kind: DataType) -> DataType:

@@ -16,8 +16,6 @@ from lakescore.logs import Declined
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pyspark.sql import DataFrame, SparkSession
-
     from lakescore.logs import FileChange
     from lakescore.snapshots import Snapshot
 
@@ -26,16 +24,13 @@ _MOST_VERSIONS_READ = 50
 _MOST_FILES_READ = 10_000
 
 
-def last_changed(
-    spark: SparkSession, source: Snapshot, column: str | None, since: int
-) -> dict[str, int] | None:
+def last_changed(source: Snapshot, column: str | None, since: int) -> dict[str, int] | None:
     """Return, by slice, the last version after *since* that added or removed rows of it.
 
     Compaction changes no row, and does not count. A slice may be named whose rows did not change,
     where a file that was rewritten holds it too; none is left out.
 
     Args:
-        spark: the session.
         source: the table as it is to be scored.
         column: what divides it into slices; without one, the whole is the slice `""`.
         since: an older version, or the same.
@@ -43,7 +38,7 @@ def last_changed(
     Returns:
         None where it cannot be told: the log, or files that were removed, are gone.
     """
-    found = tables.file_changes(spark, source, since)
+    found = tables.file_changes(source, since)
     if found is None or column is None:
         return None if found is None else _latest([("", each.version) for each in found])
     kind = source.schema[column].dataType
@@ -56,7 +51,7 @@ def last_changed(
                 ]
             )
     try:
-        return _latest(_read(spark, source, column, found))
+        return _latest(_read(source, column, found))
     except (_TooMuch, SnapshotNotFound):
         return None
     except FAILURES:
@@ -67,9 +62,7 @@ class _TooMuch(Exception):
     """So many files that looking costs more than scoring."""
 
 
-def _read(
-    spark: SparkSession, source: Snapshot, column: str, found: Iterable[FileChange]
-) -> list[tuple[str, int]]:
+def _read(source: Snapshot, column: str, found: Iterable[FileChange]) -> list[tuple[str, int]]:
     """Read which slices the files hold: those added now, those removed just before they went."""
     removed: dict[int, list[FileChange]] = defaultdict(list)
     for each in found:
@@ -79,20 +72,27 @@ def _read(
     added = [each for each in found if each.added and each.name not in gone]
     if len(removed) > _MOST_VERSIONS_READ or len(added) + len(gone) > _MOST_FILES_READ:
         raise _TooMuch
-    pairs = _slices(source.rows, column, added)
+    pairs = _slices(source, column, added)
     for version, files in removed.items():
-        before = tables.snapshot(spark, source.address, version - 1)
-        pairs += _slices(before.rows, column, files)
+        before = tables.snapshot(source.runner, source.address, version - 1)
+        pairs += _slices(before, column, files)
     return pairs
 
 
-def _slices(rows: DataFrame, column: str, files: list[FileChange]) -> list[tuple[str, int]]:
+def _slices(table: Snapshot, column: str, files: list[FileChange]) -> list[tuple[str, int]]:
     versions = {each.name: each.version for each in files}
     if not versions:
         return []
+    try:
+        held = scanning.held(table, column, versions)
+    except Declined as declined:
+        table.runner.start(str(declined))
+    else:
+        return [(value, versions[name]) for name, values in held.items() for value in values]
+    rows = table.rows
     name = F.substring_index(F.col("_metadata.file_path"), "/", -1)
-    held = rows.select(name.alias("file"), F.col(f"`{column}`").cast("string").alias("slice"))
-    chosen = held.where(F.col("file").isin(list(versions))).distinct().dropna()
+    named = rows.select(name.alias("file"), F.col(f"`{column}`").cast("string").alias("slice"))
+    chosen = named.where(F.col("file").isin(list(versions))).distinct().dropna()
     return [(row["slice"], versions[row["file"]]) for row in chosen.collect()]
 
 

@@ -244,6 +244,11 @@ class ScoreJob(_Applying):
         description="who writes the files of predictions for the arrow engine: workers themselves, "
         "where that is exactly what Spark writes, or always Spark",
     )
+    runner: Literal["auto", "local", "spark"] = Field(
+        default="auto",
+        description="what runs the tasks: Spark; local, processes of this machine without Spark; "
+        "or these where PLACE is local and the rows take less time than to start Spark does",
+    )
     on_duplicate_key: Literal["fail", "keep"] = Field(
         default="fail",
         description="what becomes of rows of a slice that share their id_columns: nothing is "

@@ -16,7 +16,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lakescore import classic
 from lakescore.encoding import as_json
 from lakescore.errors import listed
 
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from pyspark.sql import SparkSession
-
     from lakescore.errors import LakescoreError
+    from lakescore.runner import Runner
 
 _SECONDS_BETWEEN_LOOKS = 0.25
 _ROWS_SHOWN = 5
@@ -75,6 +73,11 @@ def log_as_json(**facts: object) -> None:
     _context = dict(facts)
     logging.basicConfig(handlers=[_Saying()])
     logging.captureWarnings(capture=True)
+
+
+def is_json() -> bool:
+    """Tell whether what is said is JSON."""
+    return _context is not None
 
 
 class _Saying(logging.Handler):
@@ -196,14 +199,14 @@ def write_receipt(receipt: dict[str, Any], path: Path) -> None:
 
 
 @contextlib.contextmanager
-def progress(spark: SparkSession, rows: int) -> Iterator[None]:
+def progress(runner: Runner, rows: int) -> Iterator[None]:
     """Show tasks done, rows per second and time left while the body runs, in a terminal only.
 
     Args:
-        spark: the session, whose status tracker knows the tasks.
+        runner: it knows the tasks.
         rows: what the body scores.
     """
-    terminal, counted = _terminal(), classic.progress(spark)
+    terminal, counted = _terminal(), runner.progress()
     if terminal is None or counted is None:
         yield
         return

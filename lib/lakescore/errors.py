@@ -239,6 +239,15 @@ class EngineRefused(ConfigError):
         super().__init__(f"engine {engine} cannot be used: {reason}; {advice}")
 
 
+class RunnerRefused(ConfigError):
+    """The runner that was asked for cannot do what only Spark can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"runner local cannot be used: {reason}; give runner=auto, which starts Spark then"
+        )
+
+
 class OptionUnknown(ConfigError):
     """A parameter or a configuration that the model does not declare."""
 

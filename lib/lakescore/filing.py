@@ -23,10 +23,10 @@ from lakescore.logs import Declined, NewFile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pyspark.sql import Row, SparkSession
     from pyspark.sql.types import StructField, StructType
 
     from lakescore.logs import Log
+    from lakescore.runner import Runner
 
 _COMPRESSIONS = {
     "gzip": "gzip",
@@ -60,7 +60,7 @@ class Place:
 
 
 def sink(  # noqa: PLR0913 - all but the first three by name
-    spark: SparkSession,
+    runner: Runner,
     log: Log,
     form: Form,
     *,
@@ -72,7 +72,7 @@ def sink(  # noqa: PLR0913 - all but the first three by name
     """Return where and how workers write rows.
 
     Args:
-        spark: the session, whose settings say how Spark would write.
+        runner: its settings say how Spark would write.
         log: of the table.
         form: the table's when the files are committed.
         written: the columns that it gets.
@@ -86,10 +86,10 @@ def sink(  # noqa: PLR0913 - all but the first three by name
     """
     log.check_writable()
     _check_columns(form.schema, written)
-    compression = spark.conf.get("spark.sql.parquet.compression.codec", "snappy") or ""
+    compression = runner.setting("spark.sql.parquet.compression.codec", "snappy") or ""
     if compression not in _COMPRESSIONS:
         raise Declined(f"Spark writes {compression} files")
-    if spark.conf.get("spark.sql.files.maxRecordsPerFile", "0") != "0":
+    if runner.setting("spark.sql.files.maxRecordsPerFile", "0") != "0":
         raise Declined("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
     promised = _promised(form.properties, form.schema)
     constants = next(iter(parts.values()))
@@ -108,7 +108,7 @@ def sink(  # noqa: PLR0913 - all but the first three by name
 
 
 def files(
-    found: Iterable[Row], sink: executor.Sink, partitioned_by: Sequence[str]
+    found: Iterable[Mapping[str, Any]], sink: executor.Sink, partitioned_by: Sequence[str]
 ) -> list[NewFile]:
     """Return the files that tasks said they wrote, for a table that these columns divide.
 
@@ -117,11 +117,12 @@ def files(
     """
     new = []
     for file in found:
-        if sink.store.size(f"{sink.folder}/{file.path}") != file.size:
-            raise FilesUnseen(sink.folder, file.path)
-        values = sink.parts[file.part]
+        path, size = file["path"], file["size"]
+        if sink.store.size(f"{sink.folder}/{path}") != size:
+            raise FilesUnseen(sink.folder, path)
+        values = sink.parts[file["part"]]
         partition = {name: str(values[name]) for name in partitioned_by}
-        new.append(NewFile(file.path, partition, file.rows, file.size, file.statistics))
+        new.append(NewFile(path, partition, file["rows"], size, file["statistics"]))
     return new
 
 

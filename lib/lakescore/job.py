@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from lakescore import console, metering, scanning, storage
+from lakescore import console, metering, scanning, session, storage
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
 from lakescore.errors import LakescoreError, MetricsNotWritten, Stopped, TimedOut, redact
 
@@ -98,6 +98,7 @@ def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
         if not todo.trust.is_given:
             console.stage(_TRUSTS_ALL)
         with _stopping(failed, todo.timeout_seconds):
+            session.prepare(getattr(todo, "runner", "spark"))  # other jobs are Spark's
             receipt |= run(todo)
     except Exception as error:  # noqa: BLE001 - the door: whatever happens ends in one line
         if verbose:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lakescore.registry import ModelVersion
+    from lakescore.runner import Runner
 
 EnvManager = Literal["local", "virtualenv", "uv", "conda"]
 OutputName = Literal["prediction", "proba"]
@@ -103,8 +104,9 @@ class Loadable:
         return "sklearn" in self.flavors and plain
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - all but the first two by name
     model: ModelVersion,
+    runner: Runner | None = None,
     *,
     output: OutputName = "prediction",
     params: Mapping[str, Any] | None = None,
@@ -115,6 +117,7 @@ def prepare(
 
     Args:
         model: the pinned version.
+        runner: whose worker looks at a classifier; the driver without.
         output: `proba` calls a classifier's `predict_proba`.
         params: for `predict`: texts, and lists and mappings of them; the signature says of which
             types they are.
@@ -158,7 +161,9 @@ def prepare(
         env_manager=env_manager,
         own_code=own_code(card["flavors"], folder),
     )
-    return replace(loadable, classes=_classes(loadable)) if output == "proba" else loadable
+    if output != "proba":
+        return loadable
+    return replace(loadable, classes=_classes(loadable, runner))
 
 
 @cache
@@ -194,10 +199,13 @@ def _copied(model: ModelVersion, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def _classes(loadable: Loadable) -> tuple[Any, ...]:
+def _classes(loadable: Loadable, runner: Runner | None) -> tuple[Any, ...]:
     uri = loadable.model.uri
     try:
-        estimator = executor.describe(loadable.native)
+        if runner is None:
+            estimator = executor.describe(loadable.native)
+        else:
+            estimator = runner.call(executor.describe, loadable.native)
     except ModuleNotFoundError as error:
         raise environment.missing(uri, loadable.folder, error) from error
     except executor.ModelFailed as error:

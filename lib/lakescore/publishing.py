@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow.compute as pc
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
 from lakescore import changes, lineage, scanning, scoring, signature, slicing, tables
+from lakescore.arrow import frame
 from lakescore.errors import (
     AnotherRunWon,
     LakescoreError,
@@ -32,11 +35,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from lakescore import executor
     from lakescore.config import ScoreJob
     from lakescore.lineage import Run
+    from lakescore.runner import Runner
     from lakescore.scoring import Plan
     from lakescore.snapshots import Snapshot
     from lakescore.tables import Transaction
@@ -91,8 +95,8 @@ class Target:
         ColumnsCollide, ColumnsUnfit: the quarantine could not hold the columns that it shall.
     """
 
-    def __init__(self, spark: SparkSession, todo: ScoreJob, source: Snapshot) -> None:
-        self._spark, self._todo, self._source = spark, todo, source
+    def __init__(self, todo: ScoreJob, source: Snapshot) -> None:
+        self._runner, self._todo, self._source = source.runner, todo, source
         self._address = address = todo.output.address
         self._commits: dict[tuple[str, str], dict[str, Any]] | None = None
         self.facts: dict[str, Any] = {}
@@ -105,19 +109,19 @@ class Target:
         missing = set(lineage.COLUMNS) - set(there.schema.names)
         if missing:
             raise SchemaDrift(address, f"it lacks {listed(sorted(missing))}, so it is no output")
-        by = tables.partitioned_by(spark, address)
+        by = tables.partitioned_by(self._runner, address)
         if by != list(PARTITIONED_BY):
             asked = listed(PARTITIONED_BY)
             raise SchemaDrift(address, f"it is partitioned by {listed(by)}, not by {asked}")
 
     @property
     def _there(self) -> Snapshot | None:
-        return _snapshot(self._spark, self._address)
+        return _snapshot(self._runner, self._address)
 
     def _is_published(self) -> bool:
         """Tell whether there may be rows to merge with."""
         there = self._there is not None
-        return there and tables.is_published(self._spark, self._address)
+        return there and tables.is_published(self._runner, self._address)
 
     def settle(self, runs: Sequence[Run], sizes: Mapping[str, int]) -> list[Outcome]:
         """Return the outcomes of the slices that need no scoring: empty, or published already.
@@ -136,7 +140,7 @@ class Target:
             return []
         self._commits = None
         published = _earlier(self._there, runs)
-        aside = _earlier(_snapshot(self._spark, self._todo.aside), runs)
+        aside = _earlier(_snapshot(self._runner, self._todo.aside), runs)
         for name, tried in aside.items():  # nothing but bad rows was published, within the budget
             if name not in published:
                 alone = [replace(e, rows=0) for e in tried if (name, e.run_id) in self._said]
@@ -171,7 +175,7 @@ class Target:
         source, table = self._source, self._source.address
         read = {e.input_version for each in published.values() for e in each if e.table == table}
         since = min(read, default=source.version)
-        changed = changes.last_changed(self._spark, source, self._todo.slice_by, since)
+        changed = changes.last_changed(source, self._todo.slice_by, since)
 
         def is_due(run: Run, earlier: Earlier) -> bool:
             if earlier.table != table or changed is None or earlier.input_version > source.version:
@@ -194,7 +198,7 @@ class Target:
         """What the newest commit of each slice and run says of them, while the log holds it."""
         if self._commits is None:
             self._commits = {}
-            found = tables.commits(self._spark, self._address) if self._there is not None else []
+            found = tables.commits(self._runner, self._address) if self._there is not None else []
             for _, said in found:
                 for each in said.get("slices", []):
                     facts = {**each, "input_id": said.get("input_id")}
@@ -212,6 +216,8 @@ class Target:
             KeysInTwoSlices: rows are merged by keys, and slices would take rows from each other.
         """
         todo = self._todo
+        if runs and todo.write_mode == "merge":
+            self._runner.start("write_mode merge is Spark's")
         if runs and todo.write_mode == "merge" and todo.slice_by and len(names) > 1:
             asked = slicing.cut(self._source.rows, todo.slice_by, names)
             slicing.check_across(asked, self._source.address, todo.id_columns)
@@ -295,7 +301,7 @@ class Target:
     def _write(self, publishing: _Publishing) -> tuple[dict[str, int], int]:
         """Return how many rows of each slice failed, and the commit's version."""
         with tables.begin(
-            self._spark,
+            self._runner,
             self._columns(publishing),
             self._address,
             where=lineage.place(publishing.runs),
@@ -322,6 +328,7 @@ class Target:
             if sink is not None:
                 written.add(scoring.file(planned, sink), sink)
             else:
+                self._runner.start(f"Spark writes the rows: {written.reason or 'write: spark'}")
                 rows = self._scored(publishing)
                 if len(publishing.runs) > 1:  # else each task would write a file for each slice
                     rows = rows.hint("rebalance", "slice")
@@ -389,35 +396,45 @@ class Target:
 
     def _set_aside(self, publishing: _Publishing) -> dict[str, int]:
         """Let the quarantine hold what failed of the slices, and nothing else of them."""
-        address, runs = self._todo.aside, publishing.runs
+        address, runs, place = self._todo.aside, publishing.runs, lineage.place(publishing.runs)
         failed = publishing.planned.set_aside()
         if failed is None:
-            there = _snapshot(self._spark, address)
+            there = _snapshot(self._runner, address)
             if there is not None and _counted(there, ("slice",), runs):
-                empty = self._spark.createDataFrame([], there.schema)
-                tables.replace(empty, address, where=lineage.place(runs), metadata={"slices": []})
+                tables.clear(self._runner, address, where=place, metadata={"slices": []})
             return {}
-        why = F.col(scoring.ERRORS)[0]
-        keys = [F.col(f"`{name}`") for name in self._todo.id_columns]
-        failed = failed.select(
-            *keys,
-            SLICE,
-            *[
-                why[part].alias(name)
-                for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True)
-            ],
-        )
-        counts = dict(map(tuple, failed.groupBy(SLICE).count().collect()))
-        if self._todo.quarantine_columns == "all":
-            failed = _joined(failed, publishing.planned.rows, self._todo.id_columns)
-        tables.replace(
-            lineage.stamp(failed, runs, scored_at=publishing.scored_at),
+        why = pc.list_element(failed.column(scoring.ERRORS), 0)
+        own = failed.select([*self._todo.id_columns, SLICE])
+        for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True):
+            own = own.append_column(name, pc.struct_field(why, part))
+        with tables.begin(
+            self._runner,
+            self._columns_aside(publishing),
             address,
-            where=lineage.place(runs),
+            where=place,
             metadata=publishing.metadata,
             find_by=self._todo.id_columns,
-        )
-        return counts
+        ) as written:
+            try:
+                if self._todo.quarantine_columns == "all":
+                    raise Declined("quarantine_columns: all reads the input once more")  # noqa: TRY301 - as others
+                written.put(own, publishing.constants, SLICE)
+            except Declined as declined:
+                rows = frame(self._runner.start(f"Spark sets rows aside: {declined}"), own)
+                if self._todo.quarantine_columns == "all":
+                    rows = _joined(rows, publishing.planned.rows, self._todo.id_columns)
+                written.write(lineage.stamp(rows, runs, scored_at=publishing.scored_at))
+            written.commit()
+        counts = Counter(own.column(SLICE).to_pylist())
+        return dict(counts)
+
+    def _columns_aside(self, publishing: _Publishing) -> StructType:
+        """Return the columns of the quarantine."""
+        there = publishing.planned.schema
+        names = self._todo.set_aside([name for name in there.names if name != SLICE])
+        errors = [StructField(name, StringType()) for name in lineage.ERROR_COLUMNS]
+        fields = [*[StructField(name, there[name].dataType) for name in names], *errors]
+        return lineage.stamped(StructType(fields), publishing.runs)
 
     def _same_inputs(self, run: Run) -> bool:
         """Tell whether the rows of this run's id came from its inputs: a derived id says so."""
@@ -463,9 +480,9 @@ def _check_sizes(planned: Plan, slices: int, rows: int) -> None:
         raise Declined(f"{planned.tasks} tasks would write small files of {slices} slices")
 
 
-def _snapshot(spark: SparkSession, address: str) -> Snapshot | None:
+def _snapshot(runner: Runner, address: str) -> Snapshot | None:
     try:
-        return tables.snapshot(spark, address)
+        return tables.snapshot(runner, address)
     except TableNotFound:
         return None
 
@@ -486,7 +503,8 @@ def _counted(there: Snapshot, by: Sequence[str], runs: Sequence[Run]) -> dict[tu
     place = lineage.place(runs)
     try:
         return scanning.tallied(there, by, place)
-    except Declined:
+    except Declined as declined:
+        there.runner.start(str(declined))
         held = [F.col(name).isin(values) for name, values in place.items()]
         counts = there.rows.where(reduce(and_, held)).groupBy(*by).count().collect()
         return {tuple(values): rows for *values, rows in counts}

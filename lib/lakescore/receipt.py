@@ -72,6 +72,7 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
         **({"rows_of_no_slice": of_no_slice} if todo.due else {}),
         "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
+        "runner": source.runner.facts(),
         **({"engine": _engine(plans)} if plans else {}),
     }
 

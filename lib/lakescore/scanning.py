@@ -9,11 +9,14 @@ named in them. What is not understood here is declined: then Spark reads, as it 
 from __future__ import annotations
 
 import math
+import random
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -33,14 +36,15 @@ from pyspark.sql.types import (
 
 from lakescore import executor
 from lakescore.arrow import arrow_type, is_plain, struct
-from lakescore.classic import FAILURES, slots, tasks
+from lakescore.classic import tasks
 from lakescore.errors import FilesGone, FileUnreadable, listed
 from lakescore.logs import Declined
+from lakescore.runner import FAILURES, Runner
 from lakescore.snapshots import Snapshot
 from lakescore.storage import plain_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
@@ -67,7 +71,12 @@ _MOST_FOOTERS_HERE = 512
 _MOST_PIECES = 100_000
 _MOST_HASHES_A_TASK = 8_000_000
 _MOST_ROWS_HERE = 200_000
-"""Of more rows Spark's workers look at a column, or the keys."""
+"""Of more rows workers look at a column, or the keys."""
+_MOST_ROWS_ALONE = 20_000_000
+"""Of more rows Spark is started to look at a column, which takes seconds here."""
+_MOST_FILES_PROBED = 16
+_MOST_HASHES_HERE = 20_000_000
+"""Of more keys Spark holds the hashes, which are 8 bytes each."""
 _BUCKETS_A_TASK = 16
 """So that tasks get about as many, whatever their numbers' own hashes are."""
 _MOST_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
@@ -96,10 +105,14 @@ class Selection:
     """Filters rows by `column`: a transform."""
     adds: StructField
     """The column that is added."""
-    value: Column
+    value: Callable[[], Column]
     """Its value, which `column` tells."""
     column: str | None = None
     """The only column that `choose` looks at, if it does."""
+    constant: str = ""
+    """The text that `adds` holds in all rows, where no `column` tells it."""
+    size: int | None = None
+    """How many rows these are, where it is known."""
     among: tuple[date | int | str, ...] | None = None
     """The values of `column` that are chosen; all but null and NaN when none are given."""
 
@@ -109,16 +122,16 @@ class Selection:
         return self.snapshot.rows if isinstance(self.snapshot, Snapshot) else self.snapshot
 
     @property
-    def spark(self) -> SparkSession:
-        """The session that they are read by."""
+    def runner(self) -> Runner:
+        """What runs the tasks that read them."""
         if isinstance(self.snapshot, Snapshot):
-            return self.snapshot.spark
-        return self.snapshot.sparkSession
+            return self.snapshot.runner
+        return Runner.of(self.snapshot.sparkSession)
 
     @property
     def rows(self) -> DataFrame:
         """The chosen rows, with the column `adds`."""
-        return self.choose(self.whole).withColumn(self.adds.name, self.value)
+        return self.choose(self.whole).withColumn(self.adds.name, self.value())
 
     @property
     def schema(self) -> StructType:
@@ -154,6 +167,8 @@ class Direct:
     """Of `carried`."""
     size: int
     """Bytes of the files that are read."""
+    rows: int
+    """Rows that are chosen, or that the files hold."""
 
     @property
     def batches(self) -> int:
@@ -205,17 +220,17 @@ def _direct(
     schema = StructType.fromJson(log.schema)
     fields = [*[schema[name] for name in carried], *features]
     columns = tuple(_column(log, schema, field) for field in fields)
-    spark = selection.spark
-    _check_sessions_settings(spark, columns)
+    runner = selection.runner
+    _check_sessions_settings(runner, columns)
     store = log.folder.store
-    groups = _row_groups(spark, files, columns, store)
+    groups = _row_groups(runner, files, columns, store)
     rows = sum(file.rows for file in files)
     pieces = _pieces(
         files,
         groups,
         [f.name if c.partition else None for c, f in zip(columns, fields, strict=True)],
         rows=rows,
-        slots=slots(spark),
+        slots=runner.slots,
         seconds_a_row=seconds_a_row,
     )
     only = None
@@ -227,7 +242,37 @@ def _direct(
         carried=tuple(carried),
         fields=tuple(fields[: len(carried)]),
         size=sum(file.size for file in files),
+        rows=rows if selection.size is None else selection.size,
     )
+
+
+def scattered(selection: Selection, features: Sequence[StructField], most: int) -> pa.Table:
+    """Read rows of *selection* here that lie far from each other, the same ones each time.
+
+    Returns:
+        What `first` does.
+
+    Raises:
+        Declined: as `first`.
+    """
+    files = selection.log.files(selection.wanted)
+    chance = random.Random(0)  # noqa: S311 - no secret
+    chosen = chance.sample(files, min(len(files), _MOST_FILES_PROBED))
+    if sum(file.rows for file in chosen) > _most_rows(selection.snapshot):
+        raise Declined("there are too many rows to look at here")
+    scan = _direct(selection, chosen, [], features, seconds_a_row=0.0).scan
+    batches = list(executor.read_tasks(scan, _numbers(scan)))
+    if not batches:
+        raise Declined("there are no rows to read")
+    rows = pa.Table.from_batches(batches)
+    taken = rows.take(sorted(chance.sample(range(rows.num_rows), min(most, rows.num_rows))))
+    return _numbered(taken, len(features))
+
+
+def _numbered(rows: pa.Table, features: int) -> pa.Table:
+    """Return the last columns of *rows*, so many *features*, as f0, f1, ..."""
+    wanted = rows.columns[len(rows.columns) - features :]
+    return pa.table({f"f{n}": column for n, column in enumerate(wanted)})
 
 
 def first(selection: Selection, features: Sequence[StructField], most: int) -> pa.Table:
@@ -254,15 +299,13 @@ def first(selection: Selection, features: Sequence[StructField], most: int) -> p
             if batch.num_rows >= missing:
                 break
         else:
-            if (looked_at := looked_at + file.rows) > _MOST_ROWS_HERE:
+            if (looked_at := looked_at + file.rows) > _most_rows(selection.snapshot):
                 raise Declined("the rows lie too far behind")
             continue
         break
     if not taken:
         raise Declined("there are no rows to read")
-    found = pa.Table.from_batches(taken)
-    wanted = found.columns[len(found.columns) - len(features) :]
-    return pa.table({f"f{n}": column for n, column in enumerate(wanted)})
+    return _numbered(pa.Table.from_batches(taken), len(features))
 
 
 def _numbers(scan: executor.Scan) -> list[pa.RecordBatch]:
@@ -285,7 +328,7 @@ def spread(
     """
     if seconds_a_row < _SECONDS_TO_SHUFFLE:
         return None
-    at_once, partitions = slots(rows.sparkSession), tasks(rows)
+    at_once, partitions = Runner.of(rows.sparkSession).slots, tasks(rows)
     try:
         if selection is None:
             raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
@@ -297,14 +340,20 @@ def spread(
 
 
 @contextmanager
-def unmeasured(spark: SparkSession, sent: Iterable[DataType]) -> Iterator[None]:
+def unmeasured(
+    spark: SparkSession | Runner, sent: Callable[[], Iterable[DataType]]
+) -> Iterator[None]:
     """Spare Spark to measure the batches of rows of the types *sent*, evaluated meanwhile.
 
     At each row it adds up the buffers of all columns, which is 40 % of what it takes to hand twenty
     doubles over (docs/benchmark/README.md). Rows of fixed width may not be so many that they reach
     the limit in bytes; texts are measured.
     """
-    conf = spark.conf
+    runner = Runner.of(spark)
+    if not runner.is_started:
+        yield
+        return
+    conf = runner.spark.conf
     try:
         limit = str(conf.get(_MOST_BYTES))
     except FAILURES:  # Spark 4.0 has no such limit
@@ -313,7 +362,7 @@ def unmeasured(spark: SparkSession, sent: Iterable[DataType]) -> Iterator[None]:
     size = _SIZE.fullmatch(limit.strip())
     most = int(size[1]) << _UNITS[size[2].lower()] if size is not None else _NOT_MEASURED
     rows = int(conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") or 0)
-    if most >= _NOT_MEASURED or not 0 < rows * _width(sent) < most:
+    if most >= _NOT_MEASURED or not 0 < rows * _width(sent()) < most:
         yield
         return
     conf.set(_MOST_BYTES, _NOT_MEASURED)
@@ -434,7 +483,7 @@ def tallied(
     for name in names:  # before any file is left out for its bounds
         _column(log, schema, schema[name])
     files = log.files(wanted)
-    if others and sum(file.rows for file in files) > _MOST_ROWS_HERE:
+    if others and sum(file.rows for file in files) > _most_rows(snapshot):
         raise Declined(f"the table is not partitioned by {listed(others)}")
     places = [names.index(name) for name in by]
     found: dict[tuple[Any, ...], int] = {}
@@ -444,6 +493,33 @@ def tallied(
             key = tuple(values[n] for n in places)
             found[key] = found.get(key, 0) + rows
     return found
+
+
+def held(snapshot: Snapshot, column: str, files: Collection[str]) -> dict[str, list[str]]:
+    """Return which values of *column* each of the *files* of a snapshot holds, by its name.
+
+    Args:
+        snapshot: the table.
+        column: its values are told as Spark writes them; nulls are left out.
+        files: their names, without folders.
+
+    Raises:
+        Declined: there are too many rows to be read here, or they cannot be.
+    """
+    log = snapshot.log
+    schema = StructType.fromJson(log.schema)
+    _column(log, schema, schema[column])
+    by_name = {file.path.rsplit("/", 1)[-1]: file for file in log.files({})}
+    chosen = {name: by_name[name] for name in files if name in by_name}
+    rows = sum(file.rows for file in chosen.values())
+    if len(chosen) < len(files) or rows > _most_rows(snapshot):
+        raise Declined(f"slices by {column} are looked for in {len(files)} files")
+    return {
+        name: [
+            str(value) for (value,), _ in _alike(snapshot, [file], [column]) if value is not None
+        ]
+        for name, file in chosen.items()
+    }
 
 
 def _told(files: Sequence[File], names: Sequence[str]) -> list[tuple[tuple[Any, ...], int]]:
@@ -461,19 +537,26 @@ def _alike(
     if not files:
         return []
     nothing = StructField("", StringType())
-    whole = Selection(snapshot, lambda rows: rows, nothing, F.lit(""))
+    whole = Selection(snapshot, lambda rows: rows, nothing, lambda: F.lit(""))
     scan = _direct(whole, files, names, (), seconds_a_row=0.0).scan
-    batches = list(executor.read_tasks(scan, _numbers(scan)))
-    if not batches:
-        return []
-    rows = pa.Table.from_batches(batches)
-    counts = rows.group_by(rows.column_names).aggregate([([], "count_all")])
-    *values, sizes = [counts.column(name) for name in [*rows.column_names, "count_all"]]
-    try:
-        columns = [column.to_pylist() for column in values]
-    except (ValueError, OverflowError) as error:  # no UTF-8, or no date of Python's
-        raise Declined(f"{listed(names)} holds {error}") from error
-    return list(zip(zip(*columns, strict=True), sizes.to_pylist(), strict=True))
+    found: Counter[tuple[Any, ...]] = Counter()
+    for batch in executor.read_tasks(scan, _numbers(scan)):
+        rows = pa.Table.from_batches([batch])
+        counts = rows.group_by(rows.column_names).aggregate([([], "count_all")])
+        *values, sizes = [counts.column(name) for name in [*rows.column_names, "count_all"]]
+        try:
+            columns = [column.to_pylist() for column in values]
+        except (ValueError, OverflowError) as error:  # no UTF-8, or no date of Python's
+            raise Declined(f"{listed(names)} holds {error}") from error
+        for key, size in zip(zip(*columns, strict=True), sizes.to_pylist(), strict=True):
+            found[key] += size
+    return list(found.items())
+
+
+def _most_rows(snapshot: Snapshot | DataFrame) -> int:
+    """Return of how many rows at most the driver reads a column itself."""
+    alone = isinstance(snapshot, Snapshot) and not snapshot.runner.is_started
+    return _MOST_ROWS_ALONE if alone else _MOST_ROWS_HERE
 
 
 def _log(snapshot: Snapshot | DataFrame) -> Log:
@@ -513,18 +596,25 @@ def repeats(selection: Selection, keys: Sequence[str]) -> int:
         Declined: workers cannot read the keys themselves, or not as Spark would.
     """
     planned = direct(selection, keys, (), seconds_a_row=0.0)
-    spark, count = selection.spark, len(planned.scan.tasks)
+    runner, count = selection.runner, len(planned.scan.tasks)
     rows = sum(piece.rows for task in planned.scan.tasks for piece in task)
     if rows <= _MOST_ROWS_HERE:
-        found = executor.repeated(executor.hashed(planned.scan, 1)(_numbers(planned.scan)))
-        return sum(batch.column(0)[0].as_py() for batch in found)
-    parts = max(slots(spark), math.ceil(rows / _MOST_HASHES_A_TASK))
+        return _repeated(executor.hashed(planned.scan, 1)(_numbers(planned.scan)))
+    if not runner.is_started and rows <= _MOST_HASHES_HERE:
+        made = partial(executor.hashed, planned.scan, _BUCKETS_A_TASK)
+        return _repeated(runner.run(made, count, executor.BLOCKS).to_batches())
+    spark = runner.start(f"the keys of {rows} rows are looked at")
+    parts = max(runner.slots, math.ceil(rows / _MOST_HASHES_A_TASK))
     blocks = spark.range(0, count, 1, count).mapInArrow(
         executor.hashed(planned.scan, parts * _BUCKETS_A_TASK), struct(executor.BLOCKS)
     )
     exchanged = blocks.repartition(parts, "bucket")
     counts = exchanged.mapInArrow(executor.repeated, struct(executor.REPEATED)).collect()
     return sum(row.repeated for row in counts)
+
+
+def _repeated(blocks: Iterable[pa.RecordBatch]) -> int:
+    return sum(batch.column(0)[0].as_py() for batch in executor.repeated(blocks))
 
 
 def _check_partition(field: StructField) -> None:
@@ -560,15 +650,15 @@ def _check_unpadded(field: StructField) -> None:
         raise Declined(f"column {field.name!r} carries {listed(odd)}")
 
 
-def _check_sessions_settings(spark: SparkSession, columns: Sequence[executor.Column]) -> None:
+def _check_sessions_settings(runner: Runner, columns: Sequence[executor.Column]) -> None:
     if any(pa.types.is_temporal(column.read) for column in columns):
         for key, usual in _USUAL.items():
-            if (value := spark.conf.get(key)) != usual:
+            if (value := runner.setting(key, usual)) != usual:
                 raise Declined(f"{key} is {value}, not {usual}")
 
 
 def _row_groups(
-    spark: SparkSession,
+    runner: Runner,
     files: Sequence[File],
     columns: Sequence[executor.Column],
     store: executor.Store,
@@ -580,11 +670,10 @@ def _row_groups(
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
             footers = list(pool.map(lambda path: executor.footer(path, wanted, store), paths))
     else:
-        counted_by = slots(spark) * 4
-        read = spark.range(0, len(files), 1, counted_by).mapInArrow(
-            executor.footers(paths, wanted, store), "file long, rows array<long>, problem string"
-        )
-        footers = [(tuple(row[1]), row[2]) for row in read.orderBy("file").collect()]
+        tasks = runner.slots * 4
+        made = partial(executor.footers, paths, wanted, tasks, store)
+        read = runner.run(made, tasks, executor.FOOTERS).sort_by("file")
+        footers = [(tuple(row["rows"]), row["problem"]) for row in read.to_pylist()]
     for file, (rows, problem) in zip(files, footers, strict=True):
         if problem:
             raise Declined(f"a file of the table {problem}")
@@ -662,5 +751,23 @@ def as_selected(applied: DataFrame, plan: Direct, keep: Sequence[str]) -> DataFr
     given would be one of no slice that is due.
     """
     others = [name for name in applied.columns if name not in plan.carried]
-    chosen = applied.withColumn(plan.selection.adds.name, plan.selection.value)
+    chosen = applied.withColumn(plan.selection.adds.name, plan.selection.value())
     return chosen.select(*[F.col(f"`{name}`") for name in [*keep, *others]])
+
+
+def shortened(scan: executor.Scan, most: int) -> executor.Scan:
+    """Return *scan* with *most* rows of each piece at most."""
+    tasks = tuple(
+        tuple(replace(piece, rows=min(piece.rows, most)) for piece in task) for task in scan.tasks
+    )
+    return replace(scan, tasks=tasks)
+
+
+def named(rows: pa.Table, plan: Direct, keep: Sequence[str]) -> pa.Table:
+    """Return what `as_selected` does of rows that the driver holds: what is added is a text."""
+    column, others = plan.selection.column, [n for n in rows.column_names if n not in plan.carried]
+    if column is None:
+        texts = pa.repeat(pa.scalar(plan.selection.constant, pa.string()), rows.num_rows)
+    else:
+        texts = rows.column(column).cast(pa.string())
+    return rows.append_column(plan.selection.adds.name, texts).select([*keep, *others])

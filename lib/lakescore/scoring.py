@@ -16,7 +16,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -39,8 +39,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import classic, environment, executor, scanning, signature, storage, wrapping
-from lakescore.arrow import arrow_type, collected, frame, readable, struct
-from lakescore.classic import FAILURES
+from lakescore.arrow import arrow_type, collected, legible, readable, struct
 from lakescore.errors import (
     EngineRefused,
     FeaturesLeftOut,
@@ -53,12 +52,13 @@ from lakescore.errors import (
 )
 from lakescore.filing import Place
 from lakescore.logs import Declined
+from lakescore.runner import FAILURES, Runner
 from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame, Row, SparkSession
+    from pyspark.sql import Column, DataFrame
 
     from lakescore.signature import Contract
 
@@ -76,6 +76,7 @@ _UNFIT = {executor.Misshapen.__name__, executor.Truncated.__name__}
 """The types of the errors of predictions that do not fit the signature."""
 _LOST = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
 """How Spark says why it gave a task up, where no trace of Python says it: workers that died."""
+_WORKER_LOST = re.compile(r"^(a worker (?:was ended|ended) .+)")
 _UNFIT_LINE = re.compile(rf"\b(?:{'|'.join(sorted(_UNFIT))}): (.+)")
 _OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelFailed.__name__}: ")
 """How an error of a model begins that was raised in a process of its own."""
@@ -148,11 +149,11 @@ class Plan:
         return self.source.schema
 
     @property
-    def spark(self) -> SparkSession:
-        """The session that scores."""
+    def runner(self) -> Runner:
+        """What runs the tasks."""
         if isinstance(self.source, scanning.Selection):
-            return self.source.spark
-        return self.source.sparkSession
+            return self.source.runner
+        return Runner.of(self.source.sparkSession)
 
     @property
     def given(self) -> list[StructField]:
@@ -243,7 +244,7 @@ class Plan:
         by = self.selection.column if self.selection is not None else SLICE
         whole = self.engine == "spark_udf" and (by is None or self._is_divided_by(by))
         limit = "parquet.columnarReaderBatchSize" if whole else "execution.arrow.maxRecordsPerBatch"
-        most = int(self.spark.conf.get(f"spark.sql.{limit}") or 0)
+        most = int(self.runner.setting(f"spark.sql.{limit}") or 0)
         share = math.ceil(rows / tasks)
         return tasks * math.ceil(share / most) if most > 0 else tasks
 
@@ -269,7 +270,7 @@ class Plan:
         reasons = [why[0] for why in failed.column("why").to_pylist()]
         return sorted({f"{reason['type']}: {reason['message']}" for reason in reasons})
 
-    def set_aside(self) -> DataFrame | None:
+    def set_aside(self) -> pa.Table | None:
         """Return the rows that tasks said they set aside: the kept columns and `ERRORS`.
 
         A few of them where they are too many to be listed; `failed` counts them all.
@@ -277,10 +278,8 @@ class Plan:
         failed = self.tally.listed()
         if failed is None:
             return None
-        rows = frame(self.spark, failed.rename_columns([*self.carried, ERRORS]))
-        if self.direct is None:
-            return rows
-        return scanning.as_selected(rows, self.direct, self.keep)
+        rows = failed.rename_columns([*self.carried, ERRORS])
+        return rows if self.direct is None else scanning.named(rows, self.direct, self.keep)
 
     def heard(self, rows: DataFrame) -> DataFrame:
         """Return *rows* of `tried`, which must be held, without what tasks said: it is tallied."""
@@ -341,22 +340,28 @@ def plan(
         keep=tuple(keep),
         contracts=tuple(contracts),
     )
+    runner = udf.runner
     if asked == "spark_udf":
+        runner.start("the engine spark_udf is Spark's")
         return _tried(_checked(udf))
     try:
         arrow, seconds_a_row = _arrow(udf, scan)
     except _Declined as declined:
         if asked == "arrow":
             raise EngineRefused("arrow", str(declined)) from declined
-        return _tried(_checked(replace(udf, reason=str(declined))))
+        checked = _checked(replace(udf, reason=str(declined)))
+        runner.start(f"the engine spark_udf is Spark's, and arrow is out: {declined}")
+        return _tried(checked)
     if udf.selection is not None and scan == "direct":
         try:
             found = scanning.direct(udf.selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
+            runner.choose(found.rows * seconds_a_row)
             return replace(arrow, direct=found)
         except Declined as declined:
             left = str(declined)
     else:
         left = "asked for" if udf.selection else "the rows are no snapshot's"
+    runner.start(f"Spark reads the rows: {left}")
     spread = scanning.spread(udf.rows, seconds_a_row=seconds_a_row, selection=udf.selection)
     return replace(arrow, scan_reason=left, spread=spread)
 
@@ -391,7 +396,7 @@ def _tried(udf: Plan) -> Plan:
     """
     columns = _features(udf.contracts)
     managers = {contract.loadable.env_manager for contract in udf.contracts}
-    if managers != {"local"} or _odd(udf.spark, columns):
+    if managers != {"local"} or _odd(udf.runner, columns):
         few = replace(udf, source=udf.rows.limit(_PROBE_ROWS).coalesce(1))
         with evaluated(few, [f"the first {_PROBE_ROWS} rows"]):
             side_by_side(few).collect()
@@ -403,7 +408,7 @@ def _tried(udf: Plan) -> Plan:
     aligned = executor.counted("aligned")
     for contract in udf.contracts:
         version = _bound(contract, _positions(contract, columns))
-        _, why = _attempted(version, contract, sample)
+        _, why = _attempted(udf.runner, version, contract, sample)
         if why.null_count < len(why):
             first = why.drop_null()[0].as_py()[0]
             raise ScoringFailed(
@@ -422,9 +427,11 @@ def _told_of_order(before: float) -> str:
 
 
 def _attempted(
-    version: executor.Version, contract: Contract, rows: pa.RecordBatch
+    runner: Runner, version: executor.Version, contract: Contract, rows: pa.RecordBatch
 ) -> tuple[pa.Array, pa.Array]:
-    """Return the predictions of *version*, null where it failed, and why it did, in the driver.
+    """Return the predictions of *version*, null where it failed, and why it did.
+
+    They are made in the driver, or in a worker of this machine where these run the tasks.
 
     Raises:
         ModuleMissing: the model imports what is not installed here.
@@ -433,7 +440,7 @@ def _attempted(
         FeaturesLeftOut: it fails on every row, perhaps for want of optional features.
     """
     try:
-        (predicted,), why = executor.attempt([version], rows)
+        (predicted,), why = runner.call(executor.attempt, [version], rows)
     except ModuleNotFoundError as error:
         raise environment.missing(version.uri, contract.loadable.folder, error) from error
     except executor.Misshapen as error:
@@ -511,14 +518,19 @@ def _outputs(planned: Plan, applied: DataFrame, *, says_why: bool) -> DataFrame:
     return applied.select(*columns)
 
 
-def file(planned: Plan, sink: executor.Sink) -> list[Row]:
+def file(planned: Plan, sink: executor.Sink) -> list[dict[str, Any]]:
     """Let workers write what could be scored, and return what they wrote, as `executor.FILES`.
 
     Raises:
         StorageFull, FilesUnwritten: they cannot write into the sink's folder.
     """
     try:
-        return _sent_to(planned, struct(executor.FILES), "aside", sink=sink).collect()
+        if planned.direct is None:
+            found = collected(_sent_to(planned, struct(executor.FILES), "aside", sink=sink))
+        else:
+            made, tasks = _predictor(planned, "aside", says=True, sink=sink), planned.tasks
+            found = planned.runner.run(made, tasks, executor.FILES)
+        return list(found.to_pylist())
     except FAILURES as error:
         unwritten = _UNWRITTEN.search(str(error))
         if unwritten is None:
@@ -530,13 +542,40 @@ def file(planned: Plan, sink: executor.Sink) -> list[Row]:
 
 def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     """Return *most* of the rows that the job would write, each by column, scored apart from it."""
+    if planned.direct is not None:
+        return _probed_here(planned, planned.direct, most)
     few = planned.rows.limit(most)
-    apart = replace(planned, source=few, direct=None, spread=None, tally=executor.Tally())
+    apart = replace(planned, source=few, spread=None, tally=executor.Tally())
     scored = tried(apart)
     if SAID in scored.columns:
         scored = scored.where(F.col(SAID).isNull()).drop(SAID)
     shown = readable(scored).withColumnRenamed(SLICE, "slice")
     return [row.asDict() for row in shown.collect()]
+
+
+def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict[str, Any]]:
+    """Return what `probe` does of rows that are read without Spark."""
+    fields = [*direct.fields, *[each for each in planned.given if each.name != SLICE]]
+    kinds = {field.name: arrow_type(field.dataType) for field in fields}
+    columns = [
+        executor.Filed(name=name, kind=kinds[name], **vars(place))
+        for name, place in planned.places().items()
+    ]
+    kept = len(planned.carried)
+    for scan in (scanning.shortened(direct.scan, most), direct.scan):
+        made = partial(
+            executor.predictor,
+            _placed(planned, kept, here=True),
+            kept=kept,
+            scan=scan,
+            failing="aside",
+        )
+        found = planned.runner.call(executor.few, made, len(scan.tasks), most, columns)
+        if any(batch.num_rows for batch in found):
+            rows = scanning.named(pa.Table.from_batches(found), direct, planned.keep)
+            names = ["slice" if name == SLICE else name for name in rows.column_names]
+            return list(legible(rows.rename_columns(names)).to_pylist())
+    return []
 
 
 def side_by_side(planned: Plan, *, says: bool = False) -> DataFrame:
@@ -589,7 +628,7 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
         StorageAway, StorageRefused: or an object store.
     """
     try:
-        with scanning.unmeasured(planned.spark, planned.sent):
+        with scanning.unmeasured(planned.runner, lambda: planned.sent):
             yield
     except FAILURES as error:
         if (
@@ -598,7 +637,7 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
             raise known from error
         lines = str(error).splitlines()
         traces = [n for n, line in enumerate(lines) if "Traceback (most recent call last)" in line]
-        lost = _LOST.search(str(error))
+        lost = _LOST.search(str(error)) or _WORKER_LOST.search(str(error))
         if traces:
             ends = [line for line in lines[traces[-1] + 1 :] if line and not line[0].isspace()]
             reason = _OWN_PROCESS.sub("", ends[0] if ends else lines[-1])
@@ -626,6 +665,8 @@ def _out_of_bounds(planned: Plan) -> str:
         for name in sorted(features)
         if isinstance(planned.schema[name].dataType, (TimestampType, TimestampNTZType))
     ]
+    if not planned.runner.is_started:  # it would start for a word of an error alone
+        return ""
     told = []
     for name in times:
         held = F.col(f"`{name}`")
@@ -672,8 +713,24 @@ def _sent_to(
     sink: executor.Sink | None = None,
 ) -> DataFrame:
     """Return what workers of the arrow engine give: rows of *given*, with k0, k1, ... kept."""
+    predict = _predictor(planned, failing, says=says, sink=sink)()
+    if planned.direct is not None:  # workers read the files: Spark hands out their tasks
+        tasks = len(planned.direct.scan.tasks)
+        sent = planned.runner.start("Spark hands rows on").range(0, tasks, 1, tasks)
+    else:
+        rows = planned.rows.repartition(planned.spread) if planned.spread else planned.rows
+        carried = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
+        sent = rows.select(*carried, *_sent(planned.columns))
+    return sent.mapInArrow(predict, given)
+
+
+def _predictor(
+    planned: Plan, failing: executor.Failing, *, says: bool, sink: executor.Sink | None
+) -> Callable[[], executor.Task]:
+    """Return what makes the function of a task."""
     kept = len(planned.carried)
-    predict = executor.predictor(
+    return partial(
+        executor.predictor,
         _placed(planned, kept),
         kept=kept,
         scan=planned.direct.scan if planned.direct is not None else None,
@@ -681,14 +738,6 @@ def _sent_to(
         says=executor.listed_at_most(planned.tasks) if says else None,
         sink=sink,
     )
-    if planned.direct is not None:  # workers read the files: Spark hands out their tasks
-        tasks = len(planned.direct.scan.tasks)
-        sent = planned.spark.range(0, tasks, 1, tasks)
-    else:
-        rows = planned.rows.repartition(planned.spread) if planned.spread else planned.rows
-        carried = [F.col(f"`{name}`").alias(f"k{n}") for n, name in enumerate(planned.keep)]
-        sent = rows.select(*carried, *_sent(planned.columns))
-    return sent.mapInArrow(predict, given)
 
 
 def _named(planned: Plan, applied: DataFrame, failing: executor.Failing) -> DataFrame:
@@ -756,7 +805,7 @@ def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
     if managers:
         raise _Declined(f"env_manager {listed(managers)} is MLflow's own")
     columns = _features(udf.contracts)
-    if odd := _odd(udf.spark, columns):
+    if odd := _odd(udf.runner, columns):
         raise _Declined(odd)
     try:
         for name in udf.keep:
@@ -767,10 +816,17 @@ def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
     aligned = executor.counted("aligned")
 
     def elsewhere() -> pa.RecordBatch:
-        return _sample(replace(udf, source=udf.rows.orderBy(F.rand(0))), columns)
+        try:
+            if udf.selection is None:
+                raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
+            rows = scanning.scattered(udf.selection, columns, _PROBE_ROWS)
+        except Declined as declined:
+            udf.runner.start(f"Spark looks for rows that the model can score: {declined}")
+            return _sample(replace(udf, source=udf.rows.orderBy(F.rand(0))), columns)
+        return rows.combine_chunks().to_batches()[0]
 
     versions = tuple(
-        _version(contract, _positions(contract, columns), sample, elsewhere)
+        _version(udf.runner, contract, _positions(contract, columns), sample, elsewhere)
         for contract in udf.contracts
     )
     modes = listed(dict.fromkeys(version.mode for version in versions))
@@ -783,7 +839,7 @@ def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
         versions=versions,
         columns=columns,
     )
-    return arrow, _seconds_a_row(versions, udf.contracts, sample)
+    return arrow, _seconds_a_row(udf.runner, versions, udf.contracts, sample)
 
 
 def _features(contracts: Sequence[Contract]) -> tuple[StructField, ...]:
@@ -797,7 +853,7 @@ def _features(contracts: Sequence[Contract]) -> tuple[StructField, ...]:
     )
 
 
-def _odd(spark: SparkSession, columns: Sequence[StructField]) -> str:
+def _odd(runner: Runner, columns: Sequence[StructField]) -> str:
     """Return why the arrow engine does not take *columns*, or nothing where it does."""
     odd = [
         f"{column.name} ({column.dataType.simpleString()})"
@@ -806,7 +862,7 @@ def _odd(spark: SparkSession, columns: Sequence[StructField]) -> str:
     ]
     if odd:
         return f"it does not take the columns {listed(odd)}"
-    zone = spark.conf.get(_ZONE)
+    zone = runner.setting(_ZONE, "UTC")
     if zone != "UTC" and any(isinstance(column.dataType, _MOMENTS) for column in columns):
         return f"it reads times in UTC, and {_ZONE} is {zone}"
     return ""
@@ -824,7 +880,10 @@ def _positions(
 
 
 def _seconds_a_row(
-    versions: Sequence[executor.Version], contracts: Sequence[Contract], sample: pa.RecordBatch
+    runner: Runner,
+    versions: Sequence[executor.Version],
+    contracts: Sequence[Contract],
+    sample: pa.RecordBatch,
 ) -> float:
     """Return the CPU seconds of a row more: a batch has costs of its own, which do not count."""
     small = pa.Table.from_batches([sample])
@@ -833,7 +892,7 @@ def _seconds_a_row(
     for rows in (sample, large):
         started = executor.cpu_seconds()
         for version, contract in zip(versions, contracts, strict=True):
-            _attempted(version, contract, rows)
+            _attempted(runner, version, contract, rows)
         seconds.append(executor.cpu_seconds() - started)
     more = seconds[1] - seconds[0]
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
@@ -867,13 +926,17 @@ def _sample(
 
 
 def _check_hope(
-    version: executor.Version, contract: Contract, tried: int, elsewhere: pa.RecordBatch
+    runner: Runner,
+    version: executor.Version,
+    contract: Contract,
+    tried: int,
+    elsewhere: pa.RecordBatch,
 ) -> None:
     """Hold that a version can score rows at all, which scored none of the many *tried*.
 
     Those may all be of one bad day, so as many from *elsewhere* in the table are tried.
     """
-    _, why = _attempted(version, contract, elsewhere)
+    _, why = _attempted(runner, version, contract, elsewhere)
     if not why.null_count:
         first = why[0].as_py()[0]
         raise ScoringFailed(
@@ -888,6 +951,7 @@ def _sent(columns: Sequence[StructField]) -> list[Column]:
 
 
 def _version(
+    runner: Runner,
     contract: Contract,
     features: tuple[tuple[str | int, int], ...],
     sample: pa.RecordBatch,
@@ -904,16 +968,18 @@ def _version(
         if rule in {"null", "quarantine"}
     )
     pyfunc = replace(_bound(contract, features), nulls=nulls)
-    expected, why = _attempted(pyfunc, contract, sample)
+    expected, why = _attempted(runner, pyfunc, contract, sample)
     if not why.null_count and sample.num_rows >= _HOPELESS:
-        _check_hope(pyfunc, contract, sample.num_rows, elsewhere())
-    for version in _candidates(pyfunc, contract):
-        if _gives(version, sample, (expected, why), exact=_is_exact(version)):
+        _check_hope(runner, pyfunc, contract, sample.num_rows, elsewhere())
+    for version in _candidates(runner, pyfunc, contract):
+        if _gives(runner, version, sample, (expected, why), exact=_is_exact(runner, version)):
             return version
     return pyfunc
 
 
-def _candidates(pyfunc: executor.Version, contract: Contract) -> Iterator[executor.Version]:
+def _candidates(
+    runner: Runner, pyfunc: executor.Version, contract: Contract
+) -> Iterator[executor.Version]:
     """Yield the faster ways to apply a scikit-learn model, the fastest first."""
     if not contract.loadable.is_native:
         return
@@ -925,13 +991,14 @@ def _candidates(pyfunc: executor.Version, contract: Contract) -> Iterator[execut
     )
     kinds = {field.dataType for field in contract.features}
     if kinds <= {DoubleType()} or kinds <= {FloatType()}:
-        names = executor.describe(raw).features
+        names = runner.call(executor.describe, raw).features
         if names is None or tuple(name for name, _ in raw.features) == names:
             yield replace(raw, mode="block")
     yield raw
 
 
 def _gives(
+    runner: Runner,
     version: executor.Version,
     sample: pa.RecordBatch,
     expected: tuple[pa.Array, pa.Array],
@@ -939,7 +1006,7 @@ def _gives(
     exact: bool,
 ) -> bool:
     """Tell whether *version* gives the predictions *expected*, and fails on the same rows."""
-    (found,), why = executor.attempt([version], sample)
+    (found,), why = runner.call(executor.attempt, [version], sample)
     if not why.is_null().equals(expected[1].is_null()):
         return False
     if exact:
@@ -961,31 +1028,33 @@ def _numbers(values: pa.Array) -> list[Any]:
     return list(values.to_pylist())
 
 
-def _is_exact(version: executor.Version) -> bool:
+def _is_exact(runner: Runner, version: executor.Version) -> bool:
     """Tell whether the model decides by comparisons, so that any difference is an error."""
-    return executor.describe(version).module.startswith(_EXACT)
+    return runner.call(executor.describe, version).module.startswith(_EXACT)
 
 
-def _placed(planned: Plan, kept: int) -> list[executor.Version]:
-    """Return the versions with their features after the *kept* columns and their files at hand."""
-    spark = planned.spark
+def _placed(planned: Plan, kept: int, *, here: bool = False) -> list[executor.Version]:
+    """Return the versions with their features after the *kept* columns and their files at hand.
+
+    *Here* are the driver and its workers.
+    """
     return [
         replace(
             version,
             features=tuple((name, kept + position) for name, position in version.features),
             nulls=tuple((name, kept + position, rule) for name, position, rule in version.nulls),
-            folder=_shipped(version, spark),
+            folder=version.folder if here else _shipped(version, planned.runner),
         )
         for version in planned.versions
     ]
 
 
-def _shipped(version: executor.Version, spark: SparkSession) -> str:
+def _shipped(version: executor.Version, runner: Runner) -> str:
     """Ship the artifacts to the executors, once a session; in local mode they are there already."""
-    if classic.is_local(spark):
+    if not runner.is_started or classic.is_local(runner.spark):
         return version.folder
     name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
-    classic.ship(spark, name, version.folder)
+    classic.ship(runner.spark, name, version.folder)
     return name
 
 

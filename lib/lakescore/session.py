@@ -12,18 +12,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakescore import java
-from lakescore.errors import ConfigError, ConnectAway, nearest
+from lakescore import console, java, workers
+from lakescore.errors import ConfigError, ConnectAway, RunnerRefused, nearest
 from lakescore.places import read_properties
+from lakescore.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
+    from lakescore.runner import RunnerName
+
 VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
 """What log4j2.properties reads."""
 MODELS = "spark.lakescore.models"
+_LIMIT = "spark.executor.pyspark.memory"
 _SECONDS_TO_ANSWER = 10
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
@@ -70,6 +74,75 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
     return spark
 
 
+def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runner:
+    """Return what runs a job: Spark, or workers of this machine as long as nothing needs Spark.
+
+    Args:
+        name: the application's name.
+        asked: `spark`; `local` refuses to start it; `auto` starts it where the place is another
+            than local, or it runs already.
+        models: as `start`.
+
+    Raises:
+        RunnerRefused: local was asked for, and the place is another, or bounds Spark's workers.
+        As `start` besides.
+    """
+    properties, reason = _of_local_place(), ""
+    if asked == "spark":
+        reason = "asked for"
+    elif properties is None:
+        reason = f"the place is {os.environ.get('PLACE') or 'a Spark Connect server'}"
+    elif _LIMIT in properties:
+        reason = f"{_LIMIT} bounds what its workers may hold"
+    elif asked == "auto" and _is_running():
+        reason = "it runs already"
+    if reason and asked == "local":
+        raise RunnerRefused(reason)
+    if reason:
+        return Runner(session=start(name, models=models), reason=reason)
+
+    def begin(why: str) -> SparkSession:
+        console.stage(f"starting Spark: {why}")
+        return start(name, models=models)
+
+    return Runner(
+        start=begin,
+        asked=asked,
+        reason="asked for" if asked == "local" else "nothing needs Spark",
+        properties=properties,
+        pool=workers.pool(),
+    )
+
+
+def prepare(asked: RunnerName) -> None:
+    """Fork workers, if they will run a job's tasks, so that they import libraries meanwhile.
+
+    Which ones a model needs is known later; most are of scikit-learn, or import it.
+    """
+    if asked == "spark" or _is_running() or _of_local_place() is None:
+        return
+    import mlflow.pyfunc  # noqa: F401, PLC0415 - workers and this process need it, once
+
+    workers.pool().warm("sklearn.ensemble", "mlflow.sklearn")
+
+
+def _of_local_place() -> dict[str, str] | None:
+    """Return Spark's properties of the place local, or none where the place is another."""
+    place = os.environ.get("PLACE") or "local"
+    if place != "local" or "SPARK_REMOTE" in os.environ:
+        return None
+    path = _folder() / "local.conf"
+    return read_properties(path) if path.is_file() else {}
+
+
+def _is_running() -> bool:
+    """Tell whether this process has a session, or was started by Spark's launcher."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return True
+    started = sys.modules.get("pyspark.sql")  # else nobody made one
+    return started is not None and _running() is not None
+
+
 def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSession:
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
@@ -80,7 +153,8 @@ def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSessio
         if any(key.startswith("spark.hadoop.fs.s3a.") for key in settings):
             # Not in spark.jars: they are large, and would be copied for each run.
             settings.setdefault("spark.driver.extraClassPath", ":".join(_jars("s3")))
-        logging = (path.parent / "log4j2.properties").absolute()
+        layout = "log4j2-json.properties" if console.is_json() else "log4j2.properties"
+        logging = (path.parent / layout).absolute()
         options = [
             *java.sharing(),
             settings.get("spark.driver.extraJavaOptions", ""),
@@ -146,13 +220,17 @@ def _running() -> SparkSession | None:
 
 def beside_the_job() -> Path:
     """Return `conf/spark/<PLACE>.conf` of the project whose job is running."""
-    folder = Path(sys.argv[0]).resolve().parents[1] / "conf" / "spark"
+    folder = _folder()
     place = os.environ.get("PLACE") or "local"
     path = Path(place) if "/" in place else folder / f"{place}.conf"
     if not path.is_file():
         there = sorted(each.stem for each in folder.glob("*.conf"))
         raise ConfigError(f"there is no place {place!r}: no {path}{nearest(place, there)}")
     return path
+
+
+def _folder() -> Path:
+    return Path(sys.argv[0]).resolve().parents[1] / "conf" / "spark"
 
 
 def _jars(kind: str) -> list[str]:

@@ -23,7 +23,7 @@ from lakescore.scanning import Selection
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, Row
 
@@ -54,25 +54,45 @@ def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
     return select(rows, column, names).rows
 
 
-def select(snapshot: Snapshot | DataFrame, column: str | None, names: Sequence[str]) -> Selection:
+def select(
+    snapshot: Snapshot | DataFrame,
+    column: str | None,
+    names: Sequence[str],
+    sizes: Mapping[str, int] | None = None,
+) -> Selection:
     """Return what `cut` does of a snapshot, as a selection that workers can read too.
+
+    Args:
+        snapshot: all rows.
+        column: as for `cut`.
+        names: likewise.
+        sizes: how many rows each slice holds, if that is known.
 
     Raises:
         InputContractError: as `cut` does.
     """
     added = StructField(SLICE, StringType())
+    size = None if sizes is None else sum(sizes[name] for name in names)
     if column is None:
-        return Selection(snapshot, _all, added, F.lit(names[0]))
+        name = names[0]
+        return Selection(snapshot, _all, added, lambda: F.lit(name), constant=name, size=size)
     values = tuple(_typed(snapshot.schema[column], name) for name in names)
     return Selection(
         snapshot=snapshot,
         choose=partial(_chosen, column=column, names=names),
         adds=added,
         # A name is the one way to write the value.
-        value=F.col(f"`{column}`").cast("string"),
+        value=lambda: F.col(f"`{column}`").cast("string"),
         column=column,
         among=values,
+        size=size,
     )
+
+
+def _start(snapshot: Snapshot | DataFrame, declined: Declined) -> None:
+    """Let Spark look at the rows, since nobody else can tell."""
+    if isinstance(snapshot, Snapshot):
+        snapshot.runner.start(str(declined))
 
 
 def _whole(snapshot: Snapshot | DataFrame) -> DataFrame:
@@ -105,7 +125,8 @@ def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
         raise _unfit(column, kind)
     try:
         found = list(scanning.counted(snapshot, column))
-    except Declined:
+    except Declined as declined:
+        _start(snapshot, declined)
         text = F.col(f"`{column}`").cast("string")
         values = _whole(snapshot).select(text, _is_valid(text)).distinct().dropna().collect()
         if not all(valid for _, valid in values):
@@ -131,7 +152,8 @@ def outside(snapshot: Snapshot | DataFrame, column: str | None) -> int:
         return 0
     try:
         return scanning.counted(snapshot, column).get("", 0)
-    except Declined:
+    except Declined as declined:
+        _start(snapshot, declined)
         text = F.col(f"`{column}`").cast("string")
         return _whole(snapshot).where(text.isNull() | (text == "")).count()
 
@@ -140,7 +162,8 @@ def sizes(selected: Selection) -> dict[str, int]:
     """Return how many rows each slice holds: as the log counts them, where it can tell."""
     try:
         found = scanning.counted(selected.snapshot, selected.column, selected.among)
-    except Declined:
+    except Declined as declined:
+        _start(selected.snapshot, declined)
         counted = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
         return {row[SLICE]: row["rows"] for row in counted.collect()}
     return found if selected.column else {WHOLE: found.get("", 0)}
@@ -193,7 +216,8 @@ def _check_nulls(seen: Row, address: str, never_null: Sequence[str]) -> None:
 def _repeats(selected: Selection, keys: Sequence[str]) -> int | None:
     try:
         return scanning.repeats(selected, keys)
-    except Declined:
+    except Declined as declined:
+        _start(selected.snapshot, declined)
         return None
 
 

@@ -13,7 +13,9 @@ from lakescore.logs import Declined, Log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
+
+    from lakescore.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Snapshot:
     version: int
     table_id: str
     """Delta's own: another table that takes the address has another."""
-    spark: SparkSession = field(repr=False, compare=False)
+    runner: Runner = field(repr=False, compare=False)
     read: Callable[[], DataFrame] = field(repr=False, compare=False)
     """Lets Spark read it."""
     known: Log | None = field(default=None, compare=False)
@@ -34,7 +36,7 @@ class Snapshot:
 
     @cached_property
     def rows(self) -> DataFrame:
-        """Its rows, as Spark reads them.
+        """Its rows, as Spark reads them, which starts for it.
 
         Raises:
             SnapshotNotFound: the table has no such version any more.

@@ -28,8 +28,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor, filing, logs
-from lakescore.arrow import is_plain, struct
-from lakescore.classic import FAILURES, is_client
+from lakescore.arrow import collected, is_plain, struct
 from lakescore.errors import (
     AnotherRunWon,
     FilesUnwritten,
@@ -48,12 +47,14 @@ from lakescore.errors import (
 )
 from lakescore.filing import Form, Place
 from lakescore.logs import Declined, FileChange, Log
+from lakescore.runner import FAILURES, Runner
 from lakescore.snapshots import Snapshot
 from lakescore.storage import folder, plain_path, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import pyarrow as pa
     from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 
     from lakescore.errors import LakescoreError
@@ -100,18 +101,20 @@ _NO_FILE = "[DELTA_FILE_NOT_FOUND]"
 _NO_SPACE = "No space left on device"
 
 
-def snapshot(spark: SparkSession, address: str, version: int | None = None) -> Snapshot:
+def snapshot(spark: SparkSession | Runner, address: str, version: int | None = None) -> Snapshot:
     """Pin the table at *address* to *version*, or to its latest one.
 
     Raises:
         TableNotFound, NotADeltaTable: there is no table, or not a Delta table.
         SnapshotNotFound: the table has no such version.
     """
-    table = _Table.at(spark, address)
+    runner = Runner.of(spark)
+    table = _Table.at(runner, address)
     pinned = table.version if version is None else version
 
     def read() -> DataFrame:
-        reader = spark.read.format("delta").option("versionAsOf", pinned)
+        session = runner.start(f"Spark reads rows of {address}")
+        reader = session.read.format("delta").option("versionAsOf", pinned)
         try:
             with _reaching(address):
                 rows = reader.load(address) if "/" in address else reader.table(address)
@@ -123,23 +126,24 @@ def snapshot(spark: SparkSession, address: str, version: int | None = None) -> S
     known, declined = table.known, table.declined
     if known is not None and pinned != known.version:
         try:
-            known = Log(table.location, pinned, table.setting)
+            known = Log(table.location, pinned, runner.setting)
         except (Declined, FileNotFoundError) as error:
             known, declined = None, str(error)
-    found = Snapshot(address, pinned, table.table_id, spark, read, known, declined)
+    found = Snapshot(address, pinned, table.table_id, runner, read, known, declined)
     if known is None:
+        runner.start(declined)
         _ = found.rows  # only Spark knows whether it is there
     return found
 
 
-def exists(spark: SparkSession, address: str) -> bool:
+def exists(spark: SparkSession | Runner, address: str) -> bool:
     """Tell whether there is a Delta table at *address*.
 
     Raises:
         NotADeltaTable: there is something else.
     """
     try:
-        _Table.at(spark, address)
+        _Table.at(Runner.of(spark), address)
     except TableNotFound:
         return False
     return True
@@ -149,7 +153,7 @@ def exists(spark: SparkSession, address: str) -> bool:
 class _Table:
     """A table that is there, as it is now."""
 
-    spark: SparkSession
+    runner: Runner
     address: str
     location: str
     """Its folder or URI."""
@@ -160,7 +164,7 @@ class _Table:
     """What Spark says of it, where it was asked."""
 
     @classmethod
-    def at(cls, spark: SparkSession, address: str) -> _Table:
+    def at(cls, runner: Runner, address: str) -> _Table:
         """Look the table up.
 
         Raises:
@@ -168,30 +172,30 @@ class _Table:
         """
         detail: Mapping[str, Any] = {}
         if "/" not in address:
-            detail = _named(spark, address)
-        elif _may_be_elsewhere(spark, address):
-            detail = _described(spark, address)
+            detail = _named(runner.start(f"{address} is a name, which a catalog knows"), address)
+        elif _may_be_elsewhere(runner, address):
+            detail = _described(runner.start(f"Hadoop may know where {address} is"), address)
         location, known, declined = detail.get("location") or address, None, ""
         try:
-            known = Log(location, setting=_setting(spark))
+            known = Log(location, setting=runner.setting)
         except FileNotFoundError as error:
             if not detail:
-                raise _missing(spark, address) from error
+                raise _missing(runner, address) from error
             declined = f"Spark sees the table at {detail['location']}, and the driver does not"
         except (Declined, StorageRefused) as error:
             try:  # Spark may have other credentials
-                detail = detail or _described(spark, address)
+                detail = detail or _described(runner.start(str(error)), address)
             except StorageUnsupported:
                 raise error from None
             declined = str(error)
         if known is not None and detail and known.table_id != str(detail["id"]):
             known, declined = None, f"the driver sees another table at {location}"
-        return cls(spark, address, location, known, declined, detail)
+        return cls(runner, address, location, known, declined, detail)
 
     @property
-    def setting(self) -> Callable[[str], str | None]:
-        """Spark's properties."""
-        return _setting(self.spark)
+    def spark(self) -> SparkSession:
+        """The session of Spark, for what delta-rs cannot tell."""
+        return self.runner.start(self.declined or f"Spark looks at {self.address}")
 
     @cached_property
     def version(self) -> int:
@@ -267,6 +271,17 @@ class Transaction:
             _check_columns(self.written, table.address, table.schema)
 
     @property
+    def commits_itself(self) -> bool:
+        """Whether delta-rs may commit files to the table, which the rows need not be in yet."""
+        if self._table.known is None:
+            return False
+        try:
+            self._table.known.check_writable()
+        except Declined:
+            return False
+        return True
+
+    @property
     def form(self) -> Form:
         """What the table is from the commit on."""
         table = self._table
@@ -289,7 +304,7 @@ class Transaction:
         if self._table.known is None:
             raise Declined(self._table.declined)
         return filing.sink(
-            self._table.spark,
+            self._table.runner,
             self._table.known,
             self.form,
             written=self.written,
@@ -330,16 +345,36 @@ class Transaction:
             sink = self.sink(places, parts, names.index(column))
         except Declined as declined:
             return str(declined)
-        found = rows.mapInArrow(executor.filer(sink), struct(executor.FILES)).collect()
-        self.add(found, sink)
+        found = rows.mapInArrow(executor.filer(sink), struct(executor.FILES))
+        self.add(collected(found).to_pylist(), sink)
         self.how = "handed over"
         return None
+
+    def put(self, rows: pa.Table, parts: Mapping[str, Mapping[str, Any]], by: str) -> Self:
+        """Write *rows*, which this process holds, where nobody sees them.
+
+        Args:
+            rows: columns that files hold, and the text *by* which tells parts apart.
+            parts: the values that all rows of one have besides.
+            by: the column of that text.
+
+        Raises:
+            Declined: Spark has to write.
+            SchemaDrift, StorageFull, FilesUnwritten, FolderRefused: as `write`.
+        """
+        names = rows.column_names
+        places = {name: Place(n) for n, name in enumerate(names)}
+        sink = self.sink(places, parts, names.index(by))
+        with _explained(self._table.address, self._what):
+            found = list(executor.filer(sink)(iter(rows.to_batches())))
+        self.add([row for batch in found for row in batch.to_pylist()], sink)
+        return self
 
     def _stage(self, rows: DataFrame) -> None:
         self._staged = _Staged.write(rows, self._table)
         self.said += self._staged.said()
 
-    def add(self, found: Sequence[Row], sink: executor.Sink) -> None:
+    def add(self, found: Sequence[Mapping[str, Any]], sink: executor.Sink) -> None:
         """Take what tasks that wrote into *sink* gave: `executor.FILES`.
 
         Raises:
@@ -378,7 +413,7 @@ class Transaction:
             if self._staged is not None:
                 return self._publish(self._staged)
             log = self._table.known
-            assert log is not None  # noqa: S101 - files were added to it
+            assert log is not None  # noqa: S101 - files were added to it, or Spark wrote
             if self._anew is not None:
                 return log.renew(
                     self._files,
@@ -410,7 +445,7 @@ class Transaction:
             _publish(staged.rows, address, _predicate(self._where), self._metadata)
         made = _version_of(table.spark, address, self._metadata)
         if made is None and rows == 0:  # then Delta makes no commit
-            return _Table.at(table.spark, address).version
+            return _Table.at(table.runner, address).version
         if made is None:
             raise AnotherRunWon(address, self._what)
         version, published = made
@@ -427,7 +462,7 @@ class Transaction:
 
     def _check_untouched(self) -> None:
         """Hold that nobody wrote to the place since the transaction began."""
-        now = _Table.at(self._table.spark, self._table.address)
+        now = _Table.at(self._table.runner, self._table.address)
         since = changes(now, self._table.version)
         place = self._where.items()
         if now.table_id != self._table.table_id or _columns(now.schema) != _columns(
@@ -462,13 +497,13 @@ class _Staged:
                 "delta.dataSkippingNumIndexedCols", "0"
             ).save(address)
         except BaseException:
-            _remove(address, table.setting)
+            _remove(address, table.runner.setting)
             raise
         frame = table.spark.read.format("delta").load(address).toDF(*rows.columns)
         kept = frame
         if executor.SAID in rows.columns:
             kept = frame.where(F.col(executor.SAID).isNull()).drop(executor.SAID)
-        return cls(frame, kept, address, table.setting)
+        return cls(frame, kept, address, table.runner.setting)
 
     def said(self) -> list[bytes]:
         """Return what tasks said."""
@@ -498,7 +533,7 @@ def _remove(address: str, setting: Callable[[str], str | None]) -> None:
 
 
 def begin(  # noqa: PLR0913 - each is a fact of its own
-    spark: SparkSession,
+    spark: SparkSession | Runner,
     written: StructType,
     address: str,
     *,
@@ -514,7 +549,7 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     no run has published to it. All of the rows must satisfy *where*.
 
     Args:
-        spark: the session.
+        spark: the session, or the runner.
         written: the columns of what the table shall hold there.
         address: the table.
         where: columns and the values that they may have: typed, since a raw predicate such as
@@ -532,14 +567,14 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         TableNotMade, FolderRefused: it cannot be made.
         SchemaDrift: it does not take these columns.
     """
-    properties = _properties(written, find_by)
+    runner, properties = Runner.of(spark), _properties(written, find_by)
     try:
-        table = _Table.at(spark, address)
+        table = _Table.at(runner, address)
     except TableNotFound:
-        if not append and spark.conf.get(_ONLY_APPENDS, "false") == "true":
+        if not append and runner.setting(_ONLY_APPENDS) == "true":
             raise TableAppendOnly(address, default=True) from None
-        _create(spark, written, address, list(where), properties, made_with or {})
-        table = _Table.at(spark, address)
+        _create(runner, written, address, list(where), properties, made_with or {})
+        table = _Table.at(runner, address)
     if not append and table.properties.get("delta.appendOnly") == "true":
         raise TableAppendOnly(address, default=False)
     asked = (_columns(written), tuple(where))
@@ -555,9 +590,9 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     )
 
 
-def is_published(spark: SparkSession, address: str) -> bool:
+def is_published(spark: SparkSession | Runner, address: str) -> bool:
     """Tell whether the table at *address* is more than what runs that published nothing left."""
-    return _is_published(_Table.at(spark, address))
+    return _is_published(_Table.at(Runner.of(spark), address))
 
 
 def _is_published(table: _Table) -> bool:
@@ -584,6 +619,28 @@ def replace(
     spark, written = rows.sparkSession, rows.schema
     with begin(spark, written, address, where=where, metadata=metadata, find_by=find_by) as begun:
         return begun.write(rows).commit()
+
+
+def clear(
+    spark: SparkSession | Runner,
+    address: str,
+    *,
+    where: Mapping[str, Sequence[str]],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Remove the rows of a table for which *where* holds.
+
+    Args are those of `begin`.
+
+    Raises:
+        AnotherRunWon: another write to the same rows came first; nothing was removed.
+    """
+    runner = Runner.of(spark)
+    written = _Table.at(runner, address).schema
+    with begin(runner, written, address, where=where, metadata=metadata) as begun:
+        if not begun.commits_itself:
+            begun.write(runner.start(f"Spark clears {address}").createDataFrame([], written))
+        begun.commit()
 
 
 def merge(
@@ -615,7 +672,7 @@ def merge(
     fixed = [f"there.{_quoted(name)} = {_literal(value)}" for name, value in within.items()]
     same = [f"there.{_quoted(name)} <=> new.{_quoted(name)}" for name in keys]
     what = listed(within.values())
-    _check_columns(rows.schema, address, _Table.at(spark, address).schema)
+    _check_columns(rows.schema, address, _Table.at(Runner.of(spark), address).schema)
     with _explained(address, what):
         _merge(rows, address, [*fixed, *same], "WHEN MATCHED THEN UPDATE SET *", text)
     made = _version_of(spark, address, text)
@@ -733,7 +790,7 @@ def _properties(written: StructType, find_by: Sequence[str]) -> dict[str, str]:
 
 
 def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
-    spark: SparkSession,
+    runner: Runner,
     written: StructType,
     address: str,
     partition_by: Sequence[str],
@@ -750,7 +807,7 @@ def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         FolderRefused: nothing can be written there.
     """
     try:
-        _check_known_to_delta_rs(spark, written, address)
+        _check_known_to_delta_rs(runner, written, address)
         with _reaching(address):
             logs.create(
                 address,
@@ -758,19 +815,20 @@ def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
                 partition_by=partition_by,
                 properties=properties,
                 metadata=made_with,
-                setting=_setting(spark),
+                setting=runner.setting,
             )
-    except Declined:
+    except Declined as declined:
+        spark = runner.start(f"Spark makes the table {address}: {declined}")
         _create_by_spark(spark, written, address, partition_by, properties, made_with)
 
 
-def _check_known_to_delta_rs(spark: SparkSession, written: StructType, address: str) -> None:
+def _check_known_to_delta_rs(runner: Runner, written: StructType, address: str) -> None:
     """Hold that delta-rs would make the very table that Spark makes.
 
     Raises:
         Declined: it would not, or Spark has to say what is wrong with the columns.
     """
-    if "/" not in address or _may_be_elsewhere(spark, address):
+    if "/" not in address or _may_be_elsewhere(runner, address):
         raise Declined("Spark knows where the table is to be")
     for field in written:
         kind = field.dataType
@@ -780,9 +838,8 @@ def _check_known_to_delta_rs(spark: SparkSession, written: StructType, address: 
             raise Declined(f"a column is called {field.name!r}")
     if len({name.lower() for name in written.names}) < len(written):
         raise Declined("columns share a name")
-    named = spark.sql("SET").where(F.col("key").startswith(_DEFAULTS)).select("key").collect()
-    if named:
-        raise Declined(f"new tables get {listed(sorted(row.key for row in named))}")
+    if named := runner.settings(_DEFAULTS):
+        raise Declined(f"new tables get {listed(named)}")
 
 
 def _create_by_spark(  # noqa: PLR0913, PLR0917 - those of `_create`
@@ -822,17 +879,17 @@ def _make(
     named.create()
 
 
-def file_changes(spark: SparkSession, source: Snapshot, after: int) -> list[FileChange] | None:
+def file_changes(source: Snapshot, after: int) -> list[FileChange] | None:
     """Return the files that came and went after the version *after* up to *source*'s.
 
     None where the log does not hold these commits any more.
     """
-    return changes(_Table.at(spark, source.address), after, source.version)
+    return changes(_Table.at(source.runner, source.address), after, source.version)
 
 
 def changes(table: _Table, after: int, last: int | None = None) -> list[FileChange] | None:
     """Return what `file_changes` does, with the partitions by the columns' own names."""
-    place = folder(table.location, table.setting)
+    place = folder(table.location, table.runner.setting)
     if place is None:
         return None
     found = logs.changes(place, after, table.version if last is None else last)
@@ -850,17 +907,17 @@ def changes(table: _Table, after: int, last: int | None = None) -> list[FileChan
     ]
 
 
-def partitioned_by(spark: SparkSession, address: str) -> list[str]:
+def partitioned_by(spark: SparkSession | Runner, address: str) -> list[str]:
     """Return the columns that divide the table."""
-    return list(_Table.at(spark, address).partitioned_by)
+    return list(_Table.at(Runner.of(spark), address).partitioned_by)
 
 
-def commits(spark: SparkSession, address: str) -> list[tuple[int, dict[str, Any]]]:
+def commits(spark: SparkSession | Runner, address: str) -> list[tuple[int, dict[str, Any]]]:
     """Return what commits say of themselves in `userMetadata`, the newest first.
 
     Those that the log still holds; others than ours may say anything, and are left out then.
     """
-    table = _Table.at(spark, address)
+    table = _Table.at(Runner.of(spark), address)
     if table.known is not None:
         return table.known.commits()
     rows = [(int(row["version"]), logs.said(row["userMetadata"])) for row in table.commits()]
@@ -889,13 +946,13 @@ def _named(spark: SparkSession, address: str) -> Mapping[str, Any]:
     return detail.asDict()
 
 
-def _may_be_elsewhere(spark: SparkSession, address: str) -> bool:
+def _may_be_elsewhere(runner: Runner, address: str) -> bool:
     """Tell whether Spark may find a path in another place than this process would."""
     if "://" in address:
         return False
-    settings = spark.conf.get("spark.hadoop.fs.defaultFS", None)
+    settings = runner.setting("spark.hadoop.fs.defaultFS")
     hadoop = {"HADOOP_CONF_DIR", "YARN_CONF_DIR", "DATABRICKS_RUNTIME_VERSION"} & os.environ.keys()
-    return bool(is_client(spark) or settings or hadoop)
+    return bool(runner.is_client or settings or hadoop)
 
 
 def _described(spark: SparkSession, address: str) -> Mapping[str, Any]:
@@ -905,15 +962,15 @@ def _described(spark: SparkSession, address: str) -> Mapping[str, Any]:
             detail = spark.sql(f"DESCRIBE DETAIL {_literal(address)}").head()
     except FAILURES as error:
         if isinstance(error, AnalysisException) or _NO_FILE in str(error):
-            raise _missing(spark, address) from error
+            raise _missing(Runner.of(spark), address) from error
         raise
     if detail is None or detail["format"] != "delta":
-        raise _missing(spark, address)
+        raise _missing(Runner.of(spark), address)
     return detail.asDict()
 
 
-def _missing(spark: SparkSession, address: str) -> NotADeltaTable | TableNotFound:
-    return NotADeltaTable(address) if _holds_files(spark, address) else TableNotFound(address)
+def _missing(runner: Runner, address: str) -> NotADeltaTable | TableNotFound:
+    return NotADeltaTable(address) if _holds_files(runner, address) else TableNotFound(address)
 
 
 def _history(spark: SparkSession, address: str, most: int | None = None) -> list[Row]:
@@ -928,10 +985,6 @@ def _rows(spark: SparkSession, address: str) -> DataFrame:
     if "/" in address:
         return spark.read.format("delta").load(address)
     return spark.read.table(address)
-
-
-def _setting(spark: SparkSession) -> Callable[[str], str | None]:
-    return lambda name: spark.conf.get(name, None)
 
 
 def _is_view(spark: SparkSession, name: str) -> bool:
@@ -952,12 +1005,16 @@ def _reaching(address: str) -> Iterator[None]:
         raise
 
 
-def _holds_files(spark: SparkSession, path: str) -> bool:
-    place = folder(path, _setting(spark))
-    if place is not None and not _may_be_elsewhere(spark, path):
+def _holds_files(runner: Runner, path: str) -> bool:
+    place = folder(path, runner.setting)
+    if place is not None and not _may_be_elsewhere(runner, path):
         with suppress(OSError):  # Spark may have other credentials
             return place.holds_files()
-    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+    files = (
+        runner.start(f"Spark looks for {path}")
+        .read.format("binaryFile")
+        .option("recursiveFileLookup", "true")
+    )
     try:
         with _reaching(path):
             return files.load(plain_path(path)).select("path").head() is not None

@@ -56,6 +56,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     mlflow.set_tracking_uri(before)
 
 
+@pytest.fixture(params=["spark", "local"])
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run jobs by Spark, and once more as where no Spark runs: by workers, until they need it."""
+    if request.param == "local":
+        monkeypatch.setattr(session, "_is_running", lambda: False)
+    return str(request.param)
+
+
 Register = Callable[..., int]
 
 

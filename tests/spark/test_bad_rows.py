@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Write = Callable[["DataFrame", str], str]
-pytestmark = pytest.mark.usefixtures("model")
+pytestmark = pytest.mark.usefixtures("model", "runner")
 SCHEMA = "id int, part string, x double, n int, note string"
 ROWS = [
     (1, "a", 1.0, 1, "one"),
@@ -180,11 +180,11 @@ def test_bad_rows_among_many_are_found_in_few_calls_and_the_rest_is_predicted_on
                 raise ValueError("negative")
             return model_input["x"]
 
-    register("counting", Counting(), pd.DataFrame({"x": [1.0]}), np.array([1.0]))
+    version = register("counting", Counting(), pd.DataFrame({"x": [1.0]}), np.array([1.0]))
     many, bad = 4096, {7, 8, 4000}
     rows = [(i, "a", -1.0 if i in bad else 1.0, 1, "") for i in range(many)]
     write(spark.createDataFrame(rows, SCHEMA).coalesce(1), "rows")
-    todo = job(model="counting/1", slices=["a"], max_errors=3)
+    todo = job(model=f"counting/{version}", slices=["a"], max_errors=3)
     original = score.scoring.plan
 
     def forget_the_probe(*args: Any, **more: Any) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Job = Callable[..., ScoreJob]
+pytestmark = pytest.mark.usefixtures("runner")
 X = pd.DataFrame({"x": [0.0, 1.0]})
 FIRST, SECOND, THIRD = (dt.date(2013, 12, day) for day in (1, 2, 3))
 SCHEMA = "id int, day date, x double"
@@ -163,6 +164,7 @@ def test_slices_are_committed_one_by_one_the_oldest_first_where_one_asks(
     assert [each["slices"][0]["slice"] for each in made[1:]] == ["2013-12-01", "2013-12-02"]
 
 
+@pytest.mark.parametrize("runner", ["spark"], indirect=True)  # whose workers can be told apart
 @pytest.mark.parametrize(
     ("engine", "scan", "sliced", "calls"),
     [

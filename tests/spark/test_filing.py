@@ -29,7 +29,7 @@ from lakescore.executor.writing import written
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import DataFrame, Row, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 Write = Callable[["DataFrame", str], str]
 SCHEMA = (
@@ -282,8 +282,8 @@ def interfere(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def register(change: Callable[[Path], object]) -> None:
         files = filing.files
 
-        def looked(found: list[Row], sink: executor.Sink, *rest: Any) -> Any:
-            change(Path(sink.folder, found[0].path))
+        def looked(found: list[dict[str, Any]], sink: executor.Sink, *rest: Any) -> Any:
+            change(Path(sink.folder, found[0]["path"]))
             return files(found, sink, *rest)
 
         monkeypatch.setattr(filing, "files", looked)

@@ -31,6 +31,7 @@ TRIPS = [
 ]
 
 Write = Callable[["DataFrame", str], str]
+pytestmark = pytest.mark.usefixtures("runner")
 
 
 @pytest.fixture(scope="module")

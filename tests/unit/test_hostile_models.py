@@ -439,7 +439,7 @@ def test_a_job_ends_with_4_before_spark_starts(
 
     data_in_a_folder(folder)
     library.register(str(folder.path), "hostile-job")
-    monkeypatch.setattr("score.start", None)  # a call would be an error of another kind
+    monkeypatch.setattr("score.choose", None)  # a call would be an error of another kind
     (tmp_path / "job.yaml").write_text(
         "model: hostile-job/1\ninput: {path: x}\noutput: {path: y}\nid_columns: [id]\n"
         "trust: {flavours: [sklearn], formats: [skops]}\n"

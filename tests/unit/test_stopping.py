@@ -58,6 +58,6 @@ def test_a_job_that_is_told_to_stop_says_so_and_ends(tmp_path: Path) -> None:
 
 
 def test_a_job_that_takes_too_long_says_so_and_ends(tmp_path: Path) -> None:
-    code, error = ending(start(tmp_path, "timeout_seconds=0.5"), tmp_path)
+    code, error = ending(start(tmp_path, "timeout_seconds=0.5", "runner=spark"), tmp_path)
     assert code == 75
     assert error.startswith("the run took longer than timeout_seconds: 0.5, ")

@@ -96,7 +96,7 @@ class Comparison:
         """
         match name:
             case "metrics":
-                rows = long_form(holdout.spark, self)
+                rows = long_form(holdout.runner.spark, self)
             case "disagreements":
                 rows = differing.disagreements(
                     self.paired,

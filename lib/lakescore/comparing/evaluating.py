@@ -282,7 +282,7 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
     )
     rows = paired.numbers.mapInArrow(ordering.expand(layout, groups), ordering.ROWS)
     # Labels and slices are few, so they are short, and all else is numbers.
-    with unmeasured(rows.sparkSession, [each.dataType for each in rows.schema]):
+    with unmeasured(rows.sparkSession, lambda: [each.dataType for each in rows.schema]):
         if paired.problem.classes:
             found = _areas(rows, spec)
         else:

@@ -100,11 +100,14 @@ def select(
     Raises:
         BadCondition: *where* does not read as a condition on the table's columns.
     """
-    value = F.col(f"`{label}`")
+
+    def value() -> Column:
+        return F.col(f"`{label}`")
+
     if where is not None:
         rows = holdout.rows if isinstance(holdout, Snapshot) else holdout
         chosen = rows.where(condition(where, rows.columns))
-        return labelled(chosen, label).withColumn(LABEL, value)
+        return labelled(chosen, label).withColumn(LABEL, value())
     added = StructField(LABEL, holdout.schema[label].dataType)
     return Selection(holdout, partial(labelled, label=label), added, value, column=label)
 

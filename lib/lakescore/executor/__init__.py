@@ -15,11 +15,11 @@ from .applying import (
     predicted,
 )
 from .fitting import SAYS, Misshapen, Truncated
-from .isolating import ModelFailed, program
-from .keeping import counted
+from .isolating import ModelFailed, ModelProcess, Starter, program, start
+from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated
-from .predicting import Failing, predictor
-from .reading import Column, Only, Piece, Scan, footer, footers, read_tasks, rows_at_once
+from .predicting import Failing, Task, few, predictor
+from .reading import FOOTERS, Column, Only, Piece, Scan, footer, footers, read_tasks, rows_at_once
 from .sealing import SEALED, opened, seal, sealed, unseal
 from .storing import LOCAL, Store
 from .tallying import SAID, Tally, listed_at_most
@@ -28,6 +28,7 @@ from .writing import FILES, Decided, Filed, Misplaced, Sink, Unwritten, filer
 __all__ = [
     "BLOCKS",
     "FILES",
+    "FOOTERS",
     "LOCAL",
     "REPEATED",
     "SAID",
@@ -42,24 +43,30 @@ __all__ = [
     "Misplaced",
     "Misshapen",
     "ModelFailed",
+    "ModelProcess",
     "Only",
     "Piece",
     "Scan",
     "Sink",
+    "Starter",
     "Store",
     "Tally",
+    "Task",
     "Truncated",
     "Unwritten",
     "Version",
     "answer",
     "attempt",
+    "count",
     "counted",
     "cpu_seconds",
     "describe",
+    "few",
     "filer",
     "footer",
     "footers",
     "hashed",
+    "is_used",
     "listed_at_most",
     "opened",
     "predicted",
@@ -70,5 +77,7 @@ __all__ = [
     "rows_at_once",
     "seal",
     "sealed",
+    "shelf",
+    "start",
     "unseal",
 ]

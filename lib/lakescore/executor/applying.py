@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from .fitting import Misshapen
-from .isolating import ModelFailed, ModelProcess
+from .isolating import ModelFailed, ModelProcess, starter
 from .keeping import count, counted, shelf
 from .results import as_column
 
@@ -143,7 +143,7 @@ def _process(version: Version) -> ModelProcess:
         del processes[version.key]
     if version.key not in processes:
         assert version.program is not None  # noqa: S101 - narrows for mypy
-        processes[version.key] = ModelProcess(version.program)
+        processes[version.key] = ModelProcess(starter(version.program))
         while len(processes) > _MODELS_AT_ONCE:
             processes.popitem(last=False)[1].close()
     processes.move_to_end(version.key)

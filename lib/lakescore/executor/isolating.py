@@ -4,6 +4,7 @@ Modules, `sys.path`, the environment, the working folder, random state and libra
 to a process, so no version can see those of another. A worker (or the driver) starts one clean
 process that loads no model, and forks it once for each version: the libraries are imported once.
 Requests and answers go through sockets; a process ends as soon as the other end of its socket does.
+Where no Spark runs, the workers of this machine are such processes too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .fitting import Misshapen, Truncated
-from .keeping import shelf
+from .keeping import forget, shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,16 +48,17 @@ _RAISED_AGAIN: dict[str, type[Exception]] = {
 
 
 class ModelProcess:
-    """A process in which one version is applied, and nothing else.
+    """A process in which one version is applied, and nothing else; or a worker of this machine.
 
     Args:
-        program: what `program` returned.
+        starter: what forks it.
     """
 
-    def __init__(self, program: bytes) -> None:
+    def __init__(self, starter: Starter) -> None:
         self._lock = threading.Lock()
-        self._starter = _starter(program)
-        self._connection, self._pid = self._starter.fork()
+        self._starter = starter
+        self._connection, self._pid = starter.fork()
+        self._untold = 0
 
     def ask(self, request: tuple[Any, ...], batch: pa.RecordBatch | None = None) -> Any:
         """Return the process's answer to *request*, which may come with a *batch* of rows.
@@ -70,6 +72,9 @@ class ModelProcess:
                 self._connection.send((*request, batch if batch is None else batch.schema))
                 if batch is not None:
                     self._connection.send_bytes(batch.serialize())
+                while self._untold:
+                    self._connection.recv()
+                    self._untold -= 1
                 kind, answer = self._connection.recv()
             except (EOFError, ConnectionError) as error:
                 self.close()
@@ -84,6 +89,12 @@ class ModelProcess:
                 raise ModuleNotFoundError(text, name=module)
             raise _RAISED_AGAIN.get(kind, lambda text: ModelFailed(f"{kind}: {text}"))(text)
         return answer
+
+    def tell(self, request: tuple[Any, ...]) -> None:
+        """Send a *request* whose answer is of no interest; the next one waits for it."""
+        with self._lock, suppress(OSError):  # whoever asks next learns that the process ended
+            self._connection.send((*request, None))
+            self._untold += 1
 
     @property
     def is_closed(self) -> bool:
@@ -105,29 +116,64 @@ def program(answer: Callable[..., Any]) -> bytes:
     package = sys.modules[__package__]
     cloudpickle.register_pickle_by_value(package)
     try:
-        return bytes(cloudpickle.dumps(lambda connection: _start(connection, answer)))
+        return bytes(cloudpickle.dumps(lambda connection: start(connection, answer)))
     finally:
         cloudpickle.unregister_pickle_by_value(package)
 
 
-class _Starter:
-    """The process that is forked for each version."""
+class Starter:
+    """The process that is forked for each version, or for each worker of this machine.
 
-    def __init__(self, program: bytes) -> None:
+    Args:
+        connection: to that process.
+        wait: waits for its end, and returns its exit code.
+    """
+
+    def __init__(self, connection: Connection, wait: Callable[[], int]) -> None:
         self.owner = os.getpid()
         self._lock = threading.Lock()
+        self._connection, self._wait = connection, wait
+
+    @classmethod
+    def run(cls, program: bytes) -> Starter:
+        """Return a new process of Python that runs *program*."""
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
+            process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, "-c", _START, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the driver, whose end ends this one too
                 stdout=2,  # a worker's standard output is not for a model to print to
             )
-        self._connection = Connection(ours.detach())
-        self._connection.send_bytes(program)
-        self._connection.send(_own_path())
+        connection = Connection(ours.detach())
+        connection.send_bytes(program)
+        connection.send(_own_path())
+        return cls(connection, process.wait)
+
+    @classmethod
+    def split(cls, answer: Callable[..., Any]) -> Starter:
+        """Return a fork of this process, with all that it has imported.
+
+        Only for a process that has loaded no model yet: locks of its libraries' threads, such as
+        those of OpenMP, would be held forever in the fork.
+        """
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        gc.freeze()  # a collector that touched what is imported would make a copy of all of it
+        if not (pid := os.fork()):
+            try:
+                ours.close()
+                _leave()
+                _serve(Connection(theirs.detach()), answer)
+            finally:
+                os._exit(1)
+        gc.unfreeze()
+        theirs.close()
+        return cls(
+            Connection(ours.detach()), lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        )
 
     def fork(self) -> tuple[Connection, int]:
         """Return the connection to a new process, and its id."""
@@ -135,12 +181,13 @@ class _Starter:
         with theirs, self._lock:
             try:
                 self._connection.send(("fork", dict(os.environ), os.getcwd()))  # noqa: PTH109
-                send_handle(self._connection, theirs.fileno(), self._process.pid)
+                send_handle(self._connection, theirs.fileno(), 0)
                 pid: int = self._connection.recv()
             except (EOFError, ConnectionError) as error:
                 ours.close()
-                code = self._process.wait()
-                raise ModelFailed(f"no process could be started: exit code {code}") from error
+                raise ModelFailed(
+                    f"no process could be started: exit code {self._wait()}"
+                ) from error
         return Connection(ours.detach()), pid
 
     def ending(self, pid: int) -> str:
@@ -156,12 +203,23 @@ class _Starter:
         return f"ended with exit code {code}"
 
 
-def _starter(program: bytes) -> _Starter:
+def starter(program: bytes) -> Starter:
     """Return the starter of this process, which a fork of it does not inherit."""
-    starter: _Starter | None = shelf().get("starter")
-    if starter is None or starter.owner != os.getpid():
-        starter = shelf()["starter"] = _Starter(program)
-    return starter
+    known: Starter | None = shelf().get("starter")
+    if known is None or known.owner != os.getpid():
+        known = shelf()["starter"] = Starter.run(program)
+    return known
+
+
+def _leave() -> None:
+    """Be no part of the process that this one was forked from, but for its standard error."""
+    os.setsid()  # Ctrl-C is for the driver, whose end ends this one too
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)  # a worker's standard output is not for a model to print to
+    forget()
 
 
 def _own_path() -> list[str]:
@@ -173,13 +231,18 @@ def _own_path() -> list[str]:
     ]
 
 
-def _start(connection: Connection, answer: Callable[..., Any]) -> None:
-    """Fork this process for each request, until the other end of *connection* is closed."""
+def start(connection: Connection, answer: Callable[..., Any]) -> None:
+    """Be a starter, in a new process of Python, until the other end of *connection* is closed."""
     sys.path[:] = connection.recv()
     with suppress(ImportError):  # plain scikit-learn models need no MLflow
         import mlflow.pyfunc  # noqa: F401, PLC0415 - imported once for all versions
     gc.collect()
     gc.freeze()  # what is imported is shared by all forks, as long as no collector touches it
+    _serve(connection, answer)
+
+
+def _serve(connection: Connection, answer: Callable[..., Any]) -> None:
+    """Fork this process for each request, until the other end of *connection* is closed."""
     endings: dict[int, int] = {}
     while True:
         try:

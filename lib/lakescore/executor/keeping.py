@@ -17,6 +17,16 @@ def shelf() -> dict[str, Any]:
     return vars(sys.modules.setdefault(_NAME, types.ModuleType(_NAME)))
 
 
+def forget() -> None:
+    """Keep nothing of the process that this one was forked from."""
+    sys.modules.pop(_NAME, None)
+
+
+def is_used() -> bool:
+    """Tell whether this process has used a model."""
+    return not {"models", "processes"}.isdisjoint(shelf())
+
+
 def count(name: str, more: float) -> None:
     """Add *more* to the count *name* of this process."""
     shelf()[name] = counted(name) + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
@@ -10,16 +11,18 @@ from .applying import attempt
 from .keeping import counted
 from .reading import read_tasks
 from .tallying import SAID, Part
-from .writing import FILES, written
+from .writing import FILES, taken, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from .applying import Version
     from .reading import Scan
-    from .writing import Sink
+    from .writing import Filed, Sink
 
 
+Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+"""What runs in a worker: a function for `mapInArrow`."""
 Failing = Literal["raise", "null", "aside"]
 """What becomes of a row that cannot be scored."""
 
@@ -32,7 +35,7 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     failing: Failing = "raise",
     says: int | None = None,
     sink: Sink | None = None,
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+) -> Task:
     """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
 
     Args:
@@ -88,6 +91,24 @@ def predictor(  # noqa: PLR0913 - all but the first by name
             yield told(_silent_schema(given), part.said())
 
     return run
+
+
+def few(
+    made: Callable[[], Task], tasks: int, most: int, columns: Sequence[Filed]
+) -> list[pa.RecordBatch]:
+    """Return *columns* of the first rows that tasks give, *most* of them."""
+    found: list[pa.RecordBatch] = []
+    for number in range(tasks):
+        numbers = pa.RecordBatch.from_pydict({"id": [number]})
+        for batch in made()(iter([numbers])):
+            missing = most - sum(each.num_rows for each in found)
+            first = batch.slice(0, missing)
+            arrays = [taken(first, column) for column in columns]
+            names = [column.name for column in columns]
+            found.append(pa.RecordBatch.from_arrays(arrays, names=names))
+            if batch.num_rows >= missing:
+                return found
+    return found
 
 
 def told(schema: pa.Schema, said: bytes) -> pa.RecordBatch:

@@ -151,20 +151,28 @@ def _holds(values: pa.Array, only: Only) -> pa.Array:
     return pc.is_in(values, value_set=pa.array(list(only.among), values.type))
 
 
+FOOTERS = pa.schema({"file": pa.int64(), "rows": pa.list_(pa.int64()), "problem": pa.string()})
+"""What `footers` gives."""
+
+
 def footers(
-    paths: Sequence[str], columns: Sequence[Column], store: Store = LOCAL
+    paths: Sequence[str], columns: Sequence[Column], tasks: int, store: Store = LOCAL
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function for `mapInArrow` that gives `footer` of numbered *paths*."""
+    """Return the function for `mapInArrow` that gives `footer` of *paths*, dealt to *tasks*."""
 
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            numbers = batch.column(0)
-            found = [footer(paths[number], columns, store) for number in numbers.to_pylist()]
-            rows = pa.array([list(each[0]) for each in found], pa.list_(pa.int64()))
-            problems = pa.array([each[1] for each in found], pa.string())
-            yield pa.RecordBatch.from_arrays(
-                [numbers, rows, problems], names=["file", "rows", "problem"]
-            )
+            for task in batch.column(0).to_pylist():
+                numbers = range(task, len(paths), tasks)
+                found = [footer(paths[number], columns, store) for number in numbers]
+                yield pa.RecordBatch.from_arrays(
+                    [
+                        pa.array(numbers, pa.int64()),
+                        pa.array([list(rows) for rows, _ in found], pa.list_(pa.int64())),
+                        pa.array([problem for _, problem in found], pa.string()),
+                    ],
+                    schema=FOOTERS,
+                )
 
     return look
 

@@ -164,7 +164,7 @@ class _File:
     def add(self, batch: pa.RecordBatch) -> None:
         """Take rows, and write them when there are enough."""
         columns = [c for c in self._sink.columns if c.position is not None]
-        arrays = [_taken(batch, column) for column in columns]
+        arrays = [taken(batch, column) for column in columns]
         rows = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
         for column, array in zip(columns, arrays, strict=True):
             if column.bounded:
@@ -264,7 +264,8 @@ def _explained() -> Iterator[None]:
         raise Unwritten(str(error)) from error
 
 
-def _taken(batch: pa.RecordBatch, column: Filed) -> pa.Array:
+def taken(batch: pa.RecordBatch, column: Filed) -> pa.Array:
+    """Return the values of *column*, which has a place in *batch*."""
     array = batch.column(column.position)
     if column.child is not None:
         array = pc.struct_field(array, column.child)

@@ -61,11 +61,11 @@ class Pool:
         """Return what *function* returns in a worker; what that counts is counted here.
 
         Raises:
-            ImportError, MemoryError, ModelFailed, Misshapen: it raised this, or another error.
+            ImportError, MemoryError, ModelFailed, Misshapen: it raised this, or another error; or
+                the worker died on each of four tries (ModelFailed).
         """
-        worker = self._taken()
         asked = pickle.dumps(partial(function, *given, **named))
-        answered, counts = worker.process.ask(("call", asked))
+        worker, (answered, counts) = self._tried(self._taken(), lambda worker: worker.call(asked))
         self._idle.insert(0, worker)  # what it has loaded is at hand for the next
         for name, more in counts.items():
             executor.count(name, more)
@@ -105,14 +105,18 @@ class Pool:
             try:
                 while not failures:
                     number = waiting.get_nowait()
-                    worker, answer = self._tried(worker, plan, number)
-                    given.extend(answer)
+                    worker, batches = self._tried(worker, partial(_run, plan=plan, number=number))
+                    given.extend(batches)
                     self.done += 1
             except queue.Empty:
-                self._idle.append(worker)
+                pass
             except TaskFailed as error:
                 failures.append(error)
-                worker.process.close()
+                return
+            except executor.ModelFailed as error:
+                failures.append(WorkerLost(str(error)))
+                return
+            self._idle.append(worker)
 
         with ThreadPoolExecutor(min(tasks, at_once)) as threads:
             for ended in [threads.submit(work) for _ in range(min(tasks, at_once))]:
@@ -126,18 +130,20 @@ class Pool:
         while self._idle:
             self._idle.pop().process.close()
 
-    def _tried(
-        self, worker: _Worker, plan: bytes, number: int
-    ) -> tuple[_Worker, list[pa.RecordBatch]]:
+    def _tried(self, worker: _Worker, ask: Callable[[_Worker], T]) -> tuple[_Worker, T]:
+        """Return what a worker answers, another one where it died, and which one it was."""
         for tried in range(1, _TRIES + 1):
             try:
-                return worker, worker.run(plan, number)
-            except executor.ModelFailed as error:
+                return worker, ask(worker)
+            except Exception as error:
+                if not worker.process.is_closed:  # it answered
+                    self._idle.append(worker)
+                    raise
                 if tried == _TRIES:
                     reason = str(error).replace("the process of the model", "a worker")
-                    raise WorkerLost(f"{reason}, {_TRIES} times") from error
+                    raise executor.ModelFailed(f"{reason}, {_TRIES} times") from error
                 worker = self._new()
-        raise AssertionError("a task is tried or lost")
+        raise AssertionError("what is tried ends, or its worker dies")
 
     def _taken(self) -> _Worker:
         with self._lock:
@@ -155,6 +161,11 @@ class _Worker:
     def __init__(self, process: executor.ModelProcess) -> None:
         self.process = process
         self._plan: bytes | None = None
+
+    def call(self, asked: bytes) -> tuple[Any, dict[str, float]]:
+        self._plan = None  # it is forgotten meanwhile
+        answered: tuple[Any, dict[str, float]] = self.process.ask(("call", asked))
+        return answered
 
     def run(self, plan: bytes, number: int) -> list[pa.RecordBatch]:
         if self._plan is not plan:
@@ -182,6 +193,10 @@ def pool() -> Pool:
     return _pools[0]
 
 
+def _run(worker: _Worker, plan: bytes, number: int) -> list[pa.RecordBatch]:
+    return worker.run(plan, number)
+
+
 def _opened(stream: bytes) -> list[pa.RecordBatch]:
     if not stream:
         return []
@@ -202,6 +217,7 @@ def answer(what: str, given: Any) -> Any:  # noqa: ANN401 - whatever was asked f
                 importlib.import_module(name)
         return None
     if what == "call":
+        executor.shelf().pop("plan", None)
         before = {name: executor.counted(name) for name in _COUNTS}
         started = executor.cpu_seconds()
         found = pickle.loads(given)()  # noqa: S301 - the driver's own

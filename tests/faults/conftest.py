@@ -34,7 +34,8 @@ def obedient(  # noqa: C901 - the class comes along with the model, since it is 
         def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
             import os
 
-            if "SPARK_REUSE_WORKER" in os.environ:  # the driver tries rows first, and shall live
+            # The driver tries rows first, and shall live; workers without Spark do so themselves.
+            if {"SPARK_REUSE_WORKER", "OBEY"} & os.environ.keys():
                 self.obey(float(model_input["x"].max()))
             if (model_input["x"] < 0).any():
                 raise ValueError("a negative number")

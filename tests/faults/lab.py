@@ -116,6 +116,8 @@ class Lab:
     orders: Orders
     registry: str
     folder: Path
+    runner: str = "spark"
+    """What runs the tasks."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     drivers: list[subprocess.Popen[str]] = field(default_factory=list)
     """Those that were started."""
@@ -147,6 +149,7 @@ class Lab:
             "id_columns": ["id"],
             "slice_by": "part",
             "slices": ["a", "b"],
+            "runner": self.runner,
             **changes,
         }
 

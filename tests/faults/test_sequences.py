@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from lakescore import lineage, publishing
+from lakescore import lineage, publishing, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 VERSIONS = st.sampled_from([1, 2])
 SLICES = st.sampled_from(["a", "b"])
 WRITES = st.sampled_from(["direct", "spark"])
+RUNNERS = st.sampled_from(["auto", "spark"])  # auto begins without Spark here
 MODES = st.sampled_from(["replace", "append"])
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
     "before the write": (publishing.tables, "begin", False),
@@ -92,24 +93,26 @@ class Machine(RuleBasedStateMachine):
             self.predictions[part] = [*(self.predictions.get(part, []) if beside else []), *good]
             self.made_of[part] = [*(self.made_of[part] if beside else []), made]
 
-    @rule(mode=MODES, version=VERSIONS, part=SLICES, write=WRITES)
-    def run(self, mode: str, version: int, part: str, write: str) -> None:
+    @rule(mode=MODES, version=VERSIONS, part=SLICES, write=WRITES, runner=RUNNERS)
+    def run(self, mode: str, version: int, part: str, write: str, runner: str) -> None:
         """Run to the end: a rerun of what stands there writes nothing."""
         known = self.stands(mode, version, part)
         before = self.tables.commits()
-        how = {"write_mode": mode, "write": write, "max_errors": 9}
+        how = {"write_mode": mode, "write": write, "max_errors": 9, "runner": runner}
         ended = self.tables.run(model=f"obedient/{version}", slices=[part], **how)
         assert (ended.code, ended.status) == (0, "unchanged" if known else "scored")
         assert (self.tables.commits() == before) == known
         if not known:
             self.note(mode, version, part, published=True)
 
-    @rule(version=VERSIONS)
-    def run_what_is_due(self, version: int) -> None:
+    @rule(version=VERSIONS, runner=RUNNERS)
+    def run_what_is_due(self, version: int, runner: str) -> None:
         """Run the slices that do not stand there, found by the job itself, and these alone."""
         due = [part for part in self.input if not self.stands("replace", version, part)]
         before = self.tables.commits()
-        ended = self.tables.run(model=f"obedient/{version}", slices="due", max_errors=9)
+        ended = self.tables.run(
+            model=f"obedient/{version}", slices="due", max_errors=9, runner=runner
+        )
         statuses = {each["slice"]: each["status"] for each in ended.receipt["slices"]}
         assert statuses == {p: "scored" if p in due else "unchanged" for p in self.input}
         assert len(self.tables.commits()) == max(len(before), 1 if due else 0) + bool(due)
@@ -122,15 +125,18 @@ class Machine(RuleBasedStateMachine):
         part=SLICES,
         write=WRITES,
         moment=st.sampled_from(list(MOMENTS)),
+        runner=RUNNERS,
     )
-    def crash(self, mode: str, version: int, part: str, write: str, moment: str) -> None:
+    def crash(  # noqa: PLR0913, PLR0917 - all that a run may be
+        self, mode: str, version: int, part: str, write: str, moment: str, runner: str
+    ) -> None:
         """Run until a moment, and end there."""
         if self.stands(mode, version, part):
             return  # such a run does nothing, and comes to none of the moments
         owner, name, done = MOMENTS[moment]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, crashing(getattr(owner, name), done=done))
-            how = {"write_mode": mode, "write": write, "max_errors": 9}
+            how = {"write_mode": mode, "write": write, "max_errors": 9, "runner": runner}
             with pytest.raises(Crashed):
                 self.tables.run(model=f"obedient/{version}", slices=[part], **how)
         if moment in {"before the commit", "before the receipt"}:
@@ -151,7 +157,10 @@ class Machine(RuleBasedStateMachine):
         assert self.tables.quarantined() == aside
 
 
-def test_any_sequence_of_runs_crashes_and_changes_leaves_what_a_model_of_it_says(lab: Lab) -> None:
+def test_any_sequence_of_runs_crashes_and_changes_leaves_what_a_model_of_it_says(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_is_running", lambda: False)  # the tests' own session
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         type("Here", (Machine,), {"lab": lab}),
         settings=settings(

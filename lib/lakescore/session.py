@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import console, java, workers
-from lakescore.errors import ConfigError, ConnectAway, RunnerRefused, nearest
+from lakescore.errors import ConfigError, ConnectAway, RunnerRefused, listed, nearest
 from lakescore.places import read_properties
 from lakescore.runner import Runner
 
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
 """What log4j2.properties reads."""
 MODELS = "spark.lakescore.models"
-_LIMIT = "spark.executor.pyspark.memory"
+_MEANS_SPARK = (
+    "spark.eventLog.enabled",
+    "spark.executor.pyspark.memory",
+    "spark.extraListeners",
+    "spark.plugins",
+    "spark.sql.queryExecutionListeners",
+)
+"""Properties of a place that are about what Spark does, which there would be nothing of."""
 _SECONDS_TO_ANSWER = 10
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
@@ -84,16 +91,16 @@ def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runne
         models: as `start`.
 
     Raises:
-        RunnerRefused: local was asked for, and the place is another, or bounds Spark's workers.
+        RunnerRefused: local was asked for, and the place is another, or sets what is Spark's alone.
         As `start` besides.
     """
     properties, reason = _of_local_place(), ""
     if asked == "spark":
         reason = "asked for"
     elif properties is None:
-        reason = f"the place is {os.environ.get('PLACE') or 'a Spark Connect server'}"
-    elif _LIMIT in properties:
-        reason = f"{_LIMIT} bounds what its workers may hold"
+        reason = f"the place is {os.environ.get('PLACE') or 'not this machine'}"
+    elif meant := [name for name in _MEANS_SPARK if properties.get(name, "false") != "false"]:
+        reason = f"the place sets {listed(meant)}"
     elif asked == "auto" and _is_running():
         reason = "it runs already"
     if reason and asked == "local":
@@ -128,8 +135,8 @@ def prepare(asked: RunnerName) -> None:
 
 def _of_local_place() -> dict[str, str] | None:
     """Return Spark's properties of the place local, or none where the place is another."""
-    place = os.environ.get("PLACE") or "local"
-    if place != "local" or "SPARK_REMOTE" in os.environ:
+    elsewhere = {"SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION"} & os.environ.keys()
+    if elsewhere or (os.environ.get("PLACE") or "local") != "local":
         return None
     path = _folder() / "local.conf"
     return read_properties(path) if path.is_file() else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import queue
+import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -181,10 +182,12 @@ def pool() -> Pool:
     """Return the workers of this process.
 
     They are forked from a fork of it as long as it is young, and from a new process else: of one
-    that has threads, or has used a model, locks would be held forever in a fork.
+    that has threads, or has used a model, locks would be held forever in a fork. Libraries of macOS
+    do not bear a fork at all.
     """
     if not _pools:
-        young = threading.active_count() == 1 and not executor.is_used()
+        alone = threading.active_count() == 1 and sys.platform == "linux"
+        young = alone and not executor.is_used()
         program = partial(executor.start, answer=answer)
         starter = (
             executor.Starter.split(answer) if young else executor.Starter.run(pickle.dumps(program))

@@ -7,6 +7,11 @@ fail() { echo "error: $*" >&2; exit 2; }
 jobs() { local names=("$root"/jobs/*.py); names=("${names[@]##*/}"); echo "${names[@]%.py}"; }
 places() { local names=("$root"/conf/spark/*.conf); names=("${names[@]##*/}"); echo "${names[@]%.conf}"; }
 
+hear() { # run a command without what a JVM says of itself on every start, which no flag stops
+  [ ! -t 2 ] || export LAKESCORE_TERMINAL=1
+  exec "$@" 2> >(grep --line-buffered -vE "Using incubator modules|Setting default log level to|To adjust logging level use" >&2)
+}
+
 usage="usage: [PLACE=local] [DRY_RUN=1] ./spark-submit.sh JOB conf/JOB.yaml [KEY=VALUE ...] [-v]
 jobs: $(jobs); places: $(places)"
 [ $# -gt 0 ] || fail "JOB is missing; $usage"
@@ -37,7 +42,7 @@ done
 itself=("$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@")
 if [[ ${PLACE:-local} = local && $job = score ]]; then
   [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${itself[@]}"; echo; exit; }
-  exec "${itself[@]}"
+  hear "${itself[@]}"
 fi
 "$bin/lakescore" check "$job" ${plain[@]+"${plain[@]}"}
 ! grep -qE '^spark\.remote[[:space:]=]' "$place" || PLACE=$place exec "${itself[@]}"
@@ -73,6 +78,4 @@ classes=${bin%/bin}/share/lakescore/classes.jsa
 [[ ! -f $classes || $classes = *" "* ]] || java+=" -XX:SharedArchiveFile=$classes -Xlog:disable -Xlog:all=error:stderr"
 submit+=(--conf "spark.driver.defaultJavaOptions=$java" "$root/jobs/$job.py" "$@")
 [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${submit[@]}"; echo; exit; }
-[ ! -t 2 ] || export LAKESCORE_TERMINAL=1
-# The JVM says this of itself on every start, and no flag stops it.
-exec "${submit[@]}" 2> >(grep --line-buffered -v "Using incubator modules" >&2)
+hear "${submit[@]}"

@@ -122,9 +122,19 @@ def legible(rows: pa.Table) -> pa.Table:
         if pa.types.is_timestamp(field.type):
             texts = rows.column(n).cast(pa.timestamp("us")).cast(pa.string())
             rows = rows.set_column(n, field.name, pc.replace_substring_regex(texts, r"\.?0*$", ""))
+        elif pa.types.is_string(field.type):
+            rows = rows.set_column(n, field.name, _decoded(rows.column(n)))
         elif pa.types.is_date(field.type):
             rows = rows.set_column(n, field.name, rows.column(n).cast(pa.string()))
     return rows
+
+
+def _decoded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return *texts* with signs in the place of bytes that are no UTF-8, which a table may hold."""
+    cells = texts.cast(pa.binary()).to_pylist()
+    return pa.chunked_array(
+        [pa.array([c if c is None else c.decode("utf-8", "replace") for c in cells], pa.string())]
+    )
 
 
 def _legible(kind: DataType) -> DataType:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 
 from lakescore import scanning, tables
 from lakescore.classic import FAILURES
-from lakescore.errors import SnapshotNotFound
+from lakescore.errors import RunnerRefused, SnapshotNotFound
 from lakescore.logs import Declined
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def last_changed(source: Snapshot, column: str | None, since: int) -> dict[str, 
             )
     try:
         return _latest(_read(source, column, found))
-    except (_TooMuch, SnapshotNotFound):
+    except (_TooMuch, SnapshotNotFound, RunnerRefused):
         return None
     except FAILURES:
         return None

@@ -342,7 +342,7 @@ class Target:
         many = len(constants) > 1
         try:
             places = planned.places()
-            if many:
+            if many and self._runner.is_started:  # who could make fewer
                 _check_sizes(planned, len(constants), rows)
             by = planned.slice_at if many else None
             # A constant of the slice comes before a column that is so called.
@@ -407,6 +407,19 @@ class Target:
         own = failed.select([*self._todo.id_columns, SLICE])
         for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True):
             own = own.append_column(name, pc.struct_field(why, part))
+        counts = Counter(own.column(SLICE).to_pylist())
+        if self._todo.quarantine_columns == "all":
+            reason = "quarantine_columns: all reads the input once more"
+            few = frame(self._runner.start(reason), own)
+            rows = _joined(few, publishing.planned.rows, self._todo.id_columns)
+            tables.replace(
+                lineage.stamp(rows, runs, scored_at=publishing.scored_at),
+                address,
+                where=place,
+                metadata=publishing.metadata,
+                find_by=self._todo.id_columns,
+            )
+            return dict(counts)
         with tables.begin(
             self._runner,
             self._columns_aside(publishing),
@@ -416,24 +429,19 @@ class Target:
             find_by=self._todo.id_columns,
         ) as written:
             try:
-                if self._todo.quarantine_columns == "all":
-                    raise Declined("quarantine_columns: all reads the input once more")  # noqa: TRY301 - as others
                 written.put(own, publishing.constants, SLICE)
             except Declined as declined:
-                rows = frame(self._runner.start(f"Spark sets rows aside: {declined}"), own)
-                if self._todo.quarantine_columns == "all":
-                    rows = _joined(rows, publishing.planned.rows, self._todo.id_columns)
-                written.write(lineage.stamp(rows, runs, scored_at=publishing.scored_at))
+                few = frame(self._runner.start(f"Spark sets rows aside: {declined}"), own)
+                written.write(lineage.stamp(few, runs, scored_at=publishing.scored_at))
             written.commit()
-        counts = Counter(own.column(SLICE).to_pylist())
         return dict(counts)
 
     def _columns_aside(self, publishing: _Publishing) -> StructType:
-        """Return the columns of the quarantine."""
+        """Return the columns of a quarantine of keys."""
         there = publishing.planned.schema
-        names = self._todo.set_aside([name for name in there.names if name != SLICE])
+        keys = [StructField(name, there[name].dataType) for name in self._todo.id_columns]
         errors = [StructField(name, StringType()) for name in lineage.ERROR_COLUMNS]
-        fields = [*[StructField(name, there[name].dataType) for name in names], *errors]
+        fields = [*keys, *errors]
         return lineage.stamped(StructType(fields), publishing.runs)
 
     def _same_inputs(self, run: Run) -> bool:

@@ -98,18 +98,24 @@ class Runner:
                 raise RunnerRefused(reason)
             self.reason = reason
             self._session = self._start(reason)
+            if self._pool is not None:
+                self._pool.close()  # what they have loaded is held once more elsewhere
         return self._session
 
     def choose(self, seconds: float) -> None:
         """Start Spark for tasks that take so many *seconds* of one core, if that is worth it."""
         if self.is_started:
             return
-        self._at_once = self.slots if seconds > _SECONDS_TO_SHARE else 1
+        self._at_once = self.sharing(seconds)
         each = seconds / self._at_once
         if self._asked == "auto" and each > _SECONDS_TO_START:
             self.start(f"the rows take about {each:.0f} s, and Spark tries a lost task again")
         elif self._asked == "auto":
             self.reason = f"the rows take about {each:.1f} s, and to start Spark takes longer"
+
+    def sharing(self, seconds: float) -> int:
+        """Return how many tasks shall share what takes so many *seconds* of one core."""
+        return self.slots if self.is_started or seconds > _SECONDS_TO_SHARE else 1
 
     @property
     def is_client(self) -> bool:

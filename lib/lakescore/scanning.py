@@ -230,7 +230,7 @@ def _direct(
         groups,
         [f.name if c.partition else None for c, f in zip(columns, fields, strict=True)],
         rows=rows,
-        slots=runner.slots,
+        slots=runner.sharing(seconds_a_row * (rows if selection.size is None else selection.size)),
         seconds_a_row=seconds_a_row,
     )
     only = None
@@ -258,7 +258,7 @@ def scattered(selection: Selection, features: Sequence[StructField], most: int) 
     files = selection.log.files(selection.wanted)
     chance = random.Random(0)  # noqa: S311 - no secret
     chosen = chance.sample(files, min(len(files), _MOST_FILES_PROBED))
-    if sum(file.rows for file in chosen) > _most_rows(selection.snapshot):
+    if sum(file.rows for file in chosen) > _MOST_ROWS_HERE:
         raise Declined("there are too many rows to look at here")
     scan = _direct(selection, chosen, [], features, seconds_a_row=0.0).scan
     batches = list(executor.read_tasks(scan, _numbers(scan)))

@@ -555,14 +555,22 @@ def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
 
 def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict[str, Any]]:
     """Return what `probe` does of rows that are read without Spark."""
-    fields = [*direct.fields, *[each for each in planned.given if each.name != SLICE]]
-    kinds = {field.name: arrow_type(field.dataType) for field in fields}
-    columns = [
-        executor.Filed(name=name, kind=kinds[name], **vars(place))
-        for name, place in planned.places().items()
-    ]
     kept = len(planned.carried)
-    for scan in (scanning.shortened(direct.scan, most), direct.scan):
+    outputs = {n: p for n, p in planned.places().items() if n in planned.contracts[0].written}
+    kinds = {field.name: arrow_type(field.dataType) for field in planned.given}
+    # An output may be called as the column that names the slice.
+    columns = [
+        *[
+            executor.Filed(name=field.name, kind=arrow_type(field.dataType), position=n)
+            for n, field in enumerate(direct.fields)
+        ],
+        *[
+            executor.Filed(name=f"{OURS}o{n}", kind=kinds[name], **vars(place))
+            for n, (name, place) in enumerate(outputs.items())
+        ],
+    ]
+    short = scanning.shortened(direct.scan, most)
+    for scan in (short, direct.scan):
         made = partial(
             executor.predictor,
             _placed(planned, kept, here=True),
@@ -571,11 +579,13 @@ def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict
             failing="aside",
         )
         found = planned.runner.call(executor.few, made, len(scan.tasks), most, columns)
-        if any(batch.num_rows for batch in found):
-            rows = scanning.named(pa.Table.from_batches(found), direct, planned.keep)
-            names = ["slice" if name == SLICE else name for name in rows.column_names]
-            return list(legible(rows.rename_columns(names)).to_pylist())
-    return []
+        if sum(batch.num_rows for batch in found) >= most or short == direct.scan:
+            break
+    if not found:
+        return []
+    rows = scanning.named(pa.Table.from_batches(found), direct, planned.keep)
+    names = ["slice" if name == SLICE else name for name in planned.keep]
+    return list(legible(rows.rename_columns([*names, *outputs])).to_pylist())
 
 
 def side_by_side(planned: Plan, *, says: bool = False) -> DataFrame:

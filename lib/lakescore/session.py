@@ -32,6 +32,8 @@ _MEANS_SPARK = (
     "spark.executor.pyspark.memory",
     "spark.extraListeners",
     "spark.plugins",
+    "spark.pyspark.python",
+    "spark.remote",
     "spark.sql.queryExecutionListeners",
 )
 """Properties of a place that are about what Spark does, which there would be nothing of."""
@@ -99,7 +101,7 @@ def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runne
         reason = "asked for"
     elif properties is None:
         reason = f"the place is {os.environ.get('PLACE') or 'not this machine'}"
-    elif meant := [name for name in _MEANS_SPARK if properties.get(name, "false") != "false"]:
+    elif meant := _meaning_spark(properties):
         reason = f"the place sets {listed(meant)}"
     elif asked == "auto" and _is_running():
         reason = "it runs already"
@@ -126,7 +128,8 @@ def prepare(asked: RunnerName) -> None:
 
     Which ones a model needs is known later; most are of scikit-learn, or import it.
     """
-    if asked == "spark" or _is_running() or _of_local_place() is None:
+    properties = _of_local_place()
+    if asked == "spark" or _is_running() or properties is None or _meaning_spark(properties):
         return
     import mlflow.pyfunc  # noqa: F401, PLC0415 - workers and this process need it, once
 
@@ -139,7 +142,18 @@ def _of_local_place() -> dict[str, str] | None:
     if elsewhere or (os.environ.get("PLACE") or "local") != "local":
         return None
     path = _folder() / "local.conf"
-    return read_properties(path) if path.is_file() else {}
+    properties = read_properties(path) if path.is_file() else {}
+    master = properties.get("spark.master", "local")
+    return properties | _ALWAYS if master.startswith("local") else None
+
+
+def _meaning_spark(properties: Mapping[str, str]) -> list[str]:
+    """Return those of *properties* that are about what Spark does."""
+    return [
+        name
+        for name, value in properties.items()
+        if (name in _MEANS_SPARK or name.startswith("spark.executorEnv.")) and value != "false"
+    ]
 
 
 def _is_running() -> bool:

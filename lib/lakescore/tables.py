@@ -124,6 +124,8 @@ def snapshot(spark: SparkSession | Runner, address: str, version: int | None = N
         return rows
 
     known, declined = table.known, table.declined
+    if known is not None and pinned > known.version:
+        raise SnapshotNotFound(address, pinned, known.version)
     if known is not None and pinned != known.version:
         try:
             known = Log(table.location, pinned, runner.setting)

@@ -7,6 +7,7 @@ costs milliseconds. A worker that dies takes no other one with it: its task is t
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import queue
 import sys
@@ -55,6 +56,7 @@ class Pool:
         self._starter = starter
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
+        self._is_stopped = False
         self.done = self.total = 0
         """Tasks of the running ones that are done, and all of them."""
 
@@ -66,7 +68,7 @@ class Pool:
                 the worker died on each of four tries (ModelFailed).
         """
         asked = pickle.dumps(partial(function, *given, **named))
-        worker, (answered, counts) = self._tried(self._taken(), lambda worker: worker.call(asked))
+        worker, (answered, counts) = self._tried(self._taken(), partial(_call, asked=asked))
         self._idle.insert(0, worker)  # what it has loaded is at hand for the next
         for name, more in counts.items():
             executor.count(name, more)
@@ -78,7 +80,7 @@ class Pool:
         self._idle.insert(0, worker)
         worker.process.tell(("import", modules))
 
-    def run(
+    def run(  # noqa: C901 - each way in which a thread may end
         self, made: Callable[[], executor.Task], tasks: int, at_once: int
     ) -> list[pa.RecordBatch]:
         """Return what tasks give, in no order.
@@ -97,31 +99,38 @@ class Pool:
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in range(tasks):
             waiting.put(number)
-        self.done, self.total = 0, tasks
+        self.done, self.total, self._is_stopped = 0, tasks, False
         given: list[pa.RecordBatch] = []
-        failures: list[TaskFailed] = []
+        failures: list[BaseException] = []
+        busy: dict[int, _Worker] = {}
 
-        def work() -> None:
-            worker = self._taken()
+        def work(thread: int) -> None:
             try:
+                busy[thread] = self._taken()
                 while not failures:
                     number = waiting.get_nowait()
-                    worker, batches = self._tried(worker, partial(_run, plan=plan, number=number))
+                    ask = partial(_run, plan=plan, number=number)
+                    busy[thread], batches = self._tried(busy[thread], ask)
                     given.extend(batches)
                     self.done += 1
+                self._idle.append(busy.pop(thread))
             except queue.Empty:
-                pass
-            except TaskFailed as error:
-                failures.append(error)
-                return
+                self._idle.append(busy.pop(thread))
             except executor.ModelFailed as error:
                 failures.append(WorkerLost(str(error)))
-                return
-            self._idle.append(worker)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failures.append(error)
 
         with ThreadPoolExecutor(min(tasks, at_once)) as threads:
-            for ended in [threads.submit(work) for _ in range(min(tasks, at_once))]:
-                ended.result()
+            try:
+                for ended in [threads.submit(work, n) for n in range(min(tasks, at_once))]:
+                    ended.result()
+            except BaseException as error:  # a person's Ctrl-C
+                failures.append(error)
+                self._is_stopped = True
+                for worker in list(busy.values()):
+                    worker.process.kill()
+                raise
         if failures:
             raise failures[0]
         return given
@@ -140,7 +149,7 @@ class Pool:
                 if not worker.process.is_closed:  # it answered
                     self._idle.append(worker)
                     raise
-                if tried == _TRIES:
+                if tried == _TRIES or self._is_stopped:
                     reason = str(error).replace("the process of the model", "a worker")
                     raise executor.ModelFailed(f"{reason}, {_TRIES} times") from error
                 worker = self._new()
@@ -165,12 +174,12 @@ class _Worker:
 
     def call(self, asked: bytes) -> tuple[Any, dict[str, float]]:
         self._plan = None  # it is forgotten meanwhile
-        answered: tuple[Any, dict[str, float]] = self.process.ask(("call", asked))
+        answered: tuple[Any, dict[str, float]] = self.process.ask(("call", asked, dict(os.environ)))
         return answered
 
     def run(self, plan: bytes, number: int) -> list[pa.RecordBatch]:
         if self._plan is not plan:
-            self.process.ask(("plan", plan))
+            self.process.ask(("plan", plan, dict(os.environ)))
             self._plan = plan
         batches, trace = self.process.ask(("run", number))
         if trace is not None:
@@ -196,6 +205,10 @@ def pool() -> Pool:
     return _pools[0]
 
 
+def _call(worker: _Worker, asked: bytes) -> tuple[Any, dict[str, float]]:
+    return worker.call(asked)
+
+
 def _run(worker: _Worker, plan: bytes, number: int) -> list[pa.RecordBatch]:
     return worker.run(plan, number)
 
@@ -207,13 +220,17 @@ def _opened(stream: bytes) -> list[pa.RecordBatch]:
         return list(reader)
 
 
-def answer(what: str, given: Any) -> Any:  # noqa: ANN401 - whatever was asked for
+def answer(what: str, given: Any, environment: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - whatever was asked for
     """Do in a worker what its driver asks for.
 
     Args:
         what: `import` modules, `call` a function, take a `plan`, or `run` a task of it.
         given: for it.
+        environment: the driver's, as it is now: it may be another than when the worker was forked.
     """
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
     if what == "import":
         for name in given:
             with suppress(ImportError):
@@ -237,12 +254,12 @@ def _ran(task: executor.Task, number: int) -> tuple[bytes, str | None]:
     try:
         numbers = pa.RecordBatch.from_pydict({"id": [number]}, pa.schema({"id": pa.int64()}))
         given = list(task(iter([numbers])))
-    except Exception:  # noqa: BLE001 - a stranger's code may raise anything
+        if not given:
+            return b"", None
+        out = pa.BufferOutputStream()
+        with pa.ipc.new_stream(out, given[0].schema) as stream:
+            for batch in given:
+                stream.write_batch(batch)
+        return out.getvalue().to_pybytes(), None
+    except BaseException:  # noqa: BLE001 - a stranger's code may raise anything, or exit
         return b"", traceback.format_exc()
-    if not given:
-        return b"", None
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, given[0].schema) as stream:
-        for batch in given:
-            stream.write_batch(batch)
-    return out.getvalue().to_pybytes(), None

@@ -109,7 +109,7 @@ def test_rows_are_left_out_and_counted_where_the_caller_asks_for_it(
     aside = plan.set_aside()
     assert (len(found), plan.failed) == (ROWS - len(BAD), len(BAD))
     assert aside is not None
-    assert sorted(row["id"] for row in aside.collect()) == list(BAD)
+    assert sorted(aside.column("id").to_pylist()) == list(BAD)
 
 
 def test_the_column_of_errors_takes_no_column_that_is_there(

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,11 @@ class ModelProcess:
             self._connection.send((*request, None))
             self._untold += 1
 
+    def kill(self) -> None:
+        """End the process, whatever it is doing, and whoever waits for it."""
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
     @property
     def is_closed(self) -> bool:
         """Whether the process can be asked no more."""
@@ -132,7 +138,7 @@ class Starter:
     def __init__(self, connection: Connection, wait: Callable[[], int]) -> None:
         self.owner = os.getpid()
         self._lock = threading.Lock()
-        self._connection, self._wait = connection, wait
+        self._connection, self._wait = connection, cache(wait)
 
     @classmethod
     def run(cls, program: bytes) -> Starter:

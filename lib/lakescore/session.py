@@ -96,15 +96,8 @@ def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runne
         RunnerRefused: local was asked for, and the place is another, or sets what is Spark's alone.
         As `start` besides.
     """
-    properties, reason = _of_local_place(), ""
-    if asked == "spark":
-        reason = "asked for"
-    elif properties is None:
-        reason = f"the place is {os.environ.get('PLACE') or 'not this machine'}"
-    elif meant := _meaning_spark(properties):
-        reason = f"the place sets {listed(meant)}"
-    elif asked == "auto" and _is_running():
-        reason = "it runs already"
+    properties = _of_local_place()
+    reason = _why_spark(asked, properties)
     if reason and asked == "local":
         raise RunnerRefused(reason)
     if reason:
@@ -128,8 +121,7 @@ def prepare(asked: RunnerName) -> None:
 
     Which ones a model needs is known later; most are of scikit-learn, or import it.
     """
-    properties = _of_local_place()
-    if asked == "spark" or _is_running() or properties is None or _meaning_spark(properties):
+    if _why_spark(asked, _of_local_place()):
         return
     import mlflow.pyfunc  # noqa: F401, PLC0415 - workers and this process need it, once
 
@@ -145,6 +137,17 @@ def _of_local_place() -> dict[str, str] | None:
     properties = read_properties(path) if path.is_file() else {}
     master = properties.get("spark.master", "local")
     return properties | _ALWAYS if master.startswith("local") else None
+
+
+def _why_spark(asked: RunnerName, properties: Mapping[str, str] | None) -> str:
+    """Return why a job runs by Spark from the start, or nothing where it begins without."""
+    if asked == "spark":
+        return "asked for"
+    if properties is None:
+        return f"the place is {os.environ.get('PLACE') or 'not this machine'}"
+    if meant := _meaning_spark(properties):
+        return f"the place sets {listed(meant)}"
+    return "it runs already" if asked == "auto" and _is_running() else ""
 
 
 def _meaning_spark(properties: Mapping[str, str]) -> list[str]:

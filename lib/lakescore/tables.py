@@ -415,7 +415,7 @@ class Transaction:
             if self._staged is not None:
                 return self._publish(self._staged)
             log = self._table.known
-            assert log is not None  # noqa: S101 - files were added to it, or Spark wrote
+            assert log is not None  # noqa: S101 - files were added to it, or may be
             if self._anew is not None:
                 return log.renew(
                     self._files,

@@ -68,7 +68,7 @@ class Pool:
                 the worker died on each of four tries (ModelFailed).
         """
         asked = pickle.dumps(partial(function, *given, **named))
-        worker, (answered, counts) = self._tried(self._taken(), partial(_call, asked=asked))
+        worker, (answered, counts) = self._tried(self._taken(), partial(_Worker.call, asked=asked))
         self._idle.insert(0, worker)  # what it has loaded is at hand for the next
         for name, more in counts.items():
             executor.count(name, more)
@@ -109,7 +109,7 @@ class Pool:
                 busy[thread] = self._taken()
                 while not failures:
                     number = waiting.get_nowait()
-                    ask = partial(_run, plan=plan, number=number)
+                    ask = partial(_Worker.run, plan=plan, number=number)
                     busy[thread], batches = self._tried(busy[thread], ask)
                     given.extend(batches)
                     self.done += 1
@@ -203,14 +203,6 @@ def pool() -> Pool:
         )
         _pools.append(Pool(starter))
     return _pools[0]
-
-
-def _call(worker: _Worker, asked: bytes) -> tuple[Any, dict[str, float]]:
-    return worker.call(asked)
-
-
-def _run(worker: _Worker, plan: bytes, number: int) -> list[pa.RecordBatch]:
-    return worker.run(plan, number)
 
 
 def _opened(stream: bytes) -> list[pa.RecordBatch]:

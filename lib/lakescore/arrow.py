@@ -121,12 +121,18 @@ def legible(rows: pa.Table) -> pa.Table:
     for n, field in enumerate(rows.schema):
         if pa.types.is_timestamp(field.type):
             texts = rows.column(n).cast(pa.timestamp("us")).cast(pa.string())
-            rows = rows.set_column(n, field.name, pc.replace_substring_regex(texts, r"\.?0*$", ""))
+            whole = pc.replace_substring_regex(texts, r"\.?0*$", "")
+            rows = rows.set_column(n, field.name, _signed(whole))
         elif pa.types.is_string(field.type):
             rows = rows.set_column(n, field.name, _decoded(rows.column(n)))
         elif pa.types.is_date(field.type):
-            rows = rows.set_column(n, field.name, rows.column(n).cast(pa.string()))
+            rows = rows.set_column(n, field.name, _signed(rows.column(n).cast(pa.string())))
     return rows
+
+
+def _signed(dates: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts of *dates* with the plus that Spark writes before a year of five digits."""
+    return pc.replace_substring_regex(dates, r"^(\d{5})", r"+\1")
 
 
 def _decoded(texts: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -6,6 +6,7 @@ import os
 import re
 from datetime import date, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
@@ -38,14 +39,17 @@ _FLOW = ("[", "{")
 """How YAML's lists and mappings begin; any other override is taken as it stands."""
 _OTHER_ADDRESS = {"path": "table", "table": "path"}
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_KEY = r"\w+(?:\.\w+)*"
 _NAME = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+){0,2}$"
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What a file holds: unknown keys are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Table(_Strict):
+class Table(Strict):
     """A Delta table: by path, or by name in the catalog."""
 
     path: str | None = Field(
@@ -95,7 +99,7 @@ class InputTable(Table):
 _RunId = Annotated[str, Field(pattern=r"^[\w.:+-]{1,200}$")]
 
 
-class TrustFile(_Strict):
+class TrustFile(Strict):
     """The file of a trust policy."""
 
     trust: Trust = Field(description="which model versions may be loaded")
@@ -115,7 +119,7 @@ def _policy_of(value: object) -> object:
     return policy(Path(value)) if isinstance(value, str) else value
 
 
-class _Job(_Strict):
+class _Job(Strict):
     engine: Literal["auto", "arrow", "spark_udf"] = Field(
         default="auto",
         description="how models are applied: spark_udf is MLflow's own; arrow is faster, and auto "
@@ -152,7 +156,7 @@ class _Job(_Strict):
     )
 
 
-class Pyfunc(_Strict):
+class Pyfunc(Strict):
     """What MLflow's loader and `predict` are given; the model says which there are."""
 
     params: dict[str, JsonValue] = Field(
@@ -424,7 +428,7 @@ METRICS = (
 """Those of `lakescore.comparing` that can rank, for whoever checks a file without Spark."""
 
 
-class VersionQuery(_Strict):
+class VersionQuery(Strict):
     """Versions of one registered model, by a filter."""
 
     name: str = Field(min_length=1, description="the registered model")
@@ -437,7 +441,7 @@ class VersionQuery(_Strict):
     limit: int | None = Field(default=None, ge=1, description="how many at the most")
 
 
-class Slices(_Strict):
+class Slices(Strict):
     """Parts of the holdout that get metrics of their own."""
 
     by: tuple[str, ...] = Field(
@@ -446,7 +450,7 @@ class Slices(_Strict):
     small: int = Field(default=100, ge=1, description="slices with fewer rows are marked as small")
 
 
-class Gate(_Strict):
+class Gate(Strict):
     """What one metric must reach, in the words of MLflow's MetricThreshold."""
 
     greater_is_better: bool = Field(description="the metric's direction")
@@ -461,7 +465,7 @@ class Gate(_Strict):
     )
 
 
-class Gates(_Strict):
+class Gates(Strict):
     """What the candidate must reach, and what is done then."""
 
     mode: Literal["disabled", "dry_run", "enforce"] = Field(
@@ -682,30 +686,57 @@ def kind_of(path: Path, overrides: Sequence[str] = ()) -> Literal["score", "comp
     Raises:
         ConfigError: there is no such file, or none with keys and values.
     """
-    values = _read(path)
+    values = read(path)
     for override in overrides:
         _apply(values, override)
     return "compare" if "versions" in values else "score"
 
 
-def load(kind: type[J], path: Path, overrides: Sequence[str] = ()) -> J:
-    """Read the job's file at *path*, with *overrides* (`key=value`, `input.version=3`) on top.
+def load(
+    kind: type[J],
+    path: Path,
+    overrides: Sequence[str] = (),
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> J:
+    """Read the job's file at *path*, with *changes* and then *overrides* on top.
+
+    Args:
+        kind: the type of the job.
+        path: its file.
+        overrides: `key=value` or `input.version=3`, as on the command line.
+        changes: keys such as `input.version`, and their values.
 
     Raises:
         ConfigError: in one line, the file, the key, what is wrong, and the nearest valid key.
     """
-    values = _read(path)
+    values = read(path)
     if isinstance(values.get("trust"), str):
         values["trust"] = str(path.parent / values["trust"])
+    for key, value in changes.items():
+        _set(values, key, value)
     for override in overrides:
         _apply(values, override)
+    return validate(kind, path, values)
+
+
+def validate(kind: type[J], path: Path, values: Mapping[str, object]) -> J:
+    """Return *values*, which the file at *path* holds, as what they describe.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(kind, error)}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a file of YAML, whose scalars are texts.
+
+    Raises:
+        ConfigError: there is no such file, or none with keys and values.
+    """
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ConfigError(f"{path} is larger than {_LARGEST_FILE} bytes: not a job's file")
@@ -753,14 +784,23 @@ def _parsed(text: str) -> Any:  # noqa: ANN401 - whatever the text holds
         raise yaml.YAMLError("it is nested too deeply") from None
 
 
+def is_override(word: str) -> bool:
+    """Tell whether a *word* of the command line overrides a key."""
+    return re.fullmatch(rf"{_KEY}=.*", word, re.DOTALL) is not None
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+    if not is_override(override):
         raise ConfigError(f"{override!r} is not an override; write key=value or input.version=3")
+    key, _, text = override.partition("=")
     try:
         value = _parsed(text) if text[:1] in _FLOW or text in _EMPTY else text
     except yaml.YAMLError as error:
         raise ConfigError(f"cannot read the override {override!r}: {error}") from None
+    _set(values, key, value)
+
+
+def _set(values: dict[str, Any], key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         inner = values.get(parent)

@@ -60,8 +60,11 @@ class _Laps:
 
 
 _laps = _Laps()
+_always: dict[str, Any] = {}
 _context: dict[str, Any] | None = None
 """What is known of the running job, where its lines are JSON."""
+_name = ""
+"""Of the running job, where it is one of several."""
 
 
 def log_as_json(**facts: object) -> None:
@@ -70,6 +73,7 @@ def log_as_json(**facts: object) -> None:
     So do Python's warnings, and what is logged without a handler of its own.
     """
     global _context  # noqa: PLW0603 - as the terminal, there is one in a process
+    _always.update(facts)
     _context = dict(facts)
     logging.basicConfig(handlers=[_Saying()])
     logging.captureWarnings(capture=True)
@@ -104,9 +108,17 @@ def stage(text: str, *, ends: str | None = None, **facts: object) -> None:
     _say(text)
 
 
-def begin() -> None:
-    """Begin to count the seconds of stages."""
-    _laps.begin()  # there is one job at a time in a process
+def begin(name: str = "") -> None:
+    """Begin a job: count the seconds of its stages.
+
+    Args:
+        name: it stands on all lines of a job that is one of several.
+    """
+    global _context, _name  # noqa: PLW0603 - there is one job at a time in a process
+    _laps.begin()
+    _name = name
+    if _context is not None:
+        _context = _always | ({"name": name} if name else {})
 
 
 def laps() -> dict[str, float]:
@@ -128,22 +140,22 @@ def show_slices(receipt: dict[str, Any]) -> None:
 
 def _say(text: str, *, level: str = "INFO", logger: str = "lakescore", **facts: object) -> None:
     if _context is None:
-        line = f"{'error' if level == 'ERROR' else 'lakescore'}: {text}"
+        of_job = f"[{_name}] " if _name else ""
+        line = f"{'error' if level == 'ERROR' else 'lakescore'}: {of_job}{text}"
     else:  # the keys are those of Spark's own structured log
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         context = _context | facts
         whole = {"ts": now, "level": level, "msg": text, "context": context, "logger": logger}
         line = as_json(whole)
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - here is the terminal
-
-
-def show_receipt(receipt: dict[str, Any], path: Path | None) -> None:
-    """Write *receipt* as JSON to *path*, if given, and as the last line of standard output."""
-    text = as_json(receipt)
-    if path is not None:
-        write_receipt(receipt, path)
+    sys.stderr.write(f"{line}\n")  # at once: other processes write there too
     sys.stderr.flush()
-    print(text, flush=True)  # noqa: T201 - here is the terminal
+
+
+def show_receipt(receipt: dict[str, Any]) -> None:
+    """Write *receipt* as JSON as the last line of standard output."""
+    sys.stderr.flush()
+    sys.stdout.write(f"{as_json(receipt)}\n")
+    sys.stdout.flush()
 
 
 def show_plan(receipt: Mapping[str, Any]) -> None:
@@ -207,7 +219,7 @@ def progress(runner: Runner, rows: int) -> Iterator[None]:
         rows: what the body scores.
     """
     terminal, counted = _terminal(), runner.progress()
-    if terminal is None or counted is None:
+    if terminal is None or counted is None or _name:  # several bars would write over one another
         yield
         return
     finished = threading.Event()

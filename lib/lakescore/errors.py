@@ -107,6 +107,28 @@ class Stopped(LakescoreError):
         )
 
 
+class JobLost(LakescoreError):
+    """The process of a job, one of several, died."""
+
+    exit_code = 75
+
+    def __init__(self, code: int | None) -> None:
+        how = f"was killed by signal {-code}" if code and code < 0 else f"ended with code {code}"
+        super().__init__(
+            f"the process of the job {how}, as where memory is short; what was not published yet "
+            "never will be; run it again, and what was published is recognised"
+        )
+
+
+class NotRun(LakescoreError):
+    """A job of several was never begun, since all were stopped."""
+
+    exit_code = 75
+
+    def __init__(self) -> None:
+        super().__init__("it was not begun; run it again")
+
+
 class TimedOut(LakescoreError):
     """The run took longer than the job allows."""
 
@@ -246,6 +268,7 @@ class RunnerRefused(ConfigError):
         super().__init__(
             f"runner local cannot be used: {reason}; give runner=auto, which starts Spark then"
         )
+        self.reason = reason
 
 
 class OptionUnknown(ConfigError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -9,20 +10,33 @@ import threading
 import time
 import traceback
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path  # noqa: TC003 - Typer reads the annotation
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, cast
 
 import typer
 
-from lakescore import console, metering, scanning, session, storage
+from lakescore import console, joblist, metering, scanning, session, storage
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
-from lakescore.errors import LakescoreError, MetricsNotWritten, Stopped, TimedOut, redact
+from lakescore.errors import (
+    LakescoreError,
+    MetricsNotWritten,
+    NotRun,
+    RunnerRefused,
+    Stopped,
+    TimedOut,
+    redact,
+)
+from lakescore.receipt import of_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
     from pydantic.fields import FieldInfo
+
+    Receipt = dict[str, Any]
 
 J = TypeVar("J", ScoreJob, CompareJob, ReplayJob)
 _TRUSTS_ALL = (
@@ -32,9 +46,9 @@ _TRUSTS_ALL = (
 
 
 def main(
-    kind: type[J], run: Callable[[J], dict[str, Any]], arguments: Sequence[str] | None = None
+    kind: type[J], run: Callable[[J], Receipt], arguments: Sequence[str] | None = None
 ) -> None:
-    """Run a job as a command and end the process with its exit code.
+    """Run a job, or several score jobs, as a command, and end the process with its exit code.
 
     Args:
         kind: the type of the job's file.
@@ -43,13 +57,17 @@ def main(
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     name = kind.__name__.removesuffix("Job").lower()
+    several = kind is ScoreJob
+    further: Any = typer.Argument(
+        None,
+        metavar="[CONFIG]... [KEY=VALUE]..." if several else "[KEY=VALUE]...",
+        help=f"{'further files, and ' if several else ''}keys to override",
+    )
 
     @app.command(help=kind.__doc__, epilog=_fields(kind))
     def command(
         config: Annotated[Path, typer.Argument(help="the job's file, such as conf/score.yaml")],
-        overrides: Annotated[
-            list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="keys to override")
-        ] = None,
+        words: list[str] | None = further,
         *,
         verbose: Annotated[
             bool, typer.Option("--verbose", "-v", help="Spark's own log, and whole traces")
@@ -59,66 +77,236 @@ def main(
             typer.Option(help="what is said while it runs: text, or a JSON document a line"),
         ] = "text",
     ) -> None:
-        if log == "json":
-            console.log_as_json(job=name)
-        if verbose:
-            os.environ["LAKESCORE_VERBOSE"] = "1"
-        console.own_stderr()
-        raise typer.Exit(_outcome(name, kind, run, config, overrides or [], verbose=verbose))
+        door = _Door(name, run, verbose=verbose, log=log)
+        door.open()
+        given = [str(config), *(words or ())]
+        code = _several(cast("Any", door), given) if several else _one(door, kind, given)
+        raise typer.Exit(code)
 
     app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")
 
 
-def _outcome(  # noqa: PLR0913 - the command's arguments and the job's parts
-    name: str,
-    kind: type[J],
-    run: Callable[[J], dict[str, Any]],
-    config: Path,
-    overrides: Sequence[str],
-    *,
-    verbose: bool,
-) -> int:
-    started = time.monotonic()
+def _one(door: _Door[J], kind: type[J], words: Sequence[str]) -> int:
+    """Run the job of a file; return its exit code."""
     console.begin()
-    receipt: dict[str, Any] = {"job": name, "lakescore": version("lakescore")}
-    todo: J | None = None
-
-    def failed(known: LakescoreError) -> int:
-        ending = {"status": "failed", "error": str(known), "exit_code": known.exit_code}
-        if todo is not None and todo.receipt is not None:
-            console.write_receipt({**receipt, **ending, **known.facts}, todo.receipt)
-        if todo is not None and todo.prometheus is not None:
-            with suppress(MetricsNotWritten):  # the error itself is what must be said
-                metering.write({**receipt, **ending, **known.facts}, todo.prometheus)
-        console.show_error(known)
-        return known.exit_code
-
+    path, *overrides = words
     try:
-        todo = load(kind, config, overrides)
-        if not todo.trust.is_given:
-            console.stage(_TRUSTS_ALL)
-        with _stopping(failed, todo.timeout_seconds):
-            session.prepare(getattr(todo, "runner", "spark"))  # other jobs are Spark's
-            receipt |= run(todo)
-    except Exception as error:  # noqa: BLE001 - the door: whatever happens ends in one line
-        if verbose:
-            sys.stderr.write(redact("".join(traceback.format_exception(error))))
-        return failed(error if isinstance(error, LakescoreError) else _unforeseen(error))
-    receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
-    if todo.prometheus is not None:
-        try:
-            metering.write(receipt, todo.prometheus)
-        except MetricsNotWritten as error:  # the run is done, and its tables are written
-            console.stage(str(error))
-    if "would" in receipt:
-        console.show_plan(receipt)
-    console.show_slices(receipt)
-    console.show_receipt(receipt, todo.receipt)
+        todo = load(kind, Path(path), overrides)
+    except Exception as error:  # noqa: BLE001 - as of the job itself
+        return door.failed(error).exit_code
+    return _alone(door, todo)
+
+
+def _alone(door: _Door[J], todo: J) -> int:
+    """Run a job that is the only one of its process; return its exit code."""
+    receipt = door.attempt(todo, stopped=lambda _: None)
+    if "exit_code" in receipt:
+        return int(receipt["exit_code"])
+    console.show_receipt(receipt)
     return 0
 
 
+def _several(door: _Door[ScoreJob], words: Sequence[str]) -> int:
+    """Run the score jobs that *words* mean; return the exit code of the one, or the highest."""
+    console.begin()
+    try:
+        jobs = joblist.jobs_of(words)
+        if not jobs.are_listed:
+            return _alone(door, jobs.jobs[0].todo)
+        return _Batch(door, jobs).run()
+    except Exception as error:  # noqa: BLE001 - as of a job itself
+        return door.failed(error).exit_code
+
+
+class _Door(Generic[J]):
+    """What a job goes through: whatever happens to it ends in a receipt.
+
+    Args:
+        name: of the kind of job.
+        run: the job.
+        verbose: whether Spark's log and whole traces are shown.
+        log: what is said while it runs, `text` or `json`.
+    """
+
+    def __init__(self, name: str, run: Callable[[J], Receipt], *, verbose: bool, log: str) -> None:
+        self.name = name
+        self._run: Callable[[J], Receipt] = run
+        self._verbose, self._log = verbose, log
+
+    def open(self) -> None:
+        """Say things in this process as they are to be said."""
+        if self._log == "json":
+            console.log_as_json(job=self.name)
+        if self._verbose:
+            os.environ["LAKESCORE_VERBOSE"] = "1"
+        console.own_stderr()
+
+    def attempt(
+        self, todo: J, *, stopped: Callable[[Receipt], None], may_decline: bool = False
+    ) -> Receipt:
+        """Run a job; return its receipt, which has an `exit_code` where it failed.
+
+        Args:
+            todo: the job.
+            stopped: is called with the receipt of a job that has to end at once; after it the
+                process ends.
+            may_decline: whether a job that needs Spark, and may not start it, raises.
+
+        Raises:
+            RunnerRefused: it may decline, and does.
+        """
+        started = time.monotonic()
+        if not todo.trust.is_given:
+            console.stage(_TRUSTS_ALL)
+        try:
+            with _stopping(lambda why: stopped(self.record(todo, why)), todo.timeout_seconds):
+                session.prepare(getattr(todo, "runner", "spark"))  # other jobs are Spark's
+                receipt: Receipt = self._head() | self._run(todo)
+        except Exception as error:
+            if may_decline and isinstance(error, RunnerRefused):
+                raise
+            return self.record(todo, self.failed(error, is_shown=False))
+        receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
+        if todo.prometheus is not None:
+            try:
+                metering.write(receipt, todo.prometheus)
+            except MetricsNotWritten as error:  # the run is done, and its tables are written
+                console.stage(str(error))
+        if "would" in receipt:
+            console.show_plan(receipt)
+        console.show_slices(receipt)
+        if todo.receipt is not None:
+            console.write_receipt(receipt, todo.receipt)
+        return receipt
+
+    def record(self, todo: J, error: LakescoreError) -> Receipt:
+        """Write what is known of a job that failed, say it, and return its receipt."""
+        ending = {"status": "failed", "error": str(error), "exit_code": error.exit_code}
+        receipt = {**self._head(), **ending, **error.facts}
+        if todo.receipt is not None:
+            console.write_receipt(receipt, todo.receipt)
+        if todo.prometheus is not None:
+            with suppress(MetricsNotWritten):  # the error itself is what must be said
+                metering.write(receipt, todo.prometheus)
+        console.show_error(error)
+        return receipt
+
+    def failed(self, error: Exception, *, is_shown: bool = True) -> LakescoreError:
+        """Return *error* as one that has a line and an exit code, and say it."""
+        if self._verbose:
+            sys.stderr.write(redact("".join(traceback.format_exception(error))))
+        known = error if isinstance(error, LakescoreError) else _unforeseen(error)
+        if is_shown:
+            console.show_error(known)
+        return known
+
+    def _head(self) -> Receipt:
+        return {"job": self.name, "lakescore": version("lakescore")}
+
+
+class _Batch:
+    """Several jobs of a command.
+
+    Args:
+        door: that of all of them.
+        jobs: what is asked for.
+    """
+
+    def __init__(self, door: _Door[ScoreJob], jobs: joblist.Jobs) -> None:
+        self._door, self._jobs = door, jobs
+        self._receipts: dict[str, Receipt] = {}
+        self._started = time.monotonic()
+
+    def run(self) -> int:
+        """Run the jobs, and say at the end what became of them; return the highest exit code."""
+        if session.is_of_local_place():
+            self._run_in_processes()
+        else:
+            self._run_here()
+        return self._end()
+
+    def _run_in_processes(self) -> None:
+        from lakescore import supervising  # noqa: PLC0415 - for several jobs alone
+
+        supervising.prepare()
+        jobs = supervising.pin_inputs(self._jobs.jobs)
+        parallel = min(self._jobs.parallel or session.onlooker().slots, len(jobs))
+        supervisor = supervising.Supervisor(
+            partial(_work, self._door), self._note, self._lost, parallel
+        )
+        with suppress(Stopped), _raising_when_stopped():
+            supervisor.run(jobs)
+
+    def _run_here(self) -> None:
+        """Run one job after the other in this process, whose Spark is not this machine's."""
+        for job in self._jobs.jobs:
+            console.begin(job.name)
+            self._note(job, self._door.attempt(job.todo, stopped=partial(self._stopped, job)))
+
+    def _stopped(self, job: joblist.Job, receipt: Receipt) -> None:
+        self._note(job, receipt)
+        os._exit(self._end())
+
+    def _note(self, job: joblist.Job, receipt: Receipt) -> None:
+        self._receipts[job.name] = receipt
+        console.show_receipt(receipt | {"name": job.name})
+
+    def _lost(self, job: joblist.Job, error: LakescoreError) -> Receipt:
+        console.begin(job.name)
+        receipt = self._door.record(job.todo, error)
+        console.begin()
+        return receipt
+
+    def _end(self) -> int:
+        """Say what became of all jobs; return the highest exit code."""
+        console.begin()
+        for job in self._jobs.jobs:
+            if job.name not in self._receipts:
+                self._note(job, self._lost(job, NotRun()))
+        seconds = round(time.monotonic() - self._started, 2)
+        whole = of_jobs([(job, self._receipts[job.name]) for job in self._jobs.jobs], seconds)
+        console.stage(whole.pop("summary"))
+        console.show_receipt(whole)
+        return int(whole["exit_code"])
+
+
+def _work(door: _Door[ScoreJob], pipe: Connection) -> None:
+    """Run the jobs that come through *pipe*: what a process of several does."""
+    gc.freeze()  # what is shared with other processes stays shared
+    door.open()
+    with suppress(EOFError):  # there are no more
+        while True:
+            job, spark, reason = pipe.recv()
+            session.decide(spark=spark, reason=reason)
+            console.begin(job.name)
+            try:
+                receipt = door.attempt(
+                    job.todo,
+                    stopped=lambda told: pipe.send((told, False)),
+                    may_decline=job.todo.runner == "auto" and not spark,
+                )
+            except RunnerRefused as declined:
+                pipe.send((declined.reason, False))
+                return
+            pipe.send((receipt, spark and ("exit_code" not in receipt or session.is_answering())))
+
+
 @contextmanager
-def _stopping(failed: Callable[[LakescoreError], int], seconds: float | None) -> Iterator[None]:
+def _raising_when_stopped() -> Iterator[None]:
+    """Raise Stopped in the body when a scheduler asks this process to end."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _stopping(failed: Callable[[LakescoreError], None], seconds: float | None) -> Iterator[None]:
     """End the process when a scheduler asks for it (SIGTERM), or when *seconds* have passed.
 
     It ends there and then. Unwinding would call the JVM, whose answer to a call that is under way,

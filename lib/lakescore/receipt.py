@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore import scoring
 from lakescore.environment import differences
+from lakescore.errors import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lakescore.comparing import Comparison
     from lakescore.config import ScoreJob
+    from lakescore.joblist import Job
     from lakescore.lineage import Run
     from lakescore.publishing import Outcome
     from lakescore.registry import ModelVersion
@@ -134,6 +136,42 @@ def summary(report: Mapping[str, Any]) -> str:
     outside = report.get("rows_of_no_slice", 0)
     unsliced = f", {outside} rows of the input are of no slice" if outside else ""
     return f"{report['rows_scored']} of {report['rows_in']} rows scored{failed}{unsliced}"
+
+
+def of_jobs(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> dict[str, Any]:
+    """Return what became of several jobs, with a `summary` in words.
+
+    `exit_code` is the highest of theirs: 75, where a retry may help, comes before what a retry
+    cannot change. What was published is recognised by it.
+
+    Args:
+        ended: jobs, with their receipts.
+        seconds: what all took.
+    """
+    kept = ("status", "exit_code", "error", "rows_scored", "rows_quarantined", "runner", "seconds")
+    jobs = [
+        {
+            "name": job.name,
+            "file": str(job.file),
+            "receipt": job.todo.receipt,
+            "exit_code": 0,
+            **{key: receipt[key] for key in kept if key in receipt},
+        }
+        for job, receipt in ended
+    ]
+    failed = [f"{job['name']} ({job['exit_code']})" for job in jobs if job["exit_code"]]
+    rows = sum(job.get("rows_scored", 0) for job in jobs)
+    of_failed = f"; failed: {listed(failed)}" if failed else ""
+    done = f"{len(jobs) - len(failed)} of {len(jobs)} jobs done"
+    return {
+        "status": "failed" if failed else "done",
+        "exit_code": max(job["exit_code"] for job in jobs),
+        "failed": len(failed),
+        "rows_scored": rows,
+        "seconds": seconds,
+        "jobs": jobs,
+        "summary": f"{done}, {rows} rows scored in {seconds:.1f} s{of_failed}",
+    }
 
 
 def of_replay(

@@ -38,6 +38,8 @@ _MEANS_SPARK = (
 )
 """Properties of a place that are about what Spark does, which there would be nothing of."""
 _SECONDS_TO_ANSWER = 10
+_decided: tuple[bool, str] | None = None
+"""Whether jobs of this process may use Spark, and why one has to, where its parent has said."""
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
@@ -98,7 +100,8 @@ def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runne
     """
     properties = _of_local_place()
     reason = _why_spark(asked, properties)
-    if reason and asked == "local":
+    may_start = _decided is None or _decided[0]
+    if reason and (asked == "local" or not may_start):
         raise RunnerRefused(reason)
     if reason:
         return Runner(session=start(name, models=models), reason=reason)
@@ -108,12 +111,42 @@ def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runne
         return start(name, models=models)
 
     return Runner(
-        start=begin,
+        start=begin if may_start else None,
         asked=asked,
         reason="asked for" if asked == "local" else "nothing needs Spark",
         properties=properties,
         pool=workers.pool(),
     )
+
+
+def decide(*, spark: bool, reason: str = "") -> None:
+    """Say for the jobs of this process, which is one of several, whether they run by Spark.
+
+    Args:
+        spark: without it, a job that needs Spark is refused before it starts.
+        reason: why the next job needs it, as the process says that refused it.
+    """
+    global _decided  # noqa: PLW0603 - of the process, as its session is
+    _decided = (spark, reason)
+
+
+def is_of_local_place() -> bool:
+    """Tell whether jobs run on this machine, and this process was not started by Spark."""
+    return _of_local_place() is not None and "PYSPARK_GATEWAY_PORT" not in os.environ
+
+
+def is_answering() -> bool:
+    """Tell whether the session of this process, if it has one, still does what it is asked for."""
+    spark = _running() if "pyspark.sql" in sys.modules else None
+    try:
+        return spark is None or spark.range(1).count() == 1
+    except Exception:  # noqa: BLE001 - whatever it is that broke
+        return False
+
+
+def onlooker() -> Runner:
+    """Return a runner that runs nothing: it knows the settings by which tables are reached."""
+    return Runner(properties=_of_local_place())
 
 
 def prepare(asked: RunnerName) -> None:
@@ -143,6 +176,8 @@ def _why_spark(asked: RunnerName, properties: Mapping[str, str] | None) -> str:
     """Return why a job runs by Spark from the start, or nothing where it begins without."""
     if asked == "spark":
         return "asked for"
+    if asked == "auto" and _decided is not None and _decided[1]:
+        return _decided[1]
     if properties is None:
         return f"the place is {os.environ.get('PLACE') or 'not this machine'}"
     if meant := _meaning_spark(properties):

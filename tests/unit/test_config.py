@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from lakescore.config import JOBS, METRICS, CompareJob, ScoreJob, TrustFile, load
 from lakescore.errors import ConfigError
+from lakescore.joblist import JobList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,8 @@ def refusal(path: Path, *overrides: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_file_that_we_ship_is_valid(path: Path) -> None:
-    job = load((JOBS | {"trust": TrustFile})[path.stem.partition("-")[0]], path)
+    kinds = JOBS | {"trust": TrustFile, "jobs": JobList}
+    job = load(kinds[path.stem.partition("-")[0]], path)
     given = yaml.safe_load(path.read_text())
     assert given.keys() <= job.model_fields_set
 

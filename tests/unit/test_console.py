@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lakescore.console import show_receipt
+from lakescore.console import show_receipt, write_receipt
 from lakescore.encoding import as_json
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def test_numbers_that_json_has_not_are_texts_wherever_they_stand(
         ],
         "tolerance": "Infinity",
     }
-    show_receipt(receipt, tmp_path / "receipt.json")
+    show_receipt(receipt)
+    write_receipt(receipt, tmp_path / "receipt.json")
     assert strict(capsys.readouterr().out) == expected
     assert strict((tmp_path / "receipt.json").read_text()) == expected
 

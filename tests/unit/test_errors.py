@@ -82,6 +82,8 @@ INSTANCES = [
         "models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "its tag"
     ),
     errors.Stopped(),
+    errors.JobLost(-9),
+    errors.NotRun(),
     errors.TimedOut(3600.0),
     errors.StorageFull("/lake/tables/predictions"),
     errors.StorageAway("s3a://lake/predictions", "connection refused"),

@@ -19,22 +19,31 @@ if TYPE_CHECKING:
 
 @command()
 def schema(job: str) -> None:
-    """Print the JSON schema of a job's file: score, compare or replay."""
-    tell(_job(job).model_json_schema())
+    """Print the JSON schema of a job's file: score, compare or replay; or of a list: jobs."""
+    from lakescore.joblist import JobList  # noqa: PLC0415
+
+    tell((JobList if job == "jobs" else _job(job)).model_json_schema())
 
 
 @command()
 def check(
-    job: str, config: Path, overrides: Annotated[list[str] | None, typer.Argument()] = None
+    job: str,
+    config: Path,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...")] = None,
 ) -> None:
-    """Read a job's file with its overrides, and say what is wrong.
+    """Read a job's file with its overrides, or several of score jobs, and say what is wrong.
 
     Java is looked for as well.
     """
     from lakescore import java  # noqa: PLC0415
     from lakescore.config import load  # noqa: PLC0415
+    from lakescore.joblist import jobs_of  # noqa: PLC0415
 
-    load(_job(job), config, overrides or [])
+    kind, further = _job(job), words or []
+    if job == "score":
+        jobs_of([str(config), *further])
+    else:
+        load(kind, config, further)
     java.require()
 
 
@@ -115,13 +124,17 @@ def _scheduled(
 ) -> Job:
     """Return the job that *words* describe, once it holds with the further words of *each* task."""
     from lakescore.config import JOBS, kind_of, load  # noqa: PLC0415
+    from lakescore.joblist import is_list, jobs_of  # noqa: PLC0415
     from lakescore.scheduling import Job, filled  # noqa: PLC0415
 
     config, *overrides = words
     tasks = [filled(scheduler, [*overrides, *further]) for further in each or [()]]
     kind = kind_of(Path(config), tasks[0])
     for task in tasks:
-        load(JOBS[kind], Path(config), task)
+        if is_list(Path(config)):
+            jobs_of([config, *task])
+        else:
+            load(JOBS[kind], Path(config), task)
     return Job(kind=kind, config=config, overrides=tuple(overrides))
 
 

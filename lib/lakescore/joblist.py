@@ -1,0 +1,289 @@
+"""Several score jobs in one start: files on the command line, or a list of jobs in a file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from glob import glob, has_magic
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, JsonValue
+
+from lakescore.config import ScoreJob, Strict, is_override, load, read, validate
+from lakescore.errors import ConfigError, LakescoreError, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
+_MOST_JOBS = 10_000
+"""Of a list: a longer one is a mistake in its matrix."""
+_LONGEST_NAME = 200
+
+
+class Entry(Strict):
+    """A job's file with changes, once or for each value of a matrix."""
+
+    file: str = Field(
+        min_length=1,
+        description="a job's file, or a pattern such as stores/*.yaml, from this folder",
+    )
+    set: dict[str, JsonValue] = Field(
+        default={},
+        description="keys to override, such as output.path; {model} stands for the matrix's model",
+    )
+    matrix: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(
+        default={},
+        description="keys, such as model, input.path and slices, and their values: a job for each "
+        "combination",
+    )
+
+
+def _with_file(value: object) -> object:
+    return {"file": value} if isinstance(value, str) else value
+
+
+class JobList(Strict):
+    """Score jobs that run in one start, several at once."""
+
+    jobs: list[
+        Annotated[Entry, BeforeValidator(_with_file, json_schema_input_type=str | Entry)]
+    ] = Field(min_length=1, description="files of jobs, patterns of them, or files with changes")
+    parallel: int | None = Field(
+        default=None,
+        ge=1,
+        description="so many jobs run at once without Spark; as many as there are cores, left out",
+    )
+    receipts: Path | None = Field(
+        default=None, description="folder that gets a receipt for each job without its own"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job of a list."""
+
+    name: str
+    """What it is called in lines and in the summary; it may be the name of a file."""
+    file: Path
+    todo: ScoreJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """What a command runs."""
+
+    jobs: tuple[Job, ...]
+    parallel: int | None = None
+    are_listed: bool = True
+    """Whether there may be several, so that each is named and a summary ends them."""
+
+
+def is_list(path: Path) -> bool:
+    """Tell whether the file at *path* holds a list of jobs.
+
+    Raises:
+        ConfigError: there is no such file, or none with keys and values.
+    """
+    return "jobs" in read(path)
+
+
+def files(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the files and the overrides among a command's *words*, whose first is a file.
+
+    Raises:
+        ConfigError: a further word is neither.
+    """
+    first, *others = words
+    named = [first, *[word for word in others if not is_override(word)]]
+    for word in named[1:]:
+        if not word.endswith((".yaml", ".yml")) and not Path(word).exists():
+            raise ConfigError(
+                f"{word!r} is not an override; write key=value or input.version=3 (and it is no "
+                "further file)"
+            )
+    return [Path(word) for word in named], [word for word in others if is_override(word)]
+
+
+def jobs_of(words: Sequence[str]) -> Jobs:
+    """Return the score jobs that the *words* of a command mean: files, and overrides for all.
+
+    Raises:
+        ConfigError: a file, a key or a pattern of files is wrong; or two jobs would write the same
+            slice of a model, or one file; or one would read what another one writes.
+    """
+    paths, overrides = files(words)
+    if len(paths) == 1 and not is_list(paths[0]):
+        return Jobs(jobs=(_job(paths[0], overrides),), are_listed=False)
+    options = [word for word in overrides if word.partition("=")[0] in {"parallel", "receipts"}]
+    overrides = [word for word in overrides if word not in options]
+    given = validate(
+        JobList, Path("the command line"), {"jobs": ["-"], **dict(o.split("=", 1) for o in options)}
+    )
+    jobs: list[Job] = []
+    parallel, receipts = given.parallel, given.receipts
+    for path in paths:
+        if not is_list(path):
+            jobs.append(_job(path, overrides))
+            continue
+        asked = load(JobList, path)
+        for entry in asked.jobs:
+            jobs += _expanded(path, entry, overrides)
+        parallel, receipts = parallel or asked.parallel, receipts or asked.receipts
+        if len(jobs) > _MOST_JOBS:
+            raise ConfigError(f"{path} is {len(jobs)} jobs, and a list may have {_MOST_JOBS}")
+    jobs = _with_receipts(_told_apart(jobs), receipts)
+    _refuse_shared_files(jobs)
+    _refuse_chains(jobs)
+    _refuse_overlaps(jobs)
+    return Jobs(jobs=tuple(jobs), parallel=parallel)
+
+
+def _job(
+    file: Path,
+    overrides: Sequence[str],
+    changes: Mapping[str, object] = MappingProxyType({}),
+    values: Sequence[object] = (),
+) -> Job:
+    """Return the job of a *file* that is called by it, and by the matrix's *values*."""
+    called = ",".join(value if isinstance(value, str) else json.dumps(value) for value in values)
+    name = f"{file.stem}:{called}" if called else file.stem
+    plain = re.sub(r"[^\w.@,:+=-]+", "-", name)[:_LONGEST_NAME]
+    return Job(name=plain, file=file, todo=load(ScoreJob, file, overrides, changes))
+
+
+def _expanded(path: Path, entry: Entry, overrides: Sequence[str]) -> Iterator[Job]:
+    """Give the jobs of an *entry* of the list at *path*."""
+    try:
+        for file in _matching(path.parent, entry.file):
+            for values in itertools.product(*entry.matrix.values()):
+                chosen = dict(zip(entry.matrix, values, strict=True))
+                changes = {key: _filled(value, chosen) for key, value in entry.set.items()}
+                yield _job(file, overrides, changes | chosen, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that a *pattern* of a list in *folder* means."""
+    found = [folder / pattern]
+    if has_magic(pattern):
+        found = [Path(name) for name in sorted(glob(str(folder / pattern), recursive=True))]  # noqa: PTH207 - it may be absolute
+    if not found:
+        raise ConfigError(f"no file is called like {pattern} in {folder.absolute()}")
+    if lists := [path for path in found if is_list(path)]:
+        raise ConfigError(f"{lists[0]} is a list of jobs itself; name both on one command")
+    return found
+
+
+def _filled(value: Any, chosen: Mapping[str, object]) -> Any:  # noqa: ANN401 - whatever a file holds
+    """Return *value* with the matrix's values in the place of their keys in braces."""
+    if isinstance(value, dict):
+        return {key: _filled(inner, chosen) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, chosen) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def text_of(found: re.Match[str]) -> str:
+        if not isinstance(text := chosen.get(found[1]), str):
+            texts = [key for key, value in chosen.items() if isinstance(value, str)]
+            raise ConfigError(f"{found[0]} is no text of the matrix; it has: {listed(texts)}")
+        return text
+
+    return _PLACEHOLDER.sub(text_of, value)
+
+
+def _told_apart(jobs: Sequence[Job]) -> list[Job]:
+    """Return *jobs* with a number in the names that several have."""
+    several = {name for name, count in Counter(job.name for job in jobs).items() if count > 1}
+    counts: Counter[str] = Counter()
+    named = []
+    for job in jobs:
+        counts[job.name] += 1
+        number = f"#{counts[job.name]}" if job.name in several else ""
+        named.append(replace(job, name=job.name + number))
+    return named
+
+
+def _with_receipts(jobs: Sequence[Job], folder: Path | None) -> list[Job]:
+    """Return *jobs*, with a receipt in *folder*, if that is given, where one has none."""
+    if folder is None:
+        return list(jobs)
+    return [
+        job
+        if job.todo.receipt
+        else replace(job, todo=job.todo.model_copy(update={"receipt": folder / f"{job.name}.json"}))
+        for job in jobs
+    ]
+
+
+def _refuse_shared_files(jobs: Sequence[Job]) -> None:
+    """Refuse jobs that would write the same file."""
+    for key in ("receipt", "prometheus"):
+        writers: dict[Path, Job] = {}
+        for job in jobs:
+            path = getattr(job.todo, key)
+            if path is None:
+                continue
+            if (other := writers.setdefault(Path(os.path.abspath(path)), job)) is not job:  # noqa: PTH100 - without links
+                raise ConfigError(
+                    f"{other.name} and {job.name} would both write {path}; give {key} a name that "
+                    "differs, such as with a key of the matrix in braces"
+                )
+
+
+def _refuse_chains(jobs: Sequence[Job]) -> None:
+    """Refuse a job that reads what another one writes: nobody knows which is first."""
+    writers = {_place(job.todo.output.address): job for job in jobs}
+    for job in jobs:
+        if (writer := writers.get(_place(job.todo.input.address), job)) is not job:
+            raise ConfigError(
+                f"{job.name} reads {job.todo.input.address}, which {writer.name} writes; run one "
+                "after the other, by a command for each"
+            )
+
+
+def _refuse_overlaps(jobs: Sequence[Job]) -> None:
+    """Refuse jobs that would write the same slice of a model in the same table."""
+    sharing: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for job in jobs:
+        sharing[_place(job.todo.output.address), _model(job)].append(job)
+    for (_, model), writers in sharing.items():
+        slices: dict[str, Job] = {}
+        for job in writers:
+            if job.todo.due and len(writers) > 1:
+                other = next(one for one in writers if one is not job)
+                raise ConfigError(_overlap(job, other, f"due slices of {model}"))
+            for name in job.todo.slice_names:
+                if (other := slices.setdefault(name, job)) is not job:
+                    raise ConfigError(_overlap(job, other, f"slice {name} of {model}"))
+
+
+def _overlap(job: Job, other: Job, what: str) -> str:
+    return (
+        f"{other.name} and {job.name} would both write {what} in {job.todo.output.address}; give "
+        "them tables of their own, or other slices"
+    )
+
+
+def _place(address: str) -> str:
+    """Return *address* as it is the same for all ways of writing a path."""
+    return os.path.normpath(address) if address.startswith("/") else address.rstrip("/").lower()
+
+
+def _model(job: Job) -> str:
+    """Return the name of the registered model that a *job* applies, as far as it says."""
+    from lakescore.registry.reference import ByLoggedModel, parse  # noqa: PLC0415 - not for --help
+
+    try:
+        form = parse(job.todo.model)
+    except LakescoreError as error:
+        raise ConfigError(f"{job.file}: model: {error}") from None
+    return form.logged_model_id if isinstance(form, ByLoggedModel) else form.name

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Work = Callable[[Connection], None]
 
 _IMPORTED = (
+    "deltalake",
+    "git",  # MLflow asks for the commit of the program
     "lakescore.job",
     "lakescore.lineage",
     "lakescore.loading",
@@ -38,8 +40,13 @@ _IMPORTED = (
     "lakescore.scoring",
     "mlflow.pyfunc",
     "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracing.processor.base_mlflow",
+    "pyarrow.pandas_compat",
+    "skops.io",  # what MLflow keeps models of scikit-learn in
     "sklearn.ensemble",
+    "sqlalchemy.dialects.sqlite",
 )
 """What most jobs need, imported once for all; what is not installed is passed over."""
 _SECONDS_TO_END = 20.0

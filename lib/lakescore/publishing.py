@@ -331,7 +331,9 @@ class Target:
                 self._runner.start(f"Spark writes the rows: {written.reason or 'write: spark'}")
                 rows = self._scored(publishing)
                 if len(publishing.runs) > 1:  # else each task would write a file for each slice
-                    rows = rows.hint("rebalance", "slice")
+                    # By SQL: hint() of Spark 3.5 takes no column.
+                    sql = "SELECT /*+ REBALANCE(slice) */ * FROM {rows}"
+                    rows = rows.sparkSession.sql(sql, rows=rows)
                 written.write(rows, self._todo.write)
         planned.tally.add(written.said)
 

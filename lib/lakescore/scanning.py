@@ -52,11 +52,15 @@ if TYPE_CHECKING:
     from lakescore.logs import File, Log
 
 _USUAL = {
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
-    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+    "spark.sql.session.timeZone": ("UTC",),
+    "spark.sql.parquet.datetimeRebaseModeInRead": ("CORRECTED", "EXCEPTION"),
+    "spark.sql.parquet.int96RebaseModeInRead": ("CORRECTED", "EXCEPTION"),
 }
-"""Settings by which Spark reads dates and times as they stand in the files."""
+"""Settings by which Spark reads dates and times as they stand in the files.
+
+EXCEPTION, the default of Spark 3, differs for days before 1582 in files that Spark did not write:
+it refuses to read them.
+"""
 _MOST_ROWS_A_TASK = 1_000_000
 _MOST_SECONDS_A_TASK = 60.0
 _SECONDS_TO_READ = 2e-7
@@ -82,11 +86,20 @@ _BUCKETS_A_TASK = 16
 _MOST_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _NOT_MEASURED = 2**31 - 1
 """The limit for which Spark does not look (`BatchedPythonArrowInput.underBatchSizeLimit`)."""
-_GONE = re.compile(r"FILE_NOT_EXIST\] .*? reading file (.+?)\. File does not exist")
-_UNREADABLE = re.compile(
-    r"\[FAILED_READ_FILE[.\w]*\] [^\n]*? reading file (.+?)\.\s+(?:([A-Z][^\n]*?)\.?\s+)?SQLSTATE"
+_GONE = re.compile(
+    r"FILE_NOT_EXIST\] .*? reading file (?P<file>.+?)\. File does not exist"
+    r"|FileNotFoundException: File (?P<of_3_5>\S+) does not exist"
 )
-_UNNAMED = re.compile(r": (java\.lang\.\w+(?:: [^\n]*)?)\n\s*at org\.apache\.parquet\.")
+_UNREADABLE = re.compile(
+    r"\[FAILED_READ_FILE[.\w]*\] [^\n]*? reading file (?P<file>.+?)\."
+    r"\s+(?:(?P<why>[A-Z][^\n]*?)\.?\s+)?SQLSTATE"
+    r"|(?:error while reading|cannot be converted in) file (?P<of_3_5>\S+)\."
+    r"(?: (?P<why_of_3_5>Column: [^\n]*?)\.?\n)?"
+)
+_UNNAMED = re.compile(
+    r": (java\.lang\.\w+(?:: [^\n]*)?)\n\s*at org\.apache\.parquet\."
+    r"|SparkRuntimeException: (Found duplicate field[^\n]*)"
+)
 """How a reader of Parquet fails of which Spark does not say what it read."""
 _MOST_SUSPECTS = 20
 _CAUSE = re.compile(r"\nCaused by: (?:[\w.$]+: )?([^\n]*)")
@@ -406,15 +419,16 @@ def unread(
     """
     text = str(error)
     if (found := _GONE.search(text)) is not None:
-        return FilesGone(found[1])
+        return FilesGone(found["file"] or found["of_3_5"])
     if (found := _UNREADABLE.search(text)) is not None:
         causes = [each for each in _CAUSE.findall(text[found.end() :]) if each]
-        reason = found[2] or (causes[-1] if causes else "Spark does not say why")
-        return FileUnreadable(unquote(found[1]), reason)
+        why = found["why"] or found["why_of_3_5"]
+        reason = why or (causes[-1] if causes else "Spark does not say why")
+        return FileUnreadable(unquote(found["file"] or found["of_3_5"]), reason)
     if (found := _UNNAMED.search(text)) is None:
         return None
     path, reason = _culprit(read()) if read is not None else ("", "")
-    return FileUnreadable(path or "one that it does not name", reason or found[1])
+    return FileUnreadable(path or "one that it does not name", reason or found[1] or found[2])
 
 
 def _culprit(rows: DataFrame) -> tuple[str, str]:
@@ -653,8 +667,8 @@ def _check_unpadded(field: StructField) -> None:
 def _check_sessions_settings(runner: Runner, columns: Sequence[executor.Column]) -> None:
     if any(pa.types.is_temporal(column.read) for column in columns):
         for key, usual in _USUAL.items():
-            if (value := runner.setting(key, usual)) != usual:
-                raise Declined(f"{key} is {value}, not {usual}")
+            if (value := runner.setting(key, usual[0])) not in usual:
+                raise Declined(f"{key} is {value}, not {usual[0]}")
 
 
 def _row_groups(

@@ -242,7 +242,11 @@ class Plan:
         tasks = max(1, min(rows, self.tasks))
         # Rows that Spark filters, or spreads, no longer come in the batches that it reads.
         by = self.selection.column if self.selection is not None else SLICE
-        whole = self.engine == "spark_udf" and (by is None or self._is_divided_by(by))
+        whole = (
+            self.engine == "spark_udf"
+            and _hands_on_what_it_reads(self.runner.spark.version)
+            and (by is None or self._is_divided_by(by))
+        )
         limit = "parquet.columnarReaderBatchSize" if whole else "execution.arrow.maxRecordsPerBatch"
         most = int(self.runner.setting(f"spark.sql.{limit}") or 0)
         share = math.ceil(rows / tasks)
@@ -308,6 +312,14 @@ class Plan:
             )
             places[signature.DECISION] = replace(places[decision.score], decided=by)
         return places
+
+
+def _hands_on_what_it_reads(version: str) -> bool:
+    """Tell whether Spark of *version* gives Python the batches of a reader as they are.
+
+    Tried with 3.5.9, 4.0.5 and 4.1.4, which do not, and with 4.2.0.
+    """
+    return tuple(int(part) for part in version.split(".")[:2]) >= (4, 2)
 
 
 def plan(

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
-    from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
 
     from lakescore.errors import LakescoreError
     from lakescore.logs import NewFile
@@ -84,7 +84,8 @@ _CONFLICT = re.compile(
 _RULE = re.compile(
     r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
     r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))"
-    r"|\[(?:NOT_NULL_ASSERT_VIOLATION|EXCEED_LIMIT_LENGTH)\] ([^\n]+?)(?= SQLSTATE|\n|\Z)",
+    r"|\[(?:NOT_NULL_ASSERT_VIOLATION|EXCEED_LIMIT_LENGTH)\] ([^\n]+?)(?= SQLSTATE|\n|\Z)"
+    r"|NullPointerException: ([^\n]+)",  # Spark 3.5
     re.DOTALL,
 )
 """How Delta says which rule of a table a row breaks: after what it was doing, or before a trace.
@@ -719,17 +720,17 @@ def _publish(rows: DataFrame, address: str, replaced: str, text: str) -> None:
     lacking = [f for f in _rows(rows.sparkSession, address).schema if f.name.lower() not in own]
     for field in lacking:  # a writer by name asks for them, and one by path fills them so
         rows = rows.withColumn(field.name, F.lit(None).cast(field.dataType))
-    writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", replaced)
-    _save(writer.option("userMetadata", text), address)
+    if "/" in address:
+        writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", replaced)
+        writer.option("userMetadata", text).save(address)
+    else:  # saveAsTable would stage the whole table, which Delta 3.3 cannot from Spark 3.5.6 on
+        rows.writeTo(address).option("userMetadata", text).overwrite(F.expr(replaced))
 
 
 def _publish_anew(rows: DataFrame, address: str, by: Sequence[str], text: str) -> None:
     """Let Spark write *rows* as all that the table holds, with their columns."""
     writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-    _save(writer.option("userMetadata", text).partitionBy(*by), address)
-
-
-def _save(writer: DataFrameWriter, address: str) -> None:
+    writer = writer.option("userMetadata", text).partitionBy(*by)
     if "/" in address:
         writer.save(address)
     else:
@@ -1068,7 +1069,7 @@ def _of_spark(  # noqa: PLR0911 - a case a line
     if _is_conflict(error):
         return AnotherRunWon(address, what)
     if (rule := _RULE.search(text)) is not None:
-        return SchemaDrift(address, " ".join((rule[1] or rule[2]).split()).rstrip(".: "))
+        return SchemaDrift(address, " ".join((rule[1] or rule[2] or rule[3]).split()).rstrip(".: "))
     if "[DELTA_CANNOT_MODIFY_APPEND_ONLY]" in text:
         return TableAppendOnly(address, default=False)
     if isinstance(error, AnalysisException):

@@ -337,6 +337,22 @@ def test_dates_in_the_calendar_of_an_old_spark_are_left_to_spark(
     assert declined(by_spark, selection, ["day"]) == reason
 
 
+@pytest.mark.parametrize("mode", ["EXCEPTION", "LEGACY"])
+def test_the_calendar_of_sparks_own_files_is_known_unless_all_are_said_to_be_of_the_old_one(
+    spark: SparkSession, table: Callable[..., str], by_spark: scoring.Plan, mode: str
+) -> None:
+    selection = whole(tables.snapshot(spark, table("SELECT 1L AS id, 1D AS x, DATE'1500-01-01' d")))
+    key = "spark.sql.parquet.datetimeRebaseModeInRead"
+    spark.conf.set(key, mode)
+    try:
+        if mode == "EXCEPTION":  # Spark 3's default
+            assert len(assert_same(by_spark, selection)) == 1
+        else:
+            assert declined(by_spark, selection, ["d"]) == f"{key} is LEGACY, not CORRECTED"
+    finally:
+        spark.conf.set(key, "CORRECTED")
+
+
 def test_rows_are_counted_by_the_log_where_files_hold_whole_parts(
     spark: SparkSession, table: Callable[..., str]
 ) -> None:

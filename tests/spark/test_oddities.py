@@ -194,7 +194,8 @@ def test_dates_before_and_after_those_of_python_pass_through_and_are_shown(
 def test_a_table_may_be_named_with_its_catalog(spark: SparkSession, job: Any) -> None:
     spark.sql("CREATE SCHEMA IF NOT EXISTS lake")
     rows = spark.createDataFrame([(1, "a", 1.0)], "id int, part string, x double")
-    rows.write.format("delta").mode("overwrite").saveAsTable("lake.rows")
+    spark.sql("DROP TABLE IF EXISTS lake.rows")
+    rows.write.format("delta").saveAsTable("lake.rows")
 
     def run(**changes: Any) -> str:
         plain = {

@@ -9,9 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench import starting
 from bench.racing import COLD, LINEAR, RACES, Meeting
 from bench.reporting import Results
 
+_STARTS = "starts"
 _PACKAGES = ("pyspark", "delta-spark", "mlflow", "scikit-learn", "numpy", "pandas", "pyarrow",
              "deltalake", "polars")  # fmt: skip
 
@@ -47,12 +49,17 @@ def measure(results: Results, only: str, rounds: int, *, quick: bool) -> None:
         workloads = [each.workload for each in races]
         if cold := COLD.startswith(only) and not quick:
             workloads.append(LINEAR)
+        if starts := _STARTS.startswith(only):
+            workloads.append(LINEAR)
         for workload in {each.name: each for each in workloads}.values():
             workload.register()
         for race in races:
             results.add(race.name, meeting.race(race, race.quick if quick else None))
             results.show(race.name)
         meeting.close()
+        if starts:
+            results.found["starts"] = starting.measure(folder, rounds, quick=quick)
+            results.write()
         if cold:
             results.found["cold"] = meeting.cold()
             results.write()

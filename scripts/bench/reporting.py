@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import contenders as c
+from bench import starting
 from bench.contenders import Contender
 
 RESULTS = Path(__file__).parents[2] / "docs" / "benchmark"
@@ -79,6 +80,14 @@ class Results:
         in_one_pass = versions(c.direct_of(4)) / versions(c.direct_of(1))
         over = small(c.JOB) - small(c.NO_MODEL)
         efficiency = cores(c.DIRECT_ALONE) / (2 * cores(c.DIRECT))
+        begun = self.found["starts"]["commands"]
+
+        def started(name: str, unit: str = "wall") -> float:
+            return float(min(begun[name][unit]))
+
+        local, plain = starting.LOCAL, starting.PLAIN
+        cold_cpu = started(local, "cpu") / started(plain, "cpu")
+        cold_large = started(starting.LOCAL_OF_LARGE) / started(starting.LIMIT_OF_LARGE)
         return [
             ("linear, direct scan / limit", direct / lin(c.LIMIT), "<=", 1.5),
             ("linear, pruned spark_udf / direct scan", pruned / direct, ">=", 12),
@@ -93,6 +102,11 @@ class Results:
             ("small table, s of a whole job over the bare Spark write", over, "<=", 2),
             ("forest, efficiency from one core to two", efficiency, ">=", 0.92),
             ("flights, pruned spark_udf / ours", flights(c.PRUNED) / flights(c.DIRECT), ">=", 1.5),
+            ("small job, cold / a plain program", started(local) / started(plain), "<=", 1.36),
+            ("small job, cold / a plain program, CPU", cold_cpu, "<=", 1.59),
+            ("1M linear rows, cold / the limit", cold_large, "<=", 2),
+            ("many models, s a model", started(starting.MANY), "<=", 0.5),
+            ("many models, s a model with Spark", started(starting.MANY_BY_SPARK), "<=", 2.5),
         ]
 
     def _slopes(self, race: str, unit: str) -> Callable[[Contender], float]:
@@ -125,6 +139,16 @@ class Results:
             text += _as_markdown(*_lines(race))
             if name in _PLOTTED:
                 text += [f"![CPU seconds by contender]({name}.svg)", ""]
+        if starts := self.found.get("starts"):
+            before, after = starts["load"]
+            text += [
+                "## Commands from a cold start",
+                "",
+                f"A table of {starting.SMALL:,} linear rows where no other is named. Many models are",
+                f"{starts['models']}, and seconds are of one. Load {before} to {after}.",
+                "",
+                *_as_markdown(("command", "wall s", "CPU-s"), starting.lines(starts)),
+            ]
         if cold := self.found.get("cold"):
             text += ["## A fresh session each", ""]
             small, large = cold["small"], cold["large"]

@@ -63,13 +63,16 @@ class Job:
     process: subprocess.Popen[str]
     lines: list[dict[str, Any]] = field(default_factory=list)
 
-    def receipt(self) -> dict[str, Any]:
-        """Wait for the job's end and return its receipt."""
+    def receipts(self) -> list[dict[str, Any]]:
+        """Wait for the end, and return the receipts of all jobs, and the summary of several."""
         output, said = self.process.communicate(timeout=500)
         assert self.process.returncode == 0, said
         self.lines.extend(json.loads(line) for line in said.splitlines())
-        found: dict[str, Any] = json.loads(output.splitlines()[-1])
-        return found
+        return [json.loads(line) for line in output.splitlines()]
+
+    def receipt(self) -> dict[str, Any]:
+        """Wait for the job's end and return its receipt."""
+        return self.receipts()[-1]
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,12 @@ class Place:
 
     def start(self, job: str, **settings: Any) -> Job:
         """Submit a job with *settings* as its file."""
+        return self.submit(job, self.write(job, **settings))
+
+    def submit(self, job: str, *files: Path) -> Job:
+        """Submit a job's file, or several in one start."""
         process = subprocess.Popen(
-            [ROOT / "spark-submit.sh", job, self.write(job, **settings), "--log", "json"],
+            [ROOT / "spark-submit.sh", job, *files, "--log", "json"],
             env=self.environment,
             cwd=self.home,
             stdout=subprocess.PIPE,

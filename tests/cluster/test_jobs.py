@@ -74,15 +74,57 @@ def table(home: Path, name: str) -> pd.DataFrame:
     return DeltaTable(str(home / "tables" / name)).to_pandas()
 
 
-@pytest.mark.parametrize(
-    ("engine", "scan"), [("arrow", "direct"), ("arrow", "spark"), ("spark_udf", "spark")]
-)
+@dataclass(frozen=True)
+class Scored:
+    """A job that ran in one start with others: its receipt, and its lines."""
+
+    receipt: dict[str, Any]
+    lines: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def scored(place: Place, models: list[Any], scaled: str) -> dict[str, Scored]:  # noqa: ARG001 - they are registered
+    """Run score jobs in one start, each into a table that is called by the place and its name."""
+    pyfunc = {"params": {"factor": 2.5}, "model_config": {"offset": 10}}
+    asked: dict[str, dict[str, Any]] = {
+        f"{engine}_{scan}": {"engine": engine, "scan": scan} for engine, scan in ENGINES
+    }
+    asked |= {
+        f"scaled_{engine}": {"engine": engine, "model": scaled, "pyfunc": pyfunc}
+        for engine in ("arrow", "spark_udf")
+    }
+    files = []
+    for name, settings in asked.items():
+        file = place.write("score", **scoring_into(f"{place.kind}_{name}", **settings))
+        files.append(file.rename(place.home / f"{name}.yaml"))
+    job = place.submit("score", *files)
+    *receipts, summary = job.receipts()
+    assert (summary["exit_code"], summary["failed"], len(receipts)) == (0, 0, len(asked))
+    return {
+        receipt["name"]: Scored(
+            receipt,
+            [line for line in job.lines if line["context"].get("name") == receipt["name"]],
+        )
+        for receipt in receipts
+    }
+
+
+ENGINES = [("arrow", "direct"), ("arrow", "spark"), ("spark_udf", "spark")]
+
+
+@pytest.mark.parametrize(("engine", "scan"), ENGINES)
 def test_scores_are_the_same_in_all_places(  # noqa: PLR0913, PLR0917 - two are a row's cells
-    place: Place, trips: pd.DataFrame, models: list[Any], home: Path, engine: str, scan: str
+    place: Place,
+    scored: dict[str, Scored],
+    trips: pd.DataFrame,
+    models: list[Any],
+    home: Path,
+    engine: str,
+    scan: str,
 ) -> None:
     output = f"{place.kind}_{engine}_{scan}"
-    job = place.start("score", **scoring_into(output, engine=engine, scan=scan))
-    receipt = job.receipt()
+    job = scored[f"{engine}_{scan}"]
+    receipt = job.receipt
     assert (receipt["status"], receipt["rows_scored"]) == ("scored", ROWS)
     done = receipt["engine"]
     assert (done["name"], done.get("scan", "spark")) == (engine, scan)
@@ -104,11 +146,9 @@ def test_scores_are_the_same_in_all_places(  # noqa: PLR0913, PLR0917 - two are 
     assert {each["model"] for each in slices} == {"models:/trips/1"}
 
 
-def test_a_replay_makes_the_same_predictions(place: Place, models: list[Any]) -> None:  # noqa: ARG001 - they are registered
-    output = f"{place.kind}_replayed"
-    receipt = place.run("score", **scoring_into(output))
-    run = receipt["slices"][0]["run_id"]
-    found = place.run("replay", output={"path": f"tables/{output}"}, run=run)
+def test_a_replay_makes_the_same_predictions(place: Place, scored: dict[str, Scored]) -> None:
+    run = scored["arrow_direct"].receipt["slices"][0]["run_id"]
+    found = place.run("replay", output={"path": f"tables/{place.kind}_arrow_direct"}, run=run)
     assert (found["rows"], found["same"]) == (ROWS // 2, ROWS // 2)
 
 
@@ -157,12 +197,11 @@ def scaled(home: Path) -> str:
 
 @pytest.mark.parametrize("engine", ["arrow", "spark_udf"])
 def test_params_and_model_config_reach_the_model_in_all_places(
-    place: Place, trips: pd.DataFrame, scaled: str, home: Path, engine: str
+    place: Place, scored: dict[str, Scored], trips: pd.DataFrame, home: Path, engine: str
 ) -> None:
-    output = f"{place.kind}_scaled_{engine}"
-    given = {"params": {"factor": 2.5}, "model_config": {"offset": 10}}
-    place.run("score", **scoring_into(output, model=scaled, engine=engine, pyfunc=given))
-    found = table(home, output).sort_values("id")["prediction"]
+    output = f"scaled_{engine}"
+    assert scored[output].receipt["engine"]["name"] == engine
+    found = table(home, f"{place.kind}_{output}").sort_values("id")["prediction"]
     assert found.tolist() == (trips["a"] * 2.5 + 10).tolist()
 
 

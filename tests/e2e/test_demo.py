@@ -106,6 +106,19 @@ def test_a_second_run_makes_no_version_and_writes_no_row(demo: Done, shell: Shel
     assert [each["version"] for each in json.loads(listed.stdout)] == [3, 2, 1]
 
 
+def test_a_list_of_jobs_scores_a_week_with_two_versions(demo: Done, shell: Shell) -> None:  # noqa: ARG001
+    done = shell.run(ROOT / "spark-submit.sh", "score", ROOT / "conf/jobs.yaml", cwd=shell.home)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert [job["status"] for job in summary["jobs"]] == ["scored", "scored"]
+    assert {job["runner"]["name"] for job in summary["jobs"]} == {"local"}
+    champions = shell.rows("weeks/flight-delay@champion")
+    december = shell.rows("predictions").merge(champions, on=[*KEYS, "slice"])
+    assert len(december) == len(champions) == summary["rows_scored"] / 2 == 6_293
+    assert (december["prediction_x"] == december["prediction_y"]).all()
+    assert set(shell.rows("weeks/flight-delay@challenger")["model_version"]) != {3}
+
+
 def test_a_terminal_shows_progress_and_the_receipt_is_still_the_last_line(
     demo: Done,  # noqa: ARG001
     shell: Shell,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     Moment = Callable[[Lab, int], bool]
     """Tells of a lab whose tables had so many commits whether the moment has come."""
 
+RUNNERS = {"append": "local", "merge": "spark"}
+"""What drivers of a process of their own need: to start Spark takes half a minute."""
 WITH_A_BAD_ROW = [*ROWS, (5, "b", -1.0)]
 
 
@@ -53,7 +55,8 @@ def test_a_driver_killed_leaves_all_or_nothing_and_its_rerun_makes_it_whole(
     lab: Lab, moment: Moment, published: list[bool], write: str
 ) -> None:
     lab.write(WITH_A_BAD_ROW)
-    driver = lab.start(max_errors=1, write=write)
+    runner = "local" if write == "direct" else "spark"
+    driver = lab.start(max_errors=1, write=write, runner=runner)
     until(lambda: moment(lab, 1), "the moment did not come")  # the first commit makes the table
     driver.process.kill()
     ended = driver.ended()
@@ -90,7 +93,7 @@ def test_a_driver_killed_as_it_appends_or_merges_loses_no_row_and_its_rerun_doub
     assert lab.run(**how).code == 0
     earlier = scored(1)
     whole = scored(2) if mode == "merge" else sorted([*earlier, *scored(2)])
-    driver = lab.start(model="obedient/2", **how)
+    driver = lab.start(model="obedient/2", runner=RUNNERS[mode], **how)
     until(lambda: moment(lab, 2), "the moment did not come")
     driver.process.kill()
     assert driver.ended().code == -signal.SIGKILL
@@ -110,7 +113,7 @@ def test_two_drivers_that_make_the_same_new_table_at_once_end_well_or_are_told(
 ) -> None:
     drivers = {}
     for version, mine, other in ((1, "one", "other"), (others, "other", "one")):
-        file, receipt = lab.file(model=f"obedient/{version}")
+        file, receipt = lab.file(model=f"obedient/{version}", runner="local")
         meet = (ROOT / "tests/faults/meeting.py", lab.folder / mine, lab.folder / other, file)
         process = lab.python(*meet, PYTHONPATH=str(ROOT / "jobs"))
         drivers[mine] = (version, Driver(process, lab.folder, receipt))

@@ -184,7 +184,7 @@ def test_a_server_that_stays_away_takes_no_prediction_along_and_ends_the_next_ru
         resolve = (Path(sys.executable).with_name("lakescore"), "resolve", "served@champion")
         done = finish(*resolve, variables=site.environment(), folder=site.home)
         seconds = time.monotonic() - began
-        again = site.submit("score").end()
+        again = site.submit("score", PLACE="local").end()
     finally:
         site.start()
     assert (code, receipt["tracking_run_id"]) == (0, None)
@@ -201,12 +201,13 @@ def test_a_server_that_stays_away_takes_no_prediction_along_and_ends_the_next_ru
 def test_a_server_that_asks_for_a_password_serves_those_who_have_it(site: Site) -> None:
     password = "right and long"  # noqa: S105 - of a server that lives for this test
     with mlflow_server(site.database, site.home, admin_password=password) as uri:
-        known = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_USERNAME": "admin"}
+        here = {"MLFLOW_TRACKING_URI": uri, "PLACE": "local"}
+        known = here | {"MLFLOW_TRACKING_USERNAME": "admin"}
         right = known | {"MLFLOW_TRACKING_PASSWORD": password}
         code, receipt = site.submit("score", "output.path=tables/guarded", **right).end()
         assert (code, receipt["rows_scored"]) == (0, 400)
         assert receipt["tracking_run_id"]
-        strangers = ({**known, "MLFLOW_TRACKING_PASSWORD": "wrong"}, {"MLFLOW_TRACKING_URI": uri})
+        strangers = ({**known, "MLFLOW_TRACKING_PASSWORD": "wrong"}, here)
         told = [site.submit("score", **stranger).end() for stranger in strangers]
     line = (
         f"the MLflow store at {uri} does not accept the user and password; set "
@@ -228,10 +229,12 @@ def test_a_password_in_the_uri_is_in_no_output(site: Site) -> None:
         receipt = json.loads(done.stdout.splitlines()[-1])
         assert receipt["rows_scored"] == 400
         assert mlflow.MlflowClient(known).get_run(receipt["tracking_run_id"]).info.run_id
-        wrong = site.environment(MLFLOW_TRACKING_URI=known.replace(password, f"{password}2"))
+        other = known.replace(password, f"{password}2")
+        wrong = site.environment(MLFLOW_TRACKING_URI=other, PLACE="local")
         refused = finish(ROOT / "spark-submit.sh", *words, variables=wrong, folder=site.home)
         assert refused.returncode == 3, refused.stderr[-4000:]
-    away = finish(ROOT / "spark-submit.sh", *words, variables=running, folder=site.home)
+    gone = running | {"PLACE": "local"}
+    away = finish(ROOT / "spark-submit.sh", *words, variables=gone, folder=site.home)
     assert away.returncode == 75
     for each in (done, refused, away):
         assert password not in each.stdout + each.stderr

@@ -112,11 +112,15 @@ class JobLost(LakescoreError):
 
     exit_code = 75
 
-    def __init__(self, code: int | None) -> None:
-        how = f"was killed by signal {-code}" if code and code < 0 else f"ended with code {code}"
+    def __init__(self, code: int | None, reason: str = "") -> None:
+        how = f"ended with code {code}"
+        if code is None:
+            how = f"could not be started, or does not end ({reason or 'nobody knows why'})"
+        elif code < 0:
+            how = f"was killed by signal {-code}, for example because memory ran out"
         super().__init__(
-            f"the process of the job {how}, as where memory is short; what was not published yet "
-            "never will be; run it again, and what was published is recognised"
+            f"the process of the job {how}; what was not published yet never will be; run it "
+            "again, and what was published is recognised"
         )
 
 

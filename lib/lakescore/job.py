@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
 import sys
@@ -32,9 +33,10 @@ from lakescore.receipt import of_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from multiprocessing.connection import Connection
 
     from pydantic.fields import FieldInfo
+
+    from lakescore.supervising import Channel
 
     Receipt = dict[str, Any]
 
@@ -159,10 +161,11 @@ class _Door(Generic[J]):
         if not todo.trust.is_given:
             console.stage(_TRUSTS_ALL)
         try:
+            session.prepare(getattr(todo, "runner", "spark"))  # other jobs are Spark's
+            _end_with_parent()
             with _stopping(lambda why: stopped(self.record(todo, why)), todo.timeout_seconds):
-                session.prepare(getattr(todo, "runner", "spark"))  # other jobs are Spark's
                 receipt: Receipt = self._head() | self._run(todo)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if may_decline and isinstance(error, RunnerRefused):
                 raise
             return self.record(todo, self.failed(error, is_shown=False))
@@ -175,23 +178,21 @@ class _Door(Generic[J]):
         if "would" in receipt:
             console.show_plan(receipt)
         console.show_slices(receipt)
-        if todo.receipt is not None:
-            console.write_receipt(receipt, todo.receipt)
+        _write(receipt, todo.receipt)
         return receipt
 
     def record(self, todo: J, error: LakescoreError) -> Receipt:
         """Write what is known of a job that failed, say it, and return its receipt."""
         ending = {"status": "failed", "error": str(error), "exit_code": error.exit_code}
         receipt = {**self._head(), **ending, **error.facts}
-        if todo.receipt is not None:
-            console.write_receipt(receipt, todo.receipt)
+        _write(receipt, todo.receipt)
         if todo.prometheus is not None:
             with suppress(MetricsNotWritten):  # the error itself is what must be said
                 metering.write(receipt, todo.prometheus)
         console.show_error(error)
         return receipt
 
-    def failed(self, error: Exception, *, is_shown: bool = True) -> LakescoreError:
+    def failed(self, error: BaseException, *, is_shown: bool = True) -> LakescoreError:
         """Return *error* as one that has a line and an exit code, and say it."""
         if self._verbose:
             sys.stderr.write(redact("".join(traceback.format_exception(error))))
@@ -202,6 +203,15 @@ class _Door(Generic[J]):
 
     def _head(self) -> Receipt:
         return {"job": self.name, "lakescore": version("lakescore")}
+
+
+def _write(receipt: Receipt, path: Path | None) -> None:
+    """Write the file of a receipt, if it has one; what was done is done where that fails."""
+    if path is not None:
+        try:
+            console.write_receipt(receipt, path)
+        except OSError as error:
+            console.stage(f"the receipt cannot be written to {path}: {error.strerror or error}")
 
 
 class _Batch:
@@ -218,11 +228,22 @@ class _Batch:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Run the jobs, and say at the end what became of them; return the highest exit code."""
-        if session.is_of_local_place():
-            self._run_in_processes()
-        else:
-            self._run_here()
+        """Run the jobs, and say at the end what became of them; return the highest exit code.
+
+        A person's Ctrl-C is raised again after that.
+        """
+        try:
+            with suppress(Stopped), _raising_when_stopped():
+                if session.runs_here():
+                    self._run_in_processes()
+                else:
+                    self._run_in_driver()
+        except KeyboardInterrupt:
+            self._end()
+            raise
+        except Exception as error:  # noqa: BLE001 - the jobs that did run are told all the same
+            code = self._door.failed(error).exit_code
+            return max(code, self._end())
         return self._end()
 
     def _run_in_processes(self) -> None:
@@ -231,27 +252,25 @@ class _Batch:
         supervising.prepare()
         jobs = supervising.pin_inputs(self._jobs.jobs)
         parallel = min(self._jobs.parallel or session.onlooker().slots, len(jobs))
-        supervisor = supervising.Supervisor(
-            partial(_work, self._door), self._note, self._lost, parallel
-        )
-        with suppress(Stopped), _raising_when_stopped():
-            supervisor.run(jobs)
+        work = partial(_work, self._door)
+        supervising.Supervisor(work, self._tell, self._receipt_of_lost, parallel).run(jobs)
 
-    def _run_here(self) -> None:
+    def _run_in_driver(self) -> None:
         """Run one job after the other in this process, whose Spark is not this machine's."""
         for job in self._jobs.jobs:
             console.begin(job.name)
-            self._note(job, self._door.attempt(job.todo, stopped=partial(self._stopped, job)))
+            receipt = self._door.attempt(job.todo, stopped=partial(self._stopped, job))
+            self._tell(job, receipt)
 
     def _stopped(self, job: joblist.Job, receipt: Receipt) -> None:
-        self._note(job, receipt)
+        self._tell(job, receipt)
         os._exit(self._end())
 
-    def _note(self, job: joblist.Job, receipt: Receipt) -> None:
+    def _tell(self, job: joblist.Job, receipt: Receipt) -> None:
         self._receipts[job.name] = receipt
         console.show_receipt(receipt | {"name": job.name})
 
-    def _lost(self, job: joblist.Job, error: LakescoreError) -> Receipt:
+    def _receipt_of_lost(self, job: joblist.Job, error: LakescoreError) -> Receipt:
         console.begin(job.name)
         receipt = self._door.record(job.todo, error)
         console.begin()
@@ -262,7 +281,7 @@ class _Batch:
         console.begin()
         for job in self._jobs.jobs:
             if job.name not in self._receipts:
-                self._note(job, self._lost(job, NotRun()))
+                self._tell(job, self._receipt_of_lost(job, NotRun()))
         seconds = round(time.monotonic() - self._started, 2)
         whole = of_jobs([(job, self._receipts[job.name]) for job in self._jobs.jobs], seconds)
         console.stage(whole.pop("summary"))
@@ -270,34 +289,51 @@ class _Batch:
         return int(whole["exit_code"])
 
 
-def _work(door: _Door[ScoreJob], pipe: Connection) -> None:
-    """Run the jobs that come through *pipe*: what a process of several does."""
+def _work(door: _Door[ScoreJob], channel: Channel) -> None:
+    """Run the jobs of a process that was started for them."""
     gc.freeze()  # what is shared with other processes stays shared
+    channel.open()
     door.open()
-    with suppress(EOFError):  # there are no more
-        while True:
-            job, spark, reason = pipe.recv()
-            session.decide(spark=spark, reason=reason)
-            console.begin(job.name)
-            try:
-                receipt = door.attempt(
-                    job.todo,
-                    stopped=lambda told: pipe.send((told, False)),
-                    may_decline=job.todo.runner == "auto" and not spark,
-                )
-            except RunnerRefused as declined:
-                pipe.send((declined.reason, False))
-                return
-            pipe.send((receipt, spark and ("exit_code" not in receipt or session.is_answering())))
+    for job, spark, reason in channel.jobs():
+        session.allow_spark(allowed=spark, reason=reason)
+        console.begin(job.name)
+        try:
+            receipt = door.attempt(
+                job.todo,
+                stopped=partial(channel.answer, takes_more=False),
+                may_decline=job.todo.runner == "auto" and not spark,
+            )
+        except RunnerRefused as declined:
+            channel.answer(declined.reason, takes_more=False)
+            return
+        channel.answer(receipt, takes_more=spark and session.is_answering())
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it for jobs has ended."""
+    parent = multiprocessing.parent_process()
+    name = "lakescore-parent"
+    if parent is None or any(thread.name == name for thread in threading.enumerate()):
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(NotRun.exit_code)
+
+    threading.Thread(target=watch, name=name, daemon=True).start()
 
 
 @contextmanager
 def _raising_when_stopped() -> Iterator[None]:
-    """Raise Stopped in the body when a scheduler asks this process to end."""
+    """Raise Stopped in the body, once, when a scheduler asks this process to end."""
 
     def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends
         raise Stopped
 
+    if threading.current_thread() is not threading.main_thread():  # others may not handle signals
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
@@ -313,8 +349,14 @@ def _stopping(failed: Callable[[LakescoreError], None], seconds: float | None) -
     such as to score with a model that hangs, comes first. Once the driver is gone its JVM ends too,
     and with it the workers; a commit is whole or is not.
     """
+    deciding, is_over = threading.RLock(), False  # a signal may come while this thread holds it
 
     def stop(why: LakescoreError) -> None:
+        nonlocal is_over
+        with deciding:
+            if is_over:  # the body ended in the same moment
+                return
+            is_over = True
         try:
             failed(why)
         finally:
@@ -331,11 +373,15 @@ def _stopping(failed: Callable[[LakescoreError], None], seconds: float | None) -
     finally:
         if timer is not None:
             timer.cancel()
+        with deciding:
+            is_stopping, is_over = is_over, True
+        if is_stopping:
+            threading.Event().wait()  # until the process ends
         if mine:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _unforeseen(error: Exception) -> LakescoreError:
+def _unforeseen(error: BaseException) -> LakescoreError:
     if (known := scanning.unread(error) or storage.trouble(error)) is not None:
         return known
     lines = str(error).strip().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -25,6 +26,7 @@ _PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 _MOST_JOBS = 10_000
 """Of a list: a longer one is a mistake in its matrix."""
 _LONGEST_NAME = 200
+"""In bytes: it may be the name of a file."""
 
 
 class Entry(Strict):
@@ -138,7 +140,7 @@ def jobs_of(words: Sequence[str]) -> Jobs:
         parallel, receipts = parallel or asked.parallel, receipts or asked.receipts
         if len(jobs) > _MOST_JOBS:
             raise ConfigError(f"{path} is {len(jobs)} jobs, and a list may have {_MOST_JOBS}")
-    jobs = _with_receipts(_told_apart(jobs), receipts)
+    jobs = _with_receipts(_with_unique_names(jobs), receipts)
     _refuse_shared_files(jobs)
     _refuse_chains(jobs)
     _refuse_overlaps(jobs)
@@ -152,32 +154,42 @@ def _job(
     values: Sequence[object] = (),
 ) -> Job:
     """Return the job of a *file* that is called by it, and by the matrix's *values*."""
-    called = ",".join(value if isinstance(value, str) else json.dumps(value) for value in values)
-    name = f"{file.stem}:{called}" if called else file.stem
-    plain = re.sub(r"[^\w.@,:+=-]+", "-", name)[:_LONGEST_NAME]
-    return Job(name=plain, file=file, todo=load(ScoreJob, file, overrides, changes))
+    texts = [v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+    name = f"{file.stem}:{','.join(texts)}" if texts else file.stem
+    plain = re.sub(r"[^\w.@,:+=-]+", "-", name).encode()[:_LONGEST_NAME]
+    name = plain.decode(errors="ignore")
+    return Job(name=name, file=file, todo=load(ScoreJob, file, overrides, changes))
 
 
 def _expanded(path: Path, entry: Entry, overrides: Sequence[str]) -> Iterator[Job]:
     """Give the jobs of an *entry* of the list at *path*."""
     try:
-        for file in _matching(path.parent, entry.file):
+        files = _matching(path, entry.file)
+        jobs = len(files) * math.prod(map(len, entry.matrix.values()))
+        if jobs > _MOST_JOBS:
+            raise ConfigError(f"{entry.file} is {jobs} jobs, and a list may have {_MOST_JOBS}")  # noqa: TRY301 - as of _matching
+        for file in files:
             for values in itertools.product(*entry.matrix.values()):
                 chosen = dict(zip(entry.matrix, values, strict=True))
                 changes = {key: _filled(value, chosen) for key, value in entry.set.items()}
+                if isinstance(trust := (changes | chosen).get("trust"), str):
+                    chosen["trust"] = str(path.parent / trust)
                 yield _job(file, overrides, changes | chosen, values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _matching(folder: Path, pattern: str) -> list[Path]:
-    """Return the files that a *pattern* of a list in *folder* means."""
+def _matching(path: Path, pattern: str) -> list[Path]:
+    """Return the files that a *pattern* of the list at *path* means, without the list itself."""
+    folder = path.parent
     found = [folder / pattern]
     if has_magic(pattern):
-        found = [Path(name) for name in sorted(glob(str(folder / pattern), recursive=True))]  # noqa: PTH207 - it may be absolute
+        names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - it may be absolute
+        found = [folder / name for name in sorted(names)]
+        found = [each for each in found if each.is_file() and not each.samefile(path)]
     if not found:
         raise ConfigError(f"no file is called like {pattern} in {folder.absolute()}")
-    if lists := [path for path in found if is_list(path)]:
+    if lists := [each for each in found if is_list(each)]:
         raise ConfigError(f"{lists[0]} is a list of jobs itself; name both on one command")
     return found
 
@@ -188,7 +200,7 @@ def _filled(value: Any, chosen: Mapping[str, object]) -> Any:  # noqa: ANN401 - 
         return {key: _filled(inner, chosen) for key, inner in value.items()}
     if isinstance(value, list):
         return [_filled(inner, chosen) for inner in value]
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not chosen:  # without a matrix, braces are braces
         return value
 
     def text_of(found: re.Match[str]) -> str:
@@ -200,7 +212,7 @@ def _filled(value: Any, chosen: Mapping[str, object]) -> Any:  # noqa: ANN401 - 
     return _PLACEHOLDER.sub(text_of, value)
 
 
-def _told_apart(jobs: Sequence[Job]) -> list[Job]:
+def _with_unique_names(jobs: Sequence[Job]) -> list[Job]:
     """Return *jobs* with a number in the names that several have."""
     several = {name for name, count in Counter(job.name for job in jobs).items() if count > 1}
     counts: Counter[str] = Counter()
@@ -226,8 +238,8 @@ def _with_receipts(jobs: Sequence[Job], folder: Path | None) -> list[Job]:
 
 def _refuse_shared_files(jobs: Sequence[Job]) -> None:
     """Refuse jobs that would write the same file."""
+    writers: dict[Path, Job] = {}
     for key in ("receipt", "prometheus"):
-        writers: dict[Path, Job] = {}
         for job in jobs:
             path = getattr(job.todo, key)
             if path is None:
@@ -241,9 +253,16 @@ def _refuse_shared_files(jobs: Sequence[Job]) -> None:
 
 def _refuse_chains(jobs: Sequence[Job]) -> None:
     """Refuse a job that reads what another one writes: nobody knows which is first."""
-    writers = {_place(job.todo.output.address): job for job in jobs}
+    writers: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        if (writer := writers.get(_place(job.todo.input.address), job)) is not job:
+        for address in (job.todo.output.address, job.todo.aside):
+            writers[same_place(address)].append(job)
+    for job in jobs:
+        if job.todo.input.version is not None:
+            continue
+        for writer in writers[same_place(job.todo.input.address)]:
+            if writer is job:
+                continue
             raise ConfigError(
                 f"{job.name} reads {job.todo.input.address}, which {writer.name} writes; run one "
                 "after the other, by a command for each"
@@ -251,31 +270,53 @@ def _refuse_chains(jobs: Sequence[Job]) -> None:
 
 
 def _refuse_overlaps(jobs: Sequence[Job]) -> None:
-    """Refuse jobs that would write the same slice of a model in the same table."""
+    """Refuse jobs that would write the same slice of a model in the same table.
+
+    Nor may what is a quarantine for one be the output of another.
+    """
+    outputs = {same_place(job.todo.output.address): job for job in jobs}
     sharing: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    addresses: dict[str, str] = {}
     for job in jobs:
-        sharing[_place(job.todo.output.address), _model(job)].append(job)
-    for (_, model), writers in sharing.items():
+        if (other := outputs.get(same_place(job.todo.aside))) is not None:
+            raise ConfigError(
+                f"{job.name} sets rows aside in {job.todo.aside}, where {other.name} writes "
+                "predictions; give quarantine another table"
+            )
+        model = _model(job)
+        for address in (job.todo.output.address, job.todo.aside):
+            place = same_place(address)
+            sharing[place, model].append(job)
+            addresses[place] = address
+    for (place, model), writers in sharing.items():
         slices: dict[str, Job] = {}
         for job in writers:
             if job.todo.due and len(writers) > 1:
                 other = next(one for one in writers if one is not job)
-                raise ConfigError(_overlap(job, other, f"due slices of {model}"))
+                raise ConfigError(_overlap(job, other, f"due slices of {model}", addresses[place]))
             for name in job.todo.slice_names:
                 if (other := slices.setdefault(name, job)) is not job:
-                    raise ConfigError(_overlap(job, other, f"slice {name} of {model}"))
+                    what = f"slice {name} of {model}"
+                    raise ConfigError(_overlap(job, other, what, addresses[place]))
 
 
-def _overlap(job: Job, other: Job, what: str) -> str:
+def _overlap(job: Job, other: Job, what: str, address: str) -> str:
     return (
-        f"{other.name} and {job.name} would both write {what} in {job.todo.output.address}; give "
-        "them tables of their own, or other slices"
+        f"{other.name} and {job.name} would both write {what} in {address}; give them tables of "
+        "their own, or other slices"
     )
 
 
-def _place(address: str) -> str:
-    """Return *address* as it is the same for all ways of writing a path."""
-    return os.path.normpath(address) if address.startswith("/") else address.rstrip("/").lower()
+def same_place(address: str) -> str:
+    """Return *address* in one of the ways to write it, the same for all of them."""
+    path = re.sub(r"^file:/*(?=/)", "", address)
+    if path.startswith("/"):
+        return os.path.normpath("/" + path.lstrip("/"))
+    if "/" not in address:
+        return address.lower()  # a name of a catalog
+    scheme, _, rest = address.partition(":")
+    scheme = {"s3": "s3a", "s3n": "s3a"}.get(scheme.lower(), scheme.lower())
+    return f"{scheme}:/{os.path.normpath('/' + rest.strip('/'))}"
 
 
 def _model(job: Job) -> str:

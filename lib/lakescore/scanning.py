@@ -88,7 +88,7 @@ _NOT_MEASURED = 2**31 - 1
 """The limit for which Spark does not look (`BatchedPythonArrowInput.underBatchSizeLimit`)."""
 _GONE = re.compile(
     r"FILE_NOT_EXIST\] .*? reading file (?P<file>.+?)\. File does not exist"
-    r"|FileNotFoundException: File (?P<of_3_5>\S+) does not exist"
+    r"|File (?P<of_3_5>[^\n]+) does not exist\s+It is possible the underlying files"
 )
 _UNREADABLE = re.compile(
     r"\[FAILED_READ_FILE[.\w]*\] [^\n]*? reading file (?P<file>.+?)\."
@@ -409,7 +409,7 @@ def reading(snapshot: Snapshot) -> Iterator[None]:
 
 
 def unread(
-    error: Exception, read: Callable[[], DataFrame] | None = None
+    error: BaseException, read: Callable[[], DataFrame] | None = None
 ) -> FilesGone | FileUnreadable | None:
     """Return what *error* of Spark means where it could not read a file of a table.
 

@@ -244,7 +244,7 @@ class Plan:
         by = self.selection.column if self.selection is not None else SLICE
         whole = (
             self.engine == "spark_udf"
-            and _hands_on_what_it_reads(self.runner.spark.version)
+            and _passes_batches_on(self.runner.spark.version)
             and (by is None or self._is_divided_by(by))
         )
         limit = "parquet.columnarReaderBatchSize" if whole else "execution.arrow.maxRecordsPerBatch"
@@ -314,7 +314,7 @@ class Plan:
         return places
 
 
-def _hands_on_what_it_reads(version: str) -> bool:
+def _passes_batches_on(version: str) -> bool:
     """Tell whether Spark of *version* gives Python the batches of a reader as they are.
 
     Tried with 3.5.9, 4.0.5 and 4.1.4, which do not, and with 4.2.0.

@@ -38,8 +38,8 @@ _MEANS_SPARK = (
 )
 """Properties of a place that are about what Spark does, which there would be nothing of."""
 _SECONDS_TO_ANSWER = 10
-_decided: tuple[bool, str] | None = None
-"""Whether jobs of this process may use Spark, and why one has to, where its parent has said."""
+_allowed: tuple[bool, str] | None = None
+"""Whether the next job may use Spark, and why it has to, where another process has said."""
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
@@ -100,7 +100,7 @@ def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runne
     """
     properties = _of_local_place()
     reason = _why_spark(asked, properties)
-    may_start = _decided is None or _decided[0]
+    may_start = _allowed is None or _allowed[0]
     if reason and (asked == "local" or not may_start):
         raise RunnerRefused(reason)
     if reason:
@@ -119,26 +119,26 @@ def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runne
     )
 
 
-def decide(*, spark: bool, reason: str = "") -> None:
-    """Say for the jobs of this process, which is one of several, whether they run by Spark.
+def allow_spark(*, allowed: bool, reason: str = "") -> None:
+    """Say for the next job of this process, which is one of several, whether it may use Spark.
 
     Args:
-        spark: without it, a job that needs Spark is refused before it starts.
-        reason: why the next job needs it, as the process says that refused it.
+        allowed: without it, a job that needs Spark is refused before Spark starts.
+        reason: why the job needs Spark, where that is known.
     """
-    global _decided  # noqa: PLW0603 - of the process, as its session is
-    _decided = (spark, reason)
+    global _allowed  # noqa: PLW0603 - of the process, as its session is
+    _allowed = (allowed, reason)
 
 
-def is_of_local_place() -> bool:
+def runs_here() -> bool:
     """Tell whether jobs run on this machine, and this process was not started by Spark."""
     return _of_local_place() is not None and "PYSPARK_GATEWAY_PORT" not in os.environ
 
 
 def is_answering() -> bool:
     """Tell whether the session of this process, if it has one, still does what it is asked for."""
-    spark = _running() if "pyspark.sql" in sys.modules else None
     try:
+        spark = _running() if "pyspark.sql" in sys.modules else None
         return spark is None or spark.range(1).count() == 1
     except Exception:  # noqa: BLE001 - whatever it is that broke
         return False
@@ -176,8 +176,8 @@ def _why_spark(asked: RunnerName, properties: Mapping[str, str] | None) -> str:
     """Return why a job runs by Spark from the start, or nothing where it begins without."""
     if asked == "spark":
         return "asked for"
-    if asked == "auto" and _decided is not None and _decided[1]:
-        return _decided[1]
+    if asked == "auto" and _allowed is not None and _allowed[1]:
+        return _allowed[1]
     if properties is None:
         return f"the place is {os.environ.get('PLACE') or 'not this machine'}"
     if meant := _meaning_spark(properties):

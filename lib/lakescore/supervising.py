@@ -8,56 +8,49 @@ and its session, one after the other: their tasks use all cores.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
+import tempfile
 import threading
 from collections import Counter
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from lakescore import session, tables
 from lakescore.console import stage
-from lakescore.errors import JobLost, LakescoreError, Stopped
+from lakescore.errors import JobLost, LakescoreError, NotRun, Stopped
+from lakescore.joblist import same_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from lakescore.joblist import Job
 
     Receipt = dict[str, Any]
-    Work = Callable[[Connection], None]
+    Work = Callable[["Channel"], None]
 
-_IMPORTED = (
-    "deltalake",
-    "git",  # MLflow asks for the commit of the program
-    "lakescore.job",
-    "lakescore.lineage",
-    "lakescore.loading",
-    "lakescore.publishing",
-    "lakescore.receipt",
-    "lakescore.registry",
-    "lakescore.scoring",
-    "mlflow.pyfunc",
-    "mlflow.sklearn",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.tracing.processor.base_mlflow",
-    "pyarrow.pandas_compat",
-    "skops.io",  # what MLflow keeps models of scikit-learn in
-    "sklearn.ensemble",
-    "sqlalchemy.dialects.sqlite",
-)
-"""What most jobs need, imported once for all; what is not installed is passed over."""
 _SECONDS_TO_END = 20.0
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def prepare() -> None:
     """Start the process that others are forked from; it imports libraries meanwhile."""
     from multiprocessing import forkserver  # noqa: PLC0415 - for several jobs alone
 
-    multiprocessing.set_forkserver_preload(list(_IMPORTED))
-    forkserver.ensure_running()
+    multiprocessing.set_forkserver_preload(["lakescore.preloading"])
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"  # else a git.py of the current folder would be imported for git
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def pin_inputs(jobs: Sequence[Job]) -> list[Job]:
@@ -65,16 +58,21 @@ def pin_inputs(jobs: Sequence[Job]) -> list[Job]:
 
     A table that only Spark can open, as one with a name is, stays without.
     """
-    read = Counter(job.todo.input.address for job in jobs if job.todo.input.version is None)
+    unpinned = [job for job in jobs if job.todo.input.version is None]
+    readers = Counter(same_place(job.todo.input.address) for job in unpinned)
     versions: dict[str, int] = {}
-    for address, readers in read.items():
-        if readers > 1 and "/" in address:
-            with suppress(LakescoreError):  # the jobs themselves say what is wrong
-                versions[address] = tables.snapshot(session.onlooker(), address).version
-                stage(f"{readers} jobs read {address} at version {versions[address]}")
+    for place, count in readers.items():
+        if count > 1 and "/" in place:
+            address = next(
+                a for a in (job.todo.input.address for job in unpinned) if same_place(a) == place
+            )
+            with suppress(Exception):  # the jobs themselves say what is wrong
+                versions[place] = tables.snapshot(session.onlooker(), address).version
+                stage(f"{count} jobs read {address} at version {versions[place]}")
     return [
-        _at_version(job, versions[job.todo.input.address])
-        if job.todo.input.version is None and job.todo.input.address in versions
+        _at_version(job, versions[place])
+        if job.todo.input.version is None
+        and (place := same_place(job.todo.input.address)) in versions
         else job
         for job in jobs
     ]
@@ -85,30 +83,55 @@ def _at_version(job: Job, version: int) -> Job:
     return replace(job, todo=job.todo.model_copy(update={"input": pinned}))
 
 
+@dataclass(frozen=True)
+class Channel:
+    """What a process of jobs has of the one that started it."""
+
+    pipe: Connection
+    environment: dict[str, str]
+    """That of the starter."""
+    folder: str
+    """For temporary files; the starter removes it."""
+
+    def open(self) -> None:
+        """Let this process have the environment and the folder."""
+        os.environ.clear()
+        os.environ.update(self.environment | {"TMPDIR": self.folder})
+        tempfile.tempdir = None
+
+    def jobs(self) -> Iterator[tuple[Job, bool, str]]:
+        """Give jobs as they come: whether each may use Spark, and why it has to."""
+        with suppress(EOFError):  # there are no more
+            while True:
+                yield self.pipe.recv()
+
+    def answer(self, with_what: Receipt | str, *, takes_more: bool) -> None:
+        """Give the receipt of the last job, or the reason why it needs Spark."""
+        self.pipe.send((with_what, takes_more))
+
+
 class Supervisor:
     """Runs jobs in processes.
 
     Args:
-        work: what a process does: it takes from its pipe a job, whether it may use Spark, and why
-            it has to; and it answers with the job's receipt, or with the reason why it needs Spark,
-            and with whether it takes a next one.
-        ended: is called with a job and its receipt; by several threads, but once at a time.
-        lost: makes the receipt of a job whose process died.
+        work: what a process does with its channel: it answers each job.
+        on_end: is called with a job and its receipt; by several threads, but once at a time.
+        receipt_of_lost: makes the receipt of a job whose process died; once at a time as well.
         parallel: how many processes run jobs without Spark at the same time.
     """
 
     def __init__(
         self,
         work: Work,
-        ended: Callable[[Job, Receipt], None],
-        lost: Callable[[Job, LakescoreError], Receipt],
+        on_end: Callable[[Job, Receipt], None],
+        receipt_of_lost: Callable[[Job, LakescoreError], Receipt],
         parallel: int,
     ) -> None:
-        self._work, self._ended, self._lost = work, ended, lost
+        self._work, self._on_end, self._receipt_of_lost = work, on_end, receipt_of_lost
         self._parallel = parallel
         self._lock = threading.Lock()
         self._running: set[_Process] = set()
-        self._sparks: _Process | None = None
+        self._of_spark: _Process | None = None
         self._is_stopped = False
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -118,8 +141,8 @@ class Supervisor:
         try:
             tried = [alone.submit(self._run_alone, job, by_spark) for job in jobs]
             for future in tried:
-                if (needing := future.result()) is not None:
-                    needing.result()
+                if (needing_spark := future.result()) is not None:
+                    needing_spark.result()
         except BaseException:
             alone.shutdown(wait=False, cancel_futures=True)
             by_spark.shutdown(wait=False, cancel_futures=True)
@@ -129,55 +152,79 @@ class Supervisor:
             with suppress(CancelledError):
                 alone.shutdown()
                 by_spark.shutdown()
-            if self._sparks is not None:
-                self._let_end(self._sparks)
+            if self._of_spark is not None:
+                self._release(self._of_spark)
 
     def _run_alone(self, job: Job, by_spark: ThreadPoolExecutor) -> Future[None] | None:
         """Run a job without Spark; where it needs it, return its end in Spark's process."""
-        if job.todo.runner == "spark":
-            return by_spark.submit(self._run_by_spark, job, "")
-        process = self._new()
-        answer, _ = self._ask(process, job, spark=False, reason="")
-        self._let_end(process)
+        if (reason := _why_spark(job)) is not None:
+            return by_spark.submit(self._run_by_spark, job, reason)
+        process, answer, _ = self._ask(None, job, spark=False, reason="")
+        self._release(process)
         if isinstance(answer, str):
             return by_spark.submit(self._run_by_spark, job, answer)
         self._tell(job, answer)
         return None
 
     def _run_by_spark(self, job: Job, reason: str) -> None:
-        process = self._sparks = self._sparks or self._new()
-        answer, takes_more = self._ask(process, job, spark=True, reason=reason)
+        process, answer, takes_more = self._ask(self._of_spark, job, spark=True, reason=reason)
+        self._of_spark = process if takes_more else None
         if not takes_more:
-            self._let_end(process)
-            self._sparks = None
+            self._release(process)
         if isinstance(answer, str):  # it may use Spark, so nothing is left to decline
             raise TypeError(f"{job.name} declined Spark: {answer}")
         self._tell(job, answer)
 
     def _tell(self, job: Job, receipt: Receipt) -> None:
         with self._lock:
-            self._ended(job, receipt)
-
-    def _new(self) -> _Process:
-        process = _Process(self._work)
-        self._running.add(process)
-        return process
-
-    def _let_end(self, process: _Process) -> None:
-        self._running.discard(process)
-        process.end()
+            self._on_end(job, receipt)
 
     def _ask(
-        self, process: _Process, job: Job, *, spark: bool, reason: str
-    ) -> tuple[Receipt | str, bool]:
+        self, process: _Process | None, job: Job, *, spark: bool, reason: str
+    ) -> tuple[_Process | None, Receipt | str, bool]:
+        """Let a process, or a new one, run a job.
+
+        Returns:
+            The process; the receipt, or why the job needs Spark; whether it takes another job.
+        """
         try:
-            return process.ask(job, spark, reason)
-        except JobLost as error:
-            return self._lost(job, Stopped() if self._is_stopped else error), False
+            process = process or self._new()
+            answer, takes_more = process.ask(job, spark, reason)
+        except LakescoreError as error:
+            with self._lock:
+                known = Stopped() if self._is_stopped and isinstance(error, JobLost) else error
+                return process, self._receipt_of_lost(job, known), False
+        return process, answer, takes_more
+
+    def _new(self) -> _Process:
+        """Start a process.
+
+        Raises:
+            NotRun: all were stopped before.
+            JobLost: none can be started.
+        """
+        try:
+            process = _Process(self._work)
+        except (OSError, EOFError) as error:
+            raise JobLost(None, str(error)) from error
+        with self._lock:
+            if not self._is_stopped:
+                self._running.add(process)
+                return process
+        process.kill()
+        process.end()
+        raise NotRun
+
+    def _release(self, process: _Process | None) -> None:
+        """Let a process end that gets no more jobs."""
+        if process is not None:
+            process.end()
+            self._running.discard(process)
 
     def _stop(self) -> None:
-        self._is_stopped = True
-        processes = list(self._running)
+        with self._lock:
+            self._is_stopped = True
+            processes = list(self._running)
         for process in processes:
             process.stop()
 
@@ -190,11 +237,24 @@ class Supervisor:
         late.start()
 
 
+def _why_spark(job: Job) -> str | None:
+    """Return why a job is not tried without Spark, if it is not."""
+    if job.todo.runner == "spark":
+        return ""
+    if job.todo.runner == "auto" and job.todo.commits == "slice":
+        # Tried without, it could need Spark after it has published slices, which the receipt of
+        # Spark's process would call unchanged.
+        return "commits: slice, in a list of jobs"
+    return None
+
+
 class _Process:
     def __init__(self, work: Work) -> None:
         context = multiprocessing.get_context("forkserver")
+        self._folder = tempfile.mkdtemp(prefix="lakescore-")
         self._pipe, its = context.Pipe()
-        self._process = context.Process(target=work, args=(its,))
+        channel = Channel(its, dict(os.environ), self._folder)
+        self._process = context.Process(target=work, args=(channel,))
         self._process.start()
         its.close()
 
@@ -206,17 +266,22 @@ class _Process:
         """
         try:
             self._pipe.send(given)
-            answer: tuple[Receipt | str, bool] = self._pipe.recv()
+            # Not the pipe's end alone: what the process has forked may hold that open.
+            wait([self._pipe, self._process.sentinel])
+            if self._pipe.poll():
+                answer: tuple[Receipt | str, bool] = self._pipe.recv()
+                return answer
         except (EOFError, OSError):
-            self._process.join()
-            raise JobLost(self._process.exitcode) from None
-        return answer
+            pass
+        self._process.join(_SECONDS_TO_END)
+        raise JobLost(self._process.exitcode)
 
     def end(self) -> None:
         """Let the process end, which waits for nothing but a next job."""
         self._pipe.close()
         self._process.join(_SECONDS_TO_END)
         self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def stop(self) -> None:
         """Tell the process to stop what it does, as a scheduler would."""
@@ -226,3 +291,4 @@ class _Process:
         """End the process there and then, where it still runs."""
         if self._process.is_alive():
             self._process.kill()
+            self._process.join(_SECONDS_TO_END)

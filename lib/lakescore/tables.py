@@ -85,7 +85,7 @@ _RULE = re.compile(
     r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
     r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))"
     r"|\[(?:NOT_NULL_ASSERT_VIOLATION|EXCEED_LIMIT_LENGTH)\] ([^\n]+?)(?= SQLSTATE|\n|\Z)"
-    r"|NullPointerException: ([^\n]+)",  # Spark 3.5
+    r"|NullPointerException: (Null value appeared in non-nullable field[^\n]*)",  # Spark 3.5
     re.DOTALL,
 )
 """How Delta says which rule of a table a row breaks: after what it was doing, or before a trace.

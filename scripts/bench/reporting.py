@@ -144,8 +144,8 @@ class Results:
             text += [
                 "## Commands from a cold start",
                 "",
-                f"A table of {starting.SMALL:,} linear rows where no other is named. Many models are",
-                f"{starts['models']}, and seconds are of one. Load {before} to {after}.",
+                f"A table of {starting.SMALL:,} linear rows where no other is named. Many models",
+                f"are {starts['models']}, and seconds are of one. Load {before} to {after}.",
                 "",
                 *_as_markdown(("command", "wall s", "CPU-s"), starting.lines(starts)),
             ]

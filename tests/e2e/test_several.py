@@ -98,6 +98,7 @@ class Several:
         return subprocess.Popen(
             [ROOT / "spark-submit.sh", "score", self.folder / "night.yaml", *words],
             env=self.environment,
+            cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -155,6 +156,10 @@ def processes_of(pid: int, *, deep: int) -> list[int]:
 def _children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def until(look: Callable[[], Any]) -> Any:
@@ -279,6 +284,50 @@ def test_told_to_stop_it_stops_what_runs_and_begins_nothing_more(several: Severa
     assert several.tables() == []
     for pid in server:
         until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+
+
+def test_told_to_stop_while_libraries_are_imported_it_begins_nothing(several: Several) -> None:
+    jobs = [sleeping(600, str(several.folder / name)) for name in ("a", "b")]
+    process = several.start(*jobs, parallel=2)
+    until(lambda: any(b"forkserver" in command(pid) for pid in processes_of(process.pid, deep=1)))
+    process.send_signal(signal.SIGTERM)
+    code, summary, _ = several.ended(process)
+    assert code in {75, 143}
+    assert set(ended_with(summary)) <= {75, 143}
+    assert several.tables() == []
+
+
+def test_a_command_that_is_killed_takes_its_jobs_along(several: Several) -> None:
+    process = several.start(sleeping(600, str(several.folder / "never")), parallel=1)
+    jobs = until(lambda: processes_of(process.pid, deep=3))
+    time.sleep(1)
+    process.kill()
+    process.communicate(timeout=60)
+    for pid in jobs:
+        until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+    assert several.tables() == []
+
+
+def test_receipts_that_cannot_be_written_spoil_no_job_and_nothing_is_left_behind(
+    several: Several,
+) -> None:
+    good, other = str(several.folder / "good"), str(several.folder / "other")
+    jobs = [
+        {"set": {"output.path": good, "receipt": "/proc/nowhere/receipt.json"}},
+        {"set": {"output.path": other, "model": "double/9", "receipt": "/proc/nowhere/2.json"}},
+        {"set": {"output.path": other, "model": "triple/1"}},
+    ]
+    scratch = several.folder / "scratch"
+    scratch.mkdir()
+    several.environment["TMPDIR"] = str(scratch)
+    # What lies in the folder where somebody runs the command is no library.
+    (several.folder / "git.py").write_text("raise SystemExit('this is no library')")
+    code, summary, said = several.run(*jobs, parallel=1)
+    assert (code, ended_with(summary)) == (3, [0, 3, 0])
+    assert "the receipt cannot be written to /proc/nowhere/receipt.json" in said
+    assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
+    assert several.predictions("other") == {1: 0.0, 2: 3.0, 3: 6.0}
+    assert list(scratch.iterdir()) == []
 
 
 def test_in_another_place_they_run_in_the_driver_which_ends_with_one_that_is_too_late(

@@ -97,6 +97,52 @@ def test_what_the_command_overrides_is_stronger_than_the_list_and_this_than_the_
     assert chosen == (3, "list", "append")
 
 
+def test_a_trust_policy_lies_beside_the_file_that_names_it(folder: Path) -> None:
+    write("jobs/score.yaml", trust="own.yaml")
+    Path("jobs/own.yaml").write_text("trust: {formats: [skops]}\n")
+    Path("lists").mkdir()
+    Path("lists/strict.yaml").write_text("trust: {formats: [cloudpickle]}\n")
+    entries = [
+        {"file": "../jobs/score.yaml", "set": {"output.path": "/lake/1"}},
+        {"file": "../jobs/score.yaml", "set": {"trust": "strict.yaml", "output.path": "/lake/2"}},
+    ]
+    Path("lists/night.yaml").write_text(yaml.safe_dump({"jobs": entries}))
+    one, other = (job.todo.trust for job in jobs_of([str(folder / "lists/night.yaml")]).jobs)
+    assert one != other
+
+
+def test_a_pattern_leaves_out_the_list_that_holds_it_and_folders() -> None:
+    write("[1]/a.yaml", model="a/1")
+    write("[1]/deep/b.yaml", model="b/1")
+    Path("[1]/night.yaml").write_text('jobs: ["**"]\n')
+    assert list(models(jobs_of(["[1]/night.yaml"]))) == ["a", "b"]
+
+
+def test_a_name_may_be_that_of_a_file_whatever_stands_in_the_matrix() -> None:
+    write("score.yaml")
+    entry = {"file": "score.yaml", "matrix": {"experiment": ["日" * 300, "a/b\n../c"]}}
+    with pytest.raises(ConfigError, match="slice all"):  # they are two jobs all the same
+        jobs_of([listed(entry)])
+    entry["set"] = {"output.path": "/lake/{experiment}"}
+    for job in jobs_of([listed(entry)]).jobs:
+        assert len(job.name.encode()) <= 200
+        assert "/" not in job.name
+
+
+def test_braces_without_a_matrix_are_braces() -> None:
+    write("score.yaml")
+    (job,) = jobs_of([listed({"file": "score.yaml", "set": {"experiment": "{model}"}})]).jobs
+    assert job.todo.experiment == "{model}"
+
+
+def test_a_matrix_that_is_a_mistake_is_refused_before_it_is_expanded() -> None:
+    write("score.yaml")
+    many = [str(n) for n in range(10_000)]
+    entry = {"file": "score.yaml", "matrix": {"model": many, "slices": [*many]}}
+    with pytest.raises(ConfigError, match=r"score\.yaml is 100000000 jobs"):
+        jobs_of([listed(entry)])
+
+
 def test_names_tell_jobs_apart_and_a_job_without_a_receipt_gets_one_by_its_name() -> None:
     write("a/score.yaml", model="a/1")
     write("b/score.yaml", model="b/1", receipt="own.json")
@@ -171,6 +217,24 @@ def test_a_typo_ends_the_whole_before_anything_runs(entry: object, sentence: str
             {"model": "b/1"},
             "other reads /lake/sales, which one writes; run one after the other",
         ),
+        ({"receipt": "same"}, {"model": "b/1", "prometheus": "same"}, "give prometheus"),
+        (
+            {"output": {"path": "/lake/p_quarantine"}},
+            {"output": {"path": "/lake/p"}, "model": "b/1"},
+            "other sets rows aside in /lake/p_quarantine, where one writes predictions",
+        ),
+        (  # a matrix of inputs, with an output each: the second would clear the first one's rows
+            {"output": {"path": "/lake/1"}, "quarantine": {"path": "/lake/aside"}},
+            {"output": {"path": "/lake/2"}, "quarantine": {"path": "/lake/aside"}},
+            "slice all of demand in /lake/aside",
+        ),
+        (
+            {"output": {"path": "/lake/1"}, "input": {"path": "/lake/2_quarantine"}},
+            {"output": {"path": "/lake/2"}},
+            "one reads /lake/2_quarantine, which other writes",
+        ),
+        ({"output": {"path": "file:///lake/p"}}, {"output": {"path": "//lake/p"}}, "slice all"),
+        ({"output": {"path": "s3://b/p"}}, {"output": {"path": "s3a://b/p/"}}, "slice all"),
         ({"model": "demand"}, {}, "one.yaml: model: .*it names no version and no alias"),
     ],
 )
@@ -191,6 +255,11 @@ def test_jobs_that_would_spoil_what_another_one_does_are_refused(
         ({"model": "a/1"}, {"model": "b/1"}),
         ({"output": {"path": "/lake/one"}}, {}),
         ({"slice_by": "day", "slices": ["a"]}, {"slice_by": "day", "slices": ["b"]}),
+        ({"output": {"path": "s3://b/P"}}, {"output": {"path": "s3://b/p"}}),
+        (  # a version is what it is, whatever is written
+            {"output": {"path": "/lake/sales"}},
+            {"model": "b/1", "input": {"path": "/lake/sales", "version": 3}},
+        ),
     ],
 )
 def test_jobs_share_a_table_by_models_and_slices(

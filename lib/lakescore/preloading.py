@@ -1,0 +1,31 @@
+"""Imports what most jobs need, once for all that are forked from the process that imports this."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+
+_NAMES = (
+    "deltalake",
+    "git",  # MLflow asks for the commit of the program
+    "lakescore.job",
+    "lakescore.lineage",
+    "lakescore.loading",
+    "lakescore.publishing",
+    "lakescore.receipt",
+    "lakescore.registry",
+    "lakescore.scoring",
+    "mlflow.pyfunc",
+    "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracing.processor.base_mlflow",
+    "pyarrow.pandas_compat",
+    "skops.io",  # what MLflow keeps models of scikit-learn in
+    "sklearn.ensemble",
+    "sqlalchemy.dialects.sqlite",
+)
+
+for _name in _NAMES:
+    with suppress(Exception):  # a job that needs it says what is wrong
+        importlib.import_module(_name)

@@ -129,8 +129,9 @@ def test_scores_are_the_same_in_all_places(  # noqa: PLR0913, PLR0917 - two are 
     done = receipt["engine"]
     assert (done["name"], done.get("scan", "spark")) == (engine, scan)
     if engine == "arrow":
-        assert (done["rows_predicted"], done["loads"]) == (ROWS, done["workers"])
-        assert done["workers"] == 2  # one for each core: in one process, or in two executors
+        assert (done["rows_predicted"], done["workers"]) == (ROWS, 2)  # one for each core
+        # Where Spark scans, workers may have the version from the job before.
+        assert done["loads"] in ({2} if scan == "direct" else {0, 1, 2})
     found = table(home, output).sort_values("id", ignore_index=True)
     assert found["id"].tolist() == trips["id"].tolist()
     assert found["slice"].tolist() == trips["day"].tolist()

@@ -9,7 +9,8 @@ places() { local names=("$root"/conf/spark/*.conf); names=("${names[@]##*/}"); e
 
 hear() { # run a command without what a JVM says of itself on every start, which no flag stops
   [ ! -t 2 ] || export LAKESCORE_TERMINAL=1
-  exec "$@" 2> >(grep --line-buffered -vE "Using incubator modules|Setting default log level to|To adjust logging level use" >&2)
+  # What ends the job's whole group leaves it someone to tell its last lines to.
+  exec "$@" 2> >(trap '' INT TERM; exec grep --line-buffered -vE "Using incubator modules|Setting default log level to|To adjust logging level use" >&2)
 }
 
 usage="usage: [PLACE=local] [DRY_RUN=1] ./spark-submit.sh JOB conf/JOB.yaml [KEY=VALUE ...] [-v]

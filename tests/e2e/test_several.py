@@ -102,6 +102,7 @@ class Several:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def run(self, *jobs: object, **options: Any) -> tuple[int, dict[str, Any], str]:
@@ -269,16 +270,33 @@ def test_a_job_that_takes_too_long_ends_alone(several: Several, runner: str) -> 
     assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
 
 
-def test_told_to_stop_it_stops_what_runs_and_begins_nothing_more(several: Several) -> None:
+@pytest.mark.parametrize(
+    ("number", "to_group", "code"),
+    [
+        (signal.SIGTERM, False, 143),  # Kubernetes tells the command
+        (signal.SIGTERM, True, 143),  # systemd all processes
+        (signal.SIGINT, True, 130),  # a terminal as well
+    ],
+)
+def test_told_to_stop_it_stops_what_runs_and_begins_nothing_more(
+    several: Several, number: signal.Signals, *, to_group: bool, code: int
+) -> None:
     jobs = [sleeping(600, str(several.folder / name)) for name in ("a", "b")]
     process = several.start(*jobs, parallel=1)
     until(lambda: processes_of(process.pid, deep=3))  # the model's
     time.sleep(1)
     server = processes_of(process.pid, deep=1)
-    process.send_signal(signal.SIGTERM)
-    code, summary, said = several.ended(process)
-    assert (code, ended_with(summary)) == (143, [143, 75])
-    assert "error: [score#1] told to stop (SIGTERM)" in said
+    if to_group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    out, said = process.communicate(timeout=300)
+    *receipts, summary = [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == code, said
+    assert [receipt["exit_code"] for receipt in receipts] == ended_with(summary)
+    assert ended_with(summary)[1] == 75
+    assert ended_with(summary)[0] in {143, 75}
+    assert said.splitlines()[-1].startswith("lakescore: 0 of 2 jobs done") or "Aborted" in said
     assert summary["jobs"][1]["error"] == "it was not begun; run it again"
     assert several.receipt("score#2")["exit_code"] == 75
     assert several.tables() == []

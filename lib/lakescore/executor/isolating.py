@@ -250,27 +250,25 @@ def start(connection: Connection, answer: Callable[..., Any]) -> None:
 def _serve(connection: Connection, answer: Callable[..., Any]) -> None:
     """Fork this process for each request, until the other end of *connection* is closed."""
     endings: dict[int, int] = {}
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):
+        while True:
             request = connection.recv()
-        except (EOFError, ConnectionError):
-            return
-        if request[0] == "fork":
-            handle = recv_handle(connection)
-            if not (pid := os.fork()):
-                try:
-                    connection.close()
-                    _become(handle, answer, *request[1:])
-                finally:
-                    os._exit(1)
-            os.close(handle)
-            connection.send(pid)
-        else:
-            while request[1] not in endings:
-                pid, status = os.waitpid(-1, 0)
-                endings[pid] = os.waitstatus_to_exitcode(status)
-            connection.send(endings.pop(request[1]))
-        _reap(endings)
+            if request[0] == "fork":
+                handle = recv_handle(connection)
+                if not (pid := os.fork()):
+                    try:
+                        connection.close()
+                        _become(handle, answer, *request[1:])
+                    finally:
+                        os._exit(1)
+                os.close(handle)
+                connection.send(pid)
+            else:
+                while request[1] not in endings:
+                    pid, status = os.waitpid(-1, 0)
+                    endings[pid] = os.waitstatus_to_exitcode(status)
+                connection.send(endings.pop(request[1]))
+            _reap(endings)
 
 
 def _reap(endings: dict[int, int]) -> None:

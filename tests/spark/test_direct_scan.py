@@ -147,6 +147,8 @@ def test_columns_that_were_widened_are_read_in_the_type_of_now(
         enableTypeWidening="true",
     )
     name = named(spark, path)
+    if spark.version < "4":
+        pytest.skip("Delta 3.3 widens to INT at most")
     for column, kind in (("id", "BIGINT"), ("x", "DOUBLE"), ("n", "INT")):
         spark.sql(f"ALTER TABLE {name} ALTER COLUMN {column} TYPE {kind}")
     spark.sql(f"INSERT INTO {name} SELECT {2**40}L, 2.2D, {2**30}")
@@ -331,7 +333,7 @@ def test_dates_in_the_calendar_of_an_old_spark_are_left_to_spark(
 ) -> None:
     spark.conf.set("spark.sql.parquet.datetimeRebaseModeInWrite", "LEGACY")
     path = table("SELECT 1L AS id, 1D AS x, DATE '1500-01-01' AS day")
-    spark.conf.unset("spark.sql.parquet.datetimeRebaseModeInWrite")
+    spark.conf.set("spark.sql.parquet.datetimeRebaseModeInWrite", "CORRECTED")
     selection = whole(tables.snapshot(spark, path))
     reason = "a file of the table holds 'day' in the calendar of an old Spark"
     assert declined(by_spark, selection, ["day"]) == reason

@@ -24,6 +24,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sklearn.dummy import DummyRegressor
 
+from lakescore import arrow
 from lakescore.config import ScoreJob
 from lakescore.explaining import explain
 
@@ -286,7 +287,7 @@ def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
     columns = {name: pa.array(kind.cells, kind.arrow) for name, kind in KEYS.items()}
     slices = pa.array([SLICES[n // 3] for n in range(12)])
     held = pa.table({"id": pa.array(range(12)), "part": slices, **columns, "x": [1.0] * 12})
-    spark.createDataFrame(held).coalesce(1).write.format("delta").save(path)
+    arrow.frame(spark, held).coalesce(1).write.format("delta").save(path)
     return path
 
 

@@ -96,7 +96,7 @@ def is_list(path: Path) -> bool:
     return "jobs" in read(path)
 
 
-def files(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+def _files_and_overrides(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Return the files and the overrides among a command's *words*, whose first is a file.
 
     Raises:
@@ -120,7 +120,7 @@ def jobs_of(words: Sequence[str]) -> Jobs:
         ConfigError: a file, a key or a pattern of files is wrong; or two jobs would write the same
             slice of a model, or one file; or one would read what another one writes.
     """
-    paths, overrides = files(words)
+    paths, overrides = _files_and_overrides(words)
     if len(paths) == 1 and not is_list(paths[0]):
         return Jobs(jobs=(_job(paths[0], overrides),), are_listed=False)
     options = [word for word in overrides if word.partition("=")[0] in {"parallel", "receipts"}]

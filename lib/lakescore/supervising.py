@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -58,24 +58,19 @@ def pin_inputs(jobs: Sequence[Job]) -> list[Job]:
 
     A table that only Spark can open, as one with a name is, stays without.
     """
-    unpinned = [job for job in jobs if job.todo.input.version is None]
-    readers = Counter(same_place(job.todo.input.address) for job in unpinned)
-    versions: dict[str, int] = {}
-    for place, count in readers.items():
-        if count > 1 and "/" in place:
-            address = next(
-                a for a in (job.todo.input.address for job in unpinned) if same_place(a) == place
-            )
+    readers: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        if job.todo.input.version is None:
+            readers[same_place(job.todo.input.address)].append(job)
+    pinned: dict[str, Job] = {}
+    for place, sharing in readers.items():
+        if len(sharing) > 1 and "/" in place:
+            address = sharing[0].todo.input.address
             with suppress(Exception):  # the jobs themselves say what is wrong
-                versions[place] = tables.snapshot(session.onlooker(), address).version
-                stage(f"{count} jobs read {address} at version {versions[place]}")
-    return [
-        _at_version(job, versions[place])
-        if job.todo.input.version is None
-        and (place := same_place(job.todo.input.address)) in versions
-        else job
-        for job in jobs
-    ]
+                version = tables.snapshot(session.onlooker(), address).version
+                stage(f"{len(sharing)} jobs read {address} at version {version}")
+                pinned |= {job.name: _at_version(job, version) for job in sharing}
+    return [pinned.get(job.name, job) for job in jobs]
 
 
 def _at_version(job: Job, version: int) -> Job:

@@ -112,7 +112,9 @@ def test_a_rule_of_the_output_that_a_row_breaks_is_named(  # noqa: PLR0913, PLR0
     for write, told in ((replace, sentence), (append, merged), (merge, merged)):
         with pytest.raises(SchemaDrift) as refused:
             write()
-        assert told.lower() in one_line(refused.value, 5).lower()  # Spark 3.5 writes Null
+        if spark.version < "4":
+            told = told.replace("NULL value", "Null value")  # noqa: PLW2901 - as it writes
+        assert told in one_line(refused.value, 5)
     assert spark.table("ruled").isEmpty()
 
 

@@ -208,8 +208,7 @@ def _decided(paired: Paired, value: Column) -> Column:
         below, reached = map(F.lit, paired.problem.classes)
         return F.when(value[1] >= paired.problem.threshold, reached).when(value.isNotNull(), below)
     names = F.array(*[F.lit(name) for name in paired.problem.classes])
-    at = F.call_function(
-        "array_position", value, F.array_max(value)
-    )  # Spark 3.5's own takes no column
+    # By name: array_position() of Spark 3.5 takes no column.
+    at = F.call_function("array_position", value, F.array_max(value))
     found = F.element_at(names, at.cast("int"))
     return F.when(value.isNotNull(), found)  # Spark takes an element of known texts for never null

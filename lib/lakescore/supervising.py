@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections import defaultdict
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _SECONDS_TO_END = 20.0
 _SAFE_PATH = "PYTHONSAFEPATH"
+_LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")  # of the path of a Unix socket
 
 
 def prepare() -> None:
@@ -42,15 +43,34 @@ def prepare() -> None:
     from multiprocessing import forkserver  # noqa: PLC0415 - for several jobs alone
 
     multiprocessing.set_forkserver_preload(["lakescore.preloading"])
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"  # else a git.py of the current folder would be imported for git
-    try:
+    # Without the first, a git.py of the current folder would be imported for git.
+    with _variable(_SAFE_PATH, "1"), _short_folder():
         forkserver.ensure_running()
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
     finally:
         if before is None:
-            del os.environ[_SAFE_PATH]
+            del os.environ[name]
         else:
-            os.environ[_SAFE_PATH] = before
+            os.environ[name] = before
+
+
+@contextmanager
+def _short_folder() -> Iterator[None]:
+    """Keep temporary files where the path of a socket fits, as Python does from 3.14 on."""
+    before = tempfile.gettempdir()
+    if len(os.fsencode(before)) > _LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"  # noqa: S108 - what is made there has a name of its own
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def pin_inputs(jobs: Sequence[Job]) -> list[Job]:

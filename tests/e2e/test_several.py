@@ -335,7 +335,7 @@ def test_receipts_that_cannot_be_written_spoil_no_job_and_nothing_is_left_behind
         {"set": {"output.path": other, "model": "double/9", "receipt": "/proc/nowhere/2.json"}},
         {"set": {"output.path": other, "model": "triple/1"}},
     ]
-    scratch = several.folder / "scratch"
+    scratch = several.folder / ("a-folder-whose-path-is-too-long-for-a-socket-" * 3)
     scratch.mkdir()
     several.environment["TMPDIR"] = str(scratch)
     # What lies in the folder where somebody runs the command is no library.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +46,29 @@ def many(store: Store) -> str:
         )
     database.set_registered_model_alias("many", "champion", "150")
     return "many"
+
+
+@pytest.fixture(scope="session")
+def regions(store: Store) -> list[str]:
+    """Make 120 models: of each a version 1, of every third a 2 too; the last is its champion."""
+    import mlflow
+
+    database = mlflow.MlflowClient(store.database)
+    template = register("template of regions", run_name="template")
+    place = database.get_run(template.run_id).info.experiment_id
+    files = next(store.folder.rglob(f"{template.source.rpartition('/')[2]}/artifacts"))
+    names = [f"demand-{n}" for n in range(120)]
+    for n, name in enumerate(names):
+        database.create_registered_model(name)
+        for _ in range(1 + (n % 3 == 0)):
+            run_id = database.create_run(place, run_name=name).info.run_id
+            logged = database.create_logged_model(place, name="model", source_run_id=run_id)
+            shutil.copytree(files, files.parents[1] / logged.model_id / "artifacts")
+            made = database.create_model_version(
+                name, f"models:/{logged.model_id}", run_id, model_id=logged.model_id
+            )
+        database.set_registered_model_alias(name, "champion", made.version)
+    return names
 
 
 def counted(store: Store, ask: Callable[[], object]) -> tuple[list[str], float]:
@@ -120,3 +145,59 @@ def test_a_report_of_200_versions_costs_what_their_list_costs(
     if store.kind == "server":
         requests, _ = counted(store, report)
         assert len(requests) <= 8, requests
+
+
+def test_many_references_are_pinned_as_one_is_alone(store: Store, regions: list[str]) -> None:
+    registry.promote("demand-7/1", to="champion")  # its files are on record from now on
+    with_quote = "demand-o'hare"
+    store.client.create_registered_model(with_quote)
+    of_another = store.client.get_model_version("demand-0", "1")
+    store.client.create_model_version(
+        with_quote, of_another.source, model_id=of_another.source.rpartition("/")[2]
+    )
+    references = [
+        *[f"{name}@champion" for name in regions],
+        "demand-3/1",
+        "models:/demand-3/2",  # the champion, once more
+        "demand-4/latest",
+        "demand-6/latest",
+        "demand-6?where=version = 1",
+        f"{with_quote}/1",
+        store.client.get_model_version("demand-5", "1").source,
+    ]
+    pinned = registry.resolve_all(references)
+    assert list(pinned) == references
+    for reference in ["demand-7@champion", "demand-99@champion", *references[120:]]:
+        alone = registry.resolve(reference)
+        together = pinned[reference]
+        assert isinstance(together, registry.ModelVersion)
+        assert (together.artifacts / "MLmodel").is_file()
+        assert replace(together, artifacts=alone.artifacts) == alone, reference
+
+
+def test_what_is_missing_of_many_references_is_said_of_each(regions: list[str]) -> None:
+    found = registry.resolve_all(
+        [
+            *[f"{name}@champion" for name in regions],
+            "demand-1@challenger",
+            "demand-2/2",
+            "demand-120/latest",
+            "demand-8?where=version = 3",
+        ]
+    )
+    missing = {ref: error for ref, error in found.items() if isinstance(error, Exception)}
+    assert {reference: type(error).__name__ for reference, error in missing.items()} == {
+        "demand-1@challenger": "AliasNotFound",
+        "demand-2/2": "VersionNotFound",
+        "demand-120/latest": "ModelNotFound",
+        "demand-8?where=version = 3": "QueryNotUnique",
+    }
+
+
+def test_120_models_are_pinned_in_a_handful_of_requests(store: Store, regions: list[str]) -> None:
+    if store.kind == "server":
+        requests, _ = counted(
+            store, lambda: registry.resolve_all([f"{name}@champion" for name in regions])
+        )
+        asked = [each for each in requests if "mlflow-artifacts" not in each]  # that is the files
+        assert len(asked) <= 12, asked

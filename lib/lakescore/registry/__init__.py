@@ -26,6 +26,7 @@ from lakescore.registry.resolving import (
     files,
     models,
     resolve,
+    resolve_all,
     versions,
 )
 from lakescore.registry.store import connect, experiment, patient
@@ -61,6 +62,7 @@ __all__ = [
     "promote",
     "register",
     "resolve",
+    "resolve_all",
     "rollback",
     "tag",
     "untag",

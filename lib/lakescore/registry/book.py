@@ -19,13 +19,15 @@ from lakescore.errors import LedgerLost
 from lakescore.registry.store import artifact_location
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
+    from mlflow.entities import Run
 
 EXPERIMENT = "lakescore-ledger"
 _ROOT = "lakescore.ledger.root"
+_IN_A_SEARCH = 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,30 @@ class Book:
         root = _root(client)
         run_id = _params(client, root, name).get(_key(name)) if root else None
         return cls(client, name, run_id) if run_id else None
+
+    @classmethod
+    def digests(
+        cls, client: MlflowClient, versions: Collection[tuple[str, int, datetime]]
+    ) -> dict[tuple[str, int], str]:
+        """Return the recorded digests of *versions*, by name and number: a request a hundred books.
+
+        Args:
+            client: the store's.
+            versions: names, numbers, and when they were made, as for `digest`.
+
+        Raises:
+            LedgerLost: the root, or one of the books, was deleted with MLflow's own tools.
+        """
+        if (root := _root(client)) is None:
+            return {}
+        books = _params(client, root, "books")
+        run_ids = {name: books[_key(name)] for name, _, _ in versions if _key(name) in books}
+        params = _all_params(client, root, run_ids)
+        found = {
+            (name, version): params.get(name, {}).get(_of_digest(version, created_at))
+            for name, version, created_at in versions
+        }
+        return {key: str(json.loads(text)["digest"]) for key, text in found.items() if text}
 
     @classmethod
     def opened(cls, client: MlflowClient, name: str) -> Self:
@@ -161,9 +187,34 @@ def _new_run(client: MlflowClient, experiment_id: str, name: str) -> str:
 
 
 def _params(client: MlflowClient, run_id: str, name: str) -> dict[str, str]:
-    run = client.get_run(run_id)
+    return _params_of(client.get_run(run_id), name)
+
+
+def _all_params(
+    client: MlflowClient, root: str, run_ids: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Return what `_params` does of several runs, by their names: a request a hundred runs."""
+    from mlflow.entities import ViewType  # noqa: PLC0415
+
+    if not run_ids:
+        return {}
+    place = client.get_run(root).info.experiment_id
+    found, ids = {}, sorted(run_ids.values())
+    for start in range(0, len(ids), _IN_A_SEARCH):
+        asked = ", ".join(f"'{each}'" for each in ids[start : start + _IN_A_SEARCH])
+        for run in client.search_runs(
+            [place], f"attributes.run_id IN ({asked})", ViewType.ALL, max_results=_IN_A_SEARCH
+        ):
+            found[run.info.run_id] = run
+    missing = [name for name, run_id in run_ids.items() if run_id not in found]
+    others = {name: _params(client, run_ids[name], name) for name in missing}
+    read = {name: _params_of(found[i], name) for name, i in run_ids.items() if i in found}
+    return others | read
+
+
+def _params_of(run: Run, name: str) -> dict[str, str]:
     if run.info.lifecycle_stage != "active":
-        raise LedgerLost(name, f"mlflow runs restore --run-id {run_id}")
+        raise LedgerLost(name, f"mlflow runs restore --run-id {run.info.run_id}")
     return dict(run.data.params)
 
 

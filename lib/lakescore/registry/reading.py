@@ -6,6 +6,7 @@ its logged model have them), and its signature stands in a file. Each place is a
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from lakescore.registry.reference import OWN_TAGS
 from lakescore.registry.store import is_missing, is_unity_catalog, pages, store_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
     from mlflow.entities import LoggedModel, Metric, Run
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 CARD_TAG = "lakescore.card"
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
 _IN_A_SEARCH = 100
+_ASKED_ALONE = 3
+"""So many models are asked for one by one: a search brings others along."""
 _READERS = 8
 
 
@@ -67,6 +70,72 @@ def version_numbered(client: MlflowClient, name: str, number: int) -> Registered
         there = [int(each.version) for each in versions_of(client, name)]
         kind = VersionDeleted if there and 0 < number < max(there) else VersionNotFound
         raise kind(name, number, there) from error
+
+
+def models_named(client: MlflowClient, names: Collection[str]) -> dict[str, Model]:
+    """Return the registered models *names*, by name, with their aliases; what is missing is not.
+
+    Of many, all whose names begin alike are asked for, by thousands.
+    """
+    if len(names) <= _ASKED_ALONE or is_unity_catalog():
+        alone = [_or_none(client.get_registered_model, name) for name in sorted(names)]
+        return {model.name: model for model in alone if model}
+    first, last = min(names), max(names)
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    asked = _like("".join(letter for letter, _ in alike) + "*")
+    found = pages(lambda token: client.search_registered_models(asked, 1000, page_token=token))
+    return {model.name: model for model in found if model.name in names}
+
+
+def versions_numbered(
+    client: MlflowClient, wanted: Collection[tuple[str, int]]
+) -> list[Registered]:
+    """Return the versions *wanted*, which are names and numbers; what is missing is left out."""
+    alone = {key for key in wanted if "'" in key[0]}
+    if len(wanted) <= _ASKED_ALONE or is_unity_catalog():
+        alone = set(wanted)
+    found = [_or_none(client.get_model_version, name, str(n)) for name, n in sorted(alone)]
+    # By number, so that a search brings along few others.
+    others = sorted(set(wanted) - alone, key=lambda key: (key[1], key[0]))
+    for start in range(0, len(others), _IN_A_SEARCH):
+        part = others[start : start + _IN_A_SEARCH]
+        found += _versions_by(
+            client,
+            f"name IN ({_quoted(sorted({name for name, _ in part}))}) "
+            f"AND version_number >= {part[0][1]} AND version_number <= {part[-1][1]}",
+        )
+    return [each for each in found if each and (each.name, int(each.version)) in wanted]
+
+
+def latest_of(client: MlflowClient, names: Collection[str]) -> dict[str, int]:
+    """Return the highest number of a version of each registered model that has any."""
+    latest: dict[str, int] = {}
+    if len(names) <= _ASKED_ALONE or is_unity_catalog() or any("'" in name for name in names):
+        found = [each for name in sorted(names) for each in versions_of(client, name, limit=1)]
+    else:
+        parts = [sorted(names)[n : n + _IN_A_SEARCH] for n in range(0, len(names), _IN_A_SEARCH)]
+        found = [e for part in parts for e in _versions_by(client, f"name IN ({_quoted(part)})")]
+    for each in found:
+        latest[each.name] = max(latest.get(each.name, 0), int(each.version))
+    return latest
+
+
+def located(
+    client: MlflowClient, models: Mapping[str, Model], found: Sequence[Registered]
+) -> list[tuple[VersionRecord, str]]:
+    """Return what `records_of` does of versions of several *models*, each with its location.
+
+    A logged model says itself where its files lie; of other versions the store is asked.
+    """
+    runs, logged = _origins(client, found)
+    records = []
+    for each in found:
+        origin = logged.get(_logged_model_id(each) or "")
+        run = runs.get(each.run_id or "")
+        record = _record(each, aliases_of(models[each.name]), run, origin)
+        told = origin.artifact_location if origin and not is_unity_catalog() else None
+        records.append((record, told or location_of(client, record)))
+    return records
 
 
 def versions_of(
@@ -183,15 +252,13 @@ def _versions_of_all(client: MlflowClient, names: Sequence[str]) -> Iterable[Reg
         filters = [""]
     else:
         filters = [f"name IN ({_quoted(names)})"] if names else []
-    return [
-        each
-        for asked in filters
-        for each in pages(
-            lambda token, asked=asked: client.search_model_versions(  # type: ignore[misc]
-                asked, max_results=10_000, page_token=token
-            )
-        )
-    ]
+    return [each for asked in filters for each in _versions_by(client, asked)]
+
+
+def _versions_by(client: MlflowClient, asked: str) -> list[Registered]:
+    return pages(
+        lambda token: client.search_model_versions(asked, max_results=10_000, page_token=token)
+    )
 
 
 def model_record(found: Model, versions: Sequence[Registered]) -> RegisteredModel:
@@ -259,11 +326,11 @@ def _origins(
     )
 
 
-def _or_none(ask: Any, identifier: str) -> Any:  # noqa: ANN401 - a run or a logged model
+def _or_none(ask: Any, *identifiers: str) -> Any:  # noqa: ANN401 - a run, a model or a version
     from mlflow import MlflowException  # noqa: PLC0415
 
     try:
-        return ask(identifier)
+        return ask(*identifiers)
     except MlflowException as error:  # a run may be deleted while its version lives on
         if not is_missing(error):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,9 @@ from lakescore.errors import (
     ArtifactsMissing,
     ConfigError,
     FileExists,
+    ModelNotFound,
     QueryNotUnique,
+    RegistryError,
     SignatureMissing,
     VersionNotFound,
     VersionNotReady,
@@ -39,7 +42,7 @@ from lakescore.registry.table import Rows
 from lakescore.trust import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
     from mlflow.entities.model_registry import RegisteredModel as Model
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
     from lakescore.registry.record import Card, File
 
 READY = "READY"
+_MISSING = (ModelNotFound, VersionNotFound, AliasNotFound, QueryNotUnique)
+"""What says that there is no such version."""
+_FETCHED_AT_ONCE = 8
 _FILES_READ = 10
 """Of how many versions files are read: each costs a few requests, where nothing was recorded."""
 _DIGESTED = 100_000_000
@@ -195,6 +201,54 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
         location = reading.location_of(client, record)
         book = Book.found(client, record.name)
         recorded = book.digest(record.version, record.created_at) if book else None
+    return _pinned(reference, record, location, recorded, trust)
+
+
+def resolve_all(
+    references: Collection[str], *, trust: Trust = _EVERYTHING
+) -> dict[str, ModelVersion | RegistryError]:
+    """Pin many references at once, as `resolve` does: the registry is asked in bulk.
+
+    A handful of requests for each hundred of them, but for queries and ids of logged models, and
+    in a catalog, which knows no such searches. Files are fetched several at a time.
+
+    Args:
+        references: as in `resolve`.
+        trust: as in `resolve`.
+
+    Returns:
+        For each of *references* its version, or the error that there is no such model, version or
+        alias.
+
+    Raises:
+        As `resolve` besides.
+    """
+    client = connect()
+    with answering():
+        found, missing = _find_all(client, dict.fromkeys(references))
+        recorded = Book.digests(
+            client, {(r.name, r.version, r.created_at) for r, _ in found.values()}
+        )
+
+    def pin(reference: str) -> ModelVersion:
+        record, location = found[reference]
+        digest = recorded.get((record.name, record.version))
+        return _pinned(reference, record, location, digest, trust)
+
+    firsts = {record.uri: reference for reference, (record, _) in reversed(found.items())}
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as fetching:
+        pinned = dict(zip(firsts, fetching.map(pin, firsts.values()), strict=True))
+    versions = {
+        reference: replace(pinned[record.uri], reference=reference)
+        for reference, (record, _) in found.items()
+    }
+    return {each: versions.get(each) or missing[each] for each in references}
+
+
+def _pinned(
+    reference: str, record: VersionRecord, location: str, recorded: str | None, trust: Trust
+) -> ModelVersion:
+    """Return the version of *record* with a private copy of its files, which the policy lets in."""
     trust.check_version(
         record.uri,
         registry=store_uri(),
@@ -291,6 +345,59 @@ def find(client: MlflowClient, reference: str) -> VersionRecord:
     model, number = _pick(client, reference, asked)
     found = reading.version_numbered(client, model.name, number)
     return reading.records_of(client, model, [found])[0]
+
+
+def _find_all(
+    client: MlflowClient, references: Iterable[str]
+) -> tuple[dict[str, tuple[VersionRecord, str]], dict[str, RegistryError]]:
+    """Return the records of versions with their locations, and the errors of what is missing."""
+    asked = {reference: parse(reference) for reference in references}
+    forms = [each for each in asked.values() if isinstance(each, (ByVersion, ByAlias, Latest))]
+    models = reading.models_named(client, {form.name for form in forms})
+    latest = reading.latest_of(client, {form.name for form in forms if isinstance(form, Latest)})
+    found: dict[str, tuple[VersionRecord, str]] = {}
+    wanted: dict[str, tuple[str, int]] = {}
+    missing: dict[str, RegistryError] = {}
+    for reference, form in asked.items():
+        try:
+            if isinstance(form, (ByLoggedModel, Query)):
+                record = find(client, reference)
+                found[reference] = record, reading.location_of(client, record)
+            else:
+                wanted[reference] = form.name, _number(form, models, latest)
+        except _MISSING as error:
+            missing[reference] = error
+    there = reading.versions_numbered(client, set(wanted.values()))
+    records = {(r.name, r.version): (r, at) for r, at in reading.located(client, models, there)}
+    for reference, key in wanted.items():
+        try:
+            if key not in records:  # the error says which there are
+                reading.version_numbered(client, *key)
+                raise RegistryError(f"the MLflow store hides version {key[1]} of {key[0]!r}")
+            found[reference] = records[key]
+        except VersionNotFound as error:
+            missing[reference] = error
+    return found, missing
+
+
+def _number(
+    form: ByVersion | ByAlias | Latest, models: Mapping[str, Model], latest: Mapping[str, int]
+) -> int:
+    """Return the number of the version that *form* names."""
+    if form.name not in models:
+        raise ModelNotFound(form.name, list(models), store_uri())
+    match form:
+        case ByVersion(_, version):
+            return version
+        case Latest(name):
+            if name not in latest:
+                raise VersionNotFound(name, "at all", [])
+            return latest[name]
+        case ByAlias(name, alias):
+            aliases = reading.aliases_of(models[name])
+            if alias not in aliases:
+                raise AliasNotFound(name, alias, aliases)
+            return aliases[alias]
 
 
 def _pick(client: MlflowClient, reference: str, asked: Reference) -> tuple[Model, int]:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 # MLflow's own defaults are 7 retries of 120 s: four minutes until a silent server is an error.
 _BUDGET = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_OURS = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_POOL_MAXSIZE": "64",  # files of several models are fetched at once
+}
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5"}
 """With MLflow's backoff (0, 4, 8, 16, 32 s) a minute, in which a server is restarted."""
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -45,7 +49,7 @@ def connect(*, create: bool = False) -> MlflowClient:
         NoTrackingStore: nothing is configured and there is no embedded store.
         RegistryUnavailable: the host of a database store does not answer.
     """
-    for name, value in {**_BUDGET, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}.items():
+    for name, value in {**_BUDGET, **_OURS}.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
     from mlflow.tracking import is_tracking_uri_set  # noqa: PLC0415

@@ -37,6 +37,8 @@ _MOST_DAYS = 50_000
 _EMPTY = ("", "~", "null")
 _FLOW = ("[", "{")
 """How YAML's lists and mappings begin; any other override is taken as it stands."""
+_TAGS = ("list", "query", "reference", "segments", "Otherwise")
+"""How pydantic's errors name the cases of a union, beside the keys that a file has."""
 _OTHER_ADDRESS = {"path": "table", "table": "path"}
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _KEY = r"\w+(?:\.\w+)*"
@@ -221,12 +223,73 @@ class _Applying(_Job):
         return {"columns": self.columns, "nulls": self.nulls, "threshold": self.threshold}
 
 
-class ScoreJob(_Applying):
-    """Score slices of a Delta table with one pinned model version."""
+class Otherwise(Strict):
+    """Which model scores the rows of segments without one of their own."""
 
-    model: str = Field(
+    default: str = Field(min_length=1, description="its reference")
+
+
+class Segments(Strict):
+    """A model of its own for the rows of each value of a column."""
+
+    by: str = Field(
+        min_length=1, description="the input's column, of texts or integers, that names a segment"
+    )
+    name: str = Field(
         min_length=1,
-        description="name/3, name@alias, name/latest, models:/..., or name?where=...&order_by=...",
+        description="the reference of a segment's model, in which {COLUMN} stands for the segment "
+        "in the model's name or alias, such as demand-{region}@champion",
+    )
+    missing: Literal["fail", "skip"] | Otherwise = Field(
+        default="fail",
+        description="what becomes of the rows of a segment without such a model: fail scores "
+        "nothing at all, skip leaves them out and counts them, {default: REFERENCE} scores them "
+        "with another",
+    )
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _one_of_three(cls, value: object) -> object:
+        if isinstance(value, str) and value not in {"fail", "skip"}:
+            raise ValueError(f"{value!r} is not fail, skip or {{default: {value}}}")
+        return value
+
+    @model_validator(mode="after")
+    def _the_name_has_a_place_for_it(self) -> Self:
+        name, question, query = self.name.partition("?")
+        if self.placeholder not in name or self.placeholder in question + query:
+            raise ValueError(
+                f"name: give {self.placeholder} a place in the model's name or alias, as in "
+                f"demand-{self.placeholder}@champion"
+            )
+        if set("{}") & set(self.name.replace(self.placeholder, "")):
+            raise ValueError(f"name: {self.placeholder} alone may stand in braces")
+        return self
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for the segment in `name`."""
+        return f"{{{self.by}}}"
+
+    def reference(self, segment: str) -> str:
+        """Return the reference of the model of *segment*."""
+        return self.name.replace(self.placeholder, segment)
+
+
+def _kind_of_model(value: object) -> str:
+    return "segments" if isinstance(value, (dict, Segments)) else "reference"
+
+
+class ScoreJob(_Applying):
+    """Score slices of a Delta table with one pinned model version, or with one a segment."""
+
+    model: Annotated[
+        Annotated[str, Field(min_length=1), Tag("reference")]
+        | Annotated[Segments, Tag("segments")],
+        Discriminator(_kind_of_model),
+    ] = Field(
+        description="name/3, name@alias, name/latest, models:/..., or name?where=...&order_by=...; "
+        "or for a model a segment: by, name, missing",
     )
     input: InputTable = Field(description="the table whose rows are scored")
     output: Table = Field(description="the table that the predictions are written to")
@@ -309,6 +372,15 @@ class ScoreJob(_Applying):
         return self
 
     @model_validator(mode="after")
+    def _segments_need_the_arrow_engine(self) -> Self:
+        if isinstance(self.model, Segments):
+            if self.engine == "spark_udf":
+                raise ValueError("a model a segment needs engine: arrow, or auto")
+            if self.env_manager != "local":
+                raise ValueError("a model a segment needs env_manager: local")
+        return self
+
+    @model_validator(mode="after")
     def _rows_are_merged_by_keys(self) -> Self:
         if self.write_mode == "merge":
             if not self.writes_keys:
@@ -358,8 +430,23 @@ class ScoreJob(_Applying):
         """Whether the output holds the keys, by which the quarantine's rows are found too."""
         return self.passthrough != "none"
 
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The input's columns that name a row, and its segment."""
+        segment = () if self.segment_by is None else (self.segment_by,)
+        return tuple(dict.fromkeys([*self.id_columns, *segment]))
+
     def keep(self, there: Sequence[str]) -> tuple[str, ...]:
-        """Return the columns of *there*, the input's, that are read for the output, keys first."""
+        """Return the columns of *there*, the input's, that go through the workers, keys first."""
+        return tuple(dict.fromkeys([*self._asked_for(there), *self.row_columns]))
+
+    def left_out(self, there: Sequence[str]) -> tuple[str, ...]:
+        """Return those of `keep` that the output does not hold."""
+        keys = () if self.writes_keys else self.id_columns
+        written = [name for name in self._asked_for(there) if name not in keys]
+        return tuple(name for name in self.keep(there) if name not in written)
+
+    def _asked_for(self, there: Sequence[str]) -> tuple[str, ...]:
         if self.passthrough == "all":
             return tuple(dict.fromkeys([*self.id_columns, *there]))
         more = () if isinstance(self.passthrough, str) else self.passthrough
@@ -375,6 +462,11 @@ class ScoreJob(_Applying):
         return self.id_columns if self.quarantine_columns == "keys" else tuple(there)
 
     @property
+    def segment_by(self) -> str | None:
+        """The column that names a row's segment, where each has a model of its own."""
+        return self.model.by if isinstance(self.model, Segments) else None
+
+    @property
     def unique(self) -> tuple[str, ...]:
         """The input's columns that must name a row of its slice."""
         return self.id_columns if self.on_duplicate_key == "fail" else ()
@@ -382,7 +474,8 @@ class ScoreJob(_Applying):
     @property
     def contract(self) -> dict[str, Any]:
         """What the version takes and gives, as `signature.agree` takes it."""
-        return {"read": (self.slice_by,) if self.slice_by else (), **super().contract}
+        read = [each for each in (self.slice_by, self.segment_by) if each]
+        return {"read": tuple(read), **super().contract}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -815,14 +908,15 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     # A mistyped key is also a missing one: the first says more.
     problems = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     problem = problems[0]
-    *parents, last = [str(part) for part in problem["loc"]] or [""]
+    path = [str(part) for part in problem["loc"] if part not in _TAGS]
+    *parents, last = path or [""]
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         valid = _keys(kind, parents)
         within = f" in {'.'.join(parents)}" if parents else ""
         known = f"{nearest(last, valid)}; valid keys: {listed(valid, most=20)}"
         return f"unknown key {last!r}{within}{known}{more}"
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(path)
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where + ': ' if where else ''}{message}{more}"
 

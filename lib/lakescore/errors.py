@@ -438,6 +438,19 @@ class AliasNotFound(RegistryError):
         )
 
 
+class SegmentsUnresolved(RegistryError):
+    """Segments have no model."""
+
+    def __init__(
+        self, column: str, missing: Mapping[str | None, RegistryError], segments: int
+    ) -> None:
+        found = listed(f"{name!r} ({error})" for name, error in missing.items())
+        super().__init__(
+            f"{len(missing)} of {segments} segments by {column} have no model: {found}; register "
+            "these, or say missing: skip, or missing: {default: REFERENCE}"
+        )
+
+
 class ModelExists(RegistryError):
     """The registered model is there already."""
 
@@ -857,6 +870,27 @@ class NullsFound(InputContractError):
         super().__init__(
             f"{address} holds nulls where nulls: fail was asked for: {found}; nothing of their "
             "slices was scored; mend the rows, or say null or quarantine"
+        )
+
+
+class SegmentsUnfit(InputContractError):
+    """Values of a column cannot be a part of a model's name."""
+
+    def __init__(self, address: str, column: str, values: Iterable[str]) -> None:
+        super().__init__(
+            f"column {column!r} of {address} holds segments that cannot be a part of a model's "
+            f"name, so nothing was scored: {listed(map(_shown, values))}; mend these rows, or "
+            "filter them out"
+        )
+
+
+class OutputsDiffer(InputContractError):
+    """Versions that write one table give different columns."""
+
+    def __init__(self, one: tuple[str, str], other: tuple[str, str]) -> None:
+        super().__init__(
+            f"{one[0]} gives {one[1]}, and {other[0]} gives {other[1]}; the models of segments "
+            "write one table, so they must give the same columns"
         )
 
 

@@ -170,8 +170,13 @@ def _told(
     row: Mapping[str, Any], status: str, commits: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> dict[str, Any]:
     own = {name: v for name, v in row.items() if name not in _OTHER and name not in _LINEAGE}
-    commit = commits.get((row["slice"], row["scoring_run_id"]), {})
-    return {"status": status, "row": own, **{name: row[name] for name in _LINEAGE}, **commit}
+    commit = commits.get((row["slice"], row["scoring_run_id"]))
+    told = {"status": status, "row": own, **{name: row[name] for name in _LINEAGE}}
+    if commit is None:
+        return told
+    of_version = {"model_digest": commit["digests"].get(row["model_uri"])}
+    facts = {name: commit[name] for name in ("committed_in", "settings")}
+    return {**told, **facts, **of_version}
 
 
 def _commits(log: Log) -> dict[tuple[str, str], dict[str, Any]]:
@@ -179,10 +184,17 @@ def _commits(log: Log) -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for version, said in log.commits():
         for each in said.get("slices", []):
-            facts = {"committed_in": version, "model_digest": said.get("model_digest")}
+            facts = {"committed_in": version, "digests": _digests(said)}
             facts["settings"] = said.get("settings")
             found.setdefault((each["slice"], each["scoring_run_id"]), facts)
     return found
+
+
+def _digests(said: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the digests of the versions that a commit says were used, by their URIs."""
+    if "segments" in said:
+        return {uri: digest for _, uri, digest in said["segments"]}
+    return {said["model_uri"]: said.get("model_digest")} if "model_uri" in said else {}
 
 
 def _spelled(text: str) -> pa.Array:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from lakescore.config import ScoreJob, Strict, is_override, load, read, validate
+from lakescore.config import ScoreJob, Segments, Strict, is_override, load, read, validate
 from lakescore.errors import ConfigError, LakescoreError, listed
 
 if TYPE_CHECKING:
@@ -321,10 +321,17 @@ def same_place(address: str) -> str:
 
 def _model(job: Job) -> str:
     """Return the name of the registered model that a *job* applies, as far as it says."""
-    from lakescore.registry.reference import ByLoggedModel, parse  # noqa: PLC0415 - not for --help
+    from lakescore.registry.reference import (  # noqa: PLC0415 - not for --help
+        ByLoggedModel,
+        parse,
+        parse_template,
+    )
 
+    model = job.todo.model
     try:
-        form = parse(job.todo.model)
+        if isinstance(model, Segments):
+            return parse_template(model.name, model.placeholder).name
+        form = parse(model)
     except LakescoreError as error:
         raise ConfigError(f"{job.file}: model: {error}") from None
     return form.logged_model_id if isinstance(form, ByLoggedModel) else form.name

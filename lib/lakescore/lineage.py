@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
+    DataType,
     IntegerType,
     LongType,
     StringType,
@@ -20,6 +21,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from lakescore import assignment
+from lakescore.assignment import pin_of
 from lakescore.errors import RegistryError, redact
 from lakescore.registry import experiment, patient
 from lakescore.slicing import SLICE
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mlflow.data.meta_dataset import MetaDataset
     from pyspark.sql import DataFrame
 
+    from lakescore.assignment import Assignment
     from lakescore.registry import ModelVersion
     from lakescore.snapshots import Snapshot
 
@@ -50,6 +54,8 @@ COLUMNS = (
     "scored_at",
 )
 """What every prediction carries, after the keys and the prediction itself."""
+VERSION_COLUMNS = assignment.COLUMNS
+"""Those of them that differ by segment, where each has a version of its own."""
 _KINDS = {
     "model_version": IntegerType(),
     "input_version": LongType(),
@@ -60,11 +66,16 @@ ERROR_COLUMNS = ("error_type", "error_message")
 """What a row that was set aside has in the place of the prediction."""
 
 
+def kind_of(name: str) -> DataType:
+    """Return the type of the column *name* of `COLUMNS`."""
+    return _KINDS.get(name, StringType())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One slice scored by one version from one snapshot."""
+    """One slice scored by the versions that are assigned to its rows, from one snapshot."""
 
-    model: ModelVersion
+    assigned: Assignment
     input_table: str
     input_version: int
     input_id: str
@@ -77,13 +88,20 @@ class Run:
     settings: Mapping[str, Any]
     """Whatever else decides the rows that are written."""
 
+    @property
+    def version(self) -> int | None:
+        """The number of the version that scores it; none where each segment has its own."""
+        return self.assigned.models[0].version if self.assigned.by is None else None
+
     def fingerprint_of(self, source: Snapshot) -> str:
         """Return the fingerprint that the run would have with another input."""
-        return fingerprint([self.model], source, slice=self.slice, **self.settings)
+        return _fingerprint(
+            self.assigned.pins(self.slice), source, slice=self.slice, **self.settings
+        )
 
 
 def plan(
-    model: ModelVersion,
+    assigned: Assignment,
     source: Snapshot,
     slice_names: Sequence[str],
     *,
@@ -93,7 +111,7 @@ def plan(
     """Return one run for each slice, with ids derived from what goes in unless *run_id* is given.
 
     Args:
-        model: the pinned version; its digest counts, not the reference that led to it.
+        assigned: the pinned versions; their digests count, not the references that led to them.
         source: the pinned input.
         slice_names: the slices.
         run_id: an id given from outside, such as a scheduler's.
@@ -101,10 +119,10 @@ def plan(
     """
     runs = []
     for name in slice_names:
-        inputs = fingerprint([model], source, slice=name, **settings)
+        inputs = _fingerprint(assigned.pins(name), source, slice=name, **settings)
         runs.append(
             Run(
-                model=model,
+                assigned=assigned,
                 input_table=source.address,
                 input_version=source.version,
                 input_id=source.table_id,
@@ -125,8 +143,12 @@ def remaining(runs: Sequence[Run], settled: Sequence[Run]) -> list[Run]:
 
 def fingerprint(models: Sequence[ModelVersion], source: Snapshot, **settings: object) -> str:
     """Return 16 hex digits that are equal where models, their artifacts, input and settings are."""
+    return _fingerprint([pin_of(model) for model in models], source, **settings)
+
+
+def _fingerprint(pins: object, source: Snapshot, **settings: object) -> str:
     inputs = {
-        "models": [[model.name, model.version, model.digest] for model in models],
+        "models": pins,
         "input": [source.address, source.version, source.table_id],
         "settings": settings,
     }
@@ -159,41 +181,39 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
     """Return *scored* with the columns of `COLUMNS` after its own, and without `SLICE`.
 
     Args:
-        scored: keys, predictions and `SLICE`.
-        runs: one for each slice in *scored*, all of one model and input.
+        scored: keys, predictions and `SLICE`; where each segment has its version, what rows say of
+            it, in `VERSION_COLUMNS`.
+        runs: one for each slice in *scored*, all of one assignment and input.
         scored_at: the time that the rows shall carry.
     """
     pairs = [F.lit(each) for run in runs for each in (run.slice, run.run_id)]
+    constants = {**_facts(runs[0]), **_of_version(runs[0])}
     facts = {
-        **{
-            name: F.lit(v).cast(_KINDS.get(name, StringType()))
-            for name, v in _facts(runs[0]).items()
-        },
+        **{name: F.lit(v).cast(kind_of(name)) for name, v in constants.items()},
+        **{name: F.col(name) for name in VERSION_COLUMNS if name in scored.columns},
         "slice": F.col(SLICE),
         "scoring_run_id": F.element_at(F.create_map(*pairs), F.col(SLICE)),
         "scored_at": F.lit(scored_at),
     }
-    own = [F.col(f"`{name}`") for name in scored.columns if name != SLICE]
+    own = [F.col(f"`{name}`") for name in scored.columns if name not in {SLICE, *VERSION_COLUMNS}]
     return scored.select(*own, *[facts[name].alias(name) for name in COLUMNS])
 
 
 def stamped(scored: StructType, runs: Sequence[Run]) -> StructType:
     """Return the columns of what `stamp` makes of rows with the columns *scored*."""
-    always = {name for name, value in _facts(runs[0]).items() if value is not None}
-    own = [field for field in scored if field.name != SLICE]
+    constants = {**_facts(runs[0]), **_of_version(runs[0])}
+    always = {name for name, value in constants.items() if value is not None}
+    own = [field for field in scored if field.name not in {SLICE, *VERSION_COLUMNS}]
     return StructType(
         own
-        + [
-            StructField(name, _KINDS.get(name, StringType()), name not in {*always, "scored_at"})
-            for name in COLUMNS
-        ]
+        + [StructField(name, kind_of(name), name not in {*always, "scored_at"}) for name in COLUMNS]
     )
 
 
 def carried(run: Run, *, scored_at: datetime) -> dict[str, Any]:
-    """Return what the rows of *run* carry, by the columns of `COLUMNS`: what `stamp` adds."""
+    """Return what all rows of *run* carry, by the columns of `COLUMNS`: what `stamp` adds."""
     own = {"slice": run.slice, "scoring_run_id": run.run_id, "scored_at": scored_at}
-    return {**_facts(run), **own}
+    return {**_facts(run), **_of_version(run), **own}
 
 
 def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
@@ -204,7 +224,7 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     ]
     return {
         **_facts(runs[0]),
-        "model_digest": runs[0].model.digest,
+        **_of_versions(runs),
         "input_id": runs[0].input_id,
         "settings": runs[0].settings,
         "scored_at": scored_at.isoformat(),
@@ -212,23 +232,34 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     }
 
 
+def _of_versions(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what a commit says of the version, or of those of the segments of *runs*."""
+    assigned = runs[0].assigned
+    if assigned.by is None:
+        return {**_of_version(runs[0]), "model_digest": assigned.models[0].digest}
+    segments = dict.fromkeys(name for run in runs for name in assigned.rows.get(run.slice, {}))
+    models = {name: assigned.model_of(name) for name in segments}
+    pins = [[name, m and m.uri, m and m.digest] for name, m in models.items()]
+    return {"model_reference": assigned.reference, "segment_by": assigned.by, "segments": pins}
+
+
 def place(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the columns that divide predictions, and the values of the rows of *runs*."""
-    return {"model_name": [runs[0].model.name], "slice": [run.slice for run in runs]}
+    return {"model_name": [runs[0].assigned.name], "slice": [run.slice for run in runs]}
 
 
 def _facts(run: Run) -> dict[str, Any]:
     """Return what all runs of one commit have in common, by column."""
     return {
-        "model_name": run.model.name,
-        "model_version": run.model.version,
-        "model_uri": run.model.uri,
-        "logged_model_id": run.model.logged_model_id,
-        "model_run_id": run.model.run_id,
-        "model_reference": run.model.reference,
+        "model_name": run.assigned.name,
         "input_table": run.input_table,
         "input_version": run.input_version,
     }
+
+
+def _of_version(run: Run) -> dict[str, Any]:
+    """Return what all rows of *run* say of the version, where it is the same for all of them."""
+    return run.assigned.facts() if run.assigned.by is None else {}
 
 
 def log_run(  # noqa: PLR0913 - all but the first by name

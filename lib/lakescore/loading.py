@@ -77,6 +77,7 @@ class Loadable:
             outputs=pa.schema([]),
             params=self.params,
             names=self._names,
+            size=self.model.size or 0,
             program=_program() if self.own_code and self.env_manager == "local" else None,
         )
 

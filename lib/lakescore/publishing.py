@@ -10,13 +10,14 @@ from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import StringType, StructField, StructType
 
 from lakescore import changes, lineage, scanning, scoring, signature, slicing, tables
-from lakescore.arrow import frame
+from lakescore.arrow import arrow_type, frame
 from lakescore.errors import (
     AnotherRunWon,
     LakescoreError,
@@ -81,7 +82,8 @@ class Earlier:
     """What one run wrote of one slice."""
 
     run_id: str
-    model_version: int
+    model_version: int | None
+    """None where each segment has its own."""
     table: str
     input_version: int
     rows: int
@@ -117,6 +119,10 @@ class Target:
     @property
     def _there(self) -> Snapshot | None:
         return _snapshot(self._runner, self._address)
+
+    @property
+    def _left_out(self) -> tuple[str, ...]:
+        return self._todo.left_out(self._source.schema.names)
 
     def _is_published(self) -> bool:
         """Tell whether there may be rows to merge with."""
@@ -189,7 +195,8 @@ class Target:
                 return True
             if self._todo.on_new_version == "forward_only":
                 return False
-            return not same and (bool(said) or earlier.model_version != run.model.version)
+            newer = earlier.model_version is None or earlier.model_version != run.version
+            return not same and (bool(said) or newer)
 
         return is_due
 
@@ -287,15 +294,12 @@ class Target:
 
     def _scored(self, publishing: _Publishing) -> DataFrame:
         """Return the rows that are published, as Spark gets them from the workers that score."""
-        scored = scoring.tried(publishing.planned)
-        if not self._todo.writes_keys:
-            scored = scored.drop(*self._todo.id_columns)
+        scored = scoring.tried(publishing.planned).drop(*self._left_out)
         return lineage.stamp(scored, publishing.runs, scored_at=publishing.scored_at)
 
     def _columns(self, publishing: _Publishing) -> StructType:
         """Return the columns of `_scored`."""
-        left_out = () if self._todo.writes_keys else self._todo.id_columns
-        given = [each for each in publishing.planned.given if each.name not in left_out]
+        given = [each for each in publishing.planned.given if each.name not in self._left_out]
         return lineage.stamped(StructType(given), publishing.runs)
 
     def _write(self, publishing: _Publishing) -> tuple[dict[str, int], int]:
@@ -348,7 +352,9 @@ class Target:
                 _check_sizes(planned, len(constants), rows)
             by = planned.slice_at if many else None
             # A constant of the slice comes before a column that is so called.
-            own = {name: place for name, place in places.items() if name not in lineage.COLUMNS}
+            given = {each.name for each in planned.said_of_versions}
+            constant = set(lineage.COLUMNS) - given
+            own = {name: place for name, place in places.items() if name not in constant}
             return written.sink(own, constants, by)
         except Declined as declined:
             written.reason = str(declined)
@@ -366,7 +372,7 @@ class Target:
                 heard,
                 self._address,
                 keys=self._todo.id_columns,
-                within={"model_name": publishing.runs[0].model.name},
+                within={"model_name": publishing.runs[0].assigned.name},
                 metadata=publishing.metadata,
             )
         finally:
@@ -393,7 +399,9 @@ class Target:
             where = f"scoring_run_id is {listed([run.run_id for run in runs], most=2)}"
             counts = total, rows, allowed
             slices = [run.slice for run in runs]
-            raise TooManyErrors(runs[0].model.uri, slices, counts, reasons, self._todo.aside, where)
+            raise TooManyErrors(
+                runs[0].assigned.uri, slices, counts, reasons, self._todo.aside, where
+            )
         return failed
 
     def _set_aside(self, publishing: _Publishing) -> dict[str, int]:
@@ -410,10 +418,12 @@ class Target:
         for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True):
             own = own.append_column(name, pc.struct_field(why, part))
         counts = Counter(own.column(SLICE).to_pylist())
+        own = publishing.told_of_versions(own, why)
         if self._todo.quarantine_columns == "all":
             reason = "quarantine_columns: all reads the input once more"
             few = frame(self._runner.start(reason), own)
-            rows = _joined(few, publishing.planned.rows, self._todo.id_columns)
+            more = [each.name for each in publishing.planned.said_of_versions]
+            rows = _joined(few, publishing.planned.rows, self._todo.id_columns, more)
             tables.replace(
                 lineage.stamp(rows, runs, scored_at=publishing.scored_at),
                 address,
@@ -443,7 +453,7 @@ class Target:
         there = publishing.planned.schema
         keys = [StructField(name, there[name].dataType) for name in self._todo.id_columns]
         errors = [StructField(name, StringType()) for name in lineage.ERROR_COLUMNS]
-        fields = [*keys, *errors]
+        fields = [*keys, *errors, *publishing.planned.said_of_versions]
         return lineage.stamped(StructType(fields), publishing.runs)
 
     def _same_inputs(self, run: Run) -> bool:
@@ -477,6 +487,21 @@ class _Publishing:
         """What the commit says."""
         return {**lineage.commit(self.runs, scored_at=self.scored_at), **self.own_quarantine}
 
+    def told_of_versions(self, failed: pa.Table, why: pa.ChunkedArray) -> pa.Table:
+        """Return *failed* rows with what they say of the version that failed, by *why*.
+
+        Where one version scores all rows, that is a constant of theirs.
+        """
+        if self.planned.assigned is None:
+            return failed
+        assigned = self.planned.assigned
+        facts = {model.uri: assigned.facts(model) for model in assigned.models}
+        of_rows = [facts[uri] for uri in pc.struct_field(why, "version").to_pylist()]
+        for column in self.planned.said_of_versions:
+            values = pa.array([row[column.name] for row in of_rows], arrow_type(column.dataType))
+            failed = failed.append_column(column.name, values)
+        return failed
+
     def evaluated(self) -> AbstractContextManager[None]:
         """Hold while the rows are scored; see `scoring.evaluated`."""
         return scoring.evaluated(self.planned, [run.slice for run in self.runs])
@@ -499,11 +524,13 @@ def _snapshot(runner: Runner, address: str) -> Snapshot | None:
 
 def _earlier(there: Snapshot | None, runs: Sequence[Run]) -> dict[str, list[Earlier]]:
     """Return, by slice, what earlier runs wrote."""
-    by = ("slice", "scoring_run_id", "model_version", "input_table", "input_version")
+    by = ["slice", "scoring_run_id", "input_table", "input_version"]
+    if runs[0].assigned.by is None:
+        by.append("model_version")
     found: dict[str, list[Earlier]] = {}
     counts = _counted(there, by, runs) if there is not None else {}
-    for (name, run_id, version, table, input_version), rows in counts.items():
-        earlier = Earlier(run_id, version, table, input_version, rows)
+    for (name, run_id, table, input_version, *version), rows in counts.items():
+        earlier = Earlier(run_id, version[0] if version else None, table, input_version, rows)
         found.setdefault(name, []).append(earlier)
     return found
 
@@ -520,14 +547,17 @@ def _counted(there: Snapshot, by: Sequence[str], runs: Sequence[Run]) -> dict[tu
         return {tuple(values): rows for *values, rows in counts}
 
 
-def _joined(failed: DataFrame, rows: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Return *failed* with all columns of the input's *rows*, which are read once more."""
-    by = [*keys, SLICE]
+def _joined(
+    failed: DataFrame, rows: DataFrame, keys: Sequence[str], more: Sequence[str]
+) -> DataFrame:
+    """Return *failed* with all columns of the input's *rows*, which are read once more.
+
+    Of *failed* the columns of errors stay, and *more* besides.
+    """
+    by, told = [*keys, SLICE], [*lineage.ERROR_COLUMNS, *more]
     once = failed.dropDuplicates(by).select(
-        *[F.col(f"`{name}`").alias(f"{OURS}k{n}") for n, name in enumerate(by)],
-        *lineage.ERROR_COLUMNS,
+        *[F.col(f"`{name}`").alias(f"{OURS}k{n}") for n, name in enumerate(by)], *told
     )
     equal = [F.col(f"`{name}`").eqNullSafe(F.col(f"{OURS}k{n}")) for n, name in enumerate(by)]
     names = [F.col(f"`{name}`") for name in rows.columns]
-    joined = rows.join(F.broadcast(once), reduce(and_, equal))
-    return joined.select(*names, *lineage.ERROR_COLUMNS)
+    return rows.join(F.broadcast(once), reduce(and_, equal)).select(*names, *told)

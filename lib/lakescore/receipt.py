@@ -12,6 +12,7 @@ from lakescore.errors import listed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lakescore.assignment import Assignment
     from lakescore.comparing import Comparison
     from lakescore.config import ScoreJob
     from lakescore.joblist import Job
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lakescore.publishing import Outcome
     from lakescore.registry import ModelVersion
     from lakescore.scoring import Plan
-    from lakescore.signature import Contract
+    from lakescore.signature import Agreed, Contract
     from lakescore.snapshots import Snapshot
 
 
@@ -37,10 +38,40 @@ def of_model(model: ModelVersion) -> dict[str, Any]:
     }
 
 
+def of_assigned(assigned: Assignment) -> dict[str, Any]:
+    """Return the facts that name the version of a job, or its family of versions by segment."""
+    if assigned.by is None:
+        return of_model(assigned.models[0])
+    return {
+        "name": assigned.name,
+        "reference": assigned.reference,
+        "segment_by": assigned.by,
+        "versions": len(assigned.models),
+    }
+
+
+def _of_segments(assigned: Assignment) -> dict[str, Any]:
+    """Return the version and the rows of each segment, where each has a version of its own."""
+    if assigned.by is None:
+        return {}
+    segments = []
+    for segment, rows in assigned.sizes.items():
+        model = assigned.model_of(segment)
+        facts = {"model": None} if model is None else {"model": of_model(model)}
+        segments.append({"segment": segment, "rows": rows, **facts})
+    skipped = sum(assigned.skipped(name) for name in assigned.rows)
+    return {"segments": segments, "rows_skipped": skipped}
+
+
+def _parts(agreed: Agreed) -> tuple[Assignment, tuple[Contract, ...]]:
+    assert agreed.assigned is not None  # noqa: S101 - narrows for mypy
+    return agreed.assigned, agreed.contracts
+
+
 def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     todo: ScoreJob,
     source: Snapshot,
-    contract: Contract,
+    agreed: Agreed,
     outcomes: Sequence[Outcome],
     written: Mapping[str, Any],
     plans: Sequence[Plan],
@@ -52,27 +83,35 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     before, else `empty`. `slices` are sorted by name. `rows_of_no_slice`, where slices were looked
     for, are rows of the input whose column is null or empty. `output.renamed` and
     `features_left_out` stand where an output's name had to change, and where the table lacks
-    optional features.
+    optional features. Where each segment has a version of its own, `segments` are all segments of
+    the slices with their rows, and `rows_skipped` those of segments without a version, which are
+    no part of `rows_in`.
     """
+    assigned, contracts = _parts(agreed)
+    contract = contracts[0] if contracts else None
+    casts = {name: list(types) for each in contracts for name, types in each.casts.items()}
+    renamed = dict(contract.renamed) if contract else {}
+    left_out = list(dict.fromkeys(name for each in contracts for name in each.left_out))
     statuses = [outcome.status for outcome in outcomes]
     ranked = [each for each in ("scored", "unchanged") if each in statuses]
     return {
         "status": ranked[0] if ranked else "empty",
-        "model": of_model(contract.loadable.model),
+        "model": of_assigned(assigned),
         "input": {"table": source.address, "version": source.version},
         "output": {
             "table": todo.output.address,
-            "columns": list(contract.written),
-            **({"renamed": dict(contract.renamed)} if contract.renamed else {}),
+            "columns": list(contract.written) if contract else [],
+            **({"renamed": renamed} if renamed else {}),
             **written,
         },
         "quarantine": {"table": todo.aside},
-        "casts": {name: list(types) for name, types in contract.casts.items()},
-        **({"features_left_out": list(contract.left_out)} if contract.left_out else {}),
+        "casts": casts,
+        **({"features_left_out": left_out} if left_out else {}),
         "rows_in": sum(outcome.rows_in for outcome in outcomes),
         "rows_scored": sum(outcome.rows_scored for outcome in outcomes),
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
         **({"rows_of_no_slice": of_no_slice} if todo.due else {}),
+        **_of_segments(assigned),
         "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
         "runner": source.runner.facts(),
         **({"engine": _engine(plans)} if plans else {}),
@@ -82,7 +121,7 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
 def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     todo: ScoreJob,
     source: Snapshot,
-    contract: Contract,
+    agreed: Agreed,
     outcomes: Sequence[Outcome],
     due: Sequence[Run],
     sizes: Mapping[str, int],
@@ -94,13 +133,26 @@ def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     `probe` holds up to 100 rows with their predictions; `environment` the requirements of the
     model that the packages here do not meet.
     """
+    assigned, contracts = _parts(agreed)
     probe = scoring.probe(plans[-1])
-    model = contract.loadable.model
+    one = assigned.by is None
+    features = {
+        feature.name: {
+            "name": feature.name,
+            "type": feature.dataType.simpleString(),
+            "column": contract.sources[feature.name],
+            "null": contract.nulls.get(feature.name, "model"),
+        }
+        for contract in contracts
+        for feature in contract.features
+    }
+    unmet = [need for each in contracts for need in differences(each.loadable.folder)]
+    load = f"{assigned.uri}, since {assigned.reference} is it" if one else assigned.pin
     return {
-        **of_scoring(todo, source, contract, outcomes, {}, plans),
+        **of_scoring(todo, source, agreed, outcomes, {}, plans),
         "status": "planned",
         "would": {
-            "load": f"{model.uri}, since {model.reference} is it",
+            "load": load,
             "write_mode": todo.write_mode,
             "commits": todo.commits,
             "slices": {run.slice: sizes[run.slice] for run in due},
@@ -108,16 +160,8 @@ def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
             "tasks": plans[-1].tasks,
             "batches": plans[-1].batches(rows),
         },
-        "features": [
-            {
-                "name": feature.name,
-                "type": feature.dataType.simpleString(),
-                "column": contract.sources[feature.name],
-                "null": contract.nulls.get(feature.name, "model"),
-            }
-            for feature in contract.features
-        ],
-        "environment": differences(contract.loadable.folder),
+        "features": list(features.values()),
+        "environment": [need for n, need in enumerate(unmet) if need not in unmet[:n]],
         "probe": probe,
     }
 
@@ -135,7 +179,10 @@ def summary(report: Mapping[str, Any]) -> str:
     failed = f", {report['rows_quarantined']} set aside" if report["rows_quarantined"] else ""
     outside = report.get("rows_of_no_slice", 0)
     unsliced = f", {outside} rows of the input are of no slice" if outside else ""
-    return f"{report['rows_scored']} of {report['rows_in']} rows scored{failed}{unsliced}"
+    skipped = report.get("rows_skipped", 0)
+    unassigned = f", {skipped} rows are of segments without a model" if skipped else ""
+    done = f"{report['rows_scored']} of {report['rows_in']} rows scored"
+    return f"{done}{failed}{unsliced}{unassigned}"
 
 
 def of_jobs(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> dict[str, Any]:
@@ -175,13 +222,13 @@ def of_jobs(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> d
 
 
 def of_replay(
-    run: str, contract: Contract, source: Snapshot, planned: Plan, found: Mapping[str, Any]
+    run: str, assigned: Assignment, source: Snapshot, planned: Plan, found: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the receipt of a replay job, whose counts are those of `replaying.compare`."""
     return {
         "status": "same",
         "run": run,
-        "model": of_model(contract.loadable.model),
+        "model": of_assigned(assigned),
         "input": {"table": source.address, "version": source.version},
         **found,
         "engine": planned.facts(),

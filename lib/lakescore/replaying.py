@@ -14,14 +14,17 @@ from pyspark.sql.types import DoubleType, FloatType
 
 from lakescore import tables
 from lakescore.arrow import readable
-from lakescore.config import ScoreJob
+from lakescore.assignment import of_one, of_segments
+from lakescore.config import ScoreJob, Segments
 from lakescore.errors import (
     DigestDiffers,
     KeysNotPublished,
+    RegistryError,
     ReplayDiffers,
     RunNotOne,
     RunNotPublished,
 )
+from lakescore.registry import resolve_all
 from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, SparkSession
 
+    from lakescore.assignment import Assignment
     from lakescore.config import ReplayJob
-    from lakescore.registry import ModelVersion
+    from lakescore.trust import Trust
 
 _EXAMPLES = 5
 _ORDINAL = f"{OURS}ordinal"
@@ -44,16 +48,44 @@ class Recorded:
     """Its rows, with their slice as `SLICE`."""
     job: ScoreJob
     """The job, with the version and the input that it used."""
-    digest: str
+    pins: tuple[Pin, ...]
+    """The versions that it used: one of no segment, or one a segment."""
 
-    def check(self, model: ModelVersion) -> None:
-        """Hold the files of *model* against those that the run used.
+    def assign(self, trust: Trust) -> Assignment:
+        """Pin what the run used once more.
 
         Raises:
-            DigestDiffers: they are others.
+            DigestDiffers: the files of a version are others than those that the run used.
+            As `registry.resolve` besides.
         """
-        if model.digest != self.digest:
-            raise DigestDiffers(model.uri, self.digest, model.digest, "the commit of the run")
+        uris = list(dict.fromkeys(pin.uri for pin in self.pins if pin.uri is not None))
+        found = resolve_all(uris, trust=trust)
+        models = []
+        for uri in uris:
+            if isinstance(model := found[uri], RegistryError):
+                raise model
+            models.append(model)
+        digests = {pin.uri: pin.digest for pin in self.pins if pin.digest is not None}
+        for model in models:
+            if model.digest != (digest := digests[model.uri]):
+                raise DigestDiffers(model.uri, digest, model.digest, "the commit of the run")
+        if not isinstance(self.job.model, Segments):
+            return of_one(models[0])
+        return of_segments(
+            self.job.model,
+            models,
+            {pin.segment: uris.index(pin.uri) if pin.uri else None for pin in self.pins},
+        )
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A version that a run used, for the rows of a segment or for all."""
+
+    segment: str | None
+    uri: str | None
+    """None where the rows of the segment were left out."""
+    digest: str | None
 
 
 def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
@@ -74,8 +106,14 @@ def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
         raise RunNotPublished(address, todo.run)
     names = sorted(newest)
     said = newest[names[0]][1]
-    inputs = ("model_uri", "model_digest", "input_table", "input_version", "settings")
-    others = [n for n, (_, each) in newest.items() if any(each[k] != said[k] for k in inputs)]
+    inputs = ("model_uri", "model_digest", "segment_by", "input_table", "input_version", "settings")
+    pins = {pin.segment: pin for _, each in newest.values() for pin in _pins(each)}
+    others = [
+        name
+        for name, (_, each) in newest.items()
+        if any(each.get(key) != said.get(key) for key in inputs)
+        or any(pins[pin.segment] != pin for pin in _pins(each))
+    ]
     if others:
         raise RunNotOne(todo.run, [name for name in names if name not in others], others)
     if said["settings"].get("passthrough") == "none":
@@ -91,16 +129,24 @@ def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
     source = said["input_table"]
     where = {"path" if "/" in source else "table": source, "version": said["input_version"]}
     by = said["settings"].get("slice_by")
+    segments = {"by": said.get("segment_by"), "name": said["model_reference"]}
     job = ScoreJob.model_validate(
         {
             **said["settings"],
-            "model": said["model_uri"],
+            "model": segments if "segments" in said else said["model_uri"],
             "input": where,
             "output": todo.output,
             "slices": names if by else None,
         }
     )
-    return Recorded(rows.withColumn(SLICE, F.col("slice")), job, said["model_digest"])
+    return Recorded(rows.withColumn(SLICE, F.col("slice")), job, tuple(pins.values()))
+
+
+def _pins(said: Mapping[str, Any]) -> list[Pin]:
+    """Return the versions that a commit says were used."""
+    if "segments" not in said:
+        return [Pin(None, said["model_uri"], said["model_digest"])]
+    return [Pin(*each) for each in said["segments"]]
 
 
 def compare(

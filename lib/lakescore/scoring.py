@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import re
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -38,7 +39,16 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore import classic, environment, executor, scanning, signature, storage, wrapping
+from lakescore import (
+    classic,
+    environment,
+    executor,
+    lineage,
+    scanning,
+    signature,
+    storage,
+    wrapping,
+)
 from lakescore.arrow import arrow_type, collected, legible, readable, struct
 from lakescore.errors import (
     EngineRefused,
@@ -60,6 +70,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame
 
+    from lakescore.assignment import Assignment
     from lakescore.signature import Contract
 
 EngineName = Literal["auto", "arrow", "spark_udf"]
@@ -84,14 +95,15 @@ _OUT_OF_BOUNDS = re.compile(r"out of bounds (?:nanosecond )?timestamp", re.IGNOR
 _TIMES_OF_PANDAS = ("1677-09-21 00:12:44", "2262-04-11 23:47:16")
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
+_SHOWN = "model_uri"
+"""What is shown of the version that scored a row, where each segment has its own."""
 _ASKED_FOR = "asked for"
 _PROBE_ROWS = 200
 _HOPELESS = 100
 """So many rows, and every one fails: then it is not the rows."""
+_SEGMENTS_PROBED = 20
 _TIMES = 10
 """How often the probe is repeated to see what a row costs."""
-_TOLERANCE = 1e-12
-"""Relative; for models that add many numbers, in whatever order their libraries do."""
 _EXACT = ("sklearn.tree", "sklearn.ensemble", "sklearn.dummy")
 _MOMENTS = (TimestampNTZType, TimestampType)
 _FEATURES = (
@@ -120,6 +132,8 @@ class Plan:
     """The columns of `rows` that stand beside the predictions."""
     contracts: tuple[Contract, ...]
     """One a version."""
+    assigned: Assignment | None = None
+    """Which of them scores which rows; all of them score all without."""
     direct: scanning.Direct | None = None
     """What workers read themselves, if they do."""
     scan_reason: str = ""
@@ -156,14 +170,34 @@ class Plan:
         return Runner.of(self.source.sparkSession)
 
     @property
+    def contract(self) -> Contract:
+        """What a row gets: of one version, or of those of segments, which all give the same."""
+        if self.assigned is None and len(self.contracts) > 1:
+            raise TypeError("several versions score each row")
+        return self.contracts[0]
+
+    @property
+    def said_of_versions(self) -> list[StructField]:
+        """The columns that say which version scored a row, where each segment has its own."""
+        if self.assigned is None:
+            return []
+        return [StructField(name, lineage.kind_of(name)) for name in lineage.VERSION_COLUMNS]
+
+    @property
+    def decisive(self) -> list[str]:
+        """The predictions, and which version made them where each segment has its own."""
+        own = [each.name for each in self.said_of_versions if each.name == _SHOWN]
+        return [*self.contract.written, *own]
+
+    @property
     def given(self) -> list[StructField]:
-        """The columns that `tried` gives, but for `SAID`, of a plan of one version."""
-        (contract,) = self.contracts
+        """The columns that `tried` gives, but for `SAID`."""
+        contract = self.contract
         kept = [StructField(name, self.schema[name].dataType) for name in self.keep]
         outputs = [StructField(each.name, each.dataType) for each in contract.outputs]
-        if (decision := contract.decision) is None:
-            return [*kept, *outputs]
-        return [*kept, *outputs, StructField(signature.DECISION, _kind_of(decision.below))]
+        if (decision := contract.decision) is not None:
+            outputs.append(StructField(signature.DECISION, _kind_of(decision.below)))
+        return [*kept, *outputs, *self.said_of_versions]
 
     @property
     def isolated(self) -> dict[str, str]:
@@ -216,7 +250,8 @@ class Plan:
         facts: dict[str, Any] = {"name": self.engine, "reason": self.reason}
         if self.engine == "spark_udf":
             return facts
-        facts["modes"] = [version.mode for version in self.versions]
+        modes = [version.mode for version in self.versions]
+        facts["modes"] = modes if self.assigned is None else sorted(set(modes))
         facts["own_processes"] = self.isolated
         facts["scan"] = "direct" if self.direct else "spark"
         if self.direct:
@@ -301,7 +336,7 @@ class Plan:
         """
         if self.engine != "arrow":
             raise Declined(f"the engine is {self.engine}")
-        (contract,) = self.contracts
+        contract = self.contract
         places = {name: Place(n) for n, name in enumerate(self.carried)}
         names, last = contract.outputs.names, len(self.carried)
         for n, name in enumerate(names):
@@ -311,6 +346,8 @@ class Plan:
                 threshold=decision.threshold, below=decision.below, reached=decision.reached
             )
             places[signature.DECISION] = replace(places[decision.score], decided=by)
+        for n, field_ in enumerate(self.said_of_versions):
+            places[field_.name] = Place(last + 1 + n)
         return places
 
 
@@ -325,7 +362,7 @@ def _passes_batches_on(version: str) -> bool:
 def plan(
     asked: EngineName,
     rows: DataFrame | scanning.Selection,
-    contracts: Sequence[Contract],
+    agreed: Sequence[Contract] | signature.Agreed,
     keep: Sequence[str],
     scan: ScanName = "direct",
 ) -> Plan:
@@ -334,7 +371,8 @@ def plan(
     Args:
         asked: the engine; `auto` is arrow where that gives MLflow's values.
         rows: what is scored; only a selection of a snapshot can be read by workers directly.
-        contracts: what each version takes and gives.
+        agreed: what each version takes and gives; and which of them scores which rows, where each
+            segment has its own, which a column of *keep* names.
         keep: columns of *rows* that shall stand beside the predictions.
         scan: `direct` lets workers read the files where that is exactly what Spark reads.
 
@@ -345,12 +383,16 @@ def plan(
             engine is spark_udf, which sets none aside.
         ResultUnfit: what a version gives does not fit its signature.
     """
+    if not isinstance(agreed, signature.Agreed):
+        agreed = signature.Agreed(tuple(agreed))
+    assigned = agreed.assigned
     udf = Plan(
         engine="spark_udf",
         reason=_ASKED_FOR,
         source=rows,
         keep=tuple(keep),
-        contracts=tuple(contracts),
+        contracts=agreed.contracts,
+        assigned=None if assigned is None or assigned.by is None else assigned,
     )
     runner = udf.runner
     if asked == "spark_udf":
@@ -359,7 +401,7 @@ def plan(
     try:
         arrow, seconds_a_row = _arrow(udf, scan)
     except _Declined as declined:
-        if asked == "arrow":
+        if asked == "arrow" or udf.assigned is not None:
             raise EngineRefused("arrow", str(declined)) from declined
         checked = _checked(replace(udf, reason=str(declined)))
         runner.start(f"the engine spark_udf is Spark's, and arrow is out: {declined}")
@@ -513,7 +555,7 @@ def held(planned: Plan) -> Iterator[DataFrame]:
 
 
 def _outputs(planned: Plan, applied: DataFrame, *, says_why: bool) -> DataFrame:
-    (contract,) = planned.contracts
+    contract = planned.contract
     names = contract.outputs.names
     kept = [F.col(f"`{name}`") for name in planned.keep]
     one = F.col(f"{_PREDICTED}0")
@@ -522,6 +564,7 @@ def _outputs(planned: Plan, applied: DataFrame, *, says_why: bool) -> DataFrame:
     if contract.decision is not None:
         outputs[signature.DECISION] = _decided(contract.decision, outputs)
     columns = [*kept, *[each.alias(name) for name, each in outputs.items()]]
+    columns += [F.col(each.name) for each in planned.said_of_versions]
     if says_why:
         signature.check_names("the rows", "output", [*planned.keep, *outputs, _ERROR])
         columns.append(_first_error(applied).alias(_ERROR))
@@ -561,14 +604,16 @@ def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     scored = tried(apart)
     if SAID in scored.columns:
         scored = scored.where(F.col(SAID).isNull()).drop(SAID)
-    shown = readable(scored).withColumnRenamed(SLICE, "slice")
+    more = [each.name for each in planned.said_of_versions if each.name != _SHOWN]
+    shown = readable(scored.drop(*more)).withColumnRenamed(SLICE, "slice")
     return [row.asDict() for row in shown.collect()]
 
 
 def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict[str, Any]]:
     """Return what `probe` does of rows that are read without Spark."""
     kept = len(planned.carried)
-    outputs = {n: p for n, p in planned.places().items() if n in planned.contracts[0].written}
+    places = planned.places()
+    outputs = {name: places[name] for name in planned.decisive}
     kinds = {field.name: arrow_type(field.dataType) for field in planned.given}
     # An output may be called as the column that names the slice.
     columns = [
@@ -588,6 +633,7 @@ def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict
             _placed(planned, kept, here=True),
             kept=kept,
             scan=scan,
+            choice=_choice(planned),
             failing="aside",
         )
         found = planned.runner.call(executor.few, made, len(scan.tasks), most, columns)
@@ -669,7 +715,7 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
             raise
         if _OUT_OF_BOUNDS.search(reason):
             reason = f"{_out_of_bounds(planned) or 'a time is out of bounds'} ({reason})"
-        uri = ", ".join(each.loadable.model.uri for each in planned.contracts)
+        uri = listed((each.loadable.model.uri for each in planned.contracts), most=5)
         if (unfit := _UNFIT_LINE.search(reason)) is not None:
             raise ResultUnfit(uri, unfit[1]) from error
         lacks = _NO_MODULE.match(reason)
@@ -756,15 +802,30 @@ def _predictor(
         _placed(planned, kept),
         kept=kept,
         scan=planned.direct.scan if planned.direct is not None else None,
+        choice=_choice(planned),
         failing=failing,
         says=executor.listed_at_most(planned.tasks) if says else None,
         sink=sink,
     )
 
 
+def _choice(planned: Plan) -> executor.Choice | None:
+    """Return which version scores which of the rows that workers of the arrow engine hold."""
+    if (assigned := planned.assigned) is None:
+        return None
+    facts = [assigned.facts(model) for model in assigned.models]
+    schema = pa.schema([(f.name, arrow_type(f.dataType)) for f in planned.said_of_versions])
+    return executor.Choice(
+        position=planned.carried.index(str(assigned.by)),
+        numbers=assigned.numbers,
+        carried=pa.RecordBatch.from_pylist(facts, schema),
+    )
+
+
 def _named(planned: Plan, applied: DataFrame, failing: executor.Failing) -> DataFrame:
     """Rename what workers gave, all at once, since a table may have columns k1 and p0 too."""
-    predicted = [f"{_PREDICTED}{n}" for n in range(len(planned.contracts))]
+    predicted = [f"{_PREDICTED}{n}" for n in range(len(_results(planned)))]
+    predicted += [each.name for each in planned.said_of_versions]
     names = [*planned.carried, *predicted, *([ERRORS] if failing == "null" else []), SAID]
     return applied.toDF(*names[: len(applied.columns)])
 
@@ -773,8 +834,8 @@ def _given(planned: Plan, failing: executor.Failing, *, says: bool) -> StructTyp
     there = planned.schema
     held = planned.direct.fields if planned.direct else [there[name] for name in planned.keep]
     kept = [StructField(f"k{n}", each.dataType) for n, each in enumerate(held)]
-    results = [_result(contract) for contract in planned.contracts]
-    fields = [*kept, *[StructField(f"p{n}", kind) for n, kind in enumerate(results)]]
+    fields = [*kept, *[StructField(f"p{n}", kind) for n, kind in enumerate(_results(planned))]]
+    fields += planned.said_of_versions
     if failing == "null":
         fields += struct(pa.schema({"why": pa.list_(executor.WHY)})).fields
     if says:
@@ -812,9 +873,11 @@ def _bound(contract: Contract, features: tuple[tuple[str | int, int], ...]) -> e
     return replace(contract.loadable.pyfunc, features=features, outputs=contract.results)
 
 
-def _result(contract: Contract) -> DataType:
-    fields = contract.outputs.fields
-    return fields[0].dataType if len(fields) == 1 else contract.outputs
+def _results(planned: Plan) -> list[DataType]:
+    """Return the types of the predictions that workers give beside each other."""
+    contracts = planned.contracts if planned.assigned is None else [planned.contract]
+    outputs = [contract.outputs for contract in contracts]
+    return [each[0].dataType if len(each) == 1 else each for each in outputs]
 
 
 class _Declined(Exception):
@@ -834,8 +897,22 @@ def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
             arrow_type(udf.schema[name].dataType)
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
-    sample = _sample(udf, columns, scan)
     aligned = executor.counted("aligned")
+    probe = _versions if udf.assigned is None else _versions_of_segments
+    versions, told, seconds_a_row = probe(udf, columns, scan)
+    modes = listed(dict.fromkeys(version.mode for version in versions))
+    reason = f"{modes}, equal to MLflow's PyFuncModel on {told}{_told_of_order(aligned)}"
+    arrow = replace(udf, engine="arrow", reason=reason, versions=versions, columns=columns)
+    return arrow, seconds_a_row
+
+
+_Probed = tuple[tuple[executor.Version, ...], str, float]
+"""What workers get, on which rows versions were probed, and the seconds that a row takes."""
+
+
+def _versions(udf: Plan, columns: Sequence[StructField], scan: ScanName) -> _Probed:
+    """Probe versions of which each scores all rows."""
+    sample = _sample(udf, columns, scan)
 
     def elsewhere() -> pa.RecordBatch:
         try:
@@ -851,17 +928,62 @@ def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
         _version(udf.runner, contract, _positions(contract, columns), sample, elsewhere)
         for contract in udf.contracts
     )
-    modes = listed(dict.fromkeys(version.mode for version in versions))
-    reason = f"{modes}, equal to MLflow's PyFuncModel on {sample.num_rows} rows"
-    reason += _told_of_order(aligned)
-    arrow = replace(
-        udf,
-        engine="arrow",
-        reason=reason,
-        versions=versions,
-        columns=columns,
+    seconds = _seconds_a_row(udf.runner, versions, udf.contracts, sample)
+    return versions, f"{sample.num_rows} rows", seconds
+
+
+def _versions_of_segments(udf: Plan, columns: Sequence[StructField], scan: ScanName) -> _Probed:
+    """Probe one version of each kind, on rows of its own segments, for all that are alike.
+
+    Those alike differ in what was learned, not in how they are loaded and called. Of a kind
+    without a row at hand, and where there are very many, MLflow's own way is taken, which needs no
+    probe. That a model takes a block of numbers is seen by workers, for each anew.
+    """
+    assigned = udf.assigned
+    assert assigned is not None  # noqa: S101 - narrows for mypy
+    named = StructField(str(assigned.by), udf.schema[str(assigned.by)].dataType)
+    sample = _sample(udf, [*columns, named], scan, _PROBE_ROWS * _SEGMENTS_PROBED)
+    numbers = [assigned.numbers.get(each) for each in _texts(sample.column(len(columns)))]
+    kinds: dict[str, list[int]] = {}
+    for number, contract in enumerate(udf.contracts):
+        kinds.setdefault(_kind_of_model(contract), []).append(number)
+    versions = [_as_pyfunc(each, _positions(each, columns)) for each in udf.contracts]
+    probed, seconds = 0, [0.0]
+    for alike in list(kinds.values())[:_SEGMENTS_PROBED]:
+        of_each = Counter(number for number in numbers if number in set(alike))
+        if not of_each:
+            continue
+        first = of_each.most_common(1)[0][0]
+        places = [n for n, number in enumerate(numbers) if number == first][:_PROBE_ROWS]
+        rows = sample.take(pa.array(places))
+        contract = udf.contracts[first]
+        version = _version(udf.runner, contract, _positions(contract, columns), rows)
+        seconds.append(_seconds_a_row(udf.runner, [version], [contract], rows))
+        probed += rows.num_rows
+        for number in alike:
+            versions[number] = _in_mode(version.mode, udf.contracts[number], versions[number])
+        versions[first] = version
+    kinds_probed = len(seconds) - 1
+    told = f"{probed} rows, of one version of each of {kinds_probed} kinds"
+    return tuple(versions), told, max(seconds)
+
+
+def _texts(segments: pa.Array) -> list[str | None]:
+    return [None if each is None else str(each) for each in segments.to_pylist()]
+
+
+def _kind_of_model(contract: Contract) -> str:
+    """Return what decides how a version is loaded and called, whatever it has learned."""
+    loadable, results = contract.loadable, str(contract.results)
+    loader = {k: v for k, v in loadable.flavors.get("python_function", {}).items() if k != "env"}
+    native = loadable.native if loadable.is_native else None
+    return repr(
+        (
+            *(loader, loadable.params, loadable.own_code, results, contract.features),
+            *(dict(contract.names), dict(contract.sources), dict(contract.nulls)),
+            (native.pickled, native.method, native.names) if native is not None else None,
+        )
     )
-    return arrow, _seconds_a_row(udf.runner, versions, udf.contracts, sample)
 
 
 def _features(contracts: Sequence[Contract]) -> tuple[StructField, ...]:
@@ -977,26 +1099,50 @@ def _version(
     contract: Contract,
     features: tuple[tuple[str | int, int], ...],
     sample: pa.RecordBatch,
-    elsewhere: Callable[[], pa.RecordBatch],
+    elsewhere: Callable[[], pa.RecordBatch] | None = None,
 ) -> executor.Version:
     """Return what a worker needs of a version, in the fastest mode that gives MLflow's values.
 
     *elsewhere* gives rows of other places than those of *sample*, should these tell nothing.
     """
+    pyfunc = _as_pyfunc(contract, features)
+    expected, why = _attempted(runner, pyfunc, contract, sample)
+    if elsewhere is not None and not why.null_count and sample.num_rows >= _HOPELESS:
+        _check_hope(runner, pyfunc, contract, sample.num_rows, elsewhere())
+    for version in _candidates(runner, pyfunc, contract):
+        if _gives(runner, version, sample, (expected, why), exact=_is_exact(runner, version)):
+            return version
+    return pyfunc
+
+
+def _as_pyfunc(contract: Contract, features: tuple[tuple[str | int, int], ...]) -> executor.Version:
+    """Return a version as MLflow's PyFuncModel, with what becomes of nulls."""
     places, names = dict(features), contract.names
     nulls = tuple(
         (names[name], places[names[name]], rule)
         for name, rule in contract.nulls.items()
         if rule in {"null", "quarantine"}
     )
-    pyfunc = replace(_bound(contract, features), nulls=nulls)
-    expected, why = _attempted(runner, pyfunc, contract, sample)
-    if not why.null_count and sample.num_rows >= _HOPELESS:
-        _check_hope(runner, pyfunc, contract, sample.num_rows, elsewhere())
-    for version in _candidates(runner, pyfunc, contract):
-        if _gives(runner, version, sample, (expected, why), exact=_is_exact(runner, version)):
-            return version
-    return pyfunc
+    return replace(_bound(contract, features), nulls=nulls)
+
+
+def _in_mode(
+    mode: Literal["block", "frame", "pyfunc"], contract: Contract, pyfunc: executor.Version
+) -> executor.Version:
+    """Return a version in the mode in which one like it was probed."""
+    if mode == "pyfunc":
+        return pyfunc
+    return replace(_as_native(contract, pyfunc), mode=mode, proven=False)
+
+
+def _as_native(contract: Contract, pyfunc: executor.Version) -> executor.Version:
+    """Return a version as the scikit-learn model that it is."""
+    return replace(
+        contract.loadable.native,
+        features=pyfunc.features,
+        outputs=pyfunc.outputs,
+        nulls=pyfunc.nulls,
+    )
 
 
 def _candidates(
@@ -1005,12 +1151,7 @@ def _candidates(
     """Yield the faster ways to apply a scikit-learn model, the fastest first."""
     if not contract.loadable.is_native:
         return
-    raw = replace(
-        contract.loadable.native,
-        features=pyfunc.features,
-        outputs=pyfunc.outputs,
-        nulls=pyfunc.nulls,
-    )
+    raw = _as_native(contract, pyfunc)
     kinds = {field.dataType for field in contract.features}
     if kinds <= {DoubleType()} or kinds <= {FloatType()}:
         names = runner.call(executor.describe, raw).features
@@ -1031,23 +1172,7 @@ def _gives(
     (found,), why = runner.call(executor.attempt, [version], sample)
     if not why.is_null().equals(expected[1].is_null()):
         return False
-    if exact:
-        return bool(found.equals(expected[0]))
-    pairs = zip(_numbers(found), _numbers(expected[0]), strict=True)
-    return all(
-        a == b
-        or (
-            isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=_TOLERANCE)
-        )
-        for a, b in pairs
-    )
-
-
-def _numbers(values: pa.Array) -> list[Any]:
-    """Return *values*, the fields of structs one after the other."""
-    if pa.types.is_struct(values.type):
-        return [each for column in values.flatten() for each in column.to_pylist()]
-    return list(values.to_pylist())
+    return executor.alike(found, expected[0], exact=exact)
 
 
 def _is_exact(runner: Runner, version: executor.Version) -> bool:

@@ -38,6 +38,7 @@ from lakescore.errors import (
     ColumnsUnfit,
     FeaturesUnknown,
     OutputsCollide,
+    OutputsDiffer,
     ThresholdUndefined,
     TypesDiffer,
     UnsupportedSignature,
@@ -48,8 +49,10 @@ from lakescore.slicing import OURS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lakescore.assignment import Assignment
     from lakescore.loading import Loadable
     from lakescore.registry import ModelVersion
+    from lakescore.snapshots import Snapshot
 
 PREDICTION = "prediction"
 DECISION = "decision"
@@ -248,6 +251,7 @@ def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
     address: str,
     rows: HasSchema,
     loadables: Sequence[Loadable],
+    keep: Sequence[str] = (),
     *,
     read: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
@@ -271,6 +275,7 @@ def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
                 address,
                 rows,
                 loadable,
+                keep,
                 read=read,
                 columns={name: there for name, there in (columns or {}).items() if name in known},
                 nulls={name: rule for name, rule in (nulls or {}).items() if name in known},
@@ -278,6 +283,50 @@ def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
             )
         )
     return contracts
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What versions take from a table and give, and which of them scores which rows."""
+
+    contracts: tuple[Contract, ...]
+    assigned: Assignment | None = None
+    """All of them score all rows without."""
+
+    @property
+    def never_null(self) -> tuple[str, ...]:
+        """The table's columns that may hold no null in the rows that are scored."""
+        return tuple(dict.fromkeys(name for each in self.contracts for name in each.never_null))
+
+
+def agree_alike(
+    assigned: Assignment,
+    source: Snapshot,
+    loadables: Sequence[Loadable],
+    keep: Sequence[str],
+    **settings: Any,  # noqa: ANN401 - those of `agree_all`
+) -> Agreed:
+    """Do what `agree_all` does for the versions of *assigned*, which write one table.
+
+    Raises:
+        OutputsDiffer: two of them give different columns.
+        As `agree_all` besides.
+    """
+    if not loadables:  # no row has a version
+        return Agreed((), assigned)
+    contracts = agree_all(source.address, source, loadables, keep, **settings)
+    first, *others = contracts
+    for other in others:
+        if (other.outputs, other.decision) != (first.outputs, first.decision):
+            raise OutputsDiffer(_told_of(first), _told_of(other))
+    return Agreed(tuple(contracts), assigned)
+
+
+def _told_of(contract: Contract) -> tuple[str, str]:
+    given = [f"{field.name} {field.dataType.simpleString()}" for field in contract.outputs]
+    if (decision := contract.decision) is not None:
+        given.append(f"decision {decision.below} or {decision.reached} by {decision.score}")
+    return contract.loadable.model.uri, listed(given)
 
 
 def check_names(address: str, what: str, names: Sequence[str], read: Sequence[str] = ()) -> None:

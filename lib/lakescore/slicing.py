@@ -13,6 +13,7 @@ from pyspark.sql.types import DataType, DateType, IntegralType, StringType, Stru
 from lakescore import scanning
 from lakescore.arrow import arrow_type, is_collated, readable
 from lakescore.errors import (
+    ColumnsMissing,
     DuplicateKeys,
     InputContractError,
     KeysInTwoSlices,
@@ -115,10 +116,14 @@ def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
     Rows whose *column* is null or an empty text are of no slice.
 
     Raises:
-        InputContractError: the column has a type, or texts, that cannot name slices.
+        ColumnsMissing: there is no such column.
+        InputContractError: it has a type, or texts, that cannot name slices.
     """
     if column is None:
         return [WHOLE]
+    if column not in snapshot.schema.names:
+        address = snapshot.address if isinstance(snapshot, Snapshot) else "the frame"
+        raise ColumnsMissing(address, [column], snapshot.schema.names)
     field = snapshot.schema[column]
     kind = field.dataType
     if not isinstance(kind, (StringType, DateType, IntegralType)) or is_collated(kind):
@@ -167,6 +172,33 @@ def sizes(selected: Selection) -> dict[str, int]:
         counted = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
         return {row[SLICE]: row["rows"] for row in counted.collect()}
     return found if selected.column else {WHOLE: found.get("", 0)}
+
+
+def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:
+    """Return how many rows of each slice hold each value of the column *by*, as a text.
+
+    Raises:
+        InputContractError: the column has a type that cannot name segments.
+    """
+    kind = selected.schema[by].dataType
+    if not isinstance(kind, (StringType, IntegralType)) or is_collated(kind):
+        raise InputContractError(
+            f"column {by!r} is {kind.simpleString()}; a segment is named by a text or an integer"
+        )
+    names = [by] if selected.column is None else [selected.column, by]
+    try:
+        counted = scanning.tallied(selected.snapshot, names, selected.wanted)
+    except Declined as declined:
+        _start(selected.snapshot, declined)
+        named = [F.col(SLICE), F.col(f"`{by}`").cast("string").alias("segment")]
+        counts = selected.rows.groupBy(*named).agg(F.count("*").alias("rows")).collect()
+        counted = {(slice_, segment): rows for slice_, segment, rows in counts}
+    found: dict[str, dict[str | None, int]] = {}
+    for values, rows in counted.items():
+        of_slice = found.setdefault(WHOLE if selected.column is None else str(values[0]), {})
+        segment = None if values[-1] is None else str(values[-1])
+        of_slice[segment] = of_slice.get(segment, 0) + rows
+    return found
 
 
 def check(

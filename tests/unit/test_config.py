@@ -230,6 +230,19 @@ def test_what_is_not_key_and_value_is_no_override(file: Path, override: str) -> 
         ("input.version=three", "input.version: Input should be a valid integer"),
         ("input.version.x=3", "input.version: Input should be a valid integer"),
         ("model=", "model: Input should be a valid string"),
+        (
+            "model={by: region, nam: d-{region}@c}",
+            "unknown key 'nam' in model (did you mean 'name'?",
+        ),
+        ("model={by: region, name: demand@c}", "model: name: give {region} a place in the model's"),
+        ("model={by: region, name: 'd-{zone}@c'}", "model: name: give {region} a place"),
+        ("model={by: region, name: 'd-{region}-{zone}@c'}", "name: {region} alone may stand in"),
+        (
+            "model={by: a, name: \"d-{a}?where=tags.a='{a}'\"}",
+            "model: name: give {a} a place in the",
+        ),
+        ("model={by: a, name: 'd-{a}@c', missing: drop}", "is not fail, skip or {default: drop}"),
+        ("model={by: a, name: 'd-{a}@c', missing: {defalt: d/1}}", "(did you mean 'default'?)"),
         ("id_columns=flight", "id_columns: Input should be a valid tuple"),
         ("id_columns=[]", "id_columns: Tuple should have at least 1 item"),
         ("pyfunc.parms={a: 1}", "unknown key 'parms' in pyfunc (did you mean 'params'?)"),
@@ -244,6 +257,13 @@ def test_what_is_not_key_and_value_is_no_override(file: Path, override: str) -> 
 )
 def test_a_wrong_override_is_refused_by_its_key(file: Path, override: str, sentence: str) -> None:
     assert sentence in refusal(file, override)
+
+
+@pytest.mark.parametrize("other", ["engine=spark_udf", "env_manager=uv"])
+def test_a_model_a_segment_is_loaded_by_our_own_workers(file: Path, other: str) -> None:
+    asked = "model={by: a, name: 'd-{a}@c'}"
+    assert load(ScoreJob, file, [asked]).segment_by == "a"
+    assert "a model a segment needs" in refusal(file, asked, other)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +378,7 @@ def test_a_job_is_frozen(file: Path) -> None:
 def test_a_comparison_ranks_by_a_metric_that_we_know() -> None:
     with pytest.raises(ConfigError, match=r"no metric 'rmze' that ranks \(did you mean 'rmse'\?\)"):
         load(CompareJob, CONF / "compare.yaml", ["rank_by=rmze"])
-    with pytest.raises(ConfigError, match=r"versions\.list: Tuple should have at least 1 item"):
+    with pytest.raises(ConfigError, match=r"versions: Tuple should have at least 1 item"):
         load(CompareJob, CONF / "compare.yaml", ["versions=[]"])
     for name, more in (("recall/late", []), ("loss", ["custom_metrics={loss: 'airline:loss'}"])):
         job = load(CompareJob, CONF / "compare.yaml", [f"rank_by={name}", *more])
@@ -378,7 +398,7 @@ def test_versions_are_a_list_or_a_query() -> None:
     job = load(CompareJob, CONF / "compare.yaml", [query])
     assert job.entering["query"]["limit"] == 3
     with pytest.raises(
-        ConfigError, match=r"unknown key 'nane' in versions\.query.*valid keys: name"
+        ConfigError, match=r"unknown key 'nane' in versions .*valid keys: name"
     ):
         load(CompareJob, CONF / "compare.yaml", ["versions={nane: flight-delay}"])
 

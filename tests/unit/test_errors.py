@@ -55,6 +55,16 @@ INSTANCES = [
     errors.VersionNotFound("flight-delay", 9, [3, 1, 2]),
     errors.VersionDeleted("flight-delay", 4, range(5, 17)),
     errors.AliasNotFound("flight-delay", "champ", {"challenger": 2, "champion": 3}),
+    errors.SegmentsUnresolved(
+        "region",
+        {"north": errors.ModelNotFound("demand-north", ["demand-south"], "sqlite:////lake/m.db")},
+        12,
+    ),
+    errors.SegmentsUnfit("/lake/orders", "region", ["a/b", "north@champion"]),
+    errors.OutputsDiffer(
+        ("models:/demand-north/3", "prediction double"),
+        ("models:/demand-south/1", "prediction bigint"),
+    ),
     errors.QueryNotUnique(
         "flight-delay?where=metrics.rmse < 16",
         [5, 3],

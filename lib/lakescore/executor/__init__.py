@@ -14,12 +14,14 @@ from .applying import (
     describe,
     predicted,
 )
+from .choosing import Choice, SegmentUnknown
 from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated
 from .predicting import Failing, Task, few, predictor
 from .reading import FOOTERS, Column, Only, Piece, Scan, footer, footers, read_tasks, rows_at_once
+from .results import alike
 from .sealing import SEALED, opened, seal, sealed, unseal
 from .storing import LOCAL, Store
 from .tallying import SAID, Tally, listed_at_most
@@ -35,6 +37,7 @@ __all__ = [
     "SAYS",
     "SEALED",
     "WHY",
+    "Choice",
     "Column",
     "Decided",
     "Description",
@@ -47,6 +50,7 @@ __all__ = [
     "Only",
     "Piece",
     "Scan",
+    "SegmentUnknown",
     "Sink",
     "Starter",
     "Store",
@@ -55,6 +59,7 @@ __all__ = [
     "Truncated",
     "Unwritten",
     "Version",
+    "alike",
     "answer",
     "attempt",
     "count",

@@ -16,13 +16,17 @@ import pyarrow as pa
 from .fitting import Misshapen
 from .isolating import ModelFailed, ModelProcess, starter
 from .keeping import count, counted, shelf
-from .results import as_column
+from .results import alike, as_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _MODELS_AT_ONCE = 16
-"""How many models a worker process keeps; the one used longest ago goes first."""
+_BYTES_AT_ONCE = 256 * 2**20
+"""A worker process keeps so many models, and more whose files have so many bytes in all; the one
+used longest ago goes first."""
+_ROWS_ALIKE = 50
+"""On so many rows a worker sees whether a block will do."""
 _NO_ROWS_FAULT = (ImportError, MemoryError)
 """What no row causes: it would hit them all, so it is not looked for row by row."""
 _LONGEST_MESSAGE = 500
@@ -57,6 +61,10 @@ class Version:
     null then, or the row fails."""
     names: tuple[Any, ...] | None = None
     """How the signature names the outputs, if it does: what the model gives by name is taken so."""
+    size: int = 0
+    """Bytes of its files."""
+    proven: bool = True
+    """Whether the mode `block` was seen to give what `frame` does; else workers look themselves."""
     program: bytes | None = field(default=None, repr=False)
     """What a process of the version's own runs; without, it needs none."""
 
@@ -249,11 +257,32 @@ def _message(error: Exception) -> str:
 
 def _predicted(version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]) -> pa.Array:
     """Return one version's predictions; versions that eat the same share the *inputs* made."""
-    kind = (version.mode, version.features)
-    if kind not in inputs or version.mode == "pyfunc":  # a stranger's code may change its frame
-        make = _block if version.mode == "block" else _frame
+    mode = version.mode if version.proven else _seen(version, batch)
+    kind = (mode, version.features)
+    if kind not in inputs or mode == "pyfunc":  # a stranger's code may change its frame
+        make = _block if mode == "block" else _frame
         inputs[kind] = make(batch, version.features)
     return as_column(_called(version, inputs[kind]), version, batch.num_rows)
+
+
+def _seen(version: Version, batch: pa.RecordBatch) -> str:
+    """Return `block` where that gives what `frame` does of the first rows, and else `frame`."""
+    modes: dict[str, str] = shelf().setdefault("modes", {})
+    if version.mode != "block":
+        return version.mode
+    if version.key not in modes:
+        rows = batch.slice(0, _ROWS_ALIKE)
+        try:
+            one, other = (
+                as_column(_called(version, make(rows, version.features)), version, rows.num_rows)
+                for make in (_block, _frame)
+            )
+        except _NO_ROWS_FAULT:
+            raise
+        except Exception:  # noqa: BLE001 - a stranger's code may raise anything
+            return "frame"
+        modes[version.key] = "block" if alike(one, other) else "frame"
+    return modes[version.key]
 
 
 def _called(version: Version, given: Any) -> Any:
@@ -310,18 +339,23 @@ def loaded(version: Version) -> Any:
     key = (version.key, version.mode == "pyfunc")
     if key not in models:
         try:
-            models[key] = _load(version)
+            models[key] = _load(version), version.size
         except _NO_ROWS_FAULT:
             raise
         except Exception as error:
             reason = f"it cannot be loaded: {type(error).__name__}: {_message(error)}"
             raise ModelFailed(reason) from error
         count("loads", 1)
-        while len(models) > _MODELS_AT_ONCE:
+        while len(models) > _MODELS_AT_ONCE and _bytes_of(models) > _BYTES_AT_ONCE:
             models.popitem(last=False)
-        _freeze()
+        if (loads := int(counted("loads"))) & (loads - 1) == 0:  # not of each of a thousand
+            _freeze()
     models.move_to_end(key)
-    return models[key]
+    return models[key][0]
+
+
+def _bytes_of(models: Mapping[Any, tuple[Any, int]]) -> int:
+    return sum(size for _, size in models.values())
 
 
 def _freeze() -> None:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from .applying import attempt
+from .choosing import choose, gathered
 from .keeping import counted
 from .reading import read_tasks
 from .tallying import SAID, Part
 from .writing import FILES, taken, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from .applying import Version
+    from .choosing import Choice
     from .reading import Scan
     from .writing import Filed, Sink
 
 
 Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What runs in a worker: a function for `mapInArrow`."""
+_Applied = tuple[pa.RecordBatch, Sequence[pa.Array], pa.Array, Sequence[pa.Array]]
+"""Rows, their predictions, why some failed, and what they carry besides."""
 Failing = Literal["raise", "null", "aside"]
 """What becomes of a row that cannot be scored."""
 
@@ -32,16 +36,21 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     *,
     kept: int,
     scan: Scan | None = None,
+    choice: Choice | None = None,
     failing: Failing = "raise",
     says: int | None = None,
     sink: Sink | None = None,
 ) -> Task:
     """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
 
+    With a *choice* one column follows for all versions, of which each row has its own, and then
+    what the rows of a version carry.
+
     Args:
         versions: what is applied.
         kept: how many columns go back as they came.
         scan: what the worker reads itself; the batches that it gets then number its tasks.
+        choice: which version scores which rows; all of them score all without.
         failing: the first row that cannot be scored is an error (`raise`); or it has a null, and a
             further column says why, and by which version: a list of `WHY`, null where all could
             (`null`); or it is left out, and listed in what the task says (`aside`).
@@ -49,27 +58,23 @@ def predictor(  # noqa: PLR0913 - all but the first by name
             says what the task did; of failed rows it lists so many bytes.
         sink: the rows are written there, and `FILES` go back instead.
     """
-    names = [f"p{n}" for n in range(len(versions))]
+    names = [f"p{n}" for n in range(len(versions))] if choice is None else ["p0"]
 
     def predict(batches: Iterable[pa.RecordBatch], part: Part) -> Iterator[pa.RecordBatch]:
         loads, aligned = counted("loads"), counted("aligned")
-        for batch in batches:
-            predicted, why = attempt(versions, batch)
+        carried = [] if choice is None else choice.carried.schema.names
+        for batch, predicted, why, constants in _applied(versions, choice, batches):
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
             columns, held = batch.columns[:kept], batch.schema.names[:kept]
+            given, named = [*columns, *predicted, *constants], [*held, *names, *carried]
             if failing == "null":
-                columns, held = [*columns, *predicted, why], [*held, *names, "why"]
-                yield pa.RecordBatch.from_arrays(columns, names=held)
+                yield pa.RecordBatch.from_arrays([*given, why], names=[*named, "why"])
                 continue
-            rows = pa.RecordBatch.from_arrays([*columns, *predicted], names=[*held, *names])
+            rows = pa.RecordBatch.from_arrays(given, names=named)
             if why.null_count < len(why):
                 if failing == "raise":
-                    first = why.drop_null()[0].as_py()[0]
-                    raise ValueError(
-                        f"{first['version']} could not score a row (failing='null' keeps it, with "
-                        f"the error beside it): {first['type']}: {first['message']}"
-                    )
+                    raise _error_of(why)
                 part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*held, "why"]))
                 rows = rows.filter(why.is_null())
             yield rows
@@ -91,6 +96,26 @@ def predictor(  # noqa: PLR0913 - all but the first by name
             yield told(_silent_schema(given), part.said())
 
     return run
+
+
+def _applied(
+    versions: Sequence[Version], choice: Choice | None, batches: Iterable[pa.RecordBatch]
+) -> Iterator[_Applied]:
+    if choice is None:
+        for batch in batches:
+            yield batch, *attempt(versions, batch), []
+        return
+    for batch in gathered(batches):
+        if (chosen := choose(choice, versions, batch)) is not None:
+            yield chosen.rows, [chosen.predicted], chosen.why, chosen.carried.columns
+
+
+def _error_of(why: pa.Array) -> ValueError:
+    first = why.drop_null()[0].as_py()[0]
+    return ValueError(
+        f"{first['version']} could not score a row (failing='null' keeps it, with the error "
+        f"beside it): {first['type']}: {first['message']}"
+    )
 
 
 def few(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from .keeping import count, counted
 
 if TYPE_CHECKING:
     from .applying import Version
+
+_TOLERANCE = 1e-12
+"""Relative; for models that add many numbers, in whatever order their libraries do."""
 
 
 def as_column(result: Any, version: Version, rows: int) -> pa.Array:
@@ -38,6 +42,28 @@ def as_column(result: Any, version: Version, rows: int) -> pa.Array:
     if len(columns) == 1:
         return columns[0]
     return pa.StructArray.from_arrays(columns, fields=list(version.outputs))
+
+
+def alike(one: pa.Array, other: pa.Array, *, exact: bool = False) -> bool:
+    """Tell whether two columns of predictions are equal, but for the last digits of fractions."""
+    if exact:
+        return bool(one.equals(other))
+    return all(
+        a == b
+        or (
+            isinstance(a, float)
+            and isinstance(b, float)
+            and (math.isclose(a, b, rel_tol=_TOLERANCE) or (math.isnan(a) and math.isnan(b)))
+        )
+        for a, b in zip(_values(one), _values(other), strict=True)
+    )
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return the values of *column*, the fields of structs one after the other."""
+    if pa.types.is_struct(column.type):
+        return [each for field in column.flatten() for each in field.to_pylist()]
+    return list(column.to_pylist())
 
 
 def _parts(result: Any, version: Version, rows: int) -> list[Any]:

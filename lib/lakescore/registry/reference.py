@@ -65,7 +65,8 @@ class Query:
     order_by: str | None
 
 
-Reference = ByVersion | ByAlias | Latest | ByLoggedModel | Query
+Named = ByVersion | ByAlias | Latest
+Reference = Named | ByLoggedModel | Query
 
 
 def parse(reference: str) -> Reference:
@@ -94,6 +95,37 @@ def parse(reference: str) -> Reference:
     if not re.fullmatch(r"[\w-]+", alias):
         raise BadReference(reference, f"{alias!r} cannot be an alias")
     return ByAlias(_named(reference, name), alias)
+
+
+def parse_template(template: str, placeholder: str) -> Named | Query:
+    """Read a reference in which *placeholder*, in braces, stands for a part of the name or alias.
+
+    Raises:
+        BadReference: as `parse`, or it names no model.
+    """
+    try:
+        form = parse(template)
+    except BadReference:  # an alias holds no braces
+        form = parse(template.replace(placeholder, "x"))
+    if isinstance(form, ByLoggedModel):
+        raise BadReference(template, "it names no model")
+    return form
+
+
+def fill(template: str, placeholder: str, value: str) -> str:
+    """Return the reference *template* with *value* in the place of *placeholder*.
+
+    Raises:
+        BadReference: *value* could be taken for more than a part of a name.
+    """
+    reference = template.replace(placeholder, value)
+    if reason := _wrong(value):
+        raise BadReference(reference, f"{value!r} cannot be a part of a name: {reason}")
+    if set("@{}\ufffd") & set(unicodedata.normalize("NFKC", value)):
+        raise BadReference(reference, f"{value!r} cannot be a part of a name")
+    if type(parse(reference)) is not type(parse_template(template, placeholder)):
+        raise BadReference(reference, f"{value!r} would make it another kind of reference")
+    return reference
 
 
 def check_name(name: str) -> str:

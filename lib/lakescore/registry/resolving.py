@@ -32,6 +32,7 @@ from lakescore.registry.reference import (
     ByLoggedModel,
     ByVersion,
     Latest,
+    Named,
     Query,
     Reference,
     check_name,
@@ -352,7 +353,7 @@ def _find_all(
 ) -> tuple[dict[str, tuple[VersionRecord, str]], dict[str, RegistryError]]:
     """Return the records of versions with their locations, and the errors of what is missing."""
     asked = {reference: parse(reference) for reference in references}
-    forms = [each for each in asked.values() if isinstance(each, (ByVersion, ByAlias, Latest))]
+    forms = [each for each in asked.values() if isinstance(each, Named)]
     models = reading.models_named(client, {form.name for form in forms})
     latest = reading.latest_of(client, {form.name for form in forms if isinstance(form, Latest)})
     found: dict[str, tuple[VersionRecord, str]] = {}
@@ -380,9 +381,7 @@ def _find_all(
     return found, missing
 
 
-def _number(
-    form: ByVersion | ByAlias | Latest, models: Mapping[str, Model], latest: Mapping[str, int]
-) -> int:
+def _number(form: Named, models: Mapping[str, Model], latest: Mapping[str, int]) -> int:
     """Return the number of the version that *form* names."""
     if form.name not in models:
         raise ModelNotFound(form.name, list(models), store_uri())

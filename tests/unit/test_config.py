@@ -231,7 +231,7 @@ def test_what_is_not_key_and_value_is_no_override(file: Path, override: str) -> 
         ("input.version.x=3", "input.version: Input should be a valid integer"),
         ("model=", "model: Input should be a valid string"),
         (
-            "model={by: region, nam: d-{region}@c}",
+            "model={by: region, nam: 'd-{region}@c'}",
             "unknown key 'nam' in model (did you mean 'name'?",
         ),
         ("model={by: region, name: demand@c}", "model: name: give {region} a place in the model's"),

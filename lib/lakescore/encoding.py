@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -42,6 +44,7 @@ def _key(name: object) -> object:
 
 _LARGEST_YAML = 5_000_000
 """Characters, once each alias is written out."""
+_LARGEST_KEPT = 100_000
 _LONGEST_NUMBER = 1000
 """Characters of a scalar that is no text: the time to read some kinds grows with its square."""
 _TEXT = "tag:yaml.org,2002:str"
@@ -79,6 +82,22 @@ def parsed(text: str) -> Any:  # noqa: ANN401 - whatever the text holds
         yaml.YAMLError: it is none, it repeats itself without end, or it is larger than 5 million
             characters once its aliases are written out.
     """
+    if len(text) > _LARGEST_KEPT:
+        return _made(text)
+    return pickle.loads(_kept(text))  # noqa: S301 - of plain values, and ours
+
+
+@lru_cache(maxsize=2048)
+def _kept(text: str) -> bytes:
+    """Keep what a text holds: PyYAML takes milliseconds, and a model's file is read three times.
+
+    Its parser in C would be faster, but reads some texts in another way than MLflow does, and dies
+    of others.
+    """
+    return pickle.dumps(_made(text))
+
+
+def _made(text: str) -> Any:  # noqa: ANN401 - whatever the text holds
     if len(text) > _LARGEST_YAML:
         raise yaml.YAMLError(f"it has more than {_LARGEST_YAML:,} characters")
     loader = yaml.SafeLoader(text)

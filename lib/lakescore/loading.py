@@ -133,7 +133,7 @@ def prepare(  # noqa: PLR0913 - all but the first two by name
         UnsupportedSignature: probabilities of a model that has none.
         NotTrusted: the trust policy lets *env_manager* not install what the model asks for.
     """
-    card = yaml.safe_load((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
+    card = parsed((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
     loader = card["flavors"].get("python_function")
     if loader is None:
         raise FlavorMissing(model.uri, card["flavors"])

@@ -57,7 +57,7 @@ def _of_segments(assigned: Assignment) -> dict[str, Any]:
     segments = []
     for segment, rows in assigned.sizes.items():
         model = assigned.model_of(segment)
-        facts = {"model": None} if model is None else {"model": of_model(model)}
+        facts = {"uri": model and model.uri, "digest": model and model.digest}
         segments.append({"segment": segment, "rows": rows, **facts})
     skipped = sum(assigned.skipped(name) for name in assigned.rows)
     return {"segments": segments, "rows_skipped": skipped}

@@ -948,6 +948,8 @@ def _versions_of_segments(udf: Plan, columns: Sequence[StructField], scan: ScanN
     for number, contract in enumerate(udf.contracts):
         kinds.setdefault(_kind_of_model(contract), []).append(number)
     versions = [_as_pyfunc(each, _positions(each, columns)) for each in udf.contracts]
+    rows_at_once = executor.BYTES_GATHERED * sample.num_rows / max(1, sample.nbytes)
+    rows_a_call = max(1.0, rows_at_once / len(assigned.numbers))
     probed, seconds = 0, [0.0]
     for alike in list(kinds.values())[:_SEGMENTS_PROBED]:
         of_each = Counter(number for number in numbers if number in set(alike))
@@ -958,7 +960,8 @@ def _versions_of_segments(udf: Plan, columns: Sequence[StructField], scan: ScanN
         rows = sample.take(pa.array(places))
         contract = udf.contracts[first]
         version = _version(udf.runner, contract, _positions(contract, columns), rows)
-        seconds.append(_seconds_a_row(udf.runner, [version], [contract], rows))
+        a_row = _seconds_a_row(udf.runner, [version], [contract], rows)
+        seconds.append(a_row + _seconds_a_call(udf.runner, version, rows) / rows_a_call)
         probed += rows.num_rows
         for number in alike:
             versions[number] = _in_mode(version.mode, udf.contracts[number], versions[number])
@@ -1040,6 +1043,16 @@ def _seconds_a_row(
         seconds.append(executor.cpu_seconds() - started)
     more = seconds[1] - seconds[0]
     return float(max(0.0, more / (large.num_rows - sample.num_rows)))
+
+
+def _seconds_a_call(runner: Runner, version: executor.Version, rows: pa.RecordBatch) -> float:
+    """Return the CPU seconds of a call more, for a few *rows*, beside what it takes to ask."""
+    seconds = []
+    for times in (1, _TIMES):
+        started = executor.cpu_seconds()
+        runner.call(executor.attempt, [version] * times, rows)
+        seconds.append(executor.cpu_seconds() - started)
+    return float(max(0.0, (seconds[1] - seconds[0]) / (_TIMES - 1)))
 
 
 def sample(planned: Plan, most: int) -> pa.RecordBatch | None:

@@ -153,10 +153,7 @@ def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
         assert [(n, round(value, 9), uri) for n, value, uri in found] == ALONE
     assert {row["model_name"] for row in rows.collect()} == {"demand-{region}"}
     assert (report["rows_in"], report["rows_scored"], report["rows_skipped"]) == (4, 4, 2)
-    segments = {
-        each["segment"]: (each["rows"], (each["model"] or {}).get("uri"))
-        for each in report["segments"]
-    }
+    segments = {each["segment"]: (each["rows"], each["uri"]) for each in report["segments"]}
     assert segments == {
         None: (1, None),
         "north": (2, "models:/demand-north/1"),
@@ -425,7 +422,7 @@ def test_a_run_is_replayed_with_the_version_that_each_segment_had(
 def test_a_row_is_explained_with_the_digest_of_the_version_that_scored_it(job: Job) -> None:
     todo = job()
     report = score.run(todo)
-    digests = {each["segment"]: (each["model"] or {}).get("digest") for each in report["segments"]}
+    digests = {each["segment"]: each["digest"] for each in report["segments"]}
     for key, region in (("1", "north"), ("2", "south")):
         (row,) = explaining.explain(todo.output.address, {"id": key})
         assert row["model_uri"] == f"models:/demand-{region}/1"

@@ -397,9 +397,7 @@ def test_versions_are_a_list_or_a_query() -> None:
     query = "versions={name: flight-delay, where: metrics.rmse < 50, limit: 3}"
     job = load(CompareJob, CONF / "compare.yaml", [query])
     assert job.entering["query"]["limit"] == 3
-    with pytest.raises(
-        ConfigError, match=r"unknown key 'nane' in versions .*valid keys: name"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown key 'nane' in versions .*valid keys: name"):
         load(CompareJob, CONF / "compare.yaml", ["versions={nane: flight-delay}"])
 
 

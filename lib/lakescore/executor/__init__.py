@@ -14,7 +14,7 @@ from .applying import (
     describe,
     predicted,
 )
-from .choosing import Choice, SegmentUnknown
+from .choosing import BYTES_GATHERED, Choice, SegmentUnknown
 from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
@@ -29,6 +29,7 @@ from .writing import FILES, Decided, Filed, Misplaced, Sink, Unwritten, filer
 
 __all__ = [
     "BLOCKS",
+    "BYTES_GATHERED",
     "FILES",
     "FOOTERS",
     "LOCAL",

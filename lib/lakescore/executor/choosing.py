@@ -9,12 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from .applying import attempt
-from .reading import rows_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .applying import Version
+
+
+BYTES_GATHERED = 64 * 2**20
+"""Of so many bytes of rows a worker applies the versions at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ def gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)
-        if sum(each.num_rows for each in waiting) >= rows_at_once(batch.num_columns):
+        if sum(each.nbytes for each in waiting) >= BYTES_GATHERED:
             yield pa.concat_batches(waiting)
             waiting = []
     if waiting:

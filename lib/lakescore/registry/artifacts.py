@@ -11,11 +11,13 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -59,16 +61,28 @@ def fetch(uri: str, source: str) -> Path:
         ModelNotCopied: there is no room for the copy.
         StorageAway, StorageRefused: an object store does not give them.
     """
-    import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
-
-    target = tempfile.mkdtemp(dir=scratch())
+    target = Path(tempfile.mkdtemp(dir=scratch()))
     with _there(uri):
-        fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=target))
+        fetched = _copied(source, target)
     if not (fetched / _MODEL_FILE).is_file():
         raise ArtifactsMissing(uri, "there is no MLmodel file among them")
     fetched.chmod(0o700)
     (fetched / _ADDED_BY_MLFLOW).unlink(missing_ok=True)
     return fetched
+
+
+def _copied(source: str, target: Path) -> Path:
+    """Copy the folder *source* into *target*: MLflow would start threads for files at hand."""
+    import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
+
+    parts = urlsplit(source)
+    if parts.scheme != "file" or parts.netloc:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target)))
+    folder = Path(unquote(parts.path))
+    copy = target / (folder.name or "artifacts")
+    # A link stays one, which no digest takes.
+    shutil.copytree(folder, copy, symlinks=True, copy_function=shutil.copyfile)
+    return copy
 
 
 def fetch_file(uri: str, source: str, path: str) -> Path:

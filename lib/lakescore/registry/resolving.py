@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 READY = "READY"
 _MISSING = (ModelNotFound, VersionNotFound, AliasNotFound, QueryNotUnique)
 """What says that there is no such version."""
-_FETCHED_AT_ONCE = 8
+_FETCHED_AT_ONCE = 4
 _FILES_READ = 10
 """Of how many versions files are read: each costs a few requests, where nothing was recorded."""
 _DIGESTED = 100_000_000
@@ -202,7 +202,9 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
         location = reading.location_of(client, record)
         book = Book.found(client, record.name)
         recorded = book.digest(record.version, record.created_at) if book else None
-    return _pinned(reference, record, location, recorded, trust)
+    _check_record(record, location, recorded, trust)
+    copy = artifacts.fetch(record.uri, location)
+    return _with_files(reference, record, copy, recorded, trust)
 
 
 def resolve_all(
@@ -231,14 +233,17 @@ def resolve_all(
             client, {(r.name, r.version, r.created_at) for r, _ in found.values()}
         )
 
-    def pin(reference: str) -> ModelVersion:
-        record, location = found[reference]
-        digest = recorded.get((record.name, record.version))
-        return _pinned(reference, record, location, digest, trust)
-
     firsts = {record.uri: reference for reference, (record, _) in reversed(found.items())}
+    places = {uri: found[reference] for uri, reference in firsts.items()}
+    digests = {uri: recorded.get((r.name, r.version)) for uri, (r, _) in places.items()}
+    for uri, (record, location) in places.items():
+        _check_record(record, location, digests[uri], trust)
     with ThreadPoolExecutor(_FETCHED_AT_ONCE) as fetching:
-        pinned = dict(zip(firsts, fetching.map(pin, firsts.values()), strict=True))
+        copies = fetching.map(artifacts.fetch, places, [at for _, at in places.values()])
+        pinned = {
+            uri: _with_files(firsts[uri], record, copy, digests[uri], trust)
+            for (uri, (record, _)), copy in zip(places.items(), copies, strict=True)
+        }
     versions = {
         reference: replace(pinned[record.uri], reference=reference)
         for reference, (record, _) in found.items()
@@ -246,10 +251,8 @@ def resolve_all(
     return {each: versions.get(each) or missing[each] for each in references}
 
 
-def _pinned(
-    reference: str, record: VersionRecord, location: str, recorded: str | None, trust: Trust
-) -> ModelVersion:
-    """Return the version of *record* with a private copy of its files, which the policy lets in."""
+def _check_record(record: VersionRecord, location: str, recorded: str | None, trust: Trust) -> None:
+    """Hold that a version can be loaded, and that the policy lets it in, by what is on record."""
     trust.check_version(
         record.uri,
         registry=store_uri(),
@@ -260,7 +263,12 @@ def _pinned(
     )
     if record.status != READY:
         raise VersionNotReady(record.uri, record.status)
-    copy = artifacts.fetch(record.uri, location)
+
+
+def _with_files(
+    reference: str, record: VersionRecord, copy: Path, recorded: str | None, trust: Trust
+) -> ModelVersion:
+    """Return the version of *record* with a private *copy* of its files, if it is let in."""
     card = artifacts.card_of(record.uri, copy)
     digest_by = trust.check_digest(
         record.uri, str(card.digest), recorded=recorded, tagged=record.digest

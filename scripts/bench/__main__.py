@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench import starting
+from bench import segments, starting
 from bench.racing import COLD, LINEAR, RACES, Meeting
 from bench.reporting import Results
 
-_STARTS = "starts"
+_STARTS, _SEGMENTS = "starts", "segments"
 _PACKAGES = ("pyspark", "delta-spark", "mlflow", "scikit-learn", "numpy", "pandas", "pyarrow",
              "deltalake", "polars")  # fmt: skip
 
@@ -49,7 +49,8 @@ def measure(results: Results, only: str, rounds: int, *, quick: bool) -> None:
         workloads = [each.workload for each in races]
         if cold := COLD.startswith(only) and not quick:
             workloads.append(LINEAR)
-        if starts := _STARTS.startswith(only):
+        starts, by_segment = _STARTS.startswith(only), _SEGMENTS.startswith(only)
+        if starts or by_segment:
             workloads.append(LINEAR)
         for workload in {each.name: each for each in workloads}.values():
             workload.register()
@@ -59,6 +60,9 @@ def measure(results: Results, only: str, rounds: int, *, quick: bool) -> None:
         meeting.close()
         if starts:
             results.found["starts"] = starting.measure(folder, rounds, quick=quick)
+            results.write()
+        if by_segment:
+            results.found["segments"] = segments.measure(folder, rounds, quick=quick)
             results.write()
         if cold:
             results.found["cold"] = meeting.cold()

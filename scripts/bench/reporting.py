@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import contenders as c
-from bench import starting
+from bench import segments, starting
 from bench.contenders import Contender
 
 RESULTS = Path(__file__).parents[2] / "docs" / "benchmark"
@@ -87,6 +87,8 @@ class Results:
 
         local, plain = starting.LOCAL, starting.PLAIN
         cold_cpu = started(local, "cpu") / started(plain, "cpu")
+        of_segments = self.found["segments"]["commands"]
+        many, one = (min(of_segments[name]["wall"]) for name in (segments.MANY, segments.ONE))
         cold_large = started(starting.LOCAL_OF_LARGE) / started(starting.LIMIT_OF_LARGE)
         return [
             ("linear, direct scan / limit", direct / lin(c.LIMIT), "<=", 1.5),
@@ -107,6 +109,7 @@ class Results:
             ("1M linear rows, cold / the limit", cold_large, "<=", 2),
             ("many models, s a model", started(starting.MANY), "<=", 0.5),
             ("many models, s a model with Spark", started(starting.MANY_BY_SPARK), "<=", 2.5),
+            ("a model a segment, 1,000 / one model", many / one, "<=", 3),
         ]
 
     def _slopes(self, race: str, unit: str) -> Callable[[Contender], float]:
@@ -148,6 +151,15 @@ class Results:
                 f"are {starts['models']}, and seconds are of one. Load {before} to {after}.",
                 "",
                 *_as_markdown(("command", "wall s", "CPU-s"), starting.lines(starts)),
+            ]
+        if by_segment := self.found.get("segments"):
+            text += [
+                "## A model a segment",
+                "",
+                f"{by_segment['rows']:,} linear rows of {by_segment['segments']:,} segments,",
+                "each command from a cold start.",
+                "",
+                *_as_markdown(("command", "wall s", "CPU-s"), starting.lines(by_segment)),
             ]
         if cold := self.found.get("cold"):
             text += ["## A fresh session each", ""]

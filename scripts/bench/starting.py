@@ -59,7 +59,6 @@ def measure(folder: Path, rounds: int, *, quick: bool) -> dict[str, Any]:
         `models`, and by command the wall and the CPU seconds of each round; those of many models
         are seconds a model.
     """
-    ctypes.CDLL(None).prctl(_BE_THE_PARENT_OF_ORPHANS, 1, 0, 0, 0)
     models = MODELS // 4 if quick else MODELS
     load = os.getloadavg()[0]
     commands = _commands(folder, models)
@@ -67,7 +66,7 @@ def measure(folder: Path, rounds: int, *, quick: bool) -> dict[str, Any]:
     for _ in range(rounds):
         for name, words in commands.items():
             shutil.rmtree(folder / "started", ignore_errors=True)
-            found[name].append(_timed(words, models if "many" in name else 1))
+            found[name].append(timed(words, models if "many" in name else 1))
         console.print("bench: a round of commands from a cold start")
     _check_equal(folder, models)
     return {
@@ -127,8 +126,9 @@ def _register(models: int) -> list[str]:
     return names
 
 
-def _timed(command: Sequence[str], share: int) -> tuple[float, float]:
+def timed(command: Sequence[str], share: int = 1) -> tuple[float, float]:
     """Return the wall and the CPU seconds of *command* and of all that it starts, by *share*."""
+    ctypes.CDLL(None).prctl(_BE_THE_PARENT_OF_ORPHANS, 1, 0, 0, 0)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     variables = {"PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("scripts", "jobs"))}

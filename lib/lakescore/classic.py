@@ -6,11 +6,11 @@ asks for them, and what is done without.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -23,7 +23,7 @@ else:
     FAILURES = (Py4JJavaError, PySparkException)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -61,24 +61,35 @@ def tasks(rows: DataFrame) -> int:
     return slots(spark) if is_client(spark) else rows.rdd.getNumPartitions()
 
 
-def ship(spark: SparkSession, name: str, folder: str) -> None:
-    """Let each worker have the files of *folder* as the folder *name*, once a session."""
+def ship(spark: SparkSession, name: str, folders: Mapping[str, str]) -> None:
+    """Let each worker have the files of *folders* in the folder *name*, once a session.
+
+    Args:
+        spark: the session.
+        name: of the folder that workers get.
+        folders: by the path in it, which may be empty.
+    """
     if is_client(spark):
         sent = _SENT.setdefault(spark, set())
         if name not in sent:
             with tempfile.TemporaryDirectory(prefix="lakescore-") as own:
-                spark.addArtifacts(_archive(folder, Path(own) / name), archive=True)
+                spark.addArtifacts(_archive(folders, Path(own), name), archive=True)
             sent.add(name)
         return
     context = spark.sparkContext
     if not any(each.endswith(f"#{name}") for each in context.listArchives):
         own = context._temp_dir  # noqa: SLF001 - it goes with the session
-        base = Path(tempfile.mkdtemp(prefix="lakescore-", dir=own)) / name
-        context.addArchive(_archive(folder, base))
+        base = Path(tempfile.mkdtemp(prefix="lakescore-", dir=own))
+        context.addArchive(_archive(folders, base, name))
 
 
-def _archive(folder: str, base: Path) -> str:
-    return f"{shutil.make_archive(str(base), 'zip', folder)}#{base.name}"
+def _archive(folders: Mapping[str, str], base: Path, name: str) -> str:
+    path = base / f"{name}.zip"
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for within, folder in folders.items():
+            for file in sorted(Path(folder).rglob("*")):
+                archive.write(file, Path(within) / file.relative_to(folder))
+    return f"{path}#{name}"
 
 
 def progress(spark: SparkSession) -> Callable[[], tuple[int, int]] | None:

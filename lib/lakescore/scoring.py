@@ -1198,24 +1198,39 @@ def _placed(planned: Plan, kept: int, *, here: bool = False) -> list[executor.Ve
 
     *Here* are the driver and its workers.
     """
+    folders = [v.folder for v in planned.versions] if here else _shipped(planned)
     return [
         replace(
             version,
             features=tuple((name, kept + position) for name, position in version.features),
             nulls=tuple((name, kept + position, rule) for name, position, rule in version.nulls),
-            folder=version.folder if here else _shipped(version, planned.runner),
+            folder=folder,
         )
-        for version in planned.versions
+        for version, folder in zip(planned.versions, folders, strict=True)
     ]
 
 
-def _shipped(version: executor.Version, runner: Runner) -> str:
-    """Ship the artifacts to the executors, once a session; in local mode they are there already."""
+def _shipped(planned: Plan) -> list[str]:
+    """Ship the artifacts to the executors, once a session; in local mode they are there already.
+
+    Those of segments go as one archive: executors fetch archives one after the other.
+    """
+    runner, versions = planned.runner, planned.versions
     if not runner.is_started or classic.is_local(runner.spark):
-        return version.folder
-    name = f"lakescore-{hashlib.sha256(version.key.encode()).hexdigest()[:32]}"
-    classic.ship(runner.spark, name, version.folder)
-    return name
+        return [version.folder for version in versions]
+    names = [_named_by(version.key) for version in versions]
+    if planned.assigned is None:
+        for name, version in zip(names, versions, strict=True):
+            classic.ship(runner.spark, name, {"": version.folder})
+        return names
+    whole = _named_by(" ".join(version.key for version in versions))
+    folders = {n: version.folder for n, version in zip(names, versions, strict=True)}
+    classic.ship(runner.spark, whole, folders)
+    return [f"{whole}/{name}" for name in names]
+
+
+def _named_by(key: str) -> str:
+    return f"lakescore-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def trips(home: Path) -> pd.DataFrame:
         {
             "id": np.arange(ROWS),
             "day": [DAYS[n % 2] for n in range(ROWS)],
+            "segment": [f"v-{1 + n % 3}" for n in range(ROWS)],
             "a": random.normal(size=ROWS),
             "b": random.normal(size=ROWS),
         }
@@ -57,9 +58,12 @@ def models(register: Callable[..., Any], trips: pd.DataFrame) -> list[Any]:
         DecisionTreeRegressor(max_depth=4),
     )
     fitted = [kind.fit(trips[FEATURES], trips["label"]) for kind in kinds]
-    return [
+    found = [
         register("trips", each, trips[FEATURES], each.predict(trips[FEATURES])) for each in fitted
     ]
+    for version in "123":
+        mlflow.MlflowClient().set_registered_model_alias("trips", f"v-{version}", version)
+    return found
 
 
 def scoring_into(output: str, model: str = "trips/1", **more: Any) -> dict[str, Any]:
@@ -98,6 +102,7 @@ def scored(place: Place, models: list[Any], scaled: str) -> dict[str, Scored]:  
         f"scaled_{engine}": {"engine": engine, "model": scaled, "pyfunc": pyfunc}
         for engine in ("arrow", "spark_udf")
     }
+    asked["by_segment"] = {"model": {"by": "segment", "name": "trips@{segment}"}}
     files = []
     for name, settings in asked.items():
         file = place.write("score", **scoring_into(f"{place.kind}_{name}", **settings))
@@ -210,6 +215,21 @@ def test_params_and_model_config_reach_the_model_in_all_places(
     assert scored[output].receipt["engine"]["name"] == engine
     found = table(home, f"{place.kind}_{output}").sort_values("id")["prediction"]
     assert found.tolist() == (trips["a"] * 2.5 + 10).tolist()
+
+
+def test_each_segment_is_scored_by_its_own_version_in_all_places(
+    place: Place, scored: dict[str, Scored], trips: pd.DataFrame, models: list[Any], home: Path
+) -> None:
+    receipt = scored["by_segment"].receipt
+    assert {each["segment"]: each["uri"] for each in receipt["segments"]} == {
+        f"v-{n}": f"models:/trips/{n}" for n in (1, 2, 3)
+    }
+    found = table(home, f"{place.kind}_by_segment").sort_values("id", ignore_index=True)
+    assert found["model_version"].tolist() == [1 + n % 3 for n in trips["id"]]
+    for n, model in enumerate(models):
+        own = trips["id"] % 3 == n
+        expected = model.predict(trips.loc[own, FEATURES])
+        assert found.loc[own, "prediction"].tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @dataclass(frozen=True)

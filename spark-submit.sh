@@ -41,7 +41,7 @@ done
 # In local mode Spark may not be needed, so the job starts it itself. And no spark-submit is a client
 # of a Spark Connect server: the job is one itself.
 itself=("$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@")
-if [[ ${PLACE:-local} = local && $job = score ]]; then
+if [[ ${PLACE:-local} = local && ($job = score || $job = compare) ]]; then
   [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${itself[@]}"; echo; exit; }
   hear "${itself[@]}"
 fi

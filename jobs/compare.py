@@ -7,7 +7,7 @@ from lakescore.config import CompareJob
 from lakescore.console import stage
 from lakescore.job import main
 from lakescore.loading import prepare
-from lakescore.session import start
+from lakescore.session import choose
 
 
 def run(todo: CompareJob) -> dict[str, Any]:
@@ -16,11 +16,10 @@ def run(todo: CompareJob) -> dict[str, Any]:
     models = list(entrants.models.values())
     uris = list(entrants.models)
     stage(f"comparing {', '.join(uris)}; the baseline is {entrants.baseline}", models=uris)
-    spark = start("lakescore compare", models=uris)
-    holdout = tables.snapshot(spark, todo.holdout.address, todo.holdout.version)
+    runner = choose("lakescore compare", todo.runner, models=uris)
+    holdout = tables.snapshot(runner, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
-
-    loadables = [prepare(model, **todo.loading) for model in models]
+    loadables = [prepare(model, runner, **todo.loading) for model in models]
     contracts = signature.agree_all(holdout.address, holdout, loadables, **todo.contract)
     rows = comparing.select(holdout, todo.label, where=todo.where)
     comparing.check(rows, holdout.address, contracts)
@@ -32,8 +31,9 @@ def run(todo: CompareJob) -> dict[str, Any]:
         stage(f"{found.verdict} {gates or ''}")
         report = receipt.of_comparing(found, holdout, planned, facts, where=todo.where)
         for name, address in todo.addresses.items():
-            lines, where = found.table(name, holdout, **facts), found.place(**facts)
-            tables.replace(lines, address, where=where, metadata={"holds": name, **report})
+            lines, place = found.table(name, holdout), found.place(**facts)
+            said = {"holds": name, **report}
+            tables.put(runner, lines, address, constants=facts, where=place, metadata=said)
 
     report |= {"tables": todo.addresses, "gates": gates and gates.facts()}
     files = reporting.write(comparing.document(found, report, todo.pinned(report)), todo.pages)

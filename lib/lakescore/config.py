@@ -37,8 +37,9 @@ _MOST_DAYS = 50_000
 _EMPTY = ("", "~", "null")
 _FLOW = ("[", "{")
 """How YAML's lists and mappings begin; any other override is taken as it stands."""
-_TAGS = ("list", "query", "reference", "segments", "Otherwise")
-"""How pydantic's errors name the cases of a union, beside the keys that a file has."""
+_CASES = ("list", "otherwise", "query", "reference", "rule", "segments")
+_UNIONS = ("missing", "model", "versions")
+"""Keys after which pydantic's errors name a case of a union, which stands in no file."""
 _OTHER_ADDRESS = {"path": "table", "table": "path"}
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _KEY = r"\w+(?:\.\w+)*"
@@ -207,6 +208,12 @@ class _Applying(_Job):
         "MLflow's spark_udf makes as it was logged",
     )
 
+    runner: Literal["auto", "local", "spark"] = Field(
+        default="auto",
+        description="what runs the tasks: Spark; local, processes of this machine without Spark; "
+        "or these where PLACE is local and the rows take less time than to start Spark does",
+    )
+
     @property
     def loading(self) -> dict[str, Any]:
         """How a version is loaded, as `loading.prepare` takes it."""
@@ -240,7 +247,10 @@ class Segments(Strict):
         description="the reference of a segment's model, in which {COLUMN} stands for the segment "
         "in the model's name or alias, such as demand-{region}@champion",
     )
-    missing: Literal["fail", "skip"] | Otherwise = Field(
+    missing: Annotated[
+        Annotated[Literal["fail", "skip"], Tag("rule")] | Annotated[Otherwise, Tag("otherwise")],
+        Discriminator(lambda value: "rule" if isinstance(value, str) else "otherwise"),
+    ] = Field(
         default="fail",
         description="what becomes of the rows of a segment without such a model: fail scores "
         "nothing at all, skip leaves them out and counts them, {default: REFERENCE} scores them "
@@ -310,11 +320,6 @@ class ScoreJob(_Applying):
         default="direct",
         description="who writes the files of predictions for the arrow engine: workers themselves, "
         "where that is exactly what Spark writes, or always Spark",
-    )
-    runner: Literal["auto", "local", "spark"] = Field(
-        default="auto",
-        description="what runs the tasks: Spark; local, processes of this machine without Spark; "
-        "or these where PLACE is local and the rows take less time than to start Spark does",
     )
     on_duplicate_key: Literal["fail", "keep"] = Field(
         default="fail",
@@ -433,12 +438,15 @@ class ScoreJob(_Applying):
     @property
     def row_columns(self) -> tuple[str, ...]:
         """The input's columns that name a row, and its segment."""
-        segment = () if self.segment_by is None else (self.segment_by,)
-        return tuple(dict.fromkeys([*self.id_columns, *segment]))
+        return self._with_segment(self.id_columns)
 
     def keep(self, there: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of *there*, the input's, that go through the workers, keys first."""
-        return tuple(dict.fromkeys([*self._asked_for(there), *self.row_columns]))
+        return self._with_segment(self._asked_for(there))
+
+    def _with_segment(self, names: Sequence[str]) -> tuple[str, ...]:
+        by = self.segment_by
+        return (*names, by) if by is not None and by not in names else tuple(names)
 
     def left_out(self, there: Sequence[str]) -> tuple[str, ...]:
         """Return those of `keep` that the output does not hold."""
@@ -713,7 +721,7 @@ class CompareJob(_Applying):
         """What decides the results."""
         outside = {"versions", "holdout", "output", "engine", "scan", "experiment", "run_id",
                    "receipt", "prometheus", "timeout_seconds", "trust", "disagreements",
-                   "quarantine", "report"}  # fmt: skip
+                   "quarantine", "report", "runner"}  # fmt: skip
         return self.model_dump(mode="json", exclude=outside)
 
     @property
@@ -908,7 +916,8 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     # A mistyped key is also a missing one: the first says more.
     problems = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     problem = problems[0]
-    path = [str(part) for part in problem["loc"] if part not in _TAGS]
+    whole = [str(part) for part in problem["loc"]]
+    path = [part for n, part in enumerate(whole) if n == 0 or not _is_case(whole[:n], kind, part)]
     *parents, last = path or [""]
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
@@ -919,6 +928,12 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     where = ".".join(path)
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where + ': ' if where else ''}{message}{more}"
+
+
+def _is_case(before: Sequence[str], kind: type[BaseModel], part: str) -> bool:
+    """Tell whether a *part* of an error's path names a case of a union, and is no key of a file."""
+    named = before[-1] in _UNIONS and (len(before) == 1 or before[0] == "model")
+    return named and before[0] in kind.model_fields and part in _CASES
 
 
 def _keys(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:

@@ -447,7 +447,7 @@ class SegmentsUnresolved(RegistryError):
         found = listed(f"{name!r} ({error})" for name, error in missing.items())
         super().__init__(
             f"{len(missing)} of {segments} segments by {column} have no model: {found}; register "
-            "these, or say missing: skip, or missing: {default: REFERENCE}"
+            "these, or say missing: {default: REFERENCE}, or missing: skip where others have one"
         )
 
 
@@ -522,7 +522,7 @@ class QueryNotUnique(RegistryError):
     """A query named no version, or several."""
 
     def __init__(self, query: str, found: Iterable[int], there: Iterable[str]) -> None:
-        matches = sorted(found)
+        self.found = matches = sorted(found)
         what = f"names versions {listed(matches)}" if matches else "names no version"
         super().__init__(f"{query!r} {what}, and must name exactly one; there are: {listed(there)}")
 

@@ -89,7 +89,11 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     """
     assigned, contracts = _parts(agreed)
     contract = contracts[0] if contracts else None
-    casts = {name: list(types) for each in contracts for name, types in each.casts.items()}
+    casts: dict[str, list[str]] = {}
+    for each in contracts:
+        for name, (has, asks) in each.casts.items():
+            types = casts.setdefault(name, [has])
+            types += [asks] if asks not in types[1:] else []
     renamed = dict(contract.renamed) if contract else {}
     left_out = list(dict.fromkeys(name for each in contracts for name in each.left_out))
     statuses = [outcome.status for outcome in outcomes]
@@ -263,6 +267,7 @@ def of_comparing(
         "baseline": comparison.entrants.baseline,
         "rows": comparison.evaluation.rows,
         "rows_common": max(whole.rows.values()),
+        "runner": planned.runner.facts(),
         "engine": planned.facts(),
         "ranking": [
             {

@@ -35,7 +35,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor
-from lakescore.arrow import arrow_type, is_plain, struct
+from lakescore.arrow import arrow_type, collected, frame, is_plain, struct
 from lakescore.classic import tasks
 from lakescore.errors import FilesGone, FileUnreadable, listed
 from lakescore.logs import Declined
@@ -102,6 +102,7 @@ _UNNAMED = re.compile(
 )
 """How a reader of Parquet fails of which Spark does not say what it read."""
 _MOST_SUSPECTS = 20
+_PLACE = "_lakescore_place"
 _CAUSE = re.compile(r"\nCaused by: (?:[\w.$]+: )?([^\n]*)")
 _SIZE = re.compile(r"(\d+)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -550,9 +551,7 @@ def _alike(
     """Return the values in the columns *names*, and how many rows of *files* have the same ones."""
     if not files:
         return []
-    nothing = StructField("", StringType())
-    whole = Selection(snapshot, lambda rows: rows, nothing, lambda: F.lit(""))
-    scan = _direct(whole, files, names, (), seconds_a_row=0.0).scan
+    scan = _direct(_everything(snapshot), files, names, (), seconds_a_row=0.0).scan
     found: Counter[tuple[Any, ...]] = Counter()
     for batch in executor.read_tasks(scan, _numbers(scan)):
         rows = pa.Table.from_batches([batch])
@@ -565,6 +564,88 @@ def _alike(
         for key, size in zip(zip(*columns, strict=True), sizes.to_pylist(), strict=True):
             found[key] += size
     return list(found.items())
+
+
+def _everything(snapshot: Snapshot | DataFrame) -> Selection:
+    nothing = StructField("", StringType())
+    return Selection(snapshot, lambda rows: rows, nothing, lambda: F.lit(""))
+
+
+def matching(
+    snapshot: Snapshot | DataFrame, few: pa.Table, keys: Sequence[str], wanted: Sequence[str]
+) -> pa.Table:
+    """Return the rows of *few* with further columns of those rows of a snapshot that share a key.
+
+    Args:
+        snapshot: the rows.
+        few: held by this process.
+        keys: columns of both; null equals nothing.
+        wanted: columns of the snapshot that *few* lacks.
+    """
+    names = [*keys, *wanted]
+    try:
+        found = _sharing(snapshot, few, keys, names)
+    except Declined as declined:
+        if isinstance(snapshot, Snapshot):
+            snapshot.runner.start(str(declined))
+        rows = snapshot.rows if isinstance(snapshot, Snapshot) else snapshot
+        chosen = rows.select(*[F.col(f"`{name}`") for name in names])
+        by_key = frame(rows.sparkSession, few.select(keys).append_column(_PLACE, _places(few)))
+        found = collected(chosen.join(F.broadcast(by_key), list(keys)))
+    joined = few.take(found.column(_PLACE))
+    for name in wanted:
+        joined = joined.append_column(name, found.column(name))
+    return joined
+
+
+def _sharing(
+    snapshot: Snapshot | DataFrame, few: pa.Table, keys: Sequence[str], names: Sequence[str]
+) -> pa.Table:
+    """Read the columns *names* of the rows that share a key with *few*, and its place there."""
+    log = _log(snapshot)
+    files = log.files({})
+    if sum(file.rows for file in files) > _most_rows(snapshot):
+        raise Declined("there are too many rows to look for the keys of some")
+    places = {key: n for n, key in enumerate(_keys(few.select(keys))) if None not in key}
+    schema = StructType.fromJson(log.schema)
+    empty = pa.schema([(name, arrow_type(schema[name].dataType)) for name in names])
+    found = [empty.append(pa.field(_PLACE, pa.int64())).empty_table()]
+    if not files or not places:
+        return found[0]
+    scan = _direct(_everything(snapshot), files, names, (), seconds_a_row=0.0).scan
+    sought = np.sort(executor.row_hashes(_one_batch(few.select(keys))))
+    for batch in executor.read_tasks(scan, _numbers(scan)):
+        rows = batch.rename_columns(list(names))
+        hashes = executor.row_hashes(rows.select(keys))
+        at = np.minimum(np.searchsorted(sought, hashes), len(sought) - 1)
+        near = rows.filter(pa.array(sought[at] == hashes))
+        own = [places.get(key) for key in _keys(pa.Table.from_batches([near.select(keys)]))]
+        told = pa.Table.from_batches([near]).append_column(_PLACE, pa.array(own, pa.int64()))
+        found.append(told.filter(told.column(_PLACE).is_valid()))
+    return pa.concat_tables(found)
+
+
+def _keys(rows: pa.Table) -> list[tuple[Any, ...]]:
+    """Return the values of each row, in types that Python holds and compares exactly."""
+    columns = []
+    for column in rows.columns:
+        kind = column.type
+        if pa.types.is_timestamp(kind):
+            column = column.cast(pa.int64())  # noqa: PLW2901 - the same values
+        elif pa.types.is_date(kind):
+            column = column.cast(pa.int32())  # noqa: PLW2901 - likewise
+        elif pa.types.is_string(kind):
+            column = column.cast(pa.binary())  # noqa: PLW2901 - likewise
+        columns.append(column.to_pylist())
+    return list(zip(*columns, strict=True))
+
+
+def _places(rows: pa.Table) -> pa.Array:
+    return pa.array(range(rows.num_rows), pa.int64())
+
+
+def _one_batch(rows: pa.Table) -> pa.RecordBatch:
+    return rows.combine_chunks().to_batches()[0]
 
 
 def _most_rows(snapshot: Snapshot | DataFrame) -> int:

@@ -93,7 +93,7 @@ _OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelFailed.__name__}: ")
 """How an error of a model begins that was raised in a process of its own."""
 _OUT_OF_BOUNDS = re.compile(r"out of bounds (?:nanosecond )?timestamp", re.IGNORECASE)
 _TIMES_OF_PANDAS = ("1677-09-21 00:12:44", "2262-04-11 23:47:16")
-_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'(?:, for (models:/\S+))?")
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
 _SHOWN = "model_uri"
 """What is shown of the version that scored a row, where each segment has its own."""
@@ -319,6 +319,11 @@ class Plan:
             return None
         rows = failed.rename_columns([*self.carried, ERRORS])
         return rows if self.direct is None else scanning.named(rows, self.direct, self.keep)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether workers of this machine read and score the rows, without Spark."""
+        return self.direct is not None and not self.runner.is_started
 
     def heard(self, rows: DataFrame) -> DataFrame:
         """Return *rows* of `tried`, which must be held, without what tasks said: it is tallied."""
@@ -664,6 +669,55 @@ def side_by_side(planned: Plan, *, says: bool = False) -> DataFrame:
     return applied
 
 
+def side_of(planned: Plan) -> StructType:
+    """Return the columns of what `side_by_side` gives, but for `ERRORS` and `SAID`."""
+    kept = [planned.schema[name] for name in planned.keep]
+    uris = [each.loadable.model.uri for each in planned.contracts]
+    kinds = zip(uris, _results(planned), strict=True)
+    return StructType([*kept, *[StructField(uri, kind) for uri, kind in kinds]])
+
+
+def places_of(planned: Plan) -> dict[str, int]:
+    """Return where workers that read the files have the columns of `side_by_side`, by name."""
+    direct, kept = planned.direct, len(planned.carried)
+    assert direct is not None  # noqa: S101 - narrows for mypy
+    places = {name: n for n, name in enumerate(planned.carried)}
+    if direct.selection.column is not None:
+        places[direct.selection.adds.name] = places[direct.selection.column]
+    uris = [each.loadable.model.uri for each in planned.contracts]
+    names = [*uris, ERRORS, SAID]
+    return places | {name: kept + n for n, name in enumerate(names)}
+
+
+def side_by_side_here(
+    planned: Plan, then: Callable[[int], executor.Task], schema: pa.Schema
+) -> pa.Table:
+    """Return what *then* makes of what `side_by_side` gives, by workers of this machine.
+
+    Args:
+        planned: a plan whose workers read the files.
+        then: makes the function that gets the batches of a task, by the task's number; what tasks
+            say in `SAID` is heard.
+        schema: of what it gives.
+    """
+    made = partial(_in_turn, _predictor(planned, "null", says=True, sink=None), then)
+    rows = planned.runner.run(made, planned.tasks, schema)
+    said = rows.column(SAID)
+    planned.tally.add(bytes(each) for each in said.drop_null().to_pylist())
+    return rows.filter(said.is_null()).drop_columns([SAID])
+
+
+def _in_turn(
+    first: Callable[[], executor.Task], then: Callable[[int], executor.Task]
+) -> executor.Task:
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for n, number in enumerate(batch.column(0).to_pylist()):
+                yield from then(number)(first()(iter([batch.slice(n, 1)])))
+
+    return run
+
+
 def _first_error(applied: DataFrame) -> Column:
     """Return the type and message of the error of each row that has one."""
     if ERRORS not in applied.columns:  # MLflow's own function ends the query instead
@@ -719,9 +773,11 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
         if (unfit := _UNFIT_LINE.search(reason)) is not None:
             raise ResultUnfit(uri, unfit[1]) from error
         lacks = _NO_MODULE.match(reason)
-        if lacks and len(planned.contracts) == 1:
-            folder = planned.contracts[0].loadable.folder
-            raise environment.missing(uri, folder, ModuleNotFoundError(name=lacks[1])) from error
+        of = {each.loadable.model.uri: each.loadable.folder for each in planned.contracts}
+        lacking = lacks[2] or next(iter(of)) if lacks and (lacks[2] or len(of) == 1) else None
+        if lacks and lacking in of:
+            module = ModuleNotFoundError(name=lacks[1])
+            raise environment.missing(lacking, of[lacking], module) from error
         raise ScoringFailed(uri, f"all of {listed(slices)}", reason) from error
 
 
@@ -965,7 +1021,8 @@ def _versions_of_segments(udf: Plan, columns: Sequence[StructField], scan: ScanN
         probed += rows.num_rows
         for number in alike:
             versions[number] = _in_mode(version.mode, udf.contracts[number], versions[number])
-        versions[first] = version
+        # Its few rows may all have failed, which proves nothing.
+        versions[first] = replace(version, proven=False)
     kinds_probed = len(seconds) - 1
     told = f"{probed} rows, of one version of each of {kinds_probed} kinds"
     return tuple(versions), told, max(seconds)
@@ -1122,6 +1179,8 @@ def _version(
     expected, why = _attempted(runner, pyfunc, contract, sample)
     if elsewhere is not None and not why.null_count and sample.num_rows >= _HOPELESS:
         _check_hope(runner, pyfunc, contract, sample.num_rows, elsewhere())
+    if expected.null_count == len(expected):  # on none of them could two ways differ
+        return pyfunc
     for version in _candidates(runner, pyfunc, contract):
         if _gives(runner, version, sample, (expected, why), exact=_is_exact(runner, version)):
             return version
@@ -1223,7 +1282,7 @@ def _shipped(planned: Plan) -> list[str]:
         for name, version in zip(names, versions, strict=True):
             classic.ship(runner.spark, name, {"": version.folder})
         return names
-    whole = _named_by(" ".join(version.key for version in versions))
+    whole = _named_by(" ".join(["segments", *[version.key for version in versions]]))
     folders = {n: version.folder for n, version in zip(names, versions, strict=True)}
     classic.ship(runner.spark, whole, folders)
     return [f"{whole}/{name}" for name in names]

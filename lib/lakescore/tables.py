@@ -12,23 +12,28 @@ import shutil
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
     DateType,
     DecimalType,
+    IntegerType,
     IntegralType,
+    StringType,
+    StructField,
     StructType,
     TimestampNTZType,
     TimestampType,
 )
 
 from lakescore import executor, filing, logs
-from lakescore.arrow import collected, is_plain, struct
+from lakescore.arrow import collected, frame, is_plain, struct
 from lakescore.errors import (
     AnotherRunWon,
     FilesUnwritten,
@@ -55,7 +60,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
-    from pyspark.sql import DataFrame, Row, SparkSession
+    from pyspark.sql import Row, SparkSession
+    from pyspark.sql.types import DataType
 
     from lakescore.errors import LakescoreError
     from lakescore.logs import NewFile
@@ -353,13 +359,13 @@ class Transaction:
         self.how = "handed over"
         return None
 
-    def put(self, rows: pa.Table, parts: Mapping[str, Mapping[str, Any]], by: str) -> Self:
+    def put(self, rows: pa.Table, parts: Mapping[str, Mapping[str, Any]], by: str | None) -> Self:
         """Write *rows*, which this process holds, where nobody sees them.
 
         Args:
             rows: columns that files hold, and the text *by* which tells parts apart.
             parts: the values that all rows of one have besides.
-            by: the column of that text.
+            by: the column of that text; without, there is one part.
 
         Raises:
             Declined: Spark has to write.
@@ -367,7 +373,7 @@ class Transaction:
         """
         names = rows.column_names
         places = {name: Place(n) for n, name in enumerate(names)}
-        sink = self.sink(places, parts, names.index(by))
+        sink = self.sink(places, parts, None if by is None else names.index(by))
         with _explained(self._table.address, self._what):
             found = list(executor.filer(sink)(iter(rows.to_batches())))
         self.add([row for batch in found for row in batch.to_pylist()], sink)
@@ -622,6 +628,50 @@ def replace(
     spark, written = rows.sparkSession, rows.schema
     with begin(spark, written, address, where=where, metadata=metadata, find_by=find_by) as begun:
         return begun.write(rows).commit()
+
+
+def put(  # noqa: PLR0913 - all but the first three by name
+    spark: SparkSession | Runner,
+    rows: pa.Table | DataFrame,
+    address: str,
+    *,
+    constants: Mapping[str, Any],
+    where: Mapping[str, Sequence[str]],
+    metadata: Mapping[str, Any],
+) -> int:
+    """Do what `replace` does, of rows that this process holds too, each with the same *constants*.
+
+    Args:
+        spark: the session, or the runner.
+        rows: a frame, or a table that this process holds.
+        address: as for `begin`.
+        constants: columns that all rows have besides, and their values.
+        where: as for `begin`; columns among *constants*.
+        metadata: as for `begin`.
+
+    Raises:
+        AnotherRunWon, SchemaDrift: as `replace`.
+    """
+    if isinstance(rows, DataFrame):
+        told = [F.lit(value).alias(name) for name, value in constants.items()]
+        return replace(rows.select("*", *told), address, where=where, metadata=metadata)
+    runner = Runner.of(spark)
+    same = [StructField(name, _kind(value), nullable=False) for name, value in constants.items()]
+    written = StructType([*struct(rows.schema).fields, *same])
+    with begin(runner, written, address, where=where, metadata=metadata) as begun:
+        try:
+            begun.put(rows, {"": constants}, None)
+        except Declined as declined:
+            held = frame(runner.start(f"Spark writes {address}: {declined}"), rows)
+            told = [F.lit(value).alias(name) for name, value in constants.items()]
+            begun.write(held.select("*", *told))
+        return begun.commit()
+
+
+def _kind(value: object) -> DataType:
+    """Return the type that Spark gives a constant."""
+    kinds: dict[type, DataType] = {int: IntegerType(), datetime: TimestampType()}
+    return kinds.get(type(value), StringType())
 
 
 def clear(

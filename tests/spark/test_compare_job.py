@@ -15,7 +15,7 @@ import pytest
 from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from lakescore import comparing, registry
+from lakescore import comparing, registry, session
 from lakescore.config import CompareJob
 from lakescore.errors import (
     AliasMoved,
@@ -56,7 +56,34 @@ def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **mo
         "output": {"path": str(tmp_path / "ranking")},
         "report": str(tmp_path / "reports"),
     }
-    return compare.run(CompareJob.model_validate({**job, **more}))
+    found = compare.run(CompareJob.model_validate({**job, **more}))
+    if "gates" not in more:  # they may move an alias, which is done once
+        more["output"] = {"path": str(tmp_path / "here/ranking")}
+        for name in ("disagreements", "quarantine"):
+            if name in more:
+                more[name] = more[name] | {"path": str(tmp_path / "here" / name)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(session, "_is_running", lambda: False)
+            here = compare.run(CompareJob.model_validate({**job, **more}))
+        assert_same(found, here)
+        if "id_columns" in more:
+            assert here["verdict"] == found["verdict"]
+    return found
+
+
+def assert_same(found: Any, here: Any) -> None:
+    """Hold what Spark found against what workers of this machine did.
+
+    Without keys the bootstraps draw rows by their places, which are others.
+    """
+    facts = ["status", "rows", "rows_common", "baseline", "holdout", "run_id"]
+    assert {name: here[name] for name in facts} == {name: found[name] for name in facts}
+    drawn = ("low", "high", "metrics")
+    for one, other in zip(found["ranking"], here["ranking"], strict=True):
+        assert {**other, **dict.fromkeys(drawn)} == {**one, **dict.fromkeys(drawn)}
+        for name, value in one["metrics"].items():
+            expected = value if value is None else pytest.approx(value, rel=1e-9)
+            assert other["metrics"][name] == expected, name
 
 
 def among(found: dict[str, float], expected: dict[str, float]) -> bool:

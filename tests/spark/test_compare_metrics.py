@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn import metrics as truth
 from sklearn.calibration import calibration_curve
 
 from lakescore import comparing
+from lakescore.comparing import passes
 from lakescore.scoring import ERRORS
 
 if TYPE_CHECKING:
@@ -35,7 +37,29 @@ def evaluated(
         slices=["part"] if "part" in columns else [],
     )  # fmt: skip
     with comparing.held(paired) as kept:
-        return comparing.evaluate(kept, **{"replicates": 100, **asked})
+        found = comparing.evaluate(kept, **{"replicates": 100, **asked})
+        here = replace(kept, rows=passes.fetch(kept.rows))  # as where no Spark runs
+        assert_same(found, comparing.evaluate(here, **{"replicates": 100, **asked}))
+    return found
+
+
+def assert_same(found: comparing.Evaluation, here: comparing.Evaluation) -> None:
+    """Hold what Spark's workers found against what one process does: all numbers, and intervals."""
+    assert [(p.by, p.value, p.scope, p.rows) for p in found.parts] == [
+        (p.by, p.value, p.scope, p.rows) for p in here.parts
+    ]
+    for one, other in zip(found.parts, here.parts, strict=True):
+        assert one.standings.keys() == other.standings.keys()
+        for metric, standing in one.standings.items():
+            for uri, estimate in standing.estimates.items():
+                said, again = estimate.facts(), other.standings[metric].estimates[uri].facts()
+                expected = [
+                    value if value is None else pytest.approx(value, rel=1e-9, abs=1e-12)
+                    for value in said.values()
+                ]
+                assert list(again.values()) == expected, (metric, uri)
+    assert found.cells == here.cells
+    assert found.histograms.keys() == here.histograms.keys()
 
 
 def values(part: Any, uri: str) -> dict[str, float]:
@@ -358,19 +382,24 @@ def test_rows_on_which_probabilities_or_labels_differ_most_are_told(spark: Spark
     holdout = spark.createDataFrame([(n, n / 2, y) for n, y, *_ in rows], "id int, x double, y int")
     scored = spark.createDataFrame(rows, f"id int, _label int, `{A}` {kind}, `{B}` {kind}")
 
-    def most(scored: DataFrame) -> list[Any]:
+    def most(scored: DataFrame) -> list[dict[str, Any]]:
         paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
         found = differing.disagreements(paired, holdout, most=2, inputs=["x"], label="y")
-        return found.orderBy(F.col("disagreement").desc()).collect()
+        here = replace(paired, rows=passes.fetch(paired.rows))
+        again = differing.disagreements(here, holdout, most=2, inputs=["x"], label="y")
+        assert again.sort_by("id") == found.sort_by("id")
+        return found.sort_by([("disagreement", "descending")]).to_pylist()
 
     first, second = most(scored)
-    assert (first.id, first.disagreement, first.y, first.x) == (2, 1.0, 0, 1.0)
-    assert (second.id, second.disagreement, tuple(second.prediction_m_2)) == (1, 0.25, (0.25, 0.75))
+    kinds = {"id": 2, "disagreement": 1.0, "y": 0, "x": 1.0}
+    assert {name: first[name] for name in kinds} == kinds
+    assert (second["id"], second["disagreement"]) == (1, 0.25)
+    assert second["prediction_m_2"] == {"p_0": 0.25, "p_1": 0.75}
     words = [(1, "a", "a", "b"), (2, "a", "b", "b")]
     (only,) = most(
         spark.createDataFrame(words, f"id int, _label string, `{A}` string, `{B}` string")
     )
-    assert (only.id, only.disagreement, only.prediction_m_1) == (1, 1.0, "a")
+    assert (only["id"], only["disagreement"], only["prediction_m_1"]) == (1, 1.0, "a")
 
 
 def hair(n: int, seed: int = 12) -> pd.DataFrame:
@@ -464,7 +493,12 @@ def test_rows_that_a_version_could_not_score_count_for_the_others_alone(
         (5, B, "KeyError", "none"),
     }
     counts = {A: {"ValueError": 1}, B: {"ValueError": 1, "NoPrediction": 1, "KeyError": 1}}
-    assert differing.count_failures(paired) == counts
+    here = replace(paired, rows=passes.fetch(paired.rows))
+    assert differing.count_failures(paired) == differing.count_failures(here) == counts
+    assert len(passes.tuples(differing.failures(here))) == 4
+    assert set(passes.tuples(differing.failures(here))) == {
+        tuple(row) for row in differing.failures(paired).collect()
+    }
 
 
 def test_where_no_row_was_scored_by_all_there_is_no_ranking(spark: SparkSession) -> None:
@@ -511,7 +545,8 @@ def test_flips_and_shifts_are_counted_against_the_baseline(spark: SparkSession) 
     )
     paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
     flips = {"uri": B, "rows": 5, "flips": 3, "mended": 1, "broken": 1}  # the fourth is wrong twice
-    assert differing.flips(paired, A) == [flips]
+    here = replace(paired, rows=passes.fetch(paired.rows))
+    assert differing.flips(paired, A) == differing.flips(here, A) == [flips]
     found = evaluated(scored)
     p, q = np.array([4, 1e-4 * 5, 1]) / 5, np.array([3, 2, 1e-4 * 5]) / 5  # of x, y, z
     assert differing.shifts(found, paired, A) == {B: pytest.approx(np.sum((p - q) * np.log(p / q)))}

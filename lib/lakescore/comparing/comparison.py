@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-
 from lakescore import scoring
-from lakescore.comparing import costing, differing, evaluating, pairing
+from lakescore.comparing import costing, differing, evaluating, pairing, passes
 from lakescore.comparing.document import long_form, verdict
 from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pyspark.sql import DataFrame
-
     from lakescore.comparing.entrants import Entrants
     from lakescore.comparing.evaluating import Evaluation
     from lakescore.comparing.pairing import Paired, ProblemType
     from lakescore.scoring import Plan
     from lakescore.snapshots import Snapshot
+
+
+_MOST_ROWS_HERE = 2_000_000
+"""Of a holdout that this process holds, where no Spark runs: some 100 bytes each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,28 +86,22 @@ class Comparison:
             found[model.logged_model_id] = {n: v for n, v in numbers.items() if v is not None}
         return found
 
-    def table(self, name: str, holdout: Snapshot, **facts: object) -> DataFrame:
+    def table(self, name: str, holdout: Snapshot) -> passes.Rows:
         """Return the rows of an output: `metrics`, `disagreements` or `quarantine`.
 
         Args:
             name: which; see `document.long_form`, `differing.disagreements`, `differing.failures`.
             holdout: the snapshot, from which inputs are fetched.
-            facts: further columns, constant in all rows.
         """
         match name:
             case "metrics":
-                rows = long_form(holdout.runner.spark, self)
+                return long_form(self)
             case "disagreements":
-                rows = differing.disagreements(
-                    self.paired,
-                    holdout.rows,
-                    most=self.most,
-                    inputs=self.inputs,
-                    label=self.label,
+                return differing.disagreements(
+                    self.paired, holdout, most=self.most, inputs=self.inputs, label=self.label
                 )
             case _:
-                rows = differing.failures(self.paired)
-        return rows.select("*", *[F.lit(value).alias(key) for key, value in facts.items()])
+                return differing.failures(self.paired)
 
     def digest(self, of_holdout: str) -> str:
         """Return the digest of the rows that `logged` is over: equal ones can be compared.
@@ -170,14 +164,23 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
     """
     uris = list(entrants.models)
     custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
-    scored = scoring.side_by_side(planned, says=True)
     decision = planned.contracts[0].decision
+    _check_size(planned)
+    here = planned.is_here
+    scored = None if here else scoring.side_by_side(planned, says=True)
     problem = pairing.infer(
-        scored.schema, uris, problem_type=problem_type, rank_by=rank_by, positive=positive_class,
+        scoring.side_of(planned) if scored is None else scored.schema, uris,
+        problem_type=problem_type, rank_by=rank_by, positive=positive_class,
         threshold=decision.threshold if decision else None, custom=list(custom),
         classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
     )  # fmt: skip
-    pairs = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
+    beside: dict[str, Any] = {"keys": keys, "weight": weight, "slices": slices}
+    with scoring.evaluated(planned, ["the holdout"]):
+        pairs = (
+            pairing.pair_here(planned, uris, problem, **beside)
+            if scored is None
+            else pairing.pair(scored, uris, problem, **beside)
+        )
     with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
         paired = replace(kept, rows=planned.heard(kept.rows))
         evaluation = evaluating.evaluate(
@@ -200,6 +203,12 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
             small=small,
             most=most,
         )
+
+
+def _check_size(planned: Plan) -> None:
+    """Start Spark for a holdout of more rows than this process shall hold."""
+    if planned.is_here and planned.direct is not None and planned.direct.rows > _MOST_ROWS_HERE:
+        planned.runner.start(f"a holdout of {planned.direct.rows} rows is held by Spark")
 
 
 def _imported(name: str, path: str) -> Callable[..., Any]:

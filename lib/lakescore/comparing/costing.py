@@ -21,8 +21,8 @@ _TIMES = 5
 def costs(planned: Plan) -> dict[str, float | None]:
     """Return by version how many rows it predicts in a CPU second, conversion from Arrow included.
 
-    The fastest of a few repetitions, on the driver, with one thread. None where MLflow's spark_udf
-    applies the models, or one cannot predict these rows.
+    The fastest of a few repetitions, on the driver's machine, with one thread. None where MLflow's
+    spark_udf applies the models, or one cannot predict these rows.
     """
     uris = [contract.loadable.model.uri for contract in planned.contracts]
     if not planned.versions:
@@ -30,7 +30,10 @@ def costs(planned: Plan) -> dict[str, float | None]:
     batch = sample(planned, _ROWS)
     if batch is None:
         return dict.fromkeys(uris)
-    return {uri: _rate(version, batch) for uri, version in zip(uris, planned.versions, strict=True)}
+    return {
+        uri: planned.runner.call(_rate, version, batch)
+        for uri, version in zip(uris, planned.versions, strict=True)
+    }
 
 
 def _rate(version: executor.Version, batch: object) -> float | None:

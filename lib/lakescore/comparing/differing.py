@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from functools import reduce
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore.comparing import gathering
+from lakescore import scanning
+from lakescore.arrow import arrow_type
+from lakescore.comparing import gathering, matching, passes
 from lakescore.comparing.gathering import PART
+from lakescore.comparing.matching import DISAGREEMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from pyspark.sql import Column, DataFrame
+    from collections.abc import Sequence
 
     from lakescore.comparing.evaluating import Evaluation
     from lakescore.comparing.gathering import Floats
     from lakescore.comparing.pairing import Paired
+    from lakescore.snapshots import Snapshot
 
 _DECILES = 10
 _LEAST_SHARE = 1e-4
@@ -28,9 +31,9 @@ _LEAST_SHARE = 1e-4
 
 
 def disagreements(
-    paired: Paired, holdout: DataFrame, *, most: int, inputs: Sequence[str], label: str
-) -> DataFrame:
-    """Return the rows on which versions disagree most, the most first.
+    paired: Paired, holdout: Snapshot | DataFrame, *, most: int, inputs: Sequence[str], label: str
+) -> pa.Table:
+    """Return the rows on which versions disagree most.
 
     Columns: the keys, `disagreement`, the label, `prediction_<name>_<version>` (for probabilities
     a struct of the classes; `_` for what Delta takes in no name), and the inputs. The disagreement
@@ -44,44 +47,53 @@ def disagreements(
         inputs: columns of *holdout*.
         label: the label's column.
     """
-    keys = [F.col(f"k{n}").alias(name) for n, name in enumerate(paired.keys)]
-    versions = [F.col(f"v{n}") for n in range(len(paired.uris))]
-    measure = _disagreement(paired, versions)
-    both = reduce(lambda a, b: a & b, [each.isNotNull() for each in versions])
+    keys, versions = len(paired.keys), len(paired.uris)
+    function = matching.disagreeing(keys, versions, paired.problem.task, most)
+    held = passes.select(
+        paired.rows, [*[f"k{n}" for n in range(keys)], *[f"v{n}" for n in range(versions)]]
+    )
+    schema = _schema_of(held)
+    given = [*list(schema)[:keys], pa.field(DISAGREEMENT, pa.float64()), *list(schema)[keys:]]
+    found = passes.fetch(passes.mapped(held, function, pa.schema(given)))
+    few = matching.greatest(found, keys, most)
     names = _column_names([f"prediction_{uri.removeprefix('models:/')}" for uri in paired.uris])
-    few = (
-        paired.rows.where(both)
-        .select(*keys, measure.alias("disagreement"), *[
-            _shown(paired, each).alias(name) for each, name in zip(versions, names, strict=True)
-        ])
-        .where(F.col("disagreement") > 0)
-        .orderBy(F.col("disagreement").desc(), *paired.keys)
-        .limit(most)
-    )  # fmt: skip
-    taken = {*paired.keys, "disagreement", *names}
-    wanted = [name for name in dict.fromkeys([label, *inputs]) if name not in taken]
-    rows = holdout.select(*[F.col(f"`{name}`") for name in [*paired.keys, *wanted]])
-    joined = rows.join(F.broadcast(few), list(paired.keys))
-    columns = [*paired.keys, "disagreement", *wanted[:1], *names, *wanted[1:]]
-    return joined.select(*[F.col(f"`{name}`") for name in columns])
+    shown = {
+        **{name: few.column(f"k{n}") for n, name in enumerate(paired.keys)},
+        DISAGREEMENT: few.column(DISAGREEMENT),
+        **{name: _shown(paired, few.column(f"v{n}")) for n, name in enumerate(names)},
+    }
+    wanted = [name for name in dict.fromkeys([label, *inputs]) if name not in shown]
+    rows = scanning.matching(holdout, pa.table(shown), paired.keys, wanted)
+    return rows.select([*paired.keys, DISAGREEMENT, *wanted[:1], *names, *wanted[1:]])
 
 
-def failures(paired: Paired) -> DataFrame:
+def failures(paired: Paired) -> passes.Rows:
     """Return the rows that versions could not score: keys, `model_uri`, `error_type`, `error`.
 
     One row for each version that could not; a prediction that is null, or NaN, without an error is
     `NoPrediction`.
     """
-    keys = [F.col(f"k{n}").alias(name) for n, name in enumerate(paired.keys)]
-    return _failed(paired, keys).select(*paired.keys, "model_uri", "error_type", "error")
+    keys = len(paired.keys)
+    rows = _failed(paired, keys)
+    names = [*paired.keys, "model_uri", "error_type", "error"]
+    if isinstance(rows, DataFrame):
+        uris = F.create_map(*[F.lit(e) for pair in enumerate(paired.uris) for e in pair])
+        told = rows.withColumn("version", F.element_at(uris, F.col("version")))
+        return told.toDF(*names)
+    uris_here = pa.array(paired.uris, pa.string()).take(rows.column("version").combine_chunks())
+    return rows.set_column(keys, "version", uris_here).rename_columns(names)
 
 
 def count_failures(paired: Paired) -> dict[str, dict[str, int]]:
     """Return by version and type of error how many rows it could not score."""
-    rows = _failed(paired, []).groupBy("model_uri", "error_type").count().collect()
+    rows = passes.select(_failed(paired, 0), ["version", "error_type"])
+    if isinstance(rows, DataFrame):
+        counts = [tuple(row) for row in rows.groupBy("version", "error_type").count().collect()]
+    else:
+        counts = passes.tuples(rows.group_by(rows.column_names).aggregate([([], "count_all")]))
     found: dict[str, dict[str, int]] = {}
-    for uri, kind, count in rows:
-        found.setdefault(uri, {})[kind] = count
+    for version, kind, count in counts:
+        found.setdefault(paired.uris[version], {})[kind] = count
     return found
 
 
@@ -91,21 +103,20 @@ def flips(paired: Paired, baseline: str) -> list[dict[str, Any]]:
     Of these `mended` are right where the baseline is wrong, and `broken` the other way round.
     Nothing for numbers.
     """
-    others = [uri for uri in paired.uris if uri != baseline]
-    if paired.problem.task == "regression" or not others:
+    others = [n for n, uri in enumerate(paired.uris) if uri != baseline]
+    problem = paired.problem
+    if problem.task == "regression" or not others:
         return []
-    decided = {uri: _decided(paired, F.col(f"v{n}")) for n, uri in enumerate(paired.uris)}
-    label, base = F.col("label"), decided[baseline]
-    cells = []
-    for uri in others:
-        differs = decided[uri] != base
-        counts = {"flips": differs, "mended": differs & (decided[uri] == label),
-                  "broken": differs & (base == label)}  # fmt: skip
-        cells += [F.count_if(each).alias(f"{uri} {name}") for name, each in counts.items()]
-        cells.append(F.count_if(differs.isNotNull()).alias(f"{uri} rows"))
-    found = paired.rows.agg(*cells).collect()[0]
-    names = ("rows", "flips", "mended", "broken")
-    return [{"uri": uri, **{name: found[f"{uri} {name}"] for name in names}} for uri in others]
+    classes = problem.classes if problem.task == "scores" else ()
+    function = matching.flipping(others, paired.uris.index(baseline), classes, problem.threshold)
+    counted = passes.mapped(paired.numbers, function, matching.FLIPS)
+    sums: dict[int, Any] = {n: np.zeros(len(matching.FLIPS) - 1, np.int64) for n in others}
+    for n, *counts in passes.tuples(counted):
+        sums[n] = sums[n] + np.array(counts)
+    names = matching.FLIPS.names[1:]
+    return [
+        {"uri": paired.uris[n], **dict(zip(names, sums[n].tolist(), strict=True))} for n in others
+    ]
 
 
 def shifts(evaluation: Evaluation, paired: Paired, baseline: str) -> dict[str, float]:
@@ -149,46 +160,31 @@ def _distribution(evaluation: Evaluation, paired: Paired, uri: str) -> Floats:
     return np.array(list(counts.values()))
 
 
-def _failed(paired: Paired, keys: Sequence[Column]) -> DataFrame:
-    """Return a row for each row and version that could not score it."""
-    missing = []
-    for n, uri in enumerate(paired.uris):
-        own = F.filter("errors", _is_of(uri))
-        known = F.when(F.size(own) > 0, own[0])
-        cell = F.struct(
-            F.lit(uri).alias("model_uri"),
-            F.coalesce(known["type"], F.lit("NoPrediction")).alias("error_type"),
-            F.coalesce(known["message"], F.lit("the model gave no value")).alias("error"),
-        )
-        lacks = F.col(f"v{n}").isNull()
-        if paired.problem.task == "regression":
-            lacks |= F.isnan(f"v{n}")
-        missing.append(F.when(lacks, cell))
-    cells = F.filter(F.array(*missing), lambda cell: cell.isNotNull())
-    return paired.rows.select(*keys, F.inline(cells))
+def _failed(paired: Paired, keys: int) -> passes.Rows:
+    """Return a row for each row and version that could not score it, with so many *keys*."""
+    regression = paired.problem.task == "regression"
+    named = [f"k{n}" for n in range(keys)]
+    versions = [f"v{n}" for n in range(len(paired.uris))]
+    held = passes.select(paired.rows, [*named, *versions, "errors"])
+    fields = [*list(_schema_of(held))[:keys], *matching.FAILURES]
+    function = matching.failing(keys, paired.uris, regression=regression)
+    return passes.mapped(held, function, pa.schema(fields))
 
 
-def _is_of(uri: str) -> Callable[[Column], Column]:
-    return lambda error: error["version"] == uri
+def _schema_of(rows: passes.Rows) -> pa.Schema:
+    if isinstance(rows, DataFrame):
+        return pa.schema([(each.name, arrow_type(each.dataType)) for each in rows.schema])
+    return rows.schema
 
 
-def _disagreement(paired: Paired, versions: Sequence[Column]) -> Column:
-    if len(versions) == 1:
-        return F.lit(0.0)
-    if paired.problem.task == "regression":
-        return F.greatest(*versions) - F.least(*versions)
-    if paired.problem.task == "labels":
-        return F.size(F.array_distinct(F.array(*versions))).cast("double") - 1
-    classes = range(len(paired.problem.classes))
-    gaps = [F.abs(a[n] - b[n]) for a, b in combinations(versions, 2) for n in classes]
-    return F.greatest(*gaps) if len(gaps) > 1 else gaps[0]
-
-
-def _shown(paired: Paired, value: Column) -> Column:
+def _shown(paired: Paired, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return predictions as a table has them: a struct of probabilities."""
     if paired.problem.task != "scores":
-        return value
+        return values
     names = _column_names([f"p_{name}" for name in paired.problem.classes])
-    return F.struct(*[value[n].alias(name) for n, name in enumerate(names)])
+    lists = values.combine_chunks()
+    cells = [pc.list_element(lists, n) for n in range(len(names))]
+    return pa.chunked_array([pa.StructArray.from_arrays(cells, names=names)])
 
 
 def _column_names(texts: Sequence[str]) -> list[str]:
@@ -198,17 +194,3 @@ def _column_names(texts: Sequence[str]) -> list[str]:
     return [
         name if lower.count(name.lower()) == 1 else f"{name}_{n}" for n, name in enumerate(names)
     ]
-
-
-def _decided(paired: Paired, value: Column) -> Column:
-    """Return the predicted class as a text: that of the first highest score, or by threshold."""
-    if paired.problem.task != "scores":
-        return value
-    if paired.problem.threshold is not None:
-        below, reached = map(F.lit, paired.problem.classes)
-        return F.when(value[1] >= paired.problem.threshold, reached).when(value.isNotNull(), below)
-    names = F.array(*[F.lit(name) for name in paired.problem.classes])
-    # By name: array_position() of Spark 3.5 takes no column.
-    at = F.call_function("array_position", value, F.array_max(value))
-    found = F.element_at(names, at.cast("int"))
-    return F.when(value.isNotNull(), found)  # Spark takes an element of known texts for never null

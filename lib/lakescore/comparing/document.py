@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import yaml
 
 from lakescore.comparing import gathering
@@ -19,8 +20,6 @@ from lakescore.registry.difference import compatibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from pyspark.sql import DataFrame, SparkSession
 
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.entrants import Entrants
@@ -36,10 +35,17 @@ _POINTS = 200
 _MANY = 0.005
 """The share of rows on either side that a histogram's last bars gather."""
 
-_LINES = (
-    "rank int, model_name string, model_version int, model_uri string, metric string, "
-    "slice_by string, slice string, scope string, rows bigint, value double, low double, "
-    "high double, difference double, difference_low double, difference_high double"
+_TEXTS = ("model_uri", "metric", "slice_by", "slice", "scope")
+_NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high")
+_LINES = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("model_name", pa.string()),
+        ("model_version", pa.int32()),
+        *[(name, pa.string()) for name in _TEXTS],
+        ("rows", pa.int64()),
+        *[(name, pa.float64()) for name in _NUMBERS],
+    ]
 )
 
 
@@ -68,20 +74,22 @@ def lines(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def long_form(spark: SparkSession, comparison: Comparison) -> DataFrame:
+def long_form(comparison: Comparison) -> pa.Table:
     """Return the metrics as rows of a table: those of `lines`."""
     rows = []
     for line in lines(comparison):
         model = comparison.entrants.models[line["uri"]]
-        numbers = ("value", "low", "high", "difference", "difference_low", "difference_high")
         rows.append(
             (
                 line["rank"], model.name, model.version, model.uri, line["metric"],
                 line["slice_by"], line["slice"], line["scope"], line["rows"],
-                *[line[name] for name in numbers],
+                *[line[name] for name in _NUMBERS],
             )
         )  # fmt: skip
-    return spark.createDataFrame(rows, _LINES)
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _LINES]
+    return pa.table(
+        [pa.array(c, f.type) for c, f in zip(columns, _LINES, strict=True)], schema=_LINES
+    )
 
 
 def verdict(comparison: Comparison) -> str:

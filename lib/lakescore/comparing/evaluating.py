@@ -15,11 +15,10 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyspark import StorageLevel, cloudpickle
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark import cloudpickle
+from pyspark.sql import DataFrame
 
-from lakescore.arrow import collected
-from lakescore.comparing import gathering, metrics, ordering, ranking
+from lakescore.comparing import gathering, matching, metrics, ordering, passes, ranking
 from lakescore.comparing.gathering import PART, Spec
 from lakescore.errors import MetricUndefined, TooManySlices, WeightsInvalid
 from lakescore.scanning import unmeasured
@@ -27,13 +26,11 @@ from lakescore.scanning import unmeasured
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pyspark.sql import DataFrame
-
     from lakescore.comparing.gathering import Floats
     from lakescore.comparing.pairing import Paired
     from lakescore.comparing.ranking import Standing
 
-for _module in (gathering, ordering):
+for _module in (gathering, matching, ordering):
     cloudpickle.register_pickle_by_value(_module)  # type: ignore[no-untyped-call]
 
 ALL = (-1, None)
@@ -91,11 +88,8 @@ class Evaluation:
 @contextmanager
 def held(paired: Paired) -> Iterator[Paired]:
     """Keep the rows while they are read again, so that each is predicted once."""
-    kept = paired.rows.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
+    with passes.held(paired.rows) as kept:
         yield replace(paired, rows=kept)
-    finally:
-        kept.unpersist()
 
 
 def evaluate(
@@ -161,7 +155,7 @@ def _spec(paired: Paired, draws: Any, functions: Mapping[str, Callable[..., Any]
     problem = paired.problem
     shift = 0.0
     if problem.task == "regression":
-        sample = collected(paired.rows.select("label").limit(200)).column(0).to_numpy()
+        sample = passes.first(passes.select(paired.rows, ["label"]), 200).column(0).to_numpy()
         shift = float(np.median(sample)) if len(sample) else 0.0
     interest: tuple[int, ...] = ()
     if problem.positive in problem.classes:
@@ -202,7 +196,7 @@ def _explained(paired: Paired) -> Iterator[None]:
 
     try:
         yield
-    except PySparkException as error:
+    except (PySparkException, ValueError) as error:
         found = re.search(r"slices by column (\d+) have more than (\d+) values", str(error))
         if found:
             raise TooManySlices(paired.slices[int(found[1])], int(found[2])) from error
@@ -212,16 +206,15 @@ def _explained(paired: Paired) -> Iterator[None]:
         raise
 
 
-def _gathered(rows: DataFrame, spec: Spec) -> tuple[Summed, Summed]:
+def _gathered(rows: passes.Rows, spec: Spec) -> tuple[Summed, Summed]:
     """Return sums, and counts by bin; each by (place, version, scope, name)."""
-    partial = rows.mapInArrow(gathering.gather(spec), gathering.SCHEMA)
+    partial = passes.mapped(rows, gathering.gather(spec), gathering.SCHEMA)
     # Summed up once more by workers: thousands of tasks would be too much for the driver.
-    merged = partial.repartition("slice_by", "slice", "version", "name").mapInArrow(
-        gathering.merge, gathering.SCHEMA
-    )
+    alike = passes.together(partial, ["slice_by", "slice", "version", "name"])
+    merged = passes.mapped(alike, gathering.merge, gathering.SCHEMA)
     sums: Summed = {}
     counts: Summed = {}
-    for by, value, version, scope, name, bins, vector in merged.collect():
+    for by, value, version, scope, name, bins, vector in passes.tuples(merged):
         key = ((by, value), version, scope, name)
         numbers = np.frombuffer(vector)
         if bins is None:
@@ -280,9 +273,8 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
     layout = ordering.Layout(
         slices=len(paired.slices), versions=len(paired.uris), classes=paired.problem.classes
     )
-    rows = paired.numbers.mapInArrow(ordering.expand(layout, groups), ordering.ROWS)
-    # Labels and slices are few, so they are short, and all else is numbers.
-    with unmeasured(rows.sparkSession, lambda: [each.dataType for each in rows.schema]):
+    rows = passes.mapped(paired.numbers, ordering.expand(layout, groups), ordering.ROWS)
+    with _unmeasured(rows):
         if paired.problem.classes:
             found = _areas(rows, spec)
         else:
@@ -299,44 +291,41 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
     return result
 
 
+@contextmanager
+def _unmeasured(rows: passes.Rows) -> Iterator[None]:
+    """Spare Spark to measure *rows*: labels and slices are few, so short, and else are numbers."""
+    if not isinstance(rows, DataFrame):
+        yield
+        return
+    with unmeasured(rows.sparkSession, lambda: [each.dataType for each in rows.schema]):
+        yield
+
+
 def _quantiles(
-    rows: DataFrame, spec: Spec, weights: Mapping[int, Floats]
+    rows: passes.Rows, spec: Spec, weights: Mapping[int, Floats]
 ) -> dict[int, dict[str, Any]]:
     """Return by group the values around each quantile; see `ordering.cross`."""
-    walked = (
-        rows.repartition(_partitions(rows), "part")
-        .sortWithinPartitions("part", "value")
-        .mapInArrow(ordering.cross(spec.draws, weights, metrics.QUANTILES), ordering.FOUND)
-    )
+    cross = ordering.cross(spec.draws, weights, metrics.QUANTILES)
+    walked = passes.mapped(passes.in_order(rows, whole=True), cross, ordering.FOUND)
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for _, number, name, vector in walked.collect():
+    for _, number, name, vector in passes.tuples(walked):
         found[number][name] = np.frombuffer(vector)
     return found
 
 
-def _areas(rows: DataFrame, spec: Spec) -> dict[int, dict[str, Any]]:
+def _areas(rows: passes.Rows, spec: Spec) -> dict[int, dict[str, Any]]:
     """Return by group the areas under its curves; see `ordering.walk`."""
-    # A number of partitions that is given is kept by Spark's adaptive execution: the walks
-    # rely on it that the second sees the partitions of the first.
-    ranges = rows.repartitionByRange(_partitions(rows), "part", "value")
-    ordered = ranges.sortWithinPartitions("part", "value").persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        totals = ordered.mapInArrow(ordering.add_up(spec.draws), ordering.FOUND).collect()
-        before, whole = _before(totals)
-        walked = ordered.mapInArrow(ordering.walk(spec.draws, before), ordering.FOUND)
-        found: dict[int, dict[str, Any]] = defaultdict(dict)
-        for _, number, name, vector in walked.collect():
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    with passes.held(passes.in_order(rows, whole=False)) as ordered:
+        totals = passes.mapped(ordered, ordering.add_up(spec.draws), ordering.FOUND)
+        before, whole = _before(passes.tuples(totals))
+        walked = passes.mapped(ordered, ordering.walk(spec.draws, before), ordering.FOUND)
+        for _, number, name, vector in passes.tuples(walked):
             held_already = found[number].get(name, 0.0)
             found[number][name] = held_already + np.frombuffer(vector)
-    finally:
-        ordered.unpersist()
     for number, vectors in found.items():
         vectors["first"], vectors["second"] = whole[number]
     return found
-
-
-def _partitions(rows: DataFrame) -> int:
-    return int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
 
 
 def _groups(
@@ -512,7 +501,7 @@ def _check_ranked(paired: Paired, evaluation: Evaluation) -> None:
     standing = evaluation.whole.standings.get(rank_by)
     if standing is not None and any(not math.isnan(v.value) for v in standing.estimates.values()):
         return
-    labels = paired.rows.agg(F.count_distinct("label")).collect()[0][0]
+    labels = passes.different(paired.rows, "label")
     scored = max(evaluation.whole.rows.values(), default=0)
     if evaluation.rows and not scored:
         reason = f"no row of {evaluation.rows} could be scored by every version"

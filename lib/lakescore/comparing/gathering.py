@@ -38,8 +38,16 @@ BINS_OF_CALIBRATION = 10
 PART = "\x1f"
 """Stands between a sum's name and the class or bin that it is of."""
 _ROWS_AT_ONCE = 65_536
-SCHEMA = (
-    "slice_by int, slice string, version int, scope string, name string, bins binary, sums binary"
+SCHEMA = pa.schema(
+    {
+        "slice_by": pa.int32(),
+        "slice": pa.string(),
+        "version": pa.int32(),
+        "scope": pa.string(),
+        "name": pa.string(),
+        "bins": pa.binary(),
+        "sums": pa.binary(),
+    }
 )
 """What `gather` gives: `slice_by` is -1 for all rows, `version` -1 for what is of none; `bins` is
 null but for histograms."""
@@ -447,6 +455,14 @@ def larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(held)
 
 
+def partition() -> int:
+    """Return the number of Spark's partition that this task works on; 0 where Spark does not."""
+    from pyspark import TaskContext  # noqa: PLC0415 - in a worker only
+
+    context = TaskContext.get()
+    return context.partitionId() if context else 0
+
+
 def floats(column: pa.Array) -> Floats:
     """Return numbers; null is NaN."""
     values: Floats = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
@@ -475,16 +491,6 @@ def _sparse(counted: Floats) -> tuple[bytes, bytes]:
 
 
 def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    types = [
-        pa.int32(),
-        pa.string(),
-        pa.int32(),
-        pa.string(),
-        pa.string(),
-        pa.binary(),
-        pa.binary(),
-    ]
-    names = ["slice_by", "slice", "version", "scope", "name", "bins", "sums"]
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    arrays = [pa.array(c, t) for c, t in zip(columns, types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, names=names)
+    columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

@@ -18,14 +18,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakescore.comparing.gathering import BUCKETS, Bools, Floats, Ints, floats, larger
+from lakescore.comparing.gathering import BUCKETS, Bools, Floats, Ints, floats, larger, partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-ROWS = "part int, value double, bucket int, first double, second double"
+ROWS = pa.schema(
+    {
+        "part": pa.int32(),
+        "value": pa.float64(),
+        "bucket": pa.int32(),
+        "first": pa.float64(),
+        "second": pa.float64(),
+    }
+)
 """Rows to sort: `first` is a weight (of a positive), `second` that of a negative."""
-FOUND = "partition int, part int, name string, sums binary"
+FOUND = pa.schema(
+    {"partition": pa.int32(), "part": pa.int32(), "name": pa.string(), "sums": pa.binary()}
+)
+"""What walks give."""
 _ROWS_AT_ONCE = 256
 """By the bootstraps they are a block of numbers that a core's cache holds; a search for quantiles
 passes over so many at once, where no bootstrap's lies among them."""
@@ -153,12 +164,12 @@ def walk(
         part, value, bucket, first, second = (
             np.concatenate(each) for each in zip(*rows, strict=True)
         )
-        partition = _partition()
+        here = partition()
         found = []
         for group in np.unique(part):
             chosen = part == group
             columns = (value[chosen], bucket[chosen], first[chosen], second[chosen])
-            sums = _areas(table, columns, before[partition, int(group)])
+            sums = _areas(table, columns, before[here, int(group)])
             found += [(int(group), name, vector) for name, vector in sums.items()]
         yield _found(found)
 
@@ -335,9 +346,8 @@ def _rows(
 
 
 def _found(rows: list[tuple[int, str, Floats]]) -> pa.RecordBatch:
-    partition = _partition()
     arrays = [
-        pa.array([partition] * len(rows), pa.int32()),
+        pa.array([partition()] * len(rows), pa.int32()),
         pa.array([part for part, _, _ in rows], pa.int32()),
         pa.array([name for _, name, _ in rows], pa.string()),
         pa.array([sums.tobytes() for _, _, sums in rows], pa.binary()),
@@ -347,13 +357,6 @@ def _found(rows: list[tuple[int, str, Floats]]) -> pa.RecordBatch:
 
 def _columns(batch: pa.RecordBatch) -> tuple[Any, ...]:
     return tuple(column.to_numpy() for column in batch.columns)
-
-
-def _partition() -> int:
-    from pyspark import TaskContext  # noqa: PLC0415 - in a worker only
-
-    context = TaskContext.get()
-    return context.partitionId() if context else 0
 
 
 def _equals(column: pa.Array, value: str | None) -> Bools:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial, reduce
-from operator import and_
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
+import pyarrow as pa
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
     BooleanType,
@@ -21,10 +21,11 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lakescore import slicing
-from lakescore.comparing import metrics
+from lakescore import executor, scoring, slicing
+from lakescore.arrow import arrow_type, struct
+from lakescore.comparing import metrics, passes
 from lakescore.comparing.filtering import condition
-from lakescore.comparing.gathering import BUCKETS
+from lakescore.comparing.matching import Columns, match
 from lakescore.errors import MetricUndefined
 from lakescore.scanning import Selection
 from lakescore.scoring import ERRORS, SAID
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from lakescore.comparing.gathering import Task
+    from lakescore.scoring import Plan
     from lakescore.signature import Contract
 
 LABEL = "_label"
@@ -66,20 +68,20 @@ class Problem:
 class Paired:
     """Rows as they are added up, and what stands beside them."""
 
-    rows: DataFrame
+    rows: passes.Rows
     """`bucket`, `label`, `weight`, the slices as texts, `v0`, `v1`, ...: what workers read; then
-    `k0`, ..., `errors` and, before they are held, `SAID`."""
+    `k0`, ..., `errors` and, before they are held, `SAID`: see `matching.match`."""
     problem: Problem
     uris: tuple[str, ...]
     slices: tuple[str, ...]
     keys: tuple[str, ...]
 
     @property
-    def numbers(self) -> DataFrame:
+    def numbers(self) -> passes.Rows:
         """The columns that workers read."""
         slices = [f"s{n}" for n in range(len(self.slices))]
         versions = [f"v{n}" for n in range(len(self.uris))]
-        return self.rows.select("bucket", "label", "weight", *slices, *versions)
+        return passes.select(self.rows, ["bucket", "label", "weight", *slices, *versions])
 
 
 def labelled(holdout: DataFrame, label: str) -> DataFrame:
@@ -105,6 +107,8 @@ def select(
         return F.col(f"`{label}`")
 
     if where is not None:
+        if isinstance(holdout, Snapshot):
+            holdout.runner.start("where is a filter of Spark's SQL")
         rows = holdout.rows if isinstance(holdout, Snapshot) else holdout
         chosen = rows.where(condition(where, rows.columns))
         return labelled(chosen, label).withColumn(LABEL, value())
@@ -218,27 +222,74 @@ def pair(  # noqa: PLR0913 - all but three by name
         weight: the column of weights; 1 when left out.
         slices: columns whose values divide the rows.
     """
-    named = [_named(name) for name in keys]
-    place = F.xxhash64(*named) if named else F.xxhash64(F.monotonically_increasing_id())
-    errors = F.col(ERRORS) if ERRORS in scored.columns else _no_errors()
-    rows = scored.select(
-        F.pmod(place, F.lit(BUCKETS)).cast("int").alias("bucket"),
-        _label(scored, problem).alias("label"),
-        (F.lit(1.0) if weight is None else _named(weight).cast("double")).alias("weight"),
-        *[_named(name).cast("string").alias(f"s{n}") for n, name in enumerate(slices)],
-        *[_prediction(scored, uri, problem).alias(f"v{n}") for n, uri in enumerate(uris)],
-        *[each.alias(f"k{n}") for n, each in enumerate(named)],
-        errors.alias("errors"),
-        *([F.col(SAID)] if SAID in scored.columns else []),
-    )
+    places = {name: n for n, name in enumerate(scored.columns)}
+    columns = _columns(scored.schema, places, uris, problem, keys, weight, slices)
+    kinds = [arrow_type(scored.schema[name].dataType) for name in keys]
+    rows = scored.mapInArrow(match(columns), struct(_schema(columns, kinds)))
     return Paired(
         rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)
     )
 
 
-def _no_errors() -> Column:
-    kind = "array<struct<version:string,type:string,message:string>>"
-    return F.lit(None).cast(kind)
+def pair_here(  # noqa: PLR0913 - all but three by name
+    planned: Plan,
+    uris: Sequence[str],
+    problem: Problem,
+    *,
+    keys: Sequence[str] = (),
+    weight: str | None = None,
+    slices: Sequence[str] = (),
+) -> Paired:
+    """Return what `pair` does of the rows that workers of this machine score, which it holds."""
+    side = scoring.side_of(planned)
+    columns = _columns(side, scoring.places_of(planned), uris, problem, keys, weight, slices)
+    schema = _schema(columns, [arrow_type(side[name].dataType) for name in keys])
+    rows = scoring.side_by_side_here(planned, partial(match, columns), schema)
+    return Paired(
+        rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)
+    )
+
+
+def _columns(  # noqa: PLR0913, PLR0917 - those of `pair`
+    scored: StructType,
+    places: Mapping[str, int],
+    uris: Sequence[str],
+    problem: Problem,
+    keys: Sequence[str],
+    weight: str | None,
+    slices: Sequence[str],
+) -> Columns:
+    """Return where workers have the columns *scored*, by their *places*."""
+    return Columns(
+        task=problem.task,
+        classes=problem.classes,
+        label=places[LABEL],
+        versions=tuple(places[uri] for uri in uris),
+        fields=tuple(problem.fields.get(uri) if _is_struct(scored, uri) else None for uri in uris),
+        weight=None if weight is None else places[weight],
+        slices=tuple(places[name] for name in slices),
+        keys=tuple(places[name] for name in keys),
+        errors=places.get(ERRORS),
+        said=places.get(SAID),
+    )
+
+
+def _is_struct(scored: StructType, name: str) -> bool:
+    return isinstance(scored[name].dataType, StructType)
+
+
+def _schema(columns: Columns, keys: Sequence[pa.DataType]) -> pa.Schema:
+    """Return the columns that `matching.match` gives, with *keys* of these types."""
+    label = pa.float64() if columns.task == "regression" else pa.string()
+    prediction = pa.list_(pa.float64()) if columns.task == "scores" else label
+    fields: dict[str, pa.DataType] = {"bucket": pa.int32(), "label": label, "weight": pa.float64()}
+    fields |= {f"s{n}": pa.string() for n in range(len(columns.slices))}
+    fields |= {f"v{n}": prediction for n in range(len(columns.versions))}
+    fields |= {f"k{n}": kind for n, kind in enumerate(keys)}
+    fields["errors"] = pa.list_(executor.WHY)
+    if columns.said is not None:
+        fields[SAID] = pa.binary()
+    return pa.schema(fields)
 
 
 def _family(rank_by: str | None, custom: Sequence[str]) -> Task | None:
@@ -333,47 +384,5 @@ def _class(name: str, label: DataType) -> str:
     return name
 
 
-def _label(scored: DataFrame, problem: Problem) -> Column:
-    kind = scored.schema[LABEL].dataType
-    return (
-        F.col(LABEL).cast("double") if problem.task == "regression" else _text(F.col(LABEL), kind)
-    )
-
-
-def _text(value: Column, kind: DataType) -> Column:
-    """Return a class as a text: 1 for 1.0."""
-    if not isinstance(kind, FractionalType):
-        return value.cast("string")
-    whole = value.cast("bigint")
-    return F.when(whole.cast("double") == value, whole.cast("string")).otherwise(
-        value.cast("string")
-    )
-
-
-def _prediction(scored: DataFrame, uri: str, problem: Problem) -> Column:
-    value, kind = _named(uri), scored.schema[uri].dataType
-    if problem.task == "labels":
-        return _text(value, kind)
-    if problem.task == "regression":
-        return value.cast("double")
-    if not isinstance(kind, StructType):
-        score = value.cast("double")
-        return F.when(_is_known(score), F.array(1.0 - score, score))
-    fields = dict(zip(problem.fields[uri], kind.names, strict=True))
-    scores = [
-        value.getField(fields[name]).cast("double") if name in fields else F.lit(0.0)
-        for name in problem.classes
-    ]
-    return F.when(value.isNotNull() & reduce(and_, map(_is_known, scores)), F.array(*scores))
-
-
-def _is_known(score: Column) -> Column:
-    return score.isNotNull() & ~F.isnan(score)
-
-
 def _are(kinds: object, kind: type[DataType]) -> bool:
     return any(isinstance(each, kind) for each in cast("Sequence[DataType]", kinds))
-
-
-def _named(name: str) -> Column:
-    return F.col("`" + name.replace("`", "``") + "`")

@@ -18,7 +18,7 @@ from .choosing import BYTES_GATHERED, Choice, SegmentUnknown
 from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
-from .keys import BLOCKS, REPEATED, hashed, repeated
+from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
 from .predicting import Failing, Task, few, predictor
 from .reading import FOOTERS, Column, Only, Piece, Scan, footer, footers, read_tasks, rows_at_once
 from .results import alike
@@ -80,6 +80,7 @@ __all__ = [
     "program",
     "read_tasks",
     "repeated",
+    "row_hashes",
     "rows_at_once",
     "seal",
     "sealed",

@@ -37,7 +37,7 @@ def hashed(scan: Scan, buckets: int) -> Callable[[Iterable[pa.RecordBatch]], Ite
     def give(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held: list[Any] = []
         for batch in read_tasks(scan, numbers):
-            held.append(_hashes(batch))
+            held.append(row_hashes(batch))
             if sum(map(len, held)) >= _HASHES_A_BLOCK:
                 yield _blocks(held, buckets)
                 held = []
@@ -73,7 +73,8 @@ def _blocks(held: list[Any], buckets: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"bucket": filled, "hashes": cells}, BLOCKS)
 
 
-def _hashes(batch: pa.RecordBatch) -> Any:
+def row_hashes(batch: pa.RecordBatch) -> Any:
+    """Return 64 bits for each row, the same for equal rows; see `hashed`."""
     total = np.zeros(batch.num_rows, np.uint64)
     for column in batch.columns:
         total = _mixed(total ^ _numbers(column))

@@ -109,6 +109,7 @@ class Results:
             ("1M linear rows, cold / the limit", cold_large, "<=", 2),
             ("many models, s a model", started(starting.MANY), "<=", 0.5),
             ("many models, s a model with Spark", started(starting.MANY_BY_SPARK), "<=", 2.5),
+            ("compare of three versions, cold, s", started(starting.COMPARE), "<=", 15),
             ("a model a segment, 1,000 / one model", many / one, "<=", 3),
         ]
 

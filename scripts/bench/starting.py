@@ -27,6 +27,7 @@ PLAIN = "a plain program"
 LOCAL, SPARK = "lakescore, runner local", "lakescore, runner spark"
 LIMIT_OF_LARGE, LOCAL_OF_LARGE = "the limit, 1M rows", "lakescore, 1M rows"
 MANY, MANY_BY_SPARK = "many models in one start", "many models in one session of Spark"
+COMPARE = "compare, three versions on the demo's holdout"
 _LINEAR = WORKLOADS["linear"]
 _BE_THE_PARENT_OF_ORPHANS = 36  # prctl(2): PR_SET_CHILD_SUBREAPER
 _PLAIN = """
@@ -92,6 +93,7 @@ def _commands(folder: Path, models: int) -> dict[str, list[str]]:
         "experiment": NAME,
     }
     (folder / "score.yaml").write_text(yaml.safe_dump(job))
+    timed([sys.executable, str(ROOT / "scripts/demo.py"), "prepare"])
     names = _register(models)
     each = {
         "file": "score.yaml",
@@ -109,6 +111,7 @@ def _commands(folder: Path, models: int) -> dict[str, list[str]]:
         SPARK: [*one, "runner=spark"],
         LIMIT_OF_LARGE: [*python, _LIMIT, large, str(output / "limit")],
         LOCAL_OF_LARGE: [*one, f"input.path={large}", f"output.path={output}/large"],
+        COMPARE: [str(ROOT / "spark-submit.sh"), "compare", str(ROOT / "conf/compare.yaml")],
         MANY: many,
         MANY_BY_SPARK: [*many, "runner=spark"],
     }

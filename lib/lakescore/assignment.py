@@ -172,7 +172,8 @@ class Pinned:
             for segment, reference in references.items()
             if isinstance(each := found.get(reference or "", _NULL), RegistryError)
         }
-        if missing and asked.missing == "fail":
+        none = len(missing) == len(references) and asked.missing == "skip"
+        if missing and (asked.missing == "fail" or none):
             raise SegmentsUnresolved(asked.by, missing, len(references))
         models = [each for each in found.values() if not isinstance(each, RegistryError)]
         numbers: dict[str | None, int | None] = dict.fromkeys(references)

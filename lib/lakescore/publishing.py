@@ -58,7 +58,7 @@ class Outcome:
     """What became of one slice."""
 
     run: Run
-    status: Literal["scored", "unchanged", "empty"]
+    status: Literal["scored", "unchanged", "empty", "skipped"]
     rows_in: int
     rows_scored: int
     rows_quarantined: int
@@ -158,7 +158,9 @@ class Target:
         for run in runs:
             rows, there = sizes.get(run.slice, 0), published.get(run.slice, [])
             if rows == 0:
-                settled.append(Outcome(run, "empty", 0, 0, 0, None))
+                left_out = run.assigned.skipped(run.slice) > 0
+                outcome = Outcome(run, "skipped" if left_out else "empty", 0, 0, 0, None)
+                settled.append(outcome)
                 continue
             failed = {each.run_id: each.rows for each in aside.get(run.slice, [])}
             whole = [
@@ -193,6 +195,8 @@ class Target:
             known = same or (said["input_id"] == source.table_id if said else True)
             if not known or changed.get(run.slice, -1) > earlier.input_version:
                 return True
+            if run.assigned.by is not None and not same and _has_others(run, said):
+                return True
             if self._todo.on_new_version == "forward_only":
                 return False
             newer = earlier.model_version is None or earlier.model_version != run.version
@@ -208,7 +212,7 @@ class Target:
             found = tables.commits(self._runner, self._address) if self._there is not None else []
             for _, said in found:
                 for each in said.get("slices", []):
-                    facts = {**each, "input_id": said.get("input_id")}
+                    facts = {**each, **{k: said.get(k) for k in ("input_id", "segments")}}
                     self._commits.setdefault((each["slice"], each["scoring_run_id"]), facts)
         return self._commits
 
@@ -418,7 +422,7 @@ class Target:
         for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True):
             own = own.append_column(name, pc.struct_field(why, part))
         counts = Counter(own.column(SLICE).to_pylist())
-        own = publishing.told_of_versions(own, why)
+        own = publishing.told_of_versions(own, failed)
         if self._todo.quarantine_columns == "all":
             reason = "quarantine_columns: all reads the input once more"
             few = frame(self._runner.start(reason), own)
@@ -487,24 +491,31 @@ class _Publishing:
         """What the commit says."""
         return {**lineage.commit(self.runs, scored_at=self.scored_at), **self.own_quarantine}
 
-    def told_of_versions(self, failed: pa.Table, why: pa.ChunkedArray) -> pa.Table:
-        """Return *failed* rows with what they say of the version that failed, by *why*.
+    def told_of_versions(self, own: pa.Table, failed: pa.Table) -> pa.Table:
+        """Return *own* with what the *failed* rows say of the versions that could not score them.
 
         Where one version scores all rows, that is a constant of theirs.
         """
-        if self.planned.assigned is None:
-            return failed
-        assigned = self.planned.assigned
-        facts = {model.uri: assigned.facts(model) for model in assigned.models}
-        of_rows = [facts[uri] for uri in pc.struct_field(why, "version").to_pylist()]
+        if (assigned := self.planned.assigned) is None:
+            return own
+        segments = failed.column(str(assigned.by)).to_pylist()
+        named = [None if each is None else str(each) for each in segments]
+        of_rows = [assigned.facts(assigned.model_of(segment)) for segment in named]
         for column in self.planned.said_of_versions:
             values = pa.array([row[column.name] for row in of_rows], arrow_type(column.dataType))
-            failed = failed.append_column(column.name, values)
-        return failed
+            own = own.append_column(column.name, values)
+        return own
 
     def evaluated(self) -> AbstractContextManager[None]:
         """Hold while the rows are scored; see `scoring.evaluated`."""
         return scoring.evaluated(self.planned, [run.slice for run in self.runs])
+
+
+def _has_others(run: Run, said: Mapping[str, Any]) -> bool:
+    """Tell whether other segments of the slice have a version than had one when it was scored."""
+    of_slice = run.assigned.rows.get(run.slice, {})
+    then = {name for name, uri, _ in said.get("segments") or () if uri and name in of_slice}
+    return then != {name for name in of_slice if run.assigned.model_of(name) is not None}
 
 
 def _check_sizes(planned: Plan, slices: int, rows: int) -> None:

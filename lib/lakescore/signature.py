@@ -317,13 +317,19 @@ def agree_alike(
     contracts = agree_all(source.address, source, loadables, keep, **settings)
     first, *others = contracts
     for other in others:
-        if (other.outputs, other.decision) != (first.outputs, first.decision):
+        if _given_by(other) != _given_by(first):
             raise OutputsDiffer(_told_of(first), _told_of(other))
     return Agreed(tuple(contracts), assigned)
 
 
+def _given_by(contract: Contract) -> tuple[object, ...]:
+    return contract.outputs, contract.decision, contract.loadable.classes
+
+
 def _told_of(contract: Contract) -> tuple[str, str]:
     given = [f"{field.name} {field.dataType.simpleString()}" for field in contract.outputs]
+    if contract.renamed:
+        given.append(f"of the classes {listed(map(repr, contract.loadable.classes))}")
     if (decision := contract.decision) is not None:
         given.append(f"decision {decision.below} or {decision.reached} by {decision.score}")
     return contract.loadable.model.uri, listed(given)

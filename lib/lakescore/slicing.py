@@ -181,6 +181,11 @@ def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:
         InputContractError: the column has a type that cannot name segments.
     """
     kind = selected.schema[by].dataType
+    if letters := _padding(selected.schema[by]):
+        raise InputContractError(
+            f"column {by!r} is a char({letters}), whose texts are filled up with spaces; name "
+            "segments by a string"
+        )
     if not isinstance(kind, (StringType, IntegralType)) or is_collated(kind):
         raise InputContractError(
             f"column {by!r} is {kind.simpleString()}; a segment is named by a text or an integer"

@@ -23,7 +23,7 @@ from faults.lab import ROWS, Lab, scored
 from sklearn.linear_model import LinearRegression
 from stores import mlflow_server
 
-from lakescore import publishing, tables
+from lakescore import assignment, publishing, tables
 from lakescore.registry import register as register_with_digest
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def test_an_alias_moved_and_its_version_deleted_after_resolving_change_nothing(
         client.delete_model_version(lines, "1")
         shutil.rmtree(stored)
 
-    once(score, "resolve", after=fault)
+    once(assignment, "resolve", after=fault)
     ended = lab.run(model=f"{lines}@champion")
     assert ended.code == 0
     assert str(client.get_model_version_by_alias(lines, "champion").version) == "2"
@@ -237,7 +237,7 @@ def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(l
         port = str(urlsplit(server).port)
         mlflow.set_tracking_uri(server)
         try:
-            once(score, "resolve", after=lambda: tell(signal.SIGSTOP))
+            once(assignment, "resolve", after=lambda: tell(signal.SIGSTOP))
             ended = lab.run()
             began = time.monotonic()
             again = lab.run()

@@ -148,7 +148,8 @@ def test_a_report_of_200_versions_costs_what_their_list_costs(
 
 
 def test_many_references_are_pinned_as_one_is_alone(store: Store, regions: list[str]) -> None:
-    registry.promote("demand-7/1", to="champion")  # its files are on record from now on
+    source = store.client.get_model_version("demand-7", "1").source
+    registry.register(source, "demand-7", alias="champion")  # its digest is on record
     with_quote = "demand-o'hare"
     store.client.create_registered_model(with_quote)
     of_another = store.client.get_model_version("demand-0", "1")
@@ -173,6 +174,9 @@ def test_many_references_are_pinned_as_one_is_alone(store: Store, regions: list[
         assert isinstance(together, registry.ModelVersion)
         assert (together.artifacts / "MLmodel").is_file()
         assert replace(together, artifacts=alone.artifacts) == alone, reference
+    by_ledger = pinned["demand-7@champion"]
+    assert isinstance(by_ledger, registry.ModelVersion)
+    assert by_ledger.digest_by is not None
 
 
 def test_what_is_missing_of_many_references_is_said_of_each(regions: list[str]) -> None:

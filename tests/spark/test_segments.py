@@ -26,6 +26,7 @@ from lakescore.errors import (
     EngineRefused,
     InputContractError,
     OutputsDiffer,
+    QueryNotUnique,
     SegmentsUnfit,
     SegmentsUnresolved,
     TooManyErrors,
@@ -365,10 +366,92 @@ def test_a_dry_run_writes_nothing_and_shows_which_version_would_score_a_row(
     assert shown == {(n, uri) for n, _, uri in ALONE}
 
 
-def test_a_table_without_a_row_that_has_a_model_is_empty(job: Job, tmp_path: Path) -> None:
-    report = score.run(job(name="nothing-{region}@live"))
-    assert (report["status"], report["rows_in"], report["rows_skipped"]) == ("empty", 0, 6)
+def test_a_slice_of_which_no_row_has_a_model_is_left_as_it_was(
+    spark: SparkSession, job: Job, register: Any, family: str
+) -> None:
+    for region in ("north", "south"):
+        register(f"{family}-{region}", LinearRegression().fit(X, X["x"]), X, alias="live")
+    todo = job(name=family + "-{region}@live")
+    score.run(todo)
+    before = written(spark, todo, "prediction", "model_uri")
+    mlflow.MlflowClient().delete_registered_model_alias(f"{family}-south", "live")
+    report = score.run(job(name=family + "-{region}@live", slices="due"))
+    statuses = {each["slice"]: each["status"] for each in report["slices"]}
+    assert statuses == {"2013-12-01": "scored", "2013-12-02": "skipped"}
+    assert report["rows_skipped"] == 4
+    after = written(spark, todo, "prediction", "model_uri")
+    assert after == [row for row in before if row[0] != 2]  # the south's of the first day
+
+
+def test_where_no_segment_has_a_model_nothing_is_skipped(job: Job, tmp_path: Path) -> None:
+    with pytest.raises(SegmentsUnresolved, match="4 of 4 segments by region have no model"):
+        score.run(job(name="nothing-{region}@live"))
     assert not (tmp_path / "predictions").exists()
+
+
+def test_a_query_that_several_versions_answer_is_no_missing_model(
+    job: Job, register: Any, family: str
+) -> None:
+    for _ in range(2):
+        register(f"{family}-north", LinearRegression().fit(X, X["x"]), X)
+    register(f"{family}-south", LinearRegression().fit(X, X["x"]), X)
+    with pytest.raises(QueryNotUnique, match="names versions 1, 2"):
+        score.run(job(name=family + "-{region}?where=version >= 1"))
+
+
+def test_forward_only_scores_a_slice_whose_segments_have_other_models_at_last(
+    spark: SparkSession, job: Job, register: Any, family: str, table: str
+) -> None:
+    rows = [(1, FIRST, "a", 1.0), (2, FIRST, "b", 1.0)]
+    spark.createDataFrame(rows, SCHEMA).write.format("delta").mode("overwrite").save(table)
+    client = mlflow.MlflowClient()
+    register(f"{family}-a", LinearRegression().fit(X, 5 * X["x"]), X, alias="live")
+    todo = job(name=family + "-{region}@live", slices="due", on_new_version="forward_only")
+    score.run(todo)
+    assert [n for n, _ in written(spark, todo, "prediction")] == [1]
+    client.delete_registered_model_alias(f"{family}-a", "live")
+    register(f"{family}-b", LinearRegression().fit(X, 6 * X["x"]), X, alias="live")
+    score.run(todo)  # as many rows have a model as before
+    assert [(n, round(v, 9)) for n, v in written(spark, todo, "prediction")] == [(2, 6.0)]
+    register(f"{family}-b", LinearRegression().fit(X, 7 * X["x"]), X, alias="live")
+    assert {each["status"] for each in score.run(todo)["slices"]} == {"unchanged"}
+
+
+def test_a_probe_whose_rows_all_fail_proves_nothing(
+    spark: SparkSession, job: Job, register: Any, family: str, table: str
+) -> None:
+    """The first 4,000 rows have one of the north, and its model takes no null."""
+    inputs = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 2.0, 4.0]})
+    by_name = make_pipeline(ColumnTransformer([("s", StandardScaler(), ["b"])]), LinearRegression())
+    register(f"{family}-north", by_name.fit(inputs, inputs["b"]), inputs, alias="live")
+    ours = [(0, "north", 1.0, None), *[(n, "north", 1.0, float(n)) for n in range(5000, 5050)]]
+    others = [(n, "west", 1.0, 1.0) for n in range(1, 5000)]
+    frame = spark.createDataFrame(
+        sorted([*ours, *others]), "id int, region string, a double, b double"
+    )
+    frame.coalesce(1).write.format("delta").mode("overwrite").option(
+        "overwriteSchema", "true"
+    ).save(table)
+    todo = job(name=family + "-{region}@live", max_errors=1, slice_by=None, slices=None)
+    report = score.run(todo)
+    assert (report["rows_scored"], report["rows_quarantined"]) == (50, 1)
+    found = written(spark, todo, "prediction")
+    assert found == [(n, pytest.approx(float(n))) for n in range(5000, 5050)]
+
+
+def test_segments_that_share_a_version_are_set_aside_under_their_own_reference(
+    spark: SparkSession, job: Job, register: Any, family: str
+) -> None:
+    version = register(family, loud(1, bad=1.0), X, X["x"])
+    for alias in ("north", "south"):
+        mlflow.MlflowClient().set_registered_model_alias(family, alias, str(version))
+    todo = job(name=family + "@{region}", max_errors=2)
+    score.run(todo)
+    aside = spark.read.format("delta").load(todo.aside)
+    assert sorted(map(tuple, aside.select("id", "model_reference").collect())) == [
+        (1, f"{family}@north"),
+        (2, f"{family}@south"),
+    ]
 
 
 def test_what_only_another_engine_takes_is_refused(

@@ -64,7 +64,11 @@ def choose(choice: Choice, versions: Sequence[Version], batch: pa.RecordBatch) -
     predictions, reasons = [], []
     for first, end in zip(firsts, ends, strict=True):
         part = rows.slice(first, end - first)
-        (found,), why = attempt([versions[numbers[first]]], part)
+        version = versions[numbers[first]]
+        try:
+            (found,), why = attempt([version], part)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}, for {version.uri}", name=error.name) from error
         predictions.append(found)
         reasons.append(why)
     return Chosen(

@@ -81,7 +81,10 @@ def _copied(source: str, target: Path) -> Path:
     folder = Path(unquote(parts.path))
     copy = target / (folder.name or "artifacts")
     # A link stays one, which no digest takes.
-    shutil.copytree(folder, copy, symlinks=True, copy_function=shutil.copyfile)
+    shutil.copytree(folder, copy, symlinks=True, copy_function=shutil.copy)
+    for path in copy.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)  # else a folder that is read-only would outlive the process
     return copy
 
 

@@ -50,8 +50,12 @@ def model_named(client: MlflowClient, name: str) -> Model:
     except MlflowException as error:
         if not is_missing(error):
             raise
-        there = [each.name for each in client.search_registered_models(max_results=1000)]
-        raise ModelNotFound(name, there, store_uri()) from error
+        raise ModelNotFound(name, some_names(client), store_uri()) from error
+
+
+def some_names(client: MlflowClient) -> list[str]:
+    """Return the names of registered models, a thousand at the most, for messages."""
+    return [each.name for each in client.search_registered_models(max_results=1000)]
 
 
 def version_numbered(client: MlflowClient, name: str, number: int) -> Registered:

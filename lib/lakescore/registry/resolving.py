@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from lakescore.registry.record import Card, File
 
 READY = "READY"
-_MISSING = (ModelNotFound, VersionNotFound, AliasNotFound, QueryNotUnique)
-"""What says that there is no such version."""
 _FETCHED_AT_ONCE = 4
 _FILES_READ = 10
 """Of how many versions files are read: each costs a few requests, where nothing was recorded."""
@@ -367,6 +365,7 @@ def _find_all(
     found: dict[str, tuple[VersionRecord, str]] = {}
     wanted: dict[str, tuple[str, int]] = {}
     missing: dict[str, RegistryError] = {}
+    known: list[str] = []
     for reference, form in asked.items():
         try:
             if isinstance(form, (ByLoggedModel, Query)):
@@ -374,7 +373,15 @@ def _find_all(
                 found[reference] = record, reading.location_of(client, record)
             else:
                 wanted[reference] = form.name, _number(form, models, latest)
-        except _MISSING as error:
+        except QueryNotUnique as error:
+            if error.found:  # several answer, which is no matter of a model that is missing
+                raise
+            missing[reference] = error
+        except ModelNotFound:
+            known = known or reading.some_names(client)
+            name = reference if isinstance(form, ByLoggedModel) else form.name
+            missing[reference] = ModelNotFound(name, known, store_uri())
+        except (VersionNotFound, AliasNotFound) as error:
             missing[reference] = error
     there = reading.versions_numbered(client, set(wanted.values()))
     records = {(r.name, r.version): (r, at) for r, at in reading.located(client, models, there)}

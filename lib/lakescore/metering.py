@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LABELS = ("job", "model", "output")
-_KINDS = ("in", "scored", "quarantined")
+_KINDS = ("in", "scored", "quarantined", "skipped")
 
 
 def write(receipt: Mapping[str, Any], path: Path) -> None:
@@ -22,8 +22,9 @@ def write(receipt: Mapping[str, Any], path: Path) -> None:
 
     Gauges with the labels `job`, `model` (the registered model's name) and `output` (the table):
     `lakescore_run_exit_code`; `lakescore_run_end_time_seconds`, since 1970;
-    `lakescore_run_seconds`, by `stage`; `lakescore_rows`, by `kind`: in, scored or quarantined;
-    `lakescore_model_version`. What the receipt lacks, as of a run that failed early, is left out.
+    `lakescore_run_seconds`, by `stage`; `lakescore_rows`, by `kind`: in, scored, quarantined, or
+    skipped, where they are of segments without a model; `lakescore_model_version`. What the receipt
+    lacks, as of a run that failed early, is left out.
 
     Raises:
         MetricsNotWritten: the file cannot be written.

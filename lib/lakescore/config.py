@@ -37,6 +37,11 @@ _MOST_DAYS = 50_000
 _EMPTY = ("", "~", "null")
 _FLOW = ("[", "{")
 """How YAML's lists and mappings begin; any other override is taken as it stands."""
+_OF_ROWS = {
+    *("comparing_run_id", "holdout_table", "holdout_version", "holdout_digest", "compared_at"),
+    *("disagreement", "model_uri", "error_type", "error"),
+}
+"""Columns of the tables of rows that a comparison writes, beside the keys."""
 _CASES = ("list", "otherwise", "query", "reference", "rule", "segments")
 _UNIONS = ("missing", "model", "versions")
 """Keys after which pydantic's errors name a case of a union, which stands in no file."""
@@ -674,6 +679,11 @@ class CompareJob(_Applying):
         for name in ("disagreements", "quarantine"):
             if getattr(self, name) is not None and not self.id_columns:
                 raise ValueError(f"{name} needs id_columns, which name its rows")
+            if getattr(self, name) is not None and (taken := _OF_ROWS & set(self.id_columns)):
+                raise ValueError(
+                    f"id_columns: the table {name} has columns of its own that are called "
+                    f"{listed(sorted(taken))}"
+                )
         return self
 
     @property

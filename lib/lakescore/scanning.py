@@ -606,7 +606,10 @@ def _sharing(
     files = log.files({})
     if sum(file.rows for file in files) > _most_rows(snapshot):
         raise Declined("there are too many rows to look for the keys of some")
-    places = {key: n for n, key in enumerate(_keys(few.select(keys))) if None not in key}
+    places: dict[tuple[Any, ...], list[int]] = {}
+    for n, key in enumerate(_keys(few.select(keys))):
+        if None not in key:
+            places.setdefault(key, []).append(n)
     schema = StructType.fromJson(log.schema)
     empty = pa.schema([(name, arrow_type(schema[name].dataType)) for name in names])
     found = [empty.append(pa.field(_PLACE, pa.int64())).empty_table()]
@@ -619,9 +622,15 @@ def _sharing(
         hashes = executor.row_hashes(rows.select(keys))
         at = np.minimum(np.searchsorted(sought, hashes), len(sought) - 1)
         near = rows.filter(pa.array(sought[at] == hashes))
-        own = [places.get(key) for key in _keys(pa.Table.from_batches([near.select(keys)]))]
-        told = pa.Table.from_batches([near]).append_column(_PLACE, pa.array(own, pa.int64()))
-        found.append(told.filter(told.column(_PLACE).is_valid()))
+        # Where several rows have one key, each of these has each of those, as in a join.
+        pairs = [
+            (n, place)
+            for n, key in enumerate(_keys(pa.Table.from_batches([near.select(keys)])))
+            for place in places.get(key, ())
+        ]
+        taken = near.take(pa.array([n for n, _ in pairs], pa.int64()))
+        own = pa.array([place for _, place in pairs], pa.int64())
+        found.append(pa.Table.from_batches([taken]).append_column(_PLACE, own))
     return pa.concat_tables(found)
 
 
@@ -636,7 +645,10 @@ def _keys(rows: pa.Table) -> list[tuple[Any, ...]]:
             column = column.cast(pa.int32())  # noqa: PLW2901 - likewise
         elif pa.types.is_string(kind):
             column = column.cast(pa.binary())  # noqa: PLW2901 - likewise
-        columns.append(column.to_pylist())
+        values = column.to_pylist()
+        if pa.types.is_floating(kind):  # NaN is NaN here, and -0.0 is 0.0
+            values = ["NaN" if v is not None and math.isnan(v) else v for v in values]
+        columns.append(values)
     return list(zip(*columns, strict=True))
 
 

@@ -670,8 +670,12 @@ def put(  # noqa: PLR0913 - all but the first three by name
 
 def _kind(value: object) -> DataType:
     """Return the type that Spark gives a constant."""
-    kinds: dict[type, DataType] = {int: IntegerType(), datetime: TimestampType()}
-    return kinds.get(type(value), StringType())
+    kinds: dict[type, DataType] = {
+        int: IntegerType(),
+        str: StringType(),
+        datetime: TimestampType(),
+    }
+    return kinds[type(value)]
 
 
 def clear(

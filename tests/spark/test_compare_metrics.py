@@ -17,6 +17,8 @@ from lakescore.comparing import passes
 from lakescore.scoring import ERRORS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import DataFrame, SparkSession
 
 A, B = "models:/m/1", "models:/m/2"
@@ -400,6 +402,58 @@ def test_rows_on_which_probabilities_or_labels_differ_most_are_told(spark: Spark
         spark.createDataFrame(words, f"id int, _label string, `{A}` string, `{B}` string")
     )
     assert (only["id"], only["disagreement"], only["prediction_m_1"]) == (1, 1.0, "a")
+
+
+def test_rows_are_found_again_by_their_keys_as_spark_joins_them(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Of two rows with one key each stands with the inputs of both, and NaN is itself."""
+    from lakescore import tables
+    from lakescore.comparing import differing
+
+    nan = float("nan")
+    rows = [(1.0, 1.0, 3.0), (1.0, 2.0, 5.0), (nan, 3.0, 4.0), (None, 4.0, 9.0), (2.0, 5.0, 5.0)]
+    path = str(tmp_path / "holdout")
+    frame = spark.createDataFrame(rows, "id double, x double, y double")
+    frame.coalesce(1).write.format("delta").save(path)
+    scored = frame.selectExpr("id", "y AS _label", f"x AS `{A}`", f"y AS `{B}`")
+    paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
+    asked: dict[str, Any] = {"most": 10, "inputs": ["x"], "label": "y"}
+    by_log, by_spark = (
+        differing.disagreements(paired, holdout, **asked).to_pylist()
+        for holdout in (tables.snapshot(spark, path), frame)
+    )
+    assert sorted(map(str, by_log)) == sorted(map(str, by_spark))
+    assert [(row["disagreement"], row["x"]) for row in by_log if row["id"] == 1.0] == [
+        (3.0, 1.0), (2.0, 1.0), (3.0, 2.0), (2.0, 2.0),
+    ]  # fmt: skip
+    assert [row["x"] for row in by_log if row["id"] != 1.0] == [3.0]  # no key is no row's
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("double", ["1.0E-4", "0.001", "-1.5", "0.0", "9999999.0", "1.0E7", "1.25E20", "NaN"]),
+        ("float", ["0.1", "1.0E-4", "1.0E7", "Infinity"]),
+        ("decimal(38,10)", ["0.0000000000", "0.0000001000", "-1.5000000000"]),
+        ("boolean", ["true", "false"]),
+        ("bigint", ["-9223372036854775808", "7"]),
+        ("date", ["0001-01-01", "2013-10-10"]),
+        ("timestamp", ["1969-12-31 23:59:59.9", "2013-10-10 10:20:00"]),
+        ("string", ["a", "", " 1"]),
+    ],
+)  # fmt: skip
+def test_slices_are_written_as_spark_writes_their_values(
+    spark: SparkSession, kind: str, values: list[str]
+) -> None:
+    from lakescore.arrow import collected
+    from lakescore.comparing import matching
+
+    texts = spark.createDataFrame([(value,) for value in values], "value string")
+    typed = texts.selectExpr(f"CAST(value AS {kind}) AS value")
+    by_spark = [row.value for row in typed.selectExpr("CAST(value AS string) AS value").collect()]
+    column = collected(typed).column(0).combine_chunks()
+    assert matching.texts(column).to_pylist() == by_spark == values
 
 
 def hair(n: int, seed: int = 12) -> pd.DataFrame:

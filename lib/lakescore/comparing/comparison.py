@@ -8,23 +8,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql.types import ArrayType, MapType, StructType
+
 from lakescore import scoring
 from lakescore.comparing import costing, differing, evaluating, pairing, passes
 from lakescore.comparing.document import long_form, verdict
-from lakescore.errors import ConfigError
+from lakescore.errors import ColumnsUnfit, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lakescore.comparing.entrants import Entrants
     from lakescore.comparing.evaluating import Evaluation
-    from lakescore.comparing.pairing import Paired, ProblemType
+    from lakescore.comparing.pairing import Paired, Problem, ProblemType
     from lakescore.scoring import Plan
     from lakescore.snapshots import Snapshot
 
 
 _MOST_ROWS_HERE = 2_000_000
-"""Of a holdout that this process holds, where no Spark runs: some 100 bytes each."""
+"""Of a holdout that this process holds, where no Spark runs."""
+_MOST_SCORES_HERE = 10_000_000
+_NESTED = (ArrayType, MapType, StructType)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,22 +169,21 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
     uris = list(entrants.models)
     custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
     decision = planned.contracts[0].decision
-    _check_size(planned)
-    here = planned.is_here
-    scored = None if here else scoring.side_by_side(planned, says=True)
+    _check_columns(planned, [*keys, *slices])
     problem = pairing.infer(
-        scoring.side_of(planned) if scored is None else scored.schema, uris,
-        problem_type=problem_type, rank_by=rank_by, positive=positive_class,
-        threshold=decision.threshold if decision else None, custom=list(custom),
+        scoring.side_of(planned), uris, problem_type=problem_type, rank_by=rank_by,
+        positive=positive_class, threshold=decision.threshold if decision else None,
+        custom=list(custom),
         classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
     )  # fmt: skip
+    _check_size(planned, problem, len(uris), 1 + len(slices))
     beside: dict[str, Any] = {"keys": keys, "weight": weight, "slices": slices}
     with scoring.evaluated(planned, ["the holdout"]):
-        pairs = (
-            pairing.pair_here(planned, uris, problem, **beside)
-            if scored is None
-            else pairing.pair(scored, uris, problem, **beside)
-        )
+        if planned.is_here:
+            pairs = pairing.pair_here(planned, uris, problem, **beside)
+        else:
+            scored = scoring.side_by_side(planned, says=True)
+            pairs = pairing.pair(scored, uris, problem, **beside)
     with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
         paired = replace(kept, rows=planned.heard(kept.rows))
         evaluation = evaluating.evaluate(
@@ -205,10 +208,28 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         )
 
 
-def _check_size(planned: Plan) -> None:
-    """Start Spark for a holdout of more rows than this process shall hold."""
-    if planned.is_here and planned.direct is not None and planned.direct.rows > _MOST_ROWS_HERE:
-        planned.runner.start(f"a holdout of {planned.direct.rows} rows is held by Spark")
+def _check_columns(planned: Plan, names: Sequence[str]) -> None:
+    """See that workers know how to hash and to write what names rows and slices.
+
+    Raises:
+        ColumnsUnfit: a column holds lists, objects or maps.
+    """
+    odd = [name for name in names if isinstance(planned.schema[name].dataType, _NESTED)]
+    if odd:
+        raise ColumnsUnfit("the holdout", odd, "what names a row, or a slice, is one plain value")
+
+
+def _check_size(planned: Plan, problem: Problem, versions: int, places: int) -> None:
+    """Start Spark for a holdout that takes more room than this process shall give it.
+
+    Scores are sorted by class, version and slice, at some 140 bytes each.
+    """
+    if not planned.is_here or planned.direct is None:
+        return
+    rows = planned.direct.rows
+    scores = rows * versions * places * len(problem.classes)
+    if rows > _MOST_ROWS_HERE or scores > _MOST_SCORES_HERE:
+        planned.runner.start(f"a holdout of {rows} rows is held by Spark")
 
 
 def _imported(name: str, path: str) -> Callable[..., Any]:

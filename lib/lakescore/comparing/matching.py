@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ FLIPS = pa.schema(
 )
 """What `flipping` gives: of a version's labels against the baseline's."""
 DISAGREEMENT = "disagreement"
+_LEAST_PLAIN, _MOST_PLAIN = 1e-3, 1e7
 _ROWS_A_TASK = 33
 """In bits: a task's rows are counted from here on, so that no two have one place."""
 
@@ -85,10 +87,10 @@ def _matched(columns: Columns, batch: pa.RecordBatch, before: int) -> pa.RecordB
     regression = columns.task == "regression"
     cells = {
         "bucket": _buckets([given[n] for n in columns.keys], before, batch.num_rows),
-        "label": label.cast(pa.float64()) if regression else class_texts(label),
+        "label": _doubles(label) if regression else class_texts(label),
         "weight": pa.repeat(pa.scalar(1.0), batch.num_rows)
         if columns.weight is None
-        else given[columns.weight].cast(pa.float64()),
+        else _doubles(given[columns.weight]),
     }
     cells |= {f"s{n}": texts(given[place]) for n, place in enumerate(columns.slices)}
     for n, (place, fields) in enumerate(zip(columns.versions, columns.fields, strict=True)):
@@ -112,7 +114,7 @@ def _buckets(keys: Sequence[pa.Array], before: int, rows: int) -> pa.Array:
 
 def _prediction(columns: Columns, values: pa.Array, fields: tuple[str, ...] | None) -> pa.Array:
     if columns.task == "regression":
-        return values.cast(pa.float64())
+        return _doubles(values)
     if columns.task == "labels":
         return class_texts(values)
     if fields is None:
@@ -124,6 +126,11 @@ def _prediction(columns: Columns, values: pa.Array, fields: tuple[str, ...] | No
         scores[:, columns.classes.index(name)] = floats(child)
     scores[~known] = np.nan
     return _lists(scores)
+
+
+def _doubles(values: pa.Array) -> pa.Array:
+    """Return numbers as doubles, the nearest where one is longer."""
+    return values.cast(pa.float64(), safe=False)
 
 
 def _lists(scores: Floats) -> pa.Array:
@@ -145,14 +152,20 @@ def class_texts(values: pa.Array) -> pa.Array:
 
 
 def texts(values: pa.Array) -> pa.Array:
-    """Return values as texts."""
+    """Return values as Spark writes them."""
     kind = values.type
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _each(values, _fraction)
     if pa.types.is_timestamp(kind):
         found = values.cast(pa.timestamp("us")).cast(pa.string())
-        return pc.replace_substring_regex(found, r"\.?0*$", "")
-    return values.cast(pa.string())
+        return _signed(pc.replace_substring_regex(found, r"\.?0*$", ""))
+    found = values.cast(pa.string())
+    return _signed(found) if pa.types.is_date(kind) else found
+
+
+def _signed(days: pa.Array) -> pa.Array:
+    """Return texts of *days* with the plus that Spark writes before a year of five digits."""
+    return pc.replace_substring_regex(days, r"^(\d{5})", r"+\1")
 
 
 def _each(values: pa.Array, text: Callable[[Any], str]) -> pa.Array:
@@ -163,18 +176,25 @@ def _each(values: pa.Array, text: Callable[[Any], str]) -> pa.Array:
     return words.take(encoded.indices)
 
 
-def _class(value: float) -> str:
+def _class(value: float | Decimal) -> str:
     if math.isfinite(value) and value == int(value):
         return str(int(value))
     return _fraction(value)
 
 
-def _fraction(value: float) -> str:
+def _fraction(value: float | Decimal) -> str:
+    """Return a number as Java writes it: with an exponent below 0.001, and from 10,000,000 on."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    return str(value)
+    if value == 0 or _LEAST_PLAIN <= abs(value) < _MOST_PLAIN:
+        return np.format_float_positional(value, trim="0")
+    sign, digits, exponent = Decimal(str(value)).normalize().as_tuple()
+    rest = "".join(map(str, digits[1:])) or "0"
+    return f"{'-' * sign}{digits[0]}.{rest}E{int(exponent) + len(digits) - 1}"
 
 
 def failing(keys: int, uris: Sequence[str], *, regression: bool) -> Function:
@@ -263,7 +283,8 @@ def _disagreement(columns: Sequence[pa.Array], task: Task) -> Floats:
     else:
         scores = [floats(row.flatten()).reshape(int(known.sum()), -1) for row in rows]
         stacked = np.stack(scores, axis=2)
-    found[known] = (stacked.max(axis=2) - stacked.min(axis=2)).max(axis=1)
+    with np.errstate(invalid="ignore"):  # both may be infinite
+        found[known] = (stacked.max(axis=2) - stacked.min(axis=2)).max(axis=1)
     return found
 
 

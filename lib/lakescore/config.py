@@ -748,9 +748,9 @@ class CompareJob(_Applying):
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The tables that are written, by what they hold."""
-        found = {"metrics": self.output, "disagreements": self.disagreements,
-                 "quarantine": self.quarantine}  # fmt: skip
+        """The tables that are written, by what they hold; the metrics, the ranking, last."""
+        found = {"disagreements": self.disagreements, "quarantine": self.quarantine,
+                 "metrics": self.output}  # fmt: skip
         return {name: table.address for name, table in found.items() if table is not None}
 
     def pinned(self, receipt: Mapping[str, Any]) -> dict[str, Any]:

@@ -444,11 +444,14 @@ class SegmentsUnresolved(RegistryError):
     def __init__(
         self, column: str, missing: Mapping[str | None, RegistryError], segments: int
     ) -> None:
-        found = listed(f"{name!r} ({error})" for name, error in missing.items())
+        named = [each for each in missing.items() if each[0] is not None]
+        first, error = next(iter(named or missing.items()))
         super().__init__(
-            f"{len(missing)} of {segments} segments by {column} have no model: {found}; register "
-            "these, or say missing: {default: REFERENCE}, or missing: skip where others have one"
+            f"{len(missing)} of {segments} segments by {column} have no model: "
+            f"{listed(map(repr, missing), most=20)}; of {first!r}: {error}; register these, or say "
+            "missing: {default: REFERENCE}, or missing: skip where others have one"
         )
+        self.facts = {"segments_without_model": list(missing)}
 
 
 class ModelExists(RegistryError):

@@ -193,12 +193,13 @@ def test_a_default_scores_what_has_no_model_of_its_own(spark: SparkSession, job:
 def test_all_segments_without_a_model_are_named_before_anything_is_scored(job: Job) -> None:
     with pytest.raises(SegmentsUnresolved) as refused:
         score.run(job(missing="fail"))
-    assert str(refused.value).startswith(
-        "2 of 4 segments by region have no model: None (no segment"
+    sentence = (
+        "2 of 4 segments by region have no model: None, 'west'; of 'west': no registered model"
     )
-    assert "'west' (no registered model 'demand-west'" in str(refused.value)
+    assert str(refused.value).startswith(sentence)
+    assert refused.value.facts == {"segments_without_model": [None, "west"]}
     one_alias = job(missing="fail", name="demand-{region}@best", slices=["2013-12-01"])
-    with pytest.raises(SegmentsUnresolved, match=r"2 of 2 .* 'south' .'demand-south' has no alias"):
+    with pytest.raises(SegmentsUnresolved, match=r"'north', 'south'; of 'north': .* has no alias"):
         score.run(one_alias)
     report = score.run(job(missing="fail", slices=["2013-12-01"]))  # has them all
     assert report["rows_scored"] == 3

@@ -176,10 +176,8 @@ class Pinned:
         if missing and (asked.missing == "fail" or none):
             raise SegmentsUnresolved(asked.by, missing, len(references))
         models = [each for each in found.values() if not isinstance(each, RegistryError)]
-        numbers: dict[str | None, int | None] = dict.fromkeys(references)
         places = {model.reference: n for n, model in enumerate(models)}
-        for segment, reference in references.items():
-            numbers[segment] = places.get(reference or "")
+        numbers = {segment: places.get(each or "") for segment, each in references.items()}
         if missing and self.model is not None:
             numbers |= dict.fromkeys(missing, len(models))
             models.append(self.model)

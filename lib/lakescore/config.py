@@ -286,10 +286,6 @@ class Segments(Strict):
         """What stands for the segment in `name`."""
         return f"{{{self.by}}}"
 
-    def reference(self, segment: str) -> str:
-        """Return the reference of the model of *segment*."""
-        return self.name.replace(self.placeholder, segment)
-
 
 def _kind_of_model(value: object) -> str:
     return "segments" if isinstance(value, (dict, Segments)) else "reference"
@@ -456,7 +452,7 @@ class ScoreJob(_Applying):
     def left_out(self, there: Sequence[str]) -> tuple[str, ...]:
         """Return those of `keep` that the output does not hold."""
         keys = () if self.writes_keys else self.id_columns
-        written = [name for name in self._asked_for(there) if name not in keys]
+        written = set(self._asked_for(there)) - set(keys)
         return tuple(name for name in self.keep(there) if name not in written)
 
     def _asked_for(self, there: Sequence[str]) -> tuple[str, ...]:

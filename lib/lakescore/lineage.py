@@ -187,9 +187,8 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
         scored_at: the time that the rows shall carry.
     """
     pairs = [F.lit(each) for run in runs for each in (run.slice, run.run_id)]
-    constants = {**_facts(runs[0]), **_of_version(runs[0])}
     facts = {
-        **{name: F.lit(v).cast(kind_of(name)) for name, v in constants.items()},
+        **{name: F.lit(v).cast(kind_of(name)) for name, v in _facts(runs[0]).items()},
         **{name: F.col(name) for name in VERSION_COLUMNS if name in scored.columns},
         "slice": F.col(SLICE),
         "scoring_run_id": F.element_at(F.create_map(*pairs), F.col(SLICE)),
@@ -201,8 +200,7 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
 
 def stamped(scored: StructType, runs: Sequence[Run]) -> StructType:
     """Return the columns of what `stamp` makes of rows with the columns *scored*."""
-    constants = {**_facts(runs[0]), **_of_version(runs[0])}
-    always = {name for name, value in constants.items() if value is not None}
+    always = {name for name, value in _facts(runs[0]).items() if value is not None}
     own = [field for field in scored if field.name not in {SLICE, *VERSION_COLUMNS}]
     return StructType(
         own
@@ -213,7 +211,7 @@ def stamped(scored: StructType, runs: Sequence[Run]) -> StructType:
 def carried(run: Run, *, scored_at: datetime) -> dict[str, Any]:
     """Return what all rows of *run* carry, by the columns of `COLUMNS`: what `stamp` adds."""
     own = {"slice": run.slice, "scoring_run_id": run.run_id, "scored_at": scored_at}
-    return {**_facts(run), **_of_version(run), **own}
+    return {**_facts(run), **own}
 
 
 def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
@@ -236,7 +234,7 @@ def _of_versions(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what a commit says of the version, or of those of the segments of *runs*."""
     assigned = runs[0].assigned
     if assigned.by is None:
-        return {**_of_version(runs[0]), "model_digest": assigned.models[0].digest}
+        return {"model_digest": assigned.models[0].digest}
     segments = dict.fromkeys(name for run in runs for name in assigned.rows.get(run.slice, {}))
     models = {name: assigned.model_of(name) for name in segments}
     pins = [[name, m and m.uri, m and m.digest] for name, m in models.items()]
@@ -249,17 +247,16 @@ def place(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    """Return what all runs of one commit have in common, by column."""
+    """Return what all rows of one commit have in common, by column.
+
+    Of the version nothing, where each segment has its own.
+    """
     return {
         "model_name": run.assigned.name,
+        **(run.assigned.facts() if run.assigned.by is None else {}),
         "input_table": run.input_table,
         "input_version": run.input_version,
     }
-
-
-def _of_version(run: Run) -> dict[str, Any]:
-    """Return what all rows of *run* say of the version, where it is the same for all of them."""
-    return run.assigned.facts() if run.assigned.by is None else {}
 
 
 def log_run(  # noqa: PLR0913 - all but the first by name

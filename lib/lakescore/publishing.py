@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,7 +120,7 @@ class Target:
     def _there(self) -> Snapshot | None:
         return _snapshot(self._runner, self._address)
 
-    @property
+    @cached_property
     def _left_out(self) -> tuple[str, ...]:
         return self._todo.left_out(self._source.schema.names)
 

@@ -653,8 +653,7 @@ def put(  # noqa: PLR0913 - all but the first three by name
         AnotherRunWon, SchemaDrift: as `replace`.
     """
     if isinstance(rows, DataFrame):
-        told = [F.lit(value).alias(name) for name, value in constants.items()]
-        return replace(rows.select("*", *told), address, where=where, metadata=metadata)
+        return replace(_with(rows, constants), address, where=where, metadata=metadata)
     runner = Runner.of(spark)
     same = [StructField(name, _kind(value), nullable=False) for name, value in constants.items()]
     written = StructType([*struct(rows.schema).fields, *same])
@@ -663,9 +662,12 @@ def put(  # noqa: PLR0913 - all but the first three by name
             begun.put(rows, {"": constants}, None)
         except Declined as declined:
             held = frame(runner.start(f"Spark writes {address}: {declined}"), rows)
-            told = [F.lit(value).alias(name) for name, value in constants.items()]
-            begun.write(held.select("*", *told))
+            begun.write(_with(held, constants))
         return begun.commit()
+
+
+def _with(rows: DataFrame, constants: Mapping[str, Any]) -> DataFrame:
+    return rows.select("*", *[F.lit(value).alias(name) for name, value in constants.items()])
 
 
 def _kind(value: object) -> DataType:

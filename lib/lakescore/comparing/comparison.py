@@ -177,13 +177,9 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
     )  # fmt: skip
     _check_size(planned, problem, len(uris), 1 + len(slices))
-    beside: dict[str, Any] = {"keys": keys, "weight": weight, "slices": slices}
     with scoring.evaluated(planned, ["the holdout"]):
-        if planned.is_here:
-            pairs = pairing.pair_here(planned, uris, problem, **beside)
-        else:
-            scored = scoring.side_by_side(planned, says=True)
-            pairs = pairing.pair(scored, uris, problem, **beside)
+        scored = planned if planned.is_here else scoring.side_by_side(planned, says=True)
+        pairs = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
     with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
         paired = replace(kept, rows=planned.heard(kept.rows))
         evaluation = evaluating.evaluate(

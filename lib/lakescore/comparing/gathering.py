@@ -5,7 +5,8 @@ back: element 0 is the sum over all rows, element b the sum with each row counte
 b-th Poisson bootstrap draws it. The draws depend on the row's key alone, so versions share them,
 which makes differences paired, and so do tasks that are tried again.
 
-It imports nothing of lakescore and is pickled by value, so executors never need our package.
+It imports nothing of lakescore but `executor`, and both are pickled by value, so executors never
+need our package.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from lakescore.executor import gathered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -445,14 +448,7 @@ def _too_many(column: int, most: int) -> str:
 
 def larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of *batches* in fewer ones: each costs as much as there are slices."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(each.num_rows for each in held) >= _ROWS_AT_ONCE:
-            yield pa.concat_batches(held)
-            held = []
-    if held:
-        yield pa.concat_batches(held)
+    return gathered(batches, len, _ROWS_AT_ONCE)
 
 
 def partition() -> int:

@@ -22,13 +22,13 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor, scoring, slicing
-from lakescore.arrow import arrow_type, struct
+from lakescore.arrow import arrow_type
 from lakescore.comparing import metrics, passes
 from lakescore.comparing.filtering import condition
 from lakescore.comparing.matching import Columns, match
 from lakescore.errors import MetricUndefined
 from lakescore.scanning import Selection
-from lakescore.scoring import ERRORS, SAID
+from lakescore.scoring import ERRORS, SAID, Plan
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from lakescore.comparing.gathering import Task
-    from lakescore.scoring import Plan
     from lakescore.signature import Contract
 
 LABEL = "_label"
@@ -201,7 +200,7 @@ def infer(  # noqa: PLR0913 - all but two by name
 
 
 def pair(  # noqa: PLR0913 - all but three by name
-    scored: DataFrame,
+    scored: DataFrame | Plan,
     uris: Sequence[str],
     problem: Problem,
     *,
@@ -215,36 +214,25 @@ def pair(  # noqa: PLR0913 - all but three by name
     as they are read in the same way.
 
     Args:
-        scored: what `scoring.side_by_side` gives, or `scoring.tried`.
+        scored: what `scoring.side_by_side` gives, or `scoring.tried`; or a plan, whose rows workers
+            of this machine score now, and this process holds.
         uris: the versions, each a column.
         problem: what `infer` told.
         keys: columns that name a row; rows of one key are drawn together.
         weight: the column of weights; 1 when left out.
         slices: columns whose values divide the rows.
     """
-    places = {name: n for n, name in enumerate(scored.columns)}
-    columns = _columns(scored.schema, places, uris, problem, keys, weight, slices)
-    kinds = [arrow_type(scored.schema[name].dataType) for name in keys]
-    rows = scored.mapInArrow(match(columns), struct(_schema(columns, kinds)))
-    return Paired(
-        rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)
-    )
-
-
-def pair_here(  # noqa: PLR0913 - all but three by name
-    planned: Plan,
-    uris: Sequence[str],
-    problem: Problem,
-    *,
-    keys: Sequence[str] = (),
-    weight: str | None = None,
-    slices: Sequence[str] = (),
-) -> Paired:
-    """Return what `pair` does of the rows that workers of this machine score, which it holds."""
-    side = scoring.side_of(planned)
-    columns = _columns(side, scoring.places_of(planned), uris, problem, keys, weight, slices)
+    if isinstance(scored, Plan):
+        side, places = scoring.side_of(scored), scoring.places_of(scored)
+    else:
+        side, places = scored.schema, {name: n for n, name in enumerate(scored.columns)}
+    columns = _columns(side, places, uris, problem, keys, weight, slices)
     schema = _schema(columns, [arrow_type(side[name].dataType) for name in keys])
-    rows = scoring.side_by_side_here(planned, partial(match, columns), schema)
+    rows = (
+        scoring.side_by_side_here(scored, partial(match, columns), schema)
+        if isinstance(scored, Plan)
+        else passes.mapped(scored, match(columns), schema)
+    )
     return Paired(
         rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)
     )

@@ -20,7 +20,18 @@ from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
 from .predicting import Failing, Task, few, predictor
-from .reading import FOOTERS, Column, Only, Piece, Scan, footer, footers, read_tasks, rows_at_once
+from .reading import (
+    FOOTERS,
+    Column,
+    Only,
+    Piece,
+    Scan,
+    footer,
+    footers,
+    gathered,
+    read_tasks,
+    rows_at_once,
+)
 from .results import alike
 from .sealing import SEALED, opened, seal, sealed, unseal
 from .storing import LOCAL, Store
@@ -71,6 +82,7 @@ __all__ = [
     "filer",
     "footer",
     "footers",
+    "gathered",
     "hashed",
     "is_used",
     "listed_at_most",

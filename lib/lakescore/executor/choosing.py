@@ -11,7 +11,7 @@ import pyarrow as pa
 from .applying import attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .applying import Version
 
@@ -95,15 +95,3 @@ def _numbers(choice: Choice, segments: pa.Array) -> np.ndarray[Any, np.dtype[np.
     table = np.array([-1 if number is None else number for number in pinned], np.int64)
     found: np.ndarray[Any, np.dtype[np.int64]] = table[codes]
     return found
-
-
-def gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Put *batches* together into larger ones: each costs every version a call of its own."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(each.nbytes for each in waiting) >= BYTES_GATHERED:
-            yield pa.concat_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_batches(waiting)

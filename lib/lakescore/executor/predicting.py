@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from .applying import attempt
-from .choosing import choose, gathered
+from .choosing import BYTES_GATHERED, choose
 from .keeping import counted
-from .reading import read_tasks
+from .reading import gathered, read_tasks
 from .tallying import SAID, Part
 from .writing import FILES, taken, written
 
@@ -105,7 +105,7 @@ def _applied(
         for batch in batches:
             yield batch, *attempt(versions, batch), []
         return
-    for batch in gathered(batches):
+    for batch in gathered(batches, lambda batch: int(batch.nbytes), BYTES_GATHERED):
         if (chosen := choose(choice, versions, batch)) is not None:
             yield chosen.rows, [chosen.predicted], chosen.why, chosen.carried.columns
 

@@ -80,6 +80,20 @@ def read_tasks(scan: Scan, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.Rec
                 yield from read(scan, piece)
 
 
+def gathered(
+    batches: Iterable[pa.RecordBatch], size: Callable[[pa.RecordBatch], int], enough: int
+) -> Iterator[pa.RecordBatch]:
+    """Put *batches* together until their *size* is *enough*: each has costs of its own."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(size, waiting)) >= enough:
+            yield pa.concat_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
 def rows_at_once(columns: int) -> int:
     """Return how many rows of so many *columns* are read, and handed to a model, at once."""
     return max(1, min(_ROWS_AT_ONCE, _CELLS_AT_ONCE // max(1, columns)))

@@ -365,23 +365,20 @@ def _find_all(
     found: dict[str, tuple[VersionRecord, str]] = {}
     wanted: dict[str, tuple[str, int]] = {}
     missing: dict[str, RegistryError] = {}
-    known: list[str] = []
+    lacks_some = any(form.name not in models for form in forms)
+    known = reading.some_names(client) if lacks_some else []
     for reference, form in asked.items():
         try:
             if isinstance(form, (ByLoggedModel, Query)):
                 record = find(client, reference)
                 found[reference] = record, reading.location_of(client, record)
             else:
-                wanted[reference] = form.name, _number(form, models, latest)
+                wanted[reference] = form.name, _number(form, models, latest, known)
         except QueryNotUnique as error:
             if error.found:  # several answer, which is no matter of a model that is missing
                 raise
             missing[reference] = error
-        except ModelNotFound:
-            known = known or reading.some_names(client)
-            name = reference if isinstance(form, ByLoggedModel) else form.name
-            missing[reference] = ModelNotFound(name, known, store_uri())
-        except (VersionNotFound, AliasNotFound) as error:
+        except (ModelNotFound, VersionNotFound, AliasNotFound) as error:
             missing[reference] = error
     there = reading.versions_numbered(client, set(wanted.values()))
     records = {(r.name, r.version): (r, at) for r, at in reading.located(client, models, there)}
@@ -396,10 +393,12 @@ def _find_all(
     return found, missing
 
 
-def _number(form: Named, models: Mapping[str, Model], latest: Mapping[str, int]) -> int:
-    """Return the number of the version that *form* names."""
+def _number(
+    form: Named, models: Mapping[str, Model], latest: Mapping[str, int], known: Sequence[str]
+) -> int:
+    """Return the number of the version that *form* names; *known* are names for a message."""
     if form.name not in models:
-        raise ModelNotFound(form.name, list(models), store_uri())
+        raise ModelNotFound(form.name, known, store_uri())
     match form:
         case ByVersion(_, version):
             return version

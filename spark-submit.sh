@@ -19,7 +19,7 @@ jobs: $(jobs); places: $(places)"
 job=$1; shift
 [ "$job" != --help ] || { echo "$usage"; exit; }
 bin=$root/.venv/bin; [ -x "$bin/python" ] || bin=${VIRTUAL_ENV:-/usr}/bin
-[ -f "$root/jobs/$job.py" ] || exec "$bin/lakescore" check "$job" - # says which job is meant
+[[ " $(jobs) " = *" $job "* ]] || exec "$bin/lakescore" check "$job" - # says which job is meant
 place=${PLACE:-local}; [[ $place = */* ]] || place=$root/conf/spark/$place.conf
 [ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(places)"
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}
@@ -41,7 +41,7 @@ done
 # In local mode Spark may not be needed, so the job starts it itself. And no spark-submit is a client
 # of a Spark Connect server: the job is one itself.
 itself=("$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@")
-if [[ ${PLACE:-local} = local && ($job = score || $job = compare) ]]; then
+if [[ ${PLACE:-local} = local ]]; then
   [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${itself[@]}"; echo; exit; }
   hear "${itself[@]}"
 fi

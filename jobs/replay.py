@@ -6,32 +6,30 @@ from lakescore import loading, receipt, replaying, scoring, signature, slicing, 
 from lakescore.config import ReplayJob
 from lakescore.console import stage
 from lakescore.job import main
-from lakescore.session import start
+from lakescore.session import choose
 
 
 def run(todo: ReplayJob) -> dict[str, Any]:
     """Read what the run recorded, score its input again, and compare row for row."""
-    spark = start("lakescore replay")
-    recorded = replaying.recorded(spark, todo)
+    runner = choose("lakescore replay", todo.runner)
+    recorded = replaying.recorded(runner, todo)
     job = recorded.job
     stage(f"{todo.run} scored {job.input.address} at version {job.input.version}")
     assigned = recorded.assign(todo.trust)
-    source = tables.snapshot(spark, job.input.address, job.input.version)
+    source = tables.snapshot(runner, job.input.address, job.input.version)
 
-    loadables = [loading.prepare(each, **job.loading) for each in assigned.models]
+    loadables = [loading.prepare(each, runner, **job.loading) for each in assigned.models]
     agreed = signature.agree_alike(assigned, source, loadables, job.row_columns, **job.contract)
     rows = slicing.select(source, job.slice_by, job.slice_names)
     keep = [*job.row_columns, slicing.SLICE]
     planned = scoring.plan(todo.engine, rows, agreed, keep, todo.scan)
     stage(str(planned), ends="plan")
-    with scoring.evaluated(planned, job.slice_names), scoring.held(planned) as replayed:
-        found = replaying.compare(
-            replayed, recorded.rows,
-            keys=job.id_columns, columns=planned.decisive, tolerance=todo.tolerance,
-        )  # fmt: skip
+    with scoring.evaluated(planned, job.slice_names):
+        found = replaying.compare(planned, recorded, tolerance=todo.tolerance)
     stage(f"{found['same']} of {found['rows']} rows are the same", ends="score")
-    replaying.hold(todo.run, found)
-    return receipt.of_replay(todo.run, assigned, source, planned, found)
+    report = receipt.of_replay(todo.run, assigned, source, planned, found)
+    replaying.hold(report)
+    return report
 
 
 if __name__ == "__main__":

@@ -138,6 +138,11 @@ class _Job(Strict):
         description="who reads the table for the arrow engine: workers themselves, where that is "
         "exactly what Spark reads, or always Spark",
     )
+    runner: Literal["auto", "local", "spark"] = Field(
+        default="auto",
+        description="what runs the tasks: Spark; local, processes of this machine without Spark; "
+        "or these where PLACE is local and the rows take less time than to start Spark does",
+    )
     experiment: str = Field(
         default="lakescore", min_length=1, description="MLflow experiment that the run is logged in"
     )
@@ -211,12 +216,6 @@ class _Applying(_Job):
         default="local",
         description="whose packages a model runs with: those here, or an environment that "
         "MLflow's spark_udf makes as it was logged",
-    )
-
-    runner: Literal["auto", "local", "spark"] = Field(
-        default="auto",
-        description="what runs the tasks: Spark; local, processes of this machine without Spark; "
-        "or these where PLACE is local and the rows take less time than to start Spark does",
     )
 
     @property

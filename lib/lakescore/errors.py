@@ -634,7 +634,7 @@ class ReplayDiffers(IntegrityError):
             f"{found['only_replayed']} only in the replay, such as {first}; look for what the "
             "model depends on besides its input, or allow for a tolerance"
         )
-        self.facts = {"status": "different", "run": run, **found}
+        self.facts = {**found, "status": "different", "run": run}
 
 
 class InputContractError(LakescoreError):

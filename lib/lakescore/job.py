@@ -161,7 +161,7 @@ class _Door(Generic[J]):
         if not todo.trust.is_given:
             console.stage(_TRUSTS_ALL)
         try:
-            session.prepare(getattr(todo, "runner", "spark"))  # other jobs are Spark's
+            session.prepare(todo.runner)
             _end_with_parent()
             with _stopping(lambda why: stopped(self.record(todo, why)), todo.timeout_seconds):
                 receipt: Receipt = self._head() | self._run(todo)

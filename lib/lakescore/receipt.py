@@ -235,6 +235,7 @@ def of_replay(
         "model": of_assigned(assigned),
         "input": {"table": source.address, "version": source.version},
         **found,
+        "runner": source.runner.facts(),
         "engine": planned.facts(),
     }
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import reduce
-from operator import and_
 from typing import TYPE_CHECKING, Any
 
-from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Window
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import DoubleType, FloatType
 
-from lakescore import tables
-from lakescore.arrow import readable
+from lakescore import executor, scanning, scoring, slicing, tables
+from lakescore.arrow import arrow_type, collected, legible, struct
 from lakescore.assignment import of_one, of_segments
 from lakescore.config import ScoreJob, Segments
 from lakescore.errors import (
@@ -24,32 +24,60 @@ from lakescore.errors import (
     RunNotOne,
     RunNotPublished,
 )
+from lakescore.logs import Declined
 from lakescore.registry import resolve_all
-from lakescore.slicing import OURS, SLICE
+from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql import Column, SparkSession
-
     from lakescore.assignment import Assignment
     from lakescore.config import ReplayJob
+    from lakescore.runner import Runner
+    from lakescore.scanning import Selection
+    from lakescore.scoring import Plan
     from lakescore.trust import Trust
 
 _EXAMPLES = 5
-_ORDINAL = f"{OURS}ordinal"
+_RUN = "scoring_run_id"
+_MOST_ROWS_HERE = 2_000_000
+"""Of more published rows Spark holds them."""
+_ROWS_A_TASK = 500_000
+"""What a task of Spark compares at once, about, since it must hold all rows of a key."""
 
 
 @dataclass(frozen=True)
 class Recorded:
     """What a run published, and out of what."""
 
-    rows: DataFrame
-    """Its rows, with their slice as `SLICE`."""
+    run: str
+    parts: tuple[Selection, ...]
+    """Of the table's versions, the slices that it published; they may hold rows of others."""
     job: ScoreJob
     """The job, with the version and the input that it used."""
     pins: tuple[Pin, ...]
     """The versions that it used: one of no segment, or one a segment."""
+
+    def published(self, names: Sequence[str], runner: Runner) -> DataFrame | pa.Table:
+        """Return columns of the rows that the run published, with their slice as `SLICE`.
+
+        Args:
+            names: the columns.
+            runner: where it is Spark, or has to become so, the rows are a frame of Spark's.
+        """
+        try:
+            if runner.is_started:
+                raise Declined("it runs already")  # noqa: TRY301 - as all others
+            tables = [scanning.read(part, [*names, _RUN], _MOST_ROWS_HERE) for part in self.parts]
+        except Declined as declined:
+            runner.start(f"Spark reads what was published: {declined}")
+            frames = [part.rows.where(F.col(_RUN) == self.run) for part in self.parts]
+            return reduce(
+                DataFrame.unionByName,
+                [rows.select([F.col(f"`{name}`") for name in names]) for rows in frames],
+            )
+        rows = pa.concat_tables(tables, promote_options="permissive")
+        return rows.filter(pc.equal(rows.column(_RUN), self.run)).select(list(names))
 
     def assign(self, trust: Trust) -> Assignment:
         """Pin what the run used once more.
@@ -88,8 +116,8 @@ class Pin:
     digest: str | None
 
 
-def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
-    """Read what the run published.
+def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
+    """Read what commits say of the run.
 
     Raises:
         RunNotPublished: no commit that the log still holds says that it is of the run.
@@ -98,7 +126,7 @@ def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
     """
     address = todo.output.address
     newest: dict[str, tuple[int, dict[str, Any]]] = {}  # by slice
-    for version, said in tables.commits(spark, address):
+    for version, said in tables.commits(runner, address):
         for each in said.get("slices", []) if "settings" in said else []:
             if each["scoring_run_id"] == todo.run:
                 newest.setdefault(each["slice"], (version, said))
@@ -119,13 +147,16 @@ def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
     if said["settings"].get("passthrough") == "none":
         raise KeysNotPublished(address, todo.run)
     parts = [
-        tables.snapshot(spark, address, version).rows.where(
-            (F.col("scoring_run_id") == todo.run)
-            & F.col("slice").isin([name for name in names if newest[name][0] == version])
+        replace(
+            slicing.select(
+                tables.snapshot(runner, address, version),
+                "slice",
+                [name for name in names if newest[name][0] == version],
+            ),
+            within={"model_name": (said["model_name"],)},
         )
         for version in sorted({version for version, _ in newest.values()})
     ]
-    rows = reduce(DataFrame.unionByName, parts)
     source = said["input_table"]
     where = {"path" if "/" in source else "table": source, "version": said["input_version"]}
     by = said["settings"].get("slice_by")
@@ -139,7 +170,7 @@ def recorded(spark: SparkSession, todo: ReplayJob) -> Recorded:
             "slices": names if by else None,
         }
     )
-    return Recorded(rows.withColumn(SLICE, F.col("slice")), job, tuple(pins.values()))
+    return Recorded(todo.run, tuple(parts), job, tuple(pins.values()))
 
 
 def _pins(said: Mapping[str, Any]) -> list[Pin]:
@@ -149,9 +180,29 @@ def _pins(said: Mapping[str, Any]) -> list[Pin]:
     return [Pin(*each) for each in said["segments"]]
 
 
-def compare(
-    replayed: DataFrame,
-    published: DataFrame,
+def compare(planned: Plan, recorded: Recorded, *, tolerance: float) -> dict[str, Any]:
+    """Score what the run scored once more, and return how it differs from what it published.
+
+    Args:
+        planned: how the rows are scored.
+        recorded: the run.
+        tolerance: as for `reconcile`.
+
+    Returns:
+        What `reconcile` does.
+    """
+    keys = recorded.job.id_columns
+    # First, since it may start Spark, which then scores too.
+    published = recorded.published([*keys, SLICE, *planned.decisive], planned.runner)
+    with scoring.held(planned) as replayed:
+        return reconcile(
+            published, replayed, keys=keys, columns=planned.decisive, tolerance=tolerance
+        )
+
+
+def reconcile(
+    published: DataFrame | pa.Table,
+    replayed: DataFrame | pa.Table,
     *,
     keys: Sequence[str],
     columns: Sequence[str],
@@ -160,68 +211,89 @@ def compare(
     """Return how the predictions of a run differ from what it published.
 
     Args:
-        replayed: *keys*, *columns* and `SLICE`.
-        published: the same.
-        keys: columns that name a row of its slice.
+        published: *keys*, *columns* and `SLICE`.
+        replayed: the same, held likewise: by Spark, or by this process.
+        keys: columns that name a row of its slice. Rows that share them are told apart by their
+            predictions.
         columns: the predictions.
         tolerance: by how much of the larger one two numbers may differ and still be the same.
 
     Returns:
-        `rows`, `same`, `different`, `only_published`, `only_replayed`, and `examples`.
+        `rows`, `same`, `different`, `only_published`, `only_replayed`, and `examples`, which have
+        `key`, `slice`, and the predictions `published` and `replayed`, null where there is no row.
     """
-    by = [*keys, SLICE, _ORDINAL]
-    one, other = (
-        _numbered(rows, keys, columns).select(
-            *[F.col(f"`{name}`").alias(f"k{n}_{side}") for n, name in enumerate(by)],
-            F.struct(*[F.col(f"`{name}`") for name in columns]).alias(side),
-        )
-        for rows, side in ((published, "published"), (replayed, "replayed"))
-    )
-    same_key = [
-        F.col(f"k{n}_published").eqNullSafe(F.col(f"k{n}_replayed")) for n in range(len(by))
+    named = [*keys, SLICE, *columns]
+    how = {"keys": len(keys) + 1, "tolerance": tolerance, "most": _EXAMPLES}
+    if isinstance(published, DataFrame):
+        found = _by_spark(published, replayed, named, how)
+    else:
+        found = _here(published, replayed, named, how)
+    is_count = found.column(executor.COUNTS.names[0]).is_valid()
+    counts = found.filter(is_count).select(executor.COUNTS.names)
+    same, different, only_published, only_replayed = (sum(c.to_pylist()) for c in counts.columns)
+    pairs = legible(found.filter(pc.invert(is_count)).slice(0, _EXAMPLES)).to_pylist()
+    return {
+        "rows": same + different + only_published + only_replayed,
+        "same": same,
+        "different": different,
+        "only_published": only_published,
+        "only_replayed": only_replayed,
+        "examples": [_example(pair, keys, columns) for pair in pairs],
+    }
+
+
+def _example(
+    pair: Mapping[str, Any], keys: Sequence[str], columns: Sequence[str]
+) -> dict[str, Any]:
+    sides = {
+        name: {column: pair[f"{side}_{n}"] for n, column in enumerate(columns)}
+        if pair[f"has_{side}"]
+        else None
+        for name, side in (("published", "left"), ("replayed", "right"))
+    }
+    key = {name: pair[f"key_{n}"] for n, name in enumerate(keys)}
+    return {"key": key, "slice": pair[f"key_{len(keys)}"], **sides}
+
+
+def _here(
+    published: pa.Table, replayed: pa.Table, named: Sequence[str], how: Mapping[str, Any]
+) -> pa.Table:
+    names = [f"c{n}" for n in range(len(named))]
+    sides = [rows.select(named).rename_columns(names) for rows in (published, replayed)]
+    kinds = pa.unify_schemas([side.schema for side in sides], promote_options="permissive")
+    marked = [
+        side.cast(kinds).append_column(executor.LEFT, pa.repeat(pa.scalar(is_left), side.num_rows))
+        for side, is_left in zip(sides, (True, False), strict=True)
     ]
-    joined = one.join(other, reduce(and_, same_key), "full_outer")
-    both = F.col("published").isNotNull() & F.col("replayed").isNotNull()
-    kinds = published.schema
-    equal = reduce(and_, [_equal(name, kinds[name].dataType, tolerance) for name in columns])
-    held = joined.withColumn("same", both & equal).persist(StorageLevel.DISK_ONLY)
-    try:
-        counts = held.agg(
-            F.count("*").alias("rows"),
-            F.count_if("same").alias("same"),
-            F.count_if(both & ~F.col("same")).alias("different"),
-            F.count_if(F.col("replayed").isNull()).alias("only_published"),
-            F.count_if(F.col("published").isNull()).alias("only_replayed"),
-        ).head()
-        assert counts is not None  # noqa: S101 - an aggregate has a row
-        others = held.where("NOT same").limit(_EXAMPLES).drop("same")
-        shown = readable(others).collect()
-    finally:
-        held.unpersist()
-    return {**counts.asDict(), "examples": [row.asDict(recursive=True) for row in shown]}
+    batches = executor.reconcile(kinds, **how)(iter(pa.concat_tables(marked).to_batches()))
+    return pa.Table.from_batches(batches)
 
 
-def _numbered(rows: DataFrame, keys: Sequence[str], columns: Sequence[str]) -> DataFrame:
-    """Number the rows that share a key, which may be, by their predictions."""
-    of_key = Window.partitionBy(*[F.col(f"`{name}`") for name in (*keys, SLICE)])
-    ordered = of_key.orderBy(*[F.col(f"`{name}`").cast("string") for name in columns])
-    return rows.withColumn(_ORDINAL, F.row_number().over(ordered))
+def _by_spark(
+    published: DataFrame, replayed: DataFrame, named: Sequence[str], how: Mapping[str, Any]
+) -> pa.Table:
+    left, right = (
+        rows.select(
+            *[F.col(f"`{name}`").alias(f"c{n}") for n, name in enumerate(named)],
+            F.lit(is_left).alias(executor.LEFT),
+        )
+        for rows, is_left in ((published, True), (replayed, False))
+    )
+    both = left.unionByName(right)
+    kinds = pa.schema([(f.name, arrow_type(f.dataType)) for f in both.schema.fields[:-1]])
+    usual = int(published.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    partitions = max(usual, math.ceil(published.count() / _ROWS_A_TASK))
+    # Spark's adaptive execution changes no number that is given, nor the room that tasks take.
+    dealt = both.repartition(partitions, *kinds.names[: how["keys"]])
+    schema = struct(executor.reconciled(kinds, how["keys"]))
+    return collected(dealt.mapInArrow(executor.reconcile(kinds, **how), schema))
 
 
-def hold(run: str, found: Mapping[str, Any]) -> None:
-    """Raise where a replay differs.
+def hold(report: Mapping[str, Any]) -> None:
+    """Raise where a replay differs, as its *report* says.
 
     Raises:
-        ReplayDiffers: with the counts as its facts.
+        ReplayDiffers: with the report as its facts.
     """
-    if found["same"] != found["rows"]:
-        raise ReplayDiffers(run, found)
-
-
-def _equal(name: str, kind: object, tolerance: float) -> Column:
-    one, other = F.col("published")[name], F.col("replayed")[name]
-    same = one.eqNullSafe(other)
-    if not tolerance or not isinstance(kind, (DoubleType, FloatType)):
-        return same
-    near = F.abs(one - other) <= tolerance * F.greatest(F.abs(one), F.abs(other))
-    return same | F.coalesce(near, F.lit(False))  # noqa: FBT003
+    if report["same"] != report["rows"]:
+        raise ReplayDiffers(report["run"], report)

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -129,6 +129,8 @@ class Selection:
     """How many rows these are, where it is known."""
     among: tuple[date | int | str, ...] | None = None
     """The values of `column` that are chosen; all but null and NaN when none are given."""
+    within: Mapping[str, tuple[date | int | str, ...]] = field(default_factory=dict)
+    """Values that the rows have besides, by column: files that cannot hold them are not read."""
 
     @property
     def whole(self) -> DataFrame:
@@ -163,10 +165,10 @@ class Selection:
 
     @property
     def wanted(self) -> dict[str, tuple[date | int | str, ...]]:
-        """The values that are chosen, by column."""
+        """The values that rows have which are chosen, by column."""
         if self.column is None or self.among is None:
-            return {}
-        return {self.column: self.among}
+            return dict(self.within)
+        return {**self.within, self.column: self.among}
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,32 @@ def _direct(
         size=sum(file.size for file in files),
         rows=rows if selection.size is None else selection.size,
     )
+
+
+def read(selection: Selection, names: Sequence[str], most: int) -> pa.Table:
+    """Read *names* of all rows of *selection* here, without Spark.
+
+    Rows of other values than those `within` may be among them.
+
+    Raises:
+        Declined: they would not be exactly what Spark reads, or there are more than *most*.
+    """
+    files = selection.log.files(selection.wanted)
+    schema = StructType.fromJson(selection.log.schema)
+    own = [name for name in names if name != selection.adds.name]
+    kinds = [(name, arrow_type(schema[name].dataType)) for name in own]
+    if sum(file.rows for file in files) > most:
+        raise Declined(f"{sum(file.rows for file in files)} rows are held by Spark")
+    if not files:
+        empty = pa.schema([*kinds, (selection.adds.name, pa.string())]).empty_table()
+        return empty.select(list(names))
+    planned = _direct(selection, files, own, (), seconds_a_row=0.0)
+    held = pa.schema([(column.name, arrow_type(column.dataType)) for column in planned.fields])
+    batches = [
+        batch.rename_columns(held.names)
+        for batch in executor.read_tasks(planned.scan, _numbers(planned.scan))
+    ]
+    return named(pa.Table.from_batches(batches, held), planned, names)
 
 
 def scattered(selection: Selection, features: Sequence[StructField], most: int) -> pa.Table:

@@ -546,12 +546,16 @@ def tried(planned: Plan) -> DataFrame:
 
 
 @contextmanager
-def held(planned: Plan) -> Iterator[DataFrame]:
+def held(planned: Plan) -> Iterator[DataFrame | pa.Table]:
     """Keep what `tried` gives while it is read again; what tasks said is heard.
 
     Yields:
-        The rows that could be scored.
+        The rows that could be scored: a frame, or where workers of this machine score them, a table
+        of `Plan.keep` and `Plan.decisive`.
     """
+    if planned.is_here:
+        yield _tried_here(planned)
+        return
     kept = tried(planned).persist(StorageLevel.DISK_ONLY)
     try:
         yield planned.heard(kept)
@@ -616,27 +620,13 @@ def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
 
 def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict[str, Any]]:
     """Return what `probe` does of rows that are read without Spark."""
-    kept = len(planned.carried)
-    places = planned.places()
-    outputs = {name: places[name] for name in planned.decisive}
-    kinds = {field.name: arrow_type(field.dataType) for field in planned.given}
-    # An output may be called as the column that names the slice.
-    columns = [
-        *[
-            executor.Filed(name=field.name, kind=arrow_type(field.dataType), position=n)
-            for n, field in enumerate(direct.fields)
-        ],
-        *[
-            executor.Filed(name=f"{OURS}o{n}", kind=kinds[name], **vars(place))
-            for n, (name, place) in enumerate(outputs.items())
-        ],
-    ]
+    columns = _filed(planned, direct)
     short = scanning.shortened(direct.scan, most)
     for scan in (short, direct.scan):
         made = partial(
             executor.predictor,
-            _placed(planned, kept, here=True),
-            kept=kept,
+            _placed(planned, len(planned.carried), here=True),
+            kept=len(planned.carried),
             scan=scan,
             choice=_choice(planned),
             failing="aside",
@@ -648,7 +638,51 @@ def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict
         return []
     rows = scanning.named(pa.Table.from_batches(found), direct, planned.keep)
     names = ["slice" if name == SLICE else name for name in planned.keep]
-    return list(legible(rows.rename_columns([*names, *outputs])).to_pylist())
+    return list(legible(rows.rename_columns([*names, *planned.decisive])).to_pylist())
+
+
+def _filed(planned: Plan, direct: scanning.Direct) -> list[executor.Filed]:
+    """Return the columns that workers carry, then `Plan.decisive`, under names of our own.
+
+    An output may be called as the column that names the slice.
+    """
+    places = planned.places()
+    kinds = {field.name: arrow_type(field.dataType) for field in planned.given}
+    return [
+        *[
+            executor.Filed(name=field.name, kind=arrow_type(field.dataType), position=n)
+            for n, field in enumerate(direct.fields)
+        ],
+        *[
+            executor.Filed(name=f"{OURS}o{n}", kind=kinds[name], **vars(places[name]))
+            for n, name in enumerate(planned.decisive)
+        ],
+    ]
+
+
+def _tried_here(planned: Plan) -> pa.Table:
+    """Return `Plan.keep` and `Plan.decisive` of `tried`, by workers of this machine.
+
+    They read the files; what tasks said is heard.
+    """
+    direct = planned.direct
+    assert direct is not None  # noqa: S101 - narrows for mypy
+    columns = _filed(planned, direct)
+    says = len(planned.carried) + 1 + len(planned.said_of_versions)
+    columns.append(executor.Filed(name=SAID, kind=pa.binary(), position=says))
+    made = _predictor(planned, "aside", says=True, sink=None)
+    schema = pa.schema([(column.name, column.kind) for column in columns])
+    rows = _heard_here(planned, partial(executor.narrowed, made, columns), schema)
+    named = scanning.named(rows, direct, planned.keep)
+    return named.rename_columns([*planned.keep, *planned.decisive])
+
+
+def _heard_here(planned: Plan, made: Callable[[], executor.Task], schema: pa.Schema) -> pa.Table:
+    """Return the rows that tasks give to workers of this machine; what they say is tallied."""
+    rows = planned.runner.run(made, planned.tasks, schema)
+    said = rows.column(SAID)
+    planned.tally.add(bytes(told) for told in said.drop_null().to_pylist())
+    return rows.filter(said.is_null()).drop_columns([SAID])
 
 
 def side_by_side(planned: Plan, *, says: bool = False) -> DataFrame:
@@ -701,10 +735,7 @@ def side_by_side_here(
         schema: of what it gives.
     """
     made = partial(_in_turn, _predictor(planned, "null", says=True, sink=None), then)
-    rows = planned.runner.run(made, planned.tasks, schema)
-    said = rows.column(SAID)
-    planned.tally.add(bytes(each) for each in said.drop_null().to_pylist())
-    return rows.filter(said.is_null()).drop_columns([SAID])
+    return _heard_here(planned, made, schema)
 
 
 def _in_turn(

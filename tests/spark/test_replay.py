@@ -11,6 +11,7 @@ import pytest
 import replay
 import score
 from delta.tables import DeltaTable
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
@@ -23,6 +24,7 @@ from lakescore.errors import (
     KeyUnreadable,
     ReplayDiffers,
     RowNotFound,
+    RunnerRefused,
     RunNotPublished,
     TableNotFound,
 )
@@ -39,6 +41,7 @@ ROWS = [(1, "a", -3.0), (2, "a", 0.1), (3, "b", 3.0), (4, "b", None)]  # it take
 @pytest.fixture(scope="module", autouse=True)
 def model(register: Any) -> None:
     register("tall", LogisticRegression().fit(X, ["no", "no", "yes", "yes"]), X)
+    register("wide", LogisticRegression().fit(X, ["no", "yes", "yes", "yes"]), X)
 
 
 @pytest.fixture
@@ -66,9 +69,9 @@ def job(spark: SparkSession, tmp_path: Path) -> ScoreJob:
     return todo
 
 
-def run_of(spark: SparkSession, todo: ScoreJob, key: int) -> str:
+def run_of(spark: SparkSession, todo: ScoreJob, key: int, model: str = "tall") -> str:
     rows = spark.read.format("delta").load(todo.output.address)
-    row = rows.where(f"id = {key}").head()
+    row = rows.where(f"id = {key} AND model_name = '{model}'").head()
     assert row is not None
     return str(row.scoring_run_id)
 
@@ -79,24 +82,91 @@ def again(todo: ScoreJob, run: str, **more: Any) -> ReplayJob:
 
 @pytest.mark.parametrize("engine", ["auto", "spark_udf"])
 def test_a_run_is_made_again_from_the_input_that_it_read(
-    spark: SparkSession, job: ScoreJob, engine: str
+    spark: SparkSession, job: ScoreJob, engine: str, runner: str
 ) -> None:
     receipt = replay.run(again(job, run_of(spark, job, 1), engine=engine, tolerance=1e-12))
     assert receipt["status"] == "same"
     assert (receipt["rows"], receipt["same"], receipt["examples"]) == (2, 2, [])
     assert receipt["input"]["version"] == 0
+    assert receipt["runner"]["name"] == ("spark" if engine == "spark_udf" else runner)
 
 
-def test_a_value_that_somebody_changed_is_found(spark: SparkSession, job: ScoreJob) -> None:
+def test_a_row_that_was_set_aside_is_no_part_of_the_run(
+    spark: SparkSession, job: ScoreJob, runner: str
+) -> None:
+    receipt = replay.run(again(job, run_of(spark, job, 3)))
+    assert (receipt["rows"], receipt["same"]) == (1, 1)  # row 4 has a null, which fails again
+    assert receipt["engine"]["rows_predicted"] == 2
+    assert receipt["runner"]["name"] == runner
+
+
+def test_what_others_published_beside_a_run_is_no_part_of_it(
+    spark: SparkSession, job: ScoreJob, runner: str
+) -> None:
+    """Of its slice the table holds a row that a run before left, and rows of another model."""
+    first = run_of(spark, job, 1)
+    DeltaTable.forPath(spark, job.input.address).delete("id = 1")
+    merging = job.model_copy(update={"write_mode": "merge", "slices": ["a"]})
+    score.run(merging)
+    score.run(job.model_copy(update={"model": "wide/1"}))
+    second = run_of(spark, job, 2, model="tall")
+    assert run_of(spark, job, 1, model="tall") == first != second
+    receipt = replay.run(again(job, second))
+    assert (receipt["rows"], receipt["same"]) == (1, 1)
+    assert replay.run(again(job, first))["same"] == 2
+    assert receipt["runner"]["name"] == runner
+
+
+def test_a_run_of_several_commits_is_made_again_as_a_whole(
+    job: ScoreJob, tmp_path: Path, runner: str
+) -> None:
+    output = {"path": str(tmp_path / "by slice")}
+    changes = {"commits": "slice", "output": output, "run_id": "nightly"}
+    own = ScoreJob.model_validate({**job.model_dump(mode="json", by_alias=True), **changes})
+    score.run(own.model_copy(update={"input": job.input.model_copy(update={"version": 0})}))
+    receipt = replay.run(again(own, "nightly"))
+    assert (receipt["rows"], receipt["same"]) == (3, 3)
+    assert receipt["runner"]["name"] == runner
+
+
+def test_rows_that_somebody_deleted_are_found(
+    spark: SparkSession, job: ScoreJob, runner: str
+) -> None:
+    run = run_of(spark, job, 1)
+    says = json.dumps(commit_of(spark, job))
+    spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", says)
+    DeltaTable.forPath(spark, job.output.address).delete("id = 2")
+    spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+    with pytest.raises(ReplayDiffers, match="1 only in the replay") as caught:
+        replay.run(again(job, run))
+    (example,) = caught.value.facts["examples"]  # type: ignore[index]
+    assert (example["key"], example["published"]) == ({"id": 2}, None)
+    assert caught.value.facts["runner"]["name"] == runner  # type: ignore[index]
+
+
+def test_a_replay_that_needs_spark_is_refused_where_it_may_not_start(
+    spark: SparkSession, job: ScoreJob
+) -> None:
+    asked = again(job, run_of(spark, job, 1), engine="spark_udf", runner="local")
+    with pytest.raises(RunnerRefused, match="engine spark_udf is Spark's"):
+        replay.run(asked)
+
+
+def commit_of(spark: SparkSession, todo: ScoreJob) -> dict[str, Any]:
+    history = DeltaTable.forPath(spark, todo.output.address).history(1).collect()
+    return dict(json.loads(history[0].userMetadata))
+
+
+def test_a_value_that_somebody_changed_is_found(
+    spark: SparkSession, job: ScoreJob, runner: str
+) -> None:
     run = run_of(spark, job, 1)
     files = spark.read.format("delta").load(job.output.address)
     changed = files.where("slice = 'a'").selectExpr(
         *[f"IF(id = 2, p_yes + 0.25, {n}) AS {n}" if n == "p_yes" else n for n in files.columns]
     )
-    commit = json.loads(
-        DeltaTable.forPath(spark, job.output.address).history(1).collect()[0].userMetadata
-    )
-    spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", json.dumps(commit))
+    says = json.dumps(commit_of(spark, job))
+    spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", says)
     changed.localCheckpoint().write.format("delta").mode("overwrite").option(
         "replaceWhere", "slice = 'a'"
     ).save(job.output.address)
@@ -108,6 +178,8 @@ def test_a_value_that_somebody_changed_is_found(spark: SparkSession, job: ScoreJ
     assert found.value.exit_code == 4
     example = found.value.facts["examples"][0]  # type: ignore[index]
     assert example["published"]["p_yes"] == pytest.approx(example["replayed"]["p_yes"] + 0.25)
+    assert (example["key"], example["slice"]) == ({"id": 2}, "a")
+    assert found.value.facts["runner"]["name"] == runner  # type: ignore[index]
 
 
 @pytest.mark.parametrize("whose", ["input", "output"])
@@ -145,7 +217,8 @@ def test_rows_that_share_a_key_are_told_apart_by_their_predictions(spark: SparkS
     rows = spark.createDataFrame(
         [(1, 2.0, "a"), (1, 4.0, "a")], f"id int, p double, {SLICE} string"
     )
-    found = replaying.compare(rows, rows, keys=["id"], columns=["p"], tolerance=0.0)
+    turned = rows.orderBy(F.desc("p"))
+    found = replaying.reconcile(rows, turned, keys=["id"], columns=["p"], tolerance=0.0)
     assert (found["rows"], found["same"]) == (2, 2)
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SCORE = str(ROOT / "conf" / "score.yaml")
 REPLAY = str(ROOT / "conf" / "replay.yaml")
-"""Of the jobs that Spark runs in any case."""
+CLUSTER = "standalone"
+"""A place that Spark's own command starts jobs for."""
 
 
 @dataclass
@@ -67,7 +68,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_dry_run_prints_the_command(submit: Submit, golden: Golden) -> None:
-    done = submit("replay", "conf/replay.yaml", "tolerance=0.1", DRY_RUN="1")
+    done = submit("replay", "conf/replay.yaml", "tolerance=0.1", DRY_RUN="1", PLACE=CLUSTER)
     assert (done.returncode, done.stderr) == (0, "")
     golden(
         "submit", done.stdout.rstrip().replace(" --", "\n  --").replace(" REP", "\n  REP") + "\n"
@@ -99,12 +100,13 @@ def test_words_with_spaces_stay_one_word(submit: Submit, tmp_path: Path) -> None
 
 
 def test_the_place_is_a_file_of_properties(submit: Submit) -> None:
-    done = submit("replay", REPLAY, DRY_RUN="1", PLACE="local")
-    assert f"--properties-file {ROOT}/conf/spark/local.conf " in done.stdout
-    assert done.stdout == submit("replay", REPLAY, DRY_RUN="1").stdout
+    done = submit("replay", REPLAY, DRY_RUN="1", PLACE=CLUSTER)
+    assert f"--properties-file {ROOT}/conf/spark/standalone.conf " in done.stdout
+    here = submit("replay", REPLAY, DRY_RUN="1", PLACE="local")
+    assert here.stdout == submit("replay", REPLAY, DRY_RUN="1").stdout
 
 
-@pytest.mark.parametrize("job", ["score", "compare"])
+@pytest.mark.parametrize("job", ["score", "compare", "replay"])
 def test_a_job_in_local_mode_starts_spark_itself_if_at_all(submit: Submit, job: str) -> None:
     file = str(ROOT / f"conf/{job}.yaml")
     done = submit(job, file, "runner=local", DRY_RUN="1")
@@ -138,17 +140,18 @@ def test_a_python_for_executors_is_not_the_drivers(
 
 
 def test_verbose_is_passed_on_and_opens_the_log(submit: Submit) -> None:
-    done = submit("replay", REPLAY, "-v", DRY_RUN="1")
+    done = submit("replay", REPLAY, "-v", DRY_RUN="1", PLACE=CLUSTER)
     assert "-Dlakescore.log.level=info" in done.stdout
     assert done.stdout.rstrip().endswith(f"{REPLAY} -v")
-    assert "-Dlakescore.log.level" not in submit("replay", REPLAY, DRY_RUN="1").stdout
+    quiet = submit("replay", REPLAY, DRY_RUN="1", PLACE=CLUSTER)
+    assert "-Dlakescore.log.level" not in quiet.stdout
 
 
 @pytest.mark.parametrize("words", [["--log", "json"], ["--log=json"], ["-v", "--log", "json"]])
 def test_a_log_of_json_is_sparks_too_and_no_key_of_the_job(
     submit: Submit, words: list[str]
 ) -> None:
-    done = submit("replay", REPLAY, *words, DRY_RUN="1")
+    done = submit("replay", REPLAY, *words, DRY_RUN="1", PLACE=CLUSTER)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"file:{ROOT}/conf/spark/log4j2-json.properties" in done.stdout
     assert done.stdout.rstrip().endswith(" ".join([REPLAY, *words]))
@@ -166,7 +169,7 @@ def test_both_logs_say_as_much() -> None:
 
 def test_a_job_that_is_right_starts_a_jvm(submit: Submit) -> None:
     """Without it, the tests that none starts would prove nothing."""
-    submit("replay", REPLAY)
+    submit("replay", REPLAY, PLACE=CLUSTER)
     assert submit.jvms != []
 
 
@@ -214,7 +217,7 @@ def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
 def test_without_java_one_line_says_what_to_do(submit: Submit, tmp_path: Path) -> None:
     for name in ("bash", "dirname", "env", "grep"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
-    done = submit("replay", REPLAY, PATH=str(tmp_path), JAVA_HOME="")
+    done = submit("replay", REPLAY, PATH=str(tmp_path), JAVA_HOME="", PLACE=CLUSTER)
     assert done.returncode == 1
     assert one_line(done).startswith(
         "error: Spark needs Java 17 or newer, and there is none on the PATH; install a JRE "

@@ -19,7 +19,7 @@ from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
-from .predicting import Failing, Task, few, predictor
+from .predicting import Failing, Task, few, narrowed, predictor
 from .reading import (
     FOOTERS,
     Column,
@@ -32,6 +32,7 @@ from .reading import (
     read_tasks,
     rows_at_once,
 )
+from .reconciling import COUNTS, LEFT, reconcile, reconciled
 from .results import alike
 from .sealing import SEALED, opened, seal, sealed, unseal
 from .storing import LOCAL, Store
@@ -41,8 +42,10 @@ from .writing import FILES, Decided, Filed, Misplaced, Sink, Unwritten, filer
 __all__ = [
     "BLOCKS",
     "BYTES_GATHERED",
+    "COUNTS",
     "FILES",
     "FOOTERS",
+    "LEFT",
     "LOCAL",
     "REPEATED",
     "SAID",
@@ -86,11 +89,14 @@ __all__ = [
     "hashed",
     "is_used",
     "listed_at_most",
+    "narrowed",
     "opened",
     "predicted",
     "predictor",
     "program",
     "read_tasks",
+    "reconcile",
+    "reconciled",
     "repeated",
     "row_hashes",
     "rows_at_once",

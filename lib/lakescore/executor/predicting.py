@@ -12,7 +12,7 @@ from .choosing import BYTES_GATHERED, choose
 from .keeping import counted
 from .reading import gathered, read_tasks
 from .tallying import SAID, Part
-from .writing import FILES, taken, written
+from .writing import FILES, chosen, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,13 +127,20 @@ def few(
         numbers = pa.RecordBatch.from_pydict({"id": [number]})
         for batch in made()(iter([numbers])):
             missing = most - sum(each.num_rows for each in found)
-            first = batch.slice(0, missing)
-            arrays = [taken(first, column) for column in columns]
-            names = [column.name for column in columns]
-            found.append(pa.RecordBatch.from_arrays(arrays, names=names))
+            found.append(chosen(batch.slice(0, missing), columns))
             if batch.num_rows >= missing:
                 return found
     return found
+
+
+def narrowed(made: Callable[[], Task], columns: Sequence[Filed]) -> Task:
+    """Return the function of a task that gives *columns* of what the one that is *made* gives."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in made()(batches):
+            yield chosen(batch, columns)
+
+    return run
 
 
 def told(schema: pa.Schema, said: bytes) -> pa.RecordBatch:

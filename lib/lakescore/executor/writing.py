@@ -17,7 +17,7 @@ from .storing import LOCAL, Store
 from .tallying import SAID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _ROWS_A_GROUP = 1_000_000
 _BYTES_A_GROUP = 64 * 2**20
@@ -164,9 +164,8 @@ class _File:
     def add(self, batch: pa.RecordBatch) -> None:
         """Take rows, and write them when there are enough."""
         columns = [c for c in self._sink.columns if c.position is not None]
-        arrays = [taken(batch, column) for column in columns]
-        rows = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
-        for column, array in zip(columns, arrays, strict=True):
+        rows = chosen(batch, columns)
+        for column, array in zip(columns, rows.columns, strict=True):
             if column.bounded:
                 self._bounds[column.name].add(array)
         self._batches.append(rows)
@@ -264,8 +263,13 @@ def _explained() -> Iterator[None]:
         raise Unwritten(str(error)) from error
 
 
-def taken(batch: pa.RecordBatch, column: Filed) -> pa.Array:
-    """Return the values of *column*, which has a place in *batch*."""
+def chosen(batch: pa.RecordBatch, columns: Sequence[Filed]) -> pa.RecordBatch:
+    """Return *columns*, which all have a place in *batch*."""
+    arrays = [_taken(batch, column) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
+
+
+def _taken(batch: pa.RecordBatch, column: Filed) -> pa.Array:
     array = batch.column(column.position)
     if column.child is not None:
         array = pc.struct_field(array, column.child)

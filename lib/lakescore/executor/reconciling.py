@@ -1,0 +1,214 @@
+"""Reconciling: rows that two sides hold are paired by their keys, and their values compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .predicting import Task
+
+LEFT = "left"
+"""The column of the rows handed over that tells the left side's from the right side's."""
+COUNTS = pa.schema(
+    {
+        "same": pa.int64(),
+        "different": pa.int64(),
+        "only_left": pa.int64(),
+        "only_right": pa.int64(),
+    }
+)
+"""How many rows: a pair counts once."""
+_HAS = pa.schema({"has_left": pa.bool_(), "has_right": pa.bool_()})
+
+
+def reconciled(kinds: pa.Schema, keys: int) -> pa.Schema:
+    """Return the schema of what `reconcile` gives."""
+    fields = list(kinds)
+    return pa.schema(
+        [
+            *COUNTS,
+            *_HAS,
+            *[pa.field(f"key_{n}", each.type) for n, each in enumerate(fields[:keys])],
+            *[pa.field(f"left_{n}", each.type) for n, each in enumerate(fields[keys:])],
+            *[pa.field(f"right_{n}", each.type) for n, each in enumerate(fields[keys:])],
+        ]
+    )
+
+
+def reconcile(kinds: pa.Schema, keys: int, *, tolerance: float, most: int) -> Task:
+    """Return the function for `mapInArrow` that compares the rows of two sides.
+
+    It gets the columns of *kinds* and `LEFT`, and must get all rows with the same keys. It gives
+    one row with `COUNTS`, and then some of the pairs that differ: their keys, which sides have the
+    row, and its values on either.
+
+    Args:
+        kinds: the keys, then the values.
+        keys: how many keys there are; a null is equal to a null, and NaN to NaN. Rows of one side
+            that share theirs are paired in the order of their values.
+        tolerance: by how much of the larger one two finite fractions may differ and be the same.
+        most: how many of the pairs that differ are given.
+    """
+    schema = reconciled(kinds, keys)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        taken = list(batches)
+        empty = kinds.append(pa.field(LEFT, pa.bool_())).empty_table()
+        rows = pa.Table.from_batches(taken).combine_chunks() if taken else empty
+        yield from _reconciled(rows, keys, tolerance, most, schema)
+
+    return run
+
+
+def _reconciled(
+    rows: pa.Table, keys: int, tolerance: float, most: int, schema: pa.Schema
+) -> list[pa.RecordBatch]:
+    groups = _groups([_whole(column) for column in rows.columns[:keys]], rows.num_rows)
+    values = [_whole(column) for column in rows.columns[keys:-1]]
+    is_left = _whole(rows.column(LEFT)).to_numpy(zero_copy_only=False)
+    sides = [np.flatnonzero(is_left), np.flatnonzero(~is_left)]
+    ordinals = [_ordinals(groups[side], [each.take(side) for each in values]) for side in sides]
+    width = max((int(each.max()) for each in ordinals if len(each)), default=0) + 1
+    one, other = (groups[side] * width + n for side, n in zip(sides, ordinals, strict=True))
+    _, at_left, at_right = np.intersect1d(one, other, assume_unique=True, return_indices=True)
+    left, right = sides[0][at_left], sides[1][at_right]
+    same = np.ones(len(left), bool)
+    for each in values:
+        same &= _same(each.take(left), each.take(right), tolerance)
+    alone = [np.setdiff1d(sides[0], left), np.setdiff1d(sides[1], right)]
+    counts = [int(same.sum()), int((~same).sum()), len(alone[0]), len(alone[1])]
+    shown = [
+        *zip(left[~same][:most].tolist(), right[~same][:most].tolist(), strict=True),
+        *[(n, None) for n in alone[0][:most].tolist()],
+        *[(None, n) for n in alone[1][:most].tolist()],
+    ][:most]
+    return [_counted(counts, schema), *_pairs(rows, keys, shown, schema)]
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _counted(counts: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
+    held = dict(zip(COUNTS.names, counts, strict=True))
+    return pa.RecordBatch.from_pylist([held], schema)
+
+
+def _pairs(
+    rows: pa.Table, keys: int, shown: Sequence[tuple[int | None, int | None]], schema: pa.Schema
+) -> list[pa.RecordBatch]:
+    if not shown:
+        return []
+    left, right = (pa.array([pair[n] for pair in shown], pa.int64()) for n in (0, 1))
+    columns = [
+        *[pa.nulls(len(shown), each.type) for each in COUNTS],
+        *[side.is_valid() for side in (left, right)],
+        *[_whole(column).take(pc.coalesce(left, right)) for column in rows.columns[:keys]],
+        *[_whole(column).take(left) for column in rows.columns[keys:-1]],
+        *[_whole(column).take(right) for column in rows.columns[keys:-1]],
+    ]
+    cast = [column.cast(each.type) for column, each in zip(columns, schema, strict=True)]
+    return [pa.RecordBatch.from_arrays(cast, schema=schema)]
+
+
+def _groups(keys: Sequence[pa.Array], rows: int) -> Any:
+    """Number rows so that two have the same number where all their keys are equal."""
+    groups = np.zeros(rows, np.int64)
+    for column in keys:
+        codes, count = _codes(column)
+        groups = groups * count + codes  # fewer than rows x rows
+        groups, _ = _codes(pa.array(groups))
+    return groups
+
+
+def _codes(column: pa.Array) -> tuple[Any, int]:
+    """Number values so that equal ones have the same number; return how many numbers there are."""
+    kind = column.type
+    if pa.types.is_floating(kind):
+        column = pc.add(column, pa.scalar(0.0, kind))  # -0.0 is 0.0
+    elif pa.types.is_nested(kind):
+        column = pa.array([repr(value) for value in column.to_pylist()], pa.string())
+    encoded = column.dictionary_encode(null_encoding="encode")
+    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, max(1, len(encoded.dictionary))
+
+
+def _ordinals(groups: Any, values: Sequence[pa.Array]) -> Any:
+    """Number the rows of each group in the order of their *values*, from 0."""
+    found = np.zeros(len(groups), np.int64)
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    follows = np.r_[False, ordered[1:] == ordered[:-1]] if len(ordered) else np.zeros(0, bool)
+    if not follows.any():
+        return found
+    shares = order[follows | np.r_[follows[1:], False]]
+    ranks = [rank for column in values for rank in _ranks(column.take(pa.array(shares)))]
+    shares = shares[np.lexsort([*reversed(ranks), groups[shares]])]
+    own = groups[shares]
+    starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
+    lengths = np.diff(np.r_[starts, len(own)])
+    found[shares] = np.arange(len(own)) - np.repeat(starts, lengths)
+    return found
+
+
+def _ranks(column: pa.Array) -> list[Any]:
+    """Return numbers by which values are sorted, the decisive ones first: NaN is no null."""
+    if pa.types.is_floating(column.type):
+        numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return [column.is_null().to_numpy(zero_copy_only=False), numbers]
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    elif pa.types.is_nested(column.type):
+        column = pa.array([repr(value) for value in column.to_pylist()], pa.string())
+    return [pc.rank(column, tiebreaker="dense").to_numpy(zero_copy_only=False)]
+
+
+def _same(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
+    """Tell which values are the same: null as null, NaN as NaN, fractions within *tolerance*."""
+    known, known_too = (each.is_valid().to_numpy(zero_copy_only=False) for each in (one, other))
+    same = known == known_too
+    both = np.flatnonzero(known & known_too)
+    same[both] = _equal(one.take(pa.array(both)), other.take(pa.array(both)), tolerance)
+    return same
+
+
+def _equal(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
+    """Do what `_same` does of values of which none is null."""
+    kind = one.type
+    if pa.types.is_floating(kind):
+        a, b = (each.cast(pa.float64()).to_numpy(zero_copy_only=False) for each in (one, other))
+        with np.errstate(invalid="ignore", over="ignore"):
+            near = np.abs(a - b) <= tolerance * np.maximum(np.abs(a), np.abs(b))
+        near &= np.isfinite(a) & np.isfinite(b)
+        return (a == b) | (np.isnan(a) & np.isnan(b)) | near
+    if pa.types.is_struct(kind):
+        fields = [
+            _same(a, b, tolerance) for a, b in zip(one.flatten(), other.flatten(), strict=True)
+        ]
+        return np.logical_and.reduce([np.ones(len(one), bool), *fields])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _equal_lists(one, other, tolerance)
+    if pa.types.is_nested(kind):
+        pairs = zip(one.to_pylist(), other.to_pylist(), strict=True)
+        return np.array([a == b for a, b in pairs], bool)
+    return pc.equal(one, other).to_numpy(zero_copy_only=False)
+
+
+def _equal_lists(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
+    lengths = pc.list_value_length(one).to_numpy(zero_copy_only=False)
+    same = lengths == pc.list_value_length(other).to_numpy(zero_copy_only=False)
+    alike = np.flatnonzero(same)
+    members, others = (each.take(pa.array(alike)).flatten() for each in (one, other))
+    differs = ~_same(members, others, tolerance)
+    lists = np.repeat(np.arange(len(alike)), lengths[alike])
+    same[alike[np.unique(lists[differs])]] = False
+    return same

@@ -233,7 +233,7 @@ class _Batch:
         A person's Ctrl-C is raised again after that.
         """
         try:
-            with suppress(Stopped), _raising_when_stopped():
+            with suppress(_ToldToStop), _raising_when_stopped():
                 if session.runs_here():
                     self._run_in_processes()
                 else:
@@ -292,6 +292,8 @@ class _Batch:
 def _work(door: _Door[ScoreJob], channel: Channel) -> None:
     """Run the jobs of a process that was started for them."""
     gc.freeze()  # what is shared with other processes stays shared
+    # Ctrl-C goes to all processes of a terminal: the one that started this tells it to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.open()
     door.open()
     for job, spark, reason in channel.jobs():
@@ -323,13 +325,20 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name=name, daemon=True).start()
 
 
+class _ToldToStop(BaseException):
+    """A scheduler asks this process to end.
+
+    It is no `Exception`, since it may come wherever code, others' too, catches all of these.
+    """
+
+
 @contextmanager
 def _raising_when_stopped() -> Iterator[None]:
-    """Raise Stopped in the body, once, when a scheduler asks this process to end."""
+    """Raise `_ToldToStop` in the body, once, when a scheduler asks this process to end."""
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends
-        raise Stopped
+        raise _ToldToStop
 
     if threading.current_thread() is not threading.main_thread():  # others may not handle signals
         yield

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from lakescore.places import read_properties
 from lakescore.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -40,6 +42,8 @@ _MEANS_SPARK = (
 _SECONDS_TO_ANSWER = 10
 _allowed: tuple[bool, str] | None = None
 """Whether the next job may use Spark, and why it has to, where another process has said."""
+_folder_of_start: str | None = None
+"""For what a JVM that starts writes, where it is not that for all temporary files."""
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
@@ -128,6 +132,26 @@ def allow_spark(*, allowed: bool, reason: str = "") -> None:
     """
     global _allowed  # noqa: PLW0603 - of the process, as its session is
     _allowed = (allowed, reason)
+
+
+def start_jvm_in(folder: str) -> None:
+    """Have a JVM that is started say in *folder* where it listens.
+
+    One whose process ends before it could say so ends itself after it has. Where it cannot, since
+    the folder is gone, it stays for ever.
+    """
+    global _folder_of_start  # noqa: PLW0603 - of the process, as its JVM is
+    _folder_of_start = folder
+
+
+@contextmanager
+def _in_folder_of_start() -> Iterator[None]:
+    before = tempfile.tempdir
+    tempfile.tempdir = _folder_of_start or before
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def runs_here() -> bool:
@@ -226,7 +250,8 @@ def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSessio
         for key, value in settings.items():
             builder = builder.config(key, value)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    return builder.getOrCreate()
+    with _in_folder_of_start():
+        return builder.getOrCreate()
 
 
 def _remote(properties: Path | None, *, submitted: bool) -> tuple[str | None, dict[str, str]]:

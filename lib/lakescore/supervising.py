@@ -107,12 +107,15 @@ class Channel:
     """That of the starter."""
     folder: str
     """For temporary files; the starter removes it."""
+    outer: str
+    """The folder for temporary files that stays."""
 
     def open(self) -> None:
         """Let this process have the environment and the folder."""
         os.environ.clear()
         os.environ.update(self.environment | {"TMPDIR": self.folder})
         tempfile.tempdir = None
+        session.start_jvm_in(self.outer)
 
     def jobs(self) -> Iterator[tuple[Job, bool, str]]:
         """Give jobs as they come: whether each may use Spark, and why it has to."""
@@ -268,7 +271,7 @@ class _Process:
         context = multiprocessing.get_context("forkserver")
         self._folder = tempfile.mkdtemp(prefix="lakescore-")
         self._pipe, its = context.Pipe()
-        channel = Channel(its, dict(os.environ), self._folder)
+        channel = Channel(its, dict(os.environ), self._folder, tempfile.gettempdir())
         self._process = context.Process(target=work, args=(channel,))
         self._process.start()
         its.close()

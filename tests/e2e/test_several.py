@@ -111,7 +111,8 @@ class Several:
 
     def ended(self, process: Any) -> tuple[int, dict[str, Any], str]:
         """Return the exit code, the summary and what was said."""
-        out, said = process.communicate(timeout=300)
+        out, said = process.communicate(timeout=120)
+        assert out, said
         *receipts, summary = [json.loads(line) for line in out.splitlines()]
         assert len(receipts) == len(summary["jobs"]), said  # each is told once
         assert summary["exit_code"] == process.returncode
@@ -268,6 +269,17 @@ def test_a_job_that_takes_too_long_ends_alone(several: Several, runner: str) -> 
     assert summary["jobs"][0]["error"].startswith("the run took longer than timeout_seconds: 3, ")
     assert several.receipt("score#1")["exit_code"] == 75
     assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
+
+
+def test_jobs_that_are_ended_while_spark_starts_leave_no_jvm_behind(several: Several) -> None:
+    """A JVM holds the standard error that it got: whoever runs the command would wait for it."""
+    jobs = [
+        sleeping(600, str(several.folder / f"never{n}"), timeout_seconds=n / 2, runner="spark")
+        for n in range(1, 7)  # from before a JVM is there until it works
+    ]
+    code, summary, said = several.ended(several.start(*jobs, parallel=1))
+    assert (code, ended_with(summary)) == (75, [75] * len(jobs)), said
+    assert several.tables() == []
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,53 @@ def test_a_job_that_takes_too_long_says_so_and_ends(tmp_path: Path) -> None:
     code, error = ending(start(tmp_path, "timeout_seconds=0.5", "runner=spark"), tmp_path)
     assert code == 75
     assert error.startswith("the run took longer than timeout_seconds: 0.5, ")
+
+
+LIST = """
+import time
+from pathlib import Path
+
+from lakescore import tables
+from lakescore.config import ScoreJob
+from lakescore.job import main
+
+
+def run(todo):
+    Path(__file__).with_name("begun").touch()
+    return {}
+
+
+def snapshot(*_):
+    print("running", flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    tables.snapshot = snapshot
+    main(ScoreJob, run)
+"""
+"""A command of several jobs that waits for the table that they share."""
+
+
+def test_jobs_that_are_told_to_stop_while_a_table_does_not_answer_are_not_begun(
+    tmp_path: Path,
+) -> None:
+    plain = {"model": "a/1", "input": {"path": str(tmp_path / "in")}, "id_columns": ["id"]}
+    for name in ("one", "other"):
+        own = plain | {"output": {"path": str(tmp_path / name)}}
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(own))
+    (tmp_path / "job.py").write_text(LIST)
+    process = subprocess.Popen(
+        [sys.executable, *[str(tmp_path / name) for name in ("job.py", "one.yaml", "other.yaml")]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGTERM)
+    out, said = process.communicate(timeout=60)
+    summary = json.loads(out.splitlines()[-1])
+    assert (process.returncode, summary["exit_code"]) == (75, 75), said
+    assert [job["error"] for job in summary["jobs"]] == ["it was not begun; run it again"] * 2
+    assert not (tmp_path / "begun").exists()

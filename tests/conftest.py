@@ -43,18 +43,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-class _ByFolder(LoadScopeScheduling):
-    """Keeps the tests of a folder in one process: they share its Spark session, its registry.
+_FOLDERS = ("cluster", "faults", "storage", "e2e", "registry", "spark", "browser", "unit")
+"""The folders of tests, those first that a process would be alone with at the end."""
 
-    The largest folder is two, so that two processes are busy to the end.
-    """
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first and short ones last, so that all processes are busy to the end."""
+    items.sort(key=lambda item: _FOLDERS.index(item.nodeid.split("/")[1]))
+
+
+_SHARING = {"cluster", "registry"}
+"""The folders whose files share servers that take long to start."""
+
+
+class _ByFile(LoadScopeScheduling):
+    """Keeps the tests of a file in one process, and those of folders that share servers."""
 
     def _split_scope(self, nodeid: str) -> str:
-        _, folder, *rest = nodeid.split("/")
-        if folder != "spark":
-            return folder
-        return "spark, to n" if rest[0] < "test_n" else "spark, from n"
+        folder = nodeid.split("/")[1]
+        return folder if folder in _SHARING else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return _ByFolder(config, log)
+    return _ByFile(config, log)

@@ -72,8 +72,17 @@ def arrow_type(kind: DataType) -> pa.DataType:
 
 
 def is_plain(kind: DataType) -> bool:
-    """Return whether workers read and write values of *kind* exactly as Spark does."""
+    """Return whether workers read values of *kind* exactly as Spark does."""
     return type(kind) in _PLAIN and not is_collated(kind)
+
+
+def is_writable(kind: DataType) -> bool:
+    """Return whether workers write values of *kind* exactly as Spark does."""
+    if isinstance(kind, StructType):
+        return all(is_writable(field.dataType) and not field.metadata for field in kind)
+    if isinstance(kind, ArrayType):
+        return is_writable(kind.elementType)
+    return is_plain(kind) and not isinstance(kind, TimestampNTZType)
 
 
 def is_collated(kind: DataType) -> bool:

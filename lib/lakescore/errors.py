@@ -984,6 +984,16 @@ class MetricUndefined(InputContractError):
         super().__init__(f"{metric} cannot be computed: {reason}")
 
 
+class HoldoutEmpty(InputContractError):
+    """No row of the holdout has a label."""
+
+    def __init__(self, address: str, label: str) -> None:
+        super().__init__(
+            f"no row of {address} has a label in {label!r}, so there is nothing to compare; wait "
+            "for labels, or name another version of the table"
+        )
+
+
 class WeightsInvalid(InputContractError):
     """Rows have weights that are none."""
 

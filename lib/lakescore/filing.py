@@ -13,10 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql.types import TimestampNTZType
-
 from lakescore import executor
-from lakescore.arrow import arrow_type, is_plain
+from lakescore.arrow import arrow_type, is_writable
 from lakescore.errors import FilesUnseen
 from lakescore.logs import Declined, NewFile
 
@@ -134,7 +132,7 @@ def _check_columns(schema: StructType, written: StructType) -> None:
             raise Declined(f"column {field.name!r} is another in the table")
         if (field.nullable and not own.nullable) or own.metadata:
             raise Declined(f"column {field.name!r} has a rule of its own in the table")
-        if not is_plain(own.dataType) or isinstance(own.dataType, TimestampNTZType):
+        if not is_writable(own.dataType):
             raise Declined(f"column {field.name!r} is {own.dataType.simpleString()}")
     if len(there) != len(written.fields):
         raise Declined("the table has further columns")

@@ -326,7 +326,7 @@ def first(selection: Selection, features: Sequence[StructField], most: int) -> p
         most: how many rows at most.
 
     Returns:
-        The columns f0, f1, ... in the order of *features*.
+        The columns f0, f1, ... in the order of *features*; no row where there is none.
 
     Raises:
         Declined: they would not be exactly what Spark reads, or lie too far behind.
@@ -346,7 +346,8 @@ def first(selection: Selection, features: Sequence[StructField], most: int) -> p
             continue
         break
     if not taken:
-        raise Declined("there are no rows to read")
+        kinds = [(f"f{n}", arrow_type(feature.dataType)) for n, feature in enumerate(features)]
+        return pa.schema(kinds).empty_table()
     return _numbered(pa.Table.from_batches(taken), len(features))
 
 

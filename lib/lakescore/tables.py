@@ -28,12 +28,11 @@ from pyspark.sql.types import (
     StringType,
     StructField,
     StructType,
-    TimestampNTZType,
     TimestampType,
 )
 
 from lakescore import executor, filing, logs
-from lakescore.arrow import collected, frame, is_plain, struct
+from lakescore.arrow import collected, frame, is_writable, struct
 from lakescore.errors import (
     AnotherRunWon,
     FilesUnwritten,
@@ -891,7 +890,7 @@ def _check_known_to_delta_rs(runner: Runner, written: StructType, address: str) 
         raise Declined("Spark knows where the table is to be")
     for field in written:
         kind = field.dataType
-        if field.metadata or not is_plain(kind) or isinstance(kind, TimestampNTZType):
+        if field.metadata or not is_writable(kind):
             raise Declined(f"column {field.name!r} has a rule of its own")
         if _NO_NAME.search(field.name):
             raise Declined(f"a column is called {field.name!r}")

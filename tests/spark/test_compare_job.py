@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from lakescore.errors import (
     AliasMoved,
     FeaturesUnknown,
     GateFailed,
+    HoldoutEmpty,
     MetricUndefined,
     NullsFound,
     OptionUnknown,
@@ -188,14 +190,13 @@ def test_a_metric_that_has_no_meaning_for_a_prediction_is_refused(
 @pytest.mark.parametrize(
     ("labels", "rank_by", "says"),
     [
-        ([None, None], "f1", "0 labelled rows"),
         ([1, 1], "roc_auc", "2 labelled rows with 1 different labels"),  # no curve of one class
         ([0, 2], "f1", "2 labelled rows with 2 different labels"),  # which of them is positive?
     ],
 )
 def test_a_metric_without_a_value_is_refused(  # noqa: PLR0913, PLR0917 - a row's cells
     spark: SparkSession, register: Any, write: Write, tmp_path: Path,
-    labels: list[int | None], rank_by: str, says: str,
+    labels: list[int], rank_by: str, says: str,
 ) -> None:  # fmt: skip
     model = LogisticRegression().fit(X, [0, 0, 1, 1])
     outputs = np.array([0.5]) if rank_by == "roc_auc" else None
@@ -583,3 +584,43 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
     versions = ["capped/1", "capped wide/1"]
     with pytest.raises(OptionUnknown, match="capped wide/1"):
         run(tmp_path, path, versions, "y", "mae", columns={"x": "width"}, pyfunc=options)
+
+
+def test_probabilities_that_versions_disagree_on_are_written_without_spark(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+) -> None:
+    x = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+    models = [LogisticRegression().fit(x, y) for y in (["a", "a", "b", "b"], ["a", "b", "b", "b"])]
+    for model in models:
+        register("odds", model, x)
+    rows = [(n, value, "a") for n, value in enumerate([0.0, 1.0, 5.0])]
+    path = write(spark.createDataFrame(rows, "id int, x double, y string"), "classes")
+    odd = {"path": str(tmp_path / "odd"), "rows": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "_is_running", lambda: False)
+        receipt = run(
+            tmp_path, path, ["odds/1", "odds/2"], "y", "log_loss",
+            prediction="proba", id_columns=["id"], disagreements=odd, runner="local",
+        )  # fmt: skip
+    assert receipt["runner"]["name"] == "local"
+    chances = [model.predict_proba(pd.DataFrame({"x": [0.0, 1.0, 5.0]})) for model in models]
+    gaps = abs(chances[0] - chances[1]).max(axis=1)
+    (most,) = spark.read.format("delta").load(str(tmp_path / "odd")).collect()
+    assert (most.id, most.disagreement) == (gaps.argmax(), pytest.approx(gaps.max()))
+    for n, column in enumerate(["prediction_odds_1", "prediction_odds_2"]):
+        assert [most[column][name] for name in ("p_a", "p_b")] == pytest.approx(chances[n][most.id])
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [(1.0, None), (2.0, math.nan)]], ids=["no row", "no label that has arrived"]
+)
+def test_a_holdout_without_a_label_is_told_without_spark(
+    spark: SparkSession, register: Any, write: Write, tmp_path: Path, rows: list[Any]
+) -> None:
+    register("early", LinearRegression().fit(X, X["x"]), X)
+    path = write(spark.createDataFrame(rows, "x double, y double"), "early")
+    with pytest.raises(HoldoutEmpty, match="early has a label in 'y', so there is nothing to comp"):
+        run(tmp_path, path, ["early/1"], "y", "rmse", runner="local")
+    with pytest.raises(MetricUndefined, match="0 labelled rows"):  # Spark looks, and says so too
+        run(tmp_path, path, ["early/1"], "y", "rmse", where="x > 0")
+    assert not (tmp_path / "ranking").exists()

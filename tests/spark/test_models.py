@@ -545,13 +545,13 @@ def test_names_that_delta_refuses_are_told_as_they_were_and_as_they_are(
 def test_lists_are_published_by_both_engines(
     spark: SparkSession, job: Callable[..., ScoreJob], tmp_path: Path
 ) -> None:
-    for name, engine in (
-        ("a list a row, not all of one length", "arrow"),
-        ("lists to read and to give", "spark_udf"),
+    for name, engine, write in (
+        ("a list a row, not all of one length", "arrow", "direct"),
+        ("lists to read and to give", "spark_udf", "handed over"),
     ):
         todo = job(name, output={"path": str(tmp_path / engine)})
         receipt = score.run(todo)
-        assert receipt["engine"]["name"] == engine
+        assert (receipt["engine"]["name"], receipt["output"]["write"]) == (engine, write)
         found = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
         assert [row["prediction"] for row in found] == predicted(name)
 

@@ -21,12 +21,13 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lakescore import executor, scoring, slicing
+from lakescore import executor, scanning, scoring, slicing
 from lakescore.arrow import arrow_type
 from lakescore.comparing import metrics, passes
 from lakescore.comparing.filtering import condition
 from lakescore.comparing.matching import Columns, match
-from lakescore.errors import MetricUndefined
+from lakescore.errors import HoldoutEmpty, MetricUndefined
+from lakescore.logs import Declined
 from lakescore.scanning import Selection
 from lakescore.scoring import ERRORS, SAID, Plan
 from lakescore.snapshots import Snapshot
@@ -119,12 +120,25 @@ def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contrac
     """Hold what *contracts* say of nulls that shall not be there against the rows of `select`.
 
     Raises:
+        HoldoutEmpty: no row has a label.
         NullsFound: a column holds some.
     """
+    if isinstance(rows, Selection) and _is_empty(rows):
+        raise HoldoutEmpty(address, str(rows.column))
     never_null = dict.fromkeys(name for contract in contracts for name in contract.never_null)
     if never_null:
         chosen = rows.rows if isinstance(rows, Selection) else rows
         slicing.check_nulls(chosen, address, list(never_null))
+
+
+def _is_empty(labelled_rows: Selection) -> bool:
+    """Tell whether there is no row, as far as this can be told without Spark."""
+    try:
+        label = labelled_rows.schema[LABEL]
+        field = StructField(str(labelled_rows.column), label.dataType)
+        return bool(scanning.first(labelled_rows, [field], 1).num_rows == 0)
+    except Declined:
+        return False
 
 
 def infer(  # noqa: PLR0913 - all but two by name

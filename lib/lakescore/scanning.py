@@ -749,6 +749,26 @@ def repeats(selection: Selection, keys: Sequence[str]) -> int:
     return sum(row.repeated for row in counts)
 
 
+def nulls(selection: Selection, names: Sequence[str]) -> dict[str, int]:
+    """Return how many rows of *selection* have a null in each of the columns *names*.
+
+    Raises:
+        Declined: workers cannot read the columns themselves, or not as Spark would.
+    """
+    if not selection.log.files(selection.wanted):
+        return dict.fromkeys(names, 0)
+    planned = direct(selection, names, (), seconds_a_row=0.0)
+    made = partial(executor.nulls, planned.scan, len(names))
+    if sum(piece.rows for task in planned.scan.tasks for piece in task) <= _MOST_ROWS_HERE:
+        counted = pa.Table.from_batches(made()(iter(_numbers(planned.scan))))
+    else:
+        counted = selection.runner.run(made, len(planned.scan.tasks), executor.NULLS)
+    found = dict.fromkeys(names, 0)
+    for row in counted.to_pylist():
+        found[names[row["column"]]] += row["rows"]
+    return found
+
+
 def _repeated(blocks: Iterable[pa.RecordBatch]) -> int:
     return sum(batch.column(0)[0].as_py() for batch in executor.repeated(blocks))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DataType, DateType, IntegralType, StringType, StructField
@@ -24,10 +24,11 @@ from lakescore.scanning import Selection
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame, Row
+    from pyspark.sql import Column, DataFrame
 
+T = TypeVar("T")
 WHOLE = "all"
 """The name of the one slice of a table that is not divided."""
 OURS = "_lakescore_"
@@ -221,38 +222,42 @@ def check(
         DuplicateKeys: rows of a slice share their *keys*.
         NullsFound: one of *never_null* holds nulls.
     """
-    repeats = _repeats(selected, keys) if keys else None
-    left = keys if repeats is None else ()
-    if left or never_null:
-        seen = survey(selected.rows, keys=left, never_null=never_null).head()
+    repeats = _unless_declined(selected, scanning.repeats, keys) if keys else 0
+    check_nulls(selected, address, never_null)
+    if repeats is None:
+        seen = repetitions(selected.rows, keys).head()
         assert seen is not None  # noqa: S101 - an aggregate has a row
-        _check_nulls(seen, address, never_null)
-        repeats = repeats or seen["repeated"]
+        repeats = seen["repeated"]
     if repeats:
         _check_repeated(selected.rows, address, keys)
 
 
-def check_nulls(rows: DataFrame, address: str, never_null: Sequence[str]) -> None:
-    """Hold that the columns *never_null* of *rows* hold no null, where keys do not matter.
+def check_nulls(rows: Selection | DataFrame, address: str, never_null: Sequence[str]) -> None:
+    """Hold that the columns *never_null* of *rows* hold no null.
 
     Raises:
         NullsFound: one of them does.
     """
-    if never_null:
-        seen = survey(rows, keys=(), never_null=never_null).head()
+    if not never_null:
+        return
+    counts = None
+    if isinstance(rows, Selection):
+        counts = _unless_declined(rows, scanning.nulls, never_null)
+    if counts is None:
+        whole = rows.rows if isinstance(rows, Selection) else rows
+        seen = nulls(whole, never_null).head()
         assert seen is not None  # noqa: S101 - an aggregate has a row
-        _check_nulls(seen, address, never_null)
+        counts = {name: seen[f"n{n}"] for n, name in enumerate(never_null)}
+    if held := {name: count for name, count in counts.items() if count}:
+        raise NullsFound(address, held)
 
 
-def _check_nulls(seen: Row, address: str, never_null: Sequence[str]) -> None:
-    nulls = {name: seen[f"n{n}"] for n, name in enumerate(never_null) if seen[f"n{n}"]}
-    if nulls:
-        raise NullsFound(address, nulls)
-
-
-def _repeats(selected: Selection, keys: Sequence[str]) -> int | None:
+def _unless_declined(
+    selected: Selection, look: Callable[[Selection, Sequence[str]], T], names: Sequence[str]
+) -> T | None:
+    """Return what *look* finds in the columns *names*, or let Spark start to look instead."""
     try:
-        return scanning.repeats(selected, keys)
+        return look(selected, names)
     except Declined as declined:
         _start(selected.snapshot, declined)
         return None
@@ -293,25 +298,24 @@ def _shown(found: DataFrame, keys: Sequence[str]) -> list[str]:
     return [", ".join(map(str, row)) for row in of_keys.limit(3).collect()]
 
 
-def survey(slices: DataFrame, *, keys: Sequence[str], never_null: Sequence[str]) -> DataFrame:
-    """Return what is to be known of slices before any row is scored.
+def repetitions(slices: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """Return in one row, as `repeated`, how many *keys* several rows of a slice seem to have.
+
+    Never less than there are, and more only where two keys have one 64-bit hash.
 
     Args:
         slices: what `cut` made.
-        keys: columns that shall name a row of its slice, if any.
-        never_null: columns whose nulls are counted.
-
-    Returns:
-        One row: `repeated` (keys that several rows of a slice seem to have; never less than there
-        are, and more only where two keys have one 64-bit hash) and, in the order of *never_null*,
-        `n0`, `n1`, ... (rows with null there).
+        keys: columns that shall name a row of its slice.
     """
-    nulls = [F.count_if(F.col(f"`{name}`").isNull()) for name in never_null]
-    counted = [F.count("*").alias("rows"), *[each.alias(f"n{n}") for n, each in enumerate(nulls)]]
-    totals = [F.sum(f"n{n}").alias(f"n{n}") for n in range(len(nulls))]
-    by_key = slices.groupBy(SLICE, hashed(keys).alias("_key")) if keys else slices.groupBy()
-    repeated_keys = F.count_if(F.col("rows") > 1) if keys else F.lit(0)
-    return by_key.agg(*counted).agg(repeated_keys.alias("repeated"), *totals)
+    counted = slices.groupBy(SLICE, hashed(keys).alias("_key")).agg(F.count("*").alias("rows"))
+    return counted.agg(F.count_if(F.col("rows") > 1).alias("repeated"))
+
+
+def nulls(rows: DataFrame, names: Sequence[str]) -> DataFrame:
+    """Return in one row, as `n0`, `n1`, ..., how many rows are null in each of the columns."""
+    return rows.agg(
+        *[F.count_if(F.col(f"`{name}`").isNull()).alias(f"n{n}") for n, name in enumerate(names)]
+    )
 
 
 def repeated(slices: DataFrame, keys: Sequence[str]) -> DataFrame:

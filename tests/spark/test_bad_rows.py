@@ -150,6 +150,15 @@ def test_a_null_is_published_as_null_set_aside_or_refused_as_the_job_says(
         score.run(job(**only, nulls={"m": "null"}))
 
 
+def test_that_no_null_is_there_is_seen_by_whoever_reads_the_rows(job: Any, runner: str) -> None:
+    rule = {"nulls": {"n": "fail"}, "slices": ["b"]}  # the null is of slice a
+    receipt = score.run(job(**rule))
+    assert (receipt["status"], receipt["runner"]["name"]) == ("scored", runner)
+    for scan in ("direct", "spark"):
+        with pytest.raises(NullsFound, match="'n' in 1 rows; nothing of their slices was"):
+            score.run(job(**rule | {"slices": ["a"]}, scan=scan))
+
+
 def test_rows_of_a_slice_that_share_a_key_are_refused_unless_they_are_kept(
     spark: SparkSession, job: Any, write: Write
 ) -> None:

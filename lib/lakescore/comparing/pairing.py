@@ -126,9 +126,7 @@ def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contrac
     if isinstance(rows, Selection) and _is_empty(rows):
         raise HoldoutEmpty(address, str(rows.column))
     never_null = dict.fromkeys(name for contract in contracts for name in contract.never_null)
-    if never_null:
-        chosen = rows.rows if isinstance(rows, Selection) else rows
-        slicing.check_nulls(chosen, address, list(never_null))
+    slicing.check_nulls(rows, address, list(never_null))
 
 
 def _is_empty(labelled_rows: Selection) -> bool:

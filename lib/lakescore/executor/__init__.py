@@ -15,6 +15,7 @@ from .applying import (
     predicted,
 )
 from .choosing import BYTES_GATHERED, Choice, SegmentUnknown
+from .counting import NULLS, nulls
 from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
@@ -47,6 +48,7 @@ __all__ = [
     "FOOTERS",
     "LEFT",
     "LOCAL",
+    "NULLS",
     "REPEATED",
     "SAID",
     "SAYS",
@@ -90,6 +92,7 @@ __all__ = [
     "is_used",
     "listed_at_most",
     "narrowed",
+    "nulls",
     "opened",
     "predicted",
     "predictor",

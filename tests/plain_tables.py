@@ -10,7 +10,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 KINDS = {
@@ -72,20 +72,11 @@ def make_table(
     return str(path)
 
 
-def rows_of(
-    path: str | Path, *columns: str, where: Callable[[dict[str, Any]], bool] | None = None
-) -> list[tuple[Any, ...]]:
-    """Return rows as tuples of Python's values in their order, missing ones first.
-
-    Args:
-        path: of the table.
-        columns: what of each row; all when left out.
-        where: what tells which rows.
-    """
-    table = DeltaTable(str(path)).to_pyarrow_table()
-    found = [row for row in table.to_pylist() if where is None or where(row)]
-    names = columns or table.column_names
-    return sorted((tuple(row[n] for n in names) for row in found), key=_order)
+def rows_of(path: str | Path, *columns: str) -> list[tuple[Any, ...]]:
+    """Return the rows in order, missing values first, as tuples of *columns*, or of all of them."""
+    table = DeltaTable(str(path)).to_pyarrow_table(columns=list(columns) or None)
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return sorted(rows, key=_order)
 
 
 def _order(row: tuple[Any, ...]) -> list[tuple[bool, Any]]:

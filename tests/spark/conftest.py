@@ -61,7 +61,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["spark", "local"])
-def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def runner(
+    request: pytest.FixtureRequest,
+    spark: SparkSession,  # noqa: ARG001 - which jobs find, or start anew as the tests have it
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
     """Run jobs by Spark, and once more as where no Spark runs: by workers, until they need it."""
     if request.param == "local":
         monkeypatch.setattr(session, "_is_running", lambda: False)

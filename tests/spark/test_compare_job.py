@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from deltalake import DeltaTable
+from plain_tables import make_table, rows_of
 from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
@@ -29,14 +30,14 @@ from lakescore.errors import (
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
-Write = Callable[["DataFrame", str], str]
+pytestmark = pytest.mark.usefixtures("spark")
 
 
-@pytest.fixture
-def holdout(spark: SparkSession, write: Write) -> tuple[str, pd.DataFrame]:
+@pytest.fixture(scope="module")
+def holdout(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame]:
     random = np.random.default_rng(7)
     x = random.uniform(0, 3, 400)
     rows = pd.DataFrame({"x": x, "y": 2 * x + random.normal(0, 1, 400)})
@@ -44,8 +45,8 @@ def holdout(spark: SparkSession, write: Write) -> tuple[str, pd.DataFrame]:
     rows.loc[::50, "y"] = np.nan  # labels that have not arrived
     columns = "x double, y double, is_high bigint"
     values = [tuple(None if pd.isna(v) else v for v in row) for row in rows.to_numpy().tolist()]
-    frame = spark.createDataFrame([(x, y, int(z)) for x, y, z in values], columns)
-    return write(frame, "holdout"), rows
+    path = tmp_path_factory.mktemp("compared") / "holdout"
+    return make_table(path, [(x, y, int(z)) for x, y, z in values], columns), rows
 
 
 def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **more: Any) -> Any:
@@ -121,8 +122,7 @@ def test_regression_metrics_are_those_of_scikit_learn_over_all_labelled_rows(
     assert once.where("rank = 1 AND metric = 'rmse'").head().model_version == 2
     assert receipt["engine"]["rows_predicted"] == 392  # once, however many metrics
     run(tmp_path, path, versions, "y", "rmse")
-    again = spark.read.format("delta").load(str(tmp_path / "ranking"))
-    assert again.where("scope = 'common'").count() == 3 * 11
+    assert rows_of(tmp_path / "ranking", "scope").count(("common",)) == 3 * 11
 
 
 def test_metrics_of_labels_are_those_of_scikit_learn(
@@ -194,36 +194,34 @@ def test_a_metric_that_has_no_meaning_for_a_prediction_is_refused(
         ([0, 2], "f1", "2 labelled rows with 2 different labels"),  # which of them is positive?
     ],
 )
-def test_a_metric_without_a_value_is_refused(  # noqa: PLR0913, PLR0917 - a row's cells
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path,
+def test_a_metric_without_a_value_is_refused(
+    register: Any, tmp_path: Path,
     labels: list[int], rank_by: str, says: str,
 ) -> None:  # fmt: skip
     model = LogisticRegression().fit(X, [0, 0, 1, 1])
     outputs = np.array([0.5]) if rank_by == "roc_auc" else None
     version = register("two classes", model, X, outputs)
     rows = [(float(n), label) for n, label in enumerate(labels)]
-    path = write(spark.createDataFrame(rows, "x double, y int"), "odd")
+    path = make_table(tmp_path / "odd", rows, "x double, y int")
     with pytest.raises(MetricUndefined, match=says):
         run(tmp_path, path, [f"two classes/{version}"], "y", rank_by)
 
 
 def test_labels_of_several_classes_and_of_words_have_an_accuracy(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+    register: Any, tmp_path: Path
 ) -> None:
     register("colours", LogisticRegression(C=1e6).fit(X, ["red", "green", "blue", "blue"]), X)
     rows = [(0.0, "red"), (3.0, "blue"), (0.0, "blue"), (1.0, None)]  # the last has no label yet
-    path = write(spark.createDataFrame(rows, "x double, y string"), "colours")
+    path = make_table(tmp_path / "colours", rows, "x double, y string")
     receipt = run(tmp_path, path, ["colours/1"], "y", "accuracy")
     assert receipt["rows"] == 3
     assert receipt["ranking"][0]["metrics"]["accuracy"] == pytest.approx(2 / 3)
 
 
-def test_a_label_that_is_not_a_number_is_no_label(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
-) -> None:
+def test_a_label_that_is_not_a_number_is_no_label(register: Any, tmp_path: Path) -> None:
     version = register("nan labels", LinearRegression().fit(X, X["x"]), X)
     rows = [(1.0, 2.0), (2.0, float("nan")), (3.0, None)]
-    path = write(spark.createDataFrame(rows, "x double, y double"), "nan")
+    path = make_table(tmp_path / "nan", rows, "x double, y double")
     receipt = run(tmp_path, path, [f"nan labels/{version}"], "y", "mae")
     found = receipt["ranking"][0]["metrics"]
     assert (receipt["rows"], found["mae"]) == (1, pytest.approx(1.0))
@@ -231,23 +229,21 @@ def test_a_label_that_is_not_a_number_is_no_label(
 
 
 def test_r2_of_labels_that_are_all_equal_is_that_of_scikit_learn(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+    register: Any, tmp_path: Path
 ) -> None:
     version = register("constant", LinearRegression().fit(X, X["x"]), X)
-    path = write(spark.createDataFrame([(1.0, 2.0), (3.0, 2.0)], "x double, y double"), "same")
+    path = make_table(tmp_path / "same", [(1.0, 2.0), (3.0, 2.0)], "x double, y double")
     receipt = run(tmp_path, path, [f"constant/{version}"], "y", "r2")
     assert receipt["ranking"][0]["metrics"]["r2"] == metrics.r2_score([2, 2], [1, 3]) == 0.0
 
 
-def test_all_rows_count_and_not_the_first_ten_thousand(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
-) -> None:
+def test_all_rows_count_and_not_the_first_ten_thousand(register: Any, tmp_path: Path) -> None:
     for slope in (1, 3):
         register("late truth", LinearRegression().fit(X, slope * X["x"]), X)
     x = np.linspace(0, 1, 10_000)
     rows = [(float(v), float(v)) for v in x]  # here the first version is right
     rows += [(100.0 + n, 3 * (100.0 + n)) for n in range(500)]  # and here, far out, the second
-    path = write(spark.createDataFrame(rows, "x double, y double").coalesce(1), "late")
+    path = make_table(tmp_path / "late", rows, "x double, y double")
     receipt = run(tmp_path, path, ["late truth/1", "late truth/2"], "y", "rmse")
     assert receipt["rows"] == 10_500
     assert [(each["version"], each["rank"]) for each in receipt["ranking"]] == [(2, 1), (1, 2)]
@@ -261,17 +257,15 @@ def crowned(register: Any) -> str:
     return "gated"
 
 
-@pytest.fixture
-def flights(spark: SparkSession, write: Write) -> str:
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> str:
     random = np.random.default_rng(1)
     x = random.uniform(0, 3, 600)
     y = 2 * x + random.normal(0, 0.5, 600)
     part = np.where(np.arange(600) < 590, "often", "seldom")
     rows = zip(range(600), x.tolist(), y.tolist(), part.tolist(), [1.0, 2.0] * 300, strict=True)
-    return write(
-        spark.createDataFrame(list(rows), "id int, x double, y double, part string, w double"),
-        "flights",
-    )
+    path = tmp_path_factory.mktemp("compared") / "flights"
+    return make_table(path, rows, "id int, x double, y double, part string, w double")
 
 
 BETTER = {"rmse": {"min_absolute_change": 0.1, "greater_is_better": False}}
@@ -290,7 +284,7 @@ def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
     assert receipt["baseline"] == "models:/gated/1"  # the query does not name it
     assert [each["version"] for each in receipt["ranking"]] == [2, 1]
     assert receipt["rows"] == 500
-    rows = spark.read.format("delta").load(flights).where("id >= 100").toPandas()
+    rows = DeltaTable(flights).to_pandas().query("id >= 100")
     expected = metrics.root_mean_squared_error(rows["y"], 2 * rows["x"], sample_weight=rows["w"])
     found = receipt["ranking"][0]["metrics"]
     assert found["rmse"] == pytest.approx(expected, rel=1e-9)
@@ -304,14 +298,14 @@ def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
     assert seldom.low < seldom.value < seldom.high
     assert seldom.holdout_digest == receipt["holdout"]["digest"]
 
-    odd = spark.read.format("delta").load(str(tmp_path / "odd")).orderBy("disagreement").collect()
+    odd = DeltaTable(tmp_path / "odd").to_pandas().sort_values("disagreement")
     most = rows.nlargest(3, "x")  # the slopes differ most where x is largest
-    assert {row.id for row in odd} == set(most["id"])
-    first = odd[-1]
+    assert set(odd["id"]) == set(most["id"])
+    first = odd.iloc[-1]
     assert first.disagreement == pytest.approx(0.5 * most["x"].max())
     assert first.x == most["x"].max()
     assert first.prediction_gated_2 - first.prediction_gated_1 == pytest.approx(first.disagreement)
-    assert spark.read.format("delta").load(str(tmp_path / "bad")).count() == 0
+    assert rows_of(tmp_path / "bad") == []
 
     document = embedded(receipt["report"]["html"])
     for version in document["versions"]:
@@ -337,7 +331,7 @@ def embedded(page: str) -> Any:
 
 
 def test_a_gate_that_is_not_met_ends_with_exit_code_6_and_all_is_written(
-    spark: SparkSession, crowned: str, flights: str, tmp_path: Path
+    crowned: str, flights: str, tmp_path: Path
 ) -> None:
     gates = {
         "metrics": {"rmse": {"threshold": 0.4, "greater_is_better": False}},
@@ -352,7 +346,7 @@ def test_a_gate_that_is_not_met_ends_with_exit_code_6_and_all_is_written(
     assert receipt["gates"]["checks"][0]["passed"] is False
     assert receipt["gates"]["checks"][1]["gate"] == "signature"
     assert Path(receipt["report"]["html"]).exists()
-    assert spark.read.format("delta").load(str(tmp_path / "ranking")).count() > 0
+    assert rows_of(tmp_path / "ranking", "scope") != []
     assert registry.describe(f"{crowned}@champion").version == 1
     for mode in ("dry_run", "disabled"):
         receipt = run(
@@ -415,12 +409,11 @@ def test_a_champion_that_moved_while_versions_were_compared_is_not_replaced(regi
     assert registry.describe("moved@champion").version == 3
 
 
-def test_a_holdout_is_read_at_the_version_that_is_asked_for(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
-) -> None:
+def test_a_holdout_is_read_at_the_version_that_is_asked_for(register: Any, tmp_path: Path) -> None:
     version = register("of old", LinearRegression().fit(X, X["x"]), X)
-    path = write(spark.createDataFrame([(1.0, 2.0)], "x double, y double"), "versions")
-    write(spark.createDataFrame([(1.0, 4.0)] * 2, "x double, y double"), "versions")
+    columns = "x double, y double"
+    path = make_table(tmp_path / "versions", [(1.0, 2.0)], columns)
+    make_table(path, [(1.0, 4.0)] * 2, columns, mode="overwrite")
     old = run(
         tmp_path, path, [f"of old/{version}"], "y", "mae", holdout={"path": path, "version": 0}
     )
@@ -432,7 +425,7 @@ def test_a_holdout_is_read_at_the_version_that_is_asked_for(
 
 
 def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+    register: Any, tmp_path: Path
 ) -> None:
     classes = ["New York", "Newark"]  # a blank, which no column's name may hold
     models = [
@@ -445,7 +438,7 @@ def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
     x = random.uniform(0, 3, 200)
     y = np.where(x + random.normal(0, 1, 200) > 1.5, *reversed(classes))
     rows = list(zip(range(200), x.tolist(), y.tolist(), strict=True))
-    path = write(spark.createDataFrame(rows, "id int, x double, y string"), "cities")
+    path = make_table(tmp_path / "cities", rows, "id int, x double, y string")
     receipt = run(
         tmp_path,
         path,
@@ -483,7 +476,7 @@ def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
 
 
 def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+    register: Any, tmp_path: Path
 ) -> None:
     class Root(mlflow.pyfunc.PythonModel):
         """Raises on a batch with a negative number, as strict models do."""
@@ -496,7 +489,7 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
     register("strict", LinearRegression().fit(X, X["x"]), X)
     register("strict", Root(), X, np.array([0.5]))
     rows = [(1, 4.0, 2.0), (2, -1.0, 0.0), (3, 1.0, 1.0), (4, 9.0, 4.0)]  # the second has no root
-    path = write(spark.createDataFrame(rows, "id int, x double, y double"), "strict")
+    path = make_table(tmp_path / "strict", rows, "id int, x double, y double")
     receipt = run(
         tmp_path, path, ["strict/1", "strict/2"], "y", "mae", id_columns=["id"],
         quarantine={"path": str(tmp_path / "bad")},
@@ -506,12 +499,13 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
     assert [found[n]["rows_failed"] for n in (1, 2)] == [0, 1]
     assert found[1]["metrics"]["mae"] == pytest.approx((2 + 0 + 5) / 3)
     assert found[2]["metrics"]["mae"] == pytest.approx((0 + 0 + 1) / 3)
-    own = spark.read.format("delta").load(str(tmp_path / "ranking")).where("scope = 'own'")
-    (mae,) = own.where("metric = 'mae' AND model_version = 1").collect()
-    assert (mae.rows, mae.value) == (4, pytest.approx((2 + 1 + 0 + 5) / 4))
-    (bad,) = spark.read.format("delta").load(str(tmp_path / "bad")).collect()
-    assert (bad.id, bad.model_uri, bad.error_type) == (2, "models:/strict/2", "ValueError")
-    assert "no root" in bad.error
+    facts = ("scope", "metric", "model_version", "rows", "value")
+    ranking = rows_of(tmp_path / "ranking", *facts)
+    (mae,) = [row[3:] for row in ranking if row[:3] == ("own", "mae", 1)]
+    assert mae == (4, pytest.approx((2 + 1 + 0 + 5) / 4))
+    (bad,) = rows_of(tmp_path / "bad", "id", "model_uri", "error_type", "error")
+    assert bad[:3] == (2, "models:/strict/2", "ValueError")
+    assert "no root" in bad[3]
     of_all = run(tmp_path, path, ["strict/1"], "y", "mae", id_columns=["id"])
     digests = [_logged_digest(each["ranking"][0], "mae") for each in (receipt, of_all)]
     assert of_all["holdout"]["digest"] == receipt["holdout"]["digest"] == digests[1]
@@ -521,7 +515,7 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
 
 
 def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
-    spark: SparkSession, register: Any, registry: str, write: Write, tmp_path: Path
+    register: Any, registry: str, tmp_path: Path
 ) -> None:
     class Capped(mlflow.pyfunc.PythonModel):
         """Doubles a number, up to a parameter, with a bias of its configuration."""
@@ -544,7 +538,7 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
     wide = pd.DataFrame({"x": [0.0, 1.0, 2.0], "z": [1.0, 0.0, 2.0]})
     register("capped wide", LinearRegression().fit(wide, wide["x"]), wide)
     rows = [(1, 1.0, 0.0, 2.5), (2, None, 0.0, 4.5), (3, 4.0, None, 5.5)]
-    path = write(spark.createDataFrame(rows, "id int, width double, z double, y double"), "named")
+    path = make_table(tmp_path / "named", rows, "id int, width double, z double, y double")
     asked = {
         "columns": {"x": "width"},  # both have this feature
         "nulls": {"x": "quarantine", "z": "quarantine"},  # and only one that
@@ -557,16 +551,15 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
     assert (receipt["rows"], receipt["rows_common"]) == (3, 1)
     assert (found["capped"]["rows_failed"], found["capped wide"]["rows_failed"]) == (1, 2)
     assert found["capped"]["metrics"]["mae"] == pytest.approx(0.5)
-    bad = spark.read.format("delta").load(str(tmp_path / "bad")).collect()
-    assert {(row.id, row.model_uri, row.error_type) for row in bad} == {
+    assert set(rows_of(tmp_path / "bad", "id", "model_uri", "error_type")) == {
         (2, "models:/capped/1", "NullInput"),
         (2, "models:/capped wide/1", "NullInput"),
         (3, "models:/capped wide/1", "NullInput"),
     }
 
-    (odd,) = spark.read.format("delta").load(str(tmp_path / "odd")).collect()
-    assert (odd.id, odd.width, odd.z, odd.disagreement) == (1, 1.0, 0.0, pytest.approx(1.0))
-    assert (odd.prediction_capped_1, odd.prediction_capped_wide_1) == (2.0, pytest.approx(1.0))
+    given = ("prediction_capped_1", "prediction_capped_wide_1")
+    (odd,) = rows_of(tmp_path / "odd", "id", "width", "z", "disagreement", *given)
+    assert odd == (1, 1.0, 0.0, pytest.approx(1.0), 2.0, pytest.approx(1.0))
 
     options = {"params": {"cap": "5.0"}, "model_config": {"bias": "0.25"}}
     with_options = run(tmp_path, path, ["capped/1"], "y", "mae", **{
@@ -587,14 +580,14 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
 
 
 def test_probabilities_that_versions_disagree_on_are_written_without_spark(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path
+    spark: SparkSession, register: Any, tmp_path: Path
 ) -> None:
     x = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
     models = [LogisticRegression().fit(x, y) for y in (["a", "a", "b", "b"], ["a", "b", "b", "b"])]
     for model in models:
         register("odds", model, x)
     rows = [(n, value, "a") for n, value in enumerate([0.0, 1.0, 5.0])]
-    path = write(spark.createDataFrame(rows, "id int, x double, y string"), "classes")
+    path = make_table(tmp_path / "classes", rows, "id int, x double, y string")
     odd = {"path": str(tmp_path / "odd"), "rows": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "_is_running", lambda: False)
@@ -615,10 +608,13 @@ def test_probabilities_that_versions_disagree_on_are_written_without_spark(
     "rows", [[], [(1.0, None), (2.0, math.nan)]], ids=["no row", "no label that has arrived"]
 )
 def test_a_holdout_without_a_label_is_told_without_spark(
-    spark: SparkSession, register: Any, write: Write, tmp_path: Path, rows: list[Any]
+    spark: SparkSession,  # noqa: ARG001 - by which a condition is looked at
+    register: Any,
+    tmp_path: Path,
+    rows: list[Any],
 ) -> None:
     register("early", LinearRegression().fit(X, X["x"]), X)
-    path = write(spark.createDataFrame(rows, "x double, y double"), "early")
+    path = make_table(tmp_path / "early", rows, "x double, y double")
     with pytest.raises(HoldoutEmpty, match="early has a label in 'y', so there is nothing to comp"):
         run(tmp_path, path, ["early/1"], "y", "rmse", runner="local")
     with pytest.raises(MetricUndefined, match="0 labelled rows"):  # Spark looks, and says so too

@@ -6,19 +6,22 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import score
+from plain_tables import make_table
 from sklearn.linear_model import LinearRegression
 
 from lakescore.config import ScoreJob
 from lakescore.job import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.usefixtures("spark")
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
 NO_POLICY = (
     "lakescore: no trust policy: code that a stranger's model brings would run; name one by "
@@ -32,15 +35,12 @@ def _model(register: Any) -> None:
 
 
 @pytest.fixture
-def file(
-    spark: SparkSession,
-    write: Callable[[DataFrame, str], str],
-    tmp_path: Path,
-) -> Path:
+def file(tmp_path: Path) -> Path:
     """A job's file for a table of three trips; each test breaks one thing of it."""
     rows = [(1, 1.0, "a"), (2, 2.0, "a"), (3, 3.0, "b")]
-    trips = write(spark.createDataFrame(rows, "id int, x double, kind string"), "trips")
-    spark.range(3).write.parquet(str(tmp_path / "parquet"))
+    trips = make_table(tmp_path / "trips", rows, "id int, x double, kind string")
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.table({"id": [0, 1, 2]}), tmp_path / "parquet/part.parquet")
     path = tmp_path / "score.yaml"
     path.write_text(
         f"model: door@champion\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +26,10 @@ from lakescore.errors import FilesUnseen, FilesUnwritten
 from lakescore.executor.writing import written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
-Write = Callable[["DataFrame", str], str]
 SCHEMA = (
     "id bigint, key string, day date, x double, y double, flag boolean, small tinyint, short "
     "smallint, whole int, single float, money decimal(10,2), at timestamp, blob binary"
@@ -75,10 +73,16 @@ def models(register: Any) -> None:
     register("filed mean", DummyRegressor().fit(asks, [1.0, 2.0]), asks)
 
 
-@pytest.fixture
-def job(spark: SparkSession, write: Write, tmp_path: Path) -> Callable[..., ScoreJob]:
-    table = write(spark.createDataFrame(ROWS, SCHEMA).repartition(3), "rows")
+@pytest.fixture(scope="module")
+def table(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a table that no test may change."""
+    path = str(tmp_path_factory.mktemp("filed") / "rows")
+    spark.createDataFrame(ROWS, SCHEMA).repartition(3).write.format("delta").save(path)
+    return path
 
+
+@pytest.fixture
+def job(table: str, tmp_path: Path) -> Callable[..., ScoreJob]:
     def make(name: str, **changes: Any) -> ScoreJob:
         plain: dict[str, Any] = {
             "model": "pair/1",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from delta.tables import DeltaTable
+from plain_tables import make_table
 from pyspark.sql.types import DoubleType, StringType, StructField
 
 from lakescore import scanning, slicing, tables
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from lakescore.snapshots import Snapshot
 
-Write = Callable[["DataFrame", str], str]
 DAYS = [dt.date(1, 1, 1), dt.date(1500, 2, 28), dt.date(2013, 12, 1)]
 VALUES = [
     ("date", [DAYS[0], DAYS[1], DAYS[2], DAYS[2], None]),
@@ -83,10 +82,12 @@ def test_a_text_that_spark_fills_up_with_spaces_is_left_to_spark(spark: SparkSes
 
 
 def test_the_first_rows_are_rows_of_the_slice_in_the_models_types(
-    spark: SparkSession, write: Write, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = spark.range(1000).selectExpr("id", "CAST(id % 10 AS STRING) AS part", "int(id) AS n")
-    table = tables.snapshot(spark, write(rows.repartition(4, "id"), "rows"))
+    for file in range(4):
+        rows = [(n, str(n % 10), n) for n in range(file, 1000, 4)]
+        make_table(tmp_path / "rows", rows, "id bigint, part string, n int", mode="append")
+    table = tables.snapshot(spark, str(tmp_path / "rows"))
     chosen = slicing.select(table, "part", ["3"])
     features = [StructField("n", DoubleType()), StructField("part", StringType())]
     few = scanning.first(chosen, features, 5)

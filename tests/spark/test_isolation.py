@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import score
 from mlflow.models import infer_signature
+from plain_tables import make_table, rows_of
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 X = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+pytestmark = pytest.mark.usefixtures("spark")
 ENGINES: tuple[Literal["arrow", "spark_udf"], ...] = ("arrow", "spark_udf")
 
 
@@ -145,12 +147,10 @@ def test_versions_that_ship_a_module_of_one_name_are_each_scored_by_their_own(
 
 
 def test_a_version_does_not_pass_its_gate_by_the_module_of_another(
-    spark: SparkSession, shaped: str, tmp_path: Path
+    shaped: str, tmp_path: Path
 ) -> None:
-    path = str(tmp_path / "holdout")
-    spark.range(1, 201).selectExpr("double(id) AS x", "double(2 * id) AS y").write.format(
-        "delta"
-    ).save(path)
+    rows = [(float(n), 2.0 * n) for n in range(1, 201)]
+    path = make_table(tmp_path / "holdout", rows, "x double, y double")
     gates = {"metrics": {"rmse": {"greater_is_better": False, "threshold": 1}}}
     job = CompareJob.model_validate(
         {
@@ -168,25 +168,24 @@ def test_a_version_does_not_pass_its_gate_by_the_module_of_another(
     with pytest.raises(GateFailed) as raised:
         compare.run(job)
     assert raised.value.exit_code == 6
-    ranking = spark.read.format("delta").load(str(tmp_path / "ranking"))
-    found = ranking.where("metric = 'rmse' AND scope = 'common'").collect()
+    ranking = rows_of(tmp_path / "ranking", "metric", "scope", "model_version", "value")
+    found = {version: value for *kind, version, value in ranking if kind == ["rmse", "common"]}
     # The root of the mean of x squared, for x = 1 to 200: (n + 1)(2n + 1) / 6.
     expected = {1: 0.0, 2: (201 * 401 / 6) ** 0.5}
-    assert {row.model_version: row.value for row in found} == pytest.approx(expected)
+    assert found == pytest.approx(expected)
 
 
 def test_a_run_labels_rows_with_the_version_that_computed_them_after_another_run(
-    spark: SparkSession, shaped: str, tmp_path: Path
+    shaped: str, tmp_path: Path
 ) -> None:
-    table, output = str(tmp_path / "rows"), str(tmp_path / "predictions")
-    spark.range(1, 4).selectExpr("id", "double(id) AS x").write.format("delta").save(table)
+    output = str(tmp_path / "predictions")
+    table = make_table(tmp_path / "rows", [(n, float(n)) for n in (1, 2, 3)], "id bigint, x double")
     for version, factor in ((1, 2.0), (2, 3.0)):
         job = {"input": {"path": table}, "output": {"path": output}, "id_columns": ["id"]}
         receipt = score.run(ScoreJob.model_validate({"model": f"{shaped}/{version}", **job}))
-        found = spark.read.format("delta").load(output).where(f"model_version = {version}")
-        assert {row.id: row.prediction for row in found.collect()} == {
-            n: n * factor for n in (1, 2, 3)
-        }
+        found = rows_of(output, "id", "prediction", "model_version")
+        ours = [row[:2] for row in found if row[2] == version]
+        assert ours == [(n, n * factor) for n in (1, 2, 3)]
         assert list(receipt["engine"]["own_processes"]) == [f"models:/{shaped}/{version}"]
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from plain_tables import make_table
 
 from lakescore import scanning, slicing, tables
 from lakescore.errors import DuplicateKeys
 from lakescore.executor import keys as comparing
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pathlib import Path
 
-Write = Callable[["DataFrame", str], str]
+    from pyspark.sql import SparkSession
+
 NAN = float("nan")
 SAME = [  # two rows of one key, and others that are not it
     ("bigint", [7, 7, -7, 2**62, 2**62 + 1], 1),
@@ -42,28 +42,36 @@ def who(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+def in_files(path: Path, rows: list[tuple[Any, ...]], columns: str, files: int) -> str:
+    """Deal the rows out to files, so that no file holds two that are next to each other."""
+    for number in range(files):
+        make_table(path, rows[number::files], columns, mode="append")
+    return str(path)
+
+
 @pytest.mark.usefixtures("who")
 @pytest.mark.parametrize(("kind", "values", "repeats"), SAME)
 def test_of_every_type_the_same_key_is_found_and_another_is_not(
-    spark: SparkSession, write: Write, kind: str, values: list[Any], repeats: int
+    spark: SparkSession, tmp_path: Path, kind: str, values: list[Any], repeats: int
 ) -> None:
-    rows = spark.createDataFrame([(each,) for each in values], f"key {kind}").repartition(3)
-    table = tables.snapshot(spark, write(rows, "rows"))
+    rows = [(each,) for each in values]
+    table = tables.snapshot(spark, in_files(tmp_path / "rows", rows, f"key {kind}", 3))
     assert scanning.repeats(slicing.select(table, None, ["all"]), ["key"]) == repeats
 
 
 @pytest.mark.usefixtures("who")
 def test_keys_are_compared_together_within_their_slice_and_over_files_and_blocks(
-    spark: SparkSession, write: Write, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparing, "_HASHES_A_BLOCK", 50)
-    rows = spark.range(1000).select(
-        (F.col("id") % 500).alias("a"),  # twice each
-        F.when(F.col("id") < 500, F.lit("x")).alias("b"),  # and told apart by this
-        (F.col("id") % 2).alias("part"),
-    )
-    again = rows.where("a IN (10, 11, 12) AND b = 'x'").withColumn("part", F.lit(0).cast("bigint"))
-    table = tables.snapshot(spark, write(rows.union(again).repartition(5), "rows"))
+    rows: list[tuple[Any, ...]] = [
+        # Each a twice, and told apart by b.
+        (number % 500, "x" if number < 500 else None, number % 2)
+        for number in range(1000)
+    ]
+    again = [(10, "x", 0), (11, "x", 0), (12, "x", 0)]
+    path = in_files(tmp_path / "rows", rows + again, "a bigint, b string, part bigint", 5)
+    table = tables.snapshot(spark, path)
 
     def repeats(names: list[str], keys: list[str]) -> int:
         return scanning.repeats(slicing.select(table, "part", names), keys)
@@ -75,9 +83,11 @@ def test_keys_are_compared_together_within_their_slice_and_over_files_and_blocks
 
 
 @pytest.mark.usefixtures("who")
-def test_rows_that_share_a_key_are_refused_by_the_check(spark: SparkSession, write: Write) -> None:
-    rows = spark.createDataFrame([(1, "a"), (2, "a"), (2, "b"), (2, "a")], "id int, part string")
-    table = tables.snapshot(spark, write(rows, "rows"))
+def test_rows_that_share_a_key_are_refused_by_the_check(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = [(1, "a"), (2, "a"), (2, "b"), (2, "a")]
+    table = tables.snapshot(spark, make_table(tmp_path / "rows", rows, "id int, part string"))
     whole = slicing.select(table, None, ["all"])
     with pytest.raises(DuplicateKeys, match="id"):
         slicing.check(whole, "rows", ["id"], ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
+from plain_tables import make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import explaining, slicing
@@ -26,13 +26,14 @@ from lakescore.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
-Write = Callable[["DataFrame", str], str]
 X = pd.DataFrame({"x": [0.0, 1.0]})
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+pytestmark = pytest.mark.usefixtures("spark")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,13 +68,13 @@ def read(spark: SparkSession, todo: ScoreJob, *columns: str) -> list[tuple[Any, 
 
 @pytest.mark.parametrize("scan", ["direct", "spark"])
 def test_columns_may_be_called_like_those_of_a_worker(
-    spark: SparkSession, write: Write, job: Any, scan: str
+    spark: SparkSession, tmp_path: Path, job: Any, scan: str
 ) -> None:
     names = ("k1", "k0", "p0", "why", "f0", "c0", "_slice", "_errors", "_k0", "rows", "a.b",
              "error_type", "x")  # fmt: skip
     rows = [(0.0, *range(1, len(names) - 1), 1.0), (1.0, *range(1, len(names) - 1), 2.0)]
     schema = ", ".join(f"`{name}` double" for name in names)
-    table = write(spark.createDataFrame([[*map(float, row)] for row in rows], schema), "rows")
+    table = make_table(tmp_path / "rows", [[*map(float, row)] for row in rows], schema)
     todo = job(table, id_columns=["k1"], passthrough="all", scan=scan)
     assert score.run(todo)["engine"]["scan"] == scan
     expected = [(*map(float, row), 2 * row[-1]) for row in rows]
@@ -84,29 +85,32 @@ def test_columns_may_be_called_like_those_of_a_worker(
 
 
 def test_a_feature_may_be_called_like_the_lineage_and_what_is_written_may_not(
-    spark: SparkSession, write: Write, job: Any
+    tmp_path: Path, job: Any
 ) -> None:
-    table = write(spark.createDataFrame([(1, 1.0)], "id int, slice double"), "rows")
+    table = make_table(tmp_path / "rows", [(1, 1.0)], "id int, slice double")
     todo = job(table, model="odd feature/1")
     score.run(todo)
-    assert read(spark, todo, "id", "prediction", "slice") == [(1, 2.0, "all")]
+    found = rows_of(todo.output.address, "id", "prediction", "slice")
+    assert found == [(1, pytest.approx(2.0), "all")]
     with pytest.raises(ColumnsCollide, match="the output would hold 'slice' twice"):
         score.run(job(table, model="odd feature/1", passthrough="all"))
     with pytest.raises(ColumnsCollide, match="the quarantine would hold 'slice' twice"):
         score.run(job(table, model="odd feature/1", quarantine_columns="all"))
-    keys = write(spark.createDataFrame([(1, 1.0)], "Error_Type int, x double"), "keys")
+    keys = make_table(tmp_path / "keys", [(1, 1.0)], "Error_Type int, x double")
     with pytest.raises(ColumnsCollide, match="the quarantine would hold 'Error_Type', 'error_t"):
         score.run(job(keys, id_columns=["Error_Type"]))
 
 
 def test_names_that_cannot_be_used_are_refused_where_they_are(
-    spark: SparkSession, write: Write, job: Any
+    spark: SparkSession, tmp_path: Path, job: Any
 ) -> None:
-    table = write(spark.createDataFrame([(1, 1.0, 2)], "id int, x double, `a``b` int"), "quoted")
+    table = str(tmp_path / "quoted")
+    quoted = spark.createDataFrame([(1, 1.0, 2)], "id int, x double, `a``b` int")
+    quoted.write.format("delta").save(table)
     assert score.run(job(table))["rows_scored"] == 1  # nobody asks for it
     with pytest.raises(ColumnsUnfit, match="columns 'a`b', and a name cannot hold a backtick"):
         score.run(job(table, passthrough="all"))
-    table = write(spark.createDataFrame([(1, 1.0, 2)], "id int, x double, _Lakescore_p int"), "own")
+    table = make_table(tmp_path / "own", [(1, 1.0, 2)], "id int, x double, _Lakescore_p int")
     with pytest.raises(ColumnsUnfit, match="names that begin with _lakescore_ are lakescore's own"):
         score.run(job(table))
     spaced = str(table) + "-spaced"
@@ -180,7 +184,7 @@ def test_dates_before_and_after_those_of_python_pass_through_and_are_shown(
     found = spark.read.format("delta").load(todo.output.address)
     texts = found.selectExpr("id", "string(day)", "string(at)").orderBy("id").collect()
     assert [tuple(row) for row in texts] == [row[:3] for row in shown]
-    twice = spark.read.format("delta").load(table).where("id = 0")
+    twice = rows.where("id = 0")
     twice.write.format("delta").mode("append").save(table)
     with pytest.raises(DuplicateKeys, match=r"such as \+10000-01-01"):
         score.run(todo)
@@ -221,10 +225,10 @@ def test_a_table_may_be_named_with_its_catalog(spark: SparkSession, job: Any) ->
 
 
 def test_an_output_whose_columns_are_mapped_by_name_is_scored_into_and_explained(
-    spark: SparkSession, write: Write, job: Any, register: Any
+    spark: SparkSession, tmp_path: Path, job: Any, register: Any
 ) -> None:
     register("odd", LinearRegression().fit(X, 3 * X["x"]), X)
-    table = write(spark.createDataFrame([(1, "a", 1.0)], "id int, part string, x double"), "rows")
+    table = make_table(tmp_path / "rows", [(1, "a", 1.0)], "id int, part string, x double")
     todo = {"slice_by": "part", "slices": ["a"]}
     score.run(job(table, **todo))
     address = job(table).output.address
@@ -244,14 +248,14 @@ def test_an_output_whose_columns_are_mapped_by_name_is_scored_into_and_explained
 
 
 def test_a_plan_is_valid_json_whatever_the_model_gives(
-    spark: SparkSession, register: Any, write: Write, job: Any
+    tmp_path: Path, register: Any, job: Any
 ) -> None:
     class Endless(mlflow.pyfunc.PythonModel):
         def predict(self, context: Any, model_input: pd.DataFrame) -> Any:  # noqa: ARG002
             return np.where(model_input["x"] > 1, np.nan, np.inf)
 
     register("endless", Endless(), X, np.array([1.0]))
-    table = write(spark.createDataFrame([(1, 1.0), (2, 2.0)], "id int, x double"), "rows")
+    table = make_table(tmp_path / "rows", [(1, 1.0), (2, 2.0)], "id int, x double")
     for engine in ("auto", "spark_udf"):
         planned = score.run(job(table, model="endless/1", plan=True, engine=engine))
         told = json.loads(as_json(planned), parse_constant=pytest.fail)
@@ -261,7 +265,7 @@ def test_a_plan_is_valid_json_whatever_the_model_gives(
 
 
 def test_params_and_model_config_may_be_lists_and_mappings_of_the_file(
-    spark: SparkSession, registry: str, write: Write, tmp_path: Path
+    registry: str, tmp_path: Path
 ) -> None:
     from mlflow.models import infer_signature
 
@@ -292,7 +296,7 @@ def test_params_and_model_config_may_be_lists_and_mappings_of_the_file(
             pip_requirements=[],
         )
     mlflow.register_model(logged.model_uri, "told")
-    table = write(spark.createDataFrame([(1, 1.0)], "id int, x double"), "rows")
+    table = make_table(tmp_path / "rows", [(1, 1.0)], "id int, x double")
     file = tmp_path / "score.yaml"
     file.write_text(f"""
 model: told/1
@@ -314,7 +318,7 @@ pyfunc:
     def told(*overrides: str) -> Any:
         todo = load(ScoreJob, file, overrides)
         score.run(todo)
-        return read(spark, todo, "prediction")[0][0]
+        return rows_of(todo.output.address, "prediction")[0][0]
 
     shape = {"depth": 3, "kinds": ["1", "no"], "mean": 1.0}
     opt = {"rate": 1.0, "name": "2", "decay": 0.5}

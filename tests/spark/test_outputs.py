@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -10,26 +9,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
+from plain_tables import make_table, rows_of, types_of
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore.config import ScoreJob
 from lakescore.errors import ColumnsCollide, ConfigError, UnsupportedSignature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
-Write = Callable[["DataFrame", str], str]
 SCHEMA = "id int, taille double, note string"
 ROWS = [(1, -3.0, "low"), (2, 0.1, "middle"), (3, 3.0, "high")]
 X = pd.DataFrame({"height": [-2.0, -1.0, 1.0, 2.0]})
+pytestmark = pytest.mark.usefixtures("spark")
 ENGINES = pytest.mark.parametrize("engine", ["arrow", "spark_udf"])
 
 
 @pytest.fixture
-def job(spark: SparkSession, write: Write, tmp_path: Path) -> Callable[..., ScoreJob]:
-    table = write(spark.createDataFrame(ROWS, SCHEMA), "rows")
+def job(tmp_path: Path) -> Callable[..., ScoreJob]:
+    table = make_table(tmp_path / "rows", ROWS, SCHEMA)
 
     def make(**changes: Any) -> ScoreJob:
         plain: dict[str, Any] = {
@@ -41,10 +42,6 @@ def job(spark: SparkSession, write: Write, tmp_path: Path) -> Callable[..., Scor
         return ScoreJob.model_validate(plain | changes)
 
     return make
-
-
-def read(spark: SparkSession, todo: ScoreJob) -> DataFrame:
-    return spark.read.format("delta").load(todo.output.address)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,8 @@ def test_probabilities_are_one_named_column_a_class_and_the_threshold_decides(
     todo = job(model="classes/1", prediction="proba", threshold=0.9, engine=engine)
     receipt = score.run(todo)
     assert receipt["output"]["columns"] == ["p_not_so", "p_yes", "decision"]
-    found = read(spark, todo).select("p_not_so", "p_yes", "decision").orderBy("id").collect()
+    rows = spark.read.format("delta").load(todo.output.address).orderBy("id")
+    found = rows.select("p_not_so", "p_yes", "decision").collect()
     expected = classes.predict_proba(pd.DataFrame({"height": [row[1] for row in ROWS]}))
     assert np.allclose([[row[0], row[1]] for row in found], expected, rtol=1e-12)
     assert [row[2] for row in found] == ["not so", "not so", "yes"]  # 0.1 is too near the middle
@@ -72,7 +70,7 @@ def test_probabilities_are_one_named_column_a_class_and_the_threshold_decides(
 @pytest.mark.usefixtures("classes")
 @ENGINES
 def test_a_label_keeps_its_type_and_a_regressor_gives_a_number_and_not_a_list(
-    spark: SparkSession, register: Any, job: Any, engine: str, tmp_path: Path
+    register: Any, job: Any, engine: str, tmp_path: Path
 ) -> None:
     register("numbers", LogisticRegression().fit(X, [3, 3, 7, 7]), X)
     register("regressor", LinearRegression().fit(X, X["height"]), X)
@@ -80,18 +78,17 @@ def test_a_label_keeps_its_type_and_a_regressor_gives_a_number_and_not_a_list(
     for name in ("classes", "numbers", "regressor"):
         todo = job(model=f"{name}/1", engine=engine, output={"path": str(tmp_path / name)})
         score.run(todo)
-        types[name] = dict(read(spark, todo).dtypes)["prediction"]
-    assert types == {"classes": "string", "numbers": "bigint", "regressor": "double"}
+        types[name] = types_of(todo.output.address)["prediction"]
+    assert types == {"classes": "string", "numbers": "long", "regressor": "double"}
 
 
 def test_a_threshold_on_one_score_gives_a_flag_and_on_several_is_refused(
-    spark: SparkSession, register: Any, job: Any
+    register: Any, job: Any
 ) -> None:
     register("flagged", LinearRegression().fit(X, X["height"]), X)
     todo = job(model="flagged/1", threshold=0.5)
     score.run(todo)
-    found = read(spark, todo).select("id", "decision").orderBy("id").collect()
-    assert list(map(tuple, found)) == [(1, False), (2, False), (3, True)]
+    assert rows_of(todo.output.address, "id", "decision") == [(1, False), (2, False), (3, True)]
     register("three", LogisticRegression().fit(X, [1, 2, 3, 3]), X)
     with pytest.raises(ConfigError, match=r"threshold needs one score, and .* gives 3 classes"):
         score.run(job(model="three/1", prediction="proba", threshold=0.5))
@@ -109,22 +106,20 @@ def test_a_threshold_on_one_score_gives_a_flag_and_on_several_is_refused(
     ],
 )
 def test_what_is_written_beside_the_prediction_is_chosen(
-    spark: SparkSession, register: Any, job: Any, passthrough: Any, columns: list[str]
+    register: Any, job: Any, passthrough: Any, columns: list[str]
 ) -> None:
     register("beside", LinearRegression().fit(X, X["height"]), X)
     todo = job(model="beside/1", passthrough=passthrough)
     score.run(todo)
-    assert read(spark, todo).columns[: len(columns) + 1] == [*columns, "prediction"]
+    assert list(types_of(todo.output.address))[: len(columns) + 1] == [*columns, "prediction"]
 
 
 def test_an_input_column_that_is_called_like_an_output_is_refused(
-    spark: SparkSession, register: Any, job: Any, tmp_path: Path
+    register: Any, job: Any, tmp_path: Path
 ) -> None:
     register("collides", LinearRegression().fit(X, X["height"]), X)
-    rows = [(1, 1.0, 0.5)]
-    clash = {"path": str(tmp_path / "clash")}
-    there = spark.createDataFrame(rows, "id int, taille double, prediction double")
-    there.write.format("delta").save(clash["path"])
+    columns = "id int, taille double, prediction double"
+    clash = {"path": make_table(tmp_path / "clash", [(1, 1.0, 0.5)], columns)}
     with pytest.raises(ColumnsCollide, match="would hold 'prediction' twice"):
         score.run(job(model="collides/1", passthrough="all", input=clash))
 
@@ -163,18 +158,16 @@ def scaled(registry: str) -> str:  # noqa: ARG001 - there has to be one
 
 @ENGINES
 def test_params_and_model_config_reach_the_model_in_the_types_that_it_declares(
-    spark: SparkSession, scaled: str, job: Any, engine: str
+    scaled: str, job: Any, engine: str
 ) -> None:
     given = {"params": {"factor": "2.5"}, "model_config": {"offset": "10"}}
     todo = job(model=scaled, pyfunc=given, engine=engine)
     receipt = score.run(todo)
-    found = read(spark, todo).select("prediction").orderBy("id").collect()
-    assert [row[0] for row in found] == [row[1] * 2.5 + 10 for row in ROWS]
+    expected = [(key, height * 2.5 + 10) for key, height, _ in ROWS]
+    assert rows_of(todo.output.address, "id", "prediction") == expected
     plain = job(model=scaled, engine=engine)
     assert score.run(plain)["slices"][0]["run_id"] != receipt["slices"][0]["run_id"]
-    assert [row[0] for row in read(spark, plain).select("prediction").orderBy("id").collect()] == [
-        row[1] for row in ROWS
-    ]
+    assert rows_of(plain.output.address, "id", "prediction") == [row[:2] for row in ROWS]
 
 
 @pytest.mark.parametrize(

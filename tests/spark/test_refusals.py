@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import score
 from mlflow.pyfunc import PythonModel
+from plain_tables import rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import explaining, tables
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 Job = Callable[..., ScoreJob]
 X = pd.DataFrame({"x": [0.0, 1.0]})
 PLACE = {"model_name": ["m"], "slice": ["a"]}
+pytestmark = pytest.mark.usefixtures("spark")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,7 +138,7 @@ def test_rows_of_a_table_that_only_grows_are_not_replaced_and_none_is_left_behin
         tables.replace(row(2.0), old, where=PLACE, metadata={})
     with pytest.raises(TableAppendOnly, match="it is append-only"):
         tables.merge(row(2.0), old, keys=["id"], within={"model_name": "m"}, metadata={})
-    assert [each.prediction for each in tables.snapshot(spark, old).rows.collect()] == [1.0]
+    assert rows_of(old, "prediction") == [(1.0,)]
 
 
 # Folders.
@@ -276,7 +278,7 @@ GOOD = (
     ],
 )
 def test_a_file_that_spark_cannot_read_is_named_and_no_model_is_blamed(
-    spark: SparkSession, tmp_path: Path, job: Job, kind: str, engine: str
+    tmp_path: Path, job: Job, kind: str, engine: str
 ) -> None:
     table = handmade(tmp_path / "rows", GOOD, UNREADABLE[kind])
     keep = "fail" if engine == "auto" else "keep"  # else Spark compares the keys first
@@ -284,16 +286,13 @@ def test_a_file_that_spark_cannot_read_is_named_and_no_model_is_blamed(
         score.run(job(table, engine=engine, on_duplicate_key=keep, passthrough=["at"]))
     assert "refused/1" not in one_line(refused.value, 5)
     output = tmp_path / "predictions"
-    assert not output.exists() or tables.snapshot(spark, str(output)).rows.isEmpty()
+    assert not output.exists() or rows_of(output) == []
 
 
-def test_a_file_that_workers_can_read_and_spark_cannot_is_scored(
-    spark: SparkSession, tmp_path: Path, job: Job
-) -> None:
+def test_a_file_that_workers_can_read_and_spark_cannot_is_scored(tmp_path: Path, job: Job) -> None:
     todo = job(handmade(tmp_path / "rows", GOOD, UNREADABLE["brotli"]))
     score.run(todo)
-    published = spark.read.format("delta").load(todo.output.address)
-    assert sorted(row.id for row in published.collect()) == [1, 2, 3, 4]
+    assert rows_of(todo.output.address, "id") == [(1,), (2,), (3,), (4,)]
 
 
 # Dates and times.

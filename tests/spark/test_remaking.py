@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import score
 from delta.tables import DeltaTable
+from plain_tables import make_table, rows_of, types_of
 
 from lakescore import lineage, tables
 from lakescore.config import ScoreJob
@@ -153,13 +154,13 @@ def mended(register: Any) -> str:
     return "mended"
 
 
+@pytest.mark.usefixtures("spark")
 @pytest.mark.parametrize("mode", ["replace", "merge"])
 def test_a_version_of_another_type_is_scored_into_what_a_failed_run_left(
-    spark: SparkSession, mended: str, tmp_path: Path, mode: str
+    mended: str, tmp_path: Path, mode: str
 ) -> None:
-    rows, output = str(tmp_path / "rows"), str(tmp_path / "output")
-    first = frame(spark, "id int, x double", (1, 1.0), (2, 2.0), (3, -3.0))
-    first.write.format("delta").save(rows)
+    output = str(tmp_path / "output")
+    rows = make_table(tmp_path / "rows", [(1, 1.0), (2, 2.0), (3, -3.0)], "id int, x double")
     job = {
         "model": f"{mended}/1",
         "input": {"path": rows},
@@ -169,17 +170,12 @@ def test_a_version_of_another_type_is_scored_into_what_a_failed_run_left(
     }
     with pytest.raises(TooManyErrors):
         score.run(ScoreJob.model_validate(job))
-    assert tables.snapshot(spark, output).rows.count() == 0
+    assert rows_of(output) == []
     receipt = score.run(ScoreJob.model_validate(job | {"model": f"{mended}/2", "max_errors": 1}))
     assert (receipt["rows_scored"], receipt["rows_quarantined"]) == (2, 1)
-    found = tables.snapshot(spark, output).rows
-    assert dict(found.dtypes)["prediction"] == "double"
-    assert sorted(map(tuple, found.select("id", "prediction", "model_version").collect())) == [
-        (1, 2.5, 2),
-        (2, 5.0, 2),
-    ]
-    aside = tables.snapshot(spark, f"{output}_quarantine").rows
-    assert [(row["id"], row["model_version"]) for row in aside.collect()] == [(3, 2)]
+    assert types_of(output)["prediction"] == "double"
+    assert rows_of(output, "id", "prediction", "model_version") == [(1, 2.5, 2), (2, 5.0, 2)]
+    assert rows_of(f"{output}_quarantine", "id", "model_version") == [(3, 2)]
     again = score.run(ScoreJob.model_validate(job | {"model": f"{mended}/2", "max_errors": 1}))
     assert again["status"] == "unchanged"
 
@@ -187,15 +183,14 @@ def test_a_version_of_another_type_is_scored_into_what_a_failed_run_left(
 def test_a_quarantine_that_a_run_left_empty_takes_the_columns_of_the_next(
     spark: SparkSession, mended: str, tmp_path: Path
 ) -> None:
-    rows, output = str(tmp_path / "rows"), str(tmp_path / "output")
+    output = str(tmp_path / "output")
     aside = f"{output}_quarantine"
     kinds = {"model_version": "int", "input_version": "bigint", "scored_at": "timestamp"}
     columns = ["id string", *[f"{name} {kinds.get(name, 'string')}" for name in lineage.COLUMNS]]
     place = {"model_name": ["mended"], "slice": ["all"]}
     died = frame(spark, ", ".join(columns))
     begun(died, aside, where=place, find_by=["id"])
-    numbered = frame(spark, "number int, x double", (1, 1.0), (2, -2.0))
-    numbered.write.format("delta").save(rows)
+    rows = make_table(tmp_path / "rows", [(1, 1.0), (2, -2.0)], "number int, x double")
     job = {
         "model": f"{mended}/2",
         "input": {"path": rows},
@@ -205,5 +200,4 @@ def test_a_quarantine_that_a_run_left_empty_takes_the_columns_of_the_next(
     }
     receipt = score.run(ScoreJob.model_validate(job))
     assert (receipt["rows_scored"], receipt["rows_quarantined"]) == (1, 1)
-    found = DeltaTable.forPath(spark, aside).toDF().collect()
-    assert [(row["number"], row["error_message"]) for row in found] == [(2, "negative")]
+    assert rows_of(aside, "number", "error_message") == [(2, "negative")]

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import replay
 import score
-from delta.tables import DeltaTable
+from deltalake import CommitProperties, DeltaTable
+from plain_tables import commits_of, make_table, rows_of
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 X = pd.DataFrame({"height": [-2.0, -1.0, 1.0, 2.0]})
+pytestmark = pytest.mark.usefixtures("spark")
 ROWS = [(1, "a", -3.0), (2, "a", 0.1), (3, "b", 3.0), (4, "b", None)]  # it takes no nulls
 
 
@@ -44,17 +46,14 @@ def model(register: Any) -> None:
     register("wide", LogisticRegression().fit(X, ["no", "yes", "yes", "yes"]), X)
 
 
-@pytest.fixture
-def job(spark: SparkSession, tmp_path: Path) -> ScoreJob:
+def has_run(folder: Path) -> ScoreJob:
     """Return a job that has run, on a table that has changed since."""
-    table = str(tmp_path / "people")
-    people = spark.createDataFrame(ROWS, "id int, part string, taille double")
-    people.write.format("delta").save(table)
+    table = make_table(folder / "people", ROWS, "id int, part string, taille double")
     todo = ScoreJob.model_validate(
         {
             "model": "tall/1",
             "input": {"path": table},
-            "output": {"path": str(tmp_path / "predictions")},
+            "output": {"path": str(folder / "predictions")},
             "id_columns": ["id"],
             "slice_by": "part",
             "slices": ["a", "b"],
@@ -65,15 +64,25 @@ def job(spark: SparkSession, tmp_path: Path) -> ScoreJob:
         }
     )
     score.run(todo)
-    DeltaTable.forPath(spark, table).update(set={"taille": "0.0"})
+    DeltaTable(table).update({"taille": "0.0"})
     return todo
 
 
-def run_of(spark: SparkSession, todo: ScoreJob, key: int, model: str = "tall") -> str:
-    rows = spark.read.format("delta").load(todo.output.address)
-    row = rows.where(f"id = {key} AND model_name = '{model}'").head()
-    assert row is not None
-    return str(row.scoring_run_id)
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> ScoreJob:
+    """Return a job that has run, whose tables no test may change."""
+    return has_run(tmp_path_factory.mktemp("replayed"))
+
+
+@pytest.fixture
+def own_job(tmp_path: Path) -> ScoreJob:
+    """Return a job that has run, whose tables are the test's own."""
+    return has_run(tmp_path)
+
+
+def run_of(todo: ScoreJob, key: int, model: str = "tall") -> str:
+    found = rows_of(todo.output.address, "id", "model_name", "scoring_run_id")
+    return next(str(run) for *row, run in found if row == [key, model])
 
 
 def again(todo: ScoreJob, run: str, **more: Any) -> ReplayJob:
@@ -82,38 +91,36 @@ def again(todo: ScoreJob, run: str, **more: Any) -> ReplayJob:
 
 @pytest.mark.parametrize("engine", ["auto", "spark_udf"])
 def test_a_run_is_made_again_from_the_input_that_it_read(
-    spark: SparkSession, job: ScoreJob, engine: str, runner: str
+    job: ScoreJob, engine: str, runner: str
 ) -> None:
-    receipt = replay.run(again(job, run_of(spark, job, 1), engine=engine, tolerance=1e-12))
+    receipt = replay.run(again(job, run_of(job, 1), engine=engine, tolerance=1e-12))
     assert receipt["status"] == "same"
     assert (receipt["rows"], receipt["same"], receipt["examples"]) == (2, 2, [])
     assert receipt["input"]["version"] == 0
     assert receipt["runner"]["name"] == ("spark" if engine == "spark_udf" else runner)
 
 
-def test_a_row_that_was_set_aside_is_no_part_of_the_run(
-    spark: SparkSession, job: ScoreJob, runner: str
-) -> None:
-    receipt = replay.run(again(job, run_of(spark, job, 3)))
+def test_a_row_that_was_set_aside_is_no_part_of_the_run(job: ScoreJob, runner: str) -> None:
+    receipt = replay.run(again(job, run_of(job, 3)))
     assert (receipt["rows"], receipt["same"]) == (1, 1)  # row 4 has a null, which fails again
     assert receipt["engine"]["rows_predicted"] == 2
     assert receipt["runner"]["name"] == runner
 
 
 def test_what_others_published_beside_a_run_is_no_part_of_it(
-    spark: SparkSession, job: ScoreJob, runner: str
+    own_job: ScoreJob, runner: str
 ) -> None:
     """Of its slice the table holds a row that a run before left, and rows of another model."""
-    first = run_of(spark, job, 1)
-    DeltaTable.forPath(spark, job.input.address).delete("id = 1")
-    merging = job.model_copy(update={"write_mode": "merge", "slices": ["a"]})
+    first = run_of(own_job, 1)
+    DeltaTable(own_job.input.address).delete("id = 1")
+    merging = own_job.model_copy(update={"write_mode": "merge", "slices": ["a"]})
     score.run(merging)
-    score.run(job.model_copy(update={"model": "wide/1"}))
-    second = run_of(spark, job, 2, model="tall")
-    assert run_of(spark, job, 1, model="tall") == first != second
-    receipt = replay.run(again(job, second))
+    score.run(own_job.model_copy(update={"model": "wide/1"}))
+    second = run_of(own_job, 2, model="tall")
+    assert run_of(own_job, 1, model="tall") == first != second
+    receipt = replay.run(again(own_job, second))
     assert (receipt["rows"], receipt["same"]) == (1, 1)
-    assert replay.run(again(job, first))["same"] == 2
+    assert replay.run(again(own_job, first))["same"] == 2
     assert receipt["runner"]["name"] == runner
 
 
@@ -129,52 +136,37 @@ def test_a_run_of_several_commits_is_made_again_as_a_whole(
     assert receipt["runner"]["name"] == runner
 
 
-def test_rows_that_somebody_deleted_are_found(
-    spark: SparkSession, job: ScoreJob, runner: str
-) -> None:
-    run = run_of(spark, job, 1)
-    says = json.dumps(commit_of(spark, job))
-    spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", says)
-    DeltaTable.forPath(spark, job.output.address).delete("id = 2")
-    spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+def test_rows_that_somebody_deleted_are_found(own_job: ScoreJob, runner: str) -> None:
+    run = run_of(own_job, 1)
+    says = saying(json.dumps(commits_of(own_job.output.address)[0]))
+    DeltaTable(own_job.output.address).delete("id = 2", commit_properties=says)
     with pytest.raises(ReplayDiffers, match="1 only in the replay") as caught:
-        replay.run(again(job, run))
+        replay.run(again(own_job, run))
     (example,) = caught.value.facts["examples"]  # type: ignore[index]
     assert (example["key"], example["published"]) == ({"id": 2}, None)
     assert caught.value.facts["runner"]["name"] == runner  # type: ignore[index]
 
 
-def test_a_replay_that_needs_spark_is_refused_where_it_may_not_start(
-    spark: SparkSession, job: ScoreJob
-) -> None:
-    asked = again(job, run_of(spark, job, 1), engine="spark_udf", runner="local")
+def test_a_replay_that_needs_spark_is_refused_where_it_may_not_start(job: ScoreJob) -> None:
+    asked = again(job, run_of(job, 1), engine="spark_udf", runner="local")
     with pytest.raises(RunnerRefused, match="engine spark_udf is Spark's"):
         replay.run(asked)
 
 
-def commit_of(spark: SparkSession, todo: ScoreJob) -> dict[str, Any]:
-    history = DeltaTable.forPath(spark, todo.output.address).history(1).collect()
-    return dict(json.loads(history[0].userMetadata))
+def saying(words: str) -> CommitProperties:
+    """Return what makes a commit say *words*, as lakescore's commits do."""
+    return CommitProperties(custom_metadata={"userMetadata": words})
 
 
-def test_a_value_that_somebody_changed_is_found(
-    spark: SparkSession, job: ScoreJob, runner: str
-) -> None:
-    run = run_of(spark, job, 1)
-    files = spark.read.format("delta").load(job.output.address)
-    changed = files.where("slice = 'a'").selectExpr(
-        *[f"IF(id = 2, p_yes + 0.25, {n}) AS {n}" if n == "p_yes" else n for n in files.columns]
-    )
-    says = json.dumps(commit_of(spark, job))
-    spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", says)
-    changed.localCheckpoint().write.format("delta").mode("overwrite").option(
-        "replaceWhere", "slice = 'a'"
-    ).save(job.output.address)
-    spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+def test_a_value_that_somebody_changed_is_found(own_job: ScoreJob, runner: str) -> None:
+    run = run_of(own_job, 1)
+    says = saying(json.dumps(commits_of(own_job.output.address)[0]))
+    table = DeltaTable(own_job.output.address)
+    table.update({"p_yes": "p_yes + 0.25"}, predicate="id = 2", commit_properties=says)
     with pytest.raises(
         ReplayDiffers, match=r"of 2 rows of run .* 1 are the same, 1 differ"
     ) as found:
-        replay.run(again(job, run))
+        replay.run(again(own_job, run))
     assert found.value.exit_code == 4
     example = found.value.facts["examples"][0]  # type: ignore[index]
     assert example["published"]["p_yes"] == pytest.approx(example["replayed"]["p_yes"] + 0.25)
@@ -183,25 +175,15 @@ def test_a_value_that_somebody_changed_is_found(
 
 
 @pytest.mark.parametrize("whose", ["input", "output"])
-def test_a_run_whose_files_were_vacuumed_is_told_in_one_line(
-    spark: SparkSession, job: ScoreJob, whose: str
-) -> None:
-    run = run_of(spark, job, 1)
-    score.run(job.model_copy(update={"threshold": 0.5}))
-    address = job.input.address if whose == "input" else job.output.address
-    settings = {
-        "spark.databricks.delta.retentionDurationCheck.enabled": "false",
-        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",  # else 10,000 tasks
-    }
-    for key, value in settings.items():
-        spark.conf.set(key, value)
-    DeltaTable.forPath(spark, address).vacuum(0)
-    for key in settings:
-        spark.conf.unset(key)
+def test_a_run_whose_files_were_vacuumed_is_told_in_one_line(own_job: ScoreJob, whose: str) -> None:
+    run = run_of(own_job, 1)
+    score.run(own_job.model_copy(update={"threshold": 0.5}))
+    address = own_job.input.address if whose == "input" else own_job.output.address
+    DeltaTable(address).vacuum(0, dry_run=False, enforce_retention_duration=False)
     with pytest.raises(SystemExit) as ended:
-        main(ReplayJob, replay.run, [str(file_of(job, run))])
+        main(ReplayJob, replay.run, [str(file_of(own_job, run))])
     assert ended.value.code == 5
-    receipt = json.loads(file_of(job, run).with_suffix(".json").read_text())
+    receipt = json.loads(file_of(own_job, run).with_suffix(".json").read_text())
     assert receipt["error"].startswith(f"file:{address}/")
     assert "parquet is gone, which the version of the table that is read needs" in receipt["error"]
 
@@ -222,14 +204,13 @@ def test_rows_that_share_a_key_are_told_apart_by_their_predictions(spark: SparkS
     assert (found["rows"], found["same"]) == (2, 2)
 
 
-def test_a_commit_of_somebody_else_is_passed_over(spark: SparkSession, job: ScoreJob) -> None:
-    run = run_of(spark, job, 1)
+def test_a_commit_of_somebody_else_is_passed_over(own_job: ScoreJob) -> None:
+    run = run_of(own_job, 1)
     for text in ("cleaned by ops", "[1]"):
-        spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", text)
-        same = DeltaTable.forPath(spark, job.output.address)
-        same.update("id = 3", {"model_reference": "'x'"})  # a commit with these words
-    spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
-    assert replay.run(again(job, run, tolerance=1e-12))["status"] == "same"
+        table = DeltaTable(own_job.output.address)
+        words = saying(text)
+        table.update({"model_reference": "'x'"}, predicate="id = 3", commit_properties=words)
+    assert replay.run(again(own_job, run, tolerance=1e-12))["status"] == "same"
 
 
 def test_a_run_that_the_table_does_not_know_is_told(job: ScoreJob) -> None:
@@ -237,15 +218,13 @@ def test_a_run_that_the_table_does_not_know_is_told(job: ScoreJob) -> None:
         replay.run(again(job, "nobody"))
 
 
-def test_a_row_is_explained_by_its_key_with_the_settings_of_its_run(
-    spark: SparkSession, job: ScoreJob
-) -> None:
+def test_a_row_is_explained_by_its_key_with_the_settings_of_its_run(job: ScoreJob) -> None:
     (found,) = explaining.explain(job.output.address, {"id": "2"})
     assert found["status"] == "published"
     assert list(found["row"]) == ["id", "p_no", "p_yes", "decision"]
     assert (found["model_uri"], found["model_reference"]) == ("models:/tall/1", "tall/1")
     assert (found["input_version"], found["slice"]) == (0, "a")
-    assert found["scoring_run_id"] == run_of(spark, job, 2)
+    assert found["scoring_run_id"] == run_of(job, 2)
     assert found["committed_in"] == 1
     assert found["settings"]["threshold"] == 0.9
     assert found["model_digest"].startswith("sha256:")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
+from deltalake import DeltaTable
+from plain_tables import commits_of, make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import lineage
@@ -19,7 +21,9 @@ from lakescore.config import ScoreJob
 from lakescore.errors import RunIdReused
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
 
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
 FIRST, SECOND, THIRD = (dt.date(2013, 12, day) for day in (1, 2, 3))
@@ -30,7 +34,7 @@ TRIPS = [
     # the third is a day without trips
 ]
 
-Write = Callable[["DataFrame", str], str]
+SCHEMA = "id int, day date, x double, note string"
 pytestmark = pytest.mark.usefixtures("runner")
 
 
@@ -43,8 +47,8 @@ def model(register: Any) -> str:
 
 
 @pytest.fixture
-def job(spark: SparkSession, write: Write, tmp_path: Path) -> Callable[..., ScoreJob]:
-    trips = write(spark.createDataFrame(TRIPS, "id int, day date, x double, note string"), "trips")
+def job(tmp_path: Path) -> Callable[..., ScoreJob]:
+    trips = make_table(tmp_path / "trips", TRIPS, SCHEMA)
 
     def make(**changes: Any) -> ScoreJob:
         plain: dict[str, Any] = {
@@ -60,22 +64,22 @@ def job(spark: SparkSession, write: Write, tmp_path: Path) -> Callable[..., Scor
     return make
 
 
-def predictions(spark: SparkSession, todo: ScoreJob) -> DataFrame:
-    return spark.read.format("delta").load(todo.output.address)
+def values(todo: ScoreJob) -> list[tuple[int, str, int, float]]:
+    found = rows_of(todo.output.address, "id", "slice", "model_version", "prediction")
+    return [(key, name, version, round(value, 6)) for key, name, version, value in found]
 
 
-def values(spark: SparkSession, todo: ScoreJob) -> list[tuple[int, str, int, float]]:
-    rows = predictions(spark, todo).select("id", "slice", "model_version", "prediction").collect()
-    return sorted((row[0], row[1], row[2], round(row[3], 6)) for row in rows)
+def row_of(todo: ScoreJob, key: int) -> dict[str, Any]:
+    columns = ["id", *lineage.COLUMNS]
+    (row,) = [row for row in rows_of(todo.output.address, *columns) if row[0] == key]
+    return dict(zip(columns, row, strict=True))
 
 
-def history(spark: SparkSession, todo: ScoreJob) -> list[dict[str, Any]]:
-    from delta.tables import DeltaTable
-
-    commits = DeltaTable.forPath(spark, todo.output.address).history().collect()
-    made = [json.loads(commit.userMetadata) for commit in commits if commit.userMetadata]
-    *runs, first = made  # the first one makes the table
-    assert len(made) == len(commits)
+def history(todo: ScoreJob) -> list[dict[str, Any]]:
+    """Return what each commit says of itself, the newest first, but for the one that made it."""
+    made = commits_of(todo.output.address)
+    *runs, first = made
+    assert len(made) == DeltaTable(todo.output.address).version() + 1
     assert "slices" not in first
     return runs
 
@@ -85,16 +89,17 @@ def test_each_row_is_written_once_with_the_lineage_that_made_it(
 ) -> None:
     todo = job(passthrough=["note"])
     receipt = score.run(todo)
-    found = predictions(spark, todo)
+    found = spark.read.format("delta").load(todo.output.address)
     assert found.columns == ["id", "note", "prediction", *lineage.COLUMNS]
     assert dict(found.dtypes)["model_version"] == "int"
-    assert values(spark, todo) == [
+    rows = {row.id: row for row in found.collect()}
+    given = [(n, r.slice, r.model_version, round(r.prediction, 6)) for n, r in rows.items()]
+    assert sorted(given) == [
         (1, "2013-12-01", 1, 2.0),
         (2, "2013-12-01", 1, 4.0),
         (3, "2013-12-02", 1, 6.0),
     ]
-    row = found.where("id = 1").head()
-    assert row is not None
+    row = rows[1]
     assert (row.model_name, row.model_uri) == (model, "models:/trips/1")
     assert (row.model_reference, row.input_version) == ("trips@champion", 0)
     assert row.input_table == todo.input.address
@@ -103,41 +108,37 @@ def test_each_row_is_written_once_with_the_lineage_that_made_it(
     assert (receipt["rows_in"], receipt["rows_scored"]) == (3, 3)
 
 
-def test_the_commit_and_the_tracking_run_say_what_the_rows_say(
-    spark: SparkSession, model: str, job: Any
-) -> None:
+def test_the_commit_and_the_tracking_run_say_what_the_rows_say(model: str, job: Any) -> None:
     import mlflow
 
     todo = job()
     receipt = score.run(todo)
-    (commit,) = history(spark, todo)
-    row = predictions(spark, todo).where("id = 3").head()
-    assert row is not None
+    (commit,) = history(todo)
+    row = row_of(todo, 3)
     common = [name for name in lineage.COLUMNS if name in commit and name != "scored_at"]
     assert len(common) == 8
     assert {name: commit[name] for name in common} == {name: row[name] for name in common}
     ids = {each["slice"]: each["scoring_run_id"] for each in commit["slices"]}
-    assert ids["2013-12-02"] == row.scoring_run_id
+    assert ids["2013-12-02"] == row["scoring_run_id"]
     assert commit["model_digest"] == receipt["model"]["digest"]
     run = mlflow.get_run(receipt["tracking_run_id"])
-    assert run.data.tags["lakescore.model_uri"] == row.model_uri == f"models:/{model}/1"
+    assert run.data.tags["lakescore.model_uri"] == row["model_uri"] == f"models:/{model}/1"
     assert run.data.metrics["rows_scored"] == 3
     (dataset,) = run.inputs.dataset_inputs
     source = json.loads(dataset.dataset.source)
-    assert (source["path"], source["delta_table_version"]) == (row.input_table, "0")
+    assert (source["path"], source["delta_table_version"]) == (row["input_table"], "0")
 
 
-def test_a_rerun_writes_nothing(spark: SparkSession, model: str, job: Any) -> None:  # noqa: ARG001
+def test_a_rerun_writes_nothing(model: str, job: Any) -> None:  # noqa: ARG001
     todo = job()
     score.run(todo)
     receipt = score.run(todo)
     assert receipt["status"] == "unchanged"
-    assert len(history(spark, todo)) == 1
-    assert len(values(spark, todo)) == 3
+    assert len(history(todo)) == 1
+    assert len(values(todo)) == 3
 
 
 def test_another_version_replaces_the_slice_and_no_other_and_back_again(
-    spark: SparkSession,
     model: str,  # noqa: ARG001
     job: Any,
 ) -> None:
@@ -148,24 +149,22 @@ def test_another_version_replaces_the_slice_and_no_other_and_back_again(
         (2, "2013-12-01", 2, 6.0),
         (3, "2013-12-02", 1, 6.0),  # not asked for
     ]
-    assert values(spark, job()) == replaced
+    assert values(job()) == replaced
     receipt = score.run(job())  # the first version's run id is known, and its rows are gone
     assert [each["status"] for each in receipt["slices"]] == ["scored", "unchanged", "empty"]
-    assert {row[2] for row in values(spark, job())} == {1}
+    assert {row[2] for row in values(job())} == {1}
 
 
 def test_new_rows_of_the_input_make_its_slice_due(
-    spark: SparkSession,
     model: str,  # noqa: ARG001
     job: Any,
 ) -> None:
     todo = job()
     score.run(todo)
-    more = spark.createDataFrame([(4, THIRD, 5.0, "d")], "id int, day date, x double, note string")
-    more.write.format("delta").mode("append").save(todo.input.address)
+    make_table(todo.input.address, [(4, THIRD, 5.0, "d")], SCHEMA, mode="append")
     receipt = score.run(todo)
     assert receipt["rows_scored"] == 4
-    assert [row[0] for row in values(spark, todo)] == [1, 2, 3, 4]
+    assert [row[0] for row in values(todo)] == [1, 2, 3, 4]
     assert score.run(job(input={"path": todo.input.address, "version": 0}))["rows_in"] == 3
 
 
@@ -176,24 +175,24 @@ def test_an_empty_slice_is_an_outcome_and_makes_no_table(model: str, job: Any) -
     assert not Path(todo.output.address).exists()
 
 
-def test_a_whole_table_is_one_slice(spark: SparkSession, model: str, job: Any) -> None:  # noqa: ARG001
+def test_a_whole_table_is_one_slice(model: str, job: Any) -> None:  # noqa: ARG001
     todo = job(slice_by=None, slices=None)
     score.run(todo)
-    assert {row[1] for row in values(spark, todo)} == {"all"}
+    assert {row[1] for row in values(todo)} == {"all"}
 
 
 def test_two_models_share_a_table_without_replacing_each_other(
-    spark: SparkSession, register: Any, model: str, job: Any
+    register: Any, model: str, job: Any
 ) -> None:
     register("others", LinearRegression().fit(X, X["x"]), X)
     score.run(job())
     score.run(job(model="others/1"))
-    counts = predictions(spark, job()).groupBy("model_name").count().collect()
-    assert {row[0]: row[1] for row in counts} == {model: 3, "others": 3}
+    names = [name for (name,) in rows_of(job().output.address, "model_name")]
+    assert Counter(names) == {model: 3, "others": 3}
 
 
 def test_an_alias_moved_while_the_job_runs_changes_nothing(
-    spark: SparkSession, register: Any, registry: str, job: Any
+    register: Any, registry: str, job: Any
 ) -> None:
     import mlflow
 
@@ -215,23 +214,22 @@ def test_an_alias_moved_while_the_job_runs_changes_nothing(
     receipt = score.run(todo)
 
     assert str(client.get_model_version_by_alias("moving", "champion").version) == "2"
-    assert {(row[2], row[3]) for row in values(spark, todo)} == {(1, 1.0), (1, 2.0), (1, 3.0)}
-    assert {row.model_uri for row in predictions(spark, todo).collect()} == {"models:/moving/1"}
-    assert [commit["model_version"] for commit in history(spark, todo)] == [1]
+    assert {(row[2], row[3]) for row in values(todo)} == {(1, 1.0), (1, 2.0), (1, 3.0)}
+    assert set(rows_of(todo.output.address, "model_uri")) == {("models:/moving/1",)}
+    assert [commit["model_version"] for commit in history(todo)] == [1]
     run = mlflow.get_run(receipt["tracking_run_id"])
     assert run.data.tags["lakescore.model_version"] == "1"
     assert receipt["model"]["version"] == 1
 
 
 def test_a_given_run_id_is_kept_recognised_and_not_lent_to_other_inputs(
-    spark: SparkSession,
     model: str,  # noqa: ARG001
     job: Any,
 ) -> None:
     todo = job(run_id="nightly-2013-12-03")
     score.run(todo)
-    assert {r.scoring_run_id for r in predictions(spark, todo).collect()} == {"nightly-2013-12-03"}
+    assert set(rows_of(todo.output.address, "scoring_run_id")) == {("nightly-2013-12-03",)}
     assert score.run(todo)["status"] == "unchanged"
     with pytest.raises(RunIdReused):
         score.run(job(run_id="nightly-2013-12-03", model="trips/2"))
-    assert {row[2] for row in values(spark, todo)} == {1}
+    assert {row[2] for row in values(todo)} == {1}

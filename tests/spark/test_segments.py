@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import replay
 import score
+from plain_tables import make_table, rows_of
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
@@ -79,11 +80,8 @@ def models(register: Any) -> None:
 
 
 @pytest.fixture
-def table(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
-    path = str(tmp_path / "input")
-    rows = getattr(request, "param", ROWS)
-    spark.createDataFrame(rows, SCHEMA).coalesce(1).write.format("delta").save(path)
-    return path
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return make_table(tmp_path / "input", getattr(request, "param", ROWS), SCHEMA)
 
 
 @pytest.fixture
@@ -102,9 +100,8 @@ def job(table: str, tmp_path: Path) -> Job:
     return make
 
 
-def written(spark: SparkSession, todo: ScoreJob, *columns: str) -> list[tuple[Any, ...]]:
-    rows = spark.read.format("delta").load(todo.output.address)
-    return sorted(map(tuple, rows.select("id", *columns).collect()))
+def written(todo: ScoreJob, *columns: str) -> list[tuple[Any, ...]]:
+    return rows_of(todo.output.address, "id", *columns)
 
 
 ALONE = [
@@ -136,6 +133,7 @@ def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
     rows = spark.read.format("delta").load(todo.output.address)
     kept = {"all": ["id", "day", "region", "x"], "none": []}.get(str(todo.passthrough), ["id"])
     assert rows.columns[: len(kept) + 1] == [*kept, "prediction"]
+    found = rows.collect()
     given = {
         (
             round(row["prediction"], 9),
@@ -143,16 +141,16 @@ def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
             row["model_reference"],
             row["model_version"],
         )
-        for row in rows.collect()
+        for row in found
     }
     reference = "demand-{}@live".format
     assert given == {
         (value, uri, reference(uri.split("-")[1].split("/")[0]), 1) for _, value, uri in ALONE
     }
     if kept:
-        found = written(spark, todo, "prediction", "model_uri")
-        assert [(n, round(value, 9), uri) for n, value, uri in found] == ALONE
-    assert {row["model_name"] for row in rows.collect()} == {"demand-{region}"}
+        alone = [(row["id"], round(row["prediction"], 9), row["model_uri"]) for row in found]
+        assert sorted(alone) == ALONE
+    assert {row["model_name"] for row in found} == {"demand-{region}"}
     assert (report["rows_in"], report["rows_scored"], report["rows_skipped"]) == (4, 4, 2)
     segments = {each["segment"]: (each["rows"], each["uri"]) for each in report["segments"]}
     assert segments == {
@@ -171,16 +169,16 @@ def test_rows_are_merged_by_their_keys(spark: SparkSession, job: Job) -> None:
     score.run(todo)
     merged = score.run(job(write_mode="merge", missing={"default": "demand-all@live"}))
     assert merged["rows_scored"] == 3  # the second day has a model for all its rows now
-    found = written(spark, todo, "prediction", "model_uri")
-    assert [(n, round(value, 9)) for n, value, _ in found] == [
+    found = spark.read.format("delta").load(todo.output.address).select("id", "prediction")
+    assert sorted((n, round(value, 9)) for n, value in found.collect()) == [
         (1, 2.0), (2, 3.0), (3, 4.0), (4, 9.0), (5, 300.0), (6, 300.0),
     ]  # fmt: skip
 
 
-def test_a_default_scores_what_has_no_model_of_its_own(spark: SparkSession, job: Job) -> None:
+def test_a_default_scores_what_has_no_model_of_its_own(job: Job) -> None:
     todo = job(missing={"default": "demand-all/1"})
     report = score.run(todo)
-    found = written(spark, todo, "prediction", "model_uri", "model_reference")
+    found = written(todo, "prediction", "model_uri", "model_reference")
     assert [(n, round(value, 9), uri) for n, value, uri, _ in found] == [
         *ALONE,
         (5, 300.0, "models:/demand-all/1"),
@@ -206,7 +204,7 @@ def test_all_segments_without_a_model_are_named_before_anything_is_scored(job: J
 
 
 def test_a_slice_is_scored_anew_where_the_version_of_one_of_its_segments_is_another(
-    spark: SparkSession, job: Job, register: Any, family: str
+    job: Job, register: Any, family: str
 ) -> None:
     for region in ("north", "south"):
         register(f"{family}-{region}", LinearRegression().fit(X, X["x"]), X, alias="live")
@@ -218,7 +216,7 @@ def test_a_slice_is_scored_anew_where_the_version_of_one_of_its_segments_is_anot
         "2013-12-01": "scored",
         "2013-12-02": "unchanged",  # has no row of the north
     }
-    found = written(spark, todo, "prediction", "model_uri")
+    found = written(todo, "prediction", "model_uri")
     assert [(n, round(value, 9), uri) for n, value, uri in found] == [
         (1, 7.0, f"models:/{family}-north/2"),
         (2, 1.0, f"models:/{family}-south/1"),
@@ -228,7 +226,7 @@ def test_a_slice_is_scored_anew_where_the_version_of_one_of_its_segments_is_anot
     register(f"{family}-west", LinearRegression().fit(X, 9 * X["x"]), X, alias="live")
     statuses = {each["slice"]: each["status"] for each in score.run(todo)["slices"]}
     assert statuses == {"2013-12-01": "unchanged", "2013-12-02": "scored"}
-    assert (5, 27.0) in [(n, round(v, 9)) for n, v in written(spark, todo, "prediction")]
+    assert (5, 27.0) in [(n, round(v, 9)) for n, v in written(todo, "prediction")]
     # Asked for alone, a slice has the same fingerprint as among others.
     alone = score.run(job(name=family + "-{region}@live", slices=["2013-12-01"]))
     assert [each["status"] for each in alone["slices"]] == ["unchanged"]
@@ -252,19 +250,19 @@ def test_a_value_that_cannot_be_part_of_a_name_is_refused(job: Job, unfit: str) 
 
 
 def test_a_segment_may_be_an_alias_and_an_integer(
-    spark: SparkSession, job: Job, register: Any, family: str, table: str
+    job: Job, register: Any, family: str, table: str
 ) -> None:
     versions = [register(family, LinearRegression().fit(X, n * X["x"]), X) for n in (4, 5)]
     for alias, version in zip(("s-1", "s-2"), versions, strict=True):
         mlflow.MlflowClient().set_registered_model_alias(family, alias, str(version))
-    rows = spark.createDataFrame([(1, 1, 1.0), (2, 2, 1.0)], "id int, store bigint, x double")
-    rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(table)
+    rows = [(1, 1, 1.0), (2, 2, 1.0)]
+    make_table(table, rows, "id int, store bigint, x double", mode="overwrite")
     todo = job(
         model={"by": "store", "name": family + "@s-{store}"}, slice_by=None, slices=None,
         missing="fail",
     )  # fmt: skip
     score.run(todo)
-    found = written(spark, todo, "prediction", "model_version", "model_name")
+    found = written(todo, "prediction", "model_version", "model_name")
     assert [(n, round(v, 9), *more) for n, v, *more in found] == [
         (1, 4.0, 1, family),
         (2, 5.0, 2, family),
@@ -272,7 +270,7 @@ def test_a_segment_may_be_an_alias_and_an_integer(
 
 
 def test_a_row_that_cannot_be_scored_is_set_aside_with_the_version_that_failed(
-    spark: SparkSession, job: Job, register: Any, family: str, tmp_path: Path
+    job: Job, register: Any, family: str, tmp_path: Path
 ) -> None:
     register(f"{family}-north", loud(10, bad=1.0), X, X["x"], alias="live")
     register(f"{family}-south", loud(20, bad=3.0), X, X["x"], alias="live")
@@ -282,10 +280,9 @@ def test_a_row_that_cannot_be_scored_is_set_aside_with_the_version_that_failed(
     report = score.run(todo)
     assert (report["rows_scored"], report["rows_quarantined"]) == (2, 2)
     # A row is shown to its own model alone: the north bears a 3, and the south a 1.
-    assert written(spark, todo, "prediction") == [(2, 21.0), (3, 12.0)]
-    aside = spark.read.format("delta").load(todo.aside)
-    found = aside.select("id", "model_uri", "model_version", "error_message", "model_name")
-    assert sorted(map(tuple, found.collect())) == [
+    assert written(todo, "prediction") == [(2, 21.0), (3, 12.0)]
+    what = ("id", "model_uri", "model_version", "error_message", "model_name")
+    assert rows_of(todo.aside, *what) == [
         (1, f"models:/{family}-north/1", 1, "10 cannot bear 1.0", family + "-{region}"),
         (4, f"models:/{family}-south/1", 1, "20 cannot bear 3.0", family + "-{region}"),
     ]
@@ -297,15 +294,14 @@ def test_a_row_that_cannot_be_scored_is_set_aside_with_the_version_that_failed(
         quarantine={"path": str(tmp_path / "whole")},
     )
     score.run(whole)
-    aside = spark.read.format("delta").load(whole.aside)
-    assert sorted(map(tuple, aside.select("id", "region", "model_uri").collect())) == [
+    assert rows_of(whole.aside, "id", "region", "model_uri") == [
         (1, "north", f"models:/{family}-north/1"),
         (4, "south", f"models:/{family}-south/1"),
     ]
 
 
 def test_models_of_all_kinds_give_what_each_predicts_on_pandas(
-    spark: SparkSession, job: Job, register: Any, family: str, table: str
+    job: Job, register: Any, family: str, table: str
 ) -> None:
     """The first of a kind is probed, so others of it must not be taken for what they are not."""
     draw = np.random.default_rng(5)
@@ -337,13 +333,15 @@ def test_models_of_all_kinds_give_what_each_predicts_on_pandas(
         register(f"{family}-{region}", model, inputs, alias="live")
         own = frame["region"] == region
         expected[own] = model.predict(inputs[own])
-    spark.createDataFrame(frame).repartition(3).write.format("delta").mode("overwrite").option(
-        "overwriteSchema", "true"
-    ).save(table)
+    columns = "id bigint, region string, a double, b double"
+    make_table(table, [], columns, mode="overwrite")
+    for part in np.array_split(np.arange(600), 3):  # three files
+        rows = frame.iloc[part].itertuples(index=False, name=None)
+        make_table(table, rows, columns, mode="append")
     todo = job(name=family + "-{region}@live", missing="fail", slice_by=None, slices=None)
     report = score.run(todo)
     assert report["engine"]["name"] == "arrow"
-    found = dict(written(spark, todo, "prediction"))
+    found = dict(written(todo, "prediction"))
     assert [found[n] for n in frame["id"]] == pytest.approx(expected.tolist(), rel=1e-9)
     assert report["engine"]["loads"] <= 9 * max(1, report["engine"]["workers"]) + 9
 
@@ -368,19 +366,19 @@ def test_a_dry_run_writes_nothing_and_shows_which_version_would_score_a_row(
 
 
 def test_a_slice_of_which_no_row_has_a_model_is_left_as_it_was(
-    spark: SparkSession, job: Job, register: Any, family: str
+    job: Job, register: Any, family: str
 ) -> None:
     for region in ("north", "south"):
         register(f"{family}-{region}", LinearRegression().fit(X, X["x"]), X, alias="live")
     todo = job(name=family + "-{region}@live")
     score.run(todo)
-    before = written(spark, todo, "prediction", "model_uri")
+    before = written(todo, "prediction", "model_uri")
     mlflow.MlflowClient().delete_registered_model_alias(f"{family}-south", "live")
     report = score.run(job(name=family + "-{region}@live", slices="due"))
     statuses = {each["slice"]: each["status"] for each in report["slices"]}
     assert statuses == {"2013-12-01": "scored", "2013-12-02": "skipped"}
     assert report["rows_skipped"] == 4
-    after = written(spark, todo, "prediction", "model_uri")
+    after = written(todo, "prediction", "model_uri")
     assert after == [row for row in before if row[0] != 2]  # the south's of the first day
 
 
@@ -401,25 +399,25 @@ def test_a_query_that_several_versions_answer_is_no_missing_model(
 
 
 def test_forward_only_scores_a_slice_whose_segments_have_other_models_at_last(
-    spark: SparkSession, job: Job, register: Any, family: str, table: str
+    job: Job, register: Any, family: str, table: str
 ) -> None:
     rows = [(1, FIRST, "a", 1.0), (2, FIRST, "b", 1.0)]
-    spark.createDataFrame(rows, SCHEMA).write.format("delta").mode("overwrite").save(table)
+    make_table(table, rows, SCHEMA, mode="overwrite")
     client = mlflow.MlflowClient()
     register(f"{family}-a", LinearRegression().fit(X, 5 * X["x"]), X, alias="live")
     todo = job(name=family + "-{region}@live", slices="due", on_new_version="forward_only")
     score.run(todo)
-    assert [n for n, _ in written(spark, todo, "prediction")] == [1]
+    assert [n for n, _ in written(todo, "prediction")] == [1]
     client.delete_registered_model_alias(f"{family}-a", "live")
     register(f"{family}-b", LinearRegression().fit(X, 6 * X["x"]), X, alias="live")
     score.run(todo)  # as many rows have a model as before
-    assert [(n, round(v, 9)) for n, v in written(spark, todo, "prediction")] == [(2, 6.0)]
+    assert [(n, round(v, 9)) for n, v in written(todo, "prediction")] == [(2, 6.0)]
     register(f"{family}-b", LinearRegression().fit(X, 7 * X["x"]), X, alias="live")
     assert {each["status"] for each in score.run(todo)["slices"]} == {"unchanged"}
 
 
 def test_a_probe_whose_rows_all_fail_proves_nothing(
-    spark: SparkSession, job: Job, register: Any, family: str, table: str
+    job: Job, register: Any, family: str, table: str
 ) -> None:
     """The first 4,000 rows have one of the north, and its model takes no null."""
     inputs = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 2.0, 4.0]})
@@ -427,41 +425,36 @@ def test_a_probe_whose_rows_all_fail_proves_nothing(
     register(f"{family}-north", by_name.fit(inputs, inputs["b"]), inputs, alias="live")
     ours = [(0, "north", 1.0, None), *[(n, "north", 1.0, float(n)) for n in range(5000, 5050)]]
     others = [(n, "west", 1.0, 1.0) for n in range(1, 5000)]
-    frame = spark.createDataFrame(
-        sorted([*ours, *others]), "id int, region string, a double, b double"
-    )
-    frame.coalesce(1).write.format("delta").mode("overwrite").option(
-        "overwriteSchema", "true"
-    ).save(table)
+    columns = "id int, region string, a double, b double"
+    make_table(table, sorted([*ours, *others]), columns, mode="overwrite")
     todo = job(name=family + "-{region}@live", max_errors=1, slice_by=None, slices=None)
     report = score.run(todo)
     assert (report["rows_scored"], report["rows_quarantined"]) == (50, 1)
-    found = written(spark, todo, "prediction")
+    found = written(todo, "prediction")
     assert found == [(n, pytest.approx(float(n))) for n in range(5000, 5050)]
 
 
 def test_segments_that_share_a_version_are_set_aside_under_their_own_reference(
-    spark: SparkSession, job: Job, register: Any, family: str
+    job: Job, register: Any, family: str
 ) -> None:
     version = register(family, loud(1, bad=1.0), X, X["x"])
     for alias in ("north", "south"):
         mlflow.MlflowClient().set_registered_model_alias(family, alias, str(version))
     todo = job(name=family + "@{region}", max_errors=2)
     score.run(todo)
-    aside = spark.read.format("delta").load(todo.aside)
-    assert sorted(map(tuple, aside.select("id", "model_reference").collect())) == [
+    assert rows_of(todo.aside, "id", "model_reference") == [
         (1, f"{family}@north"),
         (2, f"{family}@south"),
     ]
 
 
 def test_what_only_another_engine_takes_is_refused(
-    spark: SparkSession, job: Job, register: Any, family: str, table: str
+    job: Job, register: Any, family: str, table: str
 ) -> None:
     register(f"{family}-north", loud(1, bad=9.0), pd.DataFrame({"x": [[1.0], [2.0]]}),
              np.array([1.0, 2.0]), alias="live")  # fmt: skip
-    rows = spark.createDataFrame([(1, "north", [1.0])], "id int, region string, x array<double>")
-    rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(table)
+    rows = [(1, "north", [1.0])]
+    make_table(table, rows, "id int, region string, x array<double>", mode="overwrite")
     with pytest.raises(EngineRefused, match="does not take the columns x"):
         score.run(job(name=family + "-{region}@live", slice_by=None, slices=None))
 

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import mlflow
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import score
 from delta.tables import DeltaTable
+from plain_tables import make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import slicing, tables
@@ -23,12 +24,14 @@ from lakescore.config import ScoreJob
 from lakescore.errors import InputContractError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pyspark.sql import SparkSession
 
 X = pd.DataFrame({"x": [0.0, 1.0]})
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+LOGGED = {"INT": "integer", "BIGINT": "long", "DATE": "date", "STRING": "string"}
+pytestmark = pytest.mark.usefixtures("spark")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,26 +48,54 @@ def models(register: Any) -> None:
     register("spelled picky", Picky(), X, np.array([0.0, 2.0]))
 
 
-def folders(place: Path, column: str, rows: Mapping[str, list[float]]) -> None:
-    """Write a Parquet file with the x that *rows* has for each folder `column=text`."""
+def folders(place: Path, rows: Mapping[str, list[float]]) -> None:
+    """Write a Parquet file with the x that *rows* has for each folder `part=text`."""
     number = 0
     for text, xs in rows.items():
-        folder = place / f"{column}={text}"
+        folder = place / f"part={text}"
         folder.mkdir(parents=True)
         ids = list(range(number, number + len(xs)))
         pq.write_table(pa.table({"id": pa.array(ids, pa.int64()), "x": xs}), folder / "f.parquet")
         number += len(xs)
 
 
+def added(place: Path, said: str, values: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return what a log says of a file that is added, whose path it has as *said*."""
+    path = place / unquote(said)
+    rows = {"numRecords": pq.read_metadata(path).num_rows}
+    facts = {"path": said, "partitionValues": values, "size": path.stat().st_size}
+    return {"add": facts | {"modificationTime": 0, "dataChange": True, "stats": json.dumps(rows)}}
+
+
+def commit(place: Path, version: int, actions: Iterable[Mapping[str, Any]]) -> None:
+    log = place / "_delta_log"
+    log.mkdir(exist_ok=True)
+    (log / f"{version:020}.json").write_text("\n".join(map(json.dumps, actions)))
+
+
 @pytest.fixture
-def divided(spark: SparkSession, tmp_path: Path) -> Callable[..., str]:
-    """Make a Delta table of folders, as people convert Hive's, and return its path."""
+def divided(tmp_path: Path) -> Callable[..., str]:
+    """Make a Delta table of folders, as CONVERT TO DELTA does of Hive's, and return its path."""
 
     def make(kind: str, rows: Mapping[str, list[float]]) -> str:
-        folders(tmp_path / "input", "part", rows)
-        path = str(tmp_path / "input")
-        spark.sql(f"CONVERT TO DELTA parquet.`{path}` PARTITIONED BY (part {kind})")
-        return path
+        place = tmp_path / "input"
+        folders(place, rows)
+        kinds = {"id": "long", "x": "double", "part": LOGGED[kind]}
+        fields = [
+            {"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in kinds.items()
+        ]
+        schema = json.dumps({"type": "struct", "fields": fields})
+        made: list[dict[str, Any]] = [
+            {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}},
+            {"metaData": {"id": "divided", "format": {"provider": "parquet", "options": {}},
+                          "schemaString": schema, "partitionColumns": ["part"],
+                          "configuration": {}}},
+        ]  # fmt: skip
+        for text in rows:
+            value = None if text == NULL_FOLDER else text
+            made.append(added(place, f"part={text}/f.parquet", {"part": value}))
+        commit(place, 0, made)
+        return str(place)
 
     return make
 
@@ -92,9 +123,9 @@ def outcomes(receipt: Mapping[str, Any]) -> dict[str, tuple[str, int, int]]:
     }
 
 
-def published(spark: SparkSession, todo: ScoreJob) -> list[tuple[str, float]]:
-    rows = spark.read.format("delta").load(todo.output.address).select("slice", "prediction")
-    return sorted((row[0], round(row[1], 6)) for row in rows.collect())
+def published(todo: ScoreJob) -> list[tuple[str, float]]:
+    found = rows_of(todo.output.address, "slice", "prediction")
+    return [(name, round(value, 6)) for name, value in found]
 
 
 def doubled(place: str, values: Mapping[str, str]) -> list[tuple[str, float]]:
@@ -123,8 +154,7 @@ TABLES = [
 
 
 @pytest.mark.parametrize(("kind", "values", "scan"), TABLES)
-def test_a_slice_holds_all_rows_of_its_value_however_the_log_writes_it(  # noqa: PLR0913, PLR0917
-    spark: SparkSession,
+def test_a_slice_holds_all_rows_of_its_value_however_the_log_writes_it(
     divided: Callable[..., str],
     job: Callable[..., ScoreJob],
     kind: str,
@@ -139,26 +169,36 @@ def test_a_slice_holds_all_rows_of_its_value_however_the_log_writes_it(  # noqa:
 
     one = score.run(job(slices=[first], scan=scan))
     assert outcomes(one) == {first: ("scored", sizes[first], sizes[first])}
-    assert published(spark, job()) == [each for each in expected if each[0] == first]
+    assert published(job()) == [each for each in expected if each[0] == first]
 
     due = outcomes(score.run(job(scan=scan)))
     assert due[first] == ("unchanged", sizes[first], 0)
     assert {name: due[name][1] for name in due} == dict(sizes)
-    assert published(spark, job()) == expected
+    assert published(job()) == expected
 
-    more = spark.createDataFrame([(1000, 50.0, first)], "id long, x double, part string")
-    more = more.withColumn("part", more["part"].cast(kind.lower()))
-    more.write.format("delta").mode("append").save(place)
+    more = f"part={first}/more.parquet"
+    Path(place, more).parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"id": pa.array([1000], pa.int64()), "x": [50.0]}), Path(place, more))
+    commit(Path(place), 1, [added(Path(place), more, {"part": first})])
     again = outcomes(score.run(job(scan=scan)))
     assert again.pop(first) == ("scored", sizes[first] + 1, sizes[first] + 1)
     assert {status for status, *_ in again.values()} <= {"unchanged"}
-    assert published(spark, job()) == sorted([*expected, (first, 100.0)])
+    assert published(job()) == sorted([*expected, (first, 100.0)])
 
 
-def test_a_range_of_days_holds_days_however_the_log_writes_them(
-    spark: SparkSession, divided: Callable[..., str], job: Callable[..., ScoreJob]
+def test_a_range_of_days_holds_days_however_people_convert_them(
+    spark: SparkSession, job: Callable[..., ScoreJob], tmp_path: Path
 ) -> None:
-    place = divided("DATE", {"2024-1-5": [1.0], "2024-01-05": [2.0], "2024-1-06": [3.0]})
+    place = str(tmp_path / "input")
+    folders(Path(place), {"2024-1-5": [1.0], "2024-01-05": [2.0], "2024-1-06": [3.0]})
+    spark.sql(f"CONVERT TO DELTA parquet.`{place}` PARTITIONED BY (part DATE)")
+    log = Path(place, "_delta_log", f"{0:020}.json").read_text()
+    said = [json.loads(line)["add"] for line in log.splitlines() if line.startswith('{"add"')]
+    # What the other tests take CONVERT TO DELTA to write.
+    assert sorted((each["path"], each["partitionValues"]) for each in said) == [
+        (f"part={text}/f.parquet", {"part": text})
+        for text in ("2024-01-05", "2024-1-06", "2024-1-5")
+    ]
     receipt = score.run(job(slices="2024-01-04..2024-01-06"))
     assert outcomes(receipt) == {
         "2024-01-04": ("empty", 0, 0),
@@ -166,11 +206,11 @@ def test_a_range_of_days_holds_days_however_the_log_writes_them(
         "2024-01-06": ("scored", 1, 1),
     }
     days = {"2024-1-5": "2024-01-05", "2024-01-05": "2024-01-05", "2024-1-06": "2024-01-06"}
-    assert published(spark, job()) == doubled(place, days)
+    assert published(job()) == doubled(place, days)
 
 
 def test_rows_set_aside_are_counted_by_value_too(
-    spark: SparkSession, divided: Callable[..., str], job: Callable[..., ScoreJob]
+    divided: Callable[..., str], job: Callable[..., ScoreJob]
 ) -> None:
     divided("INT", {"01": [-1.0, 1.0], "1": [-2.0, 2.0, 3.0], "2": [4.0]})
     for scan in ("direct", "spark"):
@@ -178,8 +218,7 @@ def test_rows_set_aside_are_counted_by_value_too(
         todo = job(model="spelled picky/1", max_errors=2, scan=scan, output=output)
         receipt = score.run(todo)
         assert outcomes(receipt) == {"1": ("scored", 5, 3), "2": ("scored", 1, 1)}
-        aside = spark.read.format("delta").load(todo.aside).select("slice", "id").collect()
-        assert sorted(map(tuple, aside)) == [("1", 0), ("1", 2)]
+        assert rows_of(todo.aside, "slice", "id") == [("1", 0), ("1", 2)]
         assert score.run(todo)["status"] == "unchanged"
 
 
@@ -190,26 +229,25 @@ def test_files_that_go_make_the_slice_of_their_value_due(
     score.run(job())
     DeltaTable.forPath(spark, place).delete("x = 1.0")  # the whole file of folder 01
     assert outcomes(score.run(job()))["1"] == ("scored", 1, 1)
-    assert published(spark, job()) == [("1", 4.0), ("2", 6.0)]
+    rows = spark.read.format("delta").load(job().output.address).select("slice", "prediction")
+    found = sorted((name, round(value, 6)) for name, value in rows.collect())
+    assert found == published(job()) == [("1", 4.0), ("2", 6.0)]
 
 
 def test_a_file_of_any_name_makes_its_slice_due(
-    spark: SparkSession, job: Callable[..., ScoreJob], tmp_path: Path
+    job: Callable[..., ScoreJob], tmp_path: Path
 ) -> None:
     name = "50% + a%20b.parquet"
-    rows = spark.createDataFrame([(1, 1.0, 1), (2, 2.0, 2)], "id long, x double, part int")
-    place = str(tmp_path / "input")
-    rows.coalesce(1).write.format("delta").save(place)  # is not divided by part
+    place = tmp_path / "input"
+    rows = [(1, 1.0, 1), (2, 2.0, 2)]
+    make_table(place, rows, "id bigint, x double, part int")  # is not divided by part
     score.run(job())
-    path = tmp_path / "input" / name
     more = {"id": pa.array([3], pa.int64()), "x": [3.0], "part": pa.array([2], pa.int32())}
-    pq.write_table(pa.table(more), path)
-    add = {"path": quote(name), "partitionValues": {}, "size": path.stat().st_size,
-           "modificationTime": 0, "dataChange": True, "stats": '{"numRecords": 1}'}  # fmt: skip
-    (tmp_path / "input/_delta_log" / f"{1:020}.json").write_text(json.dumps({"add": add}))
+    pq.write_table(pa.table(more), place / name)
+    commit(place, 1, [added(place, quote(name), {})])
     receipt = score.run(job())
     assert outcomes(receipt) == {"1": ("unchanged", 1, 0), "2": ("scored", 2, 2)}
-    assert published(spark, job()) == [("1", 2.0), ("2", 4.0), ("2", 6.0)]
+    assert published(job()) == [("1", 2.0), ("2", 4.0), ("2", 6.0)]
 
 
 @pytest.mark.parametrize("divides", [True, False])
@@ -225,7 +263,7 @@ def test_a_text_of_fixed_length_is_the_padded_one_that_spark_reads(
         score.run(job(input=source, slices=["ab"]))
     assert outcomes(score.run(job(input=source, slices=["ab  "]))) == {"ab  ": ("scored", 1, 1)}
     score.run(job(input=source))
-    assert published(spark, job()) == [("ab  ", 2.0), ("abcd", 4.0)]
+    assert published(job()) == [("ab  ", 2.0), ("abcd", 4.0)]
     assert score.run(job(input=source))["status"] == "unchanged"
 
 

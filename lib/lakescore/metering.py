@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_LABELS = ("job", "model", "output")
+_LABELS = ("job", "file", "model", "output")
 _KINDS = ("in", "scored", "quarantined", "skipped")
 
 
 def write(receipt: Mapping[str, Any], path: Path) -> None:
     """Write the metrics of a run in the place of those of the last one, at once.
 
-    Gauges with the labels `job`, `model` (the registered model's name) and `output` (the table):
-    `lakescore_run_exit_code`; `lakescore_run_end_time_seconds`, since 1970;
-    `lakescore_run_seconds`, by `stage`; `lakescore_rows`, by `kind`: in, scored, quarantined, or
-    skipped, where they are of segments without a model; `lakescore_model_version`. What the receipt
-    lacks, as of a run that failed early, is left out.
+    Gauges with the labels `job`, `file` (the name of *path*: node_exporter serves nothing at all
+    where two files hold one series, as those of runs that failed early would), `model` (the
+    registered model's name) and `output` (the table): `lakescore_run_exit_code`;
+    `lakescore_run_end_time_seconds`, since 1970; `lakescore_run_seconds`, by `stage`;
+    `lakescore_rows`, by `kind`: in, scored, quarantined, or skipped, where they are of segments
+    without a model; `lakescore_model_version`. What the receipt lacks, as of a run that failed
+    early, is left out.
 
     Raises:
         MetricsNotWritten: the file cannot be written.
@@ -33,6 +35,7 @@ def write(receipt: Mapping[str, Any], path: Path) -> None:
     model, output = receipt.get("model", {}), receipt.get("output", {})
     labels = {
         "job": receipt["job"],
+        "file": path.name,
         "model": model.get("name", ""),
         "output": output.get("table", "") if isinstance(output, dict) else "",
     }

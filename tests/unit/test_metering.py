@@ -34,7 +34,7 @@ def read(path: Path) -> dict[tuple[str, str], float]:
         for sample in family.samples:
             own = sample.labels.get("kind") or sample.labels.get("stage") or ""
             found[sample.name, own] = sample.value
-            assert set(sample.labels) >= {"job", "model", "output"}
+            assert set(sample.labels) >= {"job", "file", "model", "output"}
     return found
 
 
@@ -73,6 +73,20 @@ def test_a_run_that_fails_leaves_its_exit_code(tmp_path: Path) -> None:
 
     assert run(tmp_path, story, prometheus=str(path)) == 6
     assert read(path)["lakescore_run_exit_code", ""] == 6
+
+
+def test_runs_that_fail_before_a_model_is_known_are_told_apart(tmp_path: Path) -> None:
+    """A collector that reads one series from two files serves none of the machine's metrics."""
+
+    def story(_: ScoreJob) -> dict[str, Any]:
+        raise LakescoreError("the registry is away")
+
+    samples = []
+    for name in ("day.prom", "night.prom"):
+        run(tmp_path, story, prometheus=str(tmp_path / name))
+        families = text_string_to_metric_families((tmp_path / name).read_text())
+        samples += [(s.name, *s.labels.items()) for family in families for s in family.samples]
+    assert len(set(samples)) == len(samples) > 0
 
 
 def test_metrics_that_cannot_be_written_do_not_fail_what_is_done(

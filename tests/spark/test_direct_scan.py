@@ -426,7 +426,7 @@ def some_rows(spark: SparkSession, seed: int, count: int = 12) -> DataFrame:
         )
         for _ in range(count)
     ]
-    return spark.createDataFrame(rows, SCHEMA).repartition(2)
+    return spark.createDataFrame(spark.sparkContext.parallelize(rows, 2), SCHEMA)
 
 
 def change(spark: SparkSession, path: str, kind: str, seed: int) -> None:  # noqa: C901 - cases

@@ -19,7 +19,7 @@ jobs: $(jobs); places: $(places)"
 job=$1; shift
 [ "$job" != --help ] || { echo "$usage"; exit; }
 bin=$root/.venv/bin; [ -x "$bin/python" ] || bin=${VIRTUAL_ENV:-/usr}/bin
-[[ " $(jobs) " = *" $job "* ]] || exec "$bin/lakescore" check "$job" - # says which job is meant
+[[ $job != *[/[:space:]]* && -f $root/jobs/$job.py ]] || exec "$bin/lakescore" check "$job" - # says which job is meant
 place=${PLACE:-local}; [[ $place = */* ]] || place=$root/conf/spark/$place.conf
 [ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(places)"
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from inspect import signature as parameters_of
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ _PLAIN = (
     TimestampNTZType,
     TimestampType,
 )
+_NO_NAME = re.compile(r"[ ,;{}()\n\t=]")
+"""What Delta refuses in the name of a column, or of a field."""
 _IN_UTC: dict[str, Any] = (
     {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
 )
@@ -79,7 +82,9 @@ def is_plain(kind: DataType) -> bool:
 def is_writable(kind: DataType) -> bool:
     """Return whether workers write values of *kind* exactly as Spark does."""
     if isinstance(kind, StructType):
-        return all(is_writable(field.dataType) and not field.metadata for field in kind)
+        fields = kind.fields
+        are_fit = not any(field.metadata or _NO_NAME.search(field.name) for field in fields)
+        return bool(fields) and are_fit and all(is_writable(field.dataType) for field in fields)
     if isinstance(kind, ArrayType):
         return is_writable(kind.elementType)
     return is_plain(kind) and not isinstance(kind, TimestampNTZType)
@@ -126,30 +131,32 @@ def readable(rows: DataFrame) -> DataFrame:
 
 
 def legible(rows: pa.Table) -> pa.Table:
-    """Return plain *rows* as `readable` does: dates and times in UTC as texts, as Spark writes."""
-    for n, field in enumerate(rows.schema):
-        if pa.types.is_timestamp(field.type):
-            texts = rows.column(n).cast(pa.timestamp("us")).cast(pa.string())
-            whole = pc.replace_substring_regex(texts, r"\.?0*$", "")
-            rows = rows.set_column(n, field.name, _signed(whole))
-        elif pa.types.is_string(field.type):
-            rows = rows.set_column(n, field.name, _decoded(rows.column(n)))
-        elif pa.types.is_date(field.type):
-            rows = rows.set_column(n, field.name, _signed(rows.column(n).cast(pa.string())))
-    return rows
+    """Return *rows* as `readable` does: dates and times in UTC as texts, as Spark writes them."""
+    whole = [
+        pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)]) for column in rows.columns
+    ]
+    columns = [executor.innermost(column, _legible_values) for column in whole]
+    return pa.table(columns, names=rows.column_names)
 
 
-def _signed(dates: pa.ChunkedArray) -> pa.ChunkedArray:
+def _legible_values(values: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(values.type):
+        texts = values.cast(pa.timestamp("us")).cast(pa.string())
+        return _signed(pc.replace_substring_regex(texts, r"\.?0*$", ""))
+    if pa.types.is_string(values.type):
+        return _decoded(values)
+    return _signed(values.cast(pa.string())) if pa.types.is_date(values.type) else values
+
+
+def _signed(dates: pa.Array) -> pa.Array:
     """Return texts of *dates* with the plus that Spark writes before a year of five digits."""
     return pc.replace_substring_regex(dates, r"^(\d{5})", r"+\1")
 
 
-def _decoded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def _decoded(texts: pa.Array) -> pa.Array:
     """Return *texts* with signs in the place of bytes that are no UTF-8, which a table may hold."""
     cells = texts.cast(pa.binary()).to_pylist()
-    return pa.chunked_array(
-        [pa.array([c if c is None else c.decode("utf-8", "replace") for c in cells], pa.string())]
-    )
+    return pa.array([c if c is None else c.decode("utf-8", "replace") for c in cells], pa.string())
 
 
 def _legible(kind: DataType) -> DataType:

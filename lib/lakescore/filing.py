@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakescore import executor
-from lakescore.arrow import arrow_type, is_writable
+from lakescore.arrow import arrow_type, is_plain, is_writable
 from lakescore.errors import FilesUnseen
 from lakescore.logs import Declined, NewFile
 
@@ -160,12 +160,13 @@ def _filed(
 def _promised(properties: Mapping[str, str], schema: StructType) -> frozenset[str]:
     """Return the columns whose bounds readers may expect in the log, by the table's property.
 
-    None where it names something else: some readers take bounds of a part for bounds of all.
+    None where it names something else, or what holds values within: some readers take bounds of a
+    part for bounds of all.
     """
     asked = properties.get("delta.dataSkippingStatsColumns", "")
     plain = {field.name.lower(): field.name for field in schema}
     found = [(quoted.replace("``", "`") or bare).strip() for quoted, bare in _NAME.findall(asked)]
     names = {name.lower() for name in found if name}
-    if not plain.keys() >= names:
+    if not plain.keys() >= names or not all(is_plain(schema[plain[n]].dataType) for n in names):
         return frozenset()
     return frozenset(plain[name] for name in names)

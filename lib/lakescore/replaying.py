@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -39,7 +40,16 @@ if TYPE_CHECKING:
     from lakescore.trust import Trust
 
 _EXAMPLES = 5
-_RUN = "scoring_run_id"
+_INPUTS = (
+    "model_name",
+    "model_uri",
+    "model_digest",
+    "segment_by",
+    "input_table",
+    "input_version",
+    "settings",
+)
+"""What is one and the same for all slices of a run."""
 _MOST_ROWS_HERE = 2_000_000
 """Of more published rows Spark holds them."""
 _ROWS_A_TASK = 500_000
@@ -50,7 +60,8 @@ _ROWS_A_TASK = 500_000
 class Recorded:
     """What a run published, and out of what."""
 
-    run: str
+    own: Mapping[str, str]
+    """What all of its rows hold, and no others, by column."""
     parts: tuple[Selection, ...]
     """Of the table's versions, the slices that it published; they may hold rows of others."""
     job: ScoreJob
@@ -68,16 +79,18 @@ class Recorded:
         try:
             if runner.is_started:
                 raise Declined("it runs already")  # noqa: TRY301 - as all others
-            tables = [scanning.read(part, [*names, _RUN], _MOST_ROWS_HERE) for part in self.parts]
+            read = [*names, *self.own]
+            tables = [scanning.read(part, read, _MOST_ROWS_HERE) for part in self.parts]
         except Declined as declined:
             runner.start(f"Spark reads what was published: {declined}")
-            frames = [part.rows.where(F.col(_RUN) == self.run) for part in self.parts]
-            return reduce(
-                DataFrame.unionByName,
-                [rows.select([F.col(f"`{name}`") for name in names]) for rows in frames],
-            )
+            is_own = reduce(and_, [F.col(name) == value for name, value in self.own.items()])
+            frames = [part.rows.where(is_own) for part in self.parts]
+            wanted = [F.col(f"`{name}`") for name in names]
+            return reduce(DataFrame.unionByName, [rows.select(wanted) for rows in frames])
         rows = pa.concat_tables(tables, promote_options="permissive")
-        return rows.filter(pc.equal(rows.column(_RUN), self.run)).select(list(names))
+        for name, value in self.own.items():
+            rows = rows.filter(pc.equal(rows.column(name), value))
+        return rows.select(list(names))
 
     def assign(self, trust: Trust) -> Assignment:
         """Pin what the run used once more.
@@ -125,25 +138,27 @@ def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
         KeysNotPublished: its rows cannot be told from each other.
     """
     address = todo.output.address
-    newest: dict[str, tuple[int, dict[str, Any]]] = {}  # by slice
+    newest: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}  # by slice and model's name
     for version, said in tables.commits(runner, address):
         for each in said.get("slices", []) if "settings" in said else []:
             if each["scoring_run_id"] == todo.run:
-                newest.setdefault(each["slice"], (version, said))
+                newest.setdefault((each["slice"], said["model_name"]), (version, said))
     if not newest:
         raise RunNotPublished(address, todo.run)
-    names = sorted(newest)
-    said = newest[names[0]][1]
-    inputs = ("model_uri", "model_digest", "segment_by", "input_table", "input_version", "settings")
+    said = newest[min(newest)][1]
     pins = {pin.segment: pin for _, each in newest.values() for pin in _pins(each)}
     others = [
-        name
-        for name, (_, each) in newest.items()
-        if any(each.get(key) != said.get(key) for key in inputs)
+        place
+        for place, (_, each) in newest.items()
+        if any(each.get(key) != said.get(key) for key in _INPUTS)
         or any(pins[pin.segment] != pin for pin in _pins(each))
     ]
     if others:
-        raise RunNotOne(todo.run, [name for name in names if name not in others], others)
+        same = sorted(newest.keys() - set(others))
+        told = [[f"{name} of {model}" for name, model in part] for part in (same, sorted(others))]
+        raise RunNotOne(todo.run, *told)
+    names = sorted(name for name, _ in newest)
+    versions = {name: version for (name, _), (version, _) in newest.items()}
     if said["settings"].get("passthrough") == "none":
         raise KeysNotPublished(address, todo.run)
     parts = [
@@ -151,11 +166,11 @@ def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
             slicing.select(
                 tables.snapshot(runner, address, version),
                 "slice",
-                [name for name in names if newest[name][0] == version],
+                [name for name in names if versions[name] == version],
             ),
             within={"model_name": (said["model_name"],)},
         )
-        for version in sorted({version for version, _ in newest.values()})
+        for version in sorted(set(versions.values()))
     ]
     source = said["input_table"]
     where = {"path" if "/" in source else "table": source, "version": said["input_version"]}
@@ -170,7 +185,8 @@ def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
             "slices": names if by else None,
         }
     )
-    return Recorded(todo.run, tuple(parts), job, tuple(pins.values()))
+    own = {"scoring_run_id": todo.run, "model_name": said["model_name"]}
+    return Recorded(own, tuple(parts), job, tuple(pins.values()))
 
 
 def _pins(said: Mapping[str, Any]) -> list[Pin]:
@@ -224,10 +240,10 @@ def reconcile(
     """
     named = [*keys, SLICE, *columns]
     how = {"keys": len(keys) + 1, "tolerance": tolerance, "most": _EXAMPLES}
-    if isinstance(published, DataFrame):
-        found = _by_spark(published, replayed, named, how)
-    else:
+    if isinstance(published, pa.Table):
         found = _here(published, replayed, named, how)
+    else:
+        found = _by_spark(published, replayed, named, how)
     is_count = found.column(executor.COUNTS.names[0]).is_valid()
     counts = found.filter(is_count).select(executor.COUNTS.names)
     same, different, only_published, only_replayed = (sum(c.to_pylist()) for c in counts.columns)

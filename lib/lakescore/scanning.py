@@ -214,7 +214,7 @@ def direct(
     Raises:
         Declined: it would not be exactly what Spark reads, or this cannot be told.
     """
-    files = selection.log.files(selection.wanted)
+    files = _files(selection)
     if not files:
         raise Declined("there are no files to read")
     return _direct(selection, files, keep, features, seconds_a_row=seconds_a_row)
@@ -262,6 +262,20 @@ def _direct(
     )
 
 
+def _files(selection: Selection) -> list[File]:
+    """Return the files that may hold rows of *selection*.
+
+    Raises:
+        Declined: the log cannot tell, or Spark compares the values of a column with others than
+            those that the files hold.
+    """
+    log = selection.log
+    schema = StructType.fromJson(log.schema)
+    for name in selection.wanted:  # before any file is left out for its bounds
+        _column(log, schema, schema[name])
+    return log.files(selection.wanted)
+
+
 def read(selection: Selection, names: Sequence[str], most: int) -> pa.Table:
     """Read *names* of all rows of *selection* here, without Spark.
 
@@ -270,7 +284,7 @@ def read(selection: Selection, names: Sequence[str], most: int) -> pa.Table:
     Raises:
         Declined: they would not be exactly what Spark reads, or there are more than *most*.
     """
-    files = selection.log.files(selection.wanted)
+    files = _files(selection)
     schema = StructType.fromJson(selection.log.schema)
     own = [name for name in names if name != selection.adds.name]
     kinds = [(name, arrow_type(schema[name].dataType)) for name in own]
@@ -297,7 +311,7 @@ def scattered(selection: Selection, features: Sequence[StructField], most: int) 
     Raises:
         Declined: as `first`.
     """
-    files = selection.log.files(selection.wanted)
+    files = _files(selection)
     chance = random.Random(0)  # noqa: S311 - no secret
     chosen = chance.sample(files, min(len(files), _MOST_FILES_PROBED))
     if sum(file.rows for file in chosen) > _MOST_ROWS_HERE:
@@ -333,7 +347,7 @@ def first(selection: Selection, features: Sequence[StructField], most: int) -> p
     """
     taken: list[pa.RecordBatch] = []
     looked_at = 0
-    for file in selection.log.files(selection.wanted):
+    for file in _files(selection):
         scan = _direct(selection, [file], [], features, seconds_a_row=0.0).scan
         for batch in executor.read_tasks(scan, _numbers(scan)):
             missing = most - sum(each.num_rows for each in taken)
@@ -375,7 +389,7 @@ def spread(
     try:
         if selection is None:
             raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
-        files = selection.log.files(selection.wanted)
+        files = _files(selection)
         groups = sum(math.ceil(file.size / _BYTES_A_ROW_GROUP) for file in files)
     except Declined:
         groups = partitions
@@ -755,7 +769,7 @@ def nulls(selection: Selection, names: Sequence[str]) -> dict[str, int]:
     Raises:
         Declined: workers cannot read the columns themselves, or not as Spark would.
     """
-    if not selection.log.files(selection.wanted):
+    if not _files(selection):
         return dict.fromkeys(names, 0)
     planned = direct(selection, names, (), seconds_a_row=0.0)
     made = partial(executor.nulls, planned.scan, len(names))

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 
-from lakescore import executor, filing, lineage
+from lakescore import executor, filing, lineage, tables
 from lakescore.config import ScoreJob
 from lakescore.errors import FilesUnseen, FilesUnwritten
 from lakescore.executor.writing import written
@@ -358,3 +358,26 @@ def test_what_a_run_carries_is_what_its_rows_are_stamped_with(
     assert {
         name: row[name] for name in lineage.COLUMNS if name in said and name != "scored_at"
     } == {name: said[name] for name in lineage.COLUMNS if name in said and name != "scored_at"}
+
+
+def test_no_bound_of_a_struct_hides_a_row_and_no_count_of_it_the_table(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    kinds = pa.schema({"s.a": pa.int64(), "s": pa.struct({"a": pa.float64()})})  # two of one path
+    nested = [{"a": 1.0}, {"a": 2.0}, {"a": float("nan")}]
+    rows = pa.table([pa.array([1, 2, 3]), pa.array(nested, kinds.field("s").type)], kinds)
+    path = str(tmp_path / "nested")
+
+    def put(run: str) -> None:
+        place = {"run": [run]}
+        tables.put(spark, rows, path, constants={"run": run}, where=place, metadata={})
+
+    put("first")
+    found = spark.read.format("delta").load(path)
+    assert found.where(found["s"]["a"] > 5).count() == 1  # NaN is larger, for Spark
+    stats = {"delta.dataSkippingStatsColumns": "run,s"}
+    DeltaTable(path).alter.set_table_properties(stats)
+    put("second")
+    assert DeltaTable(path).count() == spark.read.format("delta").load(path).count() == 6
+    counts = pa.table(DeltaTable(path).get_add_actions()).column("num_records").to_pylist()
+    assert counts == [3, 3]

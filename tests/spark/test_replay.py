@@ -26,6 +26,7 @@ from lakescore.errors import (
     ReplayDiffers,
     RowNotFound,
     RunnerRefused,
+    RunNotOne,
     RunNotPublished,
     TableNotFound,
 )
@@ -265,3 +266,13 @@ def test_a_table_that_is_not_one_of_predictions_is_told(job: ScoreJob, tmp_path:
         explaining.explain(str(tmp_path / "nowhere"), {"id": "1"})
     with pytest.raises(InputContractError, match="is no table of predictions"):
         explaining.explain(job.input.address, {"id": "1"})
+
+
+def test_a_run_id_that_two_models_share_is_refused_whoever_reads(
+    own_job: ScoreJob, runner: str
+) -> None:
+    """Half of its rows would be compared with the predictions of the other model, or not at all."""
+    for model in ("tall/1", "wide/1"):
+        score.run(own_job.model_copy(update={"model": model, "run_id": "nightly"}))
+    with pytest.raises(RunNotOne, match="scored a of tall, b of tall with other inputs"):
+        replay.run(again(own_job, "nightly", runner="auto" if runner == "local" else "spark"))

@@ -21,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakescore import slicing, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import InputContractError
+from lakescore.errors import InputContractError, NullsFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -285,3 +285,15 @@ def test_a_slice_out_of_the_columns_range_is_refused_in_one_line(  # noqa: PLR09
     assert slicing.sizes(slicing.select(rows, "part", [inside])) == {inside: 1}
     with pytest.raises(InputContractError, match=f"out of the range of column 'part': .*{limits}"):
         slicing.select(rows, "part", [outside])
+
+
+def test_what_a_slice_of_padded_texts_holds_is_looked_at_where_files_are_bounded_without_spaces(
+    spark: SparkSession, job: Callable[..., ScoreJob]
+) -> None:
+    spark.sql("CREATE TABLE bounded (id BIGINT, x DOUBLE, part CHAR(4)) USING delta")
+    spark.sql("INSERT INTO bounded VALUES (1, 1.0, 'ab'), (2, NULL, 'cd')")
+    only = {"input": {"table": "bounded"}, "slices": ["cd  "]}  # the file's last value is 'cd'
+    with pytest.raises(NullsFound, match="'x' in 1 rows"):
+        score.run(job(**only, nulls={"x": "fail"}))
+    receipt = score.run(job(**only, nulls={"x": "quarantine"}, engine="arrow", max_errors=1))
+    assert (receipt["rows_scored"], receipt["rows_quarantined"]) == (0, 1)

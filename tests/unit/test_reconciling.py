@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -148,6 +149,31 @@ def test_keys_of_every_type_name_rows(kind: pa.DataType) -> None:
     side = rows(*[(v, "a", n) for n, v in enumerate(VALUES[kind])], kinds=kinds)
     turned = side.take(list(reversed(range(side.num_rows))))
     assert compared(side, turned)["same"] == side.num_rows
+
+
+def test_a_key_that_is_no_number_is_one_key_whatever_its_bits() -> None:
+    kinds = pa.schema({"id": pa.float64(), SLICE: pa.string(), "p": pa.int64()})
+    one, other = np.array([0x7FF8000000000000, 0xFFF8000000000000], np.uint64).view(np.float64)
+    assert (
+        compared(rows((one, "a", 1), kinds=kinds), rows((other, "a", 1), kinds=kinds))["same"] == 1
+    )
+
+
+def test_what_python_cannot_hold_is_compared_and_shown() -> None:
+    far, farther = 568_971_820_800_000_000, 568_971_907_200_000_000  # days of the year 20000
+    days = pa.array([far, farther], pa.int64()).cast(pa.timestamp("us"))
+    words = pa.array([b"\xff", b"\xfe"], pa.binary()).cast(pa.string(), safe=False)
+    for values in (days, words):
+        lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), values)
+        for nested in (lists, pa.StructArray.from_arrays([values], names=["a"])):
+            columns = {"id": pa.array([1, 1]), SLICE: pa.array(["a", "a"]), "p": nested}
+            side = pa.table(columns)
+            assert compared(side, side.take([1, 0]))["same"] == 2
+            found = compared(side.slice(0, 1), side.slice(1))
+            assert found["different"] == 1
+            assert found["examples"][0]["published"] != {"p": None}
+        keyed = pa.table({"id": lists, SLICE: pa.array(["a", "a"]), "p": pa.array([1, 2])})
+        assert compared(keyed, keyed.take([1, 0]))["same"] == 2
 
 
 def test_keys_that_only_look_alike_are_two() -> None:

@@ -20,6 +20,7 @@ from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
+from .nesting import innermost
 from .predicting import Failing, Task, few, narrowed, predictor
 from .reading import (
     FOOTERS,
@@ -89,6 +90,7 @@ __all__ = [
     "footers",
     "gathered",
     "hashed",
+    "innermost",
     "is_used",
     "listed_at_most",
     "narrowed",

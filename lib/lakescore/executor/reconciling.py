@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .nesting import innermost
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -135,8 +137,9 @@ def _codes(column: pa.Array) -> tuple[Any, int]:
     kind = column.type
     if pa.types.is_floating(kind):
         column = pc.add(column, pa.scalar(0.0, kind))  # -0.0 is 0.0
+        column = pc.if_else(pc.is_nan(column), pa.scalar(np.nan, kind), column)  # there are many
     elif pa.types.is_nested(kind):
-        column = pa.array([repr(value) for value in column.to_pylist()], pa.string())
+        column = _words(column)
     encoded = column.dictionary_encode(null_encoding="encode")
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, max(1, len(encoded.dictionary))
@@ -168,8 +171,22 @@ def _ranks(column: pa.Array) -> list[Any]:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     elif pa.types.is_nested(column.type):
-        column = pa.array([repr(value) for value in column.to_pylist()], pa.string())
+        column = _words(column)
     return [pc.rank(column, tiebreaker="dense").to_numpy(zero_copy_only=False)]
+
+
+def _words(column: pa.Array) -> pa.Array:
+    """Return a text for each nested value, the same for the same one."""
+    return pa.array([repr(value) for value in innermost(column, _exact).to_pylist()], pa.string())
+
+
+def _exact(values: pa.Array) -> pa.Array:
+    """Return values that Python holds exactly: it knows fewer times, and no texts but UTF-8."""
+    if pa.types.is_timestamp(values.type):
+        return values.cast(pa.int64())
+    if pa.types.is_date(values.type):
+        return values.cast(pa.int32())
+    return values.cast(pa.binary()) if pa.types.is_string(values.type) else values
 
 
 def _same(one: pa.Array, other: pa.Array, tolerance: float) -> Any:

@@ -189,8 +189,8 @@ class _File:
                 compression=self._sink.compression,
                 # What costs CPU and saves nothing: numbers and keys seldom come again, and a
                 # constant is found by the log.
-                use_dictionary=[c.name for c in self._sink.columns if not _is_number(c)],
-                write_statistics=[c.name for c in self._sink.columns if _is_ordered(c)],
+                use_dictionary=[c.name for c in self._told_apart() if not _is_number(c)],
+                write_statistics=[c.name for c in self._told_apart() if _is_ordered(c)],
                 store_schema=False,
             )
         taken = pa.Table.from_batches(self._batches)
@@ -204,6 +204,12 @@ class _File:
         table = pa.table(columns, names=self._schema.names)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._batches, self._waiting, self.held = [], 0, 0
+
+    def _told_apart(self) -> list[Filed]:
+        """Return the columns that Parquet's writer cannot take for a field of another one."""
+        columns = self._sink.columns
+        is_nested = any(pa.types.is_nested(column.kind) for column in columns)
+        return [column for column in columns if not (is_nested and "." in column.name)]
 
     def close(self) -> dict[str, Any]:
         """Write the rest, and return what the file is."""

@@ -1,0 +1,32 @@
+"""Nesting: values within structs and lists, changed where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def innermost(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Return *array* with *change* made to what its structs and lists hold, at any depth.
+
+    Maps stay as they are.
+    """
+    kind = array.type
+    if pa.types.is_struct(kind) and kind.num_fields:
+        fields = [innermost(field, change) for field in array.flatten()]
+        names = [kind.field(n).name for n in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(fields, names=names, mask=array.is_null())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        make = pa.ListArray if pa.types.is_list(kind) else pa.LargeListArray
+        places = pa.array(offsets, pa.int32() if pa.types.is_list(kind) else pa.int64())
+        members = innermost(array.flatten(), change)
+        return make.from_arrays(places, members, mask=array.is_null())
+    return change(array)

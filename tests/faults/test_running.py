@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from faults.lab import Ended, Orders
-    from pyspark.sql import SparkSession
 
 
 def once(owner: Any, name: str, *, before: Any = None, after: Any = None) -> Any:
@@ -53,11 +52,10 @@ def once(owner: Any, name: str, *, before: Any = None, after: Any = None) -> Any
 
 @pytest.fixture(scope="module")
 def standing(
-    spark: SparkSession, obedient: Orders, registry: str, tmp_path_factory: pytest.TempPathFactory
+    laboratory: Callable[[Path], Lab], obedient: Orders, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Lab, Ended]:
     """Return a table in which version 1 stands, written while a worker was killed."""
-    lab = Lab(spark, obedient, registry, tmp_path_factory.mktemp("standing"))
-    lab.write()
+    lab = laboratory(tmp_path_factory.mktemp("standing"))
     obedient.give("die-once", where_x_is=9)
     return lab, lab.run()
 

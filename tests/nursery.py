@@ -99,6 +99,32 @@ class Nursery:
             _ask(connection, words, dict(environment), str(folder), streams)
         return Process(connection, said)
 
+    def write_command(self, script: Path, folder: Path) -> None:
+        """Write into *folder* a command of the name of *script*, which is run by a fork."""
+        path = folder / script.name
+        here = str(Path(__file__).parent)
+        values = {"python": sys.executable, "folder": here, "address": self.address}
+        path.write_text(_COMMAND.format(**values, script=str(script)))
+        path.chmod(0o755)
+
+
+_COMMAND = """#!{python} -IS
+import sys
+sys.path.insert(0, {folder!r})
+import nursery
+sys.exit(nursery.command({address!r}, {script!r}, *sys.argv[1:]))
+"""
+
+
+def command(address: str, *words: str) -> int:
+    """Have a script run with this process's environment, folder and streams; return its code."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    _ask(connection, words, dict(os.environ), os.getcwd(), (0, 1, 2))  # noqa: PTH109 - no import more
+    with connection.makefile() as lines:
+        lines.readline()  # its id
+        return int(lines.readline())
+
 
 @contextmanager
 def nursery(folder: Path, *modules: str) -> Iterator[Nursery]:

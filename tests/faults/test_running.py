@@ -223,7 +223,9 @@ def test_an_artifact_that_changed_since_its_registration_is_not_loaded(
             assert "are not those that were registered" in ended.error
 
 
-def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(lab: Lab) -> None:
+def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri, port = lab.registry, ""
 
     def tell(number: signal.Signals) -> None:
@@ -235,8 +237,16 @@ def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(l
         port = str(urlsplit(server).port)
         mlflow.set_tracking_uri(server)
         try:
-            once(assignment, "resolve", after=lambda: tell(signal.SIGSTOP))
-            ended = lab.run()
+            with monkeypatch.context() as impatient:
+
+                def hang() -> None:
+                    tell(signal.SIGSTOP)
+                    # It asks as often as ever, and waits for less than a minute and a half.
+                    impatient.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+                    impatient.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+
+                once(assignment, "resolve", after=hang)
+                ended = lab.run()
             began = time.monotonic()
             again = lab.run()
             seconds = time.monotonic() - began

@@ -42,6 +42,14 @@ SMALL = {
 }
 """Properties of a small driver and small executors, on top of a place's."""
 LOCAL = {"spark.master": "local[2,4]"}
+QUICK = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    # Short queries are interpreted sooner than they are compiled.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""Properties of a driver in local mode that ends after a few short queries."""
 _EXECUTOR = b"CoarseGrainedExecutorBackend"
 _OURS = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_", "PYTHON", "VIRTUAL_ENV")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +11,16 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from faults.lab import Lab, Orders
+from clusters import LOCAL, QUICK, write_place
+from faults.lab import ROOT, Lab, Orders
+from nursery import Nursery
+from nursery import nursery as started_nursery
 from spark.conftest import register, registry, spark
 
+from lakescore.places import read_properties
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pyspark.sql import SparkSession
 
@@ -79,10 +86,42 @@ def obedient(  # noqa: C901 - the class comes along with the model, since it is 
     return Orders(folder)
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Yield what drivers are forked from: they cost no imports."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lakescore-") as folder,
+        started_nursery(Path(folder), "lakescore.preloading") as started,
+    ):
+        yield started
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the properties of a driver's own Spark, whose JVM lives for a few short queries."""
+    properties = read_properties(ROOT / "conf/spark/local.conf") | LOCAL | QUICK
+    folder = tmp_path_factory.mktemp("place")
+    shutil.copy(ROOT / "conf/spark/log4j2.properties", folder)
+    return write_place(folder / "quick.conf", properties)
+
+
+@pytest.fixture(scope="session")
+def laboratory(
+    spark: SparkSession, obedient: Orders, registry: str, nursery: Nursery, place: Path
+) -> Callable[[Path], Lab]:
+    """Return what makes a lab in a folder."""
+
+    def make(folder: Path) -> Lab:
+        made = Lab(spark, obedient, registry, nursery, place, folder)
+        made.write()
+        return made
+
+    return make
+
+
 @pytest.fixture
-def lab(spark: SparkSession, obedient: Orders, registry: str, tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(spark, obedient, registry, tmp_path)
-    made.write()
+def lab(laboratory: Callable[[Path], Lab], obedient: Orders, tmp_path: Path) -> Iterator[Lab]:
+    made = laboratory(tmp_path)
     yield made
     obedient.take_back()
     for driver in made.drivers:

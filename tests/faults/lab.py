@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from lakescore.job import main
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from nursery import Nursery, Process
     from pyspark.sql import DataFrame, SparkSession
 
 ROOT = Path(__file__).parents[2]
@@ -84,28 +83,14 @@ class Ended:
 class Driver:
     """A run of the job in a process of its own."""
 
-    process: subprocess.Popen[str]
-    home: Path
+    process: Process
     receipt: Path
 
     def ended(self) -> Ended:
-        """Wait for its end, and for that of all that it started."""
-        _, said = self.process.communicate(timeout=PATIENCE)
-        until(lambda: not self.left(), f"processes outlive the driver, which said {said}")
+        """Wait for its end, and for that of all that it started: its JVM and workers."""
+        code = self.process.ended(PATIENCE)
         receipt = json.loads(self.receipt.read_text()) if self.receipt.exists() else {}
-        return Ended(self.process.returncode, receipt | {"said": said})
-
-    def left(self) -> list[int]:
-        """Return the processes with its home: its JVM and workers."""
-        mark = f"LAKESCORE_HOME={self.home}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-            except OSError:  # it ended meanwhile, or is another user's
-                continue
-        return found
+        return Ended(code, receipt | {"said": self.process.said})
 
 
 @dataclass(frozen=True)
@@ -115,11 +100,14 @@ class Lab:
     spark: SparkSession
     orders: Orders
     registry: str
+    nursery: Nursery
+    place: Path
+    """Properties of Spark for a JVM that soon ends."""
     folder: Path
     runner: str = "spark"
     """What runs the tasks."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
-    drivers: list[subprocess.Popen[str]] = field(default_factory=list)
+    drivers: list[Process] = field(default_factory=list)
     """Those that were started."""
 
     @property
@@ -175,16 +163,17 @@ class Lab:
     def start(self, **changes: Any) -> Driver:
         """Start the job in a process of its own, as `python jobs/score.py`."""
         file, receipt = self.file(**changes)
-        return Driver(self.python(ROOT / "jobs/score.py", file), self.folder, receipt)
+        # A place of its own is one of Spark's alone.
+        place = {"PLACE": str(self.place)} if changes.get("runner", self.runner) == "spark" else {}
+        return Driver(self.python(ROOT / "jobs/score.py", file, **place), receipt)
 
-    def python(self, *command: object, **variables: str) -> subprocess.Popen[str]:
-        """Start Python with the registry and a home of its own."""
-        process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            env=self.environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def python(self, *command: object, **variables: str) -> Process:
+        """Start a script with the registry and a home of its own."""
+        process = self.nursery.start(
+            *command,
+            environment=self.environment | variables,
+            said=self.folder / f"said-{next(self.numbers)}",
+            folder=ROOT,
         )
         self.drivers.append(process)
         return process

@@ -116,7 +116,7 @@ def test_two_drivers_that_make_the_same_new_table_at_once_end_well_or_are_told(
         file, receipt = lab.file(model=f"obedient/{version}", runner="local")
         meet = (ROOT / "tests/faults/meeting.py", lab.folder / mine, lab.folder / other, file)
         process = lab.python(*meet, PYTHONPATH=str(ROOT / "jobs"))
-        drivers[mine] = (version, Driver(process, lab.folder, receipt))
+        drivers[mine] = (version, Driver(process, receipt))
     ends = [(version, driver.ended()) for version, driver in drivers.values()]
     codes = [ended.code for _, ended in ends]
     assert sorted(codes) == [0, 0] or (others != 1 and sorted(codes) == [0, 7]), ends

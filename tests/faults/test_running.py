@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from faults.lab import Ended, Orders
-    from pyspark.sql import SparkSession
 
 
 def once(owner: Any, name: str, *, before: Any = None, after: Any = None) -> Any:
@@ -53,11 +52,10 @@ def once(owner: Any, name: str, *, before: Any = None, after: Any = None) -> Any
 
 @pytest.fixture(scope="module")
 def standing(
-    spark: SparkSession, obedient: Orders, registry: str, tmp_path_factory: pytest.TempPathFactory
+    laboratory: Callable[[Path], Lab], obedient: Orders, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Lab, Ended]:
     """Return a table in which version 1 stands, written while a worker was killed."""
-    lab = Lab(spark, obedient, registry, tmp_path_factory.mktemp("standing"))
-    lab.write()
+    lab = laboratory(tmp_path_factory.mktemp("standing"))
     obedient.give("die-once", where_x_is=9)
     return lab, lab.run()
 
@@ -225,7 +223,9 @@ def test_an_artifact_that_changed_since_its_registration_is_not_loaded(
             assert "are not those that were registered" in ended.error
 
 
-def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(lab: Lab) -> None:
+def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri, port = lab.registry, ""
 
     def tell(number: signal.Signals) -> None:
@@ -237,8 +237,16 @@ def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(l
         port = str(urlsplit(server).port)
         mlflow.set_tracking_uri(server)
         try:
-            once(assignment, "resolve", after=lambda: tell(signal.SIGSTOP))
-            ended = lab.run()
+            with monkeypatch.context() as impatient:
+
+                def hang() -> None:
+                    tell(signal.SIGSTOP)
+                    # It asks as often as ever, and waits for less than a minute and a half.
+                    impatient.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+                    impatient.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+
+                once(assignment, "resolve", after=hang)
+                ended = lab.run()
             began = time.monotonic()
             again = lab.run()
             seconds = time.monotonic() - began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ def local(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setattr(session, "_is_running", lambda: False)  # the tests' own session
     monkeypatch.setattr(workers, "_pools", [])
     lab.write(ROWS)
-    yield Lab(lab.spark, lab.orders, lab.registry, lab.folder, "local")
+    yield replace(lab, runner="local")
     for pool in workers._pools:  # noqa: SLF001 - those of this test
         pool.close()
 

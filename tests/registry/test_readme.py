@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import mlflow
 from builders import register, tracking_store
+from nursery import nursery
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,15 +38,23 @@ def test_the_tour_of_the_command_line_does_what_it_says(tmp_path: Path) -> None:
     finally:
         mlflow.set_tracking_uri(before)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", tour],
-        cwd=ROOT,
-        env=kept | {"LAKESCORE_HOME": str(tmp_path), "COLUMNS": "80", "PATH": beside},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    bin_ = tmp_path / "project/.venv/bin"
+    bin_.mkdir(parents=True)
+    (bin_ / "python").symlink_to(sys.executable)
+    (tmp_path / "project/conf").symlink_to(ROOT / "conf")
+    with (
+        tempfile.TemporaryDirectory(prefix="lakescore-") as folder,
+        nursery(Path(folder), "lakescore.preloading", "lakescore.cli", "rich.table") as started,
+    ):
+        started.write_command(Path(sys.executable).with_name("lakescore"), bin_)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", tour],
+            cwd=tmp_path / "project",
+            env=kept | {"LAKESCORE_HOME": str(tmp_path), "COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (0, "")
     for said in (
         "flight-delay   3          3        challenger=2",

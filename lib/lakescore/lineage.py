@@ -23,7 +23,7 @@ from pyspark.sql.types import (
 
 from lakescore import assignment
 from lakescore.assignment import pin_of
-from lakescore.errors import RegistryError, redact
+from lakescore.errors import redact
 from lakescore.registry import experiment, patient
 from lakescore.slicing import SLICE
 
@@ -269,10 +269,10 @@ def log_run(  # noqa: PLR0913 - all but the first by name
     metrics: Mapping[str, Mapping[str, float]] | None = None,
     files: Sequence[Path] = (),
 ) -> str | None:
-    """Log one MLflow run and return its id, or none where the store does not take it any more.
+    """Log one MLflow run and return its id, or none where that fails.
 
-    What the run wrote is published by then, and carries its lineage itself, so a store that went
-    away does not make the job fail; one that is restarted is waited for.
+    What the run wrote is published by then, and carries its lineage itself, so the job does not
+    fail for it, whatever is wrong; a store that is restarted is waited for.
 
     Args:
         experiment_name: its experiment, made when missing.
@@ -307,7 +307,7 @@ def log_run(  # noqa: PLR0913 - all but the first by name
             mlflow.log_dict(dict(report), "receipt.json")
             for file in files:
                 mlflow.log_artifact(str(file))
-    except (mlflow.MlflowException, RegistryError) as error:
+    except Exception as error:  # noqa: BLE001 - of MLflow, its store's client or a file's folder
         logging.getLogger(__name__).warning(
             "the run could not be logged in MLflow: %s", redact(str(error))
         )

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -233,3 +234,14 @@ def test_a_given_run_id_is_kept_recognised_and_not_lent_to_other_inputs(
     with pytest.raises(RunIdReused):
         score.run(job(run_id="nightly-2013-12-03", model="trips/2"))
     assert {row[2] for row in values(todo)} == {1}
+
+
+def test_a_run_that_cannot_be_logged_is_published_all_the_same(
+    model: str, job: Callable[..., ScoreJob], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()  # no folder, in which MLflow could keep what it logs
+    name = str(tmp_path)
+    mlflow.create_experiment(name, artifact_location=(tmp_path / "file").as_uri())
+    receipt = score.run(job(model=f"{model}@champion", experiment=name))
+    assert (receipt["status"], receipt["tracking_run_id"]) == ("scored", None)
+    assert len(rows_of(job().output.address, "id")) == 3

@@ -103,6 +103,8 @@ class Several:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Whoever runs the tests may ignore Ctrl-C, as a shell's background jobs do.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *jobs: object, **options: Any) -> tuple[int, dict[str, Any], str]:

@@ -585,14 +585,14 @@ def test_probabilities_that_versions_disagree_on_are_written_without_spark(
     x = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
     models = [LogisticRegression().fit(x, y) for y in (["a", "a", "b", "b"], ["a", "b", "b", "b"])]
     for model in models:
-        register("odds", model, x)
+        register("odds of two", model, x)
     rows = [(n, value, "a") for n, value in enumerate([0.0, 1.0, 5.0])]
     path = make_table(tmp_path / "classes", rows, "id int, x double, y string")
     odd = {"path": str(tmp_path / "odd"), "rows": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "_is_running", lambda: False)
         receipt = run(
-            tmp_path, path, ["odds/1", "odds/2"], "y", "log_loss",
+            tmp_path, path, ["odds of two/1", "odds of two/2"], "y", "log_loss",
             prediction="proba", id_columns=["id"], disagreements=odd, runner="local",
         )  # fmt: skip
     assert receipt["runner"]["name"] == "local"
@@ -600,7 +600,7 @@ def test_probabilities_that_versions_disagree_on_are_written_without_spark(
     gaps = abs(chances[0] - chances[1]).max(axis=1)
     (most,) = spark.read.format("delta").load(str(tmp_path / "odd")).collect()
     assert (most.id, most.disagreement) == (gaps.argmax(), pytest.approx(gaps.max()))
-    for n, column in enumerate(["prediction_odds_1", "prediction_odds_2"]):
+    for n, column in enumerate(["prediction_odds_of_two_1", "prediction_odds_of_two_2"]):
         assert [most[column][name] for name in ("p_a", "p_b")] == pytest.approx(chances[n][most.id])
 
 

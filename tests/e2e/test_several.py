@@ -95,16 +95,16 @@ class Several:
         entries = [{"file": "score.yaml", **job} for job in jobs if isinstance(job, dict)]
         told = {"jobs": entries, "receipts": str(self.folder / "receipts"), **options}
         (self.folder / "night.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+        # Whoever runs the tests may ignore Ctrl-C, as a shell's background jobs do.
+        heeding = ["env", "--default-signal=INT"]
         return subprocess.Popen(
-            [ROOT / "spark-submit.sh", "score", self.folder / "night.yaml", *words],
+            [*heeding, ROOT / "spark-submit.sh", "score", self.folder / "night.yaml", *words],
             env=self.environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # Whoever runs the tests may ignore Ctrl-C, as a shell's background jobs do.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *jobs: object, **options: Any) -> tuple[int, dict[str, Any], str]:

@@ -57,7 +57,7 @@ _PLAIN = (
     TimestampNTZType,
     TimestampType,
 )
-_NO_NAME = re.compile(r"[ ,;{}()\n\t=]")
+NO_NAME = re.compile(r"[ ,;{}()\n\t=]")
 """What Delta refuses in the name of a column, or of a field."""
 _IN_UTC: dict[str, Any] = (
     {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
@@ -83,7 +83,7 @@ def is_writable(kind: DataType) -> bool:
     """Return whether workers write values of *kind* exactly as Spark does."""
     if isinstance(kind, StructType):
         fields = kind.fields
-        are_fit = not any(field.metadata or _NO_NAME.search(field.name) for field in fields)
+        are_fit = not any(field.metadata or NO_NAME.search(field.name) for field in fields)
         return bool(fields) and are_fit and all(is_writable(field.dataType) for field in fields)
     if isinstance(kind, ArrayType):
         return is_writable(kind.elementType)
@@ -132,10 +132,9 @@ def readable(rows: DataFrame) -> DataFrame:
 
 def legible(rows: pa.Table) -> pa.Table:
     """Return *rows* as `readable` does: dates and times in UTC as texts, as Spark writes them."""
-    whole = [
-        pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)]) for column in rows.columns
+    columns = [
+        executor.innermost(column.combine_chunks(), _legible_values) for column in rows.columns
     ]
-    columns = [executor.innermost(column, _legible_values) for column in whole]
     return pa.table(columns, names=rows.column_names)
 
 

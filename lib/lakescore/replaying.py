@@ -80,14 +80,14 @@ class Recorded:
             if runner.is_started:
                 raise Declined("it runs already")  # noqa: TRY301 - as all others
             read = [*names, *self.own]
-            tables = [scanning.read(part, read, _MOST_ROWS_HERE) for part in self.parts]
+            held = [scanning.read(part, read, _MOST_ROWS_HERE) for part in self.parts]
         except Declined as declined:
             runner.start(f"Spark reads what was published: {declined}")
             is_own = reduce(and_, [F.col(name) == value for name, value in self.own.items()])
             frames = [part.rows.where(is_own) for part in self.parts]
             wanted = [F.col(f"`{name}`") for name in names]
             return reduce(DataFrame.unionByName, [rows.select(wanted) for rows in frames])
-        rows = pa.concat_tables(tables, promote_options="permissive")
+        rows = pa.concat_tables(held, promote_options="permissive")
         for name, value in self.own.items():
             rows = rows.filter(pc.equal(rows.column(name), value))
         return rows.select(list(names))

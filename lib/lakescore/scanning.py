@@ -165,7 +165,7 @@ class Selection:
 
     @property
     def wanted(self) -> dict[str, tuple[date | int | str, ...]]:
-        """The values that rows have which are chosen, by column."""
+        """The values that the chosen rows have, by column."""
         if self.column is None or self.among is None:
             return dict(self.within)
         return {**self.within, self.column: self.among}
@@ -285,14 +285,12 @@ def read(selection: Selection, names: Sequence[str], most: int) -> pa.Table:
         Declined: they would not be exactly what Spark reads, or there are more than *most*.
     """
     files = _files(selection)
-    schema = StructType.fromJson(selection.log.schema)
-    own = [name for name in names if name != selection.adds.name]
-    kinds = [(name, arrow_type(schema[name].dataType)) for name in own]
-    if sum(file.rows for file in files) > most:
-        raise Declined(f"{sum(file.rows for file in files)} rows are held by Spark")
+    if (rows := sum(file.rows for file in files)) > most:
+        raise Declined(f"{rows} rows are held by Spark")
     if not files:
-        empty = pa.schema([*kinds, (selection.adds.name, pa.string())]).empty_table()
-        return empty.select(list(names))
+        kinds = [(name, arrow_type(selection.schema[name].dataType)) for name in names]
+        return pa.schema(kinds).empty_table()
+    own = [name for name in names if name != selection.adds.name]
     planned = _direct(selection, files, own, (), seconds_a_row=0.0)
     held = pa.schema([(column.name, arrow_type(column.dataType)) for column in planned.fields])
     batches = [
@@ -769,18 +767,18 @@ def nulls(selection: Selection, names: Sequence[str]) -> dict[str, int]:
     Raises:
         Declined: workers cannot read the columns themselves, or not as Spark would.
     """
-    if not _files(selection):
+    if not (files := _files(selection)):
         return dict.fromkeys(names, 0)
-    planned = direct(selection, names, (), seconds_a_row=0.0)
+    planned = _direct(selection, files, names, (), seconds_a_row=0.0)
     made = partial(executor.nulls, planned.scan, len(names))
     if sum(piece.rows for task in planned.scan.tasks for piece in task) <= _MOST_ROWS_HERE:
         counted = pa.Table.from_batches(made()(iter(_numbers(planned.scan))))
     else:
         counted = selection.runner.run(made, len(planned.scan.tasks), executor.NULLS)
-    found = dict.fromkeys(names, 0)
+    counts = dict.fromkeys(names, 0)
     for row in counted.to_pylist():
-        found[names[row["column"]]] += row["rows"]
-    return found
+        counts[names[row["column"]]] += row["rows"]
+    return counts
 
 
 def _repeated(blocks: Iterable[pa.RecordBatch]) -> int:

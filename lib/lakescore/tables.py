@@ -32,7 +32,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor, filing, logs
-from lakescore.arrow import collected, frame, is_writable, struct
+from lakescore.arrow import NO_NAME, collected, frame, is_writable, struct
 from lakescore.errors import (
     AnotherRunWon,
     FilesUnwritten,
@@ -78,8 +78,6 @@ _COMMITS_SINCE = 50
 _VIEWS = {"VIEW", "TEMPORARY"}
 _DEFAULTS = "spark.databricks.delta.properties.defaults."
 _ONLY_APPENDS = f"{_DEFAULTS}appendOnly"
-_NO_NAME = re.compile(r"[ ,;{}()\n\t=]")
-"""What Delta refuses in the name of a column."""
 _CONFLICT = re.compile(
     r"\[DELTA_(?:CONCURRENT_\w+|METADATA_CHANGED|PROTOCOL_CHANGED)[\].]"
     r"|\b(?:ConcurrentAppend|ConcurrentDelete\w+|ConcurrentTransaction|ConcurrentWrite"
@@ -892,7 +890,7 @@ def _check_known_to_delta_rs(runner: Runner, written: StructType, address: str) 
         kind = field.dataType
         if field.metadata or not is_writable(kind):
             raise Declined(f"column {field.name!r} has a rule of its own")
-        if _NO_NAME.search(field.name):
+        if NO_NAME.search(field.name):
             raise Declined(f"a column is called {field.name!r}")
     if len({name.lower() for name in written.names}) < len(written):
         raise Declined("columns share a name")

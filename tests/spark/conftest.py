@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clusters import LOCAL, QUICK
 
 from lakescore import session
 from lakescore.places import read_properties
@@ -19,22 +20,22 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    settings = read_properties(ROOT / "conf/spark/local.conf") | {
-        "spark.master": "local[2,4]",
-        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
-        "spark.sql.shuffle.partitions": "2",
-        # As Spark 4 has it; 3.5 would fail at dates before 1582.
-        "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
-        "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
-        "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
-        # The first compiler alone starts faster, and is good enough for short queries; it is given
-        # so little room for code that a whole suite would make it throw code away again and again.
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m "
-        "-XX:+UseSerialGC",
-        # Short queries are interpreted sooner than they are compiled.
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    }
+    java = "spark.driver.extraJavaOptions"
+    settings = (
+        read_properties(ROOT / "conf/spark/local.conf")
+        | LOCAL
+        | QUICK
+        | {
+            "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+            # As Spark 4 has it; 3.5 would fail at dates before 1582.
+            "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+            "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+            "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
+            # The first compiler alone is given so little room for code that a whole suite would
+            # make it throw code away again and again.
+            java: f"{QUICK[java]} -XX:ReservedCodeCacheSize=240m",
+        }
+    )
     folder = tmp_path_factory.mktemp("conf")
     place = folder / "test.conf"
     place.write_text("\n".join(f"{key} {value}" for key, value in settings.items()))

@@ -110,8 +110,6 @@ def test_each_row_is_written_once_with_the_lineage_that_made_it(
 
 
 def test_the_commit_and_the_tracking_run_say_what_the_rows_say(model: str, job: Any) -> None:
-    import mlflow
-
     todo = job()
     receipt = score.run(todo)
     (commit,) = history(todo)
@@ -195,8 +193,6 @@ def test_two_models_share_a_table_without_replacing_each_other(
 def test_an_alias_moved_while_the_job_runs_changes_nothing(
     register: Any, registry: str, job: Any
 ) -> None:
-    import mlflow
-
     class Moving(mlflow.pyfunc.PythonModel):
         """Moves the champion to version 2 while it predicts, as a colleague might."""
 

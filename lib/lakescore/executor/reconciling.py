@@ -31,14 +31,14 @@ _HAS = pa.schema({"has_left": pa.bool_(), "has_right": pa.bool_()})
 
 def reconciled(kinds: pa.Schema, keys: int) -> pa.Schema:
     """Return the schema of what `reconcile` gives."""
-    fields = list(kinds)
+    types = kinds.types
     return pa.schema(
         [
             *COUNTS,
             *_HAS,
-            *[pa.field(f"key_{n}", each.type) for n, each in enumerate(fields[:keys])],
-            *[pa.field(f"left_{n}", each.type) for n, each in enumerate(fields[keys:])],
-            *[pa.field(f"right_{n}", each.type) for n, each in enumerate(fields[keys:])],
+            *[pa.field(f"key_{n}", kind) for n, kind in enumerate(types[:keys])],
+            *[pa.field(f"left_{n}", kind) for n, kind in enumerate(types[keys:])],
+            *[pa.field(f"right_{n}", kind) for n, kind in enumerate(types[keys:])],
         ]
     )
 
@@ -62,27 +62,37 @@ def reconcile(kinds: pa.Schema, keys: int, *, tolerance: float, most: int) -> Ta
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         taken = list(batches)
         empty = kinds.append(pa.field(LEFT, pa.bool_())).empty_table()
-        rows = pa.Table.from_batches(taken).combine_chunks() if taken else empty
-        yield from _reconciled(rows, keys, tolerance, most, schema)
+        rows = pa.Table.from_batches(taken) if taken else empty
+        *columns, is_left = [column.combine_chunks() for column in rows.columns]
+        sides = _sides(is_left)
+        yield from _reconciled(columns[:keys], columns[keys:], sides, tolerance, most, schema)
 
     return run
 
 
-def _reconciled(
-    rows: pa.Table, keys: int, tolerance: float, most: int, schema: pa.Schema
+def _sides(is_left: pa.Array) -> list[Any]:
+    """Return the places of the left side's rows, and those of the right side's."""
+    mask = is_left.to_numpy(zero_copy_only=False)
+    return [np.flatnonzero(mask), np.flatnonzero(~mask)]
+
+
+def _reconciled(  # noqa: PLR0913, PLR0917 - facts of one comparison
+    keys: Sequence[pa.Array],
+    values: Sequence[pa.Array],
+    sides: Sequence[Any],
+    tolerance: float,
+    most: int,
+    schema: pa.Schema,
 ) -> list[pa.RecordBatch]:
-    groups = _groups([_whole(column) for column in rows.columns[:keys]], rows.num_rows)
-    values = [_whole(column) for column in rows.columns[keys:-1]]
-    is_left = _whole(rows.column(LEFT)).to_numpy(zero_copy_only=False)
-    sides = [np.flatnonzero(is_left), np.flatnonzero(~is_left)]
-    ordinals = [_ordinals(groups[side], [each.take(side) for each in values]) for side in sides]
-    width = max((int(each.max()) for each in ordinals if len(each)), default=0) + 1
+    groups = _groups(keys, sum(map(len, sides)))
+    ordinals = [_ordinals(groups[side], [column.take(side) for column in values]) for side in sides]
+    width = max((int(numbers.max()) for numbers in ordinals if len(numbers)), default=0) + 1
     one, other = (groups[side] * width + n for side, n in zip(sides, ordinals, strict=True))
     _, at_left, at_right = np.intersect1d(one, other, assume_unique=True, return_indices=True)
     left, right = sides[0][at_left], sides[1][at_right]
     same = np.ones(len(left), bool)
-    for each in values:
-        same &= _same(each.take(left), each.take(right), tolerance)
+    for column in values:
+        same &= _same(column.take(left), column.take(right), tolerance)
     alone = [np.setdiff1d(sides[0], left), np.setdiff1d(sides[1], right)]
     counts = [int(same.sum()), int((~same).sum()), len(alone[0]), len(alone[1])]
     shown = [
@@ -90,35 +100,30 @@ def _reconciled(
         *[(n, None) for n in alone[0][:most].tolist()],
         *[(None, n) for n in alone[1][:most].tolist()],
     ][:most]
-    return [_counted(counts, schema), *_pairs(rows, keys, shown, schema)]
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return [_counted(counts, schema), *_pairs(keys, values, shown, schema)]
 
 
 def _counted(counts: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
-    held = dict(zip(COUNTS.names, counts, strict=True))
-    return pa.RecordBatch.from_pylist([held], schema)
+    return pa.RecordBatch.from_pylist([dict(zip(COUNTS.names, counts, strict=True))], schema)
 
 
 def _pairs(
-    rows: pa.Table, keys: int, shown: Sequence[tuple[int | None, int | None]], schema: pa.Schema
+    keys: Sequence[pa.Array],
+    values: Sequence[pa.Array],
+    shown: Sequence[tuple[int | None, int | None]],
+    schema: pa.Schema,
 ) -> list[pa.RecordBatch]:
     if not shown:
         return []
     left, right = (pa.array([pair[n] for pair in shown], pa.int64()) for n in (0, 1))
     columns = [
-        *[pa.nulls(len(shown), each.type) for each in COUNTS],
+        *[pa.nulls(len(shown), field.type) for field in COUNTS],
         *[side.is_valid() for side in (left, right)],
-        *[_whole(column).take(pc.coalesce(left, right)) for column in rows.columns[:keys]],
-        *[_whole(column).take(left) for column in rows.columns[keys:-1]],
-        *[_whole(column).take(right) for column in rows.columns[keys:-1]],
+        *[column.take(pc.coalesce(left, right)) for column in keys],
+        *[column.take(left) for column in values],
+        *[column.take(right) for column in values],
     ]
-    cast = [column.cast(each.type) for column, each in zip(columns, schema, strict=True)]
+    cast = [column.cast(kind) for column, kind in zip(columns, schema.types, strict=True)]
     return [pa.RecordBatch.from_arrays(cast, schema=schema)]
 
 
@@ -147,20 +152,20 @@ def _codes(column: pa.Array) -> tuple[Any, int]:
 
 def _ordinals(groups: Any, values: Sequence[pa.Array]) -> Any:
     """Number the rows of each group in the order of their *values*, from 0."""
-    found = np.zeros(len(groups), np.int64)
+    ordinals = np.zeros(len(groups), np.int64)
     order = np.argsort(groups, kind="stable")
     ordered = groups[order]
     follows = np.r_[False, ordered[1:] == ordered[:-1]] if len(ordered) else np.zeros(0, bool)
     if not follows.any():
-        return found
+        return ordinals
     shares = order[follows | np.r_[follows[1:], False]]
     ranks = [rank for column in values for rank in _ranks(column.take(pa.array(shares)))]
     shares = shares[np.lexsort([*reversed(ranks), groups[shares]])]
     own = groups[shares]
     starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
     lengths = np.diff(np.r_[starts, len(own)])
-    found[shares] = np.arange(len(own)) - np.repeat(starts, lengths)
-    return found
+    ordinals[shares] = np.arange(len(own)) - np.repeat(starts, lengths)
+    return ordinals
 
 
 def _ranks(column: pa.Array) -> list[Any]:
@@ -191,7 +196,7 @@ def _exact(values: pa.Array) -> pa.Array:
 
 def _same(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
     """Tell which values are the same: null as null, NaN as NaN, fractions within *tolerance*."""
-    known, known_too = (each.is_valid().to_numpy(zero_copy_only=False) for each in (one, other))
+    known, known_too = (side.is_valid().to_numpy(zero_copy_only=False) for side in (one, other))
     same = known == known_too
     both = np.flatnonzero(known & known_too)
     same[both] = _equal(one.take(pa.array(both)), other.take(pa.array(both)), tolerance)
@@ -202,7 +207,7 @@ def _equal(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
     """Do what `_same` does of values of which none is null."""
     kind = one.type
     if pa.types.is_floating(kind):
-        a, b = (each.cast(pa.float64()).to_numpy(zero_copy_only=False) for each in (one, other))
+        a, b = (side.cast(pa.float64()).to_numpy(zero_copy_only=False) for side in (one, other))
         with np.errstate(invalid="ignore", over="ignore"):
             near = np.abs(a - b) <= tolerance * np.maximum(np.abs(a), np.abs(b))
         near &= np.isfinite(a) & np.isfinite(b)
@@ -224,7 +229,7 @@ def _equal_lists(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
     lengths = pc.list_value_length(one).to_numpy(zero_copy_only=False)
     same = lengths == pc.list_value_length(other).to_numpy(zero_copy_only=False)
     alike = np.flatnonzero(same)
-    members, others = (each.take(pa.array(alike)).flatten() for each in (one, other))
+    members, others = (side.take(pa.array(alike)).flatten() for side in (one, other))
     differs = ~_same(members, others, tolerance)
     lists = np.repeat(np.arange(len(alike)), lengths[alike])
     same[alike[np.unique(lists[differs])]] = False

@@ -12,20 +12,20 @@ from lakescore.session import choose
 
 def run(todo: CompareJob) -> dict[str, Any]:
     """Pin all, score side by side, add all rows up and rank; write, report, log; then decide."""
-    entrants = comparing.enter(**todo.entering)
-    models = list(entrants.models.values())
-    uris = list(entrants.models)
-    stage(f"comparing {', '.join(uris)}; the baseline is {entrants.baseline}", models=uris)
+    entries = comparing.enter(**todo.entering)
+    uris = list(entries.pinned)
+    stage(f"comparing {', '.join(uris)}; the baseline is {entries.baseline}", models=uris)
     runner = choose("lakescore compare", todo.runner, models=uris)
     holdout = tables.snapshot(runner, todo.holdout.address, todo.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
-    loadables = [prepare(model, runner, **todo.loading) for model in models]
-    contracts = signature.agree_all(holdout.address, holdout, loadables, **todo.contract)
     rows = comparing.select(holdout, todo.label, where=todo.where)
-    comparing.check(rows, holdout.address, contracts)
-    planned = scoring.plan(todo.engine, rows, contracts, [comparing.LABEL, *todo.keep], todo.scan)
+    entrants = entries.over(holdout.address, rows)
+    loadables = {u: prepare(model, runner, **todo.loading) for u, model in entrants.models.items()}
+    agreed = signature.agree_beside(entrants.each, holdout, loadables, **todo.contract)
+    comparing.check(rows, holdout.address, agreed)
+    planned = scoring.plan(todo.engine, rows, agreed, [comparing.LABEL, *todo.keep], todo.scan)
     stage(str(planned))
-    facts = lineage.of_comparison(models, holdout, todo.run_id, todo.of_rows, todo.decisive)
+    facts = lineage.of_comparison(entrants.each, holdout, todo.run_id, todo.of_rows, todo.decisive)
     with comparing.compare(planned, entrants, **todo.measuring) as found:
         gates = comparing.hold(found, **todo.gating)
         stage(f"{found.verdict} {gates or ''}")

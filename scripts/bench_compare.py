@@ -58,14 +58,13 @@ def main() -> None:
 
 def compare(spark: SparkSession, references: list[str], source: str) -> None:
     """Compare as the job does, up to the ranking."""
-    entrants = comparing.enter(references)
     rows = spark.read.format("delta").load(source)
+    labelled = comparing.select(rows, "y")
+    entrants = comparing.enter(references).over(source, labelled)
     contracts = [
         signature.agree(source, rows, prepare(m), read=["y"]) for m in entrants.models.values()
     ]
-    planned = scoring.plan(
-        "arrow", comparing.select(rows, "y"), contracts, keep=[comparing.LABEL, "id"]
-    )
+    planned = scoring.plan("arrow", labelled, contracts, keep=[comparing.LABEL, "id"])
     with comparing.compare(planned, entrants, label="y", keys=["id"]) as found:
         console.print(found.verdict, style="dim")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakescore import slicing
 from lakescore.config import Segments
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lakescore.snapshots import Snapshot
     from lakescore.trust import Trust
 
+Asked: TypeAlias = str | Segments
+"""What a job's file says of a model: a version's reference, or a model a segment."""
 COLUMNS = ("model_version", "model_uri", "logged_model_id", "model_run_id", "model_reference")
 """What a row says of the version that scored it, besides the model's name."""
 
@@ -48,7 +50,7 @@ class Assignment:
 
     @property
     def uri(self) -> str:
-        """What to call it in a message."""
+        """What to call it: the version's URI, or the reference of segments as typed."""
         return self.models[0].uri if self.by is None else self.reference
 
     @property
@@ -60,7 +62,9 @@ class Assignment:
         return f"{len(self.models)} versions for {segments}"
 
     def model_of(self, segment: str | None) -> ModelVersion | None:
-        """Return the version that scores the rows of *segment*."""
+        """Return the version that scores the rows of *segment*, or all rows."""
+        if self.by is None:
+            return self.models[0]
         number = self.numbers[segment]
         return None if number is None else self.models[number]
 
@@ -90,6 +94,16 @@ class Assignment:
             found.update(of_slice)
         return dict(sorted(found.items(), key=lambda each: _order(each[0])))
 
+    @property
+    def segments(self) -> list[dict[str, Any]]:
+        """The segments of all slices as plain values: name, rows, and the version that has them."""
+        models = {segment: self.model_of(segment) for segment in self.sizes}
+        return [
+            {"segment": name, "rows": rows, "uri": model and model.uri,
+             "digest": model and model.digest}
+            for (name, rows), model in zip(self.sizes.items(), models.values(), strict=True)
+        ]  # fmt: skip
+
     def facts(self, model: ModelVersion | None = None) -> dict[str, Any]:
         """Return what rows say of the version *model* that scored them, by the names of columns."""
         model = self.models[0] if model is None else model
@@ -116,10 +130,15 @@ def _order(segment: str | None) -> tuple[bool, str]:
 class Pinned:
     """What a job's `model` means, as far as it can be told before the input is looked at."""
 
-    asked: str | Segments
+    asked: Asked
     trust: Trust
     model: ModelVersion | None
     """The version, or the one for segments without their own."""
+
+    @property
+    def by(self) -> str | None:
+        """The column whose text names a row's segment; none where one version scores all rows."""
+        return self.asked.by if isinstance(self.asked, Segments) else None
 
     @property
     def reference(self) -> str:
@@ -151,16 +170,29 @@ class Pinned:
             SegmentsUnresolved: there is no such model, and the job says that this is an error.
             As `registry.resolve` besides.
         """
-        if not isinstance(self.asked, Segments):
-            assert self.model is not None  # noqa: S101 - narrows for mypy
-            return of_one(self.model)
-        by = self.asked.by
+        if (by := self.by) is None:
+            return self.among(source.address, {})
         missing = [name for name in (slice_by, by) if name and name not in source.schema.names]
         if missing:
             raise ColumnsMissing(source.address, missing, source.schema.names)
         rows = slicing.segments(slicing.select(source, slice_by, slices), by) if slices else {}
+        return self.among(source.address, rows)
+
+    def among(self, address: str, rows: Mapping[str, Mapping[str | None, int]]) -> Assignment:
+        """Pin the version of each segment that *rows* of the table *address* are of.
+
+        Args:
+            address: the table, for messages.
+            rows: by slice and segment, how many there are.
+
+        Raises:
+            SegmentsUnfit, SegmentsUnresolved: as `over`.
+        """
+        if not isinstance(self.asked, Segments):
+            assert self.model is not None  # noqa: S101 - narrows for mypy
+            return of_one(self.model)
         segments = {segment for of_slice in rows.values() for segment in of_slice}
-        return replace(self._assigned(source.address, self.asked, segments), rows=rows)
+        return replace(self._assigned(address, self.asked, segments), rows=rows)
 
     def _assigned(
         self, address: str, asked: Segments, segments: Iterable[str | None]
@@ -222,7 +254,7 @@ def of_segments(
     )
 
 
-def pin(asked: str | Segments, *, trust: Trust) -> Pinned:
+def pin(asked: Asked, *, trust: Trust) -> Pinned:
     """Pin what a job's `model` names before the input is looked at, whose segments name the rest.
 
     Raises:

@@ -42,7 +42,6 @@ _OF_ROWS = {
     *("disagreement", "model_uri", "error_type", "error"),
 }
 """Columns of the tables of rows that a comparison writes, beside the keys."""
-_CASES = ("list", "otherwise", "query", "reference", "rule", "segments")
 _UNIONS = ("missing", "model", "versions")
 """Keys after which pydantic's errors name a case of a union, which stands in no file."""
 _OTHER_ADDRESS = {"path": "table", "table": "path"}
@@ -290,14 +289,23 @@ def _kind_of_model(value: object) -> str:
     return "segments" if isinstance(value, (dict, Segments)) else "reference"
 
 
+_Model = Annotated[
+    Annotated[str, Field(min_length=1), Tag("reference")] | Annotated[Segments, Tag("segments")],
+    Discriminator(_kind_of_model),
+]
+
+
+def _check_families(job: _Applying, families: Sequence[Segments]) -> None:
+    if families and job.engine == "spark_udf":
+        raise ValueError("a model a segment needs engine: arrow, or auto")
+    if families and job.env_manager != "local":
+        raise ValueError("a model a segment needs env_manager: local")
+
+
 class ScoreJob(_Applying):
     """Score slices of a Delta table with one pinned model version, or with one a segment."""
 
-    model: Annotated[
-        Annotated[str, Field(min_length=1), Tag("reference")]
-        | Annotated[Segments, Tag("segments")],
-        Discriminator(_kind_of_model),
-    ] = Field(
+    model: _Model = Field(
         description="name/3, name@alias, name/latest, models:/..., or name?where=...&order_by=...; "
         "or for a model a segment: by, name, missing",
     )
@@ -378,11 +386,7 @@ class ScoreJob(_Applying):
 
     @model_validator(mode="after")
     def _segments_need_the_arrow_engine(self) -> Self:
-        if isinstance(self.model, Segments):
-            if self.engine == "spark_udf":
-                raise ValueError("a model a segment needs engine: arrow, or auto")
-            if self.env_manager != "local":
-                raise ValueError("a model a segment needs env_manager: local")
+        _check_families(self, [self.model] if isinstance(self.model, Segments) else [])
         return self
 
     @model_validator(mode="after")
@@ -575,8 +579,8 @@ class Gates(Strict):
     )
     candidate: str | None = Field(
         default=None,
-        description="reference of the version that is held against them; the best but the baseline "
-        "when left out",
+        description="reference of the version that is held against them, or the name of a model a "
+        "segment; the best but the baseline when left out",
     )
     metrics: dict[str, Gate] = Field(default={}, description="what each metric must reach")
     signature: bool = Field(
@@ -601,14 +605,18 @@ class CompareJob(_Applying):
     """Score several versions on one holdout, all rows, and rank them."""
 
     versions: Annotated[
-        Annotated[tuple[str, ...], Field(min_length=1), Tag("list")]
+        Annotated[tuple[_Model, ...], Field(min_length=1), Tag("list")]
         | Annotated[VersionQuery, Tag("query")],
         Discriminator(_kind_of_versions),
-    ] = Field(description="references of the versions to compare, or a query: name, where, ...")
+    ] = Field(
+        description="references of the versions to compare, with {by, name, missing} for a model a "
+        "segment; or a query: name, where, ..."
+    )
     baseline: str | None = Field(
         default=None,
-        description="reference of the version that the others are held against; the model's "
-        "champion when left out, else the first",
+        description="reference of the version that the others are held against, or the name of a "
+        "model a segment; when left out the first if that is one, the model's champion, or the "
+        "first version",
     )
     holdout: InputTable = Field(description="the table of labelled rows")
     label: str = Field(min_length=1, description="the holdout's column with the true value")
@@ -681,6 +689,25 @@ class CompareJob(_Applying):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _families_are_told_apart(self) -> Self:
+        _check_families(self, self.families)
+        for name in {family.name for family in self.families}:
+            if len({family for family in self.families if family.name == name}) > 1:
+                raise ValueError(f"versions: {name} stands twice, with another by or missing")
+        if self.families and self.gates and self.gates.on_pass is not None:
+            raise ValueError(
+                "gates.on_pass: one alias is moved, and versions has a model a segment; leave it "
+                "out"
+            )
+        return self
+
+    @property
+    def families(self) -> tuple[Segments, ...]:
+        """Those of `versions` that are a model a segment."""
+        listed_ = () if isinstance(self.versions, VersionQuery) else self.versions
+        return tuple(each for each in listed_ if isinstance(each, Segments))
+
     @property
     def entering(self) -> dict[str, Any]:
         """Which versions take part, as `comparing.enter` takes it."""
@@ -739,7 +766,8 @@ class CompareJob(_Applying):
         """The holdout's columns that stand beside the predictions."""
         weight = (self.weight,) if self.weight else ()
         slices = self.slices.by if self.slices else ()
-        return tuple(dict.fromkeys([*self.id_columns, *weight, *slices]))
+        segments = [family.by for family in self.families]
+        return tuple(dict.fromkeys([*self.id_columns, *weight, *slices, *segments]))
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -749,12 +777,16 @@ class CompareJob(_Applying):
         return {name: table.address for name, table in found.items() if table is not None}
 
     def pinned(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a job's file that gives the results of *receipt* again, as plain values."""
+        """Return a job's file that gives the results of *receipt* again, as plain values.
+
+        Of a model a segment the names are as they were, and mean what they mean then.
+        """
+        families = {each.name: each.model_dump(mode="json") for each in self.families}
         outside = {"run_id", "receipt", "prometheus", "trust", "timeout_seconds"}
         given = self.model_dump(mode="json", exclude=outside, exclude_defaults=True, by_alias=True)
         return {
             **given,
-            "versions": [each["uri"] for each in receipt["ranking"]],
+            "versions": [families.get(each["uri"], each["uri"]) for each in receipt["ranking"]],
             "baseline": receipt["baseline"],
             "holdout": {**given["holdout"], "version": receipt["holdout"]["version"]},
         }
@@ -784,6 +816,17 @@ JOBS: dict[str, type[ScoreJob | CompareJob | ReplayJob]] = {
 }
 
 J = TypeVar("J", bound=BaseModel)
+
+
+_CASES: dict[str, type[Strict] | None] = {
+    "list": None,
+    "otherwise": Otherwise,
+    "query": VersionQuery,
+    "reference": None,
+    "rule": None,
+    "segments": Segments,
+}
+"""The cases of unions, by their tags, with the keys that they have."""
 
 
 def kind_of(path: Path, overrides: Sequence[str] = ()) -> Literal["score", "compare"]:
@@ -926,7 +969,7 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     *parents, last = path or [""]
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        valid = _keys(kind, parents)
+        valid = _keys(kind, whole[:-1])
         within = f" in {'.'.join(parents)}" if parents else ""
         known = f"{nearest(last, valid)}; valid keys: {listed(valid, most=20)}"
         return f"unknown key {last!r}{within}{known}{more}"
@@ -937,14 +980,17 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
 
 def _is_case(before: Sequence[str], kind: type[BaseModel], part: str) -> bool:
     """Tell whether a *part* of an error's path names a case of a union, and is no key of a file."""
-    named = before[-1] in _UNIONS and (len(before) == 1 or before[0] == "model")
-    return named and before[0] in kind.model_fields and part in _CASES
+    in_list = before[0] == "versions" and before[-1].isdigit()
+    named = before[-1] in _UNIONS and (len(before) == 1 or before[0] in {"model", "versions"})
+    return (named or in_list) and before[0] in kind.model_fields and part in _CASES
 
 
 def _keys(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
-    for parent in parents:
-        # A part of the path that is no field names a case of a union, or a key of a mapping.
-        if parent in kind.model_fields:
+    job = kind
+    for n, parent in enumerate(parents):
+        if n and _is_case(parents[:n], job, parent):
+            kind = _CASES[parent] or kind
+        elif parent in kind.model_fields:  # else it is a key of a mapping, or a place in a list
             kind = _inner(kind.model_fields[parent].annotation) or kind
     return [field.alias or name for name, field in kind.model_fields.items()]
 

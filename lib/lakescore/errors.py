@@ -892,8 +892,8 @@ class OutputsDiffer(InputContractError):
 
     def __init__(self, one: tuple[str, str], other: tuple[str, str]) -> None:
         super().__init__(
-            f"{one[0]} gives {one[1]}, and {other[0]} gives {other[1]}; the models of segments "
-            "write one table, so they must give the same columns"
+            f"{one[0]} gives {one[1]}, and {other[0]} gives {other[1]}; the models of all segments "
+            "must give the same columns"
         )
 
 

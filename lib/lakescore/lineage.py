@@ -22,20 +22,18 @@ from pyspark.sql.types import (
 )
 
 from lakescore import assignment
-from lakescore.assignment import pin_of
 from lakescore.errors import redact
 from lakescore.registry import experiment, patient
-from lakescore.slicing import SLICE
+from lakescore.slicing import SLICE, WHOLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mlflow.data.meta_dataset import MetaDataset
     from pyspark.sql import DataFrame
 
     from lakescore.assignment import Assignment
-    from lakescore.registry import ModelVersion
     from lakescore.snapshots import Snapshot
 
 _ODD_IN_METRICS = re.compile(r"[^\w\-. :/]")
@@ -141,12 +139,8 @@ def remaining(runs: Sequence[Run], settled: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.slice not in done]
 
 
-def fingerprint(models: Sequence[ModelVersion], source: Snapshot, **settings: object) -> str:
-    """Return 16 hex digits that are equal where models, their artifacts, input and settings are."""
-    return _fingerprint([pin_of(model) for model in models], source, **settings)
-
-
 def _fingerprint(pins: object, source: Snapshot, **settings: object) -> str:
+    """Return 16 hex digits that are equal where versions, their artifacts, input, settings are."""
     inputs = {
         "models": pins,
         "input": [source.address, source.version, source.table_id],
@@ -156,7 +150,7 @@ def _fingerprint(pins: object, source: Snapshot, **settings: object) -> str:
 
 
 def of_comparison(
-    models: Sequence[ModelVersion],
+    assigned: Iterable[Assignment],
     holdout: Snapshot,
     run_id: str | None,
     of_rows: Mapping[str, object],
@@ -168,13 +162,20 @@ def of_comparison(
     `holdout_version`; `holdout_digest`, equal where the same rows count for as much, by *of_rows*;
     `compared_at`.
     """
+    pins = [pin for each in assigned for pin in _pins(each)]
     return {
-        "comparing_run_id": run_id or fingerprint(models, holdout, **settings),
+        "comparing_run_id": run_id or _fingerprint(pins, holdout, **settings),
         "holdout_table": holdout.address,
         "holdout_version": holdout.version,
-        "holdout_digest": fingerprint([], holdout, **of_rows),
+        "holdout_digest": _fingerprint([], holdout, **of_rows),
         "compared_at": now(),
     }
+
+
+def _pins(assigned: Assignment) -> list[Any]:
+    """Return what decides the predictions of all rows: of a version itself, of a family as one."""
+    pins = assigned.pins(WHOLE)
+    return [pins] if isinstance(pins, dict) else pins
 
 
 def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> DataFrame:

@@ -496,7 +496,7 @@ class _Publishing:
 
         Where one version scores all rows, that is a constant of theirs.
         """
-        if (assigned := self.planned.assigned) is None:
+        if (assigned := self.planned.tells) is None:
             return own
         segments = failed.column(str(assigned.by)).to_pylist()
         named = [None if each is None else str(each) for each in segments]

@@ -54,13 +54,15 @@ def _of_segments(assigned: Assignment) -> dict[str, Any]:
     """Return the version and the rows of each segment, where each has a version of its own."""
     if assigned.by is None:
         return {}
-    segments = []
-    for segment, rows in assigned.sizes.items():
-        model = assigned.model_of(segment)
-        facts = {"uri": model and model.uri, "digest": model and model.digest}
-        segments.append({"segment": segment, "rows": rows, **facts})
     skipped = sum(assigned.skipped(name) for name in assigned.rows)
-    return {"segments": segments, "rows_skipped": skipped}
+    return {"segments": assigned.segments, "rows_skipped": skipped}
+
+
+def _of_entrant(assigned: Assignment) -> dict[str, Any]:
+    """Return the facts that name a version that is compared, or a family with its segments."""
+    if assigned.by is None:
+        return of_assigned(assigned)
+    return {"uri": assigned.uri, **of_assigned(assigned), "segments": assigned.segments}
 
 
 def _parts(agreed: Agreed) -> tuple[Assignment, tuple[Contract, ...]]:
@@ -273,7 +275,7 @@ def of_comparing(
         "ranking": [
             {
                 "rank": standing.ranks[uri],
-                **of_model(comparison.entrants.models[uri]),
+                **_of_entrant(comparison.entrants.assigned[uri]),
                 "low": standing.estimates[uri].facts()["low"],
                 "high": standing.estimates[uri].facts()["high"],
                 "rows_scored": own.rows[uri],

@@ -63,6 +63,7 @@ from lakescore.errors import (
 from lakescore.filing import Place
 from lakescore.logs import Declined
 from lakescore.runner import FAILURES, Runner
+from lakescore.signature import Agreed
 from lakescore.slicing import OURS, SLICE
 
 if TYPE_CHECKING:
@@ -130,16 +131,16 @@ class Plan:
     """What is scored: rows that Spark reads, or those of a snapshot."""
     keep: tuple[str, ...]
     """The columns of `rows` that stand beside the predictions."""
-    contracts: tuple[Contract, ...]
-    """One a version."""
-    assigned: Assignment | None = None
-    """Which of them scores which rows; all of them score all without."""
+    sides: tuple[Agreed, ...]
+    """What gives each column of predictions: a version, or a family with a version a segment."""
+    tells: Assignment | None = None
+    """The family of the only side, where each row shall say which version scored it."""
     direct: scanning.Direct | None = None
     """What workers read themselves, if they do."""
     scan_reason: str = ""
     """Why they do not."""
-    versions: tuple[executor.Version, ...] = ()
-    """What workers of the arrow engine get; their positions count from the first feature."""
+    versions: tuple[executor.Version | executor.Family, ...] = ()
+    """What workers of the arrow engine get, one a side; positions count from the first feature."""
     columns: tuple[StructField, ...] = ()
     """The features that the arrow engine sends, each once a type."""
     spread: int | None = None
@@ -170,16 +171,31 @@ class Plan:
         return Runner.of(self.source.sparkSession)
 
     @property
+    def contracts(self) -> tuple[Contract, ...]:
+        """What each version takes and gives, side by side."""
+        return tuple(contract for side in self.sides for contract in side.contracts)
+
+    @property
+    def uris(self) -> list[str]:
+        """What to call the columns of predictions: URIs of versions, or names of families."""
+        return [side.uri for side in self.sides]
+
+    @property
+    def has_families(self) -> bool:
+        """Whether a column of predictions comes of a version a segment."""
+        return any(side.family for side in self.sides)
+
+    @property
     def contract(self) -> Contract:
         """What a row gets: of one version, or of those of segments, which all give the same."""
-        if self.assigned is None and len(self.contracts) > 1:
+        if len(self.sides) > 1:
             raise TypeError("several versions score each row")
         return self.contracts[0]
 
     @property
     def said_of_versions(self) -> list[StructField]:
         """The columns that say which version scored a row, where each segment has its own."""
-        if self.assigned is None:
+        if self.tells is None:
             return []
         return [StructField(name, lineage.kind_of(name)) for name in lineage.VERSION_COLUMNS]
 
@@ -250,8 +266,8 @@ class Plan:
         facts: dict[str, Any] = {"name": self.engine, "reason": self.reason}
         if self.engine == "spark_udf":
             return facts
-        modes = [version.mode for version in self.versions]
-        facts["modes"] = modes if self.assigned is None else sorted(set(modes))
+        modes = [version.mode for version in _members(self.versions)]
+        facts["modes"] = sorted(set(modes)) if self.has_families else modes
         facts["own_processes"] = self.isolated
         facts["scan"] = "direct" if self.direct else "spark"
         if self.direct:
@@ -367,7 +383,7 @@ def _passes_batches_on(version: str) -> bool:
 def plan(
     asked: EngineName,
     rows: DataFrame | scanning.Selection,
-    agreed: Sequence[Contract] | signature.Agreed,
+    agreed: Agreed | Sequence[Contract | Agreed],
     keep: Sequence[str],
     scan: ScanName = "direct",
 ) -> Plan:
@@ -376,8 +392,9 @@ def plan(
     Args:
         asked: the engine; `auto` is arrow where that gives MLflow's values.
         rows: what is scored; only a selection of a snapshot can be read by workers directly.
-        agreed: what each version takes and gives; and which of them scores which rows, where each
-            segment has its own, which a column of *keep* names.
+        agreed: what each column of predictions comes of: a version, or a family whose segments a
+            column of *keep* names. The rows of a family that is given alone, and not as one of
+            several, say which version scored them.
         keep: columns of *rows* that shall stand beside the predictions.
         scan: `direct` lets workers read the files where that is exactly what Spark reads.
 
@@ -388,16 +405,16 @@ def plan(
             engine is spark_udf, which sets none aside.
         ResultUnfit: what a version gives does not fit its signature.
     """
-    if not isinstance(agreed, signature.Agreed):
-        agreed = signature.Agreed(tuple(agreed))
-    assigned = agreed.assigned
+    alone = isinstance(agreed, Agreed)
+    given = [agreed] if isinstance(agreed, Agreed) else agreed
+    sides = [side if isinstance(side, Agreed) else Agreed((side,)) for side in given]
     udf = Plan(
         engine="spark_udf",
         reason=_ASKED_FOR,
         source=rows,
         keep=tuple(keep),
-        contracts=agreed.contracts,
-        assigned=None if assigned is None or assigned.by is None else assigned,
+        sides=tuple(sides),
+        tells=sides[0].family if alone else None,
     )
     runner = udf.runner
     if asked == "spark_udf":
@@ -406,7 +423,7 @@ def plan(
     try:
         arrow, seconds_a_row = _arrow(udf, scan)
     except _Declined as declined:
-        if asked == "arrow" or udf.assigned is not None:
+        if asked == "arrow" or udf.has_families:
             raise EngineRefused("arrow", str(declined)) from declined
         checked = _checked(replace(udf, reason=str(declined)))
         runner.start(f"the engine spark_udf is Spark's, and arrow is out: {declined}")
@@ -628,7 +645,7 @@ def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict
             _placed(planned, len(planned.carried), here=True),
             kept=len(planned.carried),
             scan=scan,
-            choice=_choice(planned),
+            tells=_told_of_members(planned),
             failing="aside",
         )
         found = planned.runner.call(executor.few, made, len(scan.tasks), most, columns)
@@ -694,8 +711,7 @@ def side_by_side(planned: Plan, *, says: bool = False) -> DataFrame:
     several outputs; null where it could not score the row. `ERRORS` is a list of structs of
     version, type and message, null where all could.
     """
-    uris = [each.loadable.model.uri for each in planned.contracts]
-    renamed = {f"{_PREDICTED}{n}": uri for n, uri in enumerate(uris)}
+    renamed = {f"{_PREDICTED}{n}": uri for n, uri in enumerate(planned.uris)}
     applied = _apply(planned, "null", says=says).withColumnsRenamed(renamed)
     if planned.engine == "spark_udf":
         kind = "array<struct<version: string, type: string, message: string>>"
@@ -706,8 +722,7 @@ def side_by_side(planned: Plan, *, says: bool = False) -> DataFrame:
 def side_of(planned: Plan) -> StructType:
     """Return the columns of what `side_by_side` gives, but for `ERRORS` and `SAID`."""
     kept = [planned.schema[name] for name in planned.keep]
-    uris = [each.loadable.model.uri for each in planned.contracts]
-    kinds = zip(uris, _results(planned), strict=True)
+    kinds = zip(planned.uris, _results(planned), strict=True)
     return StructType([*kept, *[StructField(uri, kind) for uri, kind in kinds]])
 
 
@@ -718,8 +733,7 @@ def places_of(planned: Plan) -> dict[str, int]:
     places = {name: n for n, name in enumerate(planned.carried)}
     if direct.selection.column is not None:
         places[direct.selection.adds.name] = places[direct.selection.column]
-    uris = [each.loadable.model.uri for each in planned.contracts]
-    names = [*uris, ERRORS, SAID]
+    names = [*planned.uris, ERRORS, SAID]
     return places | {name: kept + n for n, name in enumerate(names)}
 
 
@@ -889,24 +903,20 @@ def _predictor(
         _placed(planned, kept),
         kept=kept,
         scan=planned.direct.scan if planned.direct is not None else None,
-        choice=_choice(planned),
+        tells=_told_of_members(planned),
         failing=failing,
         says=executor.listed_at_most(planned.tasks) if says else None,
         sink=sink,
     )
 
 
-def _choice(planned: Plan) -> executor.Choice | None:
-    """Return which version scores which of the rows that workers of the arrow engine hold."""
-    if (assigned := planned.assigned) is None:
+def _told_of_members(planned: Plan) -> pa.RecordBatch | None:
+    """Return what rows say of each member of the family that scores them, if they shall say it."""
+    if (family := planned.tells) is None:
         return None
-    facts = [assigned.facts(model) for model in assigned.models]
+    facts = [family.facts(model) for model in family.models]
     schema = pa.schema([(f.name, arrow_type(f.dataType)) for f in planned.said_of_versions])
-    return executor.Choice(
-        position=planned.carried.index(str(assigned.by)),
-        numbers=assigned.numbers,
-        carried=pa.RecordBatch.from_pylist(facts, schema),
-    )
+    return pa.RecordBatch.from_pylist(facts, schema)
 
 
 def _named(planned: Plan, applied: DataFrame, failing: executor.Failing) -> DataFrame:
@@ -962,8 +972,7 @@ def _bound(contract: Contract, features: tuple[tuple[str | int, int], ...]) -> e
 
 def _results(planned: Plan) -> list[DataType]:
     """Return the types of the predictions that workers give beside each other."""
-    contracts = planned.contracts if planned.assigned is None else [planned.contract]
-    outputs = [contract.outputs for contract in contracts]
+    outputs = [side.contracts[0].outputs for side in planned.sides]
     return [each[0].dataType if len(each) == 1 else each for each in outputs]
 
 
@@ -985,19 +994,39 @@ def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
     except PySparkException as error:
         raise _Declined(f"Arrow cannot hold the table: {error}") from error
     aligned = executor.counted("aligned")
-    probe = _versions if udf.assigned is None else _versions_of_segments
-    versions, told, seconds_a_row = probe(udf, columns, scan)
-    modes = listed(dict.fromkeys(version.mode for version in versions))
+    versions, told, seconds_a_row = _probed(udf, columns, scan)
+    modes = listed(dict.fromkeys(version.mode for version in _members(versions)))
     reason = f"{modes}, equal to MLflow's PyFuncModel on {told}{_told_of_order(aligned)}"
     arrow = replace(udf, engine="arrow", reason=reason, versions=versions, columns=columns)
     return arrow, seconds_a_row
 
 
-_Probed = tuple[tuple[executor.Version, ...], str, float]
-"""What workers get, on which rows versions were probed, and the seconds that a row takes."""
+_OnRows = tuple[str, float]
+"""On which rows versions were probed, and the seconds that a row takes."""
 
 
-def _versions(udf: Plan, columns: Sequence[StructField], scan: ScanName) -> _Probed:
+def _probed(
+    udf: Plan, columns: Sequence[StructField], scan: ScanName
+) -> tuple[tuple[executor.Version | executor.Family, ...], str, float]:
+    """Return what workers get of each side, on which rows all were probed, and seconds a row."""
+    families = [
+        _family(udf, side.family, side.contracts, columns, scan)
+        for side in udf.sides
+        if side.family is not None
+    ]
+    contracts = [side.contracts[0] for side in udf.sides if side.family is None]
+    versions, on_rows = _versions(udf, contracts, columns, scan) if contracts else ((), [])
+    every = [*on_rows, *[on_its_own for _, on_its_own in families]]
+    left, left_families = iter(versions), (family for family, _ in families)
+    in_order = tuple(
+        next(left) if side.family is None else next(left_families) for side in udf.sides
+    )
+    return in_order, "; on ".join(told for told, _ in every), sum(seconds for _, seconds in every)
+
+
+def _versions(
+    udf: Plan, contracts: Sequence[Contract], columns: Sequence[StructField], scan: ScanName
+) -> tuple[tuple[executor.Version, ...], list[_OnRows]]:
     """Probe versions of which each scores all rows."""
     sample = _sample(udf, columns, scan)
 
@@ -1013,28 +1042,32 @@ def _versions(udf: Plan, columns: Sequence[StructField], scan: ScanName) -> _Pro
 
     versions = tuple(
         _version(udf.runner, contract, _positions(contract, columns), sample, elsewhere)
-        for contract in udf.contracts
+        for contract in contracts
     )
-    seconds = _seconds_a_row(udf.runner, versions, udf.contracts, sample)
-    return versions, f"{sample.num_rows} rows", seconds
+    seconds = _seconds_a_row(udf.runner, versions, contracts, sample)
+    return versions, [(f"{sample.num_rows} rows", seconds)]
 
 
-def _versions_of_segments(udf: Plan, columns: Sequence[StructField], scan: ScanName) -> _Probed:
+def _family(
+    udf: Plan,
+    assigned: Assignment,
+    contracts: Sequence[Contract],
+    columns: Sequence[StructField],
+    scan: ScanName,
+) -> tuple[executor.Family, _OnRows]:
     """Probe one version of each kind, on rows of its own segments, for all that are alike.
 
     Those alike differ in what was learned, not in how they are loaded and called. Of a kind
     without a row at hand, and where there are very many, MLflow's own way is taken, which needs no
     probe. That a model takes a block of numbers is seen by workers, for each anew.
     """
-    assigned = udf.assigned
-    assert assigned is not None  # noqa: S101 - narrows for mypy
     named = StructField(str(assigned.by), udf.schema[str(assigned.by)].dataType)
     sample = _sample(udf, [*columns, named], scan, _PROBE_ROWS * _SEGMENTS_PROBED)
     numbers = [assigned.numbers.get(each) for each in _texts(sample.column(len(columns)))]
     kinds: dict[str, list[int]] = {}
-    for number, contract in enumerate(udf.contracts):
+    for number, contract in enumerate(contracts):
         kinds.setdefault(_kind_of_model(contract), []).append(number)
-    versions = [_as_pyfunc(each, _positions(each, columns)) for each in udf.contracts]
+    versions = [_as_pyfunc(each, _positions(each, columns)) for each in contracts]
     rows_at_once = executor.BYTES_GATHERED * sample.num_rows / max(1, sample.nbytes)
     rows_a_call = max(1.0, rows_at_once / len(assigned.numbers))
     probed, seconds = 0, [0.0]
@@ -1045,18 +1078,35 @@ def _versions_of_segments(udf: Plan, columns: Sequence[StructField], scan: ScanN
         first = of_each.most_common(1)[0][0]
         places = [n for n, number in enumerate(numbers) if number == first][:_PROBE_ROWS]
         rows = sample.take(pa.array(places))
-        contract = udf.contracts[first]
+        contract = contracts[first]
         version = _version(udf.runner, contract, _positions(contract, columns), rows)
         a_row = _seconds_a_row(udf.runner, [version], [contract], rows)
         seconds.append(a_row + _seconds_a_call(udf.runner, version, rows) / rows_a_call)
         probed += rows.num_rows
         for number in alike:
-            versions[number] = _in_mode(version.mode, udf.contracts[number], versions[number])
+            versions[number] = _in_mode(version.mode, contracts[number], versions[number])
         # Its few rows may all have failed, which proves nothing.
         versions[first] = replace(version, proven=False)
     kinds_probed = len(seconds) - 1
     told = f"{probed} rows, of one version of each of {kinds_probed} kinds"
-    return tuple(versions), told, max(seconds)
+    family = executor.Family(
+        uri=assigned.uri,
+        members=tuple(versions),
+        position=len(columns),
+        numbers=assigned.numbers,
+    )
+    return family, (told, max(seconds))
+
+
+def _members(
+    versions: Sequence[executor.Version | executor.Family],
+) -> list[executor.Version]:
+    """Return *versions* with the members of families in their place."""
+    return [
+        member
+        for version in versions
+        for member in (version.members if isinstance(version, executor.Family) else [version])
+    ]
 
 
 def _texts(segments: pa.Array) -> list[str | None]:
@@ -1283,33 +1333,45 @@ def _is_exact(runner: Runner, version: executor.Version) -> bool:
     return runner.call(executor.describe, version).module.startswith(_EXACT)
 
 
-def _placed(planned: Plan, kept: int, *, here: bool = False) -> list[executor.Version]:
+def _placed(
+    planned: Plan, kept: int, *, here: bool = False
+) -> list[executor.Version | executor.Family]:
     """Return the versions with their features after the *kept* columns and their files at hand.
 
     *Here* are the driver and its workers.
     """
-    folders = [v.folder for v in planned.versions] if here else _shipped(planned)
-    return [
-        replace(
+    members = _members(planned.versions)
+    folders = iter([v.folder for v in members] if here else _shipped(planned, members))
+
+    def placed(version: executor.Version) -> executor.Version:
+        return replace(
             version,
             features=tuple((name, kept + position) for name, position in version.features),
             nulls=tuple((name, kept + position, rule) for name, position, rule in version.nulls),
-            folder=folder,
+            folder=next(folders),
         )
-        for version, folder in zip(planned.versions, folders, strict=True)
-    ]
+
+    sides: list[executor.Version | executor.Family] = []
+    for version, side in zip(planned.versions, planned.sides, strict=True):
+        if isinstance(version, executor.Family):
+            position = planned.carried.index(str(side.family and side.family.by))
+            own = tuple(placed(member) for member in version.members)
+            sides.append(replace(version, members=own, position=position))
+        else:
+            sides.append(placed(version))
+    return sides
 
 
-def _shipped(planned: Plan) -> list[str]:
+def _shipped(planned: Plan, versions: Sequence[executor.Version]) -> list[str]:
     """Ship the artifacts to the executors, once a session; in local mode they are there already.
 
     Those of segments go as one archive: executors fetch archives one after the other.
     """
-    runner, versions = planned.runner, planned.versions
+    runner = planned.runner
     if not runner.is_started or classic.is_local(runner.spark):
         return [version.folder for version in versions]
     names = [_named_by(version.key) for version in versions]
-    if planned.assigned is None:
+    if not planned.has_families:
         for name, version in zip(names, versions, strict=True):
             classic.ship(runner.spark, name, {"": version.folder})
         return names

@@ -290,13 +290,24 @@ class Agreed:
     """What versions take from a table and give, and which of them scores which rows."""
 
     contracts: tuple[Contract, ...]
+    """One a version, in the order of those that are assigned; several give the same columns."""
     assigned: Assignment | None = None
-    """All of them score all rows without."""
+    """The only version scores all rows without."""
 
     @property
     def never_null(self) -> tuple[str, ...]:
         """The table's columns that may hold no null in the rows that are scored."""
         return tuple(dict.fromkeys(name for each in self.contracts for name in each.never_null))
+
+    @property
+    def family(self) -> Assignment | None:
+        """Which version scores which rows, where each segment has its own."""
+        return None if self.assigned is None or self.assigned.by is None else self.assigned
+
+    @property
+    def uri(self) -> str:
+        """What to call it: the version's URI, or the name of its family."""
+        return self.family.uri if self.family else self.contracts[0].loadable.model.uri
 
 
 def agree_alike(
@@ -314,7 +325,33 @@ def agree_alike(
     """
     if not loadables:  # no row has a version
         return Agreed((), assigned)
-    contracts = agree_all(source.address, source, loadables, keep, **settings)
+    return _alike(agree_all(source.address, source, loadables, keep, **settings), assigned)
+
+
+def agree_beside(
+    assigned: Sequence[Assignment],
+    source: Snapshot,
+    loadables: Mapping[str, Loadable],
+    **settings: Any,  # noqa: ANN401 - those of `agree_all`
+) -> list[Agreed]:
+    """Do what `agree_all` does for the versions of several assignments, each a column of its own.
+
+    Args:
+        assigned: what scores each column.
+        source: the table.
+        loadables: all of their versions, by URI.
+        settings: as `agree_all`.
+
+    Raises:
+        OutputsDiffer: two versions of one column give different ones.
+        As `agree_all` besides.
+    """
+    contracts = agree_all(source.address, source, list(loadables.values()), **settings)
+    by_uri = dict(zip(loadables, contracts, strict=True))
+    return [_alike([by_uri[model.uri] for model in each.models], each) for each in assigned]
+
+
+def _alike(contracts: Sequence[Contract], assigned: Assignment) -> Agreed:
     first, *others = contracts
     for other in others:
         if _given_by(other) != _given_by(first):

@@ -181,16 +181,7 @@ def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:
     Raises:
         InputContractError: the column has a type that cannot name segments.
     """
-    kind = selected.schema[by].dataType
-    if letters := _padding(selected.schema[by]):
-        raise InputContractError(
-            f"column {by!r} is a char({letters}), whose texts are filled up with spaces; name "
-            "segments by a string"
-        )
-    if not isinstance(kind, (StringType, IntegralType)) or is_collated(kind):
-        raise InputContractError(
-            f"column {by!r} is {kind.simpleString()}; a segment is named by a text or an integer"
-        )
+    check_segments(selected.schema[by])
     names = [by] if selected.column is None else [selected.column, by]
     try:
         counted = scanning.tallied(selected.snapshot, names, selected.wanted)
@@ -205,6 +196,24 @@ def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:
         segment = None if values[-1] is None else str(values[-1])
         of_slice[segment] = of_slice.get(segment, 0) + rows
     return found
+
+
+def check_segments(column: StructField) -> None:
+    """Hold that the values of a *column* can name segments.
+
+    Raises:
+        InputContractError: it has another type.
+    """
+    name, kind = column.name, column.dataType
+    if letters := _padding(column):
+        raise InputContractError(
+            f"column {name!r} is a char({letters}), whose texts are filled up with spaces; name "
+            "segments by a string"
+        )
+    if not isinstance(kind, (StringType, IntegralType)) or is_collated(kind):
+        raise InputContractError(
+            f"column {name!r} is {kind.simpleString()}; a segment is named by a text or an integer"
+        )
 
 
 def check(

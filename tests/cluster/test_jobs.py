@@ -169,7 +169,7 @@ def test_rankings_are_the_same_in_all_places(
 ) -> None:
     receipt = place.run(
         "compare",
-        versions=["trips/1", "trips/2"],
+        versions=["trips/1", "trips/2", {"by": "segment", "name": "trips@{segment}"}],
         holdout={"path": "tables/trips"},
         label="label",
         rank_by="rmse",
@@ -177,6 +177,10 @@ def test_rankings_are_the_same_in_all_places(
     )
     errors = [trips["label"] - model.predict(trips[FEATURES]) for model in models[:2]]
     expected = {f"models:/trips/{n + 1}": (e**2).mean() ** 0.5 for n, e in enumerate(errors)}
+    of_segments = np.choose(
+        trips["id"] % 3, [trips["label"] - model.predict(trips[FEATURES]) for model in models]
+    )
+    expected["trips@{segment}"] = (of_segments**2).mean() ** 0.5
     ranking = receipt["ranking"]
     assert [each["uri"] for each in ranking] == sorted(expected, key=expected.__getitem__)
     for each in ranking:

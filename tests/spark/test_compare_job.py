@@ -18,6 +18,7 @@ from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore import comparing, registry, session
+from lakescore.assignment import of_one
 from lakescore.config import CompareJob
 from lakescore.errors import (
     AliasMoved,
@@ -397,7 +398,8 @@ def test_a_champion_that_moved_while_versions_were_compared_is_not_replaced(regi
     for slope in (1, 2, 3):
         register("moved", LinearRegression().fit(X, slope * X["x"]), X)
     registry.promote("moved/1", to="champion")
-    entrants = comparing.enter(["moved/2"])
+    pinned = [of_one(registry.resolve(name)) for name in ("moved/2", "moved/1")]
+    entrants = comparing.Entrants({each.uri: each for each in pinned}, "models:/moved/1")
     passed = comparing.Verdict(
         mode="enforce", candidate="models:/moved/2", baseline=entrants.baseline, checks=[],
         on_pass="promote",  # noqa: S106 - no password

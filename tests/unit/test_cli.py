@@ -132,8 +132,8 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     schema = json.loads(cli("schema", job).stdout)
     assert schema["properties"].keys() == JOBS[job].model_fields.keys()
     objects = list(nested(schema))
-    compared = {"InputTable", "Pyfunc", "VersionQuery", "Slices", "Disagreements", "Gates", "Gate"}
     scored = {"InputTable", "Pyfunc", "Segments", "Otherwise"}
+    compared = {*scored, "VersionQuery", "Slices", "Disagreements", "Gates", "Gate"}
     within = {"score": scored, "compare": compared, "replay": set()}[job]
     names = {JOBS[job].__name__, "Table", "Trust", *within}
     assert {each["title"] for each in objects} == names

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -404,6 +405,25 @@ def test_versions_are_a_list_or_a_query() -> None:
     assert job.entering["query"]["limit"] == 3
     with pytest.raises(ConfigError, match=r"unknown key 'nane' in versions .*valid keys: name"):
         load(CompareJob, CONF / "compare.yaml", ["versions={nane: flight-delay}"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (
+            "{by: a, nam: 'd-{a}@c'}",
+            "'nam' in versions.0 (did you mean 'name'?); valid keys: by, name, missing",
+        ),
+        ("{by: a, name: d@c}", "versions.0: name: give {a} a place in the model's"),
+        ("{by: a, name: 'd-{a}@c', missing: drop}", "versions.0.missing: 'drop' is not fail, skip"),
+        ("{by: a, name: 'd-{a}@c', missing: {defalt: d}}", "(did you mean 'default'?)"),
+        ("''", "versions.0: String should have at least 1 character"),
+        ("{by: a, name: 'd-{a}@c'}, {by: a, name: 'd-{a}@c', missing: skip}", "stands twice"),
+    ],
+)
+def test_what_is_wrong_with_a_model_a_segment_is_named(entry: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        load(CompareJob, CONF / "compare.yaml", [f"versions=[{entry}]"])
 
 
 def test_an_unknown_key_of_a_gate_is_named_with_the_valid_ones() -> None:

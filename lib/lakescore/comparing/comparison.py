@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql.types import ArrayType, MapType, StructType
 
 from lakescore import scoring
-from lakescore.comparing import costing, differing, evaluating, pairing, passes
+from lakescore.comparing import costing, differing, evaluating, gathering, pairing, passes
 from lakescore.comparing.document import long_form, verdict
 from lakescore.errors import ColumnsUnfit, ConfigError
 
@@ -76,11 +76,13 @@ class Comparison:
     def logged(self) -> dict[str, dict[str, float]]:
         """Return by logged model the metrics over the common rows, with `.low` and `.high`.
 
-        Versions that were registered without a logged model are left out.
+        Versions that were registered without a logged model are left out, and families: no version
+        of one predicted all of these rows.
         """
         found: dict[str, dict[str, float]] = {}
-        for uri, model in self.entrants.models.items():
-            if model.logged_model_id is None:
+        for uri, assigned in self.entrants.assigned.items():
+            model = assigned.models[0]
+            if assigned.by is not None or model.logged_model_id is None:
                 continue
             numbers: dict[str, float | None] = {}
             for name, standing in self.evaluation.whole.standings.items():
@@ -115,7 +117,8 @@ class Comparison:
         """
         if max(self.evaluation.whole.rows.values(), default=0) == self.evaluation.rows:
             return of_holdout
-        versions = sorted(model.digest for model in self.entrants.models.values())
+        entrants = self.entrants.assigned.values()
+        versions = sorted(model.digest for each in entrants for model in each.models)
         return hashlib.sha256(" ".join([of_holdout, *versions]).encode()).hexdigest()[:16]
 
     @staticmethod
@@ -147,7 +150,8 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
 
     Args:
         planned: how the versions are applied; `_label`, *keys*, *weight* and *slices* are kept.
-        entrants: the versions.
+        entrants: the versions, or families of them, whose segments are slices too where they are
+            not too many for that.
         label: the label's column, for those who read rows.
         keys: columns that name a row.
         weight: the column of weights.
@@ -166,7 +170,8 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         MetricUndefined, WeightsInvalid, TooManySlices: as `evaluating.evaluate`.
         ConfigError: a custom metric cannot be imported.
     """
-    uris = list(entrants.models)
+    uris = planned.uris
+    slices = _with_segments(slices, entrants)
     custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
     decision = planned.contracts[0].decision
     _check_columns(planned, [*keys, *slices])
@@ -174,12 +179,19 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         scoring.side_of(planned), uris, problem_type=problem_type, rank_by=rank_by,
         positive=positive_class, threshold=decision.threshold if decision else None,
         custom=list(custom),
-        classes={c.loadable.model.uri: c.loadable.classes for c in planned.contracts},
+        classes={side.uri: side.contracts[0].loadable.classes for side in planned.sides},
     )  # fmt: skip
     _check_size(planned, problem, len(uris), 1 + len(slices))
     with scoring.evaluated(planned, ["the holdout"]):
         scored = planned if planned.is_here else scoring.side_by_side(planned, says=True)
-        pairs = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=slices)
+        pairs = pairing.pair(
+            scored, uris, problem, keys=keys, weight=weight, slices=slices,
+            members={
+                uri: [model.uri for model in each.models]
+                for uri, each in entrants.assigned.items()
+                if each.by is not None
+            },
+        )  # fmt: skip
     with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
         paired = replace(kept, rows=planned.heard(kept.rows))
         evaluation = evaluating.evaluate(
@@ -202,6 +214,13 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
             small=small,
             most=most,
         )
+
+
+def _with_segments(slices: Sequence[str], entrants: Entrants) -> list[str]:
+    """Return *slices* and the columns of segments, but for those with too many to be slices."""
+    most = max((len(each.numbers) for each in entrants.assigned.values()), default=0)
+    columns = entrants.columns if most <= gathering.MOST_SLICES else []
+    return list(dict.fromkeys([*slices, *columns]))
 
 
 def _check_columns(planned: Plan, names: Sequence[str]) -> None:

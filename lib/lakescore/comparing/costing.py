@@ -22,18 +22,17 @@ def costs(planned: Plan) -> dict[str, float | None]:
     """Return by version how many rows it predicts in a CPU second, conversion from Arrow included.
 
     The fastest of a few repetitions, on the driver's machine, with one thread. None where MLflow's
-    spark_udf applies the models, or one cannot predict these rows.
+    spark_udf applies the models, or one cannot predict these rows; and of a version a segment,
+    whose calls are as large as its segments are.
     """
-    uris = [contract.loadable.model.uri for contract in planned.contracts]
-    if not planned.versions:
-        return dict.fromkeys(uris)
-    batch = sample(planned, _ROWS)
+    batch = sample(planned, _ROWS) if planned.versions else None
+    found: dict[str, float | None] = dict.fromkeys(planned.uris)
     if batch is None:
-        return dict.fromkeys(uris)
-    return {
-        uri: planned.runner.call(_rate, version, batch)
-        for uri, version in zip(uris, planned.versions, strict=True)
-    }
+        return found
+    for uri, version in zip(planned.uris, planned.versions, strict=True):
+        if isinstance(version, executor.Version):
+            found[uri] = planned.runner.call(_rate, version, batch)
+    return found
 
 
 def _rate(version: executor.Version, batch: object) -> float | None:

@@ -16,19 +16,20 @@ import yaml
 from lakescore.comparing import gathering
 from lakescore.comparing.gathering import PART
 from lakescore.encoding import REPORT_FORMAT
-from lakescore.registry.difference import compatibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from lakescore.assignment import Assignment
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.entrants import Entrants
     from lakescore.comparing.evaluating import Part
     from lakescore.comparing.gathering import Floats
     from lakescore.comparing.ranking import Interval, Standing
-    from lakescore.registry import ModelVersion
 
 _OF_THE_RUN = ("run_id", "holdout", "label", "where", "engine", "tables", "gates")
+_OF_ONE = ("version", "run_id", "run_name", "logged_model_id", "digest")
+"""What a family has none of."""
 _AGAIN = "again.yaml"
 _BARS = 60
 _POINTS = 200
@@ -75,13 +76,14 @@ def lines(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def long_form(comparison: Comparison) -> pa.Table:
-    """Return the metrics as rows of a table: those of `lines`."""
+    """Return the metrics as rows of a table: those of `lines`; families have no model_version."""
     rows = []
     for line in lines(comparison):
-        model = comparison.entrants.models[line["uri"]]
+        assigned = comparison.entrants.assigned[line["uri"]]
+        version = assigned.models[0].version if assigned.by is None else None
         rows.append(
             (
-                line["rank"], model.name, model.version, model.uri, line["metric"],
+                line["rank"], assigned.name, version, assigned.uri, line["metric"],
                 line["slice_by"], line["slice"], line["scope"], line["rows"],
                 *[line[name] for name in _NUMBERS],
             )
@@ -167,7 +169,7 @@ def document(
         ],
         "flips": [dict(each) for each in comparison.flips],
         "shifts": [{"uri": uri, "psi": psi} for uri, psi in comparison.shifts.items()],
-        "repeat": _repeat(again),
+        "repeat": _repeat(again, comparison.entrants),
     }
 
 
@@ -178,10 +180,11 @@ def _on_which_data(comparison: Comparison, holdout: Mapping[str, Any]) -> str:
     return f"{verdict(comparison)[:-1]}, with {sure}, on {table}@v{holdout['version']}."
 
 
-def _repeat(again: Mapping[str, Any]) -> list[dict[str, str]]:
+def _repeat(again: Mapping[str, Any], entrants: Entrants) -> list[dict[str, str]]:
     file = yaml.safe_dump(dict(again), sort_keys=False, allow_unicode=True)
+    pinned = "all of it pinned" if not entrants.columns else "all but the models of segments pinned"
     return [
-        {"what": f"The job's file, with all of it pinned; save it as {_AGAIN}", "command": file},
+        {"what": f"The job's file, with {pinned}; save it as {_AGAIN}", "command": file},
         {
             "what": "The job; the same versions, rows and seed give the same numbers",
             "command": f"./spark-submit.sh compare {_AGAIN}",
@@ -190,25 +193,39 @@ def _repeat(again: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _version(comparison: Comparison, uri: str) -> dict[str, Any]:
-    evaluation, model = comparison.evaluation, comparison.entrants.models[uri]
-    own = evaluation.own.rows[uri]
+    evaluation, own = comparison.evaluation, comparison.evaluation.own.rows[uri]
     return {
-        **model.facts(),
+        **_facts(comparison.entrants.assigned[uri]),
         "rank": evaluation.whole.standings[comparison.rank_by].ranks[uri],
         "is_baseline": uri == comparison.entrants.baseline,
         "rows_scored": own,
         "rows_failed": evaluation.rows - own,
         "errors": dict(comparison.failures.get(uri, {})),
         "rows_per_second": comparison.costs.get(uri),
-        **_compatibility(comparison.entrants, model),
+        **_compatibility(comparison.entrants, uri),
     }
 
 
-def _compatibility(entrants: Entrants, model: ModelVersion) -> dict[str, Any]:
-    """Return whether what works with the baseline works with a version; nothing for itself."""
-    if model.uri == entrants.baseline:
+def _facts(assigned: Assignment) -> dict[str, Any]:
+    """Return what a version says of itself; of a family its name, and the version a segment."""
+    if assigned.by is None:
+        return assigned.models[0].facts()
+    return {
+        "name": assigned.name,
+        **dict.fromkeys(_OF_ONE),
+        "uri": assigned.uri,
+        "reference": assigned.reference,
+        "segment_by": assigned.by,
+        "segments": assigned.segments,
+    }
+
+
+def _compatibility(entrants: Entrants, uri: str) -> dict[str, Any]:
+    """Return whether what works with the baseline works with an entrant; nothing for itself."""
+    if uri == entrants.baseline:
         return {}
-    return {"compatibility": compatibility(entrants.models[entrants.baseline], model)}
+    said, reasons = entrants.fit(uri)
+    return {"compatibility": {"with": entrants.baseline, "verdict": said, "reasons": reasons}}
 
 
 def _correction(versions: int, width: float, level: float) -> str:

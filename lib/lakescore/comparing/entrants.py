@@ -1,17 +1,29 @@
-"""Entrants: which versions are compared, and which of them the others are held against."""
+"""Entrants: which versions are compared, and which of them the others are held against.
+
+An entrant is one version, or a family that has a version for each segment of the holdout.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from lakescore.errors import AliasNotFound, NothingToCompare
-from lakescore.registry import Trust, resolve, versions
+from lakescore import assignment
+from lakescore.comparing import pairing
+from lakescore.errors import AliasNotFound, HoldoutEmpty, NothingToCompare, listed
+from lakescore.registry import Trust, versions
+from lakescore.registry.difference import verdict
+from lakescore.slicing import WHOLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from pyspark.sql import DataFrame
+
+    from lakescore.assignment import Asked, Assignment, Pinned
     from lakescore.registry import ModelVersion
+    from lakescore.scanning import Selection
 
 CHAMPION = "champion"
 _EVERYTHING = Trust()
@@ -19,36 +31,121 @@ _EVERYTHING = Trust()
 
 @dataclass(frozen=True)
 class Entrants:
-    """Pinned versions by URI, in the order asked for, the baseline among them."""
+    """What is compared, in the order asked for, the baseline among them."""
 
-    models: Mapping[str, ModelVersion]
+    assigned: Mapping[str, Assignment]
+    """By the URI of a version, or the name of a family as typed."""
     baseline: str
-    """The URI of the version that the others are held against."""
+    """The key of the entrant that the others are held against."""
     candidate: str | None = None
-    """The URI of the version that gates are for, where it is given."""
+    """The key of the entrant that gates are for, where it is given."""
+
+    @property
+    def each(self) -> list[Assignment]:
+        """What each entrant scores rows with, in their order."""
+        return list(self.assigned.values())
+
+    @property
+    def models(self) -> dict[str, ModelVersion]:
+        """All versions by their URIs, those of families among them."""
+        return {model.uri: model for each in self.assigned.values() for model in each.models}
 
     @property
     def others(self) -> list[str]:
-        """The URIs of all but the baseline."""
-        return [uri for uri in self.models if uri != self.baseline]
+        """The keys of all but the baseline."""
+        return [uri for uri in self.assigned if uri != self.baseline]
+
+    def fit(self, uri: str) -> tuple[str, list[str]]:
+        """Tell whether what works with the baseline works with an entrant, and what speaks for it.
+
+        As `registry.difference.verdict`; of families segment by segment, where these are told by
+        one column, and else of each version with each.
+        """
+        before, after = self.assigned[self.baseline], self.assigned[uri]
+        segments: dict[tuple[str, str], list[str | None]] = {}
+        for segment, old, new in _side_by_side(before, after):
+            said, reasons = verdict(old.signature, new.signature) if new else _NO_MODEL
+            for reason in reasons:
+                segments.setdefault((said, reason), []).append(segment)
+        worst = "breaking" if any(said == "breaking" for said, _ in segments) else "compatible"
+        told = {reason: where for (said, reason), where in segments.items() if said == worst}
+        if before.by is None and after.by is None:
+            return worst, list(told)
+        return worst, [f"{reason} ({_named(where)})" for reason, where in told.items()]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that tell the segments of families."""
+        return list(dict.fromkeys(each.by for each in self.assigned.values() if each.by))
+
+
+_NO_MODEL = ("breaking", ("there is no model",))
+
+
+def _side_by_side(
+    before: Assignment, after: Assignment
+) -> Iterator[tuple[str | None, ModelVersion, ModelVersion | None]]:
+    """Yield segments with the versions that have them; those that have none before are left out."""
+    if before.by is None or after.by is None or before.by == after.by:
+        for segment in (before if before.by else after).numbers or (None,):
+            if (old := before.model_of(segment)) is not None:
+                yield segment, old, after.model_of(segment)
+        return
+    yield from ((None, old, new) for old, new in product(before.models, after.models))
+
+
+def _named(segments: Sequence[str | None]) -> str:
+    return f"segments {listed(dict.fromkeys(map(repr, segments)))}"
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a job's file names to be compared, before the holdout is looked at."""
+
+    pinned: Mapping[str, Pinned]
+    baseline: str
+    candidate: str | None = None
+
+    def over(self, address: str, rows: Selection | DataFrame) -> Entrants:
+        """Pin the versions of families, one for each segment of the holdout's labelled *rows*.
+
+        Args:
+            address: the holdout, for messages.
+            rows: what `pairing.select` made.
+
+        Raises:
+            ColumnsMissing, InputContractError: a column cannot tell segments.
+            HoldoutEmpty: no row has a label, so there are no segments.
+            As `assignment.Pinned.over` besides.
+        """
+        columns = dict.fromkeys(each.by for each in self.pinned.values() if each.by is not None)
+        counted = {by: pairing.segments(rows, address, by) for by in columns}
+        if not all(counted.values()):
+            raise HoldoutEmpty(address, getattr(rows, "column", None) or pairing.LABEL)
+        assigned = {
+            uri: each.among(address, {} if each.by is None else {WHOLE: counted[each.by]})
+            for uri, each in self.pinned.items()
+        }
+        return Entrants(assigned, self.baseline, self.candidate)
 
 
 def enter(
-    references: Sequence[str],
+    references: Sequence[Asked],
     *,
     query: Mapping[str, Any] | None = None,
     baseline: str | None = None,
     candidate: str | None = None,
     trust: Trust = _EVERYTHING,
-) -> Entrants:
+) -> Entries:
     """Pin the versions to compare; baseline and candidate join them if they are not among them.
 
     Args:
-        references: of versions.
-        query: more of them: the arguments of `registry.versions`.
-        baseline: a reference; the model's champion when left out, and where it has none the first
-            of the versions.
-        candidate: a reference, where gates are for one version.
+        references: of versions, or families of them.
+        query: more versions: the arguments of `registry.versions`.
+        baseline: a reference, or the name of a family; when left out the first of *references* if
+            that is a family, else the first model's champion, and where it has none the first
+            version.
+        candidate: likewise, where gates are for one entrant.
         trust: which versions may be loaded.
 
     Raises:
@@ -56,24 +153,31 @@ def enter(
         As `registry.resolve` besides.
     """
     asked = [*references, *(_found(**query) if query else ())]
-    models = {model.uri: model for model in (resolve(each, trust=trust) for each in asked)}
-    first = next(iter(models.values()))
-    against = resolve(baseline, trust=trust) if baseline else _champion(first, models, trust)
-    models.setdefault(against.uri, against)
-    chosen = resolve(candidate, trust=trust) if candidate else None
+    entries = [assignment.pin(each, trust=trust) for each in asked]
+    pinned = {entry.uri: entry for entry in entries}
+
+    def named(reference: str) -> Pinned:
+        return pinned.get(reference) or assignment.pin(reference, trust=trust)
+
+    against = named(baseline) if baseline else _champion(entries, trust)
+    pinned.setdefault(against.uri, against)
+    chosen = named(candidate) if candidate else None
     if chosen is not None:
-        models.setdefault(chosen.uri, chosen)
-    return Entrants(models, against.uri, chosen.uri if chosen else None)
+        pinned.setdefault(chosen.uri, chosen)
+    return Entries(pinned, against.uri, chosen.uri if chosen else None)
 
 
-def _champion(
-    first: ModelVersion, models: Mapping[str, ModelVersion], trust: Trust
-) -> ModelVersion:
-    for model in models.values():
-        if model.name == first.name and CHAMPION in model.aliases:
-            return model
+def _champion(entries: Sequence[Pinned], trust: Trust) -> Pinned:
+    """Return the champion of the first entry's model, where it is one version that has one."""
+    first = entries[0]
+    if first.by is not None or first.model is None:
+        return first
+    for entry in entries:
+        model = entry.model if entry.by is None else None
+        if model and model.name == first.model.name and CHAMPION in model.aliases:
+            return entry
     try:
-        return resolve(f"{first.name}@{CHAMPION}", trust=trust)
+        return assignment.pin(f"{first.model.name}@{CHAMPION}", trust=trust)
     except AliasNotFound:
         return first
 

@@ -14,7 +14,6 @@ from lakescore.comparing import metrics
 from lakescore.comparing.entrants import CHAMPION
 from lakescore.errors import ConfigError, GateFailed, listed, nearest, visible
 from lakescore.registry import promote
-from lakescore.registry.difference import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,7 +128,8 @@ def hold(
         on_pass: `promote`, `set alias NAME`, or nothing.
 
     Raises:
-        ConfigError: a gate's metric is none, or has another direction; there is no candidate.
+        ConfigError: a gate's metric is none, or has another direction; there is no candidate; an
+            alias is to be moved where versions differ by segment.
     """
     if mode == "disabled":
         return None
@@ -139,6 +139,12 @@ def hold(
     if chosen is None or chosen == entrants.baseline:
         raise ConfigError(
             f"gates need a candidate beside the baseline {entrants.baseline}; name another version"
+        )
+    families = [uri for uri in (entrants.baseline, chosen) if entrants.assigned[uri].by is not None]
+    if on_pass is not None and families:
+        raise ConfigError(
+            f"gates: on_pass moves the alias of one version, and {families[0]} is a model a "
+            "segment; leave it out"
         )
     checks: list[Check] = []
     for metric, parts in thresholds.items():
@@ -245,8 +251,7 @@ def _check(  # noqa: PLR0913, PLR0917 - a check's facts
 
 
 def _of_signature(entrants: Entrants, candidate: str) -> Check:
-    before, after = entrants.models[entrants.baseline], entrants.models[candidate]
-    said, reasons = verdict(before.signature, after.signature)
+    said, reasons = entrants.fit(candidate)
     return Check(
         gate="signature",
         metric=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
@@ -26,19 +27,19 @@ from lakescore.arrow import arrow_type
 from lakescore.comparing import metrics, passes
 from lakescore.comparing.filtering import condition
 from lakescore.comparing.matching import Columns, match
-from lakescore.errors import HoldoutEmpty, MetricUndefined
+from lakescore.errors import ColumnsMissing, HoldoutEmpty, MetricUndefined
 from lakescore.logs import Declined
 from lakescore.scanning import Selection
 from lakescore.scoring import ERRORS, SAID, Plan
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
 
     from lakescore.comparing.gathering import Task
-    from lakescore.signature import Contract
+    from lakescore.signature import Agreed
 
 LABEL = "_label"
 """The column that `select` adds."""
@@ -75,6 +76,8 @@ class Paired:
     uris: tuple[str, ...]
     slices: tuple[str, ...]
     keys: tuple[str, ...]
+    members: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Of each family among `uris`, the URIs of its versions, which errors name."""
 
     @property
     def numbers(self) -> passes.Rows:
@@ -100,8 +103,12 @@ def select(
     themselves.
 
     Raises:
+        ColumnsMissing: the table lacks the label.
         BadCondition: *where* does not read as a condition on the table's columns.
     """
+    if label not in holdout.schema.names:
+        address = holdout.address if isinstance(holdout, Snapshot) else "the holdout"
+        raise ColumnsMissing(address, [label], holdout.schema.names)
 
     def value() -> Column:
         return F.col(f"`{label}`")
@@ -116,8 +123,8 @@ def select(
     return Selection(holdout, partial(labelled, label=label), added, value, column=label)
 
 
-def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contract]) -> None:
-    """Hold what *contracts* say of nulls that shall not be there against the rows of `select`.
+def check(rows: Selection | DataFrame, address: str, agreed: Sequence[Agreed]) -> None:
+    """Hold the rows of `select` against what is *agreed* of nulls that shall not be there.
 
     Raises:
         HoldoutEmpty: no row has a label.
@@ -125,8 +132,38 @@ def check(rows: Selection | DataFrame, address: str, contracts: Sequence[Contrac
     """
     if isinstance(rows, Selection) and _is_empty(rows):
         raise HoldoutEmpty(address, str(rows.column))
-    never_null = dict.fromkeys(name for contract in contracts for name in contract.never_null)
+    never_null = dict.fromkeys(name for side in agreed for name in side.never_null)
     slicing.check_nulls(rows, address, list(never_null))
+
+
+def segments(rows: Selection | DataFrame, address: str, by: str) -> dict[str | None, int]:
+    """Return how many rows of `select` hold each value of the column *by*, as a text.
+
+    Raises:
+        ColumnsMissing, InputContractError: there is no such column, or it cannot name segments.
+    """
+    if by not in rows.schema.names:
+        raise ColumnsMissing(address, [by], rows.schema.names)
+    slicing.check_segments(rows.schema[by])
+    try:
+        if not isinstance(rows, Selection):
+            raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
+        return _segments_here(rows, str(rows.column), by)
+    except Declined as declined:
+        if isinstance(rows, Selection):
+            rows.runner.start(str(declined))
+    chosen = rows.rows if isinstance(rows, Selection) else rows
+    counted = chosen.groupBy(F.col(f"`{by}`").cast("string")).agg(F.count("*")).collect()
+    return {row[0]: row[1] for row in counted}
+
+
+def _segments_here(rows: Selection, label: str, by: str) -> dict[str | None, int]:
+    found: Counter[str | None] = Counter()
+    counted = scanning.tallied(rows.snapshot, [label, by], rows.wanted)
+    for (value, segment), count in counted.items():
+        if value is not None and value == value:  # noqa: PLR0124 - NaN alone differs from itself
+            found[None if segment is None else str(segment)] += count
+    return dict(found)
 
 
 def _is_empty(labelled_rows: Selection) -> bool:
@@ -219,6 +256,7 @@ def pair(  # noqa: PLR0913 - all but three by name
     keys: Sequence[str] = (),
     weight: str | None = None,
     slices: Sequence[str] = (),
+    members: Mapping[str, Collection[str]] | None = None,
 ) -> Paired:
     """Return *scored* in the columns that are added up; see `Paired`.
 
@@ -228,11 +266,12 @@ def pair(  # noqa: PLR0913 - all but three by name
     Args:
         scored: what `scoring.side_by_side` gives, or `scoring.tried`; or a plan, whose rows workers
             of this machine score now, and this process holds.
-        uris: the versions, each a column.
+        uris: the versions, or families of them, each a column.
         problem: what `infer` told.
         keys: columns that name a row; rows of one key are drawn together.
         weight: the column of weights; 1 when left out.
         slices: columns whose values divide the rows.
+        members: of each family, the URIs of its versions.
     """
     if isinstance(scored, Plan):
         side, places = scoring.side_of(scored), scoring.places_of(scored)
@@ -246,8 +285,9 @@ def pair(  # noqa: PLR0913 - all but three by name
         else passes.mapped(scored, match(columns), schema)
     )
     return Paired(
-        rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)
-    )
+        rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys),
+        members=members or {},
+    )  # fmt: skip
 
 
 def _columns(  # noqa: PLR0913, PLR0917 - those of `pair`

@@ -14,7 +14,7 @@ from .applying import (
     describe,
     predicted,
 )
-from .choosing import BYTES_GATHERED, Choice, SegmentUnknown
+from .choosing import BYTES_GATHERED, Family, SegmentUnknown
 from .counting import NULLS, nulls
 from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
@@ -55,11 +55,11 @@ __all__ = [
     "SAYS",
     "SEALED",
     "WHY",
-    "Choice",
     "Column",
     "Decided",
     "Description",
     "Failing",
+    "Family",
     "Filed",
     "Misplaced",
     "Misshapen",

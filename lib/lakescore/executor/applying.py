@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from .choosing import Family
 from .fitting import Misshapen
 from .isolating import ModelFailed, ModelProcess, starter
 from .keeping import count, counted, shelf
@@ -32,6 +33,7 @@ _NO_ROWS_FAULT = (ImportError, MemoryError)
 _LONGEST_MESSAGE = 500
 WHY = pa.struct([("version", pa.string()), ("type", pa.string()), ("message", pa.string())])
 """Why a row could not be scored, and by which version."""
+_NO_VERSION = ("NoVersion", "the row's segment has no model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,36 +71,75 @@ class Version:
     """What a process of the version's own runs; without, it needs none."""
 
 
-def attempt(versions: Sequence[Version], batch: pa.RecordBatch) -> tuple[list[pa.Array], pa.Array]:
+def attempt(
+    versions: Sequence[Version | Family], batch: pa.RecordBatch
+) -> tuple[list[pa.Array], pa.Array]:
     """Return the predictions of *versions*, with null for rows that one cannot score, and why.
 
     A batch with such a row is halved until it is found: of n rows that hold k of them, some
     2 k log n calls fail.
 
     Returns:
-        The predictions of each of *versions*, and a list of `WHY` by row, null where all could.
+        The predictions of each of *versions*, and a list of `WHY` by row, null where all could. Of
+        a family the version that failed is named, or itself for rows that have none.
 
     Raises:
         ImportError, MemoryError: no row causes these.
         Misshapen: what a version gives for several rows is not one prediction a row.
         ModelFailed: the process of a version ended, or cannot load it.
+        SegmentUnknown: a row is of a segment that a family does not know.
     """
     inputs: dict[Any, Any] = {}
     predictions: list[pa.Array] = []
     reasons: dict[int, list[dict[str, str]]] = {}
     for version in versions:
-        if version.program is not None:
-            found, failures = _elsewhere(version, batch)
+        if isinstance(version, Family):
+            found, failures = _by_segment(version, batch)
         else:
-            loaded(version)  # that a model cannot be loaded is no row's fault
-            found, failures = _asked(version, batch, inputs)
+            found, failures = _by_one(version, batch, inputs)
         predictions.append(found)
-        for row, (kind, message) in failures.items():
-            why = {"version": version.uri, "type": kind, "message": message}
-            reasons.setdefault(row, []).append(why)
+        for row, why in failures.items():
+            reasons.setdefault(row, []).append(dict(zip(WHY.names, why, strict=True)))
     if not reasons:
         return predictions, pa.nulls(batch.num_rows, pa.list_(WHY))
     return predictions, pa.array(map(reasons.get, range(batch.num_rows)), pa.list_(WHY))
+
+
+_Predicted = tuple[pa.Array, dict[int, tuple[str, str, str]]]
+"""Predictions, and the fields of `WHY` for each row that failed."""
+
+
+def _by_one(version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any]) -> _Predicted:
+    if version.program is not None:
+        found, failures = _elsewhere(version, batch)
+    else:
+        loaded(version)  # that a model cannot be loaded is no row's fault
+        found, failures = _asked(version, batch, inputs)
+    return found, {row: (version.uri, *why) for row, why in failures.items()}
+
+
+def _by_segment(family: Family, batch: pa.RecordBatch) -> _Predicted:
+    """Return what the version of each row's segment gives, the rows in their order."""
+    pieces: list[pa.Array] = []
+    places = np.empty(batch.num_rows, np.int64)
+    failures: dict[int, tuple[str, str, str]] = {}
+    done = 0
+    for version, own, rows in family.parts(batch):
+        places[own] = np.arange(done, done + len(own))
+        done += len(own)
+        if version is None:
+            pieces.append(pa.nulls(len(own), _kind(family.members[0].outputs)))
+            failures |= dict.fromkeys(own.tolist(), (family.uri, *_NO_VERSION))
+            continue
+        try:
+            found, failed = _by_one(version, rows, {})
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}, for {version.uri}", name=error.name) from error
+        pieces.append(found)
+        failures |= {int(own[row]): why for row, why in failed.items()}
+    if not pieces:
+        return pa.nulls(0, _kind(family.members[0].outputs)), {}
+    return pa.concat_arrays(pieces).take(pa.array(places)), failures
 
 
 def predicted(version: Version, frame: Any) -> pa.Array:

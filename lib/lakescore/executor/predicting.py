@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from .applying import attempt
-from .choosing import BYTES_GATHERED, choose
+from .choosing import BYTES_GATHERED, Family
 from .keeping import counted
 from .reading import gathered, read_tasks
 from .tallying import SAID, Part
@@ -18,39 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .applying import Version
-    from .choosing import Choice
     from .reading import Scan
     from .writing import Filed, Sink
 
 
 Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What runs in a worker: a function for `mapInArrow`."""
-_Applied = tuple[pa.RecordBatch, Sequence[pa.Array], pa.Array, Sequence[pa.Array]]
-"""Rows, their predictions, why some failed, and what they carry besides."""
+_Applied = tuple[pa.RecordBatch, Sequence[pa.Array], pa.Array]
+"""Rows, the columns that are added, and why some rows failed."""
 Failing = Literal["raise", "null", "aside"]
 """What becomes of a row that cannot be scored."""
 
 
 def predictor(  # noqa: PLR0913 - all but the first by name
-    versions: Sequence[Version],
+    versions: Sequence[Version | Family],
     *,
     kept: int,
     scan: Scan | None = None,
-    choice: Choice | None = None,
+    tells: pa.RecordBatch | None = None,
     failing: Failing = "raise",
     says: int | None = None,
     sink: Sink | None = None,
 ) -> Task:
     """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
 
-    With a *choice* one column follows for all versions, of which each row has its own, and then
-    what the rows of a version carry.
-
     Args:
         versions: what is applied.
         kept: how many columns go back as they came.
         scan: what the worker reads itself; the batches that it gets then number its tasks.
-        choice: which version scores which rows; all of them score all without.
+        tells: of the only one of *versions*, a family, what rows say of the member that scored
+            them, in further columns: one row a member. Rows without a member are left out then.
         failing: the first row that cannot be scored is an error (`raise`); or it has a null, and a
             further column says why, and by which version: a list of `WHY`, null where all could
             (`null`); or it is left out, and listed in what the task says (`aside`).
@@ -58,16 +55,16 @@ def predictor(  # noqa: PLR0913 - all but the first by name
             says what the task did; of failed rows it lists so many bytes.
         sink: the rows are written there, and `FILES` go back instead.
     """
-    names = [f"p{n}" for n in range(len(versions))] if choice is None else ["p0"]
+    names = [f"p{n}" for n in range(len(versions))]
+    names += [] if tells is None else tells.schema.names
 
     def predict(batches: Iterable[pa.RecordBatch], part: Part) -> Iterator[pa.RecordBatch]:
         loads, aligned = counted("loads"), counted("aligned")
-        carried = [] if choice is None else choice.carried.schema.names
-        for batch, predicted, why, constants in _applied(versions, choice, batches):
+        for batch, predicted, why in _applied(versions, tells, batches):
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
             columns, held = batch.columns[:kept], batch.schema.names[:kept]
-            given, named = [*columns, *predicted, *constants], [*held, *names, *carried]
+            given, named = [*columns, *predicted], [*held, *names]
             if failing == "null":
                 yield pa.RecordBatch.from_arrays([*given, why], names=[*named, "why"])
                 continue
@@ -99,15 +96,24 @@ def predictor(  # noqa: PLR0913 - all but the first by name
 
 
 def _applied(
-    versions: Sequence[Version], choice: Choice | None, batches: Iterable[pa.RecordBatch]
+    versions: Sequence[Version | Family],
+    tells: pa.RecordBatch | None,
+    batches: Iterable[pa.RecordBatch],
 ) -> Iterator[_Applied]:
-    if choice is None:
-        for batch in batches:
-            yield batch, *attempt(versions, batch), []
-        return
-    for batch in gathered(batches, lambda batch: int(batch.nbytes), BYTES_GATHERED):
-        if (chosen := choose(choice, versions, batch)) is not None:
-            yield chosen.rows, [chosen.predicted], chosen.why, chosen.carried.columns
+    """Yield batches, their predictions with what rows tell of a member, and why some failed."""
+    families = [version for version in versions if isinstance(version, Family)]
+    if families:  # a call costs, and a member gets but a part of the rows
+        batches = gathered(batches, lambda batch: int(batch.nbytes), BYTES_GATHERED)
+    for batch in batches:
+        if tells is None:
+            yield batch, *attempt(versions, batch)
+            continue
+        numbers = families[0].numbered(batch)
+        rows = batch if (numbers >= 0).all() else batch.filter(pa.array(numbers >= 0))
+        if rows.num_rows:
+            predicted, why = attempt(versions, rows)
+            told_of = tells.take(pa.array(numbers[numbers >= 0]))
+            yield rows, [*predicted, *told_of.columns], why
 
 
 def _error_of(why: pa.Array) -> ValueError:

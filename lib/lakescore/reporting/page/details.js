@@ -7,7 +7,7 @@ const details = (() => {
   const FACTS = [
     "reference", "status", "description", "created_at", "updated_at", "aliases", "run_name", "run_id",
     "logged_model_id", "source", "flavours", "formats", "mlflow_version", "python_version", "size",
-    "digest",
+    "digest", "segment_by",
   ];
 
   function pairs(title, entries) {
@@ -35,10 +35,15 @@ const details = (() => {
       .map(([name, value]) => [name, values.number(value)]);
     const signature = signatureRows(version.signature);
     const files = (version.files ?? []).map((file) => [file.path, `${values.number(file.size)} bytes`]);
+    const segments = (version.segments ?? []).map((segment) => [
+      segment.segment ?? "null", segment.uri === null ? "no model" : values.short(segment.uri), values.number(segment.rows),
+    ]);
     const body = make("div", { class: "body" },
       pairs("Properties", known), pairs("Tags", Object.entries(version.tags ?? {})),
       pairs("Hyperparameters", Object.entries(version.params ?? {})),
       pairs("Metrics as stored", metrics),
+      segments.length ? make("section", {}, make("h3", {}, "Segments"),
+        elements.table(["segment", "version", "rows"], segments, { label: "segments" })) : null,
       signature.length ? make("section", {}, make("h3", {}, "Signature"),
         elements.table(["part", "name", "type"], signature, { label: "signature" })) : null,
       pairs("Files", files));

@@ -41,11 +41,12 @@ const values = (() => {
   /** Return `flight-delay/3` of `models:/flight-delay/3`. */
   const short = (uri) => uri.replace(/^models:\//, "");
 
-  /** Return how versions are called: by number alone where all are of one model. */
+  /** Return how versions are called: by number alone where all are of one model and have one. */
   function labels(versions) {
     const names = new Set(versions.map((version) => version.name));
+    const numbered = names.size === 1 && versions.every((version) => !isEmpty(version.version));
     return new Map(versions.map((version) => [
-      version.uri, names.size > 1 ? short(version.uri) : `v${version.version}`,
+      version.uri, numbered ? `v${version.version}` : short(version.uri),
     ]));
   }
 

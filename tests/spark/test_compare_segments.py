@@ -1,0 +1,381 @@
+"""Families of versions, one a segment of the holdout, held against each other and one version."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import compare
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from plain_tables import make_table, rows_of
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss, root_mean_squared_error
+
+from lakescore.config import CompareJob
+from lakescore.errors import (
+    ColumnsMissing,
+    ConfigError,
+    GateFailed,
+    HoldoutEmpty,
+    InputContractError,
+    OutputsDiffer,
+    SegmentsUnfit,
+    SegmentsUnresolved,
+)
+
+pytestmark = pytest.mark.usefixtures("runner")
+Run = Callable[..., dict[str, Any]]
+X = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+SCHEMA = "id int, region string, x double, y double"
+ROWS = [
+    (1, "north", 1.0, 2.5),
+    (2, "south", 1.0, 2.5),
+    (3, "north", 2.0, 4.5),  # segments alternate, so a prediction at a wrong row shows
+    (4, "south", 3.0, 9.5),
+    (5, "west", 3.0, 6.0),
+    (6, "north", 3.0, 5.0),
+]
+CHAMPIONS = {"north": 2, "south": 3, "west": 1}
+CHALLENGERS = {"north": 1.5, "south": 3.5}  # west has none
+CHAMPION, CHALLENGER = "rival-{region}@live", "rival-{region}@next"
+_NUMBERS = itertools.count()
+
+
+def family(name: str = CHAMPION, missing: Any = "fail", by: str = "region") -> dict[str, Any]:
+    return {"by": by, "name": name, "missing": missing}
+
+
+def line(slope: float) -> LinearRegression:
+    return LinearRegression().fit(X, slope * X["x"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(register: Any) -> None:
+    for region, slope in CHAMPIONS.items():
+        register(f"rival-{region}", line(slope), X, alias="live")
+    for region, slope in CHALLENGERS.items():
+        register(f"rival-{region}", line(slope), X, alias="next")
+    register("rival-all", line(2.2), X, alias="live")
+
+
+@pytest.fixture
+def name() -> str:
+    """Return what no other test's models begin with."""
+    return f"rival{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    rows, schema = getattr(request, "param", (ROWS, SCHEMA))
+    table = make_table(tmp_path / "holdout", rows, schema)
+
+    def go(versions: list[Any], **more: Any) -> dict[str, Any]:
+        job = {
+            "versions": versions,
+            "holdout": {"path": table},
+            "label": "y",
+            "rank_by": "rmse",
+            "bootstraps": 100,
+            "id_columns": ["id"],
+            "output": {"path": str(tmp_path / "ranking")},
+            "disagreements": {"path": str(tmp_path / "disagreements"), "rows": 1000},
+            "quarantine": {"path": str(tmp_path / "quarantine")},
+            "report": str(tmp_path / "reports"),
+        }
+        return compare.run(CompareJob.model_validate(job | more))
+
+    return go
+
+
+def document(report: dict[str, Any]) -> dict[str, Any]:
+    page = Path(report["report"]["html"]).read_text(encoding="utf-8")
+    begins = '<script type="application/json" id="report">'
+    (text,) = re.findall(f"{begins}(.*?)</script>", page, re.DOTALL)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def on_pandas(slopes: dict[str, float], rows: Any = ROWS) -> pd.Series:
+    frame = pd.DataFrame(rows, columns=["id", "region", "x", "y"])
+    return frame["region"].map(slopes) * frame["x"]
+
+
+def rmse(predicted: pd.Series, rows: Any = ROWS) -> float:
+    labels = pd.Series([row[3] for row in rows])
+    known = predicted.notna()
+    return float(root_mean_squared_error(labels[known], predicted[known]))
+
+
+def test_each_row_counts_with_the_version_that_its_segment_has_in_each_family(
+    run: Run, tmp_path: Path
+) -> None:
+    report = run([family(), family(CHALLENGER, {"default": "rival-all@live"}), "rival-all@live"])
+    challengers = {**CHALLENGERS, "west": 2.2}
+    expected = {
+        CHAMPION: on_pandas(CHAMPIONS),
+        CHALLENGER: on_pandas(challengers),
+        "models:/rival-all/1": on_pandas(dict.fromkeys(CHAMPIONS, 2.2)),
+    }
+    found = {each["uri"]: each["metrics"]["rmse"] for each in report["ranking"]}
+    assert found == {uri: pytest.approx(rmse(values)) for uri, values in expected.items()}
+    assert report["baseline"] == CHAMPION
+    assert (report["rows"], report["rows_common"]) == (6, 6)
+
+    columns = ["id", *[f"prediction_{uri.removeprefix('models:/')}" for uri in expected]]
+    columns = [column.replace("/", "_").replace("{", "_").replace("}", "_") for column in columns]
+    written = rows_of(str(tmp_path / "disagreements"), *columns)
+    rows = zip([row[0] for row in ROWS], *expected.values(), strict=True)
+    of_rows = {row[0]: pytest.approx(row[1:]) for row in rows}
+    assert {row[0]: row[1:] for row in written} == of_rows
+
+
+def test_a_segment_is_a_slice_and_says_which_version_it_has(run: Run, tmp_path: Path) -> None:
+    report = run([family(), family(CHALLENGER, "skip")])
+    lines = rows_of(
+        str(tmp_path / "ranking"),
+        "model_name", "model_version", "model_uri", "metric", "slice", "scope", "rows", "value",
+    )  # fmt: skip
+    of_family = ("rival-{region}", None, CHAMPION, "rmse")
+    north = rmse(on_pandas({"north": 2.0}))
+    assert (*of_family, "region=north", "common", 3, pytest.approx(north)) in lines
+
+    of_ranking = {each["uri"]: each for each in report["ranking"]}
+    segments = of_ranking[CHALLENGER]["segments"]
+    assert [(each["segment"], each["rows"], each["uri"]) for each in segments] == [
+        ("north", 3, "models:/rival-north/2"),
+        ("south", 2, "models:/rival-south/2"),
+        ("west", 1, None),
+    ]
+    of_page = {each["uri"]: each for each in document(report)["versions"]}
+    assert of_page[CHALLENGER]["segments"] == segments
+    assert of_page[CHALLENGER]["version"] is None
+    assert of_page[CHALLENGER]["segment_by"] == "region"
+
+
+def test_rows_of_segments_without_a_version_count_as_not_scored(run: Run, tmp_path: Path) -> None:
+    report = run([family(), family(CHALLENGER, "skip")])
+    known = [row for row in ROWS if row[1] != "west"]
+    found = {each["uri"]: each["metrics"]["rmse"] for each in report["ranking"]}
+    assert found == {
+        CHAMPION: pytest.approx(rmse(on_pandas(CHAMPIONS, known), known)),
+        CHALLENGER: pytest.approx(rmse(on_pandas(CHALLENGERS, known), known)),
+    }
+    assert (report["rows"], report["rows_common"]) == (6, 5)
+    failed = {each["uri"]: each["rows_failed"] for each in report["ranking"]}
+    assert failed == {CHAMPION: 0, CHALLENGER: 1}
+    assert rows_of(str(tmp_path / "quarantine"), "id", "model_uri", "error_type", "error") == [
+        (5, CHALLENGER, "NoVersion", "the row's segment has no model")
+    ]
+
+
+def test_a_row_that_a_version_cannot_score_names_that_version(
+    register: Any, run: Run, tmp_path: Path, name: str
+) -> None:
+    class Model(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: pd.DataFrame) -> Any:  # noqa: ARG002
+            if (model_input["x"] == 2.0).any():
+                raise ValueError("2 is too much")
+            return model_input["x"]
+
+    for region in ("north", "south", "west"):
+        model = Model() if region == "north" else line(1)
+        register(f"{name}-{region}", model, X, X["x"])
+    template = f"{name}-{{region}}/latest"
+    report = run([family(template), family(f"{name}-{{region}}/1"), f"{name}-north/1"])
+    told = ("ValueError", f"models:/{name}-north/1: 2 is too much")
+    written = rows_of(str(tmp_path / "quarantine"), "id", "model_uri", "error_type", "error")
+    assert sorted(written) == [
+        (3, f"models:/{name}-north/1", "ValueError", "2 is too much"),
+        (3, f"{name}-{{region}}/1", *told),
+        (3, template, *told),
+    ]
+    assert [each["rows_failed"] for each in report["ranking"]] == [1, 1, 1]
+
+
+def test_a_version_of_several_families_is_loaded_once(run: Run) -> None:
+    same = "rival-{region}/1"
+    report = run([family(), family(same), "rival-north/1"])
+    assert report["engine"]["loads"] <= 3 * report["engine"]["workers"]
+    assert {each["rank"] for each in report["ranking"] if "{" in each["uri"]} == {1}
+
+
+def test_all_segments_without_a_model_are_named_before_anything_is_scored(
+    run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(SegmentsUnresolved, match=r"1 of 3 segments by region .*'west'"):
+        run([family(), family(CHALLENGER)])
+    assert not (tmp_path / "ranking").exists()
+
+
+LABELS = [
+    (1, "north", 1.0, 2.5),
+    (2, "east", 1.0, None),  # has no model, and no label
+    (3, "east", 1.0, math.nan),
+    (4, "north", 3.0, 6.5),
+]
+
+
+@pytest.mark.parametrize("run", [(LABELS, SCHEMA)], indirect=True)
+def test_segments_are_those_of_rows_that_count(run: Run) -> None:
+    report = run([family()])
+    assert [each["segment"] for each in report["ranking"][0]["segments"]] == ["north"]
+    assert report["rows"] == 2
+
+
+def test_segments_are_those_that_a_filter_leaves(run: Run) -> None:
+    report = run([family(), family(CHALLENGER)], where="region in ('north', 'south')")
+    sizes = [(each["segment"], each["rows"]) for each in report["ranking"][0]["segments"]]
+    assert sizes == [("north", 3), ("south", 2)]
+
+
+@pytest.mark.parametrize("run", [([(1, "north", 1.0, None)], SCHEMA)], indirect=True)
+def test_a_holdout_without_labels_has_no_segments(run: Run) -> None:
+    with pytest.raises(HoldoutEmpty):
+        run([family()])
+
+
+def test_the_names_of_families_are_baseline_and_candidate(run: Run) -> None:
+    gates = {
+        "candidate": CHAMPION,
+        "signature": False,
+        "metrics": {"rmse": {"threshold": 100, "greater_is_better": False}},
+    }
+    report = run(["rival-all@live", family()], baseline="rival-all/1", gates=gates)
+    assert report["baseline"] == "models:/rival-all/1"
+    assert report["gates"]["candidate"] == CHAMPION
+    swapped = run([family(), "rival-all/1"], baseline=CHAMPION)
+    assert swapped["baseline"] == CHAMPION
+
+
+def test_a_gate_holds_signatures_segment_by_segment(register: Any, run: Run, name: str) -> None:
+    wide = X.assign(z=1.0)
+    for region in ("north", "south", "west"):
+        register(f"{name}-{region}", line(1), X, alias="live")
+        features = wide if region == "south" else X
+        model = LinearRegression().fit(features, X["x"])
+        register(f"{name}-{region}", model, features, alias="next")
+    old, new = f"{name}-{{region}}@live", f"{name}-{{region}}@next"
+    with pytest.raises(GateFailed, match=r"'z' is new and required \(segments 'south'\)"):
+        run([family(old), family(new)], gates={}, columns={"z": "x"})
+    same = run([family(old), family(f"{name}-{{region}}/1")], gates={})
+    assert same["gates"]["passed"]
+    with pytest.raises(GateFailed, match=r"there is no model \(segments 'west'\)"):
+        run([family(), family(CHALLENGER, "skip")], gates={})
+
+
+def test_probabilities_of_families_equal_those_on_pandas(
+    register: Any, tmp_path: Path, name: str
+) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"id": range(200), "x": rng.normal(size=200)})
+    frame["region"] = np.where(frame["id"] % 3 == 0, "north", "south")
+    frame["y"] = np.where(frame["x"] + rng.normal(size=200) > 0, "late", "on time")
+    features, models = frame[["x"]], {}
+    for region, strength in (("north", 1.0), ("south", 0.01)):
+        models[region] = LogisticRegression(C=strength).fit(features, frame["y"])
+        register(f"{name}-{region}", models[region], features)
+    register(f"{name}-flat", DummyClassifier(strategy="prior").fit(features, frame["y"]), features)
+    rows = list(frame[["id", "region", "x", "y"]].itertuples(index=False, name=None))
+    table = make_table(tmp_path / "labels", rows, "id int, region string, x double, y string")
+    job = {
+        "versions": [family(f"{name}-{{region}}/1"), f"{name}-flat/1"],
+        "holdout": {"path": table}, "label": "y", "prediction": "proba", "bootstraps": 100,
+        "output": {"path": str(tmp_path / "ranking")}, "report": str(tmp_path / "reports"),
+    }  # fmt: skip
+    report = compare.run(CompareJob.model_validate(job))
+    given = np.where(
+        (frame["region"] == "north").to_numpy()[:, None],
+        models["north"].predict_proba(features),
+        models["south"].predict_proba(features),
+    )
+    found = {each["uri"]: each["metrics"]["log_loss"] for each in report["ranking"]}
+    assert found[f"{name}-{{region}}/1"] == pytest.approx(log_loss(frame["y"], given), rel=1e-9)
+    assert len(found) == 2
+
+
+def test_versions_of_a_family_must_give_the_same(register: Any, run: Run, name: str) -> None:
+    labels = ["a", "b", "a", "b"]
+    register(f"{name}-north", LogisticRegression().fit(X, labels), X)
+    for region in ("south", "west"):
+        register(f"{name}-{region}", line(1), X)
+    with pytest.raises(OutputsDiffer, match=r"all segments must give the same columns"):
+        run([family(f"{name}-{{region}}/1")])
+
+
+@pytest.mark.parametrize(
+    ("versions", "error"),
+    [
+        ([family(by="area", name="rival-{area}@live")], ColumnsMissing),
+        ([family(by="x", name="rival-{x}@live")], InputContractError),
+    ],
+)
+def test_a_column_that_cannot_tell_segments_is_refused(
+    run: Run, versions: list[Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        run(versions)
+
+
+@pytest.mark.parametrize("run", [([(1, "a/b", 1.0, 2.0)], SCHEMA)], indirect=True)
+def test_a_value_that_cannot_be_part_of_a_name_is_refused(run: Run) -> None:
+    with pytest.raises(SegmentsUnfit, match="'a/b'"):
+        run([family()])
+
+
+MANY = [(n, str(n), float(n), 2.0 * n) for n in range(250)]
+
+
+@pytest.mark.parametrize("run", [(MANY, SCHEMA)], indirect=True)
+def test_more_segments_than_slices_are_compared_all_the_same(run: Run, tmp_path: Path) -> None:
+    report = run([family(missing={"default": "rival-all@live"})])
+    assert report["ranking"][0]["metrics"]["rmse"] == pytest.approx(
+        float(np.sqrt(np.mean([(0.2 * n) ** 2 for n in range(250)])))
+    )
+    slices = {row[0] for row in rows_of(str(tmp_path / "ranking"), "slice")}
+    assert slices == {"all"}
+
+
+def test_the_file_that_repeats_a_comparison_names_the_families(run: Run) -> None:
+    first = run([family(), family(CHALLENGER, "skip"), "rival-all@live"])
+    again = yaml.safe_load(document(first)["repeat"][0]["command"])
+    second = compare.run(CompareJob.model_validate(again))
+    ranking = [{**each, "reference": None} for each in first["ranking"]]
+    assert [{**each, "reference": None} for each in second["ranking"]] == ranking
+
+
+def test_another_version_of_one_segment_is_another_run(register: Any, run: Run, name: str) -> None:
+    for region in ("north", "south", "west"):
+        register(f"{name}-{region}", line(1), X)
+    versions = [family(f"{name}-{{region}}/latest")]
+    before = run(versions)["run_id"]
+    assert run(versions)["run_id"] == before
+    register(f"{name}-south", line(1.1), X)
+    assert run(versions)["run_id"] != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"engine": "spark_udf"}, "a model a segment needs engine: arrow, or auto"),
+        ({"gates": {"on_pass": "promote"}}, "gates.on_pass: one alias is moved"),
+        ({"env_manager": "uv"}, "a model a segment needs env_manager: local"),
+    ],
+)
+def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, said: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=said):
+        run([family()], **changes)
+
+
+def test_a_family_that_stands_twice_differently_is_refused(run: Run) -> None:
+    with pytest.raises(ValueError, match=r"rival-\{region\}@live stands twice"):
+        run([family(), family(missing="skip")])

@@ -1,6 +1,8 @@
 """Score several model versions on one holdout, all rows, rank them, and hold one against gates."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from lakescore import comparing, lineage, receipt, reporting, scoring, signature, tables
 from lakescore.config import CompareJob
@@ -9,41 +11,73 @@ from lakescore.job import main
 from lakescore.loading import prepare
 from lakescore.session import choose
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
-def run(todo: CompareJob) -> dict[str, Any]:
+    from lakescore.snapshots import Snapshot
+
+
+def run(config: CompareJob) -> dict[str, Any]:
     """Pin all, score side by side, add all rows up and rank; write, report, log; then decide."""
-    entries = comparing.enter(**todo.entering)
-    uris = list(entries.pinned)
-    stage(f"comparing {', '.join(uris)}; the baseline is {entries.baseline}", models=uris)
-    runner = choose("lakescore compare", todo.runner, models=uris)
-    holdout = tables.snapshot(runner, todo.holdout.address, todo.holdout.version)
+    pinned = comparing.pin_candidates(**config.entering)
+    uris = list(pinned.entries)
+    stage(f"comparing {', '.join(uris)}; the baseline is {pinned.baseline}", models=uris)
+    runner = choose("lakescore compare", config.runner, models=uris)
+    holdout = tables.snapshot(runner, config.holdout.address, config.holdout.version)
     stage(f"on {holdout.address} at version {holdout.version}")
-    rows = comparing.select(holdout, todo.label, where=todo.where)
-    entrants = entries.over(holdout.address, rows)
-    loadables = {u: prepare(model, runner, **todo.loading) for u, model in entrants.models.items()}
-    agreed = signature.agree_beside(entrants.each, holdout, loadables, **todo.contract)
-    comparing.check(rows, holdout.address, agreed)
-    planned = scoring.plan(todo.engine, rows, agreed, [comparing.LABEL, *todo.keep], todo.scan)
-    stage(str(planned))
-    facts = lineage.of_comparison(entrants.each, holdout, todo.run_id, todo.of_rows, todo.decisive)
-    with comparing.compare(planned, entrants, **todo.measuring) as found:
-        gates = comparing.hold(found, **todo.gating)
-        stage(f"{found.verdict} {gates or ''}")
-        report = receipt.of_comparing(found, holdout, planned, facts, where=todo.where)
-        for name, address in todo.addresses.items():
-            lines, place = found.table(name, holdout), found.place(**facts)
-            said = {"holds": name, **report}
-            tables.put(runner, lines, address, constants=facts, where=place, metadata=said)
 
-    report |= {"tables": todo.addresses, "gates": gates and gates.facts()}
-    files = reporting.write(comparing.document(found, report, todo.pinned(report)), todo.pages)
+    rows = comparing.select(holdout, config.label, where=config.where)
+    candidates = pinned.assign(holdout.address, rows)
+    versions = candidates.models.items()
+    loadables = {uri: prepare(model, runner, **config.loading) for uri, model in versions}
+    bindings = signature.bind_side_by_side(candidates.each, holdout, loadables, **config.contract)
+    comparing.check(rows, holdout.address, bindings)
+    keep = [comparing.LABEL, *config.keep]
+    planned = scoring.plan(config.engine, rows, bindings, keep, config.scan)
+    stage(str(planned))
+
+    facts = lineage.comparison_columns(
+        candidates.each, holdout, config.run_id, config.row_settings, config.decisive
+    )
+    with comparing.compare(planned, candidates, **config.measuring) as comparison:
+        gates = comparing.evaluate_gates(comparison, **config.gating)
+        stage(f"{comparison.headline} {gates or ''}")
+        report = receipt.compare_receipt(comparison, holdout, planned, facts, where=config.where)
+        write_tables(config, comparison, holdout, facts, report)
+    report |= {"tables": config.addresses, "gates": gates and gates.facts()}
+    files = write_report(config, comparison, report)
+    report["tracking_run_id"] = lineage.log_run(
+        config.experiment, "comparing", holdout, report, files=files,
+        digest=comparison.digest(facts["holdout_digest"]), metrics=comparison.logged(),
+    )  # fmt: skip
+    return report | comparing.act_on_gates(gates, candidates, report)
+
+
+def write_tables(
+    config: CompareJob,
+    comparison: comparing.Comparison,
+    holdout: Snapshot,
+    facts: Mapping[str, Any],
+    report: Mapping[str, Any],
+) -> None:
+    """Write each table that the job's file asks for, the ranking last."""
+    for name, address in config.addresses.items():
+        tables.put(
+            holdout.runner, comparison.table(name, holdout), address,
+            constants=facts, where=comparison.place(**facts), metadata={"holds": name, **report},
+        )  # fmt: skip
+
+
+def write_report(
+    config: CompareJob, comparison: comparing.Comparison, report: dict[str, Any]
+) -> list[Path]:
+    """Write the page and its summary, say where, and return the files."""
+    document = comparing.document(comparison, report, config.pinned(report))
+    files = reporting.write(document, config.pages)
     stage(f"the report is {files['html']}")
     report["report"] = {kind: str(path) for kind, path in files.items()}
-    report["tracking_run_id"] = lineage.log_run(
-        todo.experiment, "comparing", holdout, report, files=list(files.values()),
-        digest=found.digest(facts["holdout_digest"]), metrics=found.logged(),
-    )  # fmt: skip
-    return report | comparing.settle(gates, found.entrants, report)
+    return list(files.values())
 
 
 if __name__ == "__main__":

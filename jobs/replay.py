@@ -9,26 +9,26 @@ from lakescore.job import main
 from lakescore.session import choose
 
 
-def run(todo: ReplayJob) -> dict[str, Any]:
+def run(config: ReplayJob) -> dict[str, Any]:
     """Read what the run recorded, score its input again, and compare row for row."""
-    runner = choose("lakescore replay", todo.runner)
-    recorded = replaying.recorded(runner, todo)
+    runner = choose("lakescore replay", config.runner)
+    recorded = replaying.recorded(runner, config)
     job = recorded.job
-    stage(f"{todo.run} scored {job.input.address} at version {job.input.version}")
-    assigned = recorded.assign(todo.trust)
+    stage(f"{config.run} scored {job.input.address} at version {job.input.version}")
+    assigned = recorded.assign(config.trust)
     source = tables.snapshot(runner, job.input.address, job.input.version)
 
     loadables = [loading.prepare(each, runner, **job.loading) for each in assigned.models]
-    agreed = signature.agree_alike(assigned, source, loadables, job.row_columns, **job.contract)
+    binding = signature.bind_assigned(assigned, source, loadables, job.row_columns, **job.contract)
     rows = slicing.select(source, job.slice_by, job.slice_names)
     keep = [*job.row_columns, slicing.SLICE]
-    planned = scoring.plan(todo.engine, rows, agreed, keep, todo.scan)
+    planned = scoring.plan(config.engine, rows, binding, keep, config.scan)
     stage(str(planned), ends="plan")
     with scoring.evaluated(planned, job.slice_names):
-        found = replaying.compare(planned, recorded, tolerance=todo.tolerance)
+        found = replaying.compare(planned, recorded, tolerance=config.tolerance)
     stage(f"{found['same']} of {found['rows']} rows are the same", ends="score")
-    report = receipt.of_replay(todo.run, assigned, source, planned, found)
-    replaying.hold(report)
+    report = receipt.replay_receipt(config.run, assigned, source, planned, found)
+    replaying.require_same(report)
     return report
 
 

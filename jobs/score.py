@@ -1,49 +1,101 @@
 """Score slices of a Delta table with one pinned model version, or with one a segment."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from lakescore import assignment, lineage, loading, receipt, scoring, signature, slicing, tables
 from lakescore.config import ScoreJob
 from lakescore.console import progress, stage
 from lakescore.job import main
-from lakescore.publishing import Target
+from lakescore.publishing import Publisher
 from lakescore.session import choose
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-def run(todo: ScoreJob) -> dict[str, Any]:
-    """Resolve once, pin the input, score and publish the slices that are due, and report."""
-    pinned = assignment.pin(todo.model, trust=todo.trust)
+    from lakescore.lineage import SliceRun
+    from lakescore.publishing import SliceOutcome
+    from lakescore.signature import Binding
+    from lakescore.snapshots import Snapshot
+
+
+def run(config: ScoreJob) -> dict[str, Any]:
+    """Pin the model and the input, score and publish the slices that are due, and report."""
+    pinned = assignment.pin(config.model, trust=config.trust)
     stage(str(pinned), model=pinned.uri)
-    runner = choose("lakescore score", todo.runner, models=[pinned.uri])
-    source = tables.snapshot(runner, todo.input.address, todo.input.version)
+    runner = choose("lakescore score", config.runner, models=[pinned.uri])
+    source = tables.snapshot(runner, config.input.address, config.input.version)
     stage(f"reading {source.address} at version {source.version}", ends="start")
-    names = todo.slice_names or slicing.names(source, todo.slice_by)
-    assigned, keep = pinned.over(source, todo.slice_by, names), todo.keep(source.schema.names)
-    loadables = [loading.prepare(each, runner, **todo.loading) for each in assigned.models]
-    agreed = signature.agree_alike(assigned, source, loadables, keep, **todo.contract)
-    outside = slicing.outside(source, todo.slice_by) if todo.due else 0
-    runs = lineage.plan(assigned, source, names, run_id=todo.run_id, **todo.settings)
-    sizes = assigned.left(slicing.sizes(slicing.select(source, todo.slice_by, names)))
-    target = Target(todo, source)
-    outcomes = target.settle(runs, sizes)
+
+    names = config.slice_names or slicing.names(source, config.slice_by)
+    assigned = pinned.assign(source, config.slice_by, names)
+    loadables = [loading.prepare(model, runner, **config.loading) for model in assigned.models]
+    keep = config.keep(source.schema.names)
+    binding = signature.bind_assigned(assigned, source, loadables, keep, **config.contract)
+    runs = lineage.plan_runs(assigned, source, names, run_id=config.run_id, **config.settings)
+    sizes = assigned.left(slicing.sizes(slicing.select(source, config.slice_by, names)))
+    unsliced = slicing.outside(source, config.slice_by) if config.due else 0
+
+    publisher = Publisher(config, source)
+    outcomes = publisher.find_done(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
     stage(f"{len(due)} of {len(runs)} slices to score", runs={r.slice: r.run_id for r in due})
-    plans: list[scoring.Plan] = []
-    for part in target.parts(due, names):
-        with target.telling(outcomes):
-            rows = slicing.select(source, todo.slice_by, [run.slice for run in part], sizes)
-            slicing.check(rows, source.address, todo.unique, agreed.never_null)
-            plans += [scoring.plan(todo.engine, rows, agreed, [*keep, slicing.SLICE], todo.scan)]
-            stage(str(plans[-1]), ends="plan")
-            if todo.plan:
-                return receipt.of_plan(todo, source, agreed, outcomes, part, sizes, plans)
-            with progress(runner, sum(sizes[run.slice] for run in part)):
-                outcomes += target.publish(plans[-1], part, sizes)
-    report = receipt.of_scoring(todo, source, agreed, outcomes, target.facts, plans, outside)
-    stage(f"{receipt.summary(report)} into {todo.output.address}", ends="score")
+    plans = []
+    for commit in publisher.commits(due, names):
+        with publisher.annotate_errors(outcomes):
+            plans.append(plan(config, source, binding, commit, sizes))
+            if not config.plan:
+                outcomes += publish(publisher, plans[-1], commit, sizes)
+    written = publisher.facts
+    report = receipt.score_receipt(config, source, binding, outcomes, written, plans, unsliced)
+    if config.plan and plans:
+        due_sizes = {run.slice: sizes[run.slice] for run in due}
+        return report | preview(config, binding, publisher, plans[-1], due_sizes)
+    stage(f"{receipt.summary(report)} into {config.output.address}", ends="score")
     if plans:
-        report["tracking_run_id"] = lineage.log_run(todo.experiment, "scoring", source, report)
+        report["tracking_run_id"] = lineage.log_run(config.experiment, "scoring", source, report)
     return report
+
+
+def plan(
+    config: ScoreJob,
+    source: Snapshot,
+    binding: Binding,
+    runs: Sequence[SliceRun],
+    sizes: Mapping[str, int],
+) -> scoring.Plan:
+    """Check the rows of slices against the job's file, and choose how they are scored."""
+    rows = slicing.select(source, config.slice_by, [run.slice for run in runs], sizes)
+    slicing.check(rows, source.address, config.unique, binding.never_null)
+    keep = [*config.keep(source.schema.names), slicing.SLICE]
+    planned = scoring.plan(config.engine, rows, binding, keep, config.scan)
+    stage(str(planned), ends="plan")
+    return planned
+
+
+def publish(
+    publisher: Publisher,
+    planned: scoring.Plan,
+    runs: Sequence[SliceRun],
+    sizes: Mapping[str, int],
+) -> list[SliceOutcome]:
+    """Score the slices of one commit, show how far it is, and publish them."""
+    with progress(planned.runner, sum(sizes[run.slice] for run in runs)):
+        return publisher.publish(planned, runs, sizes)
+
+
+def preview(
+    config: ScoreJob,
+    binding: Binding,
+    publisher: Publisher,
+    planned: scoring.Plan,
+    sizes: Mapping[str, int],
+) -> dict[str, Any]:
+    """Score a few rows, publish nothing, and return what the receipt of a dry run says besides."""
+    with publisher.annotate_errors([]):
+        rows = scoring.probe(planned)
+    return receipt.preview(config, binding, planned, sizes, rows)
 
 
 if __name__ == "__main__":

@@ -60,13 +60,13 @@ def compare(spark: SparkSession, references: list[str], source: str) -> None:
     """Compare as the job does, up to the ranking."""
     rows = spark.read.format("delta").load(source)
     labelled = comparing.select(rows, "y")
-    entrants = comparing.enter(references).over(source, labelled)
+    candidates = comparing.pin_candidates(references).assign(source, labelled)
     contracts = [
-        signature.agree(source, rows, prepare(m), read=["y"]) for m in entrants.models.values()
+        signature.bind(source, rows, prepare(m), read=["y"]) for m in candidates.models.values()
     ]
     planned = scoring.plan("arrow", labelled, contracts, keep=[comparing.LABEL, "id"])
-    with comparing.compare(planned, entrants, label="y", keys=["id"]) as found:
-        console.print(found.verdict, style="dim")
+    with comparing.compare(planned, candidates, label="y", keys=["id"]) as found:
+        console.print(found.headline, style="dim")
 
 
 def register() -> None:

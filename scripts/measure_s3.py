@@ -132,7 +132,7 @@ def measured(log: Path) -> dict[str, tuple[list[float], list[str]]]:
 
     spark = session.start("measure", properties=ROOT / "conf/spark/s3.conf")
     source = tables.snapshot(spark, ADDRESS)
-    contract = signature.agree(ADDRESS, source, prepare(resolve("measured/1")), ["id"])
+    contract = signature.bind(ADDRESS, source, prepare(resolve("measured/1")), ["id"])
     selected = slicing.select(source, None, ["all"])
     plans = {
         "workers": plan("arrow", selected, [contract], ["id"], "direct"),

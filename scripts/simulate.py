@@ -122,7 +122,7 @@ def evaluated(
     results = []
     for n, predicted in enumerate(predictions):
         positive = None if regression else "1"
-        values = metrics.of_sums(spec.task, by_version[n], positive=positive, width=2)
+        values = metrics.metrics_from_sums(spec.task, by_version[n], positive=positive, width=2)
         results.append(values | _walked(kind, label, predicted, bucket, draws))
     return results
 
@@ -150,8 +150,8 @@ def _walked(
     (found,) = walk(iter([batch]))
     vectors = {r["name"]: np.frombuffer(r["sums"]) for r in found.to_pylist()}
     if regression:
-        return metrics.of_order(vectors)
-    return metrics.of_curves({"1": {**whole, **vectors}}, "1")
+        return metrics.metrics_from_order(vectors)
+    return metrics.metrics_from_curves({"1": {**whole, **vectors}}, "1")
 
 
 def tried(found: dict[str, list[Any]], truth: dict[str, list[Any]]) -> dict[tuple[str, str], bool]:

@@ -160,7 +160,7 @@ class Pinned:
             return f"{self.reference} is a model a segment"
         return f"{self.reference} is a model a segment, and else {self.model.pin}"
 
-    def over(self, source: Snapshot, slice_by: str | None, slices: Sequence[str]) -> Assignment:
+    def assign(self, source: Snapshot, slice_by: str | None, slices: Sequence[str]) -> Assignment:
         """Pin the version of each segment that *slices* of *source* hold.
 
         Raises:
@@ -171,14 +171,16 @@ class Pinned:
             As `registry.resolve` besides.
         """
         if (by := self.by) is None:
-            return self.among(source.address, {})
+            return self.assign_segments(source.address, {})
         missing = [name for name in (slice_by, by) if name and name not in source.schema.names]
         if missing:
             raise ColumnsMissing(source.address, missing, source.schema.names)
         rows = slicing.segments(slicing.select(source, slice_by, slices), by) if slices else {}
-        return self.among(source.address, rows)
+        return self.assign_segments(source.address, rows)
 
-    def among(self, address: str, rows: Mapping[str, Mapping[str | None, int]]) -> Assignment:
+    def assign_segments(
+        self, address: str, rows: Mapping[str, Mapping[str | None, int]]
+    ) -> Assignment:
         """Pin the version of each segment that *rows* of the table *address* are of.
 
         Args:
@@ -186,11 +188,11 @@ class Pinned:
             rows: by slice and segment, how many there are.
 
         Raises:
-            SegmentsUnfit, SegmentsUnresolved: as `over`.
+            SegmentsUnfit, SegmentsUnresolved: as `assign`.
         """
         if not isinstance(self.asked, Segments):
             assert self.model is not None  # noqa: S101 - narrows for mypy
-            return of_one(self.model)
+            return assign_all(self.model)
         segments = {segment for of_slice in rows.values() for segment in of_slice}
         return replace(self._assigned(address, self.asked, segments), rows=rows)
 
@@ -213,7 +215,7 @@ class Pinned:
         if missing and self.model is not None:
             numbers |= dict.fromkeys(missing, len(models))
             models.append(self.model)
-        return of_segments(asked, models, numbers)
+        return assign_by_segment(asked, models, numbers)
 
 
 _NULL = RegistryError("no segment is named in the row")
@@ -236,12 +238,12 @@ def _references(
     return references
 
 
-def of_one(model: ModelVersion) -> Assignment:
+def assign_all(model: ModelVersion) -> Assignment:
     """Return the assignment of all rows to *model*."""
     return Assignment(name=model.name, reference=model.reference, models=(model,))
 
 
-def of_segments(
+def assign_by_segment(
     asked: Segments, models: Sequence[ModelVersion], numbers: Mapping[str | None, int | None]
 ) -> Assignment:
     """Return the assignment of segments to *models*, by their *numbers* among these."""

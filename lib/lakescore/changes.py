@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from lakescore import scanning, tables
 from lakescore.classic import FAILURES
 from lakescore.errors import RunnerRefused, SnapshotNotFound
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ def last_changed(source: Snapshot, column: str | None, since: int) -> dict[str, 
         return None if found is None else _latest([("", each.version) for each in found])
     kind = source.schema[column].dataType
     if all(column in each.partition for each in found):
-        with suppress(Declined):
+        with suppress(NotEligible):
             return _latest(
                 [
                     (scanning.partition_name(each.partition[column], kind), each.version)
@@ -85,8 +85,8 @@ def _slices(table: Snapshot, column: str, files: list[FileChange]) -> list[tuple
         return []
     try:
         held = scanning.held(table, column, versions)
-    except Declined as declined:
-        table.runner.start(str(declined))
+    except NotEligible as not_eligible:
+        table.runner.start(str(not_eligible))
     else:
         return [(value, versions[name]) for name, values in held.items() for value in values]
     rows = table.rows

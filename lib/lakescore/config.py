@@ -229,7 +229,7 @@ class _Applying(_Job):
 
     @property
     def contract(self) -> dict[str, Any]:
-        """What a version takes and gives, as `signature.agree` takes it."""
+        """What a version takes and gives, as `signature.bind` takes it."""
         return {"columns": self.columns, "nulls": self.nulls, "threshold": self.threshold}
 
 
@@ -376,7 +376,7 @@ class ScoreJob(_Applying):
 
     @model_validator(mode="after")
     def _rows_aside_are_told_apart(self) -> Self:
-        if self.aside == self.output.address:
+        if self.quarantine_address == self.output.address:
             raise ValueError("quarantine: give another table than output")
         if self.quarantine_columns == "all" and self.on_duplicate_key == "keep":
             raise ValueError(
@@ -428,7 +428,7 @@ class ScoreJob(_Applying):
         return _days(first, last) if dots else (self.slices,)
 
     @property
-    def aside(self) -> str:
+    def quarantine_address(self) -> str:
         """The address of the quarantine."""
         if self.quarantine is not None:
             return self.quarantine.address
@@ -469,7 +469,7 @@ class ScoreJob(_Applying):
         # 0.29 of 100 rows is 28.999999999999996 to a computer.
         return max(self.max_errors, int(self.max_error_fraction * rows + 1e-9))
 
-    def set_aside(self, there: Sequence[str]) -> tuple[str, ...]:
+    def quarantine_columns_of(self, there: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of *there*, the input's, that the quarantine holds."""
         return self.id_columns if self.quarantine_columns == "keys" else tuple(there)
 
@@ -485,7 +485,7 @@ class ScoreJob(_Applying):
 
     @property
     def contract(self) -> dict[str, Any]:
-        """What the version takes and gives, as `signature.agree` takes it."""
+        """What the version takes and gives, as `signature.bind` takes it."""
         read = [each for each in (self.slice_by, self.segment_by) if each]
         return {"read": tuple(read), **super().contract}
 
@@ -735,7 +735,7 @@ class CompareJob(_Applying):
 
     @property
     def gating(self) -> dict[str, Any]:
-        """What the candidate must reach, as `comparing.hold` takes it."""
+        """What the candidate must reach, as `comparing.evaluate_gates` takes it."""
         gates = self.gates or Gates(mode="disabled")
         thresholds = {name: gate.model_dump() for name, gate in gates.metrics.items()}
         return {
@@ -744,7 +744,7 @@ class CompareJob(_Applying):
         }  # fmt: skip
 
     @property
-    def of_rows(self) -> dict[str, Any]:
+    def row_settings(self) -> dict[str, Any]:
         """What decides which rows count, and for how much."""
         return {name: getattr(self, name) for name in ("label", "where", "weight")}
 
@@ -758,7 +758,7 @@ class CompareJob(_Applying):
 
     @property
     def contract(self) -> dict[str, Any]:
-        """What versions take and give, as `signature.agree_all` takes it."""
+        """What versions take and give, as `signature.bind_all` takes it."""
         return {"read": (self.label, *self.keep), **super().contract}
 
     @property

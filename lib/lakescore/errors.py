@@ -157,7 +157,7 @@ class StorageFull(LakescoreError):
         )
 
 
-class StorageAway(LakescoreError):
+class StorageUnavailable(LakescoreError):
     """An object store does not answer."""
 
     exit_code = 75
@@ -182,7 +182,7 @@ class ModelNotCopied(LakescoreError):
         )
 
 
-class ConnectAway(LakescoreError):
+class ConnectUnavailable(LakescoreError):
     """A Spark Connect server does not answer."""
 
     exit_code = 75
@@ -204,15 +204,15 @@ class StorageUnsupported(ConfigError):
     """Spark has no client for a scheme."""
 
     def __init__(self, address: str, scheme: str) -> None:
-        todo = (
+        remedy = (
             "fetch hadoop-aws (scripts/fetch_jars.py conf/spark/s3.lock) and submit with PLACE=s3, "
             "or with its lines in your own place (docs/object-storage.md)"
         )
         if scheme in {"s3", "s3n"}:
-            todo = "write s3a:// for tables on S3"
+            remedy = "write s3a:// for tables on S3"
         elif scheme != "s3a":
-            todo = "name its jars in spark.jars of the place, or another path"
-        super().__init__(f"Spark has nothing that reads {scheme}:, as {address} asks; {todo}")
+            remedy = "name its jars in spark.jars of the place, or another path"
+        super().__init__(f"Spark has nothing that reads {scheme}:, as {address} asks; {remedy}")
 
 
 class StorageRefused(ConfigError):
@@ -612,7 +612,7 @@ class RowsLost(IntegrityError):
         )
 
 
-class FilesUnseen(IntegrityError):
+class WrittenFilesMissing(IntegrityError):
     """What workers wrote is not where the driver looks for it."""
 
     def __init__(self, folder: str, name: str) -> None:

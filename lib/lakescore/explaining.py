@@ -20,8 +20,8 @@ from lakescore.errors import (
     TableNotFound,
 )
 from lakescore.home import home
-from lakescore.logs import Declined, Log
-from lakescore.storage import trouble
+from lakescore.logs import Log, NotEligible
+from lakescore.storage import explain_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,10 +70,10 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
         place = "/" + address.removeprefix("file:").lstrip("/")
     try:
         return _found(address, place, key)
-    except Declined as error:
+    except NotEligible as error:
         raise InputContractError(f"{place} cannot be read without Spark: {error}") from error
     except (OSError, pa.ArrowException) as error:
-        if (known := trouble(error, address)) is not None:
+        if (known := explain_error(error, address)) is not None:
             raise known from error
         raise
 

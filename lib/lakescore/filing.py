@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore import executor
 from lakescore.arrow import arrow_type, is_plain, is_writable
-from lakescore.errors import FilesUnseen
-from lakescore.logs import Declined, NewFile
+from lakescore.errors import WrittenFilesMissing
+from lakescore.logs import NewFile, NotEligible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,15 +80,15 @@ def sink(  # noqa: PLR0913 - all but the first three by name
         by: the position of that text; without, there is one part.
 
     Raises:
-        Declined: it would not be exactly what Spark writes, or this cannot be told.
+        NotEligible: it would not be exactly what Spark writes, or this cannot be told.
     """
     log.check_writable()
     _check_columns(form.schema, written)
     compression = runner.setting("spark.sql.parquet.compression.codec", "snappy") or ""
     if compression not in _COMPRESSIONS:
-        raise Declined(f"Spark writes {compression} files")
+        raise NotEligible(f"Spark writes {compression} files")
     if runner.setting("spark.sql.files.maxRecordsPerFile", "0") != "0":
-        raise Declined("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
+        raise NotEligible("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
     promised = _promised(form.properties, form.schema)
     constants = next(iter(parts.values()))
     return executor.Sink(
@@ -111,13 +111,13 @@ def files(
     """Return the files that tasks said they wrote, for a table that these columns divide.
 
     Raises:
-        FilesUnseen: one is not there, or is not what its task wrote.
+        WrittenFilesMissing: one is not there, or is not what its task wrote.
     """
     new = []
     for file in found:
         path, size = file["path"], file["size"]
         if sink.store.size(f"{sink.folder}/{path}") != size:
-            raise FilesUnseen(sink.folder, path)
+            raise WrittenFilesMissing(sink.folder, path)
         values = sink.parts[file["part"]]
         partition = {name: str(values[name]) for name in partitioned_by}
         new.append(NewFile(path, partition, file["rows"], size, file["statistics"]))
@@ -129,13 +129,13 @@ def _check_columns(schema: StructType, written: StructType) -> None:
     for field in written:
         own = there.get(field.name)
         if own is None or own.dataType != field.dataType:
-            raise Declined(f"column {field.name!r} is another in the table")
+            raise NotEligible(f"column {field.name!r} is another in the table")
         if (field.nullable and not own.nullable) or own.metadata:
-            raise Declined(f"column {field.name!r} has a rule of its own in the table")
+            raise NotEligible(f"column {field.name!r} has a rule of its own in the table")
         if not is_writable(own.dataType):
-            raise Declined(f"column {field.name!r} is {own.dataType.simpleString()}")
+            raise NotEligible(f"column {field.name!r} is {own.dataType.simpleString()}")
     if len(there) != len(written.fields):
-        raise Declined("the table has further columns")
+        raise NotEligible("the table has further columns")
 
 
 def _filed(
@@ -143,11 +143,11 @@ def _filed(
     places: Mapping[str, Place],
     constants: Mapping[str, Any],
     promised: frozenset[str],
-) -> executor.Filed:
+) -> executor.OutputColumn:
     place = places.get(field.name)
     if place is None and field.name not in constants:
-        raise Declined(f"nothing gives column {field.name!r}")
-    return executor.Filed(
+        raise NotEligible(f"nothing gives column {field.name!r}")
+    return executor.OutputColumn(
         name=field.name,
         kind=arrow_type(field.dataType),
         position=place.position if place is not None else None,

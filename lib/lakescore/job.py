@@ -29,7 +29,7 @@ from lakescore.errors import (
     TimedOut,
     redact,
 )
-from lakescore.receipt import of_jobs
+from lakescore.receipt import jobs_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +79,7 @@ def main(
             typer.Option(help="what is said while it runs: text, or a JSON document a line"),
         ] = "text",
     ) -> None:
-        door = _Door(name, run, verbose=verbose, log=log)
+        door = _JobCommand(name, run, verbose=verbose, log=log)
         door.open()
         given = [str(config), *(words or ())]
         code = _several(cast("Any", door), given) if several else _one(door, kind, given)
@@ -88,39 +88,39 @@ def main(
     app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")
 
 
-def _one(door: _Door[J], kind: type[J], words: Sequence[str]) -> int:
+def _one(door: _JobCommand[J], kind: type[J], words: Sequence[str]) -> int:
     """Run the job of a file; return its exit code."""
     console.begin()
     path, *overrides = words
     try:
-        todo = load(kind, Path(path), overrides)
+        config = load(kind, Path(path), overrides)
     except Exception as error:  # noqa: BLE001 - as of the job itself
         return door.failed(error).exit_code
-    return _alone(door, todo)
+    return _alone(door, config)
 
 
-def _alone(door: _Door[J], todo: J) -> int:
+def _alone(door: _JobCommand[J], config: J) -> int:
     """Run a job that is the only one of its process; return its exit code."""
-    receipt = door.attempt(todo, stopped=lambda _: None)
+    receipt = door.attempt(config, stopped=lambda _: None)
     if "exit_code" in receipt:
         return int(receipt["exit_code"])
     console.show_receipt(receipt)
     return 0
 
 
-def _several(door: _Door[ScoreJob], words: Sequence[str]) -> int:
+def _several(door: _JobCommand[ScoreJob], words: Sequence[str]) -> int:
     """Run the score jobs that *words* mean; return the exit code of the one, or the highest."""
     console.begin()
     try:
         jobs = joblist.jobs_of(words)
         if not jobs.are_listed:
-            return _alone(door, jobs.jobs[0].todo)
+            return _alone(door, jobs.jobs[0].config)
         return _Batch(door, jobs).run()
     except Exception as error:  # noqa: BLE001 - as of a job itself
         return door.failed(error).exit_code
 
 
-class _Door(Generic[J]):
+class _JobCommand(Generic[J]):
     """What a job goes through: whatever happens to it ends in a receipt.
 
     Args:
@@ -144,12 +144,12 @@ class _Door(Generic[J]):
         console.own_stderr()
 
     def attempt(
-        self, todo: J, *, stopped: Callable[[Receipt], None], may_decline: bool = False
+        self, config: J, *, stopped: Callable[[Receipt], None], may_decline: bool = False
     ) -> Receipt:
         """Run a job; return its receipt, which has an `exit_code` where it failed.
 
         Args:
-            todo: the job.
+            config: the job.
             stopped: is called with the receipt of a job that has to end at once; after it the
                 process ends.
             may_decline: whether a job that needs Spark, and may not start it, raises.
@@ -158,37 +158,37 @@ class _Door(Generic[J]):
             RunnerRefused: it may decline, and does.
         """
         started = time.monotonic()
-        if not todo.trust.is_given:
+        if not config.trust.is_given:
             console.stage(_TRUSTS_ALL)
         try:
-            session.prepare(todo.runner)
+            session.prepare(config.runner)
             _end_with_parent()
-            with _stopping(lambda why: stopped(self.record(todo, why)), todo.timeout_seconds):
-                receipt: Receipt = self._head() | self._run(todo)
+            with _stopping(lambda why: stopped(self.record(config, why)), config.timeout_seconds):
+                receipt: Receipt = self._head() | self._run(config)
         except (Exception, SystemExit) as error:
             if may_decline and isinstance(error, RunnerRefused):
                 raise
-            return self.record(todo, self.failed(error, is_shown=False))
+            return self.record(config, self.failed(error, is_shown=False))
         receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
-        if todo.prometheus is not None:
+        if config.prometheus is not None:
             try:
-                metering.write(receipt, todo.prometheus)
+                metering.write(receipt, config.prometheus)
             except MetricsNotWritten as error:  # the run is done, and its tables are written
                 console.stage(str(error))
         if "would" in receipt:
             console.show_plan(receipt)
         console.show_slices(receipt)
-        _write(receipt, todo.receipt)
+        _write(receipt, config.receipt)
         return receipt
 
-    def record(self, todo: J, error: LakescoreError) -> Receipt:
+    def record(self, config: J, error: LakescoreError) -> Receipt:
         """Write what is known of a job that failed, say it, and return its receipt."""
         ending = {"status": "failed", "error": str(error), "exit_code": error.exit_code}
         receipt = {**self._head(), **ending, **error.facts}
-        _write(receipt, todo.receipt)
-        if todo.prometheus is not None:
+        _write(receipt, config.receipt)
+        if config.prometheus is not None:
             with suppress(MetricsNotWritten):  # the error itself is what must be said
-                metering.write(receipt, todo.prometheus)
+                metering.write(receipt, config.prometheus)
         console.show_error(error)
         return receipt
 
@@ -222,7 +222,7 @@ class _Batch:
         jobs: what is asked for.
     """
 
-    def __init__(self, door: _Door[ScoreJob], jobs: joblist.Jobs) -> None:
+    def __init__(self, door: _JobCommand[ScoreJob], jobs: joblist.Jobs) -> None:
         self._door, self._jobs = door, jobs
         self._receipts: dict[str, Receipt] = {}
         self._started = time.monotonic()
@@ -259,7 +259,7 @@ class _Batch:
         """Run one job after the other in this process, whose Spark is not this machine's."""
         for job in self._jobs.jobs:
             console.begin(job.name)
-            receipt = self._door.attempt(job.todo, stopped=partial(self._stopped, job))
+            receipt = self._door.attempt(job.config, stopped=partial(self._stopped, job))
             self._tell(job, receipt)
 
     def _stopped(self, job: joblist.Job, receipt: Receipt) -> None:
@@ -272,7 +272,7 @@ class _Batch:
 
     def _receipt_of_lost(self, job: joblist.Job, error: LakescoreError) -> Receipt:
         console.begin(job.name)
-        receipt = self._door.record(job.todo, error)
+        receipt = self._door.record(job.config, error)
         console.begin()
         return receipt
 
@@ -283,13 +283,13 @@ class _Batch:
             if job.name not in self._receipts:
                 self._tell(job, self._receipt_of_lost(job, NotRun()))
         seconds = round(time.monotonic() - self._started, 2)
-        whole = of_jobs([(job, self._receipts[job.name]) for job in self._jobs.jobs], seconds)
+        whole = jobs_receipt([(job, self._receipts[job.name]) for job in self._jobs.jobs], seconds)
         console.stage(whole.pop("summary"))
         console.show_receipt(whole)
         return int(whole["exit_code"])
 
 
-def _work(door: _Door[ScoreJob], channel: Channel) -> None:
+def _work(door: _JobCommand[ScoreJob], channel: Channel) -> None:
     """Run the jobs of a process that was started for them."""
     gc.freeze()  # what is shared with other processes stays shared
     # Ctrl-C goes to all processes of a terminal: the one that started this tells it to stop.
@@ -301,12 +301,12 @@ def _work(door: _Door[ScoreJob], channel: Channel) -> None:
         console.begin(job.name)
         try:
             receipt = door.attempt(
-                job.todo,
+                job.config,
                 stopped=partial(channel.answer, takes_more=False),
-                may_decline=job.todo.runner == "auto" and not spark,
+                may_decline=job.config.runner == "auto" and not spark,
             )
-        except RunnerRefused as declined:
-            channel.answer(declined.reason, takes_more=False)
+        except RunnerRefused as not_eligible:
+            channel.answer(not_eligible.reason, takes_more=False)
             return
         channel.answer(receipt, takes_more=spark and session.is_answering())
 
@@ -391,7 +391,7 @@ def _stopping(failed: Callable[[LakescoreError], None], seconds: float | None) -
 
 
 def _unforeseen(error: BaseException) -> LakescoreError:
-    if (known := scanning.unread(error) or storage.trouble(error)) is not None:
+    if (known := scanning.unread(error) or storage.explain_error(error)) is not None:
         return known
     lines = str(error).strip().splitlines()
     if lines[1:] and lines[0].startswith("An error occurred while calling"):

@@ -74,7 +74,7 @@ class Job:
     name: str
     """What it is called in lines and in the summary; it may be the name of a file."""
     file: Path
-    todo: ScoreJob
+    config: ScoreJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ def _job(
     name = f"{file.stem}:{','.join(texts)}" if texts else file.stem
     plain = re.sub(r"[^\w.@,:+=-]+", "-", name).encode()[:_LONGEST_NAME]
     name = plain.decode(errors="ignore")
-    return Job(name=name, file=file, todo=load(ScoreJob, file, overrides, changes))
+    return Job(name=name, file=file, config=load(ScoreJob, file, overrides, changes))
 
 
 def _expanded(path: Path, entry: Entry, overrides: Sequence[str]) -> Iterator[Job]:
@@ -230,8 +230,10 @@ def _with_receipts(jobs: Sequence[Job], folder: Path | None) -> list[Job]:
         return list(jobs)
     return [
         job
-        if job.todo.receipt
-        else replace(job, todo=job.todo.model_copy(update={"receipt": folder / f"{job.name}.json"}))
+        if job.config.receipt
+        else replace(
+            job, config=job.config.model_copy(update={"receipt": folder / f"{job.name}.json"})
+        )
         for job in jobs
     ]
 
@@ -241,7 +243,7 @@ def _refuse_shared_files(jobs: Sequence[Job]) -> None:
     writers: dict[Path, Job] = {}
     for key in ("receipt", "prometheus"):
         for job in jobs:
-            path = getattr(job.todo, key)
+            path = getattr(job.config, key)
             if path is None:
                 continue
             if (other := writers.setdefault(Path(os.path.abspath(path)), job)) is not job:  # noqa: PTH100 - without links
@@ -255,16 +257,16 @@ def _refuse_chains(jobs: Sequence[Job]) -> None:
     """Refuse a job that reads what another one writes: nobody knows which is first."""
     writers: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        for address in (job.todo.output.address, job.todo.aside):
+        for address in (job.config.output.address, job.config.quarantine_address):
             writers[same_place(address)].append(job)
     for job in jobs:
-        if job.todo.input.version is not None:
+        if job.config.input.version is not None:
             continue
-        for writer in writers[same_place(job.todo.input.address)]:
+        for writer in writers[same_place(job.config.input.address)]:
             if writer is job:
                 continue
             raise ConfigError(
-                f"{job.name} reads {job.todo.input.address}, which {writer.name} writes; run one "
+                f"{job.name} reads {job.config.input.address}, which {writer.name} writes; run one "
                 "after the other, by a command for each"
             )
 
@@ -274,27 +276,27 @@ def _refuse_overlaps(jobs: Sequence[Job]) -> None:
 
     Nor may what is a quarantine for one be the output of another.
     """
-    outputs = {same_place(job.todo.output.address): job for job in jobs}
+    outputs = {same_place(job.config.output.address): job for job in jobs}
     sharing: dict[tuple[str, str], list[Job]] = defaultdict(list)
     addresses: dict[str, str] = {}
     for job in jobs:
-        if (other := outputs.get(same_place(job.todo.aside))) is not None:
+        if (other := outputs.get(same_place(job.config.quarantine_address))) is not None:
             raise ConfigError(
-                f"{job.name} sets rows aside in {job.todo.aside}, where {other.name} writes "
-                "predictions; give quarantine another table"
+                f"{job.name} sets rows aside in {job.config.quarantine_address}, where "
+                f"{other.name} writes predictions; give quarantine another table"
             )
         model = _model(job)
-        for address in (job.todo.output.address, job.todo.aside):
+        for address in (job.config.output.address, job.config.quarantine_address):
             place = same_place(address)
             sharing[place, model].append(job)
             addresses[place] = address
     for (place, model), writers in sharing.items():
         slices: dict[str, Job] = {}
         for job in writers:
-            if job.todo.due and len(writers) > 1:
+            if job.config.due and len(writers) > 1:
                 other = next(one for one in writers if one is not job)
                 raise ConfigError(_overlap(job, other, f"due slices of {model}", addresses[place]))
-            for name in job.todo.slice_names:
+            for name in job.config.slice_names:
                 if (other := slices.setdefault(name, job)) is not job:
                     what = f"slice {name} of {model}"
                     raise ConfigError(_overlap(job, other, what, addresses[place]))
@@ -327,7 +329,7 @@ def _model(job: Job) -> str:
         parse_template,
     )
 
-    model = job.todo.model
+    model = job.config.model
     try:
         if isinstance(model, Segments):
             return parse_template(model.name, model.placeholder).name

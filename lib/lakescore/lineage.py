@@ -70,7 +70,7 @@ def kind_of(name: str) -> DataType:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class SliceRun:
     """One slice scored by the versions that are assigned to its rows, from one snapshot."""
 
     assigned: Assignment
@@ -98,14 +98,14 @@ class Run:
         )
 
 
-def plan(
+def plan_runs(
     assigned: Assignment,
     source: Snapshot,
     slice_names: Sequence[str],
     *,
     run_id: str | None,
     **settings: object,
-) -> list[Run]:
+) -> list[SliceRun]:
     """Return one run for each slice, with ids derived from what goes in unless *run_id* is given.
 
     Args:
@@ -119,7 +119,7 @@ def plan(
     for name in slice_names:
         inputs = _fingerprint(assigned.pins(name), source, slice=name, **settings)
         runs.append(
-            Run(
+            SliceRun(
                 assigned=assigned,
                 input_table=source.address,
                 input_version=source.version,
@@ -133,7 +133,7 @@ def plan(
     return runs
 
 
-def remaining(runs: Sequence[Run], settled: Sequence[Run]) -> list[Run]:
+def remaining(runs: Sequence[SliceRun], settled: Sequence[SliceRun]) -> list[SliceRun]:
     """Return the *runs* that are not among *settled*, in their order."""
     done = {run.slice for run in settled}
     return [run for run in runs if run.slice not in done]
@@ -149,11 +149,11 @@ def _fingerprint(pins: object, source: Snapshot, **settings: object) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def of_comparison(
+def comparison_columns(
     assigned: Iterable[Assignment],
     holdout: Snapshot,
     run_id: str | None,
-    of_rows: Mapping[str, object],
+    row_settings: Mapping[str, object],
     settings: Mapping[str, object],
 ) -> dict[str, Any]:
     """Return the columns that every row of a comparison's tables carries.
@@ -167,7 +167,7 @@ def of_comparison(
         "comparing_run_id": run_id or _fingerprint(pins, holdout, **settings),
         "holdout_table": holdout.address,
         "holdout_version": holdout.version,
-        "holdout_digest": _fingerprint([], holdout, **of_rows),
+        "holdout_digest": _fingerprint([], holdout, **row_settings),
         "compared_at": now(),
     }
 
@@ -178,7 +178,7 @@ def _pins(assigned: Assignment) -> list[Any]:
     return [pins] if isinstance(pins, dict) else pins
 
 
-def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> DataFrame:
+def stamp(scored: DataFrame, runs: Sequence[SliceRun], *, scored_at: datetime) -> DataFrame:
     """Return *scored* with the columns of `COLUMNS` after its own, and without `SLICE`.
 
     Args:
@@ -199,7 +199,7 @@ def stamp(scored: DataFrame, runs: Sequence[Run], *, scored_at: datetime) -> Dat
     return scored.select(*own, *[facts[name].alias(name) for name in COLUMNS])
 
 
-def stamped(scored: StructType, runs: Sequence[Run]) -> StructType:
+def stamped(scored: StructType, runs: Sequence[SliceRun]) -> StructType:
     """Return the columns of what `stamp` makes of rows with the columns *scored*."""
     always = {name for name, value in _facts(runs[0]).items() if value is not None}
     own = [field for field in scored if field.name not in {SLICE, *VERSION_COLUMNS}]
@@ -209,13 +209,13 @@ def stamped(scored: StructType, runs: Sequence[Run]) -> StructType:
     )
 
 
-def carried(run: Run, *, scored_at: datetime) -> dict[str, Any]:
+def carried(run: SliceRun, *, scored_at: datetime) -> dict[str, Any]:
     """Return what all rows of *run* carry, by the columns of `COLUMNS`: what `stamp` adds."""
     own = {"slice": run.slice, "scoring_run_id": run.run_id, "scored_at": scored_at}
     return {**_facts(run), **own}
 
 
-def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
+def commit(runs: Sequence[SliceRun], *, scored_at: datetime) -> dict[str, Any]:
     """Return what the Delta commit of *runs* says of them in its `userMetadata`."""
     slices = [
         {"slice": run.slice, "scoring_run_id": run.run_id, "fingerprint": run.fingerprint}
@@ -231,7 +231,7 @@ def commit(runs: Sequence[Run], *, scored_at: datetime) -> dict[str, Any]:
     }
 
 
-def _of_versions(runs: Sequence[Run]) -> dict[str, Any]:
+def _of_versions(runs: Sequence[SliceRun]) -> dict[str, Any]:
     """Return what a commit says of the version, or of those of the segments of *runs*."""
     assigned = runs[0].assigned
     if assigned.by is None:
@@ -242,12 +242,12 @@ def _of_versions(runs: Sequence[Run]) -> dict[str, Any]:
     return {"model_reference": assigned.reference, "segment_by": assigned.by, "segments": pins}
 
 
-def place(runs: Sequence[Run]) -> dict[str, list[str]]:
+def place(runs: Sequence[SliceRun]) -> dict[str, list[str]]:
     """Return the columns that divide predictions, and the values of the rows of *runs*."""
     return {"model_name": [runs[0].assigned.name], "slice": [run.slice for run in runs]}
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def _facts(run: SliceRun) -> dict[str, Any]:
     """Return what all rows of one commit have in common, by column.
 
     Of the version nothing, where each segment has its own.

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakescore.errors import AnotherRunWon, listed
-from lakescore.storage import folder, trouble
+from lakescore.storage import explain_error, folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +80,7 @@ _OURS = "lakescoreCommit"
 """Names a commit of ours, so that one whose answer was lost can be looked for."""
 
 
-class Declined(Exception):
+class NotEligible(Exception):
     """Why Spark has to read, or to write."""
 
 
@@ -122,6 +122,8 @@ class FileChange:
     added: bool
     partition: Mapping[str, str | None]
     """The values that all its rows have, by the names that columns have in the files, as texts."""
+    size: int
+    """Its bytes."""
 
 
 class Log:
@@ -133,9 +135,9 @@ class Log:
         setting: Spark's properties.
 
     Raises:
-        Declined: only Spark reaches the table, or reads its log.
+        NotEligible: only Spark reaches the table, or reads its log.
         FileNotFoundError: there is no table, or no such version.
-        StorageAway, StorageRefused, BucketMissing: of an object store.
+        StorageUnavailable, StorageRefused, BucketMissing: of an object store.
     """
 
     def __init__(
@@ -144,7 +146,7 @@ class Log:
         place = folder(address, setting)
         if place is None:
             scheme = address.partition(":")[0]
-            raise Declined(f"files lie on {scheme}:, where only Spark goes")
+            raise NotEligible(f"files lie on {scheme}:, where only Spark goes")
         self.address, self.folder, self._setting = address, place, setting
         self._links: TemporaryDirectory[str] | None = None
         self._table = _opened(self, version)
@@ -197,34 +199,34 @@ class Log:
         """Hold that files are read here as Spark reads them.
 
         Raises:
-            Declined: they are not, or this cannot be told.
+            NotEligible: they are not, or this cannot be told.
         """
         unknown = sorted(set(self._features()[0]) - _READS)
         if unknown:
-            raise Declined(f"the table uses {listed(unknown)}")
+            raise NotEligible(f"the table uses {listed(unknown)}")
         mode = self.properties.get("delta.columnMapping.mode", "none")
         if mode not in {"none", "name"}:
-            raise Declined(f"its columns are mapped by {mode}")
+            raise NotEligible(f"its columns are mapped by {mode}")
 
     def check_writable(self) -> None:
         """Hold that new files need nothing but what is done here.
 
         Raises:
-            Declined: they do.
+            NotEligible: they do.
         """
         protocol = self._table.protocol()
         unknown = sorted(set(self._features()[1]) - _WRITES)
         unknown += sorted(set(self.properties) - _PROPERTIES)
         if unknown:
-            raise Declined(f"the table uses {listed(unknown)}")
+            raise NotEligible(f"the table uses {listed(unknown)}")
         if _OLD_PROTOCOL < protocol.min_writer_version < _NAMED_PROTOCOL:
-            raise Declined(f"the table's minWriterVersion is {protocol.min_writer_version}")
+            raise NotEligible(f"the table's minWriterVersion is {protocol.min_writer_version}")
 
     def files(self, among: Mapping[str, Sequence[Any]] | None = None) -> list[File]:
         """Return the files that may hold rows with values *among* those given, by column.
 
         Raises:
-            Declined: the log does not count their rows, or delta-rs does not read it so.
+            NotEligible: the log does not count their rows, or delta-rs does not read it so.
         """
         self.check_readable()
         actions = self._actions()
@@ -237,7 +239,7 @@ class Log:
             parts, *[_column(chosen, name) for name in columns], strict=True
         ):
             if rows is None:
-                raise Declined("the log does not count the rows of each file")
+                raise NotEligible("the log does not count the rows of each file")
             placed = _placed(path, self.folder)
             values = {name: v if v != "" else None for name, v in (partition or {}).items()}
             gone = deleted.get(placed.rsplit("/", 1)[-1], _NONE)
@@ -293,7 +295,7 @@ class Log:
         What some writers say there is not so: Spark of texts that are no UTF-8, and nothing of NaN.
 
         Raises:
-            Declined: delta-rs does not read them.
+            NotEligible: delta-rs does not read them.
         """
         import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
 
@@ -543,13 +545,13 @@ def create(  # noqa: PLR0913 - all but the first two by name
         setting: Spark's properties.
 
     Raises:
-        Declined: Spark has to make it, or to say why it cannot be made.
+        NotEligible: Spark has to make it, or to say why it cannot be made.
     """
     from deltalake import CommitProperties, DeltaTable, Schema  # noqa: PLC0415 - no part of --help
 
     place = folder(address, setting)
     if place is None or _ENCODED.search(place.path):
-        raise Declined("delta-rs does not go there")
+        raise NotEligible("delta-rs does not go there")
     told = {**MADE, **metadata}
     said = {"userMetadata": json.dumps(told), "operationMetrics": {"numOutputRows": "0"}}
     try:
@@ -566,7 +568,7 @@ def create(  # noqa: PLR0913 - all but the first two by name
             Log(address, setting=setting)
         except FileNotFoundError:
             first = (str(error).splitlines() or [""])[0][:200]
-            raise Declined(f"delta-rs does not make the table: {first}") from error
+            raise NotEligible(f"delta-rs does not make the table: {first}") from error
 
 
 def changes(place: Folder, after: int, last: int) -> list[FileChange] | None:
@@ -589,7 +591,8 @@ def _changed(version: int, action: Mapping[str, Any]) -> Iterator[FileChange]:
         file = action[kind]
         if file.get("dataChange", True):
             name = unquote(file["path"]).rsplit("/", 1)[-1]
-            yield FileChange(version, name, kind == "add", file.get("partitionValues") or {})
+            partition, size = file.get("partitionValues") or {}, file.get("size") or 0
+            yield FileChange(version, name, kind == "add", partition, size)
 
 
 def _opened(log: Log, version: int | None) -> DeltaTable:
@@ -613,12 +616,12 @@ def _opened(log: Log, version: int | None) -> DeltaTable:
     except TableNotFoundError as error:
         raise FileNotFoundError(log.address) from error
     except Exception as error:
-        if (known := trouble(error, log.address)) is not None:
+        if (known := explain_error(error, log.address)) is not None:
             raise known from error
         if version is not None and "version" in str(error).lower():
             raise FileNotFoundError(f"{log.address} at version {version}") from error
         first = (str(error).splitlines() or [""])[0][:200]
-        raise Declined(f"delta-rs does not open the table: {first}") from error
+        raise NotEligible(f"delta-rs does not open the table: {first}") from error
 
 
 @contextmanager
@@ -627,10 +630,10 @@ def _as_expected(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (known := trouble(error, address)) is not None:
+        if (known := explain_error(error, address)) is not None:
             raise known from error
         first = (str(error).splitlines() or [""])[0][:200]
-        raise Declined(f"delta-rs does not read the table's log: {first}") from error
+        raise NotEligible(f"delta-rs does not read the table's log: {first}") from error
 
 
 def _conflicts() -> type[Exception]:
@@ -646,7 +649,7 @@ def _placed(path: str, place: Folder) -> str:
         plain = unquote(parts.path if parts.scheme else path)
         return plain if plain.startswith("/") else f"{place.path}/{plain}"
     if parts.scheme:
-        raise Declined(f"a file lies elsewhere than the table: at {parts.scheme}:")
+        raise NotEligible(f"a file lies elsewhere than the table: at {parts.scheme}:")
     return f"{place.path}/{unquote(path)}"
 
 
@@ -654,13 +657,13 @@ def _column(table: pa.Table, name: str, field: str | None = None) -> list[Any]:
     """Return the values of a column, or of a field of its structs; nulls where there is none.
 
     Raises:
-        Declined: Python knows no such values, as dates of the year 10000.
+        NotEligible: Python knows no such values, as dates of the year 10000.
     """
     found = _array(table, name, field)
     try:
         return [None] * table.num_rows if found is None else list(found.to_pylist())
     except (ValueError, OverflowError) as error:
-        raise Declined(f"the log holds values that Python does not know: {error}") from error
+        raise NotEligible(f"the log holds values that Python does not know: {error}") from error
 
 
 def _array(table: pa.Table, name: str, field: str | None = None) -> pa.ChunkedArray | None:

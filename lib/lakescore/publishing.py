@@ -28,8 +28,8 @@ from lakescore.errors import (
     TooManyErrors,
     listed,
 )
-from lakescore.logs import Declined
-from lakescore.slicing import OURS, SLICE
+from lakescore.logs import NotEligible
+from lakescore.slicing import RESERVED_PREFIX, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from lakescore import executor
     from lakescore.config import ScoreJob
-    from lakescore.lineage import Run
+    from lakescore.lineage import SliceRun
     from lakescore.runner import Runner
     from lakescore.scoring import Plan
     from lakescore.snapshots import Snapshot
@@ -54,10 +54,10 @@ _FEWEST_ROWS_A_FILE = 50_000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SliceOutcome:
     """What became of one slice."""
 
-    run: Run
+    run: SliceRun
     status: Literal["scored", "unchanged", "empty", "skipped"]
     rows_in: int
     rows_scored: int
@@ -78,7 +78,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PublishedSlice:
     """What one run wrote of one slice."""
 
     run_id: str
@@ -89,7 +89,7 @@ class Earlier:
     rows: int
 
 
-class Target:
+class Publisher:
     """The table of predictions of a job, which may not exist yet, and its quarantine.
 
     Raises:
@@ -97,13 +97,13 @@ class Target:
         ColumnsCollide, ColumnsUnfit: the quarantine could not hold the columns that it shall.
     """
 
-    def __init__(self, todo: ScoreJob, source: Snapshot) -> None:
-        self._runner, self._todo, self._source = source.runner, todo, source
-        self._address = address = todo.output.address
-        self._commits: dict[tuple[str, str], dict[str, Any]] | None = None
-        self.facts: dict[str, Any] = {}
-        """What `publish` wrote, for the receipt."""
-        aside = [*todo.set_aside(source.schema.names), *lineage.ERROR_COLUMNS]
+    def __init__(self, config: ScoreJob, source: Snapshot) -> None:
+        self._runner, self._config, self._source = source.runner, config, source
+        self._address = address = config.output.address
+        self._told: dict[tuple[str, str], dict[str, Any]] | None = None
+        self._written: list[dict[str, Any]] = []
+        """What each commit wrote."""
+        aside = [*config.quarantine_columns_of(source.schema.names), *lineage.ERROR_COLUMNS]
         signature.check_names(source.address, "quarantine", aside)
         there = self._there
         if there is None:
@@ -117,19 +117,31 @@ class Target:
             raise SchemaDrift(address, f"it is partitioned by {listed(by)}, not by {asked}")
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What all commits wrote, for the receipt; how and why are those of the last one."""
+        if not self._written:
+            return {}
+        sums = ("bytes_written", "files_written", "seconds_to_commit")
+        known = [name for name in sums if all(name in facts for facts in self._written)]
+        totals = {name: sum(facts[name] for facts in self._written) for name in known}
+        if "seconds_to_commit" in totals:
+            totals["seconds_to_commit"] = round(totals["seconds_to_commit"], 2)
+        return {k: v for k, v in self._written[-1].items() if k not in sums} | totals
+
+    @property
     def _there(self) -> Snapshot | None:
         return _snapshot(self._runner, self._address)
 
     @cached_property
     def _left_out(self) -> tuple[str, ...]:
-        return self._todo.left_out(self._source.schema.names)
+        return self._config.left_out(self._source.schema.names)
 
     def _is_published(self) -> bool:
         """Tell whether there may be rows to merge with."""
         there = self._there is not None
         return there and tables.is_published(self._runner, self._address)
 
-    def settle(self, runs: Sequence[Run], sizes: Mapping[str, int]) -> list[Outcome]:
+    def find_done(self, runs: Sequence[SliceRun], sizes: Mapping[str, int]) -> list[SliceOutcome]:
         """Return the outcomes of the slices that need no scoring: empty, or published already.
 
         What is there is read from the rows themselves, so a slice that another version replaced
@@ -144,22 +156,22 @@ class Target:
         """
         if not runs:
             return []
-        self._commits = None
+        self._told = None
         published = _earlier(self._there, runs)
-        aside = _earlier(_snapshot(self._runner, self._todo.aside), runs)
+        aside = _earlier(_snapshot(self._runner, self._config.quarantine_address), runs)
         for name, tried in aside.items():  # nothing but bad rows was published, within the budget
             if name not in published:
                 alone = [replace(e, rows=0) for e in tried if (name, e.run_id) in self._said]
                 published |= {name: alone} if alone else {}
-        is_due = self._due(published) if self._todo.due else self._is_another
+        is_due = self._due(published) if self._config.due else self._is_another
         # What a run appended is whole, whoever set rows of the slice aside since.
-        appends = self._todo.write_mode == "append"
+        appends = self._config.write_mode == "append"
         settled = []
         for run in runs:
             rows, there = sizes.get(run.slice, 0), published.get(run.slice, [])
             if rows == 0:
                 left_out = run.assigned.skipped(run.slice) > 0
-                outcome = Outcome(run, "skipped" if left_out else "empty", 0, 0, 0, None)
+                outcome = SliceOutcome(run, "skipped" if left_out else "empty", 0, 0, 0, None)
                 settled.append(outcome)
                 continue
             failed = {each.run_id: each.rows for each in aside.get(run.slice, [])}
@@ -169,23 +181,25 @@ class Target:
                 if (appends or each.rows + failed.get(each.run_id, 0) == rows)
                 and not is_due(run, each)
             ]
-            if whole and (len(there) == 1 or self._todo.write_mode != "replace"):
+            if whole and (len(there) == 1 or self._config.write_mode != "replace"):
                 aside_then = failed.get(whole[0].run_id, 0)
-                settled.append(Outcome(run, "unchanged", rows, 0, aside_then, None))
+                settled.append(SliceOutcome(run, "unchanged", rows, 0, aside_then, None))
         return settled
 
-    def _is_another(self, run: Run, earlier: Earlier) -> bool:
+    def _is_another(self, run: SliceRun, earlier: PublishedSlice) -> bool:
         """Tell whether *earlier* is not what *run* would write again."""
         return earlier.run_id != run.run_id or not self._same_inputs(run)
 
-    def _due(self, published: Mapping[str, Sequence[Earlier]]) -> Callable[[Run, Earlier], bool]:
+    def _due(
+        self, published: Mapping[str, Sequence[PublishedSlice]]
+    ) -> Callable[[SliceRun, PublishedSlice], bool]:
         """Return whether a slice is due, by what was published of it and its input since then."""
         source, table = self._source, self._source.address
         read = {e.input_version for each in published.values() for e in each if e.table == table}
         since = min(read, default=source.version)
-        changed = changes.last_changed(source, self._todo.slice_by, since)
+        changed = changes.last_changed(source, self._config.slice_by, since)
 
-        def is_due(run: Run, earlier: Earlier) -> bool:
+        def is_due(run: SliceRun, earlier: PublishedSlice) -> bool:
             if earlier.table != table or changed is None or earlier.input_version > source.version:
                 return self._is_another(run, earlier)
             said = self._said.get((run.slice, earlier.run_id), {})
@@ -197,7 +211,7 @@ class Target:
                 return True
             if run.assigned.by is not None and not same and _has_others(run, said):
                 return True
-            if self._todo.on_new_version == "forward_only":
+            if self._config.on_new_version == "forward_only":
                 return False
             newer = earlier.model_version is None or earlier.model_version != run.version
             return not same and (bool(said) or newer)
@@ -207,17 +221,17 @@ class Target:
     @property
     def _said(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
         """What the newest commit of each slice and run says of them, while the log holds it."""
-        if self._commits is None:
-            self._commits = {}
+        if self._told is None:
+            self._told = {}
             found = tables.commits(self._runner, self._address) if self._there is not None else []
             for _, said in found:
                 for each in said.get("slices", []):
                     facts = {**each, **{k: said.get(k) for k in ("input_id", "segments")}}
-                    self._commits.setdefault((each["slice"], each["scoring_run_id"]), facts)
-        return self._commits
+                    self._told.setdefault((each["slice"], each["scoring_run_id"]), facts)
+        return self._told
 
-    def parts(self, runs: Sequence[Run], names: Sequence[str]) -> list[list[Run]]:
-        """Return *runs* as they are committed: all at once, or slice by slice.
+    def commits(self, runs: Sequence[SliceRun], names: Sequence[str]) -> list[list[SliceRun]]:
+        """Return *runs* by the commits that publish them: all at once, or slice by slice.
 
         Args:
             runs: of the slices that need scoring.
@@ -226,18 +240,18 @@ class Target:
         Raises:
             KeysInTwoSlices: rows are merged by keys, and slices would take rows from each other.
         """
-        todo = self._todo
-        if runs and todo.write_mode == "merge":
+        config = self._config
+        if runs and config.write_mode == "merge":
             self._runner.start("write_mode merge is Spark's")
-        if runs and todo.write_mode == "merge" and todo.slice_by and len(names) > 1:
-            asked = slicing.cut(self._source.rows, todo.slice_by, names)
-            slicing.check_across(asked, self._source.address, todo.id_columns)
-        if self._todo.commits == "slice" and not self._todo.plan:
+        if runs and config.write_mode == "merge" and config.slice_by and len(names) > 1:
+            asked = slicing.cut(self._source.rows, config.slice_by, names)
+            slicing.check_across(asked, self._source.address, config.id_columns)
+        if self._config.commits == "slice" and not self._config.plan:
             return [[run] for run in runs]
         return [list(runs)] if runs else []
 
     @contextmanager
-    def telling(self, outcomes: Sequence[Outcome]) -> Iterator[None]:
+    def annotate_errors(self, outcomes: Sequence[SliceOutcome]) -> Iterator[None]:
         """Let an error say which of *outcomes* were published before it, in commits of their own.
 
         Raises:
@@ -255,8 +269,8 @@ class Target:
             raise
 
     def publish(
-        self, planned: Plan, runs: Sequence[Run], sizes: Mapping[str, int]
-    ) -> list[Outcome]:
+        self, planned: Plan, runs: Sequence[SliceRun], sizes: Mapping[str, int]
+    ) -> list[SliceOutcome]:
         """Score *planned* and let everybody see it as the slices of *runs*, in one commit.
 
         Rows that the model cannot score go to the quarantine, whatever comes of the others.
@@ -271,20 +285,20 @@ class Target:
             TooManyErrors: more rows failed than the job allows; nothing was published.
             RowsLost: rows are missing, or there are too many; nothing was published.
         """
-        own = {"quarantine": self._todo.aside} if self._todo.quarantine else {}
+        own = {"quarantine": self._config.quarantine_address} if self._config.quarantine else {}
         publishing = _Publishing(planned, runs, sizes, lineage.now(), own)
         try:
-            if self._todo.write_mode == "merge" and self._is_published():
+            if self._config.write_mode == "merge" and self._is_published():
                 failed, version = self._merge(publishing)
             else:
                 failed, version = self._write(publishing)
         except AnotherRunWon:
-            settled = self.settle(runs, sizes)
+            settled = self.find_done(runs, sizes)
             if len(settled) < len(runs):
                 raise
             return settled
         return [
-            Outcome(
+            SliceOutcome(
                 run,
                 "scored",
                 size,
@@ -314,25 +328,26 @@ class Target:
             self._address,
             where=lineage.place(publishing.runs),
             metadata=publishing.metadata,
-            find_by=self._todo.id_columns if self._todo.writes_keys else (),
-            append=self._todo.write_mode != "replace",
+            find_by=self._config.id_columns if self._config.writes_keys else (),
+            append=self._config.write_mode != "replace",
             made_with=publishing.own_quarantine or None,
         ) as written:
             self._fill(written, publishing)
             failed = self._check(publishing, written.counts("slice"))
-            appends = self._todo.write_mode == "append"
-            if appends and self.settle(publishing.runs, publishing.sizes):
+            appends = self._config.write_mode == "append"
+            if appends and self.find_done(publishing.runs, publishing.sizes):
                 raise AnotherRunWon(self._address, listed(run.slice for run in publishing.runs))
             began = time.monotonic()
             version = written.commit()
-        self.facts = written.facts() | {"seconds_to_commit": round(time.monotonic() - began, 2)}
+            seconds = time.monotonic() - began
+        self._written.append(written.facts() | {"seconds_to_commit": seconds})
         return failed, version
 
     def _fill(self, written: Transaction, publishing: _Publishing) -> None:
         """Score into files that nobody sees: by workers, who write them too where they may."""
         planned = publishing.planned
         with publishing.evaluated():
-            sink = self._sink(written, publishing) if self._todo.write == "direct" else None
+            sink = self._sink(written, publishing) if self._config.write == "direct" else None
             if sink is not None:
                 written.add(scoring.file(planned, sink), sink)
             else:
@@ -342,8 +357,8 @@ class Target:
                     # By SQL: hint() of Spark 3.5 takes no column.
                     sql = "SELECT /*+ REBALANCE(slice) */ * FROM {rows}"
                     rows = rows.sparkSession.sql(sql, rows=rows)
-                written.write(rows, self._todo.write)
-        planned.tally.add(written.said)
+                written.write(rows, self._config.write)
+        planned.totals.add(written.said)
 
     def _sink(self, written: Transaction, publishing: _Publishing) -> executor.Sink | None:
         """Return where the workers that score write, or none where Spark hands rows to others."""
@@ -360,8 +375,8 @@ class Target:
             constant = set(lineage.COLUMNS) - given
             own = {name: place for name, place in places.items() if name not in constant}
             return written.sink(own, constants, by)
-        except Declined as declined:
-            written.reason = str(declined)
+        except NotEligible as not_eligible:
+            written.reason = str(not_eligible)
             return None
 
     def _merge(self, publishing: _Publishing) -> tuple[dict[str, int], int]:
@@ -372,15 +387,19 @@ class Target:
                 heard = publishing.planned.heard(kept)
                 found = dict(map(tuple, heard.groupBy("slice").count().collect()))
             failed = self._check(publishing, found)
+            began = time.monotonic()
             version = tables.merge(
                 heard,
                 self._address,
-                keys=self._todo.id_columns,
+                keys=self._config.id_columns,
                 within={"model_name": publishing.runs[0].assigned.name},
                 metadata=publishing.metadata,
             )
+            seconds = time.monotonic() - began
         finally:
             kept.unpersist()
+        facts = tables.added(self._runner, self._address, version)
+        self._written.append(facts | {"write": "spark", "seconds_to_commit": seconds})
         return failed, version
 
     def _check(self, publishing: _Publishing, found: Mapping[str, int]) -> dict[str, int]:
@@ -395,7 +414,7 @@ class Target:
                 raise RowsLost(run.slice, sizes[run.slice], *there)
         if sum(found.values()) + total != rows:
             raise RowsLost(listed(run.slice for run in runs), rows, sum(found.values()), total)
-        allowed = self._todo.allowed_errors(rows)
+        allowed = self._config.allowed_errors(rows)
         if total > allowed or not complete:
             reasons = publishing.planned.first_errors()
             if not complete:
@@ -404,13 +423,22 @@ class Target:
             counts = total, rows, allowed
             slices = [run.slice for run in runs]
             raise TooManyErrors(
-                runs[0].assigned.uri, slices, counts, reasons, self._todo.aside, where
+                runs[0].assigned.uri,
+                slices,
+                counts,
+                reasons,
+                self._config.quarantine_address,
+                where,
             )
         return failed
 
     def _set_aside(self, publishing: _Publishing) -> dict[str, int]:
         """Let the quarantine hold what failed of the slices, and nothing else of them."""
-        address, runs, place = self._todo.aside, publishing.runs, lineage.place(publishing.runs)
+        address, runs, place = (
+            self._config.quarantine_address,
+            publishing.runs,
+            lineage.place(publishing.runs),
+        )
         failed = publishing.planned.set_aside()
         if failed is None:
             there = _snapshot(self._runner, address)
@@ -418,22 +446,22 @@ class Target:
                 tables.clear(self._runner, address, where=place, metadata={"slices": []})
             return {}
         why = pc.list_element(failed.column(scoring.ERRORS), 0)
-        own = failed.select([*self._todo.id_columns, SLICE])
+        own = failed.select([*self._config.id_columns, SLICE])
         for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True):
             own = own.append_column(name, pc.struct_field(why, part))
         counts = Counter(own.column(SLICE).to_pylist())
         own = publishing.told_of_versions(own, failed)
-        if self._todo.quarantine_columns == "all":
+        if self._config.quarantine_columns == "all":
             reason = "quarantine_columns: all reads the input once more"
             few = frame(self._runner.start(reason), own)
             more = [each.name for each in publishing.planned.said_of_versions]
-            rows = _joined(few, publishing.planned.rows, self._todo.id_columns, more)
+            rows = _joined(few, publishing.planned.rows, self._config.id_columns, more)
             tables.replace(
                 lineage.stamp(rows, runs, scored_at=publishing.scored_at),
                 address,
                 where=place,
                 metadata=publishing.metadata,
-                find_by=self._todo.id_columns,
+                find_by=self._config.id_columns,
             )
             return dict(counts)
         with tables.begin(
@@ -442,12 +470,12 @@ class Target:
             address,
             where=place,
             metadata=publishing.metadata,
-            find_by=self._todo.id_columns,
+            find_by=self._config.id_columns,
         ) as written:
             try:
                 written.put(own, publishing.constants, SLICE)
-            except Declined as declined:
-                few = frame(self._runner.start(f"Spark sets rows aside: {declined}"), own)
+            except NotEligible as not_eligible:
+                few = frame(self._runner.start(f"Spark sets rows aside: {not_eligible}"), own)
                 written.write(lineage.stamp(few, runs, scored_at=publishing.scored_at))
             written.commit()
         return dict(counts)
@@ -455,12 +483,12 @@ class Target:
     def _columns_aside(self, publishing: _Publishing) -> StructType:
         """Return the columns of a quarantine of keys."""
         there = publishing.planned.schema
-        keys = [StructField(name, there[name].dataType) for name in self._todo.id_columns]
+        keys = [StructField(name, there[name].dataType) for name in self._config.id_columns]
         errors = [StructField(name, StringType()) for name in lineage.ERROR_COLUMNS]
         fields = [*keys, *errors, *publishing.planned.said_of_versions]
         return lineage.stamped(StructType(fields), publishing.runs)
 
-    def _same_inputs(self, run: Run) -> bool:
+    def _same_inputs(self, run: SliceRun) -> bool:
         """Tell whether the rows of this run's id came from its inputs: a derived id says so."""
         if run.run_id == run.fingerprint:
             return True
@@ -475,7 +503,7 @@ class _Publishing:
     """What is published at once."""
 
     planned: Plan
-    runs: Sequence[Run]
+    runs: Sequence[SliceRun]
     sizes: Mapping[str, int]
     scored_at: datetime
     own_quarantine: Mapping[str, str]
@@ -511,7 +539,7 @@ class _Publishing:
         return scoring.evaluated(self.planned, [run.slice for run in self.runs])
 
 
-def _has_others(run: Run, said: Mapping[str, Any]) -> bool:
+def _has_others(run: SliceRun, said: Mapping[str, Any]) -> bool:
     """Tell whether other segments of the slice have a version than had one when it was scored."""
     of_slice = run.assigned.rows.get(run.slice, {})
     then = {name for name, uri, _ in said.get("segments") or () if uri and name in of_slice}
@@ -520,10 +548,10 @@ def _has_others(run: Run, said: Mapping[str, Any]) -> bool:
 
 def _check_sizes(planned: Plan, slices: int, rows: int) -> None:
     if planned.slice_at is None:
-        raise Declined("nothing in the rows names their slice")
+        raise NotEligible("nothing in the rows names their slice")
     files = planned.tasks * slices
     if files > _FEW_FILES and rows < _FEWEST_ROWS_A_FILE * files:
-        raise Declined(f"{planned.tasks} tasks would write small files of {slices} slices")
+        raise NotEligible(f"{planned.tasks} tasks would write small files of {slices} slices")
 
 
 def _snapshot(runner: Runner, address: str) -> Snapshot | None:
@@ -533,26 +561,30 @@ def _snapshot(runner: Runner, address: str) -> Snapshot | None:
         return None
 
 
-def _earlier(there: Snapshot | None, runs: Sequence[Run]) -> dict[str, list[Earlier]]:
+def _earlier(there: Snapshot | None, runs: Sequence[SliceRun]) -> dict[str, list[PublishedSlice]]:
     """Return, by slice, what earlier runs wrote."""
     by = ["slice", "scoring_run_id", "input_table", "input_version"]
     if runs[0].assigned.by is None:
         by.append("model_version")
-    found: dict[str, list[Earlier]] = {}
+    found: dict[str, list[PublishedSlice]] = {}
     counts = _counted(there, by, runs) if there is not None else {}
     for (name, run_id, table, input_version, *version), rows in counts.items():
-        earlier = Earlier(run_id, version[0] if version else None, table, input_version, rows)
+        earlier = PublishedSlice(
+            run_id, version[0] if version else None, table, input_version, rows
+        )
         found.setdefault(name, []).append(earlier)
     return found
 
 
-def _counted(there: Snapshot, by: Sequence[str], runs: Sequence[Run]) -> dict[tuple[Any, ...], int]:
+def _counted(
+    there: Snapshot, by: Sequence[str], runs: Sequence[SliceRun]
+) -> dict[tuple[Any, ...], int]:
     """Return how many rows stand in the place of *runs*, by their values in the columns *by*."""
     place = lineage.place(runs)
     try:
         return scanning.tallied(there, by, place)
-    except Declined as declined:
-        there.runner.start(str(declined))
+    except NotEligible as not_eligible:
+        there.runner.start(str(not_eligible))
         held = [F.col(name).isin(values) for name, values in place.items()]
         counts = there.rows.where(reduce(and_, held)).groupBy(*by).count().collect()
         return {tuple(values): rows for *values, rows in counts}
@@ -567,8 +599,10 @@ def _joined(
     """
     by, told = [*keys, SLICE], [*lineage.ERROR_COLUMNS, *more]
     once = failed.dropDuplicates(by).select(
-        *[F.col(f"`{name}`").alias(f"{OURS}k{n}") for n, name in enumerate(by)], *told
+        *[F.col(f"`{name}`").alias(f"{RESERVED_PREFIX}k{n}") for n, name in enumerate(by)], *told
     )
-    equal = [F.col(f"`{name}`").eqNullSafe(F.col(f"{OURS}k{n}")) for n, name in enumerate(by)]
+    equal = [
+        F.col(f"`{name}`").eqNullSafe(F.col(f"{RESERVED_PREFIX}k{n}")) for n, name in enumerate(by)
+    ]
     names = [F.col(f"`{name}`") for name in rows.columns]
     return rows.join(F.broadcast(once), reduce(and_, equal)).select(*names, *told)

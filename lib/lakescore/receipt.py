@@ -5,7 +5,6 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from lakescore import scoring
 from lakescore.environment import differences
 from lakescore.errors import listed
 
@@ -16,15 +15,14 @@ if TYPE_CHECKING:
     from lakescore.comparing import Comparison
     from lakescore.config import ScoreJob
     from lakescore.joblist import Job
-    from lakescore.lineage import Run
-    from lakescore.publishing import Outcome
+    from lakescore.publishing import SliceOutcome
     from lakescore.registry import ModelVersion
     from lakescore.scoring import Plan
-    from lakescore.signature import Agreed, Contract
+    from lakescore.signature import Binding, Contract
     from lakescore.snapshots import Snapshot
 
 
-def of_model(model: ModelVersion) -> dict[str, Any]:
+def model_facts(model: ModelVersion) -> dict[str, Any]:
     """Return the facts that name a pinned version."""
     return {
         "name": model.name,
@@ -38,10 +36,10 @@ def of_model(model: ModelVersion) -> dict[str, Any]:
     }
 
 
-def of_assigned(assigned: Assignment) -> dict[str, Any]:
+def assignment_facts(assigned: Assignment) -> dict[str, Any]:
     """Return the facts that name the version of a job, or its family of versions by segment."""
     if assigned.by is None:
-        return of_model(assigned.models[0])
+        return model_facts(assigned.models[0])
     return {
         "name": assigned.name,
         "reference": assigned.reference,
@@ -50,7 +48,7 @@ def of_assigned(assigned: Assignment) -> dict[str, Any]:
     }
 
 
-def _of_segments(assigned: Assignment) -> dict[str, Any]:
+def _segment_facts(assigned: Assignment) -> dict[str, Any]:
     """Return the version and the rows of each segment, where each has a version of its own."""
     if assigned.by is None:
         return {}
@@ -58,26 +56,26 @@ def _of_segments(assigned: Assignment) -> dict[str, Any]:
     return {"segments": assigned.segments, "rows_skipped": skipped}
 
 
-def _of_entrant(assigned: Assignment) -> dict[str, Any]:
+def _candidate_facts(assigned: Assignment) -> dict[str, Any]:
     """Return the facts that name a version that is compared, or a family with its segments."""
     if assigned.by is None:
-        return of_assigned(assigned)
-    return {"uri": assigned.uri, **of_assigned(assigned), "segments": assigned.segments}
+        return assignment_facts(assigned)
+    return {"uri": assigned.uri, **assignment_facts(assigned), "segments": assigned.segments}
 
 
-def _parts(agreed: Agreed) -> tuple[Assignment, tuple[Contract, ...]]:
-    assert agreed.assigned is not None  # noqa: S101 - narrows for mypy
-    return agreed.assigned, agreed.contracts
+def _parts(binding: Binding) -> tuple[Assignment, tuple[Contract, ...]]:
+    assert binding.assigned is not None  # noqa: S101 - narrows for mypy
+    return binding.assigned, binding.contracts
 
 
-def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
-    todo: ScoreJob,
+def score_receipt(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+    config: ScoreJob,
     source: Snapshot,
-    agreed: Agreed,
-    outcomes: Sequence[Outcome],
+    binding: Binding,
+    outcomes: Sequence[SliceOutcome],
     written: Mapping[str, Any],
     plans: Sequence[Plan],
-    of_no_slice: int = 0,
+    unsliced: int = 0,
 ) -> dict[str, Any]:
     """Return the receipt of a score job; `engine` only where anything was to score.
 
@@ -89,7 +87,7 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     the slices with their rows, and `rows_skipped` those of segments without a version, which are
     no part of `rows_in`.
     """
-    assigned, contracts = _parts(agreed)
+    assigned, contracts = _parts(binding)
     contract = contracts[0] if contracts else None
     casts: dict[str, list[str]] = {}
     for each in contracts:
@@ -102,46 +100,49 @@ def of_scoring(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     ranked = [each for each in ("scored", "unchanged") if each in statuses]
     return {
         "status": ranked[0] if ranked else "empty",
-        "model": of_assigned(assigned),
+        "model": assignment_facts(assigned),
         "input": {"table": source.address, "version": source.version},
         "output": {
-            "table": todo.output.address,
+            "table": config.output.address,
             "columns": list(contract.written) if contract else [],
             **({"renamed": renamed} if renamed else {}),
             **written,
         },
-        "quarantine": {"table": todo.aside},
+        "quarantine": {"table": config.quarantine_address},
         "casts": casts,
         **({"features_left_out": left_out} if left_out else {}),
         "rows_in": sum(outcome.rows_in for outcome in outcomes),
         "rows_scored": sum(outcome.rows_scored for outcome in outcomes),
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
-        **({"rows_of_no_slice": of_no_slice} if todo.due else {}),
-        **_of_segments(assigned),
+        **({"rows_of_no_slice": unsliced} if config.due else {}),
+        **_segment_facts(assigned),
         "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
         "runner": source.runner.facts(),
         **({"engine": _engine(plans)} if plans else {}),
     }
 
 
-def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
-    todo: ScoreJob,
-    source: Snapshot,
-    agreed: Agreed,
-    outcomes: Sequence[Outcome],
-    due: Sequence[Run],
+def preview(
+    config: ScoreJob,
+    binding: Binding,
+    planned: Plan,
     sizes: Mapping[str, int],
-    plans: Sequence[Plan],
+    rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return the receipt of a score job that only says what it would do.
+    """Return what the receipt of a dry run has besides that of a score job.
 
-    `would` tells it, with about how many `batches` the model would be called in how many `tasks`.
-    `probe` holds up to 100 rows with their predictions; `environment` the requirements of the
-    model that the packages here do not meet.
+    `would` says what the job would do, with about how many `batches` the model would be called in
+    how many `tasks`. `environment` has the requirements of the model that the packages here do not
+    meet; `probe` has *rows* with their predictions.
+
+    Args:
+        config: the job.
+        binding: what its versions take and give.
+        planned: how they would be applied.
+        sizes: rows by slice that would be scored.
+        rows: a few of them, scored.
     """
-    assigned, contracts = _parts(agreed)
-    probe = scoring.probe(plans[-1])
-    one = assigned.by is None
+    assigned, contracts = _parts(binding)
     features = {
         feature.name: {
             "name": feature.name,
@@ -153,22 +154,22 @@ def of_plan(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         for feature in contract.features
     }
     unmet = [need for each in contracts for need in differences(each.loadable.folder)]
-    load = f"{assigned.uri}, since {assigned.reference} is it" if one else assigned.pin
+    one = f"{assigned.uri}, since {assigned.reference} is it"
+    total = sum(sizes.values())
     return {
-        **of_scoring(todo, source, agreed, outcomes, {}, plans),
         "status": "planned",
         "would": {
-            "load": load,
-            "write_mode": todo.write_mode,
-            "commits": todo.commits,
-            "slices": {run.slice: sizes[run.slice] for run in due},
-            "rows": (rows := sum(sizes[run.slice] for run in due)),
-            "tasks": plans[-1].tasks,
-            "batches": plans[-1].batches(rows),
+            "load": one if assigned.by is None else assigned.pin,
+            "write_mode": config.write_mode,
+            "commits": config.commits,
+            "slices": dict(sizes),
+            "rows": total,
+            "tasks": planned.tasks,
+            "batches": planned.batches(total),
         },
         "features": list(features.values()),
         "environment": [need for n, need in enumerate(unmet) if need not in unmet[:n]],
-        "probe": probe,
+        "probe": list(rows),
     }
 
 
@@ -191,7 +192,7 @@ def summary(report: Mapping[str, Any]) -> str:
     return f"{done}{failed}{unsliced}{unassigned}"
 
 
-def of_jobs(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> dict[str, Any]:
+def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> dict[str, Any]:
     """Return what became of several jobs, with a `summary` in words.
 
     `exit_code` is the highest of theirs: 75, where a retry may help, comes before what a retry
@@ -206,7 +207,7 @@ def of_jobs(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> d
         {
             "name": job.name,
             "file": str(job.file),
-            "receipt": job.todo.receipt,
+            "receipt": job.config.receipt,
             "exit_code": 0,
             **{key: receipt[key] for key in kept if key in receipt},
         }
@@ -227,14 +228,14 @@ def of_jobs(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> d
     }
 
 
-def of_replay(
+def replay_receipt(
     run: str, assigned: Assignment, source: Snapshot, planned: Plan, found: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the receipt of a replay job, whose counts are those of `replaying.compare`."""
     return {
         "status": "same",
         "run": run,
-        "model": of_assigned(assigned),
+        "model": assignment_facts(assigned),
         "input": {"table": source.address, "version": source.version},
         **found,
         "runner": source.runner.facts(),
@@ -242,7 +243,7 @@ def of_replay(
     }
 
 
-def of_comparing(
+def compare_receipt(
     comparison: Comparison,
     holdout: Snapshot,
     planned: Plan,
@@ -250,14 +251,14 @@ def of_comparing(
     *,
     where: str | None,
 ) -> dict[str, Any]:
-    """Return the receipt of a compare job; *facts* are those of `lineage.of_comparison`."""
+    """Return the receipt of a compare job; *facts* are those of `lineage.comparison_columns`."""
     whole, own = comparison.evaluation.whole, comparison.evaluation.own
     standing = whole.standings[comparison.rank_by]
     return {
         "status": "compared",
         "run_id": facts["comparing_run_id"],
         "compared_at": facts["compared_at"].isoformat(),
-        "verdict": comparison.verdict,
+        "verdict": comparison.headline,
         "confidence": comparison.confidence,
         "rank_by": comparison.rank_by,
         "label": comparison.label,
@@ -267,7 +268,7 @@ def of_comparing(
             "version": holdout.version,
             "digest": facts["holdout_digest"],
         },
-        "baseline": comparison.entrants.baseline,
+        "baseline": comparison.candidates.baseline,
         "rows": comparison.evaluation.rows,
         "rows_common": max(whole.rows.values()),
         "runner": planned.runner.facts(),
@@ -275,7 +276,7 @@ def of_comparing(
         "ranking": [
             {
                 "rank": standing.ranks[uri],
-                **_of_entrant(comparison.entrants.assigned[uri]),
+                **_candidate_facts(comparison.candidates.assigned[uri]),
                 "low": standing.estimates[uri].facts()["low"],
                 "high": standing.estimates[uri].facts()["high"],
                 "rows_scored": own.rows[uri],

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 
 from lakescore import executor, scanning, scoring, slicing, tables
 from lakescore.arrow import arrow_type, collected, legible, struct
-from lakescore.assignment import of_one, of_segments
+from lakescore.assignment import assign_all, assign_by_segment
 from lakescore.config import ScoreJob, Segments
 from lakescore.errors import (
     DigestDiffers,
@@ -25,7 +25,7 @@ from lakescore.errors import (
     RunNotOne,
     RunNotPublished,
 )
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 from lakescore.registry import resolve_all
 from lakescore.slicing import SLICE
 
@@ -78,11 +78,11 @@ class Recorded:
         """
         try:
             if runner.is_started:
-                raise Declined("it runs already")  # noqa: TRY301 - as all others
+                raise NotEligible("it runs already")  # noqa: TRY301 - as all others
             read = [*names, *self.own]
             held = [scanning.read(part, read, _MOST_ROWS_HERE) for part in self.parts]
-        except Declined as declined:
-            runner.start(f"Spark reads what was published: {declined}")
+        except NotEligible as not_eligible:
+            runner.start(f"Spark reads what was published: {not_eligible}")
             is_own = reduce(and_, [F.col(name) == value for name, value in self.own.items()])
             frames = [part.rows.where(is_own) for part in self.parts]
             wanted = [F.col(f"`{name}`") for name in names]
@@ -111,8 +111,8 @@ class Recorded:
             if model.digest != (digest := digests[model.uri]):
                 raise DigestDiffers(model.uri, digest, model.digest, "the commit of the run")
         if not isinstance(self.job.model, Segments):
-            return of_one(models[0])
-        return of_segments(
+            return assign_all(models[0])
+        return assign_by_segment(
             self.job.model,
             models,
             {pin.segment: uris.index(pin.uri) if pin.uri else None for pin in self.pins},
@@ -129,7 +129,7 @@ class Pin:
     digest: str | None
 
 
-def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
+def recorded(runner: Runner, config: ReplayJob) -> Recorded:
     """Read what commits say of the run.
 
     Raises:
@@ -137,14 +137,14 @@ def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
         RunNotOne: slices of it were scored with different inputs or settings.
         KeysNotPublished: its rows cannot be told from each other.
     """
-    address = todo.output.address
+    address = config.output.address
     newest: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}  # by slice and model's name
     for version, said in tables.commits(runner, address):
         for each in said.get("slices", []) if "settings" in said else []:
-            if each["scoring_run_id"] == todo.run:
+            if each["scoring_run_id"] == config.run:
                 newest.setdefault((each["slice"], said["model_name"]), (version, said))
     if not newest:
-        raise RunNotPublished(address, todo.run)
+        raise RunNotPublished(address, config.run)
     said = newest[min(newest)][1]
     pins = {pin.segment: pin for _, each in newest.values() for pin in _pins(each)}
     others = [
@@ -156,11 +156,11 @@ def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
     if others:
         same = sorted(newest.keys() - set(others))
         told = [[f"{name} of {model}" for name, model in part] for part in (same, sorted(others))]
-        raise RunNotOne(todo.run, *told)
+        raise RunNotOne(config.run, *told)
     names = sorted(name for name, _ in newest)
     versions = {name: version for (name, _), (version, _) in newest.items()}
     if said["settings"].get("passthrough") == "none":
-        raise KeysNotPublished(address, todo.run)
+        raise KeysNotPublished(address, config.run)
     parts = [
         replace(
             slicing.select(
@@ -181,11 +181,11 @@ def recorded(runner: Runner, todo: ReplayJob) -> Recorded:
             **said["settings"],
             "model": segments if "segments" in said else said["model_uri"],
             "input": where,
-            "output": todo.output,
+            "output": config.output,
             "slices": names if by else None,
         }
     )
-    own = {"scoring_run_id": todo.run, "model_name": said["model_name"]}
+    own = {"scoring_run_id": config.run, "model_name": said["model_name"]}
     return Recorded(own, tuple(parts), job, tuple(pins.values()))
 
 
@@ -305,7 +305,7 @@ def _by_spark(
     return collected(dealt.mapInArrow(executor.reconcile(kinds, **how), schema))
 
 
-def hold(report: Mapping[str, Any]) -> None:
+def require_same(report: Mapping[str, Any]) -> None:
     """Raise where a replay differs, as its *report* says.
 
     Raises:

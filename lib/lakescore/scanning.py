@@ -38,7 +38,7 @@ from lakescore import executor
 from lakescore.arrow import arrow_type, collected, frame, is_plain, struct
 from lakescore.classic import tasks
 from lakescore.errors import FilesGone, FileUnreadable, listed
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 from lakescore.runner import FAILURES, Runner
 from lakescore.snapshots import Snapshot
 from lakescore.storage import plain_path
@@ -159,7 +159,7 @@ class Selection:
         """The log of the snapshot.
 
         Raises:
-            Declined: only Spark reads it, or the rows are no snapshot's.
+            NotEligible: only Spark reads it, or the rows are no snapshot's.
         """
         return _log(self.snapshot)
 
@@ -212,11 +212,11 @@ def direct(
         seconds_a_row: what a model takes; dear rows are spread over more tasks.
 
     Raises:
-        Declined: it would not be exactly what Spark reads, or this cannot be told.
+        NotEligible: it would not be exactly what Spark reads, or this cannot be told.
     """
     files = _files(selection)
     if not files:
-        raise Declined("there are no files to read")
+        raise NotEligible("there are no files to read")
     return _direct(selection, files, keep, features, seconds_a_row=seconds_a_row)
 
 
@@ -251,7 +251,9 @@ def _direct(
     )
     only = None
     if selection.column:
-        only = executor.Only(column=carried.index(selection.column), among=selection.among)
+        only = executor.PartitionFilter(
+            column=carried.index(selection.column), among=selection.among
+        )
     return Direct(
         scan=executor.Scan(columns=columns, tasks=pieces, only=only, store=store),
         selection=selection,
@@ -266,7 +268,7 @@ def _files(selection: Selection) -> list[File]:
     """Return the files that may hold rows of *selection*.
 
     Raises:
-        Declined: the log cannot tell, or Spark compares the values of a column with others than
+        NotEligible: the log cannot tell, or Spark compares the values of a column with others than
             those that the files hold.
     """
     log = selection.log
@@ -282,11 +284,11 @@ def read(selection: Selection, names: Sequence[str], most: int) -> pa.Table:
     Rows of other values than those `within` may be among them.
 
     Raises:
-        Declined: they would not be exactly what Spark reads, or there are more than *most*.
+        NotEligible: they would not be exactly what Spark reads, or there are more than *most*.
     """
     files = _files(selection)
     if (rows := sum(file.rows for file in files)) > most:
-        raise Declined(f"{rows} rows are held by Spark")
+        raise NotEligible(f"{rows} rows are held by Spark")
     if not files:
         kinds = [(name, arrow_type(selection.schema[name].dataType)) for name in names]
         return pa.schema(kinds).empty_table()
@@ -307,17 +309,17 @@ def scattered(selection: Selection, features: Sequence[StructField], most: int) 
         What `first` does.
 
     Raises:
-        Declined: as `first`.
+        NotEligible: as `first`.
     """
     files = _files(selection)
     chance = random.Random(0)  # noqa: S311 - no secret
     chosen = chance.sample(files, min(len(files), _MOST_FILES_PROBED))
     if sum(file.rows for file in chosen) > _MOST_ROWS_HERE:
-        raise Declined("there are too many rows to look at here")
+        raise NotEligible("there are too many rows to look at here")
     scan = _direct(selection, chosen, [], features, seconds_a_row=0.0).scan
     batches = list(executor.read_tasks(scan, _numbers(scan)))
     if not batches:
-        raise Declined("there are no rows to read")
+        raise NotEligible("there are no rows to read")
     rows = pa.Table.from_batches(batches)
     taken = rows.take(sorted(chance.sample(range(rows.num_rows), min(most, rows.num_rows))))
     return _numbered(taken, len(features))
@@ -341,7 +343,7 @@ def first(selection: Selection, features: Sequence[StructField], most: int) -> p
         The columns f0, f1, ... in the order of *features*; no row where there is none.
 
     Raises:
-        Declined: they would not be exactly what Spark reads, or lie too far behind.
+        NotEligible: they would not be exactly what Spark reads, or lie too far behind.
     """
     taken: list[pa.RecordBatch] = []
     looked_at = 0
@@ -354,7 +356,7 @@ def first(selection: Selection, features: Sequence[StructField], most: int) -> p
                 break
         else:
             if (looked_at := looked_at + file.rows) > _most_rows(selection.snapshot):
-                raise Declined("the rows lie too far behind")
+                raise NotEligible("the rows lie too far behind")
             continue
         break
     if not taken:
@@ -386,16 +388,16 @@ def spread(
     at_once, partitions = Runner.of(rows.sparkSession).slots, tasks(rows)
     try:
         if selection is None:
-            raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
+            raise NotEligible("the rows are no snapshot's")  # noqa: TRY301 - as all others
         files = _files(selection)
         groups = sum(math.ceil(file.size / _BYTES_A_ROW_GROUP) for file in files)
-    except Declined:
+    except NotEligible:
         groups = partitions
     return 2 * at_once if min(groups, partitions) < at_once else None
 
 
 @contextmanager
-def unmeasured(
+def skip_batch_size_check(
     spark: SparkSession | Runner, sent: Callable[[], Iterable[DataType]]
 ) -> Iterator[None]:
     """Spare Spark to measure the batches of rows of the types *sent*, evaluated meanwhile.
@@ -507,7 +509,7 @@ def counted(
         among: the values that are counted; all when left out.
 
     Raises:
-        Declined: the log cannot tell.
+        NotEligible: the log cannot tell.
     """
     found: dict[str, int] = {}
     wanted = {by: among} if by is not None and among is not None else {}
@@ -530,7 +532,7 @@ def tallied(
         wanted: columns and the values that rows must have there.
 
     Raises:
-        Declined: the log cannot tell, and there are too many rows to be read here.
+        NotEligible: the log cannot tell, and there are too many rows to be read here.
     """
     log = _log(snapshot)
     names = list(dict.fromkeys([*wanted, *by]))
@@ -540,7 +542,7 @@ def tallied(
         _column(log, schema, schema[name])
     files = log.files(wanted)
     if others and sum(file.rows for file in files) > _most_rows(snapshot):
-        raise Declined(f"the table is not partitioned by {listed(others)}")
+        raise NotEligible(f"the table is not partitioned by {listed(others)}")
     places = [names.index(name) for name in by]
     found: dict[tuple[Any, ...], int] = {}
     for values, rows in _alike(snapshot, files, names) if others else _told(files, names):
@@ -560,7 +562,7 @@ def held(snapshot: Snapshot, column: str, files: Collection[str]) -> dict[str, l
         files: their names, without folders.
 
     Raises:
-        Declined: there are too many rows to be read here, or they cannot be.
+        NotEligible: there are too many rows to be read here, or they cannot be.
     """
     log = snapshot.log
     schema = StructType.fromJson(log.schema)
@@ -569,7 +571,7 @@ def held(snapshot: Snapshot, column: str, files: Collection[str]) -> dict[str, l
     chosen = {name: by_name[name] for name in files if name in by_name}
     rows = sum(file.rows for file in chosen.values())
     if len(chosen) < len(files) or rows > _most_rows(snapshot):
-        raise Declined(f"slices by {column} are looked for in {len(files)} files")
+        raise NotEligible(f"slices by {column} are looked for in {len(files)} files")
     return {
         name: [
             str(value) for (value,), _ in _alike(snapshot, [file], [column]) if value is not None
@@ -601,7 +603,7 @@ def _alike(
         try:
             columns = [column.to_pylist() for column in values]
         except (ValueError, OverflowError) as error:  # no UTF-8, or no date of Python's
-            raise Declined(f"{listed(names)} holds {error}") from error
+            raise NotEligible(f"{listed(names)} holds {error}") from error
         for key, size in zip(zip(*columns, strict=True), sizes.to_pylist(), strict=True):
             found[key] += size
     return list(found.items())
@@ -626,9 +628,9 @@ def matching(
     names = [*keys, *wanted]
     try:
         found = _sharing(snapshot, few, keys, names)
-    except Declined as declined:
+    except NotEligible as not_eligible:
         if isinstance(snapshot, Snapshot):
-            snapshot.runner.start(str(declined))
+            snapshot.runner.start(str(not_eligible))
         rows = snapshot.rows if isinstance(snapshot, Snapshot) else snapshot
         chosen = rows.select(*[F.col(f"`{name}`") for name in names])
         by_key = frame(rows.sparkSession, few.select(keys).append_column(_PLACE, _places(few)))
@@ -646,7 +648,7 @@ def _sharing(
     log = _log(snapshot)
     files = log.files({})
     if sum(file.rows for file in files) > _most_rows(snapshot):
-        raise Declined("there are too many rows to look for the keys of some")
+        raise NotEligible("there are too many rows to look for the keys of some")
     places: dict[tuple[Any, ...], list[int]] = {}
     for n, key in enumerate(_keys(few.select(keys))):
         if None not in key:
@@ -709,7 +711,7 @@ def _most_rows(snapshot: Snapshot | DataFrame) -> int:
 
 def _log(snapshot: Snapshot | DataFrame) -> Log:
     if not isinstance(snapshot, Snapshot):
-        raise Declined("the rows are no snapshot's")
+        raise NotEligible("the rows are no snapshot's")
     return snapshot.log
 
 
@@ -719,7 +721,7 @@ def partition_name(text: str | None, kind: DataType) -> str:
     The log may write an integer in several ways, such as `1` and `01`.
 
     Raises:
-        Declined: only Spark can tell what it reads as *kind*.
+        NotEligible: only Spark can tell what it reads as *kind*.
     """
     if not text:
         return ""
@@ -732,7 +734,7 @@ def partition_name(text: str | None, kind: DataType) -> str:
             return text
     except ValueError:
         pass
-    raise Declined(f"the log writes the value {text!r} for a partition of {kind.simpleString()}")
+    raise NotEligible(f"the log writes the value {text!r} for a partition of {kind.simpleString()}")
 
 
 def repeats(selection: Selection, keys: Sequence[str]) -> int:
@@ -741,7 +743,7 @@ def repeats(selection: Selection, keys: Sequence[str]) -> int:
     Never less than there are, and more only where two keys have one 64-bit hash.
 
     Raises:
-        Declined: workers cannot read the keys themselves, or not as Spark would.
+        NotEligible: workers cannot read the keys themselves, or not as Spark would.
     """
     planned = direct(selection, keys, (), seconds_a_row=0.0)
     runner, count = selection.runner, len(planned.scan.tasks)
@@ -765,7 +767,7 @@ def nulls(selection: Selection, names: Sequence[str]) -> dict[str, int]:
     """Return how many rows of *selection* have a null in each of the columns *names*.
 
     Raises:
-        Declined: workers cannot read the columns themselves, or not as Spark would.
+        NotEligible: workers cannot read the columns themselves, or not as Spark would.
     """
     if not (files := _files(selection)):
         return dict.fromkeys(names, 0)
@@ -788,16 +790,16 @@ def _repeated(blocks: Iterable[pa.RecordBatch]) -> int:
 def _check_partition(field: StructField) -> None:
     """See that delta-rs and Spark read alike what the log has for a partition's values."""
     if not isinstance(field.dataType, (StringType, DateType, IntegralType)):
-        raise Declined(f"the table is partitioned by a {field.dataType.simpleString()}")
+        raise NotEligible(f"the table is partitioned by a {field.dataType.simpleString()}")
 
 
 def _column(log: Log, schema: StructType, field: StructField) -> executor.Column:
     """Return how the table's column *field*.name is read, and given on as *field*'s type."""
     own = schema[field.name]
     if not is_plain(own.dataType):
-        raise Declined(f"column {own.name!r} is {own.dataType.simpleString()}")
+        raise NotEligible(f"column {own.name!r} is {own.dataType.simpleString()}")
     if isinstance(own.dataType, DecimalType) and isinstance(field.dataType, DoubleType):
-        raise Declined(f"column {own.name!r} is cast from a decimal, which Arrow does not round")
+        raise NotEligible(f"column {own.name!r} is cast from a decimal, which Arrow does not round")
     _check_unpadded(own)
     divides = own.name in log.partitioned_by
     if divides:
@@ -815,14 +817,14 @@ def _check_unpadded(field: StructField) -> None:
     """See that Spark gives values as they are stored: those of `CHAR` are filled up with spaces."""
     odd = [key for key in field.metadata if key.startswith(("__CHAR", "EXISTS_DEFAULT"))]
     if odd:
-        raise Declined(f"column {field.name!r} carries {listed(odd)}")
+        raise NotEligible(f"column {field.name!r} carries {listed(odd)}")
 
 
 def _check_sessions_settings(runner: Runner, columns: Sequence[executor.Column]) -> None:
     if any(pa.types.is_temporal(column.read) for column in columns):
         for key, usual in _USUAL.items():
             if (value := runner.setting(key, usual[0])) not in usual:
-                raise Declined(f"{key} is {value}, not {usual[0]}")
+                raise NotEligible(f"{key} is {value}, not {usual[0]}")
 
 
 def _row_groups(
@@ -844,9 +846,9 @@ def _row_groups(
         footers = [(tuple(row["rows"]), row["problem"]) for row in read.to_pylist()]
     for file, (rows, problem) in zip(files, footers, strict=True):
         if problem:
-            raise Declined(f"a file of the table {problem}")
+            raise NotEligible(f"a file of the table {problem}")
         if sum(rows) != file.rows:
-            raise Declined(f"a file holds {sum(rows)} rows where the log counts {file.rows}")
+            raise NotEligible(f"a file holds {sum(rows)} rows where the log counts {file.rows}")
     return [rows for rows, _ in footers]
 
 
@@ -887,7 +889,7 @@ def _pieces(  # noqa: PLR0913 - facts of one plan
                 )
             first += size
     if not 0 < len(pieces) <= _MOST_PIECES:
-        raise Declined(f"it would be {len(pieces)} pieces")
+        raise NotEligible(f"it would be {len(pieces)} pieces")
     return _dealt(pieces, tasks)
 
 

@@ -61,10 +61,10 @@ from lakescore.errors import (
     listed,
 )
 from lakescore.filing import Place
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 from lakescore.runner import FAILURES, Runner
-from lakescore.signature import Agreed
-from lakescore.slicing import OURS, SLICE
+from lakescore.signature import Binding
+from lakescore.slicing import RESERVED_PREFIX, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,13 +76,13 @@ if TYPE_CHECKING:
 
 EngineName = Literal["auto", "arrow", "spark_udf"]
 ScanName = Literal["direct", "spark"]
-ERRORS = f"{OURS}errors"
+ERRORS = f"{RESERVED_PREFIX}errors"
 """The column that says why a row could not be scored, and by which version."""
 SAID = executor.SAID
 """The column of `tried` that holds what tasks say of themselves."""
 _ERROR = "error"
 """The column of `score` that says why a row could not be scored."""
-_PREDICTED = f"{OURS}p"
+_PREDICTED = f"{RESERVED_PREFIX}p"
 """How the column of a version's prediction begins; its number follows."""
 _UNFIT = {executor.Misshapen.__name__, executor.Truncated.__name__}
 """The types of the errors of predictions that do not fit the signature."""
@@ -131,7 +131,7 @@ class Plan:
     """What is scored: rows that Spark reads, or those of a snapshot."""
     keep: tuple[str, ...]
     """The columns of `rows` that stand beside the predictions."""
-    sides: tuple[Agreed, ...]
+    sides: tuple[Binding, ...]
     """What gives each column of predictions: a version, or a family with a version a segment."""
     tells: Assignment | None = None
     """The family of the only side, where each row shall say which version scored it."""
@@ -145,7 +145,7 @@ class Plan:
     """The features that the arrow engine sends, each once a type."""
     spread: int | None = None
     """Into how many partitions Spark spreads the rows first, where it reads them."""
-    tally: executor.Tally = field(default_factory=executor.Tally, compare=False)
+    totals: executor.TaskTotals = field(default_factory=executor.TaskTotals, compare=False)
     """What workers of the arrow engine said that they did."""
 
     @property
@@ -275,7 +275,7 @@ class Plan:
         else:
             facts["scan_reason"] = self.scan_reason
             facts["spread"] = self.spread
-        done = self.tally
+        done = self.totals
         return facts | {
             "rows_predicted": done.rows,
             "rows_aligned": done.aligned,
@@ -306,20 +306,20 @@ class Plan:
     def _is_divided_by(self, column: str) -> bool:
         try:
             return self.selection is not None and column in self.selection.log.partitioned_by
-        except Declined:
+        except NotEligible:
             return False
 
     @property
     def failed(self) -> int:
         """How many rows tasks said that they set aside."""
-        return self.tally.failed
+        return self.totals.failed
 
     def first_errors(self) -> list[str]:
         """Return the types and messages of rows set aside, each once and sorted, as far as listed.
 
         The same ones for the same rows; none where nothing was set aside.
         """
-        failed = self.tally.listed()
+        failed = self.totals.listed()
         if failed is None:
             return []
         reasons = [why[0] for why in failed.column("why").to_pylist()]
@@ -330,7 +330,7 @@ class Plan:
 
         A few of them where they are too many to be listed; `failed` counts them all.
         """
-        failed = self.tally.listed()
+        failed = self.totals.listed()
         if failed is None:
             return None
         rows = failed.rename_columns([*self.carried, ERRORS])
@@ -346,17 +346,17 @@ class Plan:
         if SAID not in rows.columns:
             return rows
         told = rows.where(F.col(SAID).isNotNull()).select(SAID)
-        self.tally.add(bytes(row[0]) for row in told.collect())
+        self.totals.add(bytes(row[0]) for row in told.collect())
         return rows.where(F.col(SAID).isNull()).drop(SAID)
 
     def places(self) -> dict[str, Place]:
         """Return where the columns that `score` gives are in what workers of the arrow engine hold.
 
         Raises:
-            Declined: MLflow's own function scores, or nothing in the rows names their slice.
+            NotEligible: MLflow's own function scores, or nothing in the rows names their slice.
         """
         if self.engine != "arrow":
-            raise Declined(f"the engine is {self.engine}")
+            raise NotEligible(f"the engine is {self.engine}")
         contract = self.contract
         places = {name: Place(n) for n, name in enumerate(self.carried)}
         names, last = contract.outputs.names, len(self.carried)
@@ -383,7 +383,7 @@ def _passes_batches_on(version: str) -> bool:
 def plan(
     asked: EngineName,
     rows: DataFrame | scanning.Selection,
-    agreed: Agreed | Sequence[Contract | Agreed],
+    binding: Binding | Sequence[Contract | Binding],
     keep: Sequence[str],
     scan: ScanName = "direct",
 ) -> Plan:
@@ -392,7 +392,7 @@ def plan(
     Args:
         asked: the engine; `auto` is arrow where that gives MLflow's values.
         rows: what is scored; only a selection of a snapshot can be read by workers directly.
-        agreed: what each column of predictions comes of: a version, or a family whose segments a
+        binding: what each column of predictions comes of: a version, or a family whose segments a
             column of *keep* names. The rows of a family that is given alone, and not as one of
             several, say which version scored them.
         keep: columns of *rows* that shall stand beside the predictions.
@@ -405,9 +405,9 @@ def plan(
             engine is spark_udf, which sets none aside.
         ResultUnfit: what a version gives does not fit its signature.
     """
-    alone = isinstance(agreed, Agreed)
-    given = [agreed] if isinstance(agreed, Agreed) else agreed
-    sides = [side if isinstance(side, Agreed) else Agreed((side,)) for side in given]
+    alone = isinstance(binding, Binding)
+    given = [binding] if isinstance(binding, Binding) else binding
+    sides = [side if isinstance(side, Binding) else Binding((side,)) for side in given]
     udf = Plan(
         engine="spark_udf",
         reason=_ASKED_FOR,
@@ -422,19 +422,19 @@ def plan(
         return _tried(_checked(udf))
     try:
         arrow, seconds_a_row = _arrow(udf, scan)
-    except _Declined as declined:
+    except _NotEligible as not_eligible:
         if asked == "arrow" or udf.has_families:
-            raise EngineRefused("arrow", str(declined)) from declined
-        checked = _checked(replace(udf, reason=str(declined)))
-        runner.start(f"the engine spark_udf is Spark's, and arrow is out: {declined}")
+            raise EngineRefused("arrow", str(not_eligible)) from not_eligible
+        checked = _checked(replace(udf, reason=str(not_eligible)))
+        runner.start(f"the engine spark_udf is Spark's, and arrow is out: {not_eligible}")
         return _tried(checked)
     if udf.selection is not None and scan == "direct":
         try:
             found = scanning.direct(udf.selection, keep, arrow.columns, seconds_a_row=seconds_a_row)
             runner.choose(found.rows * seconds_a_row)
             return replace(arrow, direct=found)
-        except Declined as declined:
-            left = str(declined)
+        except NotEligible as not_eligible:
+            left = str(not_eligible)
     else:
         left = "asked for" if udf.selection else "the rows are no snapshot's"
     runner.start(f"Spark reads the rows: {left}")
@@ -479,7 +479,7 @@ def _tried(udf: Plan) -> Plan:
         return udf
     try:
         sample = _sample(udf, columns)
-    except _Declined:  # there are no rows
+    except _NotEligible:  # there are no rows
         return udf
     aligned = executor.counted("aligned")
     for contract in udf.contracts:
@@ -626,7 +626,7 @@ def probe(planned: Plan, most: int = 100) -> list[dict[str, Any]]:
     if planned.direct is not None:
         return _probed_here(planned, planned.direct, most)
     few = planned.rows.limit(most)
-    apart = replace(planned, source=few, spread=None, tally=executor.Tally())
+    apart = replace(planned, source=few, spread=None, totals=executor.TaskTotals())
     scored = tried(apart)
     if SAID in scored.columns:
         scored = scored.where(F.col(SAID).isNull()).drop(SAID)
@@ -658,7 +658,7 @@ def _probed_here(planned: Plan, direct: scanning.Direct, most: int) -> list[dict
     return list(legible(rows.rename_columns([*names, *planned.decisive])).to_pylist())
 
 
-def _filed(planned: Plan, direct: scanning.Direct) -> list[executor.Filed]:
+def _filed(planned: Plan, direct: scanning.Direct) -> list[executor.OutputColumn]:
     """Return the columns that workers carry, then `Plan.decisive`, under names of our own.
 
     An output may be called as the column that names the slice.
@@ -667,11 +667,13 @@ def _filed(planned: Plan, direct: scanning.Direct) -> list[executor.Filed]:
     kinds = {field.name: arrow_type(field.dataType) for field in planned.given}
     return [
         *[
-            executor.Filed(name=field.name, kind=arrow_type(field.dataType), position=n)
+            executor.OutputColumn(name=field.name, kind=arrow_type(field.dataType), position=n)
             for n, field in enumerate(direct.fields)
         ],
         *[
-            executor.Filed(name=f"{OURS}o{n}", kind=kinds[name], **vars(places[name]))
+            executor.OutputColumn(
+                name=f"{RESERVED_PREFIX}o{n}", kind=kinds[name], **vars(places[name])
+            )
             for n, name in enumerate(planned.decisive)
         ],
     ]
@@ -686,7 +688,7 @@ def _tried_here(planned: Plan) -> pa.Table:
     assert direct is not None  # noqa: S101 - narrows for mypy
     columns = _filed(planned, direct)
     says = len(planned.carried) + 1 + len(planned.said_of_versions)
-    columns.append(executor.Filed(name=SAID, kind=pa.binary(), position=says))
+    columns.append(executor.OutputColumn(name=SAID, kind=pa.binary(), position=says))
     made = _predictor(planned, "aside", says=True, sink=None)
     schema = pa.schema([(column.name, column.kind) for column in columns])
     rows = _heard_here(planned, partial(executor.narrowed, made, columns), schema)
@@ -698,7 +700,7 @@ def _heard_here(planned: Plan, made: Callable[[], executor.Task], schema: pa.Sch
     """Return the rows that tasks give to workers of this machine; what they say is tallied."""
     rows = planned.runner.run(made, planned.tasks, schema)
     said = rows.column(SAID)
-    planned.tally.add(bytes(told) for told in said.drop_null().to_pylist())
+    planned.totals.add(bytes(told) for told in said.drop_null().to_pylist())
     return rows.filter(said.is_null()).drop_columns([SAID])
 
 
@@ -792,10 +794,10 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
     Raises:
         ScoringFailed: with the error's own line of the worker's Python trace.
         FilesGone, FileUnreadable: it was no model, but a file that Spark did not find, or read.
-        StorageAway, StorageRefused: or an object store.
+        StorageUnavailable, StorageRefused: or an object store.
     """
     try:
-        with scanning.unmeasured(planned.runner, lambda: planned.sent):
+        with scanning.skip_batch_size_check(planned.runner, lambda: planned.sent):
             yield
     except FAILURES as error:
         if (
@@ -850,7 +852,9 @@ def _out_of_bounds(planned: Plan) -> str:
 
 def _of_storage(error: Exception) -> LakescoreError | None:
     """Return what an object store told Spark: models, whose traces are Python's, may use others."""
-    return None if "Traceback (most recent call last)" in str(error) else storage.trouble(error)
+    return (
+        None if "Traceback (most recent call last)" in str(error) else storage.explain_error(error)
+    )
 
 
 def _apply(planned: Plan, failing: executor.Failing, *, says: bool = False) -> DataFrame:
@@ -976,7 +980,7 @@ def _results(planned: Plan) -> list[DataType]:
     return [each[0].dataType if len(each) == 1 else each for each in outputs]
 
 
-class _Declined(Exception):
+class _NotEligible(Exception):
     """Why the arrow engine would not give what MLflow gives."""
 
 
@@ -984,15 +988,15 @@ def _arrow(udf: Plan, scan: ScanName) -> tuple[Plan, float]:
     """Return the plan of the arrow engine, and the seconds that a row takes."""
     managers = {contract.loadable.env_manager for contract in udf.contracts} - {"local"}
     if managers:
-        raise _Declined(f"env_manager {listed(managers)} is MLflow's own")
+        raise _NotEligible(f"env_manager {listed(managers)} is MLflow's own")
     columns = _features(udf.contracts)
     if odd := _odd(udf.runner, columns):
-        raise _Declined(odd)
+        raise _NotEligible(odd)
     try:
         for name in udf.keep:
             arrow_type(udf.schema[name].dataType)
     except PySparkException as error:
-        raise _Declined(f"Arrow cannot hold the table: {error}") from error
+        raise _NotEligible(f"Arrow cannot hold the table: {error}") from error
     aligned = executor.counted("aligned")
     versions, told, seconds_a_row = _probed(udf, columns, scan)
     modes = listed(dict.fromkeys(version.mode for version in _members(versions)))
@@ -1033,10 +1037,10 @@ def _versions(
     def elsewhere() -> pa.RecordBatch:
         try:
             if udf.selection is None:
-                raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
+                raise NotEligible("the rows are no snapshot's")  # noqa: TRY301 - as all others
             rows = scanning.scattered(udf.selection, columns, _PROBE_ROWS)
-        except Declined as declined:
-            udf.runner.start(f"Spark looks for rows that the model can score: {declined}")
+        except NotEligible as not_eligible:
+            udf.runner.start(f"Spark looks for rows that the model can score: {not_eligible}")
             return _sample(replace(udf, source=udf.rows.orderBy(F.rand(0))), columns)
         return rows.combine_chunks().to_batches()[0]
 
@@ -1198,7 +1202,7 @@ def sample(planned: Plan, most: int) -> pa.RecordBatch | None:
     scan: ScanName = "direct" if planned.direct is not None else "spark"
     try:
         return _sample(planned, planned.columns, scan, most)
-    except _Declined:
+    except _NotEligible:
         return None
 
 
@@ -1211,12 +1215,12 @@ def _sample(
     """Return *columns* of the first rows."""
     try:
         if planned.selection is None or scan == "spark":
-            raise Declined("Spark shall read")  # noqa: TRY301 - as all others
+            raise NotEligible("Spark shall read")  # noqa: TRY301 - as all others
         table = scanning.first(planned.selection, columns, most)
-    except Declined:
+    except NotEligible:
         table = collected(planned.rows.select(*_sent(columns)).limit(most))
     if not table.num_rows:
-        raise _Declined("there are no rows to probe it with")
+        raise _NotEligible("there are no rows to probe it with")
     return table.combine_chunks().to_batches()[0]
 
 

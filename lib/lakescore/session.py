@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import console, java, workers
-from lakescore.errors import ConfigError, ConnectAway, RunnerRefused, listed, nearest
+from lakescore.errors import ConfigError, ConnectUnavailable, RunnerRefused, listed, nearest
 from lakescore.places import read_properties
 from lakescore.runner import Runner
 
@@ -65,7 +65,7 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
 
     Raises:
         ConfigError: there is no such file.
-        ConnectAway: the place is a Spark Connect server, and none answers.
+        ConnectUnavailable: the place is a Spark Connect server, and none answers.
         JavaMissing: a JVM would have to be started, and there is no Java 17 or newer.
     """
     if properties is not None and not properties.is_file():
@@ -269,7 +269,7 @@ def _connected(remote: str, settings: Mapping[str, str]) -> SparkSession:
 
     Raises:
         ConfigError: what clients need is missing.
-        ConnectAway: no server answers.
+        ConnectUnavailable: no server answers.
     """
     try:
         import grpc  # noqa: PLC0415 - an extra, and seconds of import
@@ -280,7 +280,7 @@ def _connected(remote: str, settings: Mapping[str, str]) -> SparkSession:
     try:  # Spark itself tries for minutes
         grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_ANSWER)
     except grpc.FutureTimeoutError:
-        raise ConnectAway(remote) from None
+        raise ConnectUnavailable(remote) from None
     finally:
         channel.close()
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark

@@ -44,7 +44,7 @@ from lakescore.errors import (
     UnsupportedSignature,
     listed,
 )
-from lakescore.slicing import OURS
+from lakescore.slicing import RESERVED_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +159,7 @@ class HasSchema(Protocol):
         """Its columns."""
 
 
-def agree(  # noqa: PLR0913 - each is a part of what is agreed on
+def bind(  # noqa: PLR0913 - each is a part of what is agreed on
     address: str,
     rows: HasSchema,
     loadable: Loadable,
@@ -227,9 +227,11 @@ def agree(  # noqa: PLR0913 - each is a part of what is agreed on
         reason = "the output has columns of its own that are called so"
         raise OutputsCollide(model.uri, "outputs", owned, reason)
     check_names(address, "output", [*keep, *contract.written], read=[*sources.values(), *read])
-    ours = [name for name in schema.names if name.lower().startswith(OURS)]
+    ours = [name for name in schema.names if name.lower().startswith(RESERVED_PREFIX)]
     if ours:
-        raise ColumnsUnfit(address, ours, f"names that begin with {OURS} are lakescore's own")
+        raise ColumnsUnfit(
+            address, ours, f"names that begin with {RESERVED_PREFIX} are lakescore's own"
+        )
     return contract
 
 
@@ -247,7 +249,7 @@ def _is_new(output: _Output) -> bool:
     return output.name not in {str(output.given), f"p_{output.given}"}
 
 
-def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
+def bind_all(  # noqa: PLR0913 - each is a part of what is agreed on
     address: str,
     rows: HasSchema,
     loadables: Sequence[Loadable],
@@ -258,20 +260,20 @@ def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
     nulls: Mapping[str, NullPolicy] | None = None,
     threshold: float | None = None,
 ) -> list[Contract]:
-    """Hold the columns of *rows* against the signatures of several versions, as `agree` does.
+    """Hold the columns of *rows* against the signatures of several versions, as `bind` does.
 
     What *columns* and *nulls* say of a feature counts for those of the versions that have it.
 
     Raises:
         FeaturesUnknown: *columns* or *nulls* name what none of the signatures does.
-        As `agree` besides.
+        As `bind` besides.
     """
     _check_names(loadables, columns or {}, nulls or {})
     contracts = []
     for loadable in loadables:
         known = _known(loadable)
         contracts.append(
-            agree(
+            bind(
                 address,
                 rows,
                 loadable,
@@ -286,7 +288,7 @@ def agree_all(  # noqa: PLR0913 - each is a part of what is agreed on
 
 
 @dataclass(frozen=True)
-class Agreed:
+class Binding:
     """What versions take from a table and give, and which of them scores which rows."""
 
     contracts: tuple[Contract, ...]
@@ -310,53 +312,53 @@ class Agreed:
         return self.family.uri if self.family else self.contracts[0].loadable.model.uri
 
 
-def agree_alike(
+def bind_assigned(
     assigned: Assignment,
     source: Snapshot,
     loadables: Sequence[Loadable],
     keep: Sequence[str],
-    **settings: Any,  # noqa: ANN401 - those of `agree_all`
-) -> Agreed:
-    """Do what `agree_all` does for the versions of *assigned*, which write one table.
+    **settings: Any,  # noqa: ANN401 - those of `bind_all`
+) -> Binding:
+    """Do what `bind_all` does for the versions of *assigned*, which write one table.
 
     Raises:
         OutputsDiffer: two of them give different columns.
-        As `agree_all` besides.
+        As `bind_all` besides.
     """
     if not loadables:  # no row has a version
-        return Agreed((), assigned)
-    return _alike(agree_all(source.address, source, loadables, keep, **settings), assigned)
+        return Binding((), assigned)
+    return _alike(bind_all(source.address, source, loadables, keep, **settings), assigned)
 
 
-def agree_beside(
+def bind_side_by_side(
     assigned: Sequence[Assignment],
     source: Snapshot,
     loadables: Mapping[str, Loadable],
-    **settings: Any,  # noqa: ANN401 - those of `agree_all`
-) -> list[Agreed]:
-    """Do what `agree_all` does for the versions of several assignments, each a column of its own.
+    **settings: Any,  # noqa: ANN401 - those of `bind_all`
+) -> list[Binding]:
+    """Do what `bind_all` does for the versions of several assignments, each a column of its own.
 
     Args:
         assigned: what scores each column.
         source: the table.
         loadables: all of their versions, by URI.
-        settings: as `agree_all`.
+        settings: as `bind_all`.
 
     Raises:
         OutputsDiffer: two versions of one column give different ones.
-        As `agree_all` besides.
+        As `bind_all` besides.
     """
-    contracts = agree_all(source.address, source, list(loadables.values()), **settings)
+    contracts = bind_all(source.address, source, list(loadables.values()), **settings)
     by_uri = dict(zip(loadables, contracts, strict=True))
     return [_alike([by_uri[model.uri] for model in each.models], each) for each in assigned]
 
 
-def _alike(contracts: Sequence[Contract], assigned: Assignment) -> Agreed:
+def _alike(contracts: Sequence[Contract], assigned: Assignment) -> Binding:
     first, *others = contracts
     for other in others:
         if _given_by(other) != _given_by(first):
             raise OutputsDiffer(_told_of(first), _told_of(other))
-    return Agreed(tuple(contracts), assigned)
+    return Binding(tuple(contracts), assigned)
 
 
 def _given_by(contract: Contract) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from lakescore.errors import (
     KeysInTwoSlices,
     NullsFound,
 )
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 from lakescore.scanning import Selection
 from lakescore.snapshots import Snapshot
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WHOLE = "all"
 """The name of the one slice of a table that is not divided."""
-OURS = "_lakescore_"
+RESERVED_PREFIX = "_lakescore_"
 """How the columns that are added on the way begin, and no column of a table."""
-SLICE = f"{OURS}slice"
+SLICE = f"{RESERVED_PREFIX}slice"
 """The column that `cut` adds."""
-_ROWS = f"{OURS}rows"
+_ROWS = f"{RESERVED_PREFIX}rows"
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 """How a folder of a divided table is called whose rows are null there."""
 _LONGEST_FOLDER = 255
@@ -91,10 +91,10 @@ def select(
     )
 
 
-def _start(snapshot: Snapshot | DataFrame, declined: Declined) -> None:
+def _start(snapshot: Snapshot | DataFrame, not_eligible: NotEligible) -> None:
     """Let Spark look at the rows, since nobody else can tell."""
     if isinstance(snapshot, Snapshot):
-        snapshot.runner.start(str(declined))
+        snapshot.runner.start(str(not_eligible))
 
 
 def _whole(snapshot: Snapshot | DataFrame) -> DataFrame:
@@ -131,8 +131,8 @@ def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
         raise _unfit(column, kind)
     try:
         found = list(scanning.counted(snapshot, column))
-    except Declined as declined:
-        _start(snapshot, declined)
+    except NotEligible as not_eligible:
+        _start(snapshot, not_eligible)
         text = F.col(f"`{column}`").cast("string")
         values = _whole(snapshot).select(text, _is_valid(text)).distinct().dropna().collect()
         if not all(valid for _, valid in values):
@@ -158,8 +158,8 @@ def outside(snapshot: Snapshot | DataFrame, column: str | None) -> int:
         return 0
     try:
         return scanning.counted(snapshot, column).get("", 0)
-    except Declined as declined:
-        _start(snapshot, declined)
+    except NotEligible as not_eligible:
+        _start(snapshot, not_eligible)
         text = F.col(f"`{column}`").cast("string")
         return _whole(snapshot).where(text.isNull() | (text == "")).count()
 
@@ -168,8 +168,8 @@ def sizes(selected: Selection) -> dict[str, int]:
     """Return how many rows each slice holds: as the log counts them, where it can tell."""
     try:
         found = scanning.counted(selected.snapshot, selected.column, selected.among)
-    except Declined as declined:
-        _start(selected.snapshot, declined)
+    except NotEligible as not_eligible:
+        _start(selected.snapshot, not_eligible)
         counted = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
         return {row[SLICE]: row["rows"] for row in counted.collect()}
     return found if selected.column else {WHOLE: found.get("", 0)}
@@ -185,8 +185,8 @@ def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:
     names = [by] if selected.column is None else [selected.column, by]
     try:
         counted = scanning.tallied(selected.snapshot, names, selected.wanted)
-    except Declined as declined:
-        _start(selected.snapshot, declined)
+    except NotEligible as not_eligible:
+        _start(selected.snapshot, not_eligible)
         named = [F.col(SLICE), F.col(f"`{by}`").cast("string").alias("segment")]
         counts = selected.rows.groupBy(*named).agg(F.count("*").alias("rows")).collect()
         counted = {(slice_, segment): rows for slice_, segment, rows in counts}
@@ -267,8 +267,8 @@ def _unless_declined(
     """Return what *look* finds in the columns *names*, or let Spark start to look instead."""
     try:
         return look(selected, names)
-    except Declined as declined:
-        _start(selected.snapshot, declined)
+    except NotEligible as not_eligible:
+        _start(selected.snapshot, not_eligible)
         return None
 
 

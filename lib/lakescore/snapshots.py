@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.types import StructType
 
-from lakescore.logs import Declined, Log
+from lakescore.logs import Log, NotEligible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Snapshot:
     """Lets Spark read it."""
     known: Log | None = field(default=None, compare=False)
     """The log at that version, where it can be read without Spark."""
-    declined: str = ""
+    not_eligible: str = ""
     """Why it cannot."""
 
     @cached_property
@@ -55,8 +55,8 @@ class Snapshot:
         """The log at that version.
 
         Raises:
-            Declined: only Spark reads it.
+            NotEligible: only Spark reads it.
         """
         if self.known is None:
-            raise Declined(self.declined)
+            raise NotEligible(self.not_eligible)
         return self.known

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from lakescore.errors import BucketMissing, StorageAway, StorageRefused, StorageUnsupported
+from lakescore.errors import BucketMissing, StorageRefused, StorageUnavailable, StorageUnsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -222,7 +222,7 @@ def plain_path(path: str) -> str:
     return _PATTERN.sub(r"\\\g<0>", path)
 
 
-def trouble(error: BaseException, address: str | None = None) -> LakescoreError | None:
+def explain_error(error: BaseException, address: str | None = None) -> LakescoreError | None:
     """Return what *error* says of an object store, if it says anything of one.
 
     Args:
@@ -241,5 +241,5 @@ def trouble(error: BaseException, address: str | None = None) -> LakescoreError 
     if (reason := _REFUSED.search(text)) is not None:
         return StorageRefused(place, reason[1])
     if (reason := _AWAY.search(text)) is not None:
-        return StorageAway(place, reason[1].lower())
+        return StorageUnavailable(place, reason[1].lower())
     return None

@@ -80,12 +80,12 @@ def pin_inputs(jobs: Sequence[Job]) -> list[Job]:
     """
     readers: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        if job.todo.input.version is None:
-            readers[same_place(job.todo.input.address)].append(job)
+        if job.config.input.version is None:
+            readers[same_place(job.config.input.address)].append(job)
     pinned: dict[str, Job] = {}
     for place, sharing in readers.items():
         if len(sharing) > 1 and "/" in place:
-            address = sharing[0].todo.input.address
+            address = sharing[0].config.input.address
             with suppress(Exception):  # the jobs themselves say what is wrong
                 version = tables.snapshot(session.onlooker(), address).version
                 stage(f"{len(sharing)} jobs read {address} at version {version}")
@@ -94,8 +94,8 @@ def pin_inputs(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _at_version(job: Job, version: int) -> Job:
-    pinned = job.todo.input.model_copy(update={"version": version})
-    return replace(job, todo=job.todo.model_copy(update={"input": pinned}))
+    pinned = job.config.input.model_copy(update={"version": version})
+    return replace(job, config=job.config.model_copy(update={"input": pinned}))
 
 
 @dataclass(frozen=True)
@@ -257,9 +257,9 @@ class Supervisor:
 
 def _why_spark(job: Job) -> str | None:
     """Return why a job is not tried without Spark, if it is not."""
-    if job.todo.runner == "spark":
+    if job.config.runner == "spark":
         return ""
-    if job.todo.runner == "auto" and job.todo.commits == "slice":
+    if job.config.runner == "auto" and job.config.commits == "slice":
         # Tried without, it could need Spark after it has published slices, which the receipt of
         # Spark's process would call unchanged.
         return "commits: slice, in a list of jobs"

@@ -5,6 +5,7 @@ An address is a table's name (`schema.table`) or an absolute path or URI, which 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -37,6 +38,7 @@ from lakescore.errors import (
     AnotherRunWon,
     FilesUnwritten,
     FolderRefused,
+    LakescoreError,
     NotADeltaTable,
     SchemaDrift,
     SnapshotNotFound,
@@ -50,10 +52,10 @@ from lakescore.errors import (
     listed,
 )
 from lakescore.filing import Form, Place
-from lakescore.logs import Declined, FileChange, Log
+from lakescore.logs import FileChange, Log, NotEligible
 from lakescore.runner import FAILURES, Runner
 from lakescore.snapshots import Snapshot
-from lakescore.storage import folder, plain_path, trouble
+from lakescore.storage import explain_error, folder, plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +64,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Row, SparkSession
     from pyspark.sql.types import DataType
 
-    from lakescore.errors import LakescoreError
     from lakescore.logs import NewFile
 
 _BOUNDED = (DateType, DecimalType, IntegralType, TimestampType)
@@ -127,17 +128,17 @@ def snapshot(spark: SparkSession | Runner, address: str, version: int | None = N
             raise SnapshotNotFound(address, pinned, table.version) from error
         return rows
 
-    known, declined = table.known, table.declined
+    known, not_eligible = table.known, table.not_eligible
     if known is not None and pinned > known.version:
         raise SnapshotNotFound(address, pinned, known.version)
     if known is not None and pinned != known.version:
         try:
             known = Log(table.location, pinned, runner.setting)
-        except (Declined, FileNotFoundError) as error:
-            known, declined = None, str(error)
-    found = Snapshot(address, pinned, table.table_id, runner, read, known, declined)
+        except (NotEligible, FileNotFoundError) as error:
+            known, not_eligible = None, str(error)
+    found = Snapshot(address, pinned, table.table_id, runner, read, known, not_eligible)
     if known is None:
-        runner.start(declined)
+        runner.start(not_eligible)
         _ = found.rows  # only Spark knows whether it is there
     return found
 
@@ -164,7 +165,7 @@ class _Table:
     location: str
     """Its folder or URI."""
     known: Log | None
-    declined: str
+    not_eligible: str
     """Why the log cannot be read without Spark, if so."""
     detail: Mapping[str, Any]
     """What Spark says of it, where it was asked."""
@@ -181,27 +182,27 @@ class _Table:
             detail = _named(runner.start(f"{address} is a name, which a catalog knows"), address)
         elif _may_be_elsewhere(runner, address):
             detail = _described(runner.start(f"Hadoop may know where {address} is"), address)
-        location, known, declined = detail.get("location") or address, None, ""
+        location, known, not_eligible = detail.get("location") or address, None, ""
         try:
             known = Log(location, setting=runner.setting)
         except FileNotFoundError as error:
             if not detail:
                 raise _missing(runner, address) from error
-            declined = f"Spark sees the table at {detail['location']}, and the driver does not"
-        except (Declined, StorageRefused) as error:
+            not_eligible = f"Spark sees the table at {detail['location']}, and the driver does not"
+        except (NotEligible, StorageRefused) as error:
             try:  # Spark may have other credentials
                 detail = detail or _described(runner.start(str(error)), address)
             except StorageUnsupported:
                 raise error from None
-            declined = str(error)
+            not_eligible = str(error)
         if known is not None and detail and known.table_id != str(detail["id"]):
-            known, declined = None, f"the driver sees another table at {location}"
-        return cls(runner, address, location, known, declined, detail)
+            known, not_eligible = None, f"the driver sees another table at {location}"
+        return cls(runner, address, location, known, not_eligible, detail)
 
     @property
     def spark(self) -> SparkSession:
         """The session of Spark, for what delta-rs cannot tell."""
-        return self.runner.start(self.declined or f"Spark looks at {self.address}")
+        return self.runner.start(self.not_eligible or f"Spark looks at {self.address}")
 
     @cached_property
     def version(self) -> int:
@@ -273,6 +274,7 @@ class Transaction:
         """What tasks said of themselves."""
         self._files: list[NewFile] = []
         self._staged: _Staged | None = None
+        self._published: dict[str, int] = {"bytes_written": 0, "files_written": 0}
         if anew is None:
             _check_columns(self.written, table.address, table.schema)
 
@@ -283,7 +285,7 @@ class Transaction:
             return False
         try:
             self._table.known.check_writable()
-        except Declined:
+        except NotEligible:
             return False
         return True
 
@@ -305,10 +307,10 @@ class Transaction:
         """Return where workers write what has the columns of the rows; see `filing.sink`.
 
         Raises:
-            Declined: Spark has to write.
+            NotEligible: Spark has to write.
         """
         if self._table.known is None:
-            raise Declined(self._table.declined)
+            raise NotEligible(self._table.not_eligible)
         return filing.sink(
             self._table.runner,
             self._table.known,
@@ -349,8 +351,8 @@ class Transaction:
         places = {name: Place(n) for n, name in enumerate(names)}
         try:
             sink = self.sink(places, parts, names.index(column))
-        except Declined as declined:
-            return str(declined)
+        except NotEligible as not_eligible:
+            return str(not_eligible)
         found = rows.mapInArrow(executor.filer(sink), struct(executor.FILES))
         self.add(collected(found).to_pylist(), sink)
         self.how = "handed over"
@@ -365,7 +367,7 @@ class Transaction:
             by: the column of that text; without, there is one part.
 
         Raises:
-            Declined: Spark has to write.
+            NotEligible: Spark has to write.
             SchemaDrift, StorageFull, FilesUnwritten, FolderRefused: as `write`.
         """
         names = rows.column_names
@@ -384,7 +386,7 @@ class Transaction:
         """Take what tasks that wrote into *sink* gave: `executor.FILES`.
 
         Raises:
-            FilesUnseen: a file is not there, or is not what its task wrote.
+            WrittenFilesMissing: a file is not there, or is not what its task wrote.
         """
         said = executor.SAID
         self.said += [bytes(row[said]) for row in found if row[said] is not None]
@@ -405,7 +407,7 @@ class Transaction:
         """Return what was written, for the receipt."""
         how = {"write": self.how} | ({"write_reason": self.reason} if self.reason else {})
         if self._staged is not None:
-            return how
+            return self._published | how
         size = sum(file.size for file in self._files)
         return {"bytes_written": size, "files_written": len(self._files), **how}
 
@@ -457,6 +459,7 @@ class Transaction:
         version, published = made
         if self._append and published < rows:  # those were there, of the very same run
             raise AnotherRunWon(address, self._what)
+        self._published = added(table.runner, address, version)
         return version
 
     def __enter__(self) -> Self:
@@ -657,8 +660,8 @@ def put(  # noqa: PLR0913 - all but the first three by name
     with begin(runner, written, address, where=where, metadata=metadata) as begun:
         try:
             begun.put(rows, {"": constants}, None)
-        except Declined as declined:
-            held = frame(runner.start(f"Spark writes {address}: {declined}"), rows)
+        except NotEligible as not_eligible:
+            held = frame(runner.start(f"Spark writes {address}: {not_eligible}"), rows)
             begun.write(_with(held, constants))
         return begun.commit()
 
@@ -873,8 +876,8 @@ def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
                 metadata=made_with,
                 setting=runner.setting,
             )
-    except Declined as declined:
-        spark = runner.start(f"Spark makes the table {address}: {declined}")
+    except NotEligible as not_eligible:
+        spark = runner.start(f"Spark makes the table {address}: {not_eligible}")
         _create_by_spark(spark, written, address, partition_by, properties, made_with)
 
 
@@ -882,20 +885,20 @@ def _check_known_to_delta_rs(runner: Runner, written: StructType, address: str) 
     """Hold that delta-rs would make the very table that Spark makes.
 
     Raises:
-        Declined: it would not, or Spark has to say what is wrong with the columns.
+        NotEligible: it would not, or Spark has to say what is wrong with the columns.
     """
     if "/" not in address or _may_be_elsewhere(runner, address):
-        raise Declined("Spark knows where the table is to be")
+        raise NotEligible("Spark knows where the table is to be")
     for field in written:
         kind = field.dataType
         if field.metadata or not is_writable(kind):
-            raise Declined(f"column {field.name!r} has a rule of its own")
+            raise NotEligible(f"column {field.name!r} has a rule of its own")
         if NO_NAME.search(field.name):
-            raise Declined(f"a column is called {field.name!r}")
+            raise NotEligible(f"a column is called {field.name!r}")
     if len({name.lower() for name in written.names}) < len(written):
-        raise Declined("columns share a name")
+        raise NotEligible("columns share a name")
     if named := runner.settings(_DEFAULTS):
-        raise Declined(f"new tables get {listed(named)}")
+        raise NotEligible(f"new tables get {listed(named)}")
 
 
 def _create_by_spark(  # noqa: PLR0913, PLR0917 - those of `_create`
@@ -953,14 +956,27 @@ def changes(table: _Table, after: int, last: int | None = None) -> list[FileChan
         return None
     stored = {field.metadata.get(logs.STORED, field.name): field.name for field in table.schema}
     return [
-        FileChange(
-            each.version,
-            each.name,
-            each.added,
-            {stored.get(name, name): value for name, value in each.partition.items()},
+        dataclasses.replace(
+            change,
+            partition={stored.get(name, name): value for name, value in change.partition.items()},
         )
-        for each in found
+        for change in found
     ]
+
+
+def added(runner: Runner, address: str, version: int) -> dict[str, int]:
+    """Return `files_written` and `bytes_written` of a commit; nothing where nobody can tell.
+
+    Its rows are published, so no error of a look at the log is one of the job.
+    """
+    try:
+        found = changes(_Table.at(runner, address), version - 1, version)
+    except (LakescoreError, OSError, ValueError):
+        return {}
+    if found is None:
+        return {}
+    sizes = [change.size for change in found if change.added]
+    return {"bytes_written": sum(sizes), "files_written": len(sizes)}
 
 
 def partitioned_by(spark: SparkSession | Runner, address: str) -> list[str]:
@@ -1056,7 +1072,7 @@ def _reaching(address: str) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        if (known := trouble(error, address)) is not None:
+        if (known := explain_error(error, address)) is not None:
             raise known from error
         raise
 
@@ -1136,7 +1152,7 @@ def _of_storage(error: Exception, address: str) -> LakescoreError | None:
     text = str(error)
     if _NO_SPACE in text:
         return StorageFull(address)
-    if (known := trouble(error, address)) is not None:
+    if (known := explain_error(error, address)) is not None:
         return known
     # A model, whose traces are Python's, may be refused by a folder of its own.
     refused = None if "Traceback (most recent call last)" in text else _REFUSED.search(text)

@@ -133,9 +133,9 @@ def scored(
     from lakescore.loading import prepare  # noqa: PLC0415
 
     rows = here.read()
-    agreed = [signature.agree(here.source, rows, prepare(m), keep=[KEY]) for m in models]
+    binding = [signature.bind(here.source, rows, prepare(m), keep=[KEY]) for m in models]
     selection = slicing.select(rows, None, ["all"])
-    planned = scoring.plan(engine, selection, agreed, keep=[KEY], scan=scan)
+    planned = scoring.plan(engine, selection, binding, keep=[KEY], scan=scan)
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
         raise RuntimeError(f"the scan is not {scan}: {planned}")
     if engine == "arrow":
@@ -162,7 +162,7 @@ def job(here: Setting) -> Facts:
     from lakescore.config import ScoreJob  # noqa: PLC0415
 
     model = here.workload.model()
-    todo = ScoreJob.model_validate(
+    config = ScoreJob.model_validate(
         {
             "model": f"{model.name}/{model.version}",
             "input": {"path": here.source},
@@ -171,7 +171,7 @@ def job(here: Setting) -> Facts:
             "experiment": NAME,
         }
     )
-    return score.run(todo)
+    return score.run(config)
 
 
 def by_hand(here: Setting) -> None:

@@ -159,7 +159,7 @@ from pathlib import Path
 from lakescore import errors, session
 try:
     session.start("never", properties=Path({str(place)!r}))
-except errors.ConnectAway as error:
+except errors.ConnectUnavailable as error:
     print(error.exit_code, error)
 """
     ended = finish(sys.executable, "-c", program, variables={}, folder=tmp_path)

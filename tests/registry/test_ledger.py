@@ -238,7 +238,7 @@ def test_two_who_promote_at_once_never_overwrite_each_other_silently(
 DIES = """
 import os, signal
 from lakescore.registry import promote, withdraw
-from lakescore.registry.book import Book
+from lakescore.registry.journal import Journal
 import mlflow
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -334,9 +334,9 @@ promote({name!r} + '/2', to='champion')
 def test_a_ledger_that_was_deleted_says_how_to_restore_it(store: Store, four: str) -> None:
     promote(f"{four}/1", to="champion")
     place = store.client.get_experiment_by_name("lakescore-ledger")
-    (book,) = store.client.search_runs([place.experiment_id], f"run_name = '{four}'")
-    store.client.delete_run(book.info.run_id)
-    with pytest.raises(LedgerLost, match=f"mlflow runs restore --run-id {book.info.run_id}"):
+    (journal,) = store.client.search_runs([place.experiment_id], f"run_name = '{four}'")
+    store.client.delete_run(journal.info.run_id)
+    with pytest.raises(LedgerLost, match=f"mlflow runs restore --run-id {journal.info.run_id}"):
         promote(f"{four}/2", to="champion")
-    store.client.restore_run(book.info.run_id)
+    store.client.restore_run(journal.info.run_id)
     assert promote(f"{four}/2", to="champion", expect=1).number == 2

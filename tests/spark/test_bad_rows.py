@@ -77,38 +77,38 @@ def job(table: str, tmp_path: Path) -> Callable[..., ScoreJob]:
     return make
 
 
-def aside(todo: ScoreJob) -> list[tuple[Any, ...]]:
-    return rows_of(todo.aside, "id", "error_type", "error_message")
+def aside(config: ScoreJob) -> list[tuple[Any, ...]]:
+    return rows_of(config.quarantine_address, "id", "error_type", "error_message")
 
 
-def ids(todo: ScoreJob) -> list[int]:
-    return [row[0] for row in rows_of(todo.output.address, "id")]
+def ids(config: ScoreJob) -> list[int]:
+    return [row[0] for row in rows_of(config.output.address, "id")]
 
 
 @pytest.mark.parametrize("scan", ["direct", "spark"])
 def test_one_bad_row_is_set_aside_and_nothing_is_published_unless_it_is_allowed(
     spark: SparkSession, job: Any, scan: str
 ) -> None:
-    todo = job(scan=scan)
+    config = job(scan=scan)
     with pytest.raises(TooManyErrors, match="could not score 2 of 4 rows, and 0 are") as raised:
-        score.run(todo)
+        score.run(config)
     assert raised.value.exit_code == 6
     assert raised.value.facts["rows_quarantined"] == 2
-    assert ids(todo) == []
+    assert ids(config) == []
     expected = [
         (2, "ValueError", "a negative number has no root"),
         (3, "NullInput", "n is null"),
     ]
-    assert aside(todo) == expected
+    assert aside(config) == expected
     receipt = score.run(job(scan=scan, max_errors=2))
     assert (receipt["rows_in"], receipt["rows_scored"], receipt["rows_quarantined"]) == (4, 2, 2)
     assert [(e["slice"], e["rows_quarantined"]) for e in receipt["slices"]] == [("a", 2), ("b", 0)]
-    assert ids(todo) == [1, 4]
-    assert aside(todo) == expected
-    rows = spark.read.format("delta").load(todo.aside)
+    assert ids(config) == [1, 4]
+    assert aside(config) == expected
+    rows = spark.read.format("delta").load(config.quarantine_address)
     found = rows.select("id", "error_type", "error_message").collect()
     assert sorted(map(tuple, found)) == expected  # so Spark reads it, too
-    assert rows_of(todo.aside, "id", "model_uri", "slice", "input_version")[1] == (
+    assert rows_of(config.quarantine_address, "id", "model_uri", "slice", "input_version")[1] == (
         3, "models:/root/1", "a", 0,
     )  # fmt: skip
     assert "note" not in rows.columns  # the keys alone, for privacy's sake
@@ -117,19 +117,19 @@ def test_one_bad_row_is_set_aside_and_nothing_is_published_unless_it_is_allowed(
 def test_a_rerun_within_the_budget_does_nothing_and_mended_rows_leave_the_quarantine(
     job: Any, table: str
 ) -> None:
-    todo = job(max_error_fraction=0.5)
-    assert score.run(todo)["rows_quarantined"] == 2
-    again = score.run(todo)
+    config = job(max_error_fraction=0.5)
+    assert score.run(config)["rows_quarantined"] == 2
+    again = score.run(config)
     assert (again["status"], again["rows_quarantined"]) == ("unchanged", 2)
     make_table(table, [(1, "a", 1.0, 1, ""), (4, "b", 4.0, 4, "")], SCHEMA, mode="overwrite")
-    assert score.run(todo)["rows_quarantined"] == 0
-    assert aside(todo) == []
-    assert ids(todo) == [1, 4]
+    assert score.run(config)["rows_quarantined"] == 0
+    assert aside(config) == []
+    assert ids(config) == [1, 4]
 
 
 def test_the_quarantine_holds_whole_rows_where_one_asks_for_them(job: Any, tmp_path: Path) -> None:
-    todo = job(quarantine={"path": str(tmp_path / "bad")}, quarantine_columns="all", max_errors=2)
-    score.run(todo)
+    config = job(quarantine={"path": str(tmp_path / "bad")}, quarantine_columns="all", max_errors=2)
+    score.run(config)
     assert rows_of(tmp_path / "bad", "id", "x", "n", "note") == [
         (2, -2.0, 2, "two"),
         (3, 3.0, None, "three"),
@@ -191,7 +191,7 @@ def test_bad_rows_among_many_are_found_in_few_calls_and_the_rest_is_predicted_on
     many, bad = 4096, {7, 8, 4000}
     rows = [(i, "a", -1.0 if i in bad else 1.0, 1, "") for i in range(many)]
     make_table(table, rows, SCHEMA, mode="overwrite")
-    todo = job(model=f"counting/{version}", slices=["a"], max_errors=3)
+    config = job(model=f"counting/{version}", slices=["a"], max_errors=3)
     original = score.scoring.plan
 
     def forget_the_probe(*args: Any, **more: Any) -> Any:
@@ -201,7 +201,7 @@ def test_bad_rows_among_many_are_found_in_few_calls_and_the_rest_is_predicted_on
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score.scoring, "plan", forget_the_probe)
-        receipt = score.run(todo)
+        receipt = score.run(config)
     assert (receipt["rows_scored"], receipt["rows_quarantined"]) == (many - 3, 3)
     assert receipt["engine"]["rows_predicted"] == many
     made = [line.split() for line in calls.read_text().splitlines()]
@@ -216,16 +216,16 @@ def test_an_error_that_hits_every_row_fails_at_once(register: Any, table: str, j
 
     register("broken", Broken(), pd.DataFrame({"x": [1.0]}), np.array([1.0]))
     make_table(table, [(i, "a", 1.0, 1, "") for i in range(500)], SCHEMA, mode="overwrite")
-    todo = job(model="broken/1", slices=["a"])
+    config = job(model="broken/1", slices=["a"])
     with pytest.raises(ScoringFailed, match="could not score any of 400 rows tried: KeyError"):
-        score.run(todo)
+        score.run(config)
 
 
 @pytest.mark.parametrize(("by", "step"), [("spark", "tried"), ("direct", "file")])
 def test_rows_that_vanish_on_the_way_publish_nothing(
     job: Any, monkeypatch: pytest.MonkeyPatch, by: str, step: str
 ) -> None:
-    todo = job(slices=["b"], write=by)
+    config = job(slices=["b"], write=by)
     real = getattr(scoring, step)
     lose = {
         "tried": lambda planned: real(planned).where("id < 0"),  # nor do tasks say anything
@@ -233,8 +233,8 @@ def test_rows_that_vanish_on_the_way_publish_nothing(
     }
     monkeypatch.setattr(scoring, step, lose[step])
     with pytest.raises(RowsLost, match="slice b has 1 input rows, and 0 were scored and 0 set"):
-        score.run(todo)
-    assert ids(todo) == []
+        score.run(config)
+    assert ids(config) == []
 
 
 def test_the_modes_replace_append_and_merge_keep_what_they_say(
@@ -251,8 +251,8 @@ def test_the_modes_replace_append_and_merge_keep_what_they_say(
         return [(key, version, round(value, 6)) for key, version, value in found]
 
     def run(version: int, mode: str) -> str:
-        todo = job(model=f"times/{version}", write_mode=mode, slices=["a"])
-        return str(score.run(todo)["status"])
+        config = job(model=f"times/{version}", write_mode=mode, slices=["a"])
+        return str(score.run(config)["status"])
 
     first, second = [(1, 1, 2.0), (2, 1, 4.0)], [(1, 2, 3.0), (2, 2, 6.0)]
     assert run(1, "append") == "scored"
@@ -271,16 +271,16 @@ def test_the_modes_replace_append_and_merge_keep_what_they_say(
 def test_rows_that_are_merged_by_a_key_that_two_slices_have_are_refused(
     table: str, job: Any, commits: str
 ) -> None:
-    todo = job(write_mode="merge", commits=commits)
+    config = job(write_mode="merge", commits=commits)
     rows = [(1, "a", 1.0, 1, ""), (1, "b", 2.0, 1, ""), (2, "b", 3.0, 1, "")]
     make_table(table, rows, SCHEMA, mode="overwrite")
     refused = r"2 rows of .* share their id with a row of another slice, such as 1, so write_mode"
     with pytest.raises(KeysInTwoSlices, match=refused):
-        score.run(todo)  # into a table that is made, where no row is matched yet
+        score.run(config)  # into a table that is made, where no row is matched yet
     assert score.run(job(write_mode="merge", slices=["b"]))["rows_scored"] == 2
     with pytest.raises(KeysInTwoSlices):
-        score.run(todo)  # slice b is done, and a would take a row from it
-    by_both = {"id_columns": ["id", "part"], "output": {"path": f"{todo.output.address}-2"}}
+        score.run(config)  # slice b is done, and a would take a row from it
+    by_both = {"id_columns": ["id", "part"], "output": {"path": f"{config.output.address}-2"}}
     assert score.run(job(write_mode="merge", commits=commits, **by_both))["rows_scored"] == 3
 
 
@@ -311,12 +311,12 @@ def test_what_a_run_appended_is_not_appended_again_though_another_set_rows_aside
 
 
 def test_an_error_after_slices_were_committed_names_them(job: Any) -> None:
-    todo = job(slices=["b", "a"], commits="slice")
+    config = job(slices=["b", "a"], commits="slice")
     with pytest.raises(TooManyErrors) as raised:
-        score.run(todo)
+        score.run(config)
     sentence = str(raised.value)
     assert "no prediction of a was published" in sentence
     assert sentence.endswith("; before that, slices b of this run were published")
     (published,) = raised.value.facts["slices"]  # type: ignore[misc]
     assert (published["slice"], published["status"], published["rows_scored"]) == ("b", "scored", 1)
-    assert ids(todo) == [4]
+    assert ids(config) == [4]

@@ -18,7 +18,7 @@ from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore import comparing, registry, session
-from lakescore.assignment import of_one
+from lakescore.assignment import assign_all
 from lakescore.config import CompareJob
 from lakescore.errors import (
     AliasMoved,
@@ -398,15 +398,15 @@ def test_a_champion_that_moved_while_versions_were_compared_is_not_replaced(regi
     for slope in (1, 2, 3):
         register("moved", LinearRegression().fit(X, slope * X["x"]), X)
     registry.promote("moved/1", to="champion")
-    pinned = [of_one(registry.resolve(name)) for name in ("moved/2", "moved/1")]
-    entrants = comparing.Entrants({each.uri: each for each in pinned}, "models:/moved/1")
-    passed = comparing.Verdict(
-        mode="enforce", candidate="models:/moved/2", baseline=entrants.baseline, checks=[],
+    pinned = [assign_all(registry.resolve(name)) for name in ("moved/2", "moved/1")]
+    candidates = comparing.Candidates({each.uri: each for each in pinned}, "models:/moved/1")
+    passed = comparing.GateResult(
+        mode="enforce", candidate="models:/moved/2", baseline=candidates.baseline, checks=[],
         on_pass="promote",  # noqa: S106 - no password
     )  # fmt: skip
     registry.promote("moved/3", to="champion")
     with pytest.raises(AliasMoved) as refused:
-        comparing.settle(passed, entrants, {})
+        comparing.act_on_gates(passed, candidates, {})
     assert refused.value.exit_code == 7
     assert registry.describe("moved@champion").version == 3
 

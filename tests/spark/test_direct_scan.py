@@ -25,7 +25,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lakescore import comparing, executor, scanning, scoring, signature, slicing, tables
 from lakescore.loading import prepare
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 from lakescore.registry import resolve
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def by_spark(spark: SparkSession, register: Any) -> scoring.Plan:
     version = resolve("steps/1")
     rows = spark.createDataFrame([(1, 0.5)], "id bigint, x double")
     return scoring.plan(
-        "arrow", rows, [signature.agree("rows", rows, prepare(version))], keep=["id"]
+        "arrow", rows, [signature.bind("rows", rows, prepare(version))], keep=["id"]
     )
 
 
@@ -186,10 +186,10 @@ def test_only_the_rows_of_the_slices_are_predicted(
     days = slicing.select(tables.snapshot(spark, path), "day", ["2013-12-02", "2013-12-04"])
     plan = read_by_workers(by_spark, days, ["id", slicing.SLICE])
     assert len(values(plan)) == 40
-    told = replace(plan, tally=executor.Tally())
+    told = replace(plan, totals=executor.TaskTotals())
     with scoring.held(told) as rows:
         assert rows.count() == 40
-    assert told.tally.rows == 40
+    assert told.totals.rows == 40
 
 
 def test_a_slice_may_be_a_day_of_any_calendar(
@@ -258,7 +258,7 @@ def test_one_large_row_group_is_shared_when_the_model_is_dear(
 
 
 def declined(plan: scoring.Plan, selection: scanning.Selection, keep: Sequence[str]) -> str:
-    with pytest.raises(Declined) as caught:
+    with pytest.raises(NotEligible) as caught:
         read_by_workers(plan, selection, keep)
     return str(caught.value)
 
@@ -501,7 +501,7 @@ def test_of_any_table_both_ways_read_the_same(  # noqa: PLR0913, PLR0917 - what 
     for selection in selections:
         try:
             note(f"{len(assert_same(by_spark, selection))} rows")
-        except Declined as reason:
+        except NotEligible as reason:
             nothing = {"there are no files to read", "it would be 0 pieces"}
             both = "Unsupported table features required: [TypeWidening]"  # deletion vectors, too
             assert str(reason) in nothing or both in str(reason)  # noqa: PT017 - others are bugs

@@ -140,8 +140,8 @@ def test_verbose_adds_the_trace_and_keeps_the_line(
 def test_what_nobody_foresaw_is_one_line_too(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(todo: ScoreJob) -> dict[str, Any]:
-        raise RuntimeError(f"first line of {todo.model}\nsecond line")
+    def run(config: ScoreJob) -> dict[str, Any]:
+        raise RuntimeError(f"first line of {config.model}\nsecond line")
 
     with pytest.raises(SystemExit) as ended:
         main(ScoreJob, run, [str(file)])

@@ -62,9 +62,9 @@ def job(table: str, tmp_path: Path) -> Job:
     return make
 
 
-def scored(todo: ScoreJob) -> list[str]:
+def scored(config: ScoreJob) -> list[str]:
     """Run the job and return the slices that it scored."""
-    slices = score.run(todo)["slices"]
+    slices = score.run(config)["slices"]
     return [each["slice"] for each in slices if each["status"] == "scored"]
 
 
@@ -73,8 +73,8 @@ def add(table: str, *rows: tuple[int, dt.date, float]) -> None:
     make_table(table, rows, SCHEMA, by=by, mode="append")
 
 
-def values(todo: ScoreJob) -> list[tuple[int, int, float]]:
-    found = rows_of(todo.output.address, "id", "model_version", "prediction")
+def values(config: ScoreJob) -> list[tuple[int, int, float]]:
+    found = rows_of(config.output.address, "id", "model_version", "prediction")
     return [(key, version, round(value, 6)) for key, version, value in found]
 
 
@@ -131,11 +131,11 @@ def test_an_empty_input_and_slices_of_bad_rows_alone_are_done(
             return model_input["x"]
 
     version = register("picky due", Picky(), X, np.array([1.0, 2.0]))
-    todo = job(model=f"picky due/{version}", max_errors=5)
-    assert scored(todo) == ["2013-12-01", "2013-12-02"]  # of the second day no row is good
-    assert scored(todo) == []
+    config = job(model=f"picky due/{version}", max_errors=5)
+    assert scored(config) == ["2013-12-01", "2013-12-02"]  # of the second day no row is good
+    assert scored(config) == []
     DeltaTable(table).delete()
-    assert score.run(todo)["status"] == "empty"
+    assert score.run(config)["status"] == "empty"
 
 
 def test_other_settings_make_all_slices_due(job: Job, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_plan_says_in_how_many_batches_the_model_would_be_called(  # noqa: PLR
     version = register("counting batches", Counting(), X, np.array([1.0, 2.0]))
     rows = spark.range(5_000).selectExpr("id", "'a' AS part", "DOUBLE(id) AS x").repartition(2)
     rows.write.format("delta").save(str(tmp_path / "many"))
-    todo = {
+    config = {
         "model": f"counting batches/{version}",
         "input": {"path": str(tmp_path / "many")},
         "slice_by": "part" if sliced else None,
@@ -202,9 +202,9 @@ def test_a_plan_says_in_how_many_batches_the_model_would_be_called(  # noqa: PLR
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1000")
     spark.conf.set("spark.sql.codegen.wholeStage", "true")  # without, Spark hands single rows on
     try:
-        would = score.run(job(**todo, plan=True))["would"]
+        would = score.run(job(**config, plan=True))["would"]
         made.unlink(missing_ok=True)  # of the rows that the plan shows
-        score.run(job(**todo))
+        score.run(job(**config))
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
         spark.conf.set("spark.sql.codegen.wholeStage", "false")

@@ -54,7 +54,7 @@ def rows(spark: SparkSession, frame: pd.DataFrame) -> DataFrame:
 def planned(
     rows: DataFrame, asked: Any, models: Sequence[ModelVersion], keep: Sequence[str] = ("id",)
 ) -> scoring.Plan:
-    contracts = [signature.agree("rows", rows, prepare(model)) for model in models]
+    contracts = [signature.bind("rows", rows, prepare(model)) for model in models]
     return scoring.plan(asked, rows, contracts, keep=keep)
 
 

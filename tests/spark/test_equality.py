@@ -106,7 +106,7 @@ def rows(spark: SparkSession) -> DataFrame:
 
 
 def published(rows: DataFrame, engine: Any, name: str) -> list[list[Any]]:
-    contract = signature.agree("rows", rows, prepare(resolve(name)))
+    contract = signature.bind("rows", rows, prepare(resolve(name)))
     planned = scoring.plan(engine, rows, [contract], keep=["id"])
     found = scoring.score(planned).orderBy("id").collect()
     return [[row[n] for row in found] for n in range(1, len(contract.outputs) + 1)]
@@ -172,7 +172,7 @@ def test_groups_that_are_predicted_apart_get_their_own_values_and_the_plan_says_
     name = f"apart {engine}"
     register(name, Apart(), frame, np.array([1.0]))
     rows = spark.createDataFrame(frame).coalesce(1)
-    contract = signature.agree("rows", rows, prepare(resolve(f"{name}/1")))
+    contract = signature.bind("rows", rows, prepare(resolve(f"{name}/1")))
     planned = scoring.plan(engine, rows, [contract], keep=["x"])
     planned = replace(planned, spread=None)  # a slow machine's: the rows stay together
     with scoring.held(planned) as scored:

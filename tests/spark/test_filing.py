@@ -22,7 +22,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakescore import executor, filing, lineage, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import FilesUnseen, FilesUnwritten
+from lakescore.errors import FilesUnwritten, WrittenFilesMissing
 from lakescore.executor.writing import written
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def job(table: str, tmp_path: Path) -> Callable[..., ScoreJob]:
     return make
 
 
-def read(spark: SparkSession, todo: ScoreJob) -> DataFrame:
-    return spark.read.format("delta").load(todo.output.address)
+def read(spark: SparkSession, config: ScoreJob) -> DataFrame:
+    return spark.read.format("delta").load(config.output.address)
 
 
 @pytest.mark.parametrize("scan", ["direct", "spark"])
@@ -106,11 +106,11 @@ def test_the_rows_are_those_that_spark_writes(
     spark: SparkSession, job: Callable[..., ScoreJob], scan: str
 ) -> None:
     direct, by_spark = job("direct", scan=scan), job("spark", scan=scan, write="spark")
-    reports = [score.run(todo) for todo in (direct, by_spark)]
+    reports = [score.run(config) for config in (direct, by_spark)]
     assert [each["output"]["write"] for each in reports] == ["direct", "spark"]
     assert [each["engine"]["scan"] for each in reports] == [scan, scan]
     assert [each["rows_scored"] for each in reports] == [19, 19]  # and the 13 is aside
-    ours, theirs = (read(spark, todo).drop("scored_at") for todo in (direct, by_spark))
+    ours, theirs = (read(spark, config).drop("scored_at") for config in (direct, by_spark))
     assert_df_equality(ours, theirs, ignore_row_order=True, allow_nan_equality=True)
     kinds = [(f.name, f.dataType) for f in read(spark, direct).schema]
     assert kinds == [(f.name, f.dataType) for f in read(spark, by_spark).schema]
@@ -119,22 +119,46 @@ def test_the_rows_are_those_that_spark_writes(
 def test_the_log_counts_and_bounds_what_the_files_hold(
     spark: SparkSession, job: Callable[..., ScoreJob]
 ) -> None:
-    todo = job("predictions", model="line/1", nulls={"x": "quarantine"})
-    report = score.run(todo)
+    config = job("predictions", model="line/1", nulls={"x": "quarantine"})
+    report = score.run(config)
     assert report["output"]["write"] == "direct"
-    added = pa.table(DeltaTable(todo.output.address).get_add_actions(flatten=True))
+    added = pa.table(DeltaTable(config.output.address).get_add_actions(flatten=True))
     actions = added.to_pandas()
     assert actions["num_records"].sum() == 19
     assert (actions["min.id"].min(), actions["max.id"].max()) == (0, 19)
     assert actions["null_count.id"].sum() == 0
     # Readers can be misled by bounds of texts (tests/spark/test_statistics.py).
     assert "min.key" not in actions or actions["min.key"].isna().all()
-    found = read(spark, todo).where("id = 19 AND key = 'key 19 💡'").count()
+    found = read(spark, config).where("id = 19 AND key = 'key 19 💡'").count()
     assert found == 1
-    history = Delta.forPath(spark, todo.output.address).history(1).head()
+    history = Delta.forPath(spark, config.output.address).history(1).head()
     assert history is not None
     assert history["operationMetrics"]["numOutputRows"] == "19"
     assert int(history["operationMetrics"]["numFiles"]) == report["output"]["files_written"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"commits": "slice"}, {"write": "spark"}, {"write_mode": "merge"}, {"write_mode": "append"}],
+    ids=str,
+)
+def test_the_receipt_counts_the_files_and_bytes_of_all_commits(
+    job: Callable[..., ScoreJob], changes: dict[str, Any]
+) -> None:
+    first = {"model": "line/1", "nulls": {"x": "quarantine"}, "slice_by": "day"}
+    first["slices"] = [str(day) for day in DAYS]
+    score.run(job("predictions", **first))  # so that there is something to merge with
+    table = DeltaTable(job("predictions").output.address)
+    before, known = table.version(), set(table.file_uris())
+    output = score.run(job("predictions", **first, run_id="again", **changes))["output"]
+    table = DeltaTable(job("predictions").output.address)
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    names = {uri.rsplit("/", 1)[-1] for uri in known}
+    new = [each["size_bytes"] for each in actions if each["path"].rsplit("/", 1)[-1] not in names]
+    commits = 2 if "commits" in changes else 1
+    assert table.version() == before + commits
+    assert (output["files_written"], output["bytes_written"]) == (len(new), sum(new))
+    assert output["seconds_to_commit"] >= 0
 
 
 def test_a_slice_is_replaced_and_others_stay(
@@ -142,8 +166,8 @@ def test_a_slice_is_replaced_and_others_stay(
 ) -> None:
     day = {"slice_by": "day", "model": "line/1", "nulls": {"x": "null"}}
     for slices in (str(DAYS[0]), str(DAYS[1]), str(DAYS[1])):
-        todo = job("predictions", slices=slices, **day)
-        report = score.run(todo)
+        config = job("predictions", slices=slices, **day)
+        report = score.run(config)
     assert report["status"] == "unchanged"
     again = job("predictions", slices=str(DAYS[1]), **day | {"id_columns": ["id"]})
     report = score.run(again)
@@ -158,7 +182,7 @@ def test_slices_of_one_commit_are_told_apart_by_workers_too(
     spark: SparkSession, job: Callable[..., ScoreJob]
 ) -> None:
     for scan in ("direct", "spark"):
-        todo = job(
+        config = job(
             f"{scan} scan",
             scan=scan,
             model="line/1",
@@ -167,15 +191,15 @@ def test_slices_of_one_commit_are_told_apart_by_workers_too(
             slices=[str(day) for day in DAYS],
             passthrough=["day"],
         )
-        report = score.run(todo)
+        report = score.run(config)
         assert report["output"]["write"] == "direct"
-        rows = read(spark, todo).groupBy("slice", "scoring_run_id", "day").count().collect()
+        rows = read(spark, config).groupBy("slice", "scoring_run_id", "day").count().collect()
         runs = {each["slice"]: each["run_id"] for each in report["slices"]}
         assert sorted(map(tuple, rows)) == [(str(d), runs[str(d)], d, 10) for d in DAYS]
 
 
-def alter(todo: ScoreJob, spark: SparkSession, change: str) -> None:
-    spark.sql(f"ALTER TABLE {todo.output.table} {change}")
+def alter(config: ScoreJob, spark: SparkSession, change: str) -> None:
+    spark.sql(f"ALTER TABLE {config.output.table} {change}")
 
 
 @pytest.mark.parametrize(
@@ -194,10 +218,10 @@ def test_a_table_that_asks_more_of_its_writers_is_left_to_spark(
     spark: SparkSession, job: Callable[..., ScoreJob], change: str, reason: str
 ) -> None:
     name = "asks_" + str(abs(hash(change)))
-    todo = job("unused", output={"table": name}, model="line/1", nulls={"x": "null"})
-    assert score.run(todo)["output"]["write"] == "direct"
-    alter(todo, spark, change)
-    again = score.run(todo.model_copy(update={"run_id": "again"}))
+    config = job("unused", output={"table": name}, model="line/1", nulls={"x": "null"})
+    assert score.run(config)["output"]["write"] == "direct"
+    alter(config, spark, change)
+    again = score.run(config.model_copy(update={"run_id": "again"}))
     assert again["status"] == "scored"
     assert again["output"]["write"] == "spark"
     assert reason in again["output"]["write_reason"]
@@ -242,11 +266,11 @@ def test_rows_that_spark_has_anyway_are_handed_to_workers_that_write_them(
 ) -> None:
     plain = {"model": "line/1", "nulls": {"x": "null"}, **changes}
     handed, by_spark = job("handed", **plain), job("spark", write="spark", **plain)
-    reports = [score.run(todo) for todo in (handed, by_spark)]
+    reports = [score.run(config) for config in (handed, by_spark)]
     assert [each["output"]["write"] for each in reports] == ["handed over", "spark"]
     assert reason in reports[0]["output"]["write_reason"]
     assert reports[0]["rows_scored"] == reports[1]["rows_scored"] > 0
-    ours, theirs = (read(spark, todo).drop("scored_at") for todo in (handed, by_spark))
+    ours, theirs = (read(spark, config).drop("scored_at") for config in (handed, by_spark))
     assert_df_equality(ours, theirs, ignore_row_order=True, allow_nan_equality=True)
 
 
@@ -255,25 +279,25 @@ def test_rows_that_fail_are_set_aside_whoever_writes(
 ) -> None:
     days = {"slice_by": "id", "slices": [str(n) for n in range(10, 20)], "max_errors": 1}
     for name, write in (("handed", "direct"), ("spark", "spark")):
-        todo = job(name, write=write, **days)
-        report = score.run(todo)
+        config = job(name, write=write, **days)
+        report = score.run(config)
         assert report["output"]["write"] == {"direct": "handed over"}.get(write, write)
         assert (report["rows_scored"], report["rows_quarantined"]) == (9, 1)
-        assert {row.id for row in read(spark, todo).collect()} == set(range(10, 20)) - {13}
-        aside = spark.read.format("delta").load(f"{todo.output.address}_quarantine").collect()
+        assert {row.id for row in read(spark, config).collect()} == set(range(10, 20)) - {13}
+        aside = spark.read.format("delta").load(f"{config.output.address}_quarantine").collect()
         assert [(row.id, row.error_message) for row in aside] == [(13, "13 brings bad luck")]
         assert report["engine"]["rows_predicted"] == 10
-        assert not [*Path(todo.output.address).parent.glob("*_staged_*")]
+        assert not [*Path(config.output.address).parent.glob("*_staged_*")]
 
 
 @pytest.mark.parametrize("by", ["direct", "spark"])
 def test_a_decision_is_made_as_spark_makes_it(
     spark: SparkSession, job: Callable[..., ScoreJob], by: str
 ) -> None:
-    todo = job("decided", model="line/1", nulls={"x": "null"}, threshold=5.0, write=by)
-    report = score.run(todo)
+    config = job("decided", model="line/1", nulls={"x": "null"}, threshold=5.0, write=by)
+    report = score.run(config)
     assert report["output"]["write"] == by
-    for row in read(spark, todo).collect():
+    for row in read(spark, config).collect():
         score_of = row["prediction"]
         expected = None if score_of is None else int(score_of >= 5.0)
         assert row["decision"] == expected
@@ -303,16 +327,16 @@ def test_a_file_that_the_driver_does_not_see_as_it_was_written_is_never_publishe
     change: Callable[[Path], object],
 ) -> None:
     interfere(change)
-    todo = job("predictions")
-    with pytest.raises(FilesUnseen, match="the driver does not find it there"):
-        score.run(todo)
-    assert read(spark, todo).count() == 0
+    config = job("predictions")
+    with pytest.raises(WrittenFilesMissing, match="the driver does not find it there"):
+        score.run(config)
+    assert read(spark, config).count() == 0
 
 
 def test_a_folder_that_workers_cannot_write_to_is_named(
     spark: SparkSession, job: Callable[..., ScoreJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    todo = job("predictions")
+    config = job("predictions")
     make = filing.sink
 
     def elsewhere(*facts: Any, **more: Any) -> Any:
@@ -322,14 +346,14 @@ def test_a_folder_that_workers_cannot_write_to_is_named(
 
     monkeypatch.setattr(filing, "sink", elsewhere)
     with pytest.raises(FilesUnwritten, match=r"workers cannot write to /proc/nowhere: .*No such"):
-        score.run(todo)
-    assert read(spark, todo).count() == 0
+        score.run(config)
+    assert read(spark, config).count() == 0
 
 
 def test_a_task_that_fails_leaves_no_file(tmp_path: Path) -> None:
     sink = executor.Sink(
         folder=str(tmp_path),
-        columns=(executor.Filed(name="x", kind=pa.int64(), position=0),),
+        columns=(executor.OutputColumn(name="x", kind=pa.int64(), position=0),),
         parts={"all": {}},
         by=None,
         compression="snappy",
@@ -348,12 +372,12 @@ def test_a_task_that_fails_leaves_no_file(tmp_path: Path) -> None:
 def test_what_a_run_carries_is_what_its_rows_are_stamped_with(
     spark: SparkSession, job: Callable[..., ScoreJob]
 ) -> None:
-    todo = job("predictions", write="spark")
-    score.run(todo)
-    row = read(spark, todo).first()
+    config = job("predictions", write="spark")
+    score.run(config)
+    row = read(spark, config).first()
     assert row is not None
     said = json.loads(
-        Delta.forPath(spark, todo.output.address).history(1).select("userMetadata").first()[0]
+        Delta.forPath(spark, config.output.address).history(1).select("userMetadata").first()[0]
     )
     assert {
         name: row[name] for name in lineage.COLUMNS if name in said and name != "scored_at"

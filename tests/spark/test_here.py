@@ -11,7 +11,7 @@ from plain_tables import make_table
 from pyspark.sql.types import DoubleType, StringType, StructField
 
 from lakescore import scanning, slicing, tables
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def test_of_many_rows_the_driver_reads_none(
 ) -> None:
     monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 4)
     table, _ = divided
-    with pytest.raises(Declined, match="not partitioned by part"):
+    with pytest.raises(NotEligible, match="not partitioned by part"):
         scanning.counted(table, "part")
     assert slicing.sizes(slicing.select(table, "part", ["2013-12-01"])) == {"2013-12-01": 2}
 
@@ -75,7 +75,7 @@ def test_a_text_that_spark_fills_up_with_spaces_is_left_to_spark(spark: SparkSes
     spark.sql("CREATE TABLE padded_here (id INT, part CHAR(4)) USING delta")
     spark.sql("INSERT INTO padded_here VALUES (1, 'ab'), (2, 'cd')")
     table = tables.snapshot(spark, "padded_here")
-    with pytest.raises(Declined, match="carries"):
+    with pytest.raises(NotEligible, match="carries"):
         scanning.tallied(table, ["part"], {"part": ["ab  "]})
     assert slicing.sizes(slicing.select(table, "part", ["ab  "])) == {"ab  ": 1}
     assert scanning.tallied(table, ["id"], {}) == {(1,): 1, (2,): 1}
@@ -97,7 +97,7 @@ def test_the_first_rows_are_rows_of_the_slice_in_the_models_types(
     every = scanning.first(chosen, features, 200)
     assert sorted(every.column("f0").to_pylist()) == [float(n) for n in range(3, 1000, 10)]
     monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 100)
-    with pytest.raises(Declined, match="too far behind"):
+    with pytest.raises(NotEligible, match="too far behind"):
         scanning.first(chosen, features, 200)
     none = scanning.first(slicing.select(table, "part", ["x"]), features, 5)
     assert (none.num_rows, none.column_names) == (0, ["f0", "f1"])

@@ -118,7 +118,7 @@ def shaped(registry: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def planned(rows: DataFrame, engine: Any, *references: str) -> scoring.Plan:
-    contracts = [signature.agree("rows", rows, prepare(resolve(name))) for name in references]
+    contracts = [signature.bind("rows", rows, prepare(resolve(name))) for name in references]
     return scoring.plan(engine, rows, contracts, keep=["x"])
 
 

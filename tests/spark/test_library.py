@@ -46,7 +46,7 @@ def patients(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> S
 def planned(
     rows: DataFrame | Selection, of: DataFrame, model: ModelVersion, engine: Any = "arrow"
 ) -> scoring.Plan:
-    return scoring.plan(engine, rows, [signature.agree("rows", of, prepare(model))], ["id"])
+    return scoring.plan(engine, rows, [signature.bind("rows", of, prepare(model))], ["id"])
 
 
 @pytest.fixture(params=["spark reads", "workers read"])
@@ -116,7 +116,7 @@ def test_the_column_of_errors_takes_no_column_that_is_there(
     spark: SparkSession, model: ModelVersion
 ) -> None:
     rows = spark.createDataFrame([(1, 0.5)], "Error int, x double")
-    contract = signature.agree("rows", rows, prepare(model))
+    contract = signature.bind("rows", rows, prepare(model))
     plan = scoring.plan("arrow", rows, [contract], ["Error"])
     with pytest.raises(ColumnsCollide, match="'error'"):
         scoring.score(plan, failing="null")

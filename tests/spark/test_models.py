@@ -327,11 +327,10 @@ def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Snaps
 
 
 def planned(
-    rows: Snapshot, names: Sequence[str], engine: Any = "auto", scan: Any = "direct", **agreed: Any
+    rows: Snapshot, names: Sequence[str], engine: Any = "auto", scan: Any = "direct", **bound: Any
 ) -> scoring.Plan:
     contracts = [
-        signature.agree("rows", rows.rows, prepare(resolve(f"{name}/1")), **agreed)
-        for name in names
+        signature.bind("rows", rows.rows, prepare(resolve(f"{name}/1")), **bound) for name in names
     ]
     selection = slicing.select(rows, None, ["all"])
     return scoring.plan(engine, selection, contracts, ["id"], scan)
@@ -549,8 +548,8 @@ def test_lists_are_published_by_both_engines(
         ("a list a row, not all of one length", "arrow", "direct"),
         ("lists to read and to give", "spark_udf", "handed over"),
     ):
-        todo = job(name, output={"path": str(tmp_path / engine)})
-        receipt = score.run(todo)
+        config = job(name, output={"path": str(tmp_path / engine)})
+        receipt = score.run(config)
         assert (receipt["engine"]["name"], receipt["output"]["write"]) == (engine, write)
         found = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
         assert [row["prediction"] for row in found] == predicted(name)
@@ -566,10 +565,10 @@ def test_categories_that_a_table_cannot_hold_are_told_once(job: Callable[..., Sc
 
 
 def test_an_optional_feature_that_the_table_lacks_is_told(rows: Snapshot) -> None:
-    agreed = signature.agree(
+    bound = signature.bind(
         "rows", rows.rows, prepare(resolve("a column that was missing in training/1"))
     )
-    assert agreed.left_out == ("nothing",)
+    assert bound.left_out == ("nothing",)
 
 
 WITH_B = pd.DataFrame({"x": [1.0, 2.0], "b": [1.0, None]})
@@ -726,7 +725,7 @@ def test_classes_that_would_share_a_column_are_told_as_classes(
     name = f"classes {labels[0]}"
     log(name, LogisticRegression().fit(X, labels * 2), infer_signature(X, TEXT))
     with pytest.raises(InputContractError, match=line):
-        signature.agree("rows", rows.rows, prepare(resolve(f"{name}/1"), output="proba"))
+        signature.bind("rows", rows.rows, prepare(resolve(f"{name}/1"), output="proba"))
 
 
 def test_a_version_that_mlflow_cannot_apply_to_rows_is_refused_with_its_flavours() -> None:

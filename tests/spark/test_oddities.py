@@ -58,8 +58,8 @@ def job(tmp_path: Path) -> Callable[..., ScoreJob]:
     return make
 
 
-def read(spark: SparkSession, todo: ScoreJob, *columns: str) -> list[tuple[Any, ...]]:
-    address = todo.output.address
+def read(spark: SparkSession, config: ScoreJob, *columns: str) -> list[tuple[Any, ...]]:
+    address = config.output.address
     reader = spark.read.format("delta")
     rows = reader.load(address) if "/" in address else reader.table(address)
     found = rows.select(*[f"`{name}`" for name in columns]).collect()
@@ -75,10 +75,10 @@ def test_columns_may_be_called_like_those_of_a_worker(
     rows = [(0.0, *range(1, len(names) - 1), 1.0), (1.0, *range(1, len(names) - 1), 2.0)]
     schema = ", ".join(f"`{name}` double" for name in names)
     table = make_table(tmp_path / "rows", [[*map(float, row)] for row in rows], schema)
-    todo = job(table, id_columns=["k1"], passthrough="all", scan=scan)
-    assert score.run(todo)["engine"]["scan"] == scan
+    config = job(table, id_columns=["k1"], passthrough="all", scan=scan)
+    assert score.run(config)["engine"]["scan"] == scan
     expected = [(*map(float, row), 2 * row[-1]) for row in rows]
-    assert read(spark, todo, *names, "prediction") == expected
+    assert read(spark, config, *names, "prediction") == expected
     again = job(table, id_columns=["rows"])
     with pytest.raises(DuplicateKeys, match=r"share their rows with .* such as 9\.0"):
         score.run(again)
@@ -88,9 +88,9 @@ def test_a_feature_may_be_called_like_the_lineage_and_what_is_written_may_not(
     tmp_path: Path, job: Any
 ) -> None:
     table = make_table(tmp_path / "rows", [(1, 1.0)], "id int, slice double")
-    todo = job(table, model="odd feature/1")
-    score.run(todo)
-    found = rows_of(todo.output.address, "id", "prediction", "slice")
+    config = job(table, model="odd feature/1")
+    score.run(config)
+    found = rows_of(config.output.address, "id", "prediction", "slice")
     assert found == [(1, pytest.approx(2.0), "all")]
     with pytest.raises(ColumnsCollide, match="the output would hold 'slice' twice"):
         score.run(job(table, model="odd feature/1", passthrough="all"))
@@ -116,9 +116,9 @@ def test_names_that_cannot_be_used_are_refused_where_they_are(
     spaced = str(table) + "-spaced"
     frame = spark.createDataFrame([(1, 1.0)], "`my id` int, x double")
     frame.write.format("delta").option("delta.columnMapping.mode", "name").save(spaced)
-    todo = job(spaced, id_columns=["my id"], output={"path": f"{spaced}-predictions"})
+    config = job(spaced, id_columns=["my id"], output={"path": f"{spaced}-predictions"})
     with pytest.raises(TableNotMade, match=r"cannot be made: .*Found invalid character"):
-        score.run(todo)
+        score.run(config)
 
 
 @pytest.mark.parametrize("divided", [False, True])
@@ -131,13 +131,13 @@ def test_slices_are_called_as_they_like_to_be(
     rows = [(n, name, float(n)) for n, name in enumerate(odd)]
     writer = spark.createDataFrame(rows, "id int, part string, x double").write.format("delta")
     (writer.partitionBy("part") if divided else writer).save(table)
-    todo = job(table, slice_by="part", slices=odd)
-    assert score.run(todo)["rows_scored"] == len(odd)
-    assert read(spark, todo, "id", "slice", "prediction") == [
+    config = job(table, slice_by="part", slices=odd)
+    assert score.run(config)["rows_scored"] == len(odd)
+    assert read(spark, config, "id", "slice", "prediction") == [
         (n, name, 2.0 * n) for n, name in enumerate(odd)
     ]
     assert score.run(job(table, slice_by="part", slices="due"))["status"] == "unchanged"
-    (found,) = explaining.explain(todo.output.address, {"id": str(odd.index("🚀"))})
+    (found,) = explaining.explain(config.output.address, {"id": str(odd.index("🚀"))})
     assert found["slice"] == "🚀"
 
 
@@ -179,15 +179,15 @@ def test_dates_before_and_after_those_of_python_pass_through_and_are_shown(
     planned = score.run(job(table, **keys, plan=True))
     shown = sorted((row["id"], row["day"], row["at"], row["slice"]) for row in planned["probe"])
     assert shown == [(n, day, f"{day} 10:00:00", "all") for n, day in enumerate(days)]
-    todo = job(table, **keys)
-    score.run(todo)
-    found = spark.read.format("delta").load(todo.output.address)
+    config = job(table, **keys)
+    score.run(config)
+    found = spark.read.format("delta").load(config.output.address)
     texts = found.selectExpr("id", "string(day)", "string(at)").orderBy("id").collect()
     assert [tuple(row) for row in texts] == [row[:3] for row in shown]
     twice = rows.where("id = 0")
     twice.write.format("delta").mode("append").save(table)
     with pytest.raises(DuplicateKeys, match=r"such as \+10000-01-01"):
-        score.run(todo)
+        score.run(config)
     with pytest.raises(InputContractError, match="is not a date of the years 1 to 9999"):
         slicing.names(rows, "day")
     assert slicing.names(rows.where("id IN (1, 2)"), "day") == ["0001-01-01", "1500-02-28"]
@@ -229,21 +229,21 @@ def test_an_output_whose_columns_are_mapped_by_name_is_scored_into_and_explained
 ) -> None:
     register("odd", LinearRegression().fit(X, 3 * X["x"]), X)
     table = make_table(tmp_path / "rows", [(1, "a", 1.0)], "id int, part string, x double")
-    todo = {"slice_by": "part", "slices": ["a"]}
-    score.run(job(table, **todo))
+    config = {"slice_by": "part", "slices": ["a"]}
+    score.run(job(table, **config))
     address = job(table).output.address
     spark.sql(f"CREATE TABLE mapped USING delta LOCATION '{address}'")
     mapped = "'delta.columnMapping.mode' = 'name', 'delta.minReaderVersion' = '2'"
     spark.sql(f"ALTER TABLE mapped SET TBLPROPERTIES ({mapped}, 'delta.minWriterVersion' = '5')")
     spark.sql("ALTER TABLE mapped ADD COLUMN note string")
     spark.sql("ALTER TABLE mapped DROP COLUMN note")
-    assert score.run(job(table, **todo))["status"] == "unchanged"
-    assert score.run(job(table, **todo, model="odd/2"))["status"] == "scored"
+    assert score.run(job(table, **config))["status"] == "unchanged"
+    assert score.run(job(table, **config, model="odd/2"))["status"] == "scored"
     (found,) = explaining.explain(address, {"id": "1"})
     assert (found["model_uri"], found["row"]["prediction"]) == ("models:/odd/2", pytest.approx(3))
-    assert score.run(job(table, **todo, write_mode="merge"))["status"] == "scored"
+    assert score.run(job(table, **config, write_mode="merge"))["status"] == "scored"
     assert read(spark, job(table), "id", "prediction") == [(1, 2.0)]
-    due = todo | {"slices": "due"}
+    due = config | {"slices": "due"}
     assert score.run(job(table, **due, write_mode="merge"))["status"] == "unchanged"
 
 
@@ -316,9 +316,9 @@ pyfunc:
 """)
 
     def told(*overrides: str) -> Any:
-        todo = load(ScoreJob, file, overrides)
-        score.run(todo)
-        return rows_of(todo.output.address, "prediction")[0][0]
+        config = load(ScoreJob, file, overrides)
+        score.run(config)
+        return rows_of(config.output.address, "prediction")[0][0]
 
     shape = {"depth": 3, "kinds": ["1", "no"], "mean": 1.0}
     opt = {"rate": 1.0, "name": "2", "decay": 0.5}

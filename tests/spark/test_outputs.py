@@ -56,10 +56,10 @@ def classes(register: Any) -> Any:
 def test_probabilities_are_one_named_column_a_class_and_the_threshold_decides(
     spark: SparkSession, classes: Any, job: Any, engine: str
 ) -> None:
-    todo = job(model="classes/1", prediction="proba", threshold=0.9, engine=engine)
-    receipt = score.run(todo)
+    config = job(model="classes/1", prediction="proba", threshold=0.9, engine=engine)
+    receipt = score.run(config)
     assert receipt["output"]["columns"] == ["p_not_so", "p_yes", "decision"]
-    rows = spark.read.format("delta").load(todo.output.address).orderBy("id")
+    rows = spark.read.format("delta").load(config.output.address).orderBy("id")
     found = rows.select("p_not_so", "p_yes", "decision").collect()
     expected = classes.predict_proba(pd.DataFrame({"height": [row[1] for row in ROWS]}))
     assert np.allclose([[row[0], row[1]] for row in found], expected, rtol=1e-12)
@@ -76,9 +76,9 @@ def test_a_label_keeps_its_type_and_a_regressor_gives_a_number_and_not_a_list(
     register("regressor", LinearRegression().fit(X, X["height"]), X)
     types = {}
     for name in ("classes", "numbers", "regressor"):
-        todo = job(model=f"{name}/1", engine=engine, output={"path": str(tmp_path / name)})
-        score.run(todo)
-        types[name] = types_of(todo.output.address)["prediction"]
+        config = job(model=f"{name}/1", engine=engine, output={"path": str(tmp_path / name)})
+        score.run(config)
+        types[name] = types_of(config.output.address)["prediction"]
     assert types == {"classes": "string", "numbers": "long", "regressor": "double"}
 
 
@@ -86,9 +86,9 @@ def test_a_threshold_on_one_score_gives_a_flag_and_on_several_is_refused(
     register: Any, job: Any
 ) -> None:
     register("flagged", LinearRegression().fit(X, X["height"]), X)
-    todo = job(model="flagged/1", threshold=0.5)
-    score.run(todo)
-    assert rows_of(todo.output.address, "id", "decision") == [(1, False), (2, False), (3, True)]
+    config = job(model="flagged/1", threshold=0.5)
+    score.run(config)
+    assert rows_of(config.output.address, "id", "decision") == [(1, False), (2, False), (3, True)]
     register("three", LogisticRegression().fit(X, [1, 2, 3, 3]), X)
     with pytest.raises(ConfigError, match=r"threshold needs one score, and .* gives 3 classes"):
         score.run(job(model="three/1", prediction="proba", threshold=0.5))
@@ -109,9 +109,9 @@ def test_what_is_written_beside_the_prediction_is_chosen(
     register: Any, job: Any, passthrough: Any, columns: list[str]
 ) -> None:
     register("beside", LinearRegression().fit(X, X["height"]), X)
-    todo = job(model="beside/1", passthrough=passthrough)
-    score.run(todo)
-    assert list(types_of(todo.output.address))[: len(columns) + 1] == [*columns, "prediction"]
+    config = job(model="beside/1", passthrough=passthrough)
+    score.run(config)
+    assert list(types_of(config.output.address))[: len(columns) + 1] == [*columns, "prediction"]
 
 
 def test_an_input_column_that_is_called_like_an_output_is_refused(
@@ -161,10 +161,10 @@ def test_params_and_model_config_reach_the_model_in_the_types_that_it_declares(
     scaled: str, job: Any, engine: str
 ) -> None:
     given = {"params": {"factor": "2.5"}, "model_config": {"offset": "10"}}
-    todo = job(model=scaled, pyfunc=given, engine=engine)
-    receipt = score.run(todo)
+    config = job(model=scaled, pyfunc=given, engine=engine)
+    receipt = score.run(config)
     expected = [(key, height * 2.5 + 10) for key, height, _ in ROWS]
-    assert rows_of(todo.output.address, "id", "prediction") == expected
+    assert rows_of(config.output.address, "id", "prediction") == expected
     plain = job(model=scaled, engine=engine)
     assert score.run(plain)["slices"][0]["run_id"] != receipt["slices"][0]["run_id"]
     assert rows_of(plain.output.address, "id", "prediction") == [row[:2] for row in ROWS]

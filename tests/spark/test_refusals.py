@@ -197,10 +197,10 @@ def test_a_job_runs_in_folders_whose_names_read_as_patterns(
     table = str(tmp_path / "rows[a-z]?")
     spark.createDataFrame([(1, 1.0)], "id int, x double").write.format("delta").save(table)
     for name in ("pred[2024-01]", "a=b%20c"):
-        todo = job(table, output={"path": str(tmp_path / name)})
-        receipt = score.run(todo)
+        config = job(table, output={"path": str(tmp_path / name)})
+        receipt = score.run(config)
         assert (receipt["engine"]["scan"], receipt["output"]["write"]) == ("direct", "direct")
-        (found,) = explaining.explain(todo.output.address, {"id": "1"})
+        (found,) = explaining.explain(config.output.address, {"id": "1"})
         assert found["row"]["prediction"] == pytest.approx(2.0)
 
 
@@ -290,9 +290,9 @@ def test_a_file_that_spark_cannot_read_is_named_and_no_model_is_blamed(
 
 
 def test_a_file_that_workers_can_read_and_spark_cannot_is_scored(tmp_path: Path, job: Job) -> None:
-    todo = job(handmade(tmp_path / "rows", GOOD, UNREADABLE["brotli"]))
-    score.run(todo)
-    assert rows_of(todo.output.address, "id") == [(1,), (2,), (3,), (4,)]
+    config = job(handmade(tmp_path / "rows", GOOD, UNREADABLE["brotli"]))
+    score.run(config)
+    assert rows_of(config.output.address, "id") == [(1,), (2,), (3,), (4,)]
 
 
 # Dates and times.

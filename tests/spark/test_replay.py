@@ -50,7 +50,7 @@ def model(register: Any) -> None:
 def has_run(folder: Path) -> ScoreJob:
     """Return a job that has run, on a table that has changed since."""
     table = make_table(folder / "people", ROWS, "id int, part string, taille double")
-    todo = ScoreJob.model_validate(
+    config = ScoreJob.model_validate(
         {
             "model": "tall/1",
             "input": {"path": table},
@@ -64,9 +64,9 @@ def has_run(folder: Path) -> ScoreJob:
             "max_errors": 1,
         }
     )
-    score.run(todo)
+    score.run(config)
     DeltaTable(table).update({"taille": "0.0"})
-    return todo
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def own_job(tmp_path: Path) -> ScoreJob:
     return has_run(tmp_path)
 
 
-def run_of(todo: ScoreJob, key: int, model: str = "tall") -> str:
-    found = rows_of(todo.output.address, "id", "model_name", "scoring_run_id")
+def run_of(config: ScoreJob, key: int, model: str = "tall") -> str:
+    found = rows_of(config.output.address, "id", "model_name", "scoring_run_id")
     return next(str(run) for *row, run in found if row == [key, model])
 
 
-def again(todo: ScoreJob, run: str, **more: Any) -> ReplayJob:
-    return ReplayJob.model_validate({"output": todo.output, "run": run, **more})
+def again(config: ScoreJob, run: str, **more: Any) -> ReplayJob:
+    return ReplayJob.model_validate({"output": config.output, "run": run, **more})
 
 
 @pytest.mark.parametrize("engine", ["auto", "spark_udf"])
@@ -189,9 +189,9 @@ def test_a_run_whose_files_were_vacuumed_is_told_in_one_line(own_job: ScoreJob, 
     assert "parquet is gone, which the version of the table that is read needs" in receipt["error"]
 
 
-def file_of(todo: ScoreJob, run: str) -> Path:
-    file = Path(todo.output.address).with_name("replay.yaml")
-    output, receipt = {"path": todo.output.address}, str(file.with_suffix(".json"))
+def file_of(config: ScoreJob, run: str) -> Path:
+    file = Path(config.output.address).with_name("replay.yaml")
+    output, receipt = {"path": config.output.address}, str(file.with_suffix(".json"))
     file.write_text(json.dumps({"output": output, "run": run, "receipt": receipt}))
     return file
 

@@ -65,22 +65,22 @@ def job(tmp_path: Path) -> Callable[..., ScoreJob]:
     return make
 
 
-def values(todo: ScoreJob) -> list[tuple[int, str, int, float]]:
-    found = rows_of(todo.output.address, "id", "slice", "model_version", "prediction")
+def values(config: ScoreJob) -> list[tuple[int, str, int, float]]:
+    found = rows_of(config.output.address, "id", "slice", "model_version", "prediction")
     return [(key, name, version, round(value, 6)) for key, name, version, value in found]
 
 
-def row_of(todo: ScoreJob, key: int) -> dict[str, Any]:
+def row_of(config: ScoreJob, key: int) -> dict[str, Any]:
     columns = ["id", *lineage.COLUMNS]
-    (row,) = [row for row in rows_of(todo.output.address, *columns) if row[0] == key]
+    (row,) = [row for row in rows_of(config.output.address, *columns) if row[0] == key]
     return dict(zip(columns, row, strict=True))
 
 
-def history(todo: ScoreJob) -> list[dict[str, Any]]:
+def history(config: ScoreJob) -> list[dict[str, Any]]:
     """Return what each commit says of itself, the newest first, but for the one that made it."""
-    made = commits_of(todo.output.address)
+    made = commits_of(config.output.address)
     *runs, first = made
-    assert len(made) == DeltaTable(todo.output.address).version() + 1
+    assert len(made) == DeltaTable(config.output.address).version() + 1
     assert "slices" not in first
     return runs
 
@@ -88,9 +88,9 @@ def history(todo: ScoreJob) -> list[dict[str, Any]]:
 def test_each_row_is_written_once_with_the_lineage_that_made_it(
     spark: SparkSession, model: str, job: Any
 ) -> None:
-    todo = job(passthrough=["note"])
-    receipt = score.run(todo)
-    found = spark.read.format("delta").load(todo.output.address)
+    config = job(passthrough=["note"])
+    receipt = score.run(config)
+    found = spark.read.format("delta").load(config.output.address)
     assert found.columns == ["id", "note", "prediction", *lineage.COLUMNS]
     assert dict(found.dtypes)["model_version"] == "int"
     rows = {row.id: row for row in found.collect()}
@@ -103,17 +103,17 @@ def test_each_row_is_written_once_with_the_lineage_that_made_it(
     row = rows[1]
     assert (row.model_name, row.model_uri) == (model, "models:/trips/1")
     assert (row.model_reference, row.input_version) == ("trips@champion", 0)
-    assert row.input_table == todo.input.address
+    assert row.input_table == config.input.address
     assert row.logged_model_id.startswith("m-")
     assert [each["status"] for each in receipt["slices"]] == ["scored", "scored", "empty"]
     assert (receipt["rows_in"], receipt["rows_scored"]) == (3, 3)
 
 
 def test_the_commit_and_the_tracking_run_say_what_the_rows_say(model: str, job: Any) -> None:
-    todo = job()
-    receipt = score.run(todo)
-    (commit,) = history(todo)
-    row = row_of(todo, 3)
+    config = job()
+    receipt = score.run(config)
+    (commit,) = history(config)
+    row = row_of(config, 3)
     common = [name for name in lineage.COLUMNS if name in commit and name != "scored_at"]
     assert len(common) == 8
     assert {name: commit[name] for name in common} == {name: row[name] for name in common}
@@ -129,12 +129,12 @@ def test_the_commit_and_the_tracking_run_say_what_the_rows_say(model: str, job: 
 
 
 def test_a_rerun_writes_nothing(model: str, job: Any) -> None:  # noqa: ARG001
-    todo = job()
-    score.run(todo)
-    receipt = score.run(todo)
+    config = job()
+    score.run(config)
+    receipt = score.run(config)
     assert receipt["status"] == "unchanged"
-    assert len(history(todo)) == 1
-    assert len(values(todo)) == 3
+    assert len(history(config)) == 1
+    assert len(values(config)) == 3
 
 
 def test_another_version_replaces_the_slice_and_no_other_and_back_again(
@@ -158,26 +158,26 @@ def test_new_rows_of_the_input_make_its_slice_due(
     model: str,  # noqa: ARG001
     job: Any,
 ) -> None:
-    todo = job()
-    score.run(todo)
-    make_table(todo.input.address, [(4, THIRD, 5.0, "d")], SCHEMA, mode="append")
-    receipt = score.run(todo)
+    config = job()
+    score.run(config)
+    make_table(config.input.address, [(4, THIRD, 5.0, "d")], SCHEMA, mode="append")
+    receipt = score.run(config)
     assert receipt["rows_scored"] == 4
-    assert [row[0] for row in values(todo)] == [1, 2, 3, 4]
-    assert score.run(job(input={"path": todo.input.address, "version": 0}))["rows_in"] == 3
+    assert [row[0] for row in values(config)] == [1, 2, 3, 4]
+    assert score.run(job(input={"path": config.input.address, "version": 0}))["rows_in"] == 3
 
 
 def test_an_empty_slice_is_an_outcome_and_makes_no_table(model: str, job: Any) -> None:  # noqa: ARG001
-    todo = job(slices="2013-12-03")
-    receipt = score.run(todo)
+    config = job(slices="2013-12-03")
+    receipt = score.run(config)
     assert receipt["status"] == "empty"
-    assert not Path(todo.output.address).exists()
+    assert not Path(config.output.address).exists()
 
 
 def test_a_whole_table_is_one_slice(model: str, job: Any) -> None:  # noqa: ARG001
-    todo = job(slice_by=None, slices=None)
-    score.run(todo)
-    assert {row[1] for row in values(todo)} == {"all"}
+    config = job(slice_by=None, slices=None)
+    score.run(config)
+    assert {row[1] for row in values(config)} == {"all"}
 
 
 def test_two_models_share_a_table_without_replacing_each_other(
@@ -207,13 +207,13 @@ def test_an_alias_moved_while_the_job_runs_changes_nothing(
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("moving", "champion", "1")
 
-    todo = job(model="moving@champion")
-    receipt = score.run(todo)
+    config = job(model="moving@champion")
+    receipt = score.run(config)
 
     assert str(client.get_model_version_by_alias("moving", "champion").version) == "2"
-    assert {(row[2], row[3]) for row in values(todo)} == {(1, 1.0), (1, 2.0), (1, 3.0)}
-    assert set(rows_of(todo.output.address, "model_uri")) == {("models:/moving/1",)}
-    assert [commit["model_version"] for commit in history(todo)] == [1]
+    assert {(row[2], row[3]) for row in values(config)} == {(1, 1.0), (1, 2.0), (1, 3.0)}
+    assert set(rows_of(config.output.address, "model_uri")) == {("models:/moving/1",)}
+    assert [commit["model_version"] for commit in history(config)] == [1]
     run = mlflow.get_run(receipt["tracking_run_id"])
     assert run.data.tags["lakescore.model_version"] == "1"
     assert receipt["model"]["version"] == 1
@@ -223,13 +223,13 @@ def test_a_given_run_id_is_kept_recognised_and_not_lent_to_other_inputs(
     model: str,  # noqa: ARG001
     job: Any,
 ) -> None:
-    todo = job(run_id="nightly-2013-12-03")
-    score.run(todo)
-    assert set(rows_of(todo.output.address, "scoring_run_id")) == {("nightly-2013-12-03",)}
-    assert score.run(todo)["status"] == "unchanged"
+    config = job(run_id="nightly-2013-12-03")
+    score.run(config)
+    assert set(rows_of(config.output.address, "scoring_run_id")) == {("nightly-2013-12-03",)}
+    assert score.run(config)["status"] == "unchanged"
     with pytest.raises(RunIdReused):
         score.run(job(run_id="nightly-2013-12-03", model="trips/2"))
-    assert {row[2] for row in values(todo)} == {1}
+    assert {row[2] for row in values(config)} == {1}
 
 
 def test_a_run_that_cannot_be_logged_is_published_all_the_same(

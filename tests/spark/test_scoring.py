@@ -42,7 +42,7 @@ def scored(request: pytest.FixtureRequest) -> Scored:
     """Score rows with one of the engines: what holds for one holds for the other."""
 
     def score(rows: DataFrame, model: ModelVersion, *keep: str) -> DataFrame:
-        contract = signature.agree("the table", rows, prepare(model), keep=keep)
+        contract = signature.bind("the table", rows, prepare(model), keep=keep)
         return scoring.score(scoring.plan(request.param, rows, [contract], keep=keep))
 
     return score
@@ -125,7 +125,7 @@ def test_lossless_casts_are_made_once_and_listed(
     spark: SparkSession, scored: Scored, doubling: ModelVersion
 ) -> None:
     rows = spark.createDataFrame([(3,)], "x int")
-    contract = signature.agree("the table", rows, prepare(doubling))
+    contract = signature.bind("the table", rows, prepare(doubling))
     assert contract.casts == {"x": ("int", "double")}
     assert scored(rows, doubling).head()[0] == pytest.approx(7.0)
 
@@ -142,7 +142,7 @@ def test_a_type_that_would_lose_something_is_refused(
     spark: SparkSession, doubling: ModelVersion, schema: str, says: str
 ) -> None:
     with pytest.raises(TypesDiffer, match=says) as caught:
-        signature.agree("the table", spark.createDataFrame([], schema), prepare(doubling))
+        signature.bind("the table", spark.createDataFrame([], schema), prepare(doubling))
     assert caught.value.exit_code == 5
 
 
@@ -151,7 +151,7 @@ def test_missing_columns_are_all_named_with_the_nearest(
 ) -> None:
     rows = spark.createDataFrame([], "flight_id int, X_ double")
     with pytest.raises(ColumnsMissing, match=r"lacks the columns 'x'.*'flightid' \(did you mean"):
-        signature.agree("the table", rows, prepare(doubling), keep=["flightid"])
+        signature.bind("the table", rows, prepare(doubling), keep=["flightid"])
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,13 @@ def test_an_output_column_that_would_stand_twice_is_refused(
 ) -> None:
     rows = spark.createDataFrame([], "x double, id int, prediction double, SLICE string")
     with pytest.raises(ColumnsCollide):
-        signature.agree("the table", rows, prepare(doubling), keep=keep)
+        signature.bind("the table", rows, prepare(doubling), keep=keep)
 
 
 def test_a_model_of_tensors_is_refused_by_name(spark: SparkSession, register: Any) -> None:
     register("tensors", LinearRegression().fit(X.to_numpy(), X["x"]), X.to_numpy())
     with pytest.raises(UnsupportedSignature, match="does not name the columns of a table"):
-        signature.agree(
+        signature.bind(
             "the table", spark.createDataFrame([], "x double"), prepare(resolve("tensors/1"))
         )
 
@@ -205,7 +205,7 @@ def test_an_error_that_spark_udf_meets_is_one_line_with_its_last_words(
     register("no nulls", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
     values = [(1.0,)] * 300 + [(None,)]  # the rows that are tried first are good
     rows = spark.createDataFrame(values, "x double").coalesce(1)
-    contract = signature.agree("the table", rows, prepare(resolve("no nulls/1")))
+    contract = signature.bind("the table", rows, prepare(resolve("no nulls/1")))
     planned = scoring.plan("spark_udf", rows, [contract], keep=[])
     with (
         pytest.raises(ScoringFailed) as caught,
@@ -223,7 +223,7 @@ def test_a_row_that_spark_udf_cannot_score_ends_the_run_before_a_task_is_started
 ) -> None:
     register("no null", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
     rows = spark.createDataFrame([(1.0,), (None,)], "x double")
-    contract = signature.agree("the table", rows, prepare(resolve("no null/1")))
+    contract = signature.bind("the table", rows, prepare(resolve("no null/1")))
     with pytest.raises(ScoringFailed, match="none aside: ValueError: Input X contains NaN"):
         scoring.plan("spark_udf", rows, [contract], keep=[])
 
@@ -243,7 +243,7 @@ def test_spark_measures_batches_only_where_they_could_be_too_large(
 ) -> None:
     setting = "spark.sql.execution.arrow.maxBytesPerBatch"
     rows = spark.createDataFrame([(1, "a", 0.0)], "id int, name string, x double")
-    contract = signature.agree("the table", rows, prepare(doubling), keep=["id"])
+    contract = signature.bind("the table", rows, prepare(doubling), keep=["id"])
     sliced = slicing.select(rows, None, ["all"])
     planned = scoring.plan("arrow", sliced, [contract], [kept], "spark")
     spark.conf.set(setting, limit)

@@ -100,8 +100,8 @@ def job(table: str, tmp_path: Path) -> Job:
     return make
 
 
-def written(todo: ScoreJob, *columns: str) -> list[tuple[Any, ...]]:
-    return rows_of(todo.output.address, "id", *columns)
+def written(config: ScoreJob, *columns: str) -> list[tuple[Any, ...]]:
+    return rows_of(config.output.address, "id", *columns)
 
 
 ALONE = [
@@ -128,10 +128,10 @@ ALONE = [
 def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
     spark: SparkSession, job: Job, changes: dict[str, Any]
 ) -> None:
-    todo = job(**changes)
-    report = score.run(todo)
-    rows = spark.read.format("delta").load(todo.output.address)
-    kept = {"all": ["id", "day", "region", "x"], "none": []}.get(str(todo.passthrough), ["id"])
+    config = job(**changes)
+    report = score.run(config)
+    rows = spark.read.format("delta").load(config.output.address)
+    kept = {"all": ["id", "day", "region", "x"], "none": []}.get(str(config.passthrough), ["id"])
     assert rows.columns[: len(kept) + 1] == [*kept, "prediction"]
     found = rows.collect()
     given = {
@@ -160,25 +160,25 @@ def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
         "west": (1, None),
     }
     assert report["model"]["versions"] == 2
-    again = score.run(todo)
+    again = score.run(config)
     assert {each["status"] for each in again["slices"]} == {"unchanged"}
 
 
 def test_rows_are_merged_by_their_keys(spark: SparkSession, job: Job) -> None:
-    todo = job(write_mode="merge")
-    score.run(todo)
+    config = job(write_mode="merge")
+    score.run(config)
     merged = score.run(job(write_mode="merge", missing={"default": "demand-all@live"}))
     assert merged["rows_scored"] == 3  # the second day has a model for all its rows now
-    found = spark.read.format("delta").load(todo.output.address).select("id", "prediction")
+    found = spark.read.format("delta").load(config.output.address).select("id", "prediction")
     assert sorted((n, round(value, 9)) for n, value in found.collect()) == [
         (1, 2.0), (2, 3.0), (3, 4.0), (4, 9.0), (5, 300.0), (6, 300.0),
     ]  # fmt: skip
 
 
 def test_a_default_scores_what_has_no_model_of_its_own(job: Job) -> None:
-    todo = job(missing={"default": "demand-all/1"})
-    report = score.run(todo)
-    found = written(todo, "prediction", "model_uri", "model_reference")
+    config = job(missing={"default": "demand-all/1"})
+    report = score.run(config)
+    found = written(config, "prediction", "model_uri", "model_reference")
     assert [(n, round(value, 9), uri) for n, value, uri, _ in found] == [
         *ALONE,
         (5, 300.0, "models:/demand-all/1"),
@@ -208,15 +208,15 @@ def test_a_slice_is_scored_anew_where_the_version_of_one_of_its_segments_is_anot
 ) -> None:
     for region in ("north", "south"):
         register(f"{family}-{region}", LinearRegression().fit(X, X["x"]), X, alias="live")
-    todo = job(name=family + "-{region}@live", slices="due")
-    assert len(score.run(todo)["slices"]) == 2
+    config = job(name=family + "-{region}@live", slices="due")
+    assert len(score.run(config)["slices"]) == 2
     register(f"{family}-north", LinearRegression().fit(X, 7 * X["x"]), X, alias="live")
-    report = score.run(todo)
+    report = score.run(config)
     assert {each["slice"]: each["status"] for each in report["slices"]} == {
         "2013-12-01": "scored",
         "2013-12-02": "unchanged",  # has no row of the north
     }
-    found = written(todo, "prediction", "model_uri")
+    found = written(config, "prediction", "model_uri")
     assert [(n, round(value, 9), uri) for n, value, uri in found] == [
         (1, 7.0, f"models:/{family}-north/2"),
         (2, 1.0, f"models:/{family}-south/1"),
@@ -224,9 +224,9 @@ def test_a_slice_is_scored_anew_where_the_version_of_one_of_its_segments_is_anot
         (4, 3.0, f"models:/{family}-south/1"),
     ]
     register(f"{family}-west", LinearRegression().fit(X, 9 * X["x"]), X, alias="live")
-    statuses = {each["slice"]: each["status"] for each in score.run(todo)["slices"]}
+    statuses = {each["slice"]: each["status"] for each in score.run(config)["slices"]}
     assert statuses == {"2013-12-01": "unchanged", "2013-12-02": "scored"}
-    assert (5, 27.0) in [(n, round(v, 9)) for n, v in written(todo, "prediction")]
+    assert (5, 27.0) in [(n, round(v, 9)) for n, v in written(config, "prediction")]
     # Asked for alone, a slice has the same fingerprint as among others.
     alone = score.run(job(name=family + "-{region}@live", slices=["2013-12-01"]))
     assert [each["status"] for each in alone["slices"]] == ["unchanged"]
@@ -257,12 +257,12 @@ def test_a_segment_may_be_an_alias_and_an_integer(
         mlflow.MlflowClient().set_registered_model_alias(family, alias, str(version))
     rows = [(1, 1, 1.0), (2, 2, 1.0)]
     make_table(table, rows, "id int, store bigint, x double", mode="overwrite")
-    todo = job(
+    config = job(
         model={"by": "store", "name": family + "@s-{store}"}, slice_by=None, slices=None,
         missing="fail",
     )  # fmt: skip
-    score.run(todo)
-    found = written(todo, "prediction", "model_version", "model_name")
+    score.run(config)
+    found = written(config, "prediction", "model_version", "model_name")
     assert [(n, round(v, 9), *more) for n, v, *more in found] == [
         (1, 4.0, 1, family),
         (2, 5.0, 2, family),
@@ -276,13 +276,13 @@ def test_a_row_that_cannot_be_scored_is_set_aside_with_the_version_that_failed(
     register(f"{family}-south", loud(20, bad=3.0), X, X["x"], alias="live")
     with pytest.raises(TooManyErrors, match=r"10 cannot bear 1\.0"):
         score.run(job(name=family + "-{region}@live"))
-    todo = job(name=family + "-{region}@live", max_errors=2)
-    report = score.run(todo)
+    config = job(name=family + "-{region}@live", max_errors=2)
+    report = score.run(config)
     assert (report["rows_scored"], report["rows_quarantined"]) == (2, 2)
     # A row is shown to its own model alone: the north bears a 3, and the south a 1.
-    assert written(todo, "prediction") == [(2, 21.0), (3, 12.0)]
+    assert written(config, "prediction") == [(2, 21.0), (3, 12.0)]
     what = ("id", "model_uri", "model_version", "error_message", "model_name")
-    assert rows_of(todo.aside, *what) == [
+    assert rows_of(config.quarantine_address, *what) == [
         (1, f"models:/{family}-north/1", 1, "10 cannot bear 1.0", family + "-{region}"),
         (4, f"models:/{family}-south/1", 1, "20 cannot bear 3.0", family + "-{region}"),
     ]
@@ -294,7 +294,7 @@ def test_a_row_that_cannot_be_scored_is_set_aside_with_the_version_that_failed(
         quarantine={"path": str(tmp_path / "whole")},
     )
     score.run(whole)
-    assert rows_of(whole.aside, "id", "region", "model_uri") == [
+    assert rows_of(whole.quarantine_address, "id", "region", "model_uri") == [
         (1, "north", f"models:/{family}-north/1"),
         (4, "south", f"models:/{family}-south/1"),
     ]
@@ -338,10 +338,10 @@ def test_models_of_all_kinds_give_what_each_predicts_on_pandas(
     for part in np.array_split(np.arange(600), 3):  # three files
         rows = frame.iloc[part].itertuples(index=False, name=None)
         make_table(table, rows, columns, mode="append")
-    todo = job(name=family + "-{region}@live", missing="fail", slice_by=None, slices=None)
-    report = score.run(todo)
+    config = job(name=family + "-{region}@live", missing="fail", slice_by=None, slices=None)
+    report = score.run(config)
     assert report["engine"]["name"] == "arrow"
-    found = dict(written(todo, "prediction"))
+    found = dict(written(config, "prediction"))
     assert [found[n] for n in frame["id"]] == pytest.approx(expected.tolist(), rel=1e-9)
     assert report["engine"]["loads"] <= 9 * max(1, report["engine"]["workers"]) + 9
 
@@ -370,15 +370,15 @@ def test_a_slice_of_which_no_row_has_a_model_is_left_as_it_was(
 ) -> None:
     for region in ("north", "south"):
         register(f"{family}-{region}", LinearRegression().fit(X, X["x"]), X, alias="live")
-    todo = job(name=family + "-{region}@live")
-    score.run(todo)
-    before = written(todo, "prediction", "model_uri")
+    config = job(name=family + "-{region}@live")
+    score.run(config)
+    before = written(config, "prediction", "model_uri")
     mlflow.MlflowClient().delete_registered_model_alias(f"{family}-south", "live")
     report = score.run(job(name=family + "-{region}@live", slices="due"))
     statuses = {each["slice"]: each["status"] for each in report["slices"]}
     assert statuses == {"2013-12-01": "scored", "2013-12-02": "skipped"}
     assert report["rows_skipped"] == 4
-    after = written(todo, "prediction", "model_uri")
+    after = written(config, "prediction", "model_uri")
     assert after == [row for row in before if row[0] != 2]  # the south's of the first day
 
 
@@ -405,15 +405,15 @@ def test_forward_only_scores_a_slice_whose_segments_have_other_models_at_last(
     make_table(table, rows, SCHEMA, mode="overwrite")
     client = mlflow.MlflowClient()
     register(f"{family}-a", LinearRegression().fit(X, 5 * X["x"]), X, alias="live")
-    todo = job(name=family + "-{region}@live", slices="due", on_new_version="forward_only")
-    score.run(todo)
-    assert [n for n, _ in written(todo, "prediction")] == [1]
+    config = job(name=family + "-{region}@live", slices="due", on_new_version="forward_only")
+    score.run(config)
+    assert [n for n, _ in written(config, "prediction")] == [1]
     client.delete_registered_model_alias(f"{family}-a", "live")
     register(f"{family}-b", LinearRegression().fit(X, 6 * X["x"]), X, alias="live")
-    score.run(todo)  # as many rows have a model as before
-    assert [(n, round(v, 9)) for n, v in written(todo, "prediction")] == [(2, 6.0)]
+    score.run(config)  # as many rows have a model as before
+    assert [(n, round(v, 9)) for n, v in written(config, "prediction")] == [(2, 6.0)]
     register(f"{family}-b", LinearRegression().fit(X, 7 * X["x"]), X, alias="live")
-    assert {each["status"] for each in score.run(todo)["slices"]} == {"unchanged"}
+    assert {each["status"] for each in score.run(config)["slices"]} == {"unchanged"}
 
 
 def test_a_probe_whose_rows_all_fail_proves_nothing(
@@ -427,10 +427,10 @@ def test_a_probe_whose_rows_all_fail_proves_nothing(
     others = [(n, "west", 1.0, 1.0) for n in range(1, 5000)]
     columns = "id int, region string, a double, b double"
     make_table(table, sorted([*ours, *others]), columns, mode="overwrite")
-    todo = job(name=family + "-{region}@live", max_errors=1, slice_by=None, slices=None)
-    report = score.run(todo)
+    config = job(name=family + "-{region}@live", max_errors=1, slice_by=None, slices=None)
+    report = score.run(config)
     assert (report["rows_scored"], report["rows_quarantined"]) == (50, 1)
-    found = written(todo, "prediction")
+    found = written(config, "prediction")
     assert found == [(n, pytest.approx(float(n))) for n in range(5000, 5050)]
 
 
@@ -440,9 +440,9 @@ def test_segments_that_share_a_version_are_set_aside_under_their_own_reference(
     version = register(family, loud(1, bad=1.0), X, X["x"])
     for alias in ("north", "south"):
         mlflow.MlflowClient().set_registered_model_alias(family, alias, str(version))
-    todo = job(name=family + "@{region}", max_errors=2)
-    score.run(todo)
-    assert rows_of(todo.aside, "id", "model_reference") == [
+    config = job(name=family + "@{region}", max_errors=2)
+    score.run(config)
+    assert rows_of(config.quarantine_address, "id", "model_reference") == [
         (1, f"{family}@north"),
         (2, f"{family}@south"),
     ]
@@ -488,19 +488,19 @@ def test_a_run_is_replayed_with_the_version_that_each_segment_had(
     for region, factor in FACTORS.items():
         model = LinearRegression().fit(X, factor * X["x"])
         register(f"{family}-{region}", model, X, alias="live")
-    todo = job(name=family + "-{region}@live", commits="slice", run_id="nightly")
-    score.run(todo)
+    config = job(name=family + "-{region}@live", commits="slice", run_id="nightly")
+    score.run(config)
     register(f"{family}-north", LinearRegression().fit(X, 9 * X["x"]), X, alias="live")
-    again = ReplayJob.model_validate({"output": {"path": todo.output.address}, "run": "nightly"})
+    again = ReplayJob.model_validate({"output": {"path": config.output.address}, "run": "nightly"})
     report = replay.run(again)
     assert (report["same"], report["rows"], report["model"]["versions"]) == (4, 4, 2)
 
 
 def test_a_row_is_explained_with_the_digest_of_the_version_that_scored_it(job: Job) -> None:
-    todo = job()
-    report = score.run(todo)
+    config = job()
+    report = score.run(config)
     digests = {each["segment"]: each["digest"] for each in report["segments"]}
     for key, region in (("1", "north"), ("2", "south")):
-        (row,) = explaining.explain(todo.output.address, {"id": key})
+        (row,) = explaining.explain(config.output.address, {"id": key})
         assert row["model_uri"] == f"models:/demand-{region}/1"
         assert row["model_digest"] == digests[region]

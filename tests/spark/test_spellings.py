@@ -123,8 +123,8 @@ def outcomes(receipt: Mapping[str, Any]) -> dict[str, tuple[str, int, int]]:
     }
 
 
-def published(todo: ScoreJob) -> list[tuple[str, float]]:
-    found = rows_of(todo.output.address, "slice", "prediction")
+def published(config: ScoreJob) -> list[tuple[str, float]]:
+    found = rows_of(config.output.address, "slice", "prediction")
     return [(name, round(value, 6)) for name, value in found]
 
 
@@ -215,11 +215,11 @@ def test_rows_set_aside_are_counted_by_value_too(
     divided("INT", {"01": [-1.0, 1.0], "1": [-2.0, 2.0, 3.0], "2": [4.0]})
     for scan in ("direct", "spark"):
         output = {"path": f"{job().output.address}-{scan}"}
-        todo = job(model="spelled picky/1", max_errors=2, scan=scan, output=output)
-        receipt = score.run(todo)
+        config = job(model="spelled picky/1", max_errors=2, scan=scan, output=output)
+        receipt = score.run(config)
         assert outcomes(receipt) == {"1": ("scored", 5, 3), "2": ("scored", 1, 1)}
-        assert rows_of(todo.aside, "slice", "id") == [("1", 0), ("1", 2)]
-        assert score.run(todo)["status"] == "unchanged"
+        assert rows_of(config.quarantine_address, "slice", "id") == [("1", 0), ("1", 2)]
+        assert score.run(config)["status"] == "unchanged"
 
 
 def test_files_that_go_make_the_slice_of_their_value_due(

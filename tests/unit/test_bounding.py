@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakescore.executor import Filed, Sink
+from lakescore.executor import OutputColumn, Sink
 from lakescore.executor.bounding import Bounds
 from lakescore.executor.writing import written
 
@@ -170,10 +170,10 @@ def test_a_file_has_all_bounds_that_its_table_promises_or_none(
     tmp_path: Path, ratios: list[float | None], constant: str | None, bounded: dict[str, Any]
 ) -> None:
     columns = (
-        Filed(name="id", kind=pa.int64(), position=0, bounded=True),
-        Filed(name="ratio 💡", kind=pa.float64(), position=1, bounded=True),
-        Filed(name="constant", kind=pa.string(), position=None, bounded=True),
-        Filed(name="unasked", kind=pa.int64(), position=0),
+        OutputColumn(name="id", kind=pa.int64(), position=0, bounded=True),
+        OutputColumn(name="ratio 💡", kind=pa.float64(), position=1, bounded=True),
+        OutputColumn(name="constant", kind=pa.string(), position=None, bounded=True),
+        OutputColumn(name="unasked", kind=pa.int64(), position=0),
     )
     sink = Sink(
         folder=str(tmp_path),

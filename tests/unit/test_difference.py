@@ -6,7 +6,7 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-from lakescore.registry.difference import verdict
+from lakescore.registry.difference import compare_signatures
 
 
 def signature(
@@ -72,6 +72,6 @@ A = {"a": "double", "b": "long"}
     ],
 )
 def test_a_verdict_has_its_reason(before: Any, after: Any, answer: str, reason: str) -> None:
-    said, reasons = verdict(before, after)
+    said, reasons = compare_signatures(before, after)
     assert said == answer
     assert reason in "; ".join(reasons)

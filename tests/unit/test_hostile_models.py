@@ -26,7 +26,7 @@ from lakescore import registry as library
 from lakescore.config import ScoreJob, load
 from lakescore.errors import DigestDiffers, IntegrityError, LakescoreError, NotTrusted
 from lakescore.registry import Trust, artifacts
-from lakescore.registry.book import Book
+from lakescore.registry.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -516,10 +516,10 @@ def test_files_that_changed_are_told_by_the_ledger_whatever_the_tag_says(
 
 def test_the_ledger_takes_one_digest_of_a_version(registry: Registry, name: str) -> None:
     record = library.describe(f"{name}/1")
-    book = Book.opened(registry.client, name)
+    journal = Journal.opened(registry.client, name)
     other = {"digest": "sha256:" + "0" * 64}
-    assert not book.record_digest(1, record.created_at, other)
-    assert book.digest(1, record.created_at) == record.digest
+    assert not journal.record_digest(1, record.created_at, other)
+    assert journal.digest(1, record.created_at) == record.digest
     assert list(library.history(name)) == []  # no move of an alias
 
 

@@ -39,7 +39,7 @@ def listed(*jobs: object, **options: object) -> str:
 
 
 def models(jobs: Jobs) -> dict[str, str]:
-    return {job.name: job.todo.model for job in jobs.jobs}
+    return {job.name: job.config.model for job in jobs.jobs}
 
 
 def test_one_file_is_a_job_without_a_name_and_a_list_of_one_is_a_list() -> None:
@@ -53,7 +53,7 @@ def test_several_files_share_the_overrides_that_follow_or_stand_between_them() -
     write("b.yaml", model="b/1")
     jobs = jobs_of(["a.yaml", "slice_by=day", "b.yaml", "slices=2013-12-01", "parallel=3"])
     assert models(jobs) == {"a": "a/1", "b": "b/1"}
-    assert {job.todo.slices for job in jobs.jobs} == {"2013-12-01"}
+    assert {job.config.slices for job in jobs.jobs} == {"2013-12-01"}
     assert jobs.parallel == 3
 
 
@@ -79,21 +79,21 @@ def test_a_matrix_is_a_job_for_each_combination_and_braces_stand_for_its_values(
         "matrix": {"model": ["a/1", "b/2"], "input.path": ["x", "y"], "max_errors": [1]},
     }
     jobs = jobs_of([listed(entry)]).jobs
-    assert [(job.name, job.todo.output.path) for job in jobs] == [
+    assert [(job.name, job.config.output.path) for job in jobs] == [
         ("score:a-1,x,1", "/lake/a/1/x"),
         ("score:a-1,y,1", "/lake/a/1/y"),
         ("score:b-2,x,1", "/lake/b/2/x"),
         ("score:b-2,y,1", "/lake/b/2/y"),
     ]
-    assert jobs[0].todo.id_columns == ("id", "of a/1")
-    assert {job.todo.max_errors for job in jobs} == {1}
+    assert jobs[0].config.id_columns == ("id", "of a/1")
+    assert {job.config.max_errors for job in jobs} == {1}
 
 
 def test_what_the_command_overrides_is_stronger_than_the_list_and_this_than_the_file() -> None:
     write("score.yaml", max_errors=1, experiment="file", write_mode="append")
     entry = {"file": "score.yaml", "set": {"max_errors": 2, "experiment": "list"}}
     (job,) = jobs_of([listed(entry), "max_errors=3"]).jobs
-    chosen = (job.todo.max_errors, job.todo.experiment, job.todo.write_mode)
+    chosen = (job.config.max_errors, job.config.experiment, job.config.write_mode)
     assert chosen == (3, "list", "append")
 
 
@@ -107,7 +107,7 @@ def test_a_trust_policy_lies_beside_the_file_that_names_it(folder: Path) -> None
         {"file": "../jobs/score.yaml", "set": {"trust": "strict.yaml", "output.path": "/lake/2"}},
     ]
     Path("lists/night.yaml").write_text(yaml.safe_dump({"jobs": entries}))
-    one, other = (job.todo.trust for job in jobs_of([str(folder / "lists/night.yaml")]).jobs)
+    one, other = (job.config.trust for job in jobs_of([str(folder / "lists/night.yaml")]).jobs)
     assert one != other
 
 
@@ -132,7 +132,7 @@ def test_a_name_may_be_that_of_a_file_whatever_stands_in_the_matrix() -> None:
 def test_braces_without_a_matrix_are_braces() -> None:
     write("score.yaml")
     (job,) = jobs_of([listed({"file": "score.yaml", "set": {"experiment": "{model}"}})]).jobs
-    assert job.todo.experiment == "{model}"
+    assert job.config.experiment == "{model}"
 
 
 def test_a_matrix_that_is_a_mistake_is_refused_before_it_is_expanded() -> None:
@@ -148,7 +148,7 @@ def test_names_tell_jobs_apart_and_a_job_without_a_receipt_gets_one_by_its_name(
     write("b/score.yaml", model="b/1", receipt="own.json")
     write("c/other.yaml", model="c/1")
     jobs = jobs_of([listed("*/*.yaml", receipts="told")]).jobs
-    assert [(job.name, str(job.todo.receipt)) for job in jobs] == [
+    assert [(job.name, str(job.config.receipt)) for job in jobs] == [
         ("score#1", "told/score#1.json"),
         ("score#2", "own.json"),
         ("other", "told/other.json"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lakescore import session
-from lakescore.errors import ConfigError, ConnectAway
+from lakescore.errors import ConfigError, ConnectUnavailable
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
@@ -19,8 +20,21 @@ PLACES = sorted((ROOT / "conf" / "spark").glob("*.conf"))
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
-def test_a_job_is_read_in_one_glance(job: Path) -> None:
-    assert len(job.read_text().splitlines()) <= 50
+def test_the_functions_of_a_job_are_read_in_one_glance(job: Path) -> None:
+    tree = ast.parse(job.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    lines = job.read_text().splitlines()
+    sizes = {
+        node.name: sum(bool(line) for line in lines[node.lineno - 1 : node.end_lineno])
+        for node in functions
+    }
+    assert {name: size for name, size in sizes.items() if size > 35} == {}
+    several = [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+    ]
+    assert several == []  # two statements in one
 
 
 def test_jobs_are_files_and_no_package() -> None:
@@ -125,17 +139,17 @@ def test_a_connect_server_is_asked_where_the_place_or_the_environment_names_one(
 
     def connected(remote: str, settings: dict[str, str]) -> None:
         asked.append((remote, settings))
-        raise ConnectAway(remote)
+        raise ConnectUnavailable(remote)
 
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     monkeypatch.setattr(session, "_running", lambda: None)  # other tests' session may be
     monkeypatch.setattr(session, "_connected", connected)
     place = tmp_path / "connect.conf"
     place.write_text("spark.remote sc://localhost:15002\nspark.sql.session.timeZone UTC\n")
-    with pytest.raises(ConnectAway):
+    with pytest.raises(ConnectUnavailable):
         session.start("never", properties=place)
     monkeypatch.setenv("SPARK_REMOTE", "sc://elsewhere")
-    with pytest.raises(ConnectAway):
+    with pytest.raises(ConnectUnavailable):
         session.start("never")
     utc = {"spark.sql.session.timeZone": "UTC"}
     assert asked == [("sc://localhost:15002", utc), ("sc://elsewhere", {})]

@@ -16,7 +16,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from lakescore.errors import AnotherRunWon
-from lakescore.logs import MADE, Declined, Log, NewFile, changes
+from lakescore.logs import MADE, Log, NewFile, NotEligible, changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,7 +262,7 @@ def test_what_a_table_asks_of_its_writers_is_declined(
 ) -> None:
     path = str(tmp_path / "asks")
     change(DeltaTable.create(path, schema=SCHEMA))
-    with pytest.raises(Declined, match=reason):
+    with pytest.raises(NotEligible, match=reason):
         Log(path).check_writable()
 
 
@@ -272,5 +272,5 @@ def test_what_is_no_table_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "_delta_log").mkdir()
     with pytest.raises(FileNotFoundError):
         Log(str(tmp_path))
-    with pytest.raises(Declined, match="files lie on hdfs:, where only Spark goes"):
+    with pytest.raises(NotEligible, match="files lie on hdfs:, where only Spark goes"):
         Log("hdfs://somewhere/table")

@@ -24,7 +24,7 @@ def version(number: int, *, digest: str | None = None, **metrics: float) -> Vers
 
 
 def said(*records: VersionRecord, order_by: str | None = None) -> str:
-    document = reporting.of_registry("flight-delay", records, order_by=order_by)
+    document = reporting.registry_document("flight-delay", records, order_by=order_by)
     return str(document["verdict"])
 
 
@@ -70,13 +70,13 @@ def test_without_a_metric_nothing_is_said_to_be_best() -> None:
 
 
 def test_the_document_has_the_keys_of_a_comparisons() -> None:
-    stored = reporting.of_registry("flight-delay", [version(1)])
+    stored = reporting.registry_document("flight-delay", [version(1)])
     assert documents.of_regression().keys() <= stored.keys()
 
 
 def test_bounds_are_the_interval_of_their_metric() -> None:
     record = version(1, digest="5eed", **{"auc": 0.9, "auc.low": 0.8, "auc.high": 0.95, "x.low": 1})
-    (auc, other) = reporting.of_registry("flight-delay", [record])["metrics"]
+    (auc, other) = reporting.registry_document("flight-delay", [record])["metrics"]
     assert (auc["metric"], auc["value"], auc["low"], auc["high"]) == ("auc", 0.9, 0.8, 0.95)
     assert (auc["dataset"], auc["digest"], auc["scope"]) == ("holdout@v3", "5eed", "stored")
     assert (other["metric"], other["low"]) == ("x.low", None)

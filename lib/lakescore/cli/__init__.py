@@ -13,6 +13,6 @@ from lakescore.cli import (  # noqa: F401 - they add their commands
     serving,
     writing,
 )
-from lakescore.cli.door import app
+from lakescore.cli.app import app
 
 __all__ = ["app"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lakescore.cli.door import Json, command, say, tell
+from lakescore.cli.app import Json, command, say, tell
 from lakescore.errors import ConfigError
 
 

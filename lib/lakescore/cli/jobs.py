@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakescore.cli.door import command, pairs, tell
+from lakescore.cli.app import command, pairs, tell
 from lakescore.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakescore.cli.door import Json, Name, Reference, command, say, tell
+from lakescore.cli.app import Json, Name, Reference, command, say, tell
 from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lakescore.registry import Outcome
+    from lakescore.registry import AliasOutcome
 
 _Expect = Annotated[
     int | None,
@@ -82,7 +82,7 @@ def withdraw(
     _tell(registry.withdraw(name, alias=alias, expect=expect, reason=reason), as_json=as_json)
 
 
-def _tell(outcome: Outcome, *, as_json: bool) -> None:
+def _tell(outcome: AliasOutcome, *, as_json: bool) -> None:
     if as_json:
         tell(outcome.facts())
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakescore.cli.door import (
+from lakescore.cli.app import (
     Json,
     Name,
     OrderBy,
@@ -22,7 +22,7 @@ from lakescore.cli.door import (
 from lakescore.errors import BadReference, ConfigError
 
 if TYPE_CHECKING:
-    from lakescore.registry.query import Plan
+    from lakescore.registry.query import SplitFilter
 
 _OF_FILES = {
     "flavours", "formats", "mlflow_version", "python_version", "size", "digest", "signature",
@@ -100,7 +100,7 @@ def versions(  # noqa: PLR0913 - the command's options
         )
 
 
-def _explain(plan: Plan, *, as_json: bool) -> None:
+def _explain(plan: SplitFilter, *, as_json: bool) -> None:
     if as_json:
         tell({"server": plan.server, "here": plan.here, "files": plan.files})
         return

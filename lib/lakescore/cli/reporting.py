@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lakescore.cli.door import Json, Name, OrderBy, Where, command, say, tell
+from lakescore.cli.app import Json, Name, OrderBy, Where, command, say, tell
 from lakescore.errors import NothingToCompare
 
 
@@ -44,7 +44,7 @@ def report(  # noqa: PLR0913 - the command's options
     found = registry.versions(name, where=where, order_by=order_by, limit=limit, whole=whole)
     if not found:
         raise NothingToCompare(name, where)
-    document = reporting.of_registry(name, found, where=where, order_by=order_by, limit=limit)
+    document = reporting.registry_document(name, found, where=where, order_by=order_by, limit=limit)
     if output is not None or not as_json:
         saved = reporting.save(reporting.page(document), _place(output, name))
     tell(document) if as_json else say(str(saved))

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from lakescore.cli.door import say
+from lakescore.cli.app import say
 from lakescore.registry.table import column_type, text
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lakescore.cli.door import command, complete_name, say
+from lakescore.cli.app import command, complete_name, say
 
 
 @command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakescore.cli.door import Json, Name, command, complete_reference, pairs, say, tell
+from lakescore.cli.app import Json, Name, command, complete_reference, pairs, say, tell
 
 if TYPE_CHECKING:
     from lakescore.registry.writing import Tagged

@@ -1,37 +1,38 @@
 """Comparing: several versions on one holdout, every labelled row, honest about uncertainty.
 
-`enter` pins the versions and `select` the rows. `compare` scores them side by side, tells what the
-problem is (`infer`), puts labels beside predictions (`pair`), adds all rows up and ranks
-(`evaluate`). `hold` and `settle` hold a candidate against gates, and `document` says all in JSON.
+`pin_candidates` pins the versions and `select` the rows. `compare` scores them side by side, tells
+what the problem is (`infer`), puts labels beside predictions (`pair`), adds all rows up and ranks
+(`evaluate`). `evaluate_gates` and `act_on_gates` hold a candidate against gates, and `document`
+says all in JSON.
 """
 
+from lakescore.comparing.candidates import Candidates, pin_candidates
 from lakescore.comparing.comparison import Comparison, compare
 from lakescore.comparing.document import document, lines
-from lakescore.comparing.entrants import Entrants, enter
 from lakescore.comparing.evaluating import Evaluation, evaluate, held
-from lakescore.comparing.gates import Threshold, Verdict, hold, settle
+from lakescore.comparing.gates import GateResult, Threshold, act_on_gates, evaluate_gates
 from lakescore.comparing.pairing import LABEL, Paired, Problem, check, infer, labelled, pair, select
 
 __all__ = [
     "LABEL",
+    "Candidates",
     "Comparison",
-    "Entrants",
     "Evaluation",
+    "GateResult",
     "Paired",
     "Problem",
     "Threshold",
-    "Verdict",
+    "act_on_gates",
     "check",
     "compare",
     "document",
-    "enter",
     "evaluate",
+    "evaluate_gates",
     "held",
-    "hold",
     "infer",
     "labelled",
     "lines",
     "pair",
+    "pin_candidates",
     "select",
-    "settle",
 ]

@@ -12,13 +12,13 @@ from pyspark.sql.types import ArrayType, MapType, StructType
 
 from lakescore import scoring
 from lakescore.comparing import costing, differing, evaluating, gathering, pairing, passes
-from lakescore.comparing.document import long_form, verdict
+from lakescore.comparing.document import headline, long_form
 from lakescore.errors import ColumnsUnfit, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from lakescore.comparing.entrants import Entrants
+    from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.evaluating import Evaluation
     from lakescore.comparing.pairing import Paired, Problem, ProblemType
     from lakescore.scoring import Plan
@@ -35,7 +35,7 @@ _NESTED = (ArrayType, MapType, StructType)
 class Comparison:
     """A comparison that is done: who took part, on what, and what was found."""
 
-    entrants: Entrants
+    candidates: Candidates
     paired: Paired
     evaluation: Evaluation
     failures: Mapping[str, Mapping[str, int]]
@@ -63,9 +63,9 @@ class Comparison:
         return self.paired.problem.rank_by
 
     @property
-    def verdict(self) -> str:
+    def headline(self) -> str:
         """Which version is best, by how much, how sure, in a sentence."""
-        return verdict(self)
+        return headline(self)
 
     @property
     def ordered(self) -> list[str]:
@@ -80,7 +80,7 @@ class Comparison:
         of one predicted all of these rows.
         """
         found: dict[str, dict[str, float]] = {}
-        for uri, assigned in self.entrants.assigned.items():
+        for uri, assigned in self.candidates.assigned.items():
             model = assigned.models[0]
             if assigned.by is not None or model.logged_model_id is None:
                 continue
@@ -117,8 +117,8 @@ class Comparison:
         """
         if max(self.evaluation.whole.rows.values(), default=0) == self.evaluation.rows:
             return of_holdout
-        entrants = self.entrants.assigned.values()
-        versions = sorted(model.digest for each in entrants for model in each.models)
+        candidates = self.candidates.assigned.values()
+        versions = sorted(model.digest for each in candidates for model in each.models)
         return hashlib.sha256(" ".join([of_holdout, *versions]).encode()).hexdigest()[:16]
 
     @staticmethod
@@ -130,7 +130,7 @@ class Comparison:
 @contextmanager
 def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
     planned: Plan,
-    entrants: Entrants,
+    candidates: Candidates,
     *,
     label: str,
     keys: Sequence[str] = (),
@@ -150,7 +150,7 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
 
     Args:
         planned: how the versions are applied; `_label`, *keys*, *weight* and *slices* are kept.
-        entrants: the versions, or families of them, whose segments are slices too where they are
+        candidates: the versions, or families of them, whose segments are slices too where they are
             not too many for that.
         label: the label's column, for those who read rows.
         keys: columns that name a row.
@@ -171,7 +171,7 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         ConfigError: a custom metric cannot be imported.
     """
     uris = planned.uris
-    slices = _with_segments(slices, entrants)
+    slices = _with_segments(slices, candidates)
     custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
     decision = planned.contracts[0].decision
     _check_columns(planned, [*keys, *slices])
@@ -188,7 +188,7 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
             scored, uris, problem, keys=keys, weight=weight, slices=slices,
             members={
                 uri: [model.uri for model in each.models]
-                for uri, each in entrants.assigned.items()
+                for uri, each in candidates.assigned.items()
                 if each.by is not None
             },
         )  # fmt: skip
@@ -199,12 +199,12 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         )
         failed = any(rows < evaluation.rows for rows in evaluation.own.rows.values())
         yield Comparison(
-            entrants=entrants,
+            candidates=candidates,
             paired=paired,
             evaluation=evaluation,
             failures=differing.count_failures(paired) if failed else {},
-            flips=differing.flips(paired, entrants.baseline),
-            shifts=differing.shifts(evaluation, paired, entrants.baseline),
+            flips=differing.flips(paired, candidates.baseline),
+            shifts=differing.shifts(evaluation, paired, candidates.baseline),
             costs=costing.costs(planned),
             label=label,
             inputs=list(dict.fromkeys(s for c in planned.contracts for s in c.sources.values())),
@@ -216,10 +216,10 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         )
 
 
-def _with_segments(slices: Sequence[str], entrants: Entrants) -> list[str]:
+def _with_segments(slices: Sequence[str], candidates: Candidates) -> list[str]:
     """Return *slices* and the columns of segments, but for those with too many to be slices."""
-    most = max((len(each.numbers) for each in entrants.assigned.values()), default=0)
-    columns = entrants.columns if most <= gathering.MOST_SLICES else []
+    most = max((len(each.numbers) for each in candidates.assigned.values()), default=0)
+    columns = candidates.columns if most <= gathering.MOST_SLICES else []
     return list(dict.fromkeys([*slices, *columns]))
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lakescore.assignment import Assignment
+    from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.comparison import Comparison
-    from lakescore.comparing.entrants import Entrants
     from lakescore.comparing.evaluating import Part
     from lakescore.comparing.gathering import Floats
     from lakescore.comparing.ranking import Interval, Standing
@@ -67,7 +67,7 @@ def lines(comparison: Comparison) -> list[dict[str, Any]]:
             "small": part.rows[uri] < comparison.small,
             "rank": standing.ranks[uri] if part.scope == "common" else None,
             **standing.estimates[uri].facts(),
-            **_difference(part, standing, (uri, comparison.entrants.baseline)),
+            **_difference(part, standing, (uri, comparison.candidates.baseline)),
         }
         for part in comparison.evaluation.parts
         for metric, standing in part.standings.items()
@@ -79,7 +79,7 @@ def long_form(comparison: Comparison) -> pa.Table:
     """Return the metrics as rows of a table: those of `lines`; families have no model_version."""
     rows = []
     for line in lines(comparison):
-        assigned = comparison.entrants.assigned[line["uri"]]
+        assigned = comparison.candidates.assigned[line["uri"]]
         version = assigned.models[0].version if assigned.by is None else None
         rows.append(
             (
@@ -94,7 +94,7 @@ def long_form(comparison: Comparison) -> pa.Table:
     )
 
 
-def verdict(comparison: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
     """Say in a sentence which version is best, by how much, how sure, on how many rows."""
     standing = comparison.evaluation.whole.standings[comparison.rank_by]
     ordered, rank_by = list(standing.ordered), comparison.rank_by
@@ -156,7 +156,7 @@ def document(
             "standard_errors": _known(standing.width),
             "correction": _correction(len(uris), standing.width, comparison.confidence),
         },
-        "baseline": comparison.entrants.baseline,
+        "baseline": comparison.candidates.baseline,
         "versions": [_version(comparison, uri) for uri in comparison.ordered],
         "metrics": lines(comparison),
         "histograms": list(_histograms(comparison)),
@@ -169,7 +169,7 @@ def document(
         ],
         "flips": [dict(each) for each in comparison.flips],
         "shifts": [{"uri": uri, "psi": psi} for uri, psi in comparison.shifts.items()],
-        "repeat": _repeat(again, comparison.entrants),
+        "repeat": _repeat(again, comparison.candidates),
     }
 
 
@@ -177,12 +177,14 @@ def _on_which_data(comparison: Comparison, holdout: Mapping[str, Any]) -> str:
     """Return the verdict with the data that it is about, and how sure it is."""
     table = str(holdout["table"]).rstrip("/").rsplit("/", 1)[-1]
     sure = f"{comparison.confidence:.0%} confidence"
-    return f"{verdict(comparison)[:-1]}, with {sure}, on {table}@v{holdout['version']}."
+    return f"{headline(comparison)[:-1]}, with {sure}, on {table}@v{holdout['version']}."
 
 
-def _repeat(again: Mapping[str, Any], entrants: Entrants) -> list[dict[str, str]]:
+def _repeat(again: Mapping[str, Any], candidates: Candidates) -> list[dict[str, str]]:
     file = yaml.safe_dump(dict(again), sort_keys=False, allow_unicode=True)
-    pinned = "all of it pinned" if not entrants.columns else "all but the models of segments pinned"
+    pinned = (
+        "all of it pinned" if not candidates.columns else "all but the models of segments pinned"
+    )
     return [
         {"what": f"The job's file, with {pinned}; save it as {_AGAIN}", "command": file},
         {
@@ -195,14 +197,14 @@ def _repeat(again: Mapping[str, Any], entrants: Entrants) -> list[dict[str, str]
 def _version(comparison: Comparison, uri: str) -> dict[str, Any]:
     evaluation, own = comparison.evaluation, comparison.evaluation.own.rows[uri]
     return {
-        **_facts(comparison.entrants.assigned[uri]),
+        **_facts(comparison.candidates.assigned[uri]),
         "rank": evaluation.whole.standings[comparison.rank_by].ranks[uri],
-        "is_baseline": uri == comparison.entrants.baseline,
+        "is_baseline": uri == comparison.candidates.baseline,
         "rows_scored": own,
         "rows_failed": evaluation.rows - own,
         "errors": dict(comparison.failures.get(uri, {})),
         "rows_per_second": comparison.costs.get(uri),
-        **_compatibility(comparison.entrants, uri),
+        **_compatibility(comparison.candidates, uri),
     }
 
 
@@ -220,12 +222,12 @@ def _facts(assigned: Assignment) -> dict[str, Any]:
     }
 
 
-def _compatibility(entrants: Entrants, uri: str) -> dict[str, Any]:
-    """Return whether what works with the baseline works with an entrant; nothing for itself."""
-    if uri == entrants.baseline:
+def _compatibility(candidates: Candidates, uri: str) -> dict[str, Any]:
+    """Return whether what works with the baseline works with a candidate; nothing for itself."""
+    if uri == candidates.baseline:
         return {}
-    said, reasons = entrants.fit(uri)
-    return {"compatibility": {"with": entrants.baseline, "verdict": said, "reasons": reasons}}
+    said, reasons = candidates.fit(uri)
+    return {"compatibility": {"with": candidates.baseline, "verdict": said, "reasons": reasons}}
 
 
 def _correction(versions: int, width: float, level: float) -> str:

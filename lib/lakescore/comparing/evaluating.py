@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame
 from lakescore.comparing import gathering, matching, metrics, ordering, passes, ranking
 from lakescore.comparing.gathering import PART, Spec
 from lakescore.errors import MetricUndefined, TooManySlices, WeightsInvalid
-from lakescore.scanning import unmeasured
+from lakescore.scanning import skip_batch_size_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -274,7 +274,7 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
         slices=len(paired.slices), versions=len(paired.uris), classes=paired.problem.classes
     )
     rows = passes.mapped(paired.numbers, ordering.expand(layout, groups), ordering.ROWS)
-    with _unmeasured(rows):
+    with _skip_batch_size_check(rows):
         if paired.problem.classes:
             found = _areas(rows, spec)
         else:
@@ -292,12 +292,12 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
 
 
 @contextmanager
-def _unmeasured(rows: passes.Rows) -> Iterator[None]:
+def _skip_batch_size_check(rows: passes.Rows) -> Iterator[None]:
     """Spare Spark to measure *rows*: labels and slices are few, so short, and else are numbers."""
     if not isinstance(rows, DataFrame):
         yield
         return
-    with unmeasured(rows.sparkSession, lambda: [each.dataType for each in rows.schema]):
+    with skip_batch_size_check(rows.sparkSession, lambda: [each.dataType for each in rows.schema]):
         yield
 
 
@@ -412,14 +412,16 @@ def _values(  # noqa: PLR0913, PLR0917 - a place has these coordinates
             found[uri] = (0, {})
             continue
         positive = problem.positive or _usual_positive(problem.task, problem.problem_type, sums)
-        values = metrics.of_sums(problem.task, sums, positive=positive, width=len(problem.classes))
+        values = metrics.metrics_from_sums(
+            problem.task, sums, positive=positive, width=len(problem.classes)
+        )
         walked = ordered.get((place, version, scope)) or ordered.get((place, version, "common"))
         if walked and problem.task == "regression":
-            values |= metrics.of_order(walked[None])
+            values |= metrics.metrics_from_order(walked[None])
         elif walked:
             curves = {problem.classes[n]: walked[n] for n in walked if n is not None}
-            values |= metrics.of_curves(curves, problem.positive)
-        values |= metrics.of_custom(sums, functions)
+            values |= metrics.metrics_from_curves(curves, problem.positive)
+        values |= metrics.custom_metrics(sums, functions)
         found[uri] = (int(sums["n"][0]), values)
     return found
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakescore.comparing import metrics
-from lakescore.comparing.entrants import CHAMPION
+from lakescore.comparing.candidates import CHAMPION
 from lakescore.errors import ConfigError, GateFailed, listed, nearest, visible
 from lakescore.registry import promote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.comparison import Comparison
-    from lakescore.comparing.entrants import Entrants
     from lakescore.comparing.evaluating import Part
 
 Mode = Literal["disabled", "dry_run", "enforce"]
@@ -41,7 +41,7 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class GateCheck:
     """One gate, held against the candidate."""
 
     gate: str
@@ -69,13 +69,13 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class GateResult:
     """All gates, held against one candidate."""
 
     mode: Mode
     candidate: str
     baseline: str
-    checks: Sequence[Check]
+    checks: Sequence[GateCheck]
     on_pass: str | None
 
     @property
@@ -107,17 +107,17 @@ class Verdict:
         }
 
 
-def hold(
+def evaluate_gates(
     comparison: Comparison,
     thresholds: Mapping[str, Mapping[str, Any]],
     *,
     mode: Mode = "enforce",
     signature: bool = True,
     on_pass: str | None = None,
-) -> Verdict | None:
+) -> GateResult | None:
     """Hold the candidate against the gates; none where they are disabled.
 
-    The candidate is the one that was named among the entrants, else the best but the baseline.
+    The candidate is the one that was named among the candidates, else the best but the baseline.
     Metrics are those over the rows that every version could score.
 
     Args:
@@ -133,39 +133,42 @@ def hold(
     """
     if mode == "disabled":
         return None
-    entrants, whole = comparison.entrants, comparison.evaluation.whole
-    ordered = [uri for uri in comparison.ordered if uri != entrants.baseline]
-    chosen = entrants.candidate or next(iter(ordered), None)
-    if chosen is None or chosen == entrants.baseline:
+    candidates, whole = comparison.candidates, comparison.evaluation.whole
+    ordered = [uri for uri in comparison.ordered if uri != candidates.baseline]
+    chosen = candidates.gated or next(iter(ordered), None)
+    if chosen is None or chosen == candidates.baseline:
         raise ConfigError(
-            f"gates need a candidate beside the baseline {entrants.baseline}; name another version"
+            f"gates need a candidate beside the baseline {candidates.baseline}; name another "
+            "version"
         )
-    families = [uri for uri in (entrants.baseline, chosen) if entrants.assigned[uri].by is not None]
+    families = [
+        uri for uri in (candidates.baseline, chosen) if candidates.assigned[uri].by is not None
+    ]
     if on_pass is not None and families:
         raise ConfigError(
             f"gates: on_pass moves the alias of one version, and {families[0]} is a model a "
             "segment; leave it out"
         )
-    checks: list[Check] = []
+    checks: list[GateCheck] = []
     for metric, parts in thresholds.items():
         threshold = Threshold(**parts)
         _check_direction(metric, threshold, list(whole.standings))
-        checks += _of_metric(whole, chosen, entrants.baseline, metric, threshold)
+        checks += _of_metric(whole, chosen, candidates.baseline, metric, threshold)
     if signature:
-        checks.append(_of_signature(entrants, chosen))
-    return Verdict(
-        mode=mode, candidate=chosen, baseline=entrants.baseline, checks=checks, on_pass=on_pass
+        checks.append(_of_signature(candidates, chosen))
+    return GateResult(
+        mode=mode, candidate=chosen, baseline=candidates.baseline, checks=checks, on_pass=on_pass
     )
 
 
-def settle(
-    verdict: Verdict | None, entrants: Entrants, report: Mapping[str, Any]
+def act_on_gates(
+    verdict: GateResult | None, candidates: Candidates, report: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Do what is to be done after the gates: raise, or move an alias through the ledger.
 
     Args:
-        verdict: what `hold` found.
-        entrants: the versions.
+        verdict: what `evaluate_gates` found.
+        candidates: the versions.
         report: the receipt so far; the MLflow run in it is the ledger's evidence.
 
     Returns:
@@ -183,7 +186,7 @@ def settle(
     if verdict.on_pass is None:
         return {}
     alias = CHAMPION if verdict.on_pass == _PROMOTE else verdict.on_pass.removeprefix(_SET_ALIAS)
-    baseline, candidate = entrants.models[verdict.baseline], entrants.models[verdict.candidate]
+    baseline, candidate = candidates.models[verdict.baseline], candidates.models[verdict.candidate]
     reason = "; ".join(check.sentence for check in verdict.checks) or "no gates"
     is_its_place = alias in baseline.aliases and baseline.name == candidate.name
     moved = promote(
@@ -212,7 +215,7 @@ def _check_direction(metric: str, threshold: Threshold, there: Sequence[str]) ->
 
 def _of_metric(
     whole: Part, candidate: str, baseline: str, metric: str, threshold: Threshold
-) -> list[Check]:
+) -> list[GateCheck]:
     standing, high = whole.standings[metric], threshold.greater_is_better
     own, change = standing.estimates[candidate], standing.differences[candidate, baseline]
     bound = own.low if high else own.high
@@ -242,17 +245,17 @@ def _of_metric(
 
 def _check(  # noqa: PLR0913, PLR0917 - a check's facts
     gate: str, metric: str, asked: float, found: float, said: str, short: float
-) -> Check:
+) -> GateCheck:
     passed = short <= 0  # false for NaN: what is not known does not pass
     by = "" if passed else f", short by {short:.6g}"
-    return Check(
+    return GateCheck(
         gate=gate, metric=metric, asked=asked, found=found, passed=passed, sentence=f"{said}{by})"
     )
 
 
-def _of_signature(entrants: Entrants, candidate: str) -> Check:
-    said, reasons = entrants.fit(candidate)
-    return Check(
+def _of_signature(candidates: Candidates, candidate: str) -> GateCheck:
+    said, reasons = candidates.fit(candidate)
+    return GateCheck(
         gate="signature",
         metric=None,
         asked="compatible",

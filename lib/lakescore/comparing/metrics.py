@@ -60,10 +60,10 @@ def bounds(metric: str) -> tuple[float, float]:
     return (-np.inf if name == "r2" else 0.0), (1.0 if name in _UP_TO_ONE else np.inf)
 
 
-def of_sums(
+def metrics_from_sums(
     task: Task, sums: Mapping[str, Floats], *, positive: str | None, width: int
 ) -> dict[str, Floats]:
-    """Return the metrics that sums over rows give; `of_order` has the others.
+    """Return the metrics that sums over rows give; `metrics_from_order` has the others.
 
     Args:
         task: of the predictions.
@@ -87,12 +87,12 @@ def of_sums(
     return found
 
 
-def of_order(found: Mapping[str, Floats]) -> dict[str, Floats]:
+def metrics_from_order(found: Mapping[str, Floats]) -> dict[str, Floats]:
     """Return the quantiles of absolute errors, from the two values that each lies between."""
     return {name: (found[f"{name} lower"] + found[f"{name} upper"]) / 2 for name in QUANTILES}
 
 
-def of_curves(
+def metrics_from_curves(
     curves: Mapping[str, Mapping[str, Floats]], positive: str | None
 ) -> dict[str, Floats]:
     """Return the areas under curves; for more than two classes of each against the rest.
@@ -115,7 +115,7 @@ def of_curves(
     }
 
 
-def of_custom(
+def custom_metrics(
     sums: Mapping[str, Floats], functions: Mapping[str, Callable[..., Any]]
 ) -> dict[str, Floats]:
     """Return custom metrics: weighted means, of which a function's `value` makes one number."""

@@ -28,7 +28,7 @@ from lakescore.comparing import metrics, passes
 from lakescore.comparing.filtering import condition
 from lakescore.comparing.matching import Columns, match
 from lakescore.errors import ColumnsMissing, HoldoutEmpty, MetricUndefined
-from lakescore.logs import Declined
+from lakescore.logs import NotEligible
 from lakescore.scanning import Selection
 from lakescore.scoring import ERRORS, SAID, Plan
 from lakescore.snapshots import Snapshot
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from lakescore.comparing.gathering import Task
-    from lakescore.signature import Agreed
+    from lakescore.signature import Binding
 
 LABEL = "_label"
 """The column that `select` adds."""
@@ -123,8 +123,8 @@ def select(
     return Selection(holdout, partial(labelled, label=label), added, value, column=label)
 
 
-def check(rows: Selection | DataFrame, address: str, agreed: Sequence[Agreed]) -> None:
-    """Hold the rows of `select` against what is *agreed* of nulls that shall not be there.
+def check(rows: Selection | DataFrame, address: str, binding: Sequence[Binding]) -> None:
+    """Hold the rows of `select` against what is *bound* of nulls that shall not be there.
 
     Raises:
         HoldoutEmpty: no row has a label.
@@ -132,7 +132,7 @@ def check(rows: Selection | DataFrame, address: str, agreed: Sequence[Agreed]) -
     """
     if isinstance(rows, Selection) and _is_empty(rows):
         raise HoldoutEmpty(address, str(rows.column))
-    never_null = dict.fromkeys(name for side in agreed for name in side.never_null)
+    never_null = dict.fromkeys(name for side in binding for name in side.never_null)
     slicing.check_nulls(rows, address, list(never_null))
 
 
@@ -147,11 +147,11 @@ def segments(rows: Selection | DataFrame, address: str, by: str) -> dict[str | N
     slicing.check_segments(rows.schema[by])
     try:
         if not isinstance(rows, Selection):
-            raise Declined("the rows are no snapshot's")  # noqa: TRY301 - as all others
+            raise NotEligible("the rows are no snapshot's")  # noqa: TRY301 - as all others
         return _segments_here(rows, str(rows.column), by)
-    except Declined as declined:
+    except NotEligible as not_eligible:
         if isinstance(rows, Selection):
-            rows.runner.start(str(declined))
+            rows.runner.start(str(not_eligible))
     chosen = rows.rows if isinstance(rows, Selection) else rows
     counted = chosen.groupBy(F.col(f"`{by}`").cast("string")).agg(F.count("*")).collect()
     return {row[0]: row[1] for row in counted}
@@ -172,7 +172,7 @@ def _is_empty(labelled_rows: Selection) -> bool:
         label = labelled_rows.schema[LABEL]
         field = StructField(str(labelled_rows.column), label.dataType)
         return bool(scanning.first(labelled_rows, [field], 1).num_rows == 0)
-    except Declined:
+    except NotEligible:
         return False
 
 

@@ -25,7 +25,7 @@ from .predicting import Failing, Task, few, narrowed, predictor
 from .reading import (
     FOOTERS,
     Column,
-    Only,
+    PartitionFilter,
     Piece,
     Scan,
     footer,
@@ -38,8 +38,8 @@ from .reconciling import COUNTS, LEFT, reconcile, reconciled
 from .results import alike
 from .sealing import SEALED, opened, seal, sealed, unseal
 from .storing import LOCAL, Store
-from .tallying import SAID, Tally, listed_at_most
-from .writing import FILES, Decided, Filed, Misplaced, Sink, Unwritten, filer
+from .tallying import SAID, TaskTotals, listed_at_most
+from .writing import FILES, Decided, Misplaced, OutputColumn, Sink, Unwritten, filer
 
 __all__ = [
     "BLOCKS",
@@ -60,20 +60,20 @@ __all__ = [
     "Description",
     "Failing",
     "Family",
-    "Filed",
     "Misplaced",
     "Misshapen",
     "ModelFailed",
     "ModelProcess",
-    "Only",
+    "OutputColumn",
+    "PartitionFilter",
     "Piece",
     "Scan",
     "SegmentUnknown",
     "Sink",
     "Starter",
     "Store",
-    "Tally",
     "Task",
+    "TaskTotals",
     "Truncated",
     "Unwritten",
     "Version",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .applying import Version
     from .reading import Scan
-    from .writing import Filed, Sink
+    from .writing import OutputColumn, Sink
 
 
 Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
@@ -125,7 +125,7 @@ def _error_of(why: pa.Array) -> ValueError:
 
 
 def few(
-    made: Callable[[], Task], tasks: int, most: int, columns: Sequence[Filed]
+    made: Callable[[], Task], tasks: int, most: int, columns: Sequence[OutputColumn]
 ) -> list[pa.RecordBatch]:
     """Return *columns* of the first rows that tasks give, *most* of them."""
     found: list[pa.RecordBatch] = []
@@ -139,7 +139,7 @@ def few(
     return found
 
 
-def narrowed(made: Callable[[], Task], columns: Sequence[Filed]) -> Task:
+def narrowed(made: Callable[[], Task], columns: Sequence[OutputColumn]) -> Task:
     """Return the function of a task that gives *columns* of what the one that is *made* gives."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

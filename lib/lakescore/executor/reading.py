@@ -53,7 +53,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Only:
+class PartitionFilter:
     """A condition on rows."""
 
     column: int
@@ -68,7 +68,7 @@ class Scan:
 
     columns: tuple[Column, ...]
     tasks: tuple[tuple[Piece, ...], ...]
-    only: Only | None
+    only: PartitionFilter | None
     store: Store = LOCAL
 
 
@@ -159,7 +159,7 @@ def _given(column: Column, batch: pa.RecordBatch, value: Any) -> pa.Array:
     return array if column.read == column.give else array.cast(column.give)
 
 
-def _holds(values: pa.Array, only: Only) -> pa.Array:
+def _holds(values: pa.Array, only: PartitionFilter) -> pa.Array:
     if only.among is None:
         return pc.invert(pc.is_null(values, nan_is_null=True))
     return pc.is_in(values, value_set=pa.array(list(only.among), values.type))

@@ -69,7 +69,7 @@ class Part:
 
 
 @dataclass
-class Tally:
+class TaskTotals:
     """What workers did, added up over tasks."""
 
     rows: int = 0

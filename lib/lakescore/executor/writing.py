@@ -47,7 +47,7 @@ class Decided:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filed:
+class OutputColumn:
     """A column of the files."""
 
     name: str
@@ -67,7 +67,7 @@ class Sink:
     """Where a task writes its rows: one file for each part that has any."""
 
     folder: str
-    columns: tuple[Filed, ...]
+    columns: tuple[OutputColumn, ...]
     parts: Mapping[str, Mapping[str, Any]]
     """The constants by column, of each part by its name."""
     by: int | None
@@ -205,7 +205,7 @@ class _File:
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._batches, self._waiting, self.held = [], 0, 0
 
-    def _told_apart(self) -> list[Filed]:
+    def _told_apart(self) -> list[OutputColumn]:
         """Return the columns that Parquet's writer cannot take for a field of another one."""
         columns = self._sink.columns
         is_nested = any(pa.types.is_nested(column.kind) for column in columns)
@@ -269,13 +269,13 @@ def _explained() -> Iterator[None]:
         raise Unwritten(str(error)) from error
 
 
-def chosen(batch: pa.RecordBatch, columns: Sequence[Filed]) -> pa.RecordBatch:
+def chosen(batch: pa.RecordBatch, columns: Sequence[OutputColumn]) -> pa.RecordBatch:
     """Return *columns*, which all have a place in *batch*."""
     arrays = [_taken(batch, column) for column in columns]
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
-def _taken(batch: pa.RecordBatch, column: Filed) -> pa.Array:
+def _taken(batch: pa.RecordBatch, column: OutputColumn) -> pa.Array:
     array = batch.column(column.position)
     if column.child is not None:
         array = pc.struct_field(array, column.child)
@@ -290,19 +290,19 @@ def _decided(scores: pa.Array, by: Decided) -> pa.Array:
     return pc.if_else(reached, pa.scalar(by.reached), pa.scalar(by.below))
 
 
-def _held_as(column: Filed) -> pa.DataType:
+def _held_as(column: OutputColumn) -> pa.DataType:
     """Return the type that Parquet is handed: a constant text is one text and its places."""
     constant = column.position is None and pa.types.is_string(column.kind)
     return pa.dictionary(pa.int32(), column.kind) if constant else column.kind
 
 
-def _is_number(column: Filed) -> bool:
+def _is_number(column: OutputColumn) -> bool:
     kind = column.kind
     number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
     return bool(number and column.position is not None)
 
 
-def _is_ordered(column: Filed) -> bool:
+def _is_ordered(column: OutputColumn) -> bool:
     """Tell whether all readers order its values alike: Parquet's statistics leave NaN out."""
     return column.position is not None and not pa.types.is_floating(column.kind)
 

@@ -8,9 +8,9 @@ logged model, MLmodel file). Importing it imports neither MLflow nor Spark; the 
 from lakescore.registry.artifacts import digest_of
 from lakescore.registry.difference import Difference
 from lakescore.registry.ledger import (
+    AliasChange,
+    AliasOutcome,
     History,
-    Move,
-    Outcome,
     history,
     promote,
     rollback,
@@ -34,14 +34,14 @@ from lakescore.registry.writing import create, describe_as, register, tag, untag
 from lakescore.trust import Trust
 
 __all__ = [
+    "AliasChange",
+    "AliasOutcome",
     "Card",
     "Difference",
     "File",
     "History",
     "LoggedModel",
     "ModelVersion",
-    "Move",
-    "Outcome",
     "RegisteredModel",
     "Trust",
     "VersionRecord",

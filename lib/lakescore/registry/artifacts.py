@@ -27,13 +27,13 @@ from lakescore.errors import (
     IntegrityError,
     LakescoreError,
     ModelNotCopied,
-    StorageAway,
     StorageRefused,
+    StorageUnavailable,
 )
 from lakescore.home import scratch
 from lakescore.registry import loaders
 from lakescore.registry.record import Card, File, signature_facts
-from lakescore.storage import trouble
+from lakescore.storage import explain_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def fetch(uri: str, source: str) -> Path:
     Raises:
         ArtifactsMissing: the files are not there, or hold no MLmodel.
         ModelNotCopied: there is no room for the copy.
-        StorageAway, StorageRefused: an object store does not give them.
+        StorageUnavailable, StorageRefused: an object store does not give them.
     """
     target = Path(tempfile.mkdtemp(dir=scratch()))
     with _there(uri):
@@ -137,8 +137,8 @@ def _there(uri: str) -> Iterator[None]:
     except Exception as error:  # stores raise what their clients do: no library, no such scheme
         if _NO_ROOM.search(str(error)):
             raise ModelNotCopied(uri, tempfile.gettempdir(), str(error)) from error
-        known = trouble(error, f"the artifacts of {uri}")
-        if isinstance(known, (StorageAway, StorageRefused)):
+        known = explain_error(error, f"the artifacts of {uri}")
+        if isinstance(known, (StorageUnavailable, StorageRefused)):
             raise known from error
         raise ArtifactsMissing(uri, str(error)) from error
 

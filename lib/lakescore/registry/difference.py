@@ -50,7 +50,7 @@ class Line(Shown):
 
 
 @dataclass(frozen=True)
-class Verdict(Shown):
+class Compatibility(Shown):
     """Whether what works with one version works with another."""
 
     before: str
@@ -78,7 +78,7 @@ class Difference(Shown):
     versions: tuple[str, ...]
     """Their pinned URIs, as asked for."""
     lines: Rows[Line]
-    verdicts: Rows[Verdict]
+    verdicts: Rows[Compatibility]
     """One for each version but the first, held against the first."""
 
     def facts(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def compared(records: Sequence[VersionRecord], *, changed: bool) -> Difference:
     lines.sort(key=lambda line: order.index(line.group))
     first = records[0]
     verdicts = [
-        Verdict(first.uri, each.uri, *verdict(first.signature, each.signature))
+        Compatibility(first.uri, each.uri, *compare_signatures(first.signature, each.signature))
         for each in records[1:]
     ]
     shown = [line for line in lines if line.differs or not changed]
@@ -118,7 +118,7 @@ def _flat(record: VersionRecord) -> dict[tuple[str, str], Any]:
     return flat
 
 
-def verdict(
+def compare_signatures(
     before: ModelSignature | None, after: ModelSignature | None
 ) -> tuple[Literal["compatible", "breaking"], tuple[str, ...]]:
     """Tell whether the tables that were scored with *before*, and the readers of its rows, fit.
@@ -152,7 +152,7 @@ def verdict(
 
 def compatibility(baseline: VersionRecord, version: VersionRecord) -> dict[str, Any]:
     """Return the verdict on *version* in the place of *baseline* as a report's document has it."""
-    said, reasons = verdict(baseline.signature, version.signature)
+    said, reasons = compare_signatures(baseline.signature, version.signature)
     return {"with": baseline.uri, "verdict": said, "reasons": list(reasons)}
 
 

@@ -28,7 +28,7 @@ from lakescore.errors import (
     VersionNotReady,
 )
 from lakescore.registry import reading
-from lakescore.registry.book import Book
+from lakescore.registry.journal import Journal
 from lakescore.registry.reference import check_alias, check_name
 from lakescore.registry.resolving import READY, find
 from lakescore.registry.store import answering, connect, is_missing
@@ -47,7 +47,7 @@ Kind = Literal["promote", "rollback", "withdraw", "outside"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Move(Shown):
+class AliasChange(Shown):
     """One move of an alias."""
 
     number: int = 0
@@ -84,7 +84,7 @@ class Move(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome(Shown):
+class AliasOutcome(Shown):
     """What `promote`, `rollback` or `withdraw` did."""
 
     status: Literal["moved", "unchanged"]
@@ -107,7 +107,7 @@ class Outcome(Shown):
         }
 
 
-class History(Rows[Move]):
+class History(Rows[AliasChange]):
     """The moves of a registered model's aliases, oldest first."""
 
     def at(self, when: datetime) -> dict[str, int | None]:
@@ -129,7 +129,7 @@ def promote(
     expect: int | None = None,
     reason: str | None = None,
     evidence: str | None = None,
-) -> Outcome:
+) -> AliasOutcome:
     """Point the alias *to* at the version that *reference* names, and write it into the ledger.
 
     Two who promote at once cannot both win: the second is told, whether it gives *expect* or not.
@@ -170,7 +170,7 @@ def promote(
 
 def rollback(
     name: str, *, alias: str, expect: int | None = None, reason: str | None = None
-) -> Outcome:
+) -> AliasOutcome:
     """Point *alias* back at the version that it pointed at before the last promotion.
 
     Rolling back again goes one promotion further back. Versions that were deleted are passed over.
@@ -201,7 +201,7 @@ def rollback(
 
 def withdraw(
     name: str, *, alias: str, expect: int | None = None, reason: str | None = None
-) -> Outcome:
+) -> AliasOutcome:
     """Take *alias* of the registered model *name* away, and write it into the ledger.
 
     `rollback` brings it back. Where it was taken away already, nothing is done.
@@ -256,8 +256,8 @@ def history(name: str, *, alias: str | None = None) -> History:
     check_name(name)
     client = connect()
     with answering():
-        book = Book.found(client, name)
-        moves = _moves(book) if book else []
+        journal = Journal.found(client, name)
+        moves = _moves(journal) if journal else []
         try:
             aliases: Mapping[str, int] = reading.aliases_of(reading.model_named(client, name))
         except ModelNotFound:
@@ -273,7 +273,7 @@ class _Alias:
 
     def __init__(self, client: MlflowClient, name: str, alias: str) -> None:
         self._client, self._name, self._alias = client, name, alias
-        self._book = Book.opened(client, name)
+        self._book = Journal.opened(client, name)
         self._moves = _moves(self._book)
 
     @property
@@ -313,7 +313,7 @@ class _Alias:
             raise NothingToRollBack(self._name, self._alias, reason)
         return int(str(earlier[-1]))
 
-    def unchanged(self, there: int | None) -> Outcome:
+    def unchanged(self, there: int | None) -> AliasOutcome:
         """Return the outcome of a move to where the alias points already."""
         return self._outcome("unchanged", there, there, None)
 
@@ -325,13 +325,13 @@ class _Alias:
         *,
         reason: str | None,
         evidence: str | None = None,
-    ) -> Outcome:
+    ) -> AliasOutcome:
         """Write a move into the ledger after what was read of it, and move the alias.
 
         Raises:
             AliasMoved: another move of this alias came first.
         """
-        move = Move(
+        move = AliasChange(
             alias=self._alias,
             origin=origin,
             target=target,
@@ -357,8 +357,8 @@ class _Alias:
         origin: int | None,
         target: int | None,
         number: int | None,
-    ) -> Outcome:
-        return Outcome(
+    ) -> AliasOutcome:
+        return AliasOutcome(
             status=status,
             name=self._name,
             alias=self._alias,
@@ -367,7 +367,7 @@ class _Alias:
             number=number,
         )
 
-    def _carry_out(self, move: Move) -> None:
+    def _carry_out(self, move: AliasChange) -> None:
         """Move the alias as *move* says, note that it is done, and give way to any later move."""
         self._point(move)
         self._book.finish(move.number, {"when": _now().isoformat(), "by": who()})
@@ -375,7 +375,7 @@ class _Alias:
         if last is not None and last.number > move.number and last.done:
             self._point(last)  # this process slept while another finished its move and went on
 
-    def _point(self, move: Move) -> None:
+    def _point(self, move: AliasChange) -> None:
         from mlflow import MlflowException  # noqa: PLC0415
 
         try:
@@ -391,9 +391,9 @@ class _Alias:
         return reading.aliases_of(reading.model_named(self._client, self._name))
 
 
-def _moves(book: Book) -> list[Move]:
+def _moves(journal: Journal) -> list[AliasChange]:
     return [
-        Move(
+        AliasChange(
             number=entry.number,
             alias=entry.facts["alias"],
             origin=entry.facts["from"],
@@ -405,21 +405,21 @@ def _moves(book: Book) -> list[Move]:
             evidence=entry.facts["evidence"],
             done=entry.done,
         )
-        for entry in book.entries()
+        for entry in journal.entries()
     ]
 
 
-def _last(moves: Sequence[Move], alias: str) -> Move | None:
+def _last(moves: Sequence[AliasChange], alias: str) -> AliasChange | None:
     return next((move for move in reversed(moves) if move.alias == alias), None)
 
 
-def _with_outside(moves: Sequence[Move], aliases: Mapping[str, int]) -> list[Move]:
+def _with_outside(moves: Sequence[AliasChange], aliases: Mapping[str, int]) -> list[AliasChange]:
     """Return *moves* with those between them that the ledger did not make.
 
     Such a move has the time at which it was noticed: by the next move of the alias, or now.
     """
-    seen: dict[str, Move] = {}
-    shown: list[Move] = []
+    seen: dict[str, AliasChange] = {}
+    shown: list[AliasChange] = []
     for move in moves:
         before = seen[move.alias].target if move.alias in seen else None
         if before != move.origin:
@@ -434,8 +434,10 @@ def _with_outside(moves: Sequence[Move], aliases: Mapping[str, int]) -> list[Mov
     return shown
 
 
-def _outside(alias: str, origin: int | None, target: int | None, noticed: datetime) -> Move:
-    return Move(alias=alias, origin=origin, target=target, when=noticed, kind="outside", done=True)
+def _outside(alias: str, origin: int | None, target: int | None, noticed: datetime) -> AliasChange:
+    return AliasChange(
+        alias=alias, origin=origin, target=target, when=noticed, kind="outside", done=True
+    )
 
 
 def _place(path: Sequence[int | None], version: int | None) -> int:

@@ -72,7 +72,7 @@ _SAFE_TEXT = re.compile(r"[^'\"\\`\x00-\x1f]*")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitFilter:
     """Where a filter is evaluated."""
 
     server: tuple[str, ...]
@@ -102,7 +102,7 @@ class Filter:
         """Return the *records* for which the filter holds."""
         return [record for record in records if self._holds(record)]
 
-    def _planned(self) -> Plan:
+    def _planned(self) -> SplitFilter:
         server, here = [], []
         for node in _conjuncts(self._node):
             sent = _for_server(node)
@@ -110,7 +110,7 @@ class Filter:
                 here.append(node.sql())
             else:
                 server.append(sent)
-        return Plan(tuple(server), tuple(here), _asks_files(self._node))
+        return SplitFilter(tuple(server), tuple(here), _asks_files(self._node))
 
 
 class Order:

@@ -23,9 +23,9 @@ from lakescore.errors import (
     nearest,
 )
 from lakescore.registry import artifacts, reading
-from lakescore.registry.book import Book
 from lakescore.registry.difference import Difference, compared
-from lakescore.registry.query import Filter, Order, Plan
+from lakescore.registry.journal import Journal
+from lakescore.registry.query import Filter, Order, SplitFilter
 from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
 from lakescore.registry.reference import (
     ByAlias,
@@ -122,14 +122,14 @@ def versions(
     return Rows(listed, _COLUMNS)
 
 
-def explain(name: str, where: str | None) -> Plan:
+def explain(name: str, where: str | None) -> SplitFilter:
     """Return which conditions of *where* the server filters by, and which are evaluated here.
 
     Raises:
         BadFilter: *where* does not read as a filter; says where.
     """
     condition = Filter(where) if where else None
-    plan = condition.plan if condition else Plan((), (), files=False)
+    plan = condition.plan if condition else SplitFilter((), (), files=False)
     return replace(plan, server=(f"name = '{name}'", *_sent(condition)))
 
 
@@ -198,8 +198,8 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
     with answering():
         record = find(client, reference)
         location = reading.location_of(client, record)
-        book = Book.found(client, record.name)
-        recorded = book.digest(record.version, record.created_at) if book else None
+        journal = Journal.found(client, record.name)
+        recorded = journal.digest(record.version, record.created_at) if journal else None
     _check_record(record, location, recorded, trust)
     copy = artifacts.fetch(record.uri, location)
     return _with_files(reference, record, copy, recorded, trust)
@@ -227,7 +227,7 @@ def resolve_all(
     client = connect()
     with answering():
         found, missing = _find_all(client, dict.fromkeys(references))
-        recorded = Book.digests(
+        recorded = Journal.digests(
             client, {(r.name, r.version, r.created_at) for r, _ in found.values()}
         )
 

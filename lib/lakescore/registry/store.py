@@ -67,7 +67,7 @@ def connect(*, create: bool = False) -> MlflowClient:
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with answering():
         for uri in dict.fromkeys([mlflow.get_tracking_uri(), mlflow.get_registry_uri()]):
-            _knock(uri)
+            _check_reachable(uri)
         return mlflow.MlflowClient()  # noqa: TID251 - here is the one
 
 
@@ -102,7 +102,7 @@ def _quiet_logs() -> None:
                 handler.addFilter(_Redacted())
 
 
-def _knock(uri: str) -> None:
+def _check_reachable(uri: str) -> None:
     """Reach a database's port once: MLflow retries its connection for most of an hour."""
     parts = urlsplit(uri)
     usual_port = _DATABASE_PORTS.get(parts.scheme.split("+")[0])

@@ -23,7 +23,7 @@ from lakescore.errors import (
     redact,
 )
 from lakescore.registry import artifacts, reading
-from lakescore.registry.book import Book
+from lakescore.registry.journal import Journal
 from lakescore.registry.ledger import promote, who
 from lakescore.registry.record import clean
 from lakescore.registry.reference import (
@@ -164,7 +164,7 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        book = Book.opened(client, name)
+        journal = Journal.opened(client, name)
         made = client.create_model_version(
             name,
             f"models:/{model_id}" if model_id else origin,
@@ -177,8 +177,8 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
         reference = f"{name}/{made.version}"
         record = find(client, reference)
         facts = {"digest": card.digest, "when": datetime.now(UTC).isoformat(), "by": who()}
-        if not book.record_digest(record.version, record.created_at, facts):
-            known = book.digest(record.version, record.created_at)
+        if not journal.record_digest(record.version, record.created_at, facts):
+            known = journal.digest(record.version, record.created_at)
             raise DigestDiffers(record.uri, str(card.digest), str(known), "the ledger")
         _wait(client, reference, wait)
     if alias is not None:

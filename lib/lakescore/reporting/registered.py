@@ -30,7 +30,7 @@ _MORE = re.compile(r"r2|accuracy|auc|precision|recall|f1|score|kappa|mcc|ndcg", 
 _SORTED_BY = re.compile(r"metrics\.`?(?P<metric>[^`]+?)`?(?:\s+(?P<way>asc|desc))?", re.IGNORECASE)
 
 
-def of_registry(
+def registry_document(
     name: str,
     records: Sequence[VersionRecord],
     *,

@@ -54,7 +54,7 @@ def page(
     """Return the page.
 
     Args:
-        document: as `comparing.document` or `of_registry` gives it.
+        document: as `comparing.document` or `registry_document` gives it.
         scripts: more of them, that run after the page's own. They can use those by name
             (`state`, `elements`), and listen for the window's events `lakescore:started` and
             `lakescore:details`.

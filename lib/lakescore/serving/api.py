@@ -160,7 +160,7 @@ def _create(new: NewModel, request: Request) -> dict[str, Any]:
 @_router.get("/models/{name}/document")
 def _document(name: Name) -> dict[str, Any]:
     records = registry.versions(name, whole=None)
-    return reporting.of_registry(name, records)
+    return reporting.registry_document(name, records)
 
 
 @_router.get("/models/{name}/page")

@@ -31,7 +31,7 @@ def live(name: str, document: Mapping[str, Any]) -> str:
 
     Args:
         name: the registered model's.
-        document: as `reporting.of_registry` gives it.
+        document: as `reporting.registry_document` gives it.
     """
     if document["versions"]:
         styles = [_read("live.css")]

@@ -1,6 +1,6 @@
-"""Entrants: which versions are compared, and which of them the others are held against.
+"""Candidates: which versions are compared, and which of them the others are held against.
 
-An entrant is one version, or a family that has a version for each segment of the holdout.
+A candidate is one version, or a family that has a version for each segment of the holdout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lakescore import assignment
 from lakescore.comparing import pairing
 from lakescore.errors import AliasNotFound, HoldoutEmpty, NothingToCompare, listed
 from lakescore.registry import Trust, versions
-from lakescore.registry.difference import verdict
+from lakescore.registry.difference import compare_signatures
 from lakescore.slicing import WHOLE
 
 if TYPE_CHECKING:
@@ -30,19 +30,19 @@ _EVERYTHING = Trust()
 
 
 @dataclass(frozen=True)
-class Entrants:
+class Candidates:
     """What is compared, in the order asked for, the baseline among them."""
 
     assigned: Mapping[str, Assignment]
     """By the URI of a version, or the name of a family as typed."""
     baseline: str
-    """The key of the entrant that the others are held against."""
-    candidate: str | None = None
-    """The key of the entrant that gates are for, where it is given."""
+    """The key of the candidate that the others are held against."""
+    gated: str | None = None
+    """The key of the candidate that gates are for, where it is given."""
 
     @property
     def each(self) -> list[Assignment]:
-        """What each entrant scores rows with, in their order."""
+        """What each candidate scores rows with, in their order."""
         return list(self.assigned.values())
 
     @property
@@ -56,15 +56,15 @@ class Entrants:
         return [uri for uri in self.assigned if uri != self.baseline]
 
     def fit(self, uri: str) -> tuple[str, list[str]]:
-        """Tell whether what works with the baseline works with an entrant, and what speaks for it.
+        """Tell whether what works with the baseline works with a candidate, and what speaks for it.
 
-        As `registry.difference.verdict`; of families segment by segment, where these are told by
-        one column, and else of each version with each.
+        As `registry.difference.compare_signatures`; of families segment by segment, where these
+        are told by one column, and else of each version with each.
         """
         before, after = self.assigned[self.baseline], self.assigned[uri]
         segments: dict[tuple[str, str], list[str | None]] = {}
         for segment, old, new in _side_by_side(before, after):
-            said, reasons = verdict(old.signature, new.signature) if new else _NO_MODEL
+            said, reasons = compare_signatures(old.signature, new.signature) if new else _NO_MODEL
             for reason in reasons:
                 segments.setdefault((said, reason), []).append(segment)
         worst = "breaking" if any(said == "breaking" for said, _ in segments) else "compatible"
@@ -99,14 +99,15 @@ def _named(segments: Sequence[str | None]) -> str:
 
 
 @dataclass(frozen=True)
-class Entries:
+class PinnedCandidates:
     """What a job's file names to be compared, before the holdout is looked at."""
 
-    pinned: Mapping[str, Pinned]
+    entries: Mapping[str, Pinned]
+    """By the URI of a version, or the name of a family as typed."""
     baseline: str
-    candidate: str | None = None
+    gated: str | None = None
 
-    def over(self, address: str, rows: Selection | DataFrame) -> Entrants:
+    def assign(self, address: str, rows: Selection | DataFrame) -> Candidates:
         """Pin the versions of families, one for each segment of the holdout's labelled *rows*.
 
         Args:
@@ -116,27 +117,27 @@ class Entries:
         Raises:
             ColumnsMissing, InputContractError: a column cannot tell segments.
             HoldoutEmpty: no row has a label, so there are no segments.
-            As `assignment.Pinned.over` besides.
+            As `assignment.Pinned.assign` besides.
         """
-        columns = dict.fromkeys(each.by for each in self.pinned.values() if each.by is not None)
+        columns = dict.fromkeys(each.by for each in self.entries.values() if each.by is not None)
         counted = {by: pairing.segments(rows, address, by) for by in columns}
         if not all(counted.values()):
             raise HoldoutEmpty(address, getattr(rows, "column", None) or pairing.LABEL)
         assigned = {
-            uri: each.among(address, {} if each.by is None else {WHOLE: counted[each.by]})
-            for uri, each in self.pinned.items()
+            uri: each.assign_segments(address, {} if each.by is None else {WHOLE: counted[each.by]})
+            for uri, each in self.entries.items()
         }
-        return Entrants(assigned, self.baseline, self.candidate)
+        return Candidates(assigned, self.baseline, self.gated)
 
 
-def enter(
+def pin_candidates(
     references: Sequence[Asked],
     *,
     query: Mapping[str, Any] | None = None,
     baseline: str | None = None,
     candidate: str | None = None,
     trust: Trust = _EVERYTHING,
-) -> Entries:
+) -> PinnedCandidates:
     """Pin the versions to compare; baseline and candidate join them if they are not among them.
 
     Args:
@@ -145,7 +146,7 @@ def enter(
         baseline: a reference, or the name of a family; when left out the first of *references* if
             that is a family, else the first model's champion, and where it has none the first
             version.
-        candidate: likewise, where gates are for one entrant.
+        candidate: likewise, where gates are for one candidate.
         trust: which versions may be loaded.
 
     Raises:
@@ -164,7 +165,7 @@ def enter(
     chosen = named(candidate) if candidate else None
     if chosen is not None:
         pinned.setdefault(chosen.uri, chosen)
-    return Entries(pinned, against.uri, chosen.uri if chosen else None)
+    return PinnedCandidates(pinned, against.uri, chosen.uri if chosen else None)
 
 
 def _champion(entries: Sequence[Pinned], trust: Trust) -> Pinned:

@@ -40,7 +40,7 @@ class Entry:
     """Whether `finish` was called for it, by whatever process."""
 
 
-class Book:
+class Journal:
     """The entries about one registered model; it outlives the model."""
 
     def __init__(self, client: MlflowClient, name: str, run_id: str) -> None:
@@ -88,8 +88,8 @@ class Book:
         Raises:
             LedgerLost: the root was deleted with MLflow's own tools.
         """
-        if book := cls.found(client, name):
-            return book
+        if journal := cls.found(client, name):
+            return journal
         root = _root(client) or _begin(client)
         place = client.get_run(root).info.experiment_id
         run_id = _new_run(client, place, name)

@@ -399,9 +399,7 @@ def loaded(version: Version) -> Any:
         count("loads", 1)
         while len(models) > _MODELS_AT_ONCE and _total_size(models) > _BYTES_AT_ONCE:
             models.popitem(last=False)
-        if (loads := int(counted("loads"))) & (
-            loads - 1
-        ) == 0:  # not after each of a thousand models
+        if (loads := int(counted("loads"))) & (loads - 1) == 0:  # not for each of a thousand
             _freeze()
     models.move_to_end(key)
     return models[key][0]

@@ -40,11 +40,12 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     says: int | None = None,
     sink: Sink | None = None,
 ) -> Task:
-    """Return the function for `mapInArrow` that yields *kept* columns and one for each version.
+    """Return the function for `mapInArrow` that yields *kept* columns and the predictions.
 
     Args:
         versions: the versions and families to apply.
-        kept: the number of first columns that are returned unchanged.
+        kept: the number of first columns that are returned unchanged. One column for each version
+            follows.
         scan: the rows that the worker reads itself. The batches that it gets then hold the numbers
             of its tasks.
         tells: one row for each member of a family, which is then the only one of *versions*. Its

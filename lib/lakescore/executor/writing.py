@@ -112,7 +112,7 @@ def filer(sink: Sink) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Record
 
 
 def written(sink: Sink, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Write *batches* into files of this task alone; yield a row of `FILES` for each file.
+    """Write *batches* into files of this task alone; yield the rows of `FILES`.
 
     A task that fails removes its files. If a task is killed, its files stay, but no table contains
     them.

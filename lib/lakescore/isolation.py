@@ -34,7 +34,7 @@ _PICKLES = (".pkl", ".pickle", ".joblib")
 _FIRST_OF_A_PICKLE = b"\x80"
 _LARGEST_READ = 2 * 2**30
 _MOST_OPERATIONS = 5_000_000
-"""The size and length of a pickle above which reading it costs more than its own process."""
+"""Bytes and operations of a pickle above which reading it costs more than a process of its own."""
 _UNTOLD = frozenset({"BINPERSID", "EXT1", "EXT2", "EXT4", "PERSID"})
 """Operations whose meaning is not in the file."""
 _REMEMBERED = 8
@@ -42,7 +42,7 @@ _REMEMBERED = 8
 
 
 def own_code(flavors: Mapping[str, Any], folder: Path) -> str | None:
-    """Return the own code of a version, such as `code`, or None if it runs only known libraries.
+    """Return the code that a version brings, such as `code`, or None if it runs only libraries.
 
     Nothing is loaded: pickles are read operation by operation. An operation that cannot be
     understood counts as code.

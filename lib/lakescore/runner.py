@@ -29,7 +29,7 @@ FAILURES: tuple[type[Exception], ...] = (*classic.FAILURES, TaskFailed)
 """The errors of a failed task, and of Spark."""
 RunnerName = Literal["auto", "local", "spark"]
 _SECONDS_TO_START = 8.0
-"""The time in which Spark starts on this machine and answers its first query: from 6 to 12."""
+"""The time in which Spark starts here and answers its first query: it varies from 6 to 12."""
 
 
 _SECONDS_TO_SHARE = 2.0

@@ -296,7 +296,7 @@ def test_columns_mapped_by_their_ids_are_left_to_spark(
 ) -> None:
     path = table("SELECT 1L AS id, 1D AS x", columnMapping_mode="id")
     selection = whole(tables.snapshot(spark, path))
-    assert declined(by_spark, selection, ["id"]) == "its columns are mapped by id"
+    assert declined(by_spark, selection, ["id"]) == "the table maps its columns by id"
 
 
 def test_rows_that_are_no_snapshots_are_left_to_spark(

@@ -142,8 +142,8 @@ def test_a_connect_server_is_asked_where_the_place_or_the_environment_names_one(
         raise ConnectUnavailable(remote)
 
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
-    monkeypatch.setattr(session, "_running", lambda: None)  # other tests' session may be
-    monkeypatch.setattr(session, "_connected", connected)
+    monkeypatch.setattr(session, "_active_session", lambda: None)  # other tests' session may be
+    monkeypatch.setattr(session, "_connect", connected)
     place = tmp_path / "connect.conf"
     place.write_text("spark.remote sc://localhost:15002\nspark.sql.session.timeZone UTC\n")
     with pytest.raises(ConnectUnavailable):

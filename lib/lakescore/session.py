@@ -8,6 +8,7 @@ a file; logs are quiet. Under spark-submit, spark-submit gives Spark's propertie
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ _NEED_SPARK = (
 )
 """Properties of a place that have an effect only if Spark runs the job."""
 _SECONDS_TO_ANSWER = 10
+_TESTED = {"3.5": "3.3", "4.0": "4.4", "4.1": "4.4", "4.2": "4.4"}
+"""Versions of Spark, and the version of Delta that tests ran with: see docs/cluster.md."""
+_DELTA_JAR = re.compile(r"delta-spark_[\d._]+[-:](\d+\.\d+\.\d+)")
 _permission: tuple[bool, str] | None = None
 """Whether the next job can use Spark, and why it needs it; None if no process has decided this."""
 _jvm_folder: str | None = None
@@ -86,7 +90,31 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
         spark = running
     for key, value in {**_FIXED_SETTINGS, MODELS: ",".join(models)}.items():
         spark.conf.set(key, value)
+    jars = [spark.conf.get(name, None) for name in ("spark.jars", "spark.jars.packages")]
+    if warning := untested_versions(spark.version, ",".join(filter(None, jars))):
+        console.stage(warning)
     return spark
+
+
+def untested_versions(spark: str, jars: str) -> str:
+    """Return a warning if nobody tested this version of Spark, or the version of Delta for it.
+
+    Args:
+        spark: the version of Spark.
+        jars: the jars and packages of the session. A platform's own Delta is not among them; then
+            only the version of Spark is checked.
+    """
+    tested = _TESTED.get(_minor(spark))
+    delta = _DELTA_JAR.search(jars)
+    if tested is not None and (delta is None or _minor(delta[1]) == tested):
+        return ""
+    found = f"Spark {spark}" + (f" with Delta {delta[1]}" if delta else "")
+    pairs = [f"Spark {version} with Delta {of_delta}" for version, of_delta in _TESTED.items()]
+    return f"{found} was not tested with lakescore; these were: {listed(pairs)}"
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
 
 
 def choose(name: str, requested: RunnerName, *, models: Sequence[str] = ()) -> Runner:

@@ -90,7 +90,7 @@ class Comparison:
                 numbers |= {name: facts["value"], f"{name}.low": facts["low"]}
                 numbers[f"{name}.high"] = facts["high"]
             by_logged_model[model.logged_model_id] = {
-                n: v for n, v in numbers.items() if v is not None
+                name: value for name, value in numbers.items() if value is not None
             }
         return by_logged_model
 

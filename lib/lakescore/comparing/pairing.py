@@ -325,7 +325,7 @@ def _is_struct(scored: StructType, name: str) -> bool:
 
 
 def _matched_schema(columns: Columns, keys: Sequence[pa.DataType]) -> pa.Schema:
-    """Return the schema of the rows of `matching.match`; *keys* are the types of the key columns."""
+    """Return the schema of the rows of `matching.match`; *keys* are the types of its keys."""
     label = pa.float64() if columns.task == "regression" else pa.string()
     prediction = pa.list_(pa.float64()) if columns.task == "scores" else label
     fields: dict[str, pa.DataType] = {"bucket": pa.int32(), "label": label, "weight": pa.float64()}

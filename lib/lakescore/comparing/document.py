@@ -356,8 +356,8 @@ def _calibration(comparison: Comparison) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
-def _share(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
+def _share(part: float, total: float) -> float | None:
+    return float(part / total) if total else None
 
 
 def _finite(number: float) -> float | None:

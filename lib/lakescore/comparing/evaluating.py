@@ -309,7 +309,7 @@ def _quantiles(
 ) -> dict[int, dict[str, Any]]:
     """Return by group the values around each quantile; see `ordering.cross`."""
     cross = ordering.cross(spec.draws, weights, metrics.QUANTILES)
-    walked = passes.mapped(passes.in_order(rows, whole=True), cross, ordering.RESULTS)
+    walked = passes.mapped(passes.in_order(rows, one_partition=True), cross, ordering.RESULTS)
     by_group: dict[int, dict[str, Any]] = defaultdict(dict)
     for _, number, name, vector in passes.tuples(walked):
         by_group[number][name] = np.frombuffer(vector)
@@ -319,7 +319,7 @@ def _quantiles(
 def _areas(rows: passes.Rows, spec: Spec) -> dict[int, dict[str, Any]]:
     """Return by group the areas under its curves; see `ordering.walk`."""
     by_group: dict[int, dict[str, Any]] = defaultdict(dict)
-    with passes.held(passes.in_order(rows, whole=False)) as ordered:
+    with passes.held(passes.in_order(rows, one_partition=False)) as ordered:
         totals = passes.mapped(ordered, ordering.add_up(spec.draws), ordering.RESULTS)
         before, totals_by_group = _weights_before(passes.tuples(totals))
         walked = passes.mapped(ordered, ordering.walk(spec.draws, before), ordering.RESULTS)

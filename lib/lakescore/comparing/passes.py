@@ -38,12 +38,12 @@ def together(rows: Rows, names: Sequence[str]) -> Rows:
     return rows.repartition(*names) if isinstance(rows, DataFrame) else rows
 
 
-def in_order(rows: Rows, *, whole: bool) -> Rows:
+def in_order(rows: Rows, *, one_partition: bool) -> Rows:
     """Return *rows* of `ordering.ROWS`, sorted by part and value.
 
     Args:
         rows: the rows to sort.
-        whole: whether a part must lie in one partition. Otherwise it can lie in several adjacent
+        one_partition: whether a part must lie in one partition. Otherwise it can lie in several adjacent
             partitions.
     """
     if not isinstance(rows, DataFrame):
@@ -53,7 +53,7 @@ def in_order(rows: Rows, *, whole: bool) -> Rows:
     # second walk must see the partitions of the first.
     repartitioned = (
         rows.repartition(partitions, "part")
-        if whole
+        if one_partition
         else rows.repartitionByRange(partitions, "part", "value")
     )
     return repartitioned.sortWithinPartitions("part", "value")

@@ -393,7 +393,7 @@ const charts = (() => {
     }
     const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
     if (!x || !y) return "Choose an X and a Y axis.";
-    if (chart.kind === "heat" && !colour) return "Choose what the colour of a heat map shows.";
+    if (chart.kind === "heat" && !colour) return "Choose a column for the colour of the heat map.";
     if (["bar", "box"].includes(chart.kind) && y.type !== "number") {
       return "The Y axis of this kind needs numbers.";
     }

@@ -41,11 +41,11 @@ const state = (() => {
     addEventListener("hashchange", () => {
       if (location.hash === written) return;
       read();
-      tell();
+      notify();
     });
   }
 
-  function tell(...changed) {
+  function notify(...changed) {
     for (const listener of listeners) listener(chosen, new Set(changed));
   }
 
@@ -58,7 +58,7 @@ const state = (() => {
     } catch {
       location.hash = written;
     }
-    tell(...Object.keys(changes));
+    notify(...Object.keys(changes));
   }
 
   function forget() {

@@ -76,15 +76,12 @@ class Candidates:
             "breaking" if any(verdict == "breaking" for verdict, _ in segments) else "compatible"
         )
         reason_segments = {
-            reason: at_segments
-            for (verdict, reason), at_segments in segments.items()
-            if verdict == worst
+            reason: values for (verdict, reason), values in segments.items() if verdict == worst
         }
         if before.by is None and after.by is None:
             return worst, list(reason_segments)
         return worst, [
-            f"{reason} ({_list_segments(at_segments)})"
-            for reason, at_segments in reason_segments.items()
+            f"{reason} ({_list_segments(values)})" for reason, values in reason_segments.items()
         ]
 
     @property

@@ -43,8 +43,8 @@ def in_order(rows: Rows, *, one_partition: bool) -> Rows:
 
     Args:
         rows: the rows to sort.
-        one_partition: whether a part must lie in one partition. Otherwise it can lie in several adjacent
-            partitions.
+        one_partition: whether a part must lie in one partition. Otherwise it can lie in several
+            adjacent partitions.
     """
     if not isinstance(rows, DataFrame):
         return rows.sort_by([("part", "ascending"), ("value", "ascending")])

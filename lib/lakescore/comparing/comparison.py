@@ -135,7 +135,7 @@ class Comparison:
 
 
 def _decisive_text(assigned: Assignment) -> str:
-    """Return a text that differs between candidates that score other rows, or score them otherwise."""
+    """Return a text that two candidates share only if they score the same rows alike."""
     if assigned.by is None:
         return assigned.models[0].digest
     return json.dumps(assigned.pins(WHOLE), sort_keys=True)

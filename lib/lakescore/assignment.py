@@ -69,7 +69,7 @@ class Assignment:
         return None if number is None else self.models[number]
 
     def pins(self, slice_name: str) -> list[Any] | dict[str, Any]:
-        """Return the pins that decide a slice's predictions, as plain values for its fingerprint."""
+        """Return the pins of a slice's predictions, as plain values for its fingerprint."""
         if self.by is None:
             return [pin_of(model) for model in self.models]
         segments = sorted(self.rows.get(slice_name, {}), key=_sort_key)

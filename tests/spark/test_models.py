@@ -645,8 +645,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             N01[[1, 0]],
             NUMBER,
             (
-                "URI cannot score a table: MLflow confuses its columns, which are called 1, 0; log "
-                "it with texts as names"
+                "URI cannot score a table: MLflow confuses its columns 1, 0; log it with texts as "
+                "names"
             ),
         ),
         (
@@ -662,8 +662,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: pd.DataFrame({"slice": f["x"], "other": f["x"]})),
             X,
             pd.DataFrame({"slice": [1.0], "other": [1.0]}),
-            ("URI gives the outputs 'slice', and the output "
-            "has columns of its own that are called so; log the model with other names for them"),
+            ("URI gives the outputs 'slice', and lakescore "
+            "writes columns with these names too; log the model with other names for them"),
         ),
         (
             "needs b all the same",

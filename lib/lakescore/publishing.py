@@ -341,7 +341,9 @@ class Publisher:
 
     def _output_columns(self, publishing: _Publishing) -> StructType:
         """Return the columns of `_scored_rows`."""
-        fields = [field for field in publishing.planned.given if field.name not in self._left_out]
+        fields = [
+            field for field in publishing.planned.output_columns if field.name not in self._left_out
+        ]
         return lineage.stamped(StructType(fields), publishing.runs)
 
     def _write(self, publishing: _Publishing) -> tuple[dict[str, int], int]:
@@ -395,7 +397,7 @@ class Publisher:
                 _check_file_sizes(planned, len(constants), rows)
             by = planned.slice_at if has_slices else None
             # A constant of the slice wins over a column with the same name.
-            version_columns = {field.name for field in planned.said_of_versions}
+            version_columns = {field.name for field in planned.version_columns}
             constant_names = set(lineage.COLUMNS) - version_columns
             scored_places = {
                 name: place for name, place in places.items() if name not in constant_names
@@ -482,7 +484,7 @@ class Publisher:
         if self._config.quarantine_columns == "all":
             reason = "quarantine_columns: all reads the input again"
             failed_rows = frame(self._runner.start(reason), keys)
-            version_columns = [field.name for field in publishing.planned.said_of_versions]
+            version_columns = [field.name for field in publishing.planned.version_columns]
             rows = _join_input(
                 failed_rows, publishing.planned.rows, self._config.id_columns, version_columns
             )
@@ -517,7 +519,7 @@ class Publisher:
         schema = publishing.planned.schema
         keys = [StructField(name, schema[name].dataType) for name in self._config.id_columns]
         errors = [StructField(name, StringType()) for name in lineage.ERROR_COLUMNS]
-        fields = [*keys, *errors, *publishing.planned.said_of_versions]
+        fields = [*keys, *errors, *publishing.planned.version_columns]
         return lineage.stamped(StructType(fields), publishing.runs)
 
     def _has_same_inputs(self, run: SliceRun) -> bool:
@@ -556,12 +558,12 @@ class _Publishing:
 
         If one version scores all rows, these columns are constants.
         """
-        if (assigned := self.planned.tells) is None:
+        if (assigned := self.planned.shown_family) is None:
             return quarantined
         segments = failed.column(str(assigned.by)).to_pylist()
         names = [None if segment is None else str(segment) for segment in segments]
         facts = [assigned.facts(assigned.model_of(segment)) for segment in names]
-        for column in self.planned.said_of_versions:
+        for column in self.planned.version_columns:
             values = pa.array([row[column.name] for row in facts], arrow_type(column.dataType))
             quarantined = quarantined.append_column(column.name, values)
         return quarantined

@@ -510,9 +510,9 @@ def test_what_a_rule_for_nulls_needs_and_no_engine_has_is_told_with_both_reasons
     with pytest.raises(EngineRefused) as raised:
         planned(rows, ["lists to read"], nulls={"v": "quarantine"})
     assert str(raised.value) == (
-        "engine spark_udf cannot be used: it hands every row to the model, and nulls says v: "
-        "quarantine; engine arrow is out: it does not take the columns v (array<double>); leave "
-        "these out of nulls"
+        "engine spark_udf cannot be used: it passes every row to the model, but nulls asks for v: "
+        "quarantine; engine arrow cannot be used: it does not take the columns v (array<double>); "
+        "leave these out of nulls"
     )
 
 

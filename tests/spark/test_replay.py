@@ -150,7 +150,7 @@ def test_rows_that_somebody_deleted_are_found(own_job: ScoreJob, runner: str) ->
 
 def test_a_replay_that_needs_spark_is_refused_where_it_may_not_start(job: ScoreJob) -> None:
     asked = again(job, run_of(job, 1), engine="spark_udf", runner="local")
-    with pytest.raises(RunnerRefused, match="engine spark_udf is Spark's"):
+    with pytest.raises(RunnerRefused, match="engine spark_udf needs Spark"):
         replay.run(asked)
 
 

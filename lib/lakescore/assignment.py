@@ -50,8 +50,8 @@ class Assignment:
 
     @property
     def uri(self) -> str:
-        """The name for messages: the version's URI, or the reference of segments as typed."""
-        return self.models[0].uri if self.by is None else self.reference
+        """The name for messages: the version's URI, or the name of the family."""
+        return self.models[0].uri if self.by is None else family_name(self.reference)
 
     @property
     def pin(self) -> str:
@@ -117,6 +117,11 @@ class Assignment:
         return dict(zip(COLUMNS, values, strict=True))
 
 
+def family_name(reference: str) -> str:
+    """Return the name of a family of versions: its reference without `models:/`."""
+    return reference.removeprefix("models:/")
+
+
 def pin_of(model: ModelVersion) -> list[Any]:
     """Return the plain values that identify a version."""
     return [model.name, model.version, model.digest]
@@ -147,10 +152,10 @@ class Pinned:
 
     @property
     def uri(self) -> str:
-        """The version's URI; for a model a segment, the reference as typed."""
-        return (
-            self.reference if isinstance(self.asked, Segments) or not self.model else self.model.uri
-        )
+        """The version's URI; for a model a segment, the name of the family."""
+        if isinstance(self.asked, Segments) or not self.model:
+            return family_name(self.reference)
+        return self.model.uri
 
     def __str__(self) -> str:
         """Return a sentence that names the pinned version."""

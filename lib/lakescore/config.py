@@ -280,6 +280,11 @@ class Segments(Strict):
         return self
 
     @property
+    def called(self) -> str:
+        """The name, however it is spelled."""
+        return self.name.removeprefix("models:/")
+
+    @property
     def placeholder(self) -> str:
         """What stands for the segment in `name`."""
         return f"{{{self.by}}}"
@@ -692,8 +697,9 @@ class CompareJob(_Applying):
     @model_validator(mode="after")
     def _families_are_told_apart(self) -> Self:
         _check_families(self, self.families)
-        for name in {family.name for family in self.families}:
-            if len({family for family in self.families if family.name == name}) > 1:
+        for name in {family.called for family in self.families}:
+            alike = {(each.by, str(each.missing)) for each in self.families if each.called == name}
+            if len(alike) > 1:
                 raise ValueError(f"versions: {name} stands twice, with another by or missing")
         if self.families and self.gates and self.gates.on_pass is not None:
             raise ValueError(
@@ -781,7 +787,7 @@ class CompareJob(_Applying):
 
         Of a model a segment the names are as they were, and mean what they mean then.
         """
-        families = {each.name: each.model_dump(mode="json") for each in self.families}
+        families = {each.called: each.model_dump(mode="json") for each in self.families}
         outside = {"run_id", "receipt", "prometheus", "trust", "timeout_seconds"}
         given = self.model_dump(mode="json", exclude=outside, exclude_defaults=True, by_alias=True)
         return {

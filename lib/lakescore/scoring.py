@@ -1149,7 +1149,7 @@ def _probe_family(
     kinds_probed = len(seconds) - 1
     description = f"{probed} rows, of one version of each of {kinds_probed} kinds"
     family = executor.Family(
-        uri=assigned.uri,
+        uri=None if udf.shown_family else assigned.uri,
         members=tuple(versions),
         position=len(columns),
         numbers=assigned.numbers,

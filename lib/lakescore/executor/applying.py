@@ -80,8 +80,7 @@ def attempt(
     2 k log n calls fail.
 
     Returns:
-        The predictions of each of *versions*, and a list of `WHY` by row, null where all could. Of
-        a family the version that failed is named, or itself for rows that have none.
+        The predictions of each of *versions*, and a list of `WHY` by row, null where all could.
 
     Raises:
         ImportError, MemoryError: no row causes these.
@@ -129,14 +128,18 @@ def _by_segment(family: Family, batch: pa.RecordBatch) -> _Predicted:
         done += len(own)
         if version is None:
             pieces.append(pa.nulls(len(own), _kind(family.members[0].outputs)))
-            failures |= dict.fromkeys(own.tolist(), (family.uri, *_NO_VERSION))
+            failures |= dict.fromkeys(own.tolist(), (str(family.uri), *_NO_VERSION))
             continue
         try:
             found, failed = _by_one(version, rows, {})
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(f"{error}, for {version.uri}", name=error.name) from error
         pieces.append(found)
-        failures |= {int(own[row]): why for row, why in failed.items()}
+        for row, (uri, kind, message) in failed.items():
+            speaker = (uri, kind, message)
+            if family.uri is not None:
+                speaker = (family.uri, kind, f"{uri}: {message}")
+            failures[int(own[row])] = speaker
     if not pieces:
         return pa.nulls(0, _kind(family.members[0].outputs)), {}
     return pa.concat_arrays(pieces).take(pa.array(places)), failures

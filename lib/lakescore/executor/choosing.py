@@ -27,8 +27,8 @@ class SegmentUnknown(ValueError):
 class Family:
     """Versions of which each scores the rows of its segments."""
 
-    uri: str
-    """What to call them in a message."""
+    uri: str | None
+    """What errors name before the version; None where each version speaks for itself."""
     members: tuple[Version, ...]
     position: int
     """Of the column whose text names a row's segment."""
@@ -66,6 +66,8 @@ class Family:
         Rows whose segment has no version come first, with none.
         """
         numbers = self.numbered(batch)
+        if not len(numbers):
+            return
         order = np.argsort(numbers, kind="stable")
         numbers, rows = numbers[order], batch.take(pa.array(order))
         firsts = np.flatnonzero(np.diff(numbers, prepend=-2))

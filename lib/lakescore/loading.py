@@ -245,11 +245,11 @@ def _parse_params(model: ModelVersion, requested: Mapping[str, Any]) -> dict[str
 
 
 def _check_names(
-    what: str, model: ModelVersion, requested: Mapping[str, Any], known: list[str]
+    option: str, model: ModelVersion, requested: Mapping[str, Any], known: list[str]
 ) -> None:
     for name in requested:
         if name not in known:
-            raise OptionUnknown(what, name, model.uri, known)
+            raise OptionUnknown(option, name, model.uri, known)
 
 
 def _parse_option(model: ModelVersion, name: str, value: Any, reader: _Reader) -> Any:  # noqa: ANN401 - a value of any type

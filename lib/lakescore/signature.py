@@ -382,12 +382,12 @@ def _describe_outputs(contract: Contract) -> tuple[str, str]:
     return contract.loadable.model.uri, listed(parts)
 
 
-def check_names(address: str, what: str, names: Sequence[str], read: Sequence[str] = ()) -> None:
+def check_names(address: str, target: str, names: Sequence[str], read: Sequence[str] = ()) -> None:
     """Check that the columns *names* can be written beside the lineage of a prediction.
 
     Args:
         address: the table that is read, for messages.
-        what: the table that is written: output or quarantine.
+        target: the table that is written: output or quarantine.
         names: its columns before the lineage.
         read: columns that are only read.
 
@@ -397,7 +397,7 @@ def check_names(address: str, what: str, names: Sequence[str], read: Sequence[st
     """
     collisions = _repeated_names([*names, *lineage.COLUMNS])
     if collisions:
-        raise ColumnsCollide(what, collisions)
+        raise ColumnsCollide(target, collisions)
     quoted = [name for name in dict.fromkeys([*names, *read]) if "`" in name]
     if quoted:
         raise ColumnsUnfit(address, quoted, "a name cannot hold a backtick")
@@ -559,19 +559,19 @@ def _outputs(loadable: Loadable) -> list[_Output]:
     model = loadable.model
     schema: Any = model.signature.outputs
     if loadable.classes:
-        what, double = "classes", DoubleType()
+        term, double = "classes", DoubleType()
         outputs = [_Output(c, f"p_{_fit_name(c)}", double, "") for c in loadable.classes]
     else:
-        what, one = "outputs", len(schema.inputs) == 1
+        term, is_single = "outputs", len(schema.inputs) == 1
         outputs = []
         for n, spec in enumerate(schema.inputs):
             name = n if spec.name is None else spec.name
             kind, word = _output_type(model, spec)
-            outputs.append(_Output(name, PREDICTION if one else _fit_name(name), kind, word))
+            outputs.append(_Output(name, PREDICTION if is_single else _fit_name(name), kind, word))
     if collisions := _repeated_names([output.name for output in outputs]):
         column = collisions[0]
         names = [o.original for o in outputs if o.name.lower() == column.lower()]
-        raise OutputsCollide(model.uri, what, names, f"they would share the column {column!r}")
+        raise OutputsCollide(model.uri, term, names, f"they would share the column {column!r}")
     return outputs
 
 

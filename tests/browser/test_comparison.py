@@ -101,7 +101,7 @@ def test_a_kind_that_lacks_a_column_says_what_to_choose(reading: Callable[..., R
     card = reader.page.locator("figure.card").first
     card.get_by_role("button", name=re.compile("^edit")).click()
     card.get_by_label("Kind", exact=True).select_option("heat")
-    expect(card.locator(".chart")).to_have_text("Choose what the colour of a heat map shows.")
+    expect(card.locator(".chart")).to_have_text("Choose a column for the colour of the heat map.")
     card.get_by_label("Colour", exact=True).select_option("metric:rmse")
     expect(card.locator("svg")).to_be_attached()
 

@@ -272,7 +272,7 @@ def test_labels_of_another_type_than_the_predictions_are_refused(
     from lakescore.errors import MetricUndefined
 
     schema = spark.createDataFrame([], f"_label {label}, `{A}` {prediction}").schema
-    with pytest.raises(MetricUndefined, match=f"predicts {prediction} and labels are {label}"):
+    with pytest.raises(MetricUndefined, match=f"predicts {prediction}, but labels are {label}"):
         comparing.infer(schema, (A,), problem_type="binary")
 
 

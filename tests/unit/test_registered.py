@@ -34,16 +34,16 @@ def test_values_of_one_dataset_are_held_against_one_another() -> None:
         version(2, digest="5eed", **{"rmse": 10.0, "rmse.low": 9.0, "rmse.high": 11.0}),
     ) == (
         "flight-delay/2 has the best stored rmse: 10 (9 to 11), before flight-delay/1 with "
-        "12 (11 to 13); all 2 values are of holdout@v3."
+        "12 (11 to 13); all 2 values are from holdout@v3."
     )
 
 
 @pytest.mark.parametrize(
     ("digests", "end"),
     [
-        (("5eed", "c0de"), "are of different data, so do not take this for a comparison."),
-        (("5eed", None), "are of different data, so do not take this for a comparison."),
-        ((None, None), "they may be of different data, since none was recorded."),
+        (("5eed", "c0de"), "are from different data, so this is not a comparison."),
+        (("5eed", None), "are from different data, so this is not a comparison."),
+        ((None, None), "they may be from different data, because no data was recorded."),
     ],
 )
 def test_values_of_other_data_are_said_to_be_so(digests: tuple[str | None, ...], end: str) -> None:

@@ -1,9 +1,9 @@
-"""Comparing: several versions on one holdout, every labelled row, honest about uncertainty.
+"""Comparing: several versions on one holdout, on every labelled row, with their uncertainty.
 
-`pin_candidates` pins the versions and `select` the rows. `compare` scores them side by side, tells
-what the problem is (`infer`), puts labels beside predictions (`pair`), adds all rows up and ranks
-(`evaluate`). `evaluate_gates` and `act_on_gates` hold a candidate against gates, and `document`
-says all in JSON.
+`pin_candidates` pins the versions and `select` selects the rows. `compare` scores the versions side
+by side, infers the problem (`infer`), puts labels beside predictions (`pair`), adds up all rows and
+ranks the versions (`evaluate`). `evaluate_gates` and `act_on_gates` check a candidate against
+gates. `document` returns the whole comparison as JSON.
 """
 
 from lakescore.comparing.candidates import Candidates, pin_candidates

@@ -1,6 +1,6 @@
-"""Candidates: which versions are compared, and which of them the others are held against.
+"""Candidates: the versions to compare, and the baseline among them.
 
-A candidate is one version, or a family that has a version for each segment of the holdout.
+A candidate is one version, or a family, which has a version for each segment of the holdout.
 """
 
 from __future__ import annotations
@@ -32,67 +32,76 @@ _EVERYTHING = Trust()
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is compared, in the order asked for, the baseline among them."""
+    """The candidates in the requested order, with the baseline among them."""
 
     assigned: Mapping[str, Assignment]
-    """By the URI of a version, or the name of a family as typed."""
+    """By the URI of a version, or by the name of a family as typed."""
     baseline: str
-    """The key of the candidate that the others are held against."""
+    """The key of the candidate that the others are compared with."""
     gated: str | None = None
-    """The key of the candidate that gates are for, where it is given."""
+    """The key of the candidate that the gates check, if the job names one."""
 
     @property
     def each(self) -> list[Assignment]:
-        """What each candidate scores rows with, in their order."""
+        """The assignment of each candidate, in the requested order."""
         return list(self.assigned.values())
 
     @property
     def models(self) -> dict[str, ModelVersion]:
-        """All versions by their URIs, those of families among them."""
-        return {model.uri: model for each in self.assigned.values() for model in each.models}
+        """All versions by URI, with the versions of families among them."""
+        return {
+            model.uri: model for assigned in self.assigned.values() for model in assigned.models
+        }
 
     @property
     def others(self) -> list[str]:
-        """The keys of all but the baseline."""
+        """The keys of all candidates except the baseline."""
         return [uri for uri in self.assigned if uri != self.baseline]
 
     def fit(self, uri: str) -> tuple[str, list[str]]:
-        """Tell whether what works with the baseline works with a candidate, and what speaks for it.
+        """Return whether a candidate can take the baseline's place, and the reasons.
 
-        As `registry.difference.compare_signatures`; of families segment by segment, where these
-        are told by one column, and else of each version with each.
+        The verdict and the reasons are those of `registry.difference.compare_signatures`. Families
+        whose segments come from one column are compared segment by segment. Otherwise each version
+        of one candidate is compared with each version of the other.
         """
         before, after = self.assigned[self.baseline], self.assigned[uri]
         segments: dict[tuple[str, str], list[str]] = {}
-        for segment, old, new in _side_by_side(before, after):
-            said, reasons = _NO_MODEL
+        for names, old, new in _pair_versions(before, after):
+            verdict, reasons = _NO_MODEL
             if new is not None:
-                said, reasons = compare_signatures(old.signature, new.signature)
+                verdict, reasons = compare_signatures(old.signature, new.signature)
             for reason in reasons:
-                segments.setdefault((said, reason), []).extend(segment)
-        worst = "breaking" if any(said == "breaking" for said, _ in segments) else "compatible"
-        told = {reason: where for (said, reason), where in segments.items() if said == worst}
+                segments.setdefault((verdict, reason), []).extend(names)
+        worst = (
+            "breaking" if any(verdict == "breaking" for verdict, _ in segments) else "compatible"
+        )
+        reason_segments = {
+            reason: names for (verdict, reason), names in segments.items() if verdict == worst
+        }
         return worst, [
-            f"{reason} (segments {listed(where)})" if where else reason
-            for reason, where in told.items()
+            f"{reason} (segments {listed(names)})" if names else reason
+            for reason, names in reason_segments.items()
         ]
 
     @property
     def columns(self) -> list[str]:
-        """The columns that tell the segments of families."""
-        return list(dict.fromkeys(each.by for each in self.assigned.values() if each.by))
+        """The columns whose values are the segments of families."""
+        return list(
+            dict.fromkeys(assigned.by for assigned in self.assigned.values() if assigned.by)
+        )
 
 
 _NO_MODEL: tuple[str, tuple[str, ...]] = ("breaking", ("there is no model",))
 
 
-def _side_by_side(
+def _pair_versions(
     before: Assignment, after: Assignment
 ) -> Iterator[tuple[list[str], ModelVersion, ModelVersion | None]]:
-    """Yield the versions that rows have before and after, with the segment where it is one.
+    """Yield each old version with the version that replaces it, and the name of their segment.
 
-    Segments that have no version before are left out. Where two columns tell the segments, any
-    version can take the place of any other one.
+    Segments without an old version are left out. If the segments come from two columns, a version
+    of one candidate can replace any version of the other.
     """
     if before.by is None and after.by is None:
         yield [], before.models[0], after.models[0]
@@ -106,12 +115,12 @@ def _side_by_side(
                 yield [f"{after.by} {segment!r}"], before.models[0], None
         yield from (
             ([], old, new)
-            for old, new in product(_with_other_signatures(before), _with_other_signatures(after))
+            for old, new in product(_distinct_signatures(before), _distinct_signatures(after))
         )
 
 
-def _with_other_signatures(assigned: Assignment) -> list[ModelVersion]:
-    """Return a version for each signature that there is."""
+def _distinct_signatures(assigned: Assignment) -> list[ModelVersion]:
+    """Return one version for each signature."""
     firsts: dict[str, ModelVersion] = {}
     for model in assigned.models:
         firsts.setdefault(str(model.signature.to_dict()), model)
@@ -120,36 +129,38 @@ def _with_other_signatures(assigned: Assignment) -> list[ModelVersion]:
 
 @dataclass(frozen=True)
 class PinnedCandidates:
-    """What a job's file names to be compared, before the holdout is looked at."""
+    """The candidates that a job's file names, before the job reads the holdout."""
 
     entries: Mapping[str, Pinned]
-    """By the URI of a version, or the name of a family as typed."""
+    """By the URI of a version, or by the name of a family as typed."""
     baseline: str
     gated: str | None = None
 
     def assign(
         self, address: str, rows: Selection | DataFrame, label: str, where: str | None = None
     ) -> Candidates:
-        """Pin the versions of families, one for each segment of the holdout's labelled *rows*.
+        """Pin the versions of families: one for each segment of the holdout's labelled *rows*.
 
         Args:
-            address: the holdout, for messages.
-            rows: what `pairing.select` made.
+            address: the holdout's address, for messages.
+            rows: the rows that `pairing.select` returns.
             label: the label's column, for messages.
             where: the filter, for messages.
 
         Raises:
-            ColumnsMissing, InputContractError: a column cannot tell segments.
-            HoldoutEmpty: no row has a label, so there are no segments.
-            As `assignment.Pinned.assign` besides.
+            ColumnsMissing, InputContractError: the values of a column cannot be segments.
+            HoldoutEmpty: no row has a label, so the holdout has no segments.
+            The errors of `assignment.Pinned.assign`.
         """
-        columns = dict.fromkeys(each.by for each in self.entries.values() if each.by is not None)
-        counted = {by: pairing.segments(rows, address, by) for by in columns}
-        if not all(counted.values()):
+        columns = dict.fromkeys(entry.by for entry in self.entries.values() if entry.by is not None)
+        segment_rows = {by: pairing.segments(rows, address, by) for by in columns}
+        if not all(segment_rows.values()):
             raise HoldoutEmpty(address, label, where)
         assigned = {
-            uri: each.assign_segments(address, {} if each.by is None else {WHOLE: counted[each.by]})
-            for uri, each in self.entries.items()
+            uri: entry.assign_segments(
+                address, {} if entry.by is None else {WHOLE: segment_rows[entry.by]}
+            )
+            for uri, entry in self.entries.items()
         }
         return Candidates(assigned, self.baseline, self.gated)
 
@@ -162,38 +173,38 @@ def pin_candidates(
     candidate: str | None = None,
     trust: Trust = _EVERYTHING,
 ) -> PinnedCandidates:
-    """Pin the versions to compare; baseline and candidate join them if they are not among them.
+    """Pin the versions to compare, and add the baseline and the candidate to them.
 
     Args:
-        references: of versions, or families of them.
-        query: more versions: the arguments of `registry.versions`.
-        baseline: a reference, or the name of a family; when left out the first of *references* if
-            that is a family, else the first model's champion, and where it has none the first
-            version.
-        candidate: likewise, where gates are for one candidate.
-        trust: which versions may be loaded.
+        references: references of versions, or families.
+        query: the arguments of `registry.versions`, which adds more versions.
+        baseline: a reference, or the name of a family. If it is left out, the baseline is the first
+            of *references* if that is a family; otherwise the first model's champion; if the model
+            has no champion, the first version.
+        candidate: the candidate that the gates check: a reference, or the name of a family.
+        trust: the versions that may be loaded.
 
     Raises:
-        NothingToCompare: the query names no version.
-        As `registry.resolve` besides.
+        NothingToCompare: the query matches no version.
+        The errors of `registry.resolve`.
     """
-    asked = [*references, *(_found(**query) if query else ())]
-    entries = [assignment.pin(each, trust=trust) for each in asked]
+    requested = [*references, *(_query_references(**query) if query else ())]
+    entries = [assignment.pin(reference, trust=trust) for reference in requested]
     pinned = {entry.uri: entry for entry in entries}
 
-    def named(reference: str) -> Pinned:
+    def pin_named(reference: str) -> Pinned:
         return pinned.get(family_name(reference)) or assignment.pin(reference, trust=trust)
 
-    against = named(baseline) if baseline else _champion(entries, trust)
-    pinned.setdefault(against.uri, against)
-    chosen = named(candidate) if candidate else None
-    if chosen is not None:
-        pinned.setdefault(chosen.uri, chosen)
-    return PinnedCandidates(pinned, against.uri, chosen.uri if chosen else None)
+    baseline_entry = pin_named(baseline) if baseline else _champion(entries, trust)
+    pinned.setdefault(baseline_entry.uri, baseline_entry)
+    gated_entry = pin_named(candidate) if candidate else None
+    if gated_entry is not None:
+        pinned.setdefault(gated_entry.uri, gated_entry)
+    return PinnedCandidates(pinned, baseline_entry.uri, gated_entry.uri if gated_entry else None)
 
 
 def _champion(entries: Sequence[Pinned], trust: Trust) -> Pinned:
-    """Return the champion of the first entry's model, where it is one version that has one."""
+    """Return the champion of the first entry's model, or the first entry if it has no champion."""
     first = entries[0]
     if first.by is not None or first.model is None:
         return first
@@ -207,7 +218,7 @@ def _champion(entries: Sequence[Pinned], trust: Trust) -> Pinned:
         return first
 
 
-def _found(name: str, where: str | None = None, **further: Any) -> list[str]:  # noqa: ANN401 - those of versions
+def _query_references(name: str, where: str | None = None, **further: Any) -> list[str]:  # noqa: ANN401 - arguments of versions
     records = versions(name, where=where, **further)
     if not records:
         raise NothingToCompare(name, where)

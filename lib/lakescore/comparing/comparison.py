@@ -1,4 +1,4 @@
-"""Comparison: versions that were scored side by side, evaluated as a whole."""
+"""Comparison: score versions side by side and evaluate them on the same rows."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 
 _MOST_ROWS_HERE = 2_000_000
-"""Of a holdout that this process holds, where no Spark runs."""
+"""The most rows of a holdout that this process holds without Spark."""
 _MOST_SCORES_HERE = 10_000_000
 _NESTED = (ArrayType, MapType, StructType)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A comparison that is done: who took part, on what, and what was found."""
+    """A finished comparison: its candidates, its rows and its results."""
 
     candidates: Candidates
     paired: Paired
     evaluation: Evaluation
     failures: Mapping[str, Mapping[str, int]]
-    """By version and type of error, the rows that it could not score."""
+    """By version and type of error, the number of rows that the version could not score."""
     flips: Sequence[Mapping[str, Any]]
     shifts: Mapping[str, float]
     """By version, the stability index against the baseline."""
     costs: Mapping[str, float | None]
-    """By version, rows a second of one core; None where nobody measured."""
+    """By version, rows per second of one core; None if they are not measured."""
     label: str
     """The label's column."""
     inputs: Sequence[str]
@@ -59,31 +59,31 @@ class Comparison:
     small: int
     """Slices with fewer rows are marked."""
     most: int
-    """How many rows the table of disagreements has."""
+    """The maximum number of rows in the table of disagreements."""
 
     @property
     def rank_by(self) -> str:
-        """The metric that ranks."""
+        """The metric that ranks the versions."""
         return self.paired.problem.rank_by
 
     @property
     def headline(self) -> str:
-        """Which version is best, by how much, how sure, in a sentence."""
+        """A sentence: which version is best, by how much, and how certain this is."""
         return headline(self)
 
     @property
     def ordered(self) -> list[str]:
-        """The versions, best first; those without a value last."""
-        first = list(self.evaluation.whole.standings[self.rank_by].ordered)
-        return [*first, *(uri for uri in self.paired.uris if uri not in first)]
+        """The versions, the best first; versions without a value come last."""
+        ranked = list(self.evaluation.whole.standings[self.rank_by].ordered)
+        return [*ranked, *(uri for uri in self.paired.uris if uri not in ranked)]
 
     def logged(self) -> dict[str, dict[str, float]]:
         """Return by logged model the metrics over the common rows, with `.low` and `.high`.
 
-        Versions that were registered without a logged model are left out, and families: no version
-        of one predicted all of these rows.
+        The result leaves out versions that were registered without a logged model. It also leaves
+        out families, because no version of a family predicts all of these rows.
         """
-        found: dict[str, dict[str, float]] = {}
+        by_logged_model: dict[str, dict[str, float]] = {}
         for uri, assigned in self.candidates.assigned.items():
             model = assigned.models[0]
             if assigned.by is not None or model.logged_model_id is None:
@@ -93,15 +93,18 @@ class Comparison:
                 facts = standing.estimates[uri].facts()
                 numbers |= {name: facts["value"], f"{name}.low": facts["low"]}
                 numbers[f"{name}.high"] = facts["high"]
-            found[model.logged_model_id] = {n: v for n, v in numbers.items() if v is not None}
-        return found
+            by_logged_model[model.logged_model_id] = {
+                name: value for name, value in numbers.items() if value is not None
+            }
+        return by_logged_model
 
     def table(self, name: str, holdout: Snapshot) -> passes.Rows:
         """Return the rows of an output: `metrics`, `disagreements` or `quarantine`.
 
         Args:
-            name: which; see `document.long_form`, `differing.disagreements`, `differing.failures`.
-            holdout: the snapshot, from which inputs are fetched.
+            name: the output; see `document.long_form`, `differing.disagreements` and
+                `differing.failures`.
+            holdout: the snapshot that the inputs are fetched from.
         """
         match name:
             case "metrics":
@@ -113,33 +116,33 @@ class Comparison:
             case _:
                 return differing.failures(self.paired)
 
-    def digest(self, of_holdout: str) -> str:
-        """Return the digest of the rows that `logged` is over: equal ones can be compared.
+    def digest(self, holdout_digest: str) -> str:
+        """Return the digest of the rows of `logged`: metrics of equal digests can be compared.
 
-        That of the holdout's labelled rows, unless a version could not score some of them: then
-        the versions decide which rows are left.
+        It is the digest of the holdout's labelled rows, unless a version could not score some of
+        them. Then the digest also depends on the versions, because they decide which rows remain.
         """
         if max(self.evaluation.whole.rows.values(), default=0) == self.evaluation.rows:
-            return of_holdout
+            return holdout_digest
         candidates = self.candidates.assigned.values()
         versions = sorted(_decisive_text(assigned) for assigned in candidates)
-        return hashlib.sha256(" ".join([of_holdout, *versions]).encode()).hexdigest()[:16]
+        return hashlib.sha256(" ".join([holdout_digest, *versions]).encode()).hexdigest()[:16]
 
     @staticmethod
     def place(comparing_run_id: str, **_: object) -> dict[str, list[str]]:
-        """Return which rows of an output this comparison replaces: those of its run."""
+        """Return the run id that selects the rows of an output that this comparison replaces."""
         return {"comparing_run_id": [comparing_run_id]}
 
 
 def _decisive_text(assigned: Assignment) -> str:
-    """Return a text that tells a candidate from others that score other rows, or otherwise."""
+    """Return a text that differs between candidates that score other rows, or score them otherwise."""
     if assigned.by is None:
         return assigned.models[0].digest
     return json.dumps(assigned.pins(WHOLE), sort_keys=True)
 
 
 @contextmanager
-def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
+def compare(  # noqa: PLR0913 - the parts of a job's file, all by keyword
     planned: Plan,
     candidates: Candidates,
     *,
@@ -157,33 +160,33 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
     seed: int = 0,
     most: int = 100,
 ) -> Iterator[Comparison]:
-    """Score, evaluate, and keep the rows while the body asks for some of them.
+    """Score and evaluate the candidates, and keep the rows for the body of the `with` statement.
 
     Args:
-        planned: how the versions are applied; `_label`, *keys*, *weight* and *slices* are kept.
-        candidates: the versions, or families of them, whose segments are slices too where they are
-            not too many for that.
-        label: the label's column, for those who read rows.
-        keys: columns that name a row.
+        planned: the plan, which keeps the columns `_label`, *keys*, *weight* and *slices*.
+        candidates: versions or families. The segments of families become slices too, unless there
+            are too many of them.
+        label: the label's column, for readers of the output rows.
+        keys: columns that identify a row.
         weight: the column of weights.
-        slices: columns that divide the rows.
-        small: slices with fewer rows are marked.
+        slices: columns whose values divide the rows.
+        small: slices with fewer rows than this are marked.
         problem_type: as `pairing.infer`.
         rank_by: as `pairing.infer`.
         positive_class: as `pairing.infer`.
         custom_metrics: by name, `package.module:function`.
-        confidence: of intervals.
-        bootstraps: how many are drawn.
-        seed: of the bootstraps.
-        most: how many rows the table of disagreements shall have.
+        confidence: the confidence of intervals.
+        bootstraps: the number of bootstraps.
+        seed: the seed of the bootstraps.
+        most: the maximum number of rows in the table of disagreements.
 
     Raises:
         MetricUndefined, WeightsInvalid, TooManySlices: as `evaluating.evaluate`.
         ConfigError: a custom metric cannot be imported.
     """
     uris = planned.uris
-    every_slice = _with_segments(slices, candidates)
-    custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
+    every_slice = _add_segment_columns(slices, candidates)
+    custom = {name: _import_metric(name, path) for name, path in (custom_metrics or {}).items()}
     decision = planned.contracts[0].decision
     _check_columns(planned, [*keys, *every_slice])
     problem = pairing.infer(
@@ -218,7 +221,11 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
             shifts=differing.shifts(evaluation, paired, candidates.baseline),
             costs=costing.costs(planned),
             label=label,
-            inputs=list(dict.fromkeys(s for c in planned.contracts for s in c.sources.values())),
+            inputs=list(
+                dict.fromkeys(
+                    source for contract in planned.contracts for source in contract.sources.values()
+                )
+            ),
             confidence=confidence,
             bootstraps=bootstraps,
             seed=seed,
@@ -227,41 +234,43 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         )
 
 
-def _with_segments(slices: Sequence[str], candidates: Candidates) -> list[str]:
-    """Return *slices* and the columns of segments, but for those with too many to be slices."""
-    most = max((len(each.numbers) for each in candidates.assigned.values()), default=0)
-    columns = candidates.columns if most <= gathering.MOST_SLICES else []
+def _add_segment_columns(slices: Sequence[str], candidates: Candidates) -> list[str]:
+    """Return *slices* and the columns of segments, unless there are too many segments."""
+    most_segments = max(
+        (len(assigned.numbers) for assigned in candidates.assigned.values()), default=0
+    )
+    columns = candidates.columns if most_segments <= gathering.MOST_SLICES else []
     return list(dict.fromkeys([*slices, *columns]))
 
 
 def _check_columns(planned: Plan, names: Sequence[str]) -> None:
-    """See that workers know how to hash and to write what names rows and slices.
+    """Check that workers can hash and write the columns that identify rows and slices.
 
     Raises:
         ColumnsUnfit: a column holds lists, objects or maps.
     """
-    odd = [name for name in names if isinstance(planned.schema[name].dataType, _NESTED)]
-    if odd:
-        raise ColumnsUnfit("the holdout", odd, "what names a row, or a slice, is one plain value")
+    nested = [name for name in names if isinstance(planned.schema[name].dataType, _NESTED)]
+    if nested:
+        raise ColumnsUnfit("the holdout", nested, "a key or a slice must be one plain value")
 
 
 def _check_size(planned: Plan, problem: Problem, versions: int, places: int) -> None:
-    """Start Spark for a holdout that takes more room than this process shall give it.
+    """Start Spark if the holdout takes more memory than this process may use.
 
-    Scores are sorted by class, version and slice, at some 140 bytes each.
+    Scores are sorted by class, version and slice. Each takes about 140 bytes.
     """
     if not planned.is_here or planned.direct is None:
         return
     rows = planned.direct.rows
     scores = rows * versions * places * len(problem.classes)
     if rows > _MOST_ROWS_HERE or scores > _MOST_SCORES_HERE:
-        planned.runner.start(f"a holdout of {rows} rows is held by Spark")
+        planned.runner.start(f"Spark holds a holdout of {rows} rows")
 
 
-def _imported(name: str, path: str) -> Callable[..., Any]:
+def _import_metric(name: str, path: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        metric: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"the custom metric {name!r} cannot be imported: {error}") from error
-    return found
+    return metric

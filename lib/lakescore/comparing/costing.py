@@ -1,4 +1,4 @@
-"""Costing: what each version takes to predict, measured alone on a few of the holdout's rows."""
+"""Costing: the cost of predictions, measured for each version alone on a sample of the holdout."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
 
 _ROWS = 2000
 _SECONDS = 0.2
-"""How long a version is repeated at the most."""
-_TIMES = 5
+"""The maximum time for the repetitions of one version."""
+_REPETITIONS = 5
 
 
 def costs(planned: Plan) -> dict[str, float | None]:
     """Return by version how many rows it predicts in a CPU second, conversion from Arrow included.
 
-    The fastest of a few repetitions, on the driver's machine, with one thread. None where MLflow's
-    spark_udf applies the models, or one cannot predict these rows; and of a version a segment,
-    whose calls are as large as its segments are.
+    It is the fastest of a few repetitions, on the driver's machine, with one thread. It is None if
+    MLflow's spark_udf applies the models, or if the version cannot predict these rows. It is None
+    for a family too, because the size of its calls depends on the size of its segments.
     """
     batch = sample(planned, _ROWS) if planned.versions else None
-    found: dict[str, float | None] = dict.fromkeys(planned.uris)
+    rates: dict[str, float | None] = dict.fromkeys(planned.uris)
     if batch is None:
-        return found
+        return rates
     for uri, version in zip(planned.uris, planned.versions, strict=True):
         if isinstance(version, executor.Version):
-            found[uri] = planned.runner.call(_rate, version, batch)
-    return found
+            rates[uri] = planned.runner.call(_measure_rate, version, batch)
+    return rates
 
 
-def _rate(version: executor.Version, batch: object) -> float | None:
-    started, best = executor.cpu_seconds(), float("inf")
+def _measure_rate(version: executor.Version, batch: object) -> float | None:
+    start, best = executor.cpu_seconds(), float("inf")
     with threadpool_limits(1):
-        for _ in range(_TIMES):
+        for _ in range(_REPETITIONS):
             before = executor.cpu_seconds()
             try:
-                _, why = executor.attempt([version], batch)
-            except Exception:  # noqa: BLE001 - it cannot score at all: the run says so
+                _, reasons = executor.attempt([version], batch)
+            except Exception:  # noqa: BLE001 - it cannot score at all; the run reports this
                 return None
-            if why.null_count < len(why):
+            if reasons.null_count < len(reasons):
                 return None
             best = min(best, executor.cpu_seconds() - before)
-            if executor.cpu_seconds() - started > _SECONDS:
+            if executor.cpu_seconds() - start > _SECONDS:
                 break
     rows: int = batch.num_rows  # type: ignore[attr-defined]
     return rows / best if best > 0 else None

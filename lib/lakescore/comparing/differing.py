@@ -1,4 +1,4 @@
-"""Differing: the rows that versions disagree on or fail on, labels that flip, and shifts."""
+"""Differing: rows on which versions disagree or fail, labels that flip, and shifts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _DECILES = 10
 _LEAST_SHARE = 1e-4
-"""What an empty bin counts as, so that the logarithm has a value."""
+"""The share of an empty bin, so that the logarithm has a value."""
 
 
 def disagreements(
@@ -35,73 +35,77 @@ def disagreements(
 ) -> pa.Table:
     """Return the rows on which versions disagree most.
 
-    Columns: the keys, `disagreement`, the label, `prediction_<name>_<version>` (for probabilities
-    a struct of the classes; `_` for what Delta takes in no name), and the inputs. The disagreement
-    is the largest less the smallest prediction; of probabilities that of the class where it is
-    largest; of labels how many different ones there are, less one.
+    Columns: the keys, `disagreement`, the label, `prediction_<name>_<version>`, and the inputs. A
+    prediction of probabilities is a struct of the classes. In the names, `_` replaces characters
+    that Delta does not allow. The disagreement is the largest prediction minus the smallest. For
+    probabilities, it is that of the class where it is largest. For labels, it is the number of
+    different labels minus one.
 
     Args:
         paired: held rows, with keys.
-        holdout: the snapshot, from which the inputs of these few rows are fetched.
-        most: how many rows.
+        holdout: the snapshot that the inputs of these rows are fetched from.
+        most: the maximum number of rows.
         inputs: columns of *holdout*.
         label: the label's column.
     """
     keys, versions = len(paired.keys), len(paired.uris)
     function = matching.disagreeing(keys, versions, paired.problem.task, most)
-    held = passes.select(
+    predictions = passes.select(
         paired.rows, [*[f"k{n}" for n in range(keys)], *[f"v{n}" for n in range(versions)]]
     )
-    schema = _schema_of(held)
-    given = [*list(schema)[:keys], pa.field(DISAGREEMENT, pa.float64()), *list(schema)[keys:]]
-    found = passes.fetch(passes.mapped(held, function, pa.schema(given)))
-    few = matching.greatest(found, keys, most)
+    schema = _schema_of(predictions)
+    fields = [*list(schema)[:keys], pa.field(DISAGREEMENT, pa.float64()), *list(schema)[keys:]]
+    gathered = passes.fetch(passes.mapped(predictions, function, pa.schema(fields)))
+    most_differing = matching.greatest(gathered, keys, most)
     names = _column_names([f"prediction_{uri.removeprefix('models:/')}" for uri in paired.uris])
-    shown = {
-        **{name: few.column(f"k{n}") for n, name in enumerate(paired.keys)},
-        DISAGREEMENT: few.column(DISAGREEMENT),
-        **{name: _shown(paired, few.column(f"v{n}")) for n, name in enumerate(names)},
+    columns = {
+        **{name: most_differing.column(f"k{n}") for n, name in enumerate(paired.keys)},
+        DISAGREEMENT: most_differing.column(DISAGREEMENT),
+        **{
+            name: _output_predictions(paired, most_differing.column(f"v{n}"))
+            for n, name in enumerate(names)
+        },
     }
-    wanted = [name for name in dict.fromkeys([label, *inputs]) if name not in shown]
-    rows = scanning.matching(holdout, pa.table(shown), paired.keys, wanted)
+    wanted = [name for name in dict.fromkeys([label, *inputs]) if name not in columns]
+    rows = scanning.matching(holdout, pa.table(columns), paired.keys, wanted)
     return rows.select([*paired.keys, DISAGREEMENT, *wanted[:1], *names, *wanted[1:]])
 
 
 def failures(paired: Paired) -> passes.Rows:
     """Return the rows that versions could not score: keys, `model_uri`, `error_type`, `error`.
 
-    One row for each version that could not; a prediction that is null, or NaN, without an error is
-    `NoPrediction`.
+    There is one row for each version that could not score a row. If a prediction is null or NaN
+    without an error, the error type is `NoPrediction`.
     """
     keys = len(paired.keys)
-    rows = _failed(paired, keys)
+    rows = _failure_rows(paired, keys)
     names = [*paired.keys, "model_uri", "error_type", "error"]
     if isinstance(rows, DataFrame):
-        uris = F.create_map(*[F.lit(e) for pair in enumerate(paired.uris) for e in pair])
-        told = rows.withColumn("version", F.element_at(uris, F.col("version")))
-        return told.toDF(*names)
+        uris = F.create_map(*[F.lit(item) for pair in enumerate(paired.uris) for item in pair])
+        named = rows.withColumn("version", F.element_at(uris, F.col("version")))
+        return named.toDF(*names)
     uris_here = pa.array(paired.uris, pa.string()).take(rows.column("version").combine_chunks())
     return rows.set_column(keys, "version", uris_here).rename_columns(names)
 
 
 def count_failures(paired: Paired) -> dict[str, dict[str, int]]:
-    """Return by version and type of error how many rows it could not score."""
-    rows = passes.select(_failed(paired, 0), ["version", "error_type"])
+    """Return by version and type of error how many rows the version could not score."""
+    rows = passes.select(_failure_rows(paired, 0), ["version", "error_type"])
     if isinstance(rows, DataFrame):
         counts = [tuple(row) for row in rows.groupBy("version", "error_type").count().collect()]
     else:
         counts = passes.tuples(rows.group_by(rows.column_names).aggregate([([], "count_all")]))
-    found: dict[str, dict[str, int]] = {}
+    by_version: dict[str, dict[str, int]] = {}
     for version, kind, count in counts:
-        found.setdefault(paired.uris[version], {})[kind] = count
-    return found
+        by_version.setdefault(paired.uris[version], {})[kind] = count
+    return by_version
 
 
 def flips(paired: Paired, baseline: str) -> list[dict[str, Any]]:
-    """Return for each version how many labels it gives otherwise than the baseline.
+    """Return for each version how many of its labels differ from the baseline's.
 
-    Of these `mended` are right where the baseline is wrong, and `broken` the other way round.
-    Nothing for numbers.
+    `mended` counts the rows where the version is right and the baseline is wrong, and `broken` the
+    rows where it is the other way round. The result is empty for a regression.
     """
     others = [n for n, uri in enumerate(paired.uris) if uri != baseline]
     problem = paired.problem
@@ -122,9 +126,10 @@ def flips(paired: Paired, baseline: str) -> list[dict[str, Any]]:
 def shifts(evaluation: Evaluation, paired: Paired, baseline: str) -> dict[str, float]:
     """Return the population stability index of each version's predictions against the baseline's.
 
-    The sum of (p - q) ln(p / q) over ten bins that hold about a tenth of the baseline's predictions
-    each; for labels and several classes over the predicted classes. Below 0.1 is usually called
-    stable, above 0.25 a shift (Siddiqi: Credit Risk Scorecards, 2006).
+    The index is the sum of (p - q) ln(p / q) over ten bins, each with about a tenth of the
+    baseline's predictions. For labels and for several classes, it is the sum over the predicted
+    classes. A value below 0.1 is usually called stable, and a value above 0.25 a shift (Siddiqi:
+    Credit Risk Scorecards, 2006).
     """
     counted = {uri: _distribution(evaluation, paired, uri) for uri in paired.uris}
     base = counted[baseline]
@@ -135,13 +140,13 @@ def shifts(evaluation: Evaluation, paired: Paired, baseline: str) -> dict[str, f
         below = np.cumsum(base) / base.sum()
         edges = np.unique(np.searchsorted(below, np.arange(1, _DECILES) / _DECILES) + 1)
         edges = edges[edges < len(base)]
-    found = {}
+    indices = {}
     for uri, counts in counted.items():
         if uri != baseline and counts.sum() > 0:
-            q, p = (np.add.reduceat(each, [0, *edges]) / each.sum() for each in (base, counts))
+            q, p = (np.add.reduceat(bins, [0, *edges]) / bins.sum() for bins in (base, counts))
             q, p = np.maximum(q, _LEAST_SHARE), np.maximum(p, _LEAST_SHARE)
-            found[uri] = float(((p - q) * np.log(p / q)).sum())
-    return found
+            indices[uri] = float(((p - q) * np.log(p / q)).sum())
+    return indices
 
 
 def _distribution(evaluation: Evaluation, paired: Paired, uri: str) -> Floats:
@@ -150,35 +155,35 @@ def _distribution(evaluation: Evaluation, paired: Paired, uri: str) -> Floats:
     positive = paired.problem.positive
     if positive in paired.problem.classes:
         names = [PART.join(["score", str(positive), truth]) for truth in "01"]
-        found: Floats = np.zeros(gathering.BINS)
+        weights: Floats = np.zeros(gathering.BINS)
         for name in names:
-            found = found + evaluation.histograms.get((uri, name), 0.0)
-        return found
+            weights = weights + evaluation.histograms.get((uri, name), 0.0)
+        return weights
     counts = dict.fromkeys(evaluation.classes, 0.0)
     for (_, predicted), weight in evaluation.cells.get(uri, {}).items():
         counts[predicted] += weight
     return np.array(list(counts.values()))
 
 
-def _failed(paired: Paired, keys: int) -> passes.Rows:
-    """Return a row for each row and version that could not score it, with so many *keys*."""
+def _failure_rows(paired: Paired, keys: int) -> passes.Rows:
+    """Return a row for each row that a version could not score, with the first *keys* keys."""
     regression = paired.problem.task == "regression"
-    named = [f"k{n}" for n in range(keys)]
+    key_names = [f"k{n}" for n in range(keys)]
     versions = [f"v{n}" for n in range(len(paired.uris))]
-    held = passes.select(paired.rows, [*named, *versions, "errors"])
-    fields = [*list(_schema_of(held))[:keys], *matching.FAILURES]
+    rows = passes.select(paired.rows, [*key_names, *versions, "errors"])
+    fields = [*list(_schema_of(rows))[:keys], *matching.FAILURES]
     function = matching.failing(keys, paired.uris, regression=regression)
-    return passes.mapped(held, function, pa.schema(fields))
+    return passes.mapped(rows, function, pa.schema(fields))
 
 
 def _schema_of(rows: passes.Rows) -> pa.Schema:
     if isinstance(rows, DataFrame):
-        return pa.schema([(each.name, arrow_type(each.dataType)) for each in rows.schema])
+        return pa.schema([(field.name, arrow_type(field.dataType)) for field in rows.schema])
     return rows.schema
 
 
-def _shown(paired: Paired, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return predictions as a table has them: a struct of probabilities."""
+def _output_predictions(paired: Paired, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return predictions as they stand in a table: probabilities become a struct."""
     if paired.problem.task != "scores":
         return values
     names = _column_names([f"p_{name}" for name in paired.problem.classes])
@@ -188,9 +193,9 @@ def _shown(paired: Paired, values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _column_names(texts: Sequence[str]) -> list[str]:
-    """Return names that Delta takes for columns without column mapping, each another one."""
+    """Return different names that Delta allows for columns without column mapping."""
     names = [re.sub(r"[/ ,;{}()\n\t=]", "_", text) for text in texts]
-    lower = [name.lower() for name in names]  # as Spark tells columns apart
+    lower = [name.lower() for name in names]  # Spark ignores case in names
     return [
         name if lower.count(name.lower()) == 1 else f"{name}_{n}" for n, name in enumerate(names)
     ]

@@ -1,7 +1,7 @@
 """Evaluating: all metrics of all versions over all rows, with intervals, ranks and counts.
 
-The rows are added up where they are, in one pass; metrics that need an order take a second pass
-over what is held of them: labels and predictions.
+Workers add up the rows in one pass. Metrics that need sorted rows take a second pass over the held
+columns: labels and predictions.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ for _module in (gathering, matching, ordering):
     cloudpickle.register_pickle_by_value(_module)  # type: ignore[no-untyped-call]
 
 ALL = (-1, None)
-"""The place of all rows, where others are slices: (column, value)."""
+"""The place of all rows; the other places are slices: (column, value)."""
 _SIGMAS = 6.0
-"""How far from its quantile a bootstrap's may lie and still be found exactly."""
+"""How far, in standard errors, a bootstrap's quantile can lie from the quantile and be exact."""
 _MOST_CURVES = 20
-"""Of more classes, areas under curves are left out."""
+"""If there are more classes, there are no areas under curves."""
 
 Place = tuple[int, str | None]
 
@@ -48,10 +48,10 @@ class Part:
     """Standings of all versions on some of the rows."""
 
     by: str | None
-    """The column of the slice; None where these are all rows."""
+    """The column of the slice; None if the part is all rows."""
     value: str | None
     scope: str
-    """`common`: the rows that every version could score; `own`: those that each could."""
+    """`common`: rows that every version could score; `own`: for each version its scored rows."""
     rows: Mapping[str, int]
     """By version."""
     standings: Mapping[str, Standing]
@@ -60,19 +60,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of several versions after all rows were seen."""
+    """The results of several versions over all rows."""
 
     rows: int
-    """Labelled rows, whether versions could score them or not."""
+    """The number of labelled rows, with those that versions could not score."""
     parts: Sequence[Part]
-    """All rows first, in both scopes; then slices, the largest first."""
+    """All rows first, in both scopes; then the slices, the largest first."""
     histograms: Mapping[tuple[str, str], Floats]
     """By version and name: weights by bin, over the common rows."""
     cells: Mapping[str, Mapping[tuple[str, str], float]]
     """By version, the confusion matrix: (true, predicted) -> weight."""
     classes: Sequence[str] = field(default=())
     calibration: Mapping[str, Sequence[tuple[float, float, float]]] = field(default_factory=dict)
-    """By version and bin of scores: weight, sum of scores, weight of those that are right."""
+    """By version and bin of scores: weight, sum of scores, weight of the correct rows."""
 
     @property
     def whole(self) -> Part:
@@ -81,13 +81,13 @@ class Evaluation:
 
     @property
     def own(self) -> Part:
-        """All rows, for each version those that it could score."""
+        """For each version, all rows that it could score."""
         return self.parts[1]
 
 
 @contextmanager
 def held(paired: Paired) -> Iterator[Paired]:
-    """Keep the rows while they are read again, so that each is predicted once."""
+    """Keep the rows while they are read again, so that each row is predicted once."""
     with passes.held(paired.rows) as kept:
         yield replace(paired, rows=kept)
 
@@ -103,37 +103,38 @@ def evaluate(
     """Return all metrics of all versions, over all rows and over each slice.
 
     Args:
-        paired: the rows, `held` since they are read again.
-        replicates: how many bootstraps are drawn.
-        seed: of the bootstraps.
+        paired: the rows, kept by `held` because they are read again.
+        replicates: the number of bootstraps.
+        seed: the seed of the bootstraps.
         level: the confidence of intervals.
-        custom: functions (labels, predictions) -> a number a row (or several), whose weighted mean
-            is the metric (or what the function's `value` makes of the means). An attribute
-            `greater_is_better` gives its direction; less is better without.
+        custom: functions (labels, predictions) -> one number for each row, or several. Their
+            weighted mean is the metric. If the function has an attribute `value`, that function
+            computes the metric from the means. An attribute `greater_is_better` gives the
+            direction; without it, less is better.
 
     Raises:
-        MetricUndefined: no version has a value by the metric that ranks.
+        MetricUndefined: no version has a value of the metric that ranks.
         WeightsInvalid: weights are missing or negative.
         TooManySlices: a column divides the rows into too many slices.
     """
     functions = dict(custom or {})
     draws = gathering.draws(replicates, seed)
     spec = _spec(paired, draws, functions)
-    with _explained(paired):
-        sums, counts = _gathered(paired.numbers, spec)
+    with _explain_errors(paired):
+        sums, counts = _gather_sums(paired.numbers, spec)
     rows = int(sums.get((ALL, -1, "", "rows"), np.zeros(1))[0])
-    wrong = int(sums.get((ALL, -1, "", "wrong weights"), np.zeros(1))[0])
-    if wrong:
-        raise WeightsInvalid(wrong, rows)
-    by_place = _arranged(sums, len(paired.uris))
+    invalid_weights = int(sums.get((ALL, -1, "", "wrong weights"), np.zeros(1))[0])
+    if invalid_weights:
+        raise WeightsInvalid(invalid_weights, rows)
+    by_place = _arrange_sums(sums, len(paired.uris))
     _check_slices(paired, by_place)
-    ordered = _ordered(paired, spec, by_place, counts)
+    walked = _walk_sorted_rows(paired, spec, by_place, counts)
     parts = []
     for scope in ("common", "own"):
-        places = sorted(by_place, key=lambda place: _order(by_place, place))
+        places = sorted(by_place, key=lambda place: _place_order(by_place, place))
         for place in places if scope == "common" else [ALL]:
-            found = _values(paired, by_place[place], ordered, place, scope, functions)
-            parts.append(_part(paired, found, place, scope, level, functions))
+            vectors = _metric_vectors(paired, by_place[place], walked, place, scope, functions)
+            parts.append(_part(paired, vectors, place, scope, level, functions))
     parts.sort(key=lambda part: part.by is not None)
     evaluation = Evaluation(
         rows=rows,
@@ -163,7 +164,7 @@ def _spec(paired: Paired, draws: Any, functions: Mapping[str, Callable[..., Any]
     elif len(problem.classes) <= _MOST_CURVES:
         interest = tuple(range(len(problem.classes)))
     for function in functions.values():
-        _by_value(function)
+        _pickle_by_value(function)
     return Spec(
         task=problem.task,
         versions=len(paired.uris),
@@ -177,8 +178,8 @@ def _spec(paired: Paired, draws: Any, functions: Mapping[str, Callable[..., Any]
     )
 
 
-def _by_value(function: Callable[..., Any]) -> None:
-    """Pickle a custom metric's own module by value: executors need not have it."""
+def _pickle_by_value(function: Callable[..., Any]) -> None:
+    """Pickle the module of a custom metric by value, because executors may not have it."""
     import sys  # noqa: PLC0415
 
     module = sys.modules.get(getattr(function, "__module__", ""))
@@ -191,27 +192,27 @@ def _by_value(function: Callable[..., Any]) -> None:
 
 
 @contextmanager
-def _explained(paired: Paired) -> Iterator[None]:
+def _explain_errors(paired: Paired) -> Iterator[None]:
     from pyspark.errors import PySparkException  # noqa: PLC0415
 
     try:
         yield
     except (PySparkException, ValueError) as error:
-        found = re.search(r"slices by column (\d+) have more than (\d+) values", str(error))
-        if found:
-            raise TooManySlices(paired.slices[int(found[1])], int(found[2])) from error
+        match = re.search(r"slices by column (\d+) have more than (\d+) values", str(error))
+        if match:
+            raise TooManySlices(paired.slices[int(match[1])], int(match[2])) from error
         if "have more than" in str(error) and "classes" in str(error):
             reason = f"there are more than {gathering.MOST_CLASSES} classes"
             raise MetricUndefined(paired.problem.rank_by, reason) from error
         raise
 
 
-def _gathered(rows: passes.Rows, spec: Spec) -> tuple[Summed, Summed]:
+def _gather_sums(rows: passes.Rows, spec: Spec) -> tuple[Summed, Summed]:
     """Return sums, and counts by bin; each by (place, version, scope, name)."""
     partial = passes.mapped(rows, gathering.gather(spec), gathering.SCHEMA)
-    # Summed up once more by workers: thousands of tasks would be too much for the driver.
-    alike = passes.together(partial, ["slice_by", "slice", "version", "name"])
-    merged = passes.mapped(alike, gathering.merge, gathering.SCHEMA)
+    # Workers merge the sums, because the sums of thousands of tasks are too much for the driver.
+    grouped = passes.together(partial, ["slice_by", "slice", "version", "name"])
+    merged = passes.mapped(grouped, gathering.merge, gathering.SCHEMA)
     sums: Summed = {}
     counts: Summed = {}
     for by, value, version, scope, name, bins, vector in passes.tuples(merged):
@@ -225,48 +226,48 @@ def _gathered(rows: passes.Rows, spec: Spec) -> tuple[Summed, Summed]:
     return sums, counts
 
 
-def _arranged(sums: Summed, versions: int) -> Arranged:
-    """Return sums by place, version and scope, `own` being those of all rows of a version."""
+def _arrange_sums(sums: Summed, versions: int) -> Arranged:
+    """Return sums by place, version and scope; `own` has all rows that the version could score."""
     by_place: Arranged = {ALL: {}}
     for (place, version, scope, name), vector in sums.items():
         if version >= 0 and not name.startswith("cell"):
             scopes = by_place.setdefault(place, {}).setdefault(version, {})
             scopes.setdefault(scope, {})[name] = vector
-    for of_version in by_place.values():
+    for by_version in by_place.values():
         for version in range(versions):
-            scopes = of_version.setdefault(version, {})
+            scopes = by_version.setdefault(version, {})
             common, extra = scopes.get("common", {}), scopes.pop("extra", {})
             own = dict(common)
             for name, vector in extra.items():
-                together = np.maximum if name == "max_error" else np.add
-                own[name] = together(own[name], vector) if name in own else vector
+                combine = np.maximum if name == "max_error" else np.add
+                own[name] = combine(own[name], vector) if name in own else vector
             scopes["common"], scopes["own"] = common, own
     return by_place
 
 
 def _check_slices(paired: Paired, places: Iterable[Place]) -> None:
-    """See that there are no more slices than one task may have: each task sees but some."""
+    """Check the number of slices over all tasks, because each task sees only some of the rows."""
     counts = Counter(by for by, _ in places)
     for by, name in enumerate(paired.slices):
         if counts[by] > gathering.MOST_SLICES:
             raise TooManySlices(name, gathering.MOST_SLICES)
 
 
-def _order(by_place: Arranged, place: Place) -> tuple[int, float, str]:
-    """Put all rows first, then slices column by column, the largest first."""
-    rows = max((_rows(scopes, "common") for scopes in by_place[place].values()), default=0)
+def _place_order(by_place: Arranged, place: Place) -> tuple[int, float, str]:
+    """Return the sort key: all rows first, then slices column by column, the largest first."""
+    rows = max((_row_count(scopes, "common") for scopes in by_place[place].values()), default=0)
     return (place[0], -rows, str(place[1]))
 
 
-def _rows(scopes: Mapping[str, Mapping[str, Any]], scope: str) -> int:
+def _row_count(scopes: Mapping[str, Mapping[str, Any]], scope: str) -> int:
     return int(scopes.get(scope, {}).get("n", np.zeros(1))[0])
 
 
-Ordered = dict[tuple[Place, int, str], dict[int | None, dict[str, Any]]]
+Walked = dict[tuple[Place, int, str], dict[int | None, dict[str, Any]]]
 
 
-def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> Ordered:
-    """Return what the walks along sorted rows found, by place, version, scope, and class."""
+def _walk_sorted_rows(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> Walked:
+    """Walk along the sorted rows; return the vectors by place, version and scope, and by class."""
     groups = _groups(paired, spec, by_place, counts)
     if not groups:
         return {}
@@ -276,15 +277,15 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
     rows = passes.mapped(paired.numbers, ordering.expand(layout, groups), ordering.ROWS)
     with _skip_batch_size_check(rows):
         if paired.problem.classes:
-            found = _areas(rows, spec)
+            by_group = _areas(rows, spec)
         else:
             weights = {
                 number: by_place[group.by, group.value][group.version][group.scope]["w"]
                 for number, group in enumerate(groups)
             }
-            found = _quantiles(rows, spec, weights)
-    result: Ordered = defaultdict(dict)
-    for number, vectors in found.items():
+            by_group = _quantiles(rows, spec, weights)
+    result: Walked = defaultdict(dict)
+    for number, vectors in by_group.items():
         group = groups[number]
         key = ((group.by, group.value), group.version, group.scope)
         result[key][group.class_] = vectors
@@ -293,11 +294,13 @@ def _ordered(paired: Paired, spec: Spec, by_place: Arranged, counts: Summed) -> 
 
 @contextmanager
 def _skip_batch_size_check(rows: passes.Rows) -> Iterator[None]:
-    """Spare Spark to measure *rows*: labels and slices are few, so short, and else are numbers."""
+    """Spare Spark to measure *rows*, whose columns are numbers and a few short texts."""
     if not isinstance(rows, DataFrame):
         yield
         return
-    with skip_batch_size_check(rows.sparkSession, lambda: [each.dataType for each in rows.schema]):
+    with skip_batch_size_check(
+        rows.sparkSession, lambda: [field.dataType for field in rows.schema]
+    ):
         yield
 
 
@@ -306,26 +309,26 @@ def _quantiles(
 ) -> dict[int, dict[str, Any]]:
     """Return by group the values around each quantile; see `ordering.cross`."""
     cross = ordering.cross(spec.draws, weights, metrics.QUANTILES)
-    walked = passes.mapped(passes.in_order(rows, whole=True), cross, ordering.FOUND)
-    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    walked = passes.mapped(passes.in_order(rows, one_partition=True), cross, ordering.RESULTS)
+    by_group: dict[int, dict[str, Any]] = defaultdict(dict)
     for _, number, name, vector in passes.tuples(walked):
-        found[number][name] = np.frombuffer(vector)
-    return found
+        by_group[number][name] = np.frombuffer(vector)
+    return by_group
 
 
 def _areas(rows: passes.Rows, spec: Spec) -> dict[int, dict[str, Any]]:
     """Return by group the areas under its curves; see `ordering.walk`."""
-    found: dict[int, dict[str, Any]] = defaultdict(dict)
-    with passes.held(passes.in_order(rows, whole=False)) as ordered:
-        totals = passes.mapped(ordered, ordering.add_up(spec.draws), ordering.FOUND)
-        before, whole = _before(passes.tuples(totals))
-        walked = passes.mapped(ordered, ordering.walk(spec.draws, before), ordering.FOUND)
+    by_group: dict[int, dict[str, Any]] = defaultdict(dict)
+    with passes.held(passes.in_order(rows, one_partition=False)) as ordered:
+        totals = passes.mapped(ordered, ordering.add_up(spec.draws), ordering.RESULTS)
+        before, totals_by_group = _weights_before(passes.tuples(totals))
+        walked = passes.mapped(ordered, ordering.walk(spec.draws, before), ordering.RESULTS)
         for _, number, name, vector in passes.tuples(walked):
-            held_already = found[number].get(name, 0.0)
-            found[number][name] = held_already + np.frombuffer(vector)
-    for number, vectors in found.items():
-        vectors["first"], vectors["second"] = whole[number]
-    return found
+            so_far = by_group[number].get(name, 0.0)
+            by_group[number][name] = so_far + np.frombuffer(vector)
+    for number, vectors in by_group.items():
+        vectors["first"], vectors["second"] = totals_by_group[number]
+    return by_group
 
 
 def _groups(
@@ -338,16 +341,19 @@ def _groups(
     for place, version in product(by_place, range(len(paired.uris))):
         scopes = by_place[place][version]
         for scope in ("common", "own") if place == ALL else ("common",):
-            rows = _rows(scopes, scope)
-            if not rows or (scope == "own" and rows == _rows(scopes, "common")):
+            rows = _row_count(scopes, scope)
+            if not rows or (scope == "own" and rows == _row_count(scopes, "common")):
                 continue
             windows: tuple[float, ...] = ()
             if task == "regression":
-                counted = [
-                    counts.get((place, version, s, "absolute error")) for s in ("common", "extra")
+                scope_bins = [
+                    counts.get((place, version, part_scope, "absolute error"))
+                    for part_scope in ("common", "extra")
                 ]
-                of_scope = [c for c in counted[: 1 if scope == "common" else 2] if c is not None]
-                windows = _windows(np.sum(of_scope, axis=0), scopes[scope])
+                present = [
+                    bins for bins in scope_bins[: 1 if scope == "common" else 2] if bins is not None
+                ]
+                windows = _windows(np.sum(present, axis=0), scopes[scope])
             group = ordering.Group(
                 version=version, scope=scope, by=place[0], value=place[1], windows=windows
             )
@@ -356,62 +362,62 @@ def _groups(
 
 
 def _windows(counted: Floats, sums: Mapping[str, Floats]) -> tuple[float, ...]:
-    """Return where errors must be sorted one by one: around each quantile, as far as it varies.
+    """Return the windows around the quantiles, in which errors must be sorted one by one.
 
-    The last window may have no end.
+    A window is wide enough for the quantile in each bootstrap. The last window can have no end.
     """
     weight, squares = sums["w"][0], sums["ww"][0]
     below = np.cumsum(counted) / counted.sum()
     upper = gathering.edges()[1:]
     effective = weight * weight / squares
-    found: list[tuple[float, float]] = []
+    windows: list[tuple[float, float]] = []
     for q in metrics.QUANTILES.values():
         reach = _SIGMAS * math.sqrt(q * (1 - q) / effective) + _SIGMAS / effective
         first = int(np.searchsorted(below, q - reach))
         last = int(np.searchsorted(below, min(q + reach, 1.0)))
         low = upper[first - 1] if first else -np.inf
         high = upper[min(last, len(upper) - 1)]
-        if found and found[-1][1] >= low:
-            low = found.pop()[0]
-        found.append((max(low, 0.0), high))
-    edges = [edge for window in found for edge in window]
+        if windows and windows[-1][1] >= low:
+            low = windows.pop()[0]
+        windows.append((max(low, 0.0), high))
+    edges = [edge for window in windows for edge in window]
     return tuple(edges[:-1] if math.isinf(edges[-1]) else edges)
 
 
-def _before(totals: Sequence[Any]) -> tuple[dict[tuple[int, int], Any], dict[int, Any]]:
-    """Return by partition and group what comes before it, and by group the whole."""
+def _weights_before(totals: Sequence[Any]) -> tuple[dict[tuple[int, int], Any], dict[int, Any]]:
+    """Return by partition and group the weights before it, and by group the weights in all."""
     sums: dict[tuple[int, int], dict[str, Any]] = defaultdict(dict)
     for partition, number, name, vector in totals:
         sums[partition, number][name] = np.frombuffer(vector)
     before: dict[tuple[int, int], Any] = {}
-    whole: dict[int, Any] = {}
+    total_weights: dict[int, Any] = {}
     for partition, number in sorted(sums):
-        own = sums[partition, number]
-        first, second = whole.get(
-            number, (np.zeros_like(own["first"]), np.zeros_like(own["second"]))
+        group_sums = sums[partition, number]
+        first, second = total_weights.get(
+            number, (np.zeros_like(group_sums["first"]), np.zeros_like(group_sums["second"]))
         )
         before[partition, number] = (first, second)
-        whole[number] = (first + own["first"], second + own["second"])
-    return before, whole
+        total_weights[number] = (first + group_sums["first"], second + group_sums["second"])
+    return before, total_weights
 
 
-def _values(  # noqa: PLR0913, PLR0917 - a place has these coordinates
+def _metric_vectors(  # noqa: PLR0913, PLR0917 - a place has these coordinates
     paired: Paired,
-    of_version: Mapping[int, Mapping[str, Mapping[str, Any]]],
-    ordered: Ordered,
+    by_version: Mapping[int, Mapping[str, Mapping[str, Any]]],
+    ordered: Walked,
     place: Place,
     scope: str,
     functions: Mapping[str, Callable[..., Any]],
 ) -> dict[str, tuple[int, dict[str, Floats]]]:
-    """Return by version how many rows there are, and each metric as a vector."""
+    """Return by version the number of rows and a vector for each metric."""
     problem = paired.problem
-    found: dict[str, tuple[int, dict[str, Floats]]] = {}
+    by_uri: dict[str, tuple[int, dict[str, Floats]]] = {}
     for version, uri in enumerate(paired.uris):
-        sums = of_version[version][scope]
+        sums = by_version[version][scope]
         if not sums:
-            found[uri] = (0, {})
+            by_uri[uri] = (0, {})
             continue
-        positive = problem.positive or _usual_positive(problem.task, problem.problem_type, sums)
+        positive = problem.positive or _default_positive(problem.task, problem.problem_type, sums)
         values = metrics.metrics_from_sums(
             problem.task, sums, positive=positive, width=len(problem.classes)
         )
@@ -422,12 +428,12 @@ def _values(  # noqa: PLR0913, PLR0917 - a place has these coordinates
             curves = {problem.classes[n]: walked[n] for n in walked if n is not None}
             values |= metrics.metrics_from_curves(curves, problem.positive)
         values |= metrics.custom_metrics(sums, functions)
-        found[uri] = (int(sums["n"][0]), values)
-    return found
+        by_uri[uri] = (int(sums["n"][0]), values)
+    return by_uri
 
 
-def _usual_positive(task: str, problem_type: str, sums: Mapping[str, Any]) -> str | None:
-    """Return 1 or true where labels and predictions are 0 and 1, or booleans."""
+def _default_positive(task: str, problem_type: str, sums: Mapping[str, Any]) -> str | None:
+    """Return the class 1 or true if labels and predictions are 0 and 1, or booleans."""
     if task != "labels" or problem_type == "multiclass":
         return None
     classes = set(metrics.classes_of(sums))
@@ -438,25 +444,30 @@ def _usual_positive(task: str, problem_type: str, sums: Mapping[str, Any]) -> st
 
 def _part(  # noqa: PLR0913, PLR0917 - a place has these coordinates
     paired: Paired,
-    found: Mapping[str, tuple[int, Mapping[str, Floats]]],
+    vectors_by_uri: Mapping[str, tuple[int, Mapping[str, Floats]]],
     place: Place,
     scope: str,
     level: float,
     functions: Mapping[str, Callable[..., Any]],
 ) -> Part:
-    names = dict.fromkeys(name for _, values in found.values() for name in values)
+    names = dict.fromkeys(name for _, values in vectors_by_uri.values() for name in values)
     standings = {}
     for name in names:
-        size = next(len(v[name]) for _, v in found.values() if name in v)
-        vectors = {uri: v.get(name, np.full(size, np.nan)) for uri, (_, v) in found.items()}
-        high = metrics.greater_is_better(name)
+        size = next(len(values[name]) for _, values in vectors_by_uri.values() if name in values)
+        vectors = {
+            uri: values.get(name, np.full(size, np.nan))
+            for uri, (_, values) in vectors_by_uri.items()
+        }
+        better_high = metrics.greater_is_better(name)
         if name in functions:
-            high = bool(getattr(functions[name], "greater_is_better", False))
+            better_high = bool(getattr(functions[name], "greater_is_better", False))
         standings[name] = ranking.stand(
-            vectors, better_high=high, bounds=metrics.bounds(name), level=level
+            vectors, better_high=better_high, bounds=metrics.bounds(name), level=level
         )
     by = None if place[0] < 0 else paired.slices[place[0]]
-    return Part(by, place[1], scope, {uri: rows for uri, (rows, _) in found.items()}, standings)
+    return Part(
+        by, place[1], scope, {uri: rows for uri, (rows, _) in vectors_by_uri.items()}, standings
+    )
 
 
 def _histograms(paired: Paired, counts: Summed) -> dict[tuple[str, str], Floats]:
@@ -468,40 +479,42 @@ def _histograms(paired: Paired, counts: Summed) -> dict[tuple[str, str], Floats]
 
 
 def _cells(paired: Paired, sums: Summed) -> dict[str, dict[tuple[str, str], float]]:
-    found: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    by_uri: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for (_, version, scope, name), vector in sums.items():
         if name.startswith("cell" + PART) and scope == "common":
             _, true, predicted = name.split(PART)
-            found[paired.uris[version]][true, predicted] = float(vector[0])
-    return dict(found)
+            by_uri[paired.uris[version]][true, predicted] = float(vector[0])
+    return dict(by_uri)
 
 
 def _calibration(paired: Paired, by_place: Arranged) -> dict[str, list[tuple[float, float, float]]]:
-    found = {}
+    by_uri = {}
     for version, uri in enumerate(paired.uris):
         sums = by_place[ALL][version]["common"]
         if paired.problem.task == "scores" and sums:
-            names = [f"bin {what}{PART}" for what in ("weight", "score", "right")]
-            found[uri] = [
+            names = [f"bin {quantity}{PART}" for quantity in ("weight", "score", "right")]
+            by_uri[uri] = [
                 (float(sums[f"{names[0]}{n}"][0]), float(sums[f"{names[1]}{n}"][0]),
                  float(sums[f"{names[2]}{n}"][0]))
                 for n in range(gathering.BINS_OF_CALIBRATION)
             ]  # fmt: skip
-    return found
+    return by_uri
 
 
 def _classes(paired: Paired, by_place: Arranged) -> list[str]:
-    found = dict.fromkeys(paired.problem.classes)
+    classes = dict.fromkeys(paired.problem.classes)
     for scopes in by_place[ALL].values():
         if scopes["own"]:
-            found |= dict.fromkeys(metrics.classes_of(scopes["own"]))
-    return list(found)
+            classes |= dict.fromkeys(metrics.classes_of(scopes["own"]))
+    return list(classes)
 
 
 def _check_ranked(paired: Paired, evaluation: Evaluation) -> None:
     rank_by = paired.problem.rank_by
     standing = evaluation.whole.standings.get(rank_by)
-    if standing is not None and any(not math.isnan(v.value) for v in standing.estimates.values()):
+    if standing is not None and any(
+        not math.isnan(estimate.value) for estimate in standing.estimates.values()
+    ):
         return
     labels = passes.different(paired.rows, "label")
     scored = max(evaluation.whole.rows.values(), default=0)

@@ -1,7 +1,7 @@
-"""Filtering: a condition on the holdout's rows, as SQL that can do nothing but compare.
+"""Filtering: a condition on the holdout's rows, as SQL that can only compare.
 
-Spark's SQL can call Java and read files. The text is parsed, every part of it must be on a list,
-and what Spark gets is written anew from what was parsed.
+Spark's SQL can call Java and read files. Therefore the text is parsed, each of its parts must be on
+a list, and Spark gets a text that is written from the parsed parts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _LONGEST = 4000
 def condition(text: str, columns: Sequence[str]) -> Column:
     """Return *text* as a condition on a table's *columns*.
 
-    Comparisons (`= != <> < <= > >= <=>`, `between`, `in`, `like`, `is null`) of columns, numbers,
+    It can compare (`= != <> < <= > >= <=>`, `between`, `in`, `like`, `is null`) columns, numbers,
     texts and dates (`DATE '2013-10-01'`, `TIMESTAMP '...'`), with `+ - * /`, `and`, `or`, `not`.
 
     Raises:
-        BadCondition: it does not parse, names no column of the table, or asks for more.
+        BadCondition: the text does not parse, names an unknown column, or does more than compare.
     """
     if len(text) > _LONGEST:
         raise BadCondition(text[:80], f"it is longer than {_LONGEST} characters")
@@ -48,7 +48,7 @@ def condition(text: str, columns: Sequence[str]) -> Column:
         if type(node) not in _ALLOWED:
             raise BadCondition(text[:80], f"{type(node).__name__.lower()} is not allowed in it")
         if isinstance(node, sql.Cast) and not isinstance(node.this, sql.Literal):
-            raise BadCondition(text[:80], "cast is not allowed in it, but of a text")
+            raise BadCondition(text[:80], "only a text can be cast in it")
         if isinstance(node, sql.Column) and (node.table or node.name not in columns):
             raise BadCondition(
                 text[:80],

@@ -1,7 +1,7 @@
-"""Gates: what a candidate must reach before anything is done with it, on the interval's bound.
+"""Gates: limits that a candidate must reach before a job acts on it.
 
-The words are those of MLflow's `MetricThreshold`. MLflow holds points against them; here the bound
-of the interval that speaks against the candidate counts, so that luck does not pass.
+The words are those of MLflow's `MetricThreshold`. MLflow compares the value with the limit. Here
+the less favourable bound of the interval must reach the limit, so that luck does not pass.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Mode = Literal["disabled", "dry_run", "enforce"]
 _PROMOTE = "promote"
 _SET_ALIAS = "set alias "
 _LONGEST_REASON = 2000
-_LEAST_CHANGE = 1e-10
-"""What a relative change over 0 must be: MLflow's own figure."""
+_LEAST_CHANGE_OVER_ZERO = 1e-10
+"""The least change if the baseline's value is 0: the number that MLflow uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """What one metric must reach; each part that is given."""
+    """The limits for one metric; a limit that is None is not checked."""
 
     greater_is_better: bool
     threshold: float | None = None
@@ -42,7 +42,7 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True)
 class GateCheck:
-    """One gate, held against the candidate."""
+    """One gate, checked for the candidate."""
 
     gate: str
     """`threshold`, `min_absolute_change`, `min_relative_change` or `signature`."""
@@ -70,7 +70,7 @@ class GateCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """All gates, held against one candidate."""
+    """All gates, checked for one candidate."""
 
     mode: Mode
     candidate: str
@@ -80,16 +80,16 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every gate is met."""
+        """Whether the candidate meets every gate."""
         return all(check.passed for check in self.checks)
 
     @property
     def failures(self) -> list[str]:
-        """What is not met, and by how much."""
+        """The sentences of the gates that the candidate does not meet, with the shortfall."""
         return [check.sentence for check in self.checks if not check.passed]
 
     def __str__(self) -> str:
-        """Say in a sentence whether the candidate passes, or what it lacks."""
+        """Return a sentence: the candidate passes the gates, or the gates that it does not pass."""
         name = self.candidate.removeprefix("models:/")
         if self.passed:
             return f"{name} passes the gates."
@@ -115,69 +115,69 @@ def evaluate_gates(
     signature: bool = True,
     on_pass: str | None = None,
 ) -> GateResult | None:
-    """Hold the candidate against the gates; none where they are disabled.
+    """Check the candidate against the gates; return None if the gates are disabled.
 
-    The candidate is the one that was named among the candidates, else the best but the baseline.
-    Metrics are those over the rows that every version could score.
+    The candidate is the one that the job names. If the job names none, it is the best version that
+    is not the baseline. The metrics are those over the rows that every version could score.
 
     Args:
-        comparison: what was found; changes are measured from its baseline.
-        thresholds: by metric, the parts of a `Threshold`.
+        comparison: the comparison; changes are measured from its baseline.
+        thresholds: by metric, the fields of a `Threshold`.
         mode: `disabled`, `dry_run` or `enforce`.
-        signature: whether what works with the baseline must work with the candidate.
-        on_pass: `promote`, `set alias NAME`, or nothing.
+        signature: whether the candidate's signature must be compatible with the baseline's.
+        on_pass: `promote`, `set alias NAME`, or None.
 
     Raises:
-        ConfigError: a gate's metric is none, or has another direction; there is no candidate; an
-            alias is to be moved where versions differ by segment.
+        ConfigError: a gate's metric does not exist, or has another direction; there is no
+            candidate; an alias should move, but the baseline or the candidate is a family.
     """
     if mode == "disabled":
         return None
-    candidates, whole = comparison.candidates, comparison.evaluation.whole
+    candidates, common = comparison.candidates, comparison.evaluation.whole
     ordered = [uri for uri in comparison.ordered if uri != candidates.baseline]
-    chosen = candidates.gated or next(iter(ordered), None)
-    if chosen is None or chosen == candidates.baseline:
+    candidate = candidates.gated or next(iter(ordered), None)
+    if candidate is None or candidate == candidates.baseline:
         raise ConfigError(
-            f"gates need a candidate beside the baseline {candidates.baseline}; name another "
+            f"gates need a candidate other than the baseline {candidates.baseline}; name another "
             "version"
         )
     families = [
-        uri for uri in (candidates.baseline, chosen) if candidates.assigned[uri].by is not None
+        uri for uri in (candidates.baseline, candidate) if candidates.assigned[uri].by is not None
     ]
     if on_pass is not None and families:
         raise ConfigError(
-            f"gates: on_pass moves the alias of one version, and {families[0]} is a model a "
-            "segment; leave it out"
+            f"gates: on_pass moves the alias of one version, but {families[0]} is a family with a "
+            "version for each segment; leave on_pass out"
         )
     checks: list[GateCheck] = []
     for metric, parts in thresholds.items():
         threshold = Threshold(**parts)
-        _check_direction(metric, threshold, list(whole.standings))
-        checks += _of_metric(whole, chosen, candidates.baseline, metric, threshold)
+        _check_direction(metric, threshold, list(common.standings))
+        checks += _metric_checks(common, candidate, candidates.baseline, metric, threshold)
     if signature:
-        checks.append(_of_signature(candidates, chosen))
+        checks.append(_signature_check(candidates, candidate))
     return GateResult(
-        mode=mode, candidate=chosen, baseline=candidates.baseline, checks=checks, on_pass=on_pass
+        mode=mode, candidate=candidate, baseline=candidates.baseline, checks=checks, on_pass=on_pass
     )
 
 
 def act_on_gates(
     verdict: GateResult | None, candidates: Candidates, report: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Do what is to be done after the gates: raise, or move an alias through the ledger.
+    """Act on the result of the gates: raise an error, or move an alias through the ledger.
 
     Args:
-        verdict: what `evaluate_gates` found.
-        candidates: the versions.
-        report: the receipt so far; the MLflow run in it is the ledger's evidence.
+        verdict: the result of `evaluate_gates`.
+        candidates: the candidates.
+        report: the receipt so far; its MLflow run is the evidence in the ledger.
 
     Returns:
-        `moved`: the move's facts; nothing where no alias is to be moved.
+        `moved`: the facts of the move; an empty mapping if no alias moves.
 
     Raises:
-        GateFailed: a gate is not met, and gates are enforced.
-        AliasMoved: the alias was the baseline's, and another one moved it since.
-        As `registry.promote` besides.
+        GateFailed: the candidate does not meet a gate, and the mode is `enforce`.
+        AliasMoved: the alias pointed at the baseline, and it has moved since.
+        The errors of `registry.promote`.
     """
     if verdict is None or verdict.mode != "enforce":
         return {}
@@ -188,22 +188,22 @@ def act_on_gates(
     alias = CHAMPION if verdict.on_pass == _PROMOTE else verdict.on_pass.removeprefix(_SET_ALIAS)
     baseline, candidate = candidates.models[verdict.baseline], candidates.models[verdict.candidate]
     reason = "; ".join(check.sentence for check in verdict.checks) or "no gates"
-    is_its_place = alias in baseline.aliases and baseline.name == candidate.name
+    is_from_baseline = alias in baseline.aliases and baseline.name == candidate.name
     moved = promote(
         f"{candidate.name}/{candidate.version}",
         to=alias,
-        expect=baseline.version if is_its_place else None,
+        expect=baseline.version if is_from_baseline else None,
         reason=visible(reason)[:_LONGEST_REASON],
         evidence=report.get("tracking_run_id"),
     )
     return {"moved": moved.facts()}
 
 
-def _check_direction(metric: str, threshold: Threshold, there: Sequence[str]) -> None:
-    if metric not in there:
+def _check_direction(metric: str, threshold: Threshold, available: Sequence[str]) -> None:
+    if metric not in available:
         raise ConfigError(
-            f"gates: there is no metric {metric!r}{nearest(metric, there)}; there are: "
-            f"{listed(there, most=40)}"
+            f"gates: there is no metric {metric!r}{nearest(metric, available)}; there are: "
+            f"{listed(available, most=40)}"
         )
     known = metrics.greater_is_better(metric)
     if known is not None and known != threshold.greater_is_better:
@@ -213,53 +213,65 @@ def _check_direction(metric: str, threshold: Threshold, there: Sequence[str]) ->
         )
 
 
-def _of_metric(
-    whole: Part, candidate: str, baseline: str, metric: str, threshold: Threshold
+def _metric_checks(
+    common: Part, candidate: str, baseline: str, metric: str, threshold: Threshold
 ) -> list[GateCheck]:
-    standing, high = whole.standings[metric], threshold.greater_is_better
-    own, change = standing.estimates[candidate], standing.differences[candidate, baseline]
-    bound = own.low if high else own.high
+    standing, high = common.standings[metric], threshold.greater_is_better
+    estimate, change = standing.estimates[candidate], standing.differences[candidate, baseline]
+    bound = estimate.low if high else estimate.high
     better = change.low if high else -change.high
     checks = []
     if threshold.threshold is not None:
-        short = threshold.threshold - bound if high else bound - threshold.threshold
-        most = "at least" if high else "at most"
-        said = f"{metric} is {most} {bound:.6g} (asked {threshold.threshold:.6g}"
-        checks.append(_check("threshold", metric, threshold.threshold, bound, said, short))
+        shortfall = threshold.threshold - bound if high else bound - threshold.threshold
+        bound_word = "at least" if high else "at most"
+        sentence = f"{metric} is {bound_word} {bound:.6g} (asked {threshold.threshold:.6g}"
+        checks.append(_check("threshold", metric, threshold.threshold, bound, sentence, shortfall))
     if threshold.min_absolute_change is not None:
-        asked = threshold.min_absolute_change
-        said = f"{metric} is better than the baseline's by at least {better:.6g} (asked {asked:.6g}"
-        checks.append(_check("min_absolute_change", metric, asked, better, said, asked - better))
-    if threshold.min_relative_change is not None:
-        asked, base = threshold.min_relative_change, abs(standing.estimates[baseline].value)
-        if base:
-            relative, short = better / base, asked - better / base
-        else:
-            relative, short = better, _LEAST_CHANGE - better
-        said = (
-            f"{metric} is better than the baseline's by at least {relative:.4%} (asked {asked:.4%}"
+        limit = threshold.min_absolute_change
+        sentence = (
+            f"{metric} is better than the baseline's by at least {better:.6g} (asked {limit:.6g}"
         )
-        checks.append(_check("min_relative_change", metric, asked, relative, said, short))
+        checks.append(
+            _check("min_absolute_change", metric, limit, better, sentence, limit - better)
+        )
+    if threshold.min_relative_change is not None:
+        limit, base = (
+            threshold.min_relative_change,
+            abs(standing.estimates[baseline].value),
+        )
+        if base:
+            relative, shortfall = better / base, limit - better / base
+        else:
+            relative, shortfall = better, _LEAST_CHANGE_OVER_ZERO - better
+        sentence = (
+            f"{metric} is better than the baseline's by at least {relative:.4%} (asked {limit:.4%}"
+        )
+        checks.append(_check("min_relative_change", metric, limit, relative, sentence, shortfall))
     return checks
 
 
 def _check(  # noqa: PLR0913, PLR0917 - a check's facts
-    gate: str, metric: str, asked: float, found: float, said: str, short: float
+    gate: str, metric: str, requested: float, bound: float, sentence: str, shortfall: float
 ) -> GateCheck:
-    passed = short <= 0  # false for NaN: what is not known does not pass
-    by = "" if passed else f", short by {short:.6g}"
+    passed = shortfall <= 0  # false for NaN: an unknown value does not pass
+    ending = "" if passed else f", short by {shortfall:.6g}"
     return GateCheck(
-        gate=gate, metric=metric, asked=asked, found=found, passed=passed, sentence=f"{said}{by})"
+        gate=gate,
+        metric=metric,
+        asked=requested,
+        found=bound,
+        passed=passed,
+        sentence=f"{sentence}{ending})",
     )
 
 
-def _of_signature(candidates: Candidates, candidate: str) -> GateCheck:
-    said, reasons = candidates.fit(candidate)
+def _signature_check(candidates: Candidates, candidate: str) -> GateCheck:
+    verdict, reasons = candidates.fit(candidate)
     return GateCheck(
         gate="signature",
         metric=None,
         asked="compatible",
-        found=said,
-        passed=said == "compatible",
-        sentence=f"the signature is {said} with the baseline's ({listed(reasons)})",
+        found=verdict,
+        passed=verdict == "compatible",
+        sentence=f"the signature is {verdict} with the baseline's ({listed(reasons)})",
     )

@@ -1,12 +1,12 @@
-"""What runs in Spark's Python workers while versions are compared: rows in, sums out.
+"""The functions that add up rows in Spark's Python workers while versions are compared.
 
-A task adds its rows up, by version, slice and bucket of the row's key, and gives a few vectors
-back: element 0 is the sum over all rows, element b the sum with each row counted as often as the
-b-th Poisson bootstrap draws it. The draws depend on the row's key alone, so versions share them,
-which makes differences paired, and so do tasks that are tried again.
+A task adds up its rows by version, slice and bucket of the row's key, and returns a few vectors.
+Element 0 of a vector is the sum over all rows. Element b is the sum in which each row counts as
+often as the b-th Poisson bootstrap draws it. The draws depend on the row's key alone. Therefore
+versions share them, which makes differences paired, and repeated tasks draw the same.
 
-It imports nothing of lakescore but `executor`, and both are pickled by value, so executors never
-need our package.
+This module imports only `executor` of lakescore. Both are pickled by value, so executors never need
+our package.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Array = np.ndarray[Any, Any]
-"""Of numbers or codes of classes, by the task."""
+"""Numbers, or codes of classes; the task decides."""
 Terms = dict[str, tuple[Floats, Ints | None]]
-"""What a row adds to each sum, and to which part of it (a class, a bin)."""
+"""By name of a sum, the value that each row adds, and the part that it adds to (class or bin)."""
 
 BUCKETS = 1024
-"""Rows whose keys fall into one bucket are drawn together: 2 % of noise in a standard error."""
+"""Rows of one bucket of keys are drawn together, which adds 2 % of noise to a standard error."""
 MOST_SLICES = 200
 MOST_CLASSES = 100
 _MOST_PARTS = 4000
-"""Slices times classes: 32 MB a version and sum."""
+"""The maximum of slices times classes: 32 MB for each version and sum."""
 BINS_OF_CALIBRATION = 10
 PART = "\x1f"
-"""Stands between a sum's name and the class or bin that it is of."""
+"""The separator between the name of a sum and its class or bin."""
 _ROWS_AT_ONCE = 65_536
 SCHEMA = pa.schema(
     {
@@ -52,51 +52,51 @@ SCHEMA = pa.schema(
         "sums": pa.binary(),
     }
 )
-"""What `gather` gives: `slice_by` is -1 for all rows, `version` -1 for what is of none; `bins` is
-null but for histograms."""
+"""The rows that `gather` returns. `slice_by` is -1 for all rows. `version` is -1 for sums of no
+version. `bins` is null except for histograms."""
 
-# A histogram's bins are the leading bits of a double: sign, exponent and 5 bits of the fraction,
-# so 32 bins for each power of two, whose edges are exact. What is nearer to 0 than 2^-40 is one
-# bin, what is farther than 2^60 too.
+# A histogram's bins are the leading bits of a double: sign, exponent and 5 bits of the fraction.
+# Each power of two has 32 bins, whose edges are exact. Numbers nearer to 0 than 2^-40 share one
+# bin. Numbers farther from 0 than 2^60 share the outermost bin of their sign.
 _FRACTION = 5
 _LEAST, _MOST = -40, 60
 _BASE = (1023 + _LEAST) << _FRACTION
 _HALF = (_MOST - _LEAST) << _FRACTION
 BINS = 2 * _HALF + 1
-"""Bin `_HALF` holds 0; those of negative numbers come before it."""
+"""Bin `_HALF` holds 0; the bins of negative numbers come before it."""
 _MIDDLE = ((-1 - _LEAST) << _FRACTION) + 1
-"""The bin of the probability 0.5, when that of 0 is the first."""
+"""The bin of the probability 0.5, counted from the bin of 0."""
 
 Task = Literal["regression", "labels", "scores"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What is added up."""
+    """The description of the sums."""
 
     task: Task
     versions: int
     slices: int
-    """How many columns of slices there are."""
+    """The number of slice columns."""
     draws: np.ndarray[Any, np.dtype[np.uint8]]
-    """By bucket: 1, then how often each bootstrap draws it."""
+    """By bucket: 1, then how often each bootstrap draws the bucket."""
     shift: float = 0.0
-    """Subtracted from labels before they are squared, so that no digits cancel."""
+    """A number that is subtracted from labels before they are squared, so that no digits cancel."""
     classes: tuple[str, ...] = ()
-    """In the order of a version's probabilities; labels of others come after them."""
+    """The classes in the order of the probabilities; other classes of labels come after them."""
     of_interest: tuple[int, ...] = ()
     """The classes whose scores are counted for curves."""
     threshold: float | None = None
-    """Of two classes, the score from which the second is decided."""
+    """For two classes, the lowest score that decides for the second class."""
     custom: tuple[tuple[str, Callable[..., Any]], ...] = ()
-    """By name, functions of (labels, predictions) that give a number or several for each row."""
+    """By name, functions of (labels, predictions) that return one or more numbers for each row."""
 
 
 def draws(replicates: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return how often each bootstrap draws the rows of each bucket; column 0 is all ones.
 
     Poisson(1) counts: Chamandy, Muralidharan, Najmi, Naidu: Estimating Uncertainty for Massive
-    Data Streams, 2012. `RandomState` keeps its stream over versions of numpy.
+    Data Streams, 2012. `RandomState` gives the same stream in all versions of numpy.
     """
     drawn = np.random.RandomState(seed).poisson(1.0, (BUCKETS, replicates))
     ones = np.ones((BUCKETS, 1))
@@ -104,10 +104,10 @@ def draws(replicates: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def gather(spec: Spec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function for `mapInArrow` that adds up a task's rows, in rows of `SCHEMA`.
+    """Return the function for `mapInArrow` that adds up a task's rows into rows of `SCHEMA`.
 
-    The batches hold `bucket`, `label`, `weight`, the slices, then a prediction for each version:
-    a number, a label, or a list of probabilities in the order of the classes.
+    The batches have the columns `bucket`, `label`, `weight`, the slices, and a prediction for each
+    version: a number, a label, or a list of probabilities in the order of the classes.
     """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -120,53 +120,54 @@ def gather(spec: Spec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Recor
 
 
 def merge(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Add up rows of `SCHEMA` that stand for the same; for `mapInArrow`."""
-    found: dict[tuple[Any, ...], Floats] = {}
+    """Add up rows of `SCHEMA` that have the same key; for `mapInArrow`."""
+    sums_by_key: dict[tuple[Any, ...], Floats] = {}
     counts: dict[tuple[Any, ...], Floats] = {}
     for batch in batches:
-        *keys, bins, sums = (column.to_pylist() for column in batch.columns)
-        for key, bin_ids, values in zip(zip(*keys, strict=True), bins, sums, strict=True):
+        *keys, bins, vectors = (column.to_pylist() for column in batch.columns)
+        for key, bin_ids, values in zip(zip(*keys, strict=True), bins, vectors, strict=True):
             vector = np.frombuffer(values)
             if bin_ids is not None:
                 counted = counts.setdefault(key, np.zeros(BINS))
                 counted[np.frombuffer(bin_ids, np.int64)] += vector
-            elif key not in found:
-                found[key] = vector.copy()
+            elif key not in sums_by_key:
+                sums_by_key[key] = vector.copy()
             elif key[4] == "max_error":
-                np.maximum(found[key], vector, out=found[key])
+                np.maximum(sums_by_key[key], vector, out=sums_by_key[key])
             else:
-                found[key] += vector
-    rows = [(*key, None, vector.tobytes()) for key, vector in found.items()]
+                sums_by_key[key] += vector
+    rows = [(*key, None, vector.tobytes()) for key, vector in sums_by_key.items()]
     rows += [(*key, *_sparse(counted)) for key, counted in counts.items()]
     yield _batch(rows)
 
 
 def bins_of(values: Floats) -> Ints:
-    """Return the bins of *values*, ascending as they are; infinities lie in the outermost."""
+    """Return the bins of *values*, in ascending order; infinities have the outermost bins."""
     magnitude = np.abs(values, dtype=np.float64)
     leading = (magnitude.view(np.int64) >> (52 - _FRACTION)) - _BASE + 1
-    found: Ints = _HALF + np.sign(values).astype(np.int64) * np.clip(leading, 0, _HALF)
-    return found
+    bins: Ints = _HALF + np.sign(values).astype(np.int64) * np.clip(leading, 0, _HALF)
+    return bins
 
 
 def edges() -> Floats:
     """Return the bins' edges, one more than there are bins: bin n lies from edge n to n + 1.
 
-    A positive bin holds its lower edge, a negative one its upper; that of 0 neither.
+    A bin of positive numbers holds its lower edge, a bin of negative numbers its upper edge, and
+    the bin of 0 neither.
     """
     outer = np.append(_powers(), np.inf)
     return np.concatenate([-outer[::-1], outer])
 
 
 def bins_of_scores(scores: Floats) -> Ints:
-    """Return the bins of probabilities, ascending, as fine towards 1 as towards 0."""
+    """Return the ascending bins of probabilities, which are as fine near 1 as near 0."""
     high = scores > 0.5  # noqa: PLR2004 - the middle
     from_top = 2 * _MIDDLE + 1 + _HALF - bins_of(1.0 - scores)
     return np.where(high, from_top, bins_of(scores) - _HALF)
 
 
 def thresholds() -> Floats:
-    """Return the smallest probability that each bin of `bins_of_scores` may hold."""
+    """Return the smallest probability that each bin of `bins_of_scores` can hold."""
     upper = _powers()[: _MIDDLE + 1]
     low = np.concatenate([[0.0], upper[:_MIDDLE]])
     # The bin of 1 - p from `lo` to `hi` holds every p above 1 - hi.
@@ -202,32 +203,32 @@ class Sums:
         wrong = ~(weights >= 0) | ~np.isfinite(weights)
         self._rows += batch.num_rows
         self._wrong_weights += int(wrong.sum())
-        codes = [self._codes(n, batch.column(3 + n)) for n in range(spec.slices)]
+        codes = [self._slice_codes(n, batch.column(3 + n)) for n in range(spec.slices)]
         places = [(-1, None), *enumerate(codes)]
         predictions = [
             self._prediction(batch.column(3 + spec.slices + n)) for n in range(spec.versions)
         ]
         labels = floats(label) if spec.task == "regression" else self._class_codes(label)
         buckets = bucket.to_numpy().astype(np.int64)
-        scored = [ok for _, ok in predictions]
+        scored = [is_scored for _, is_scored in predictions]
         common = np.logical_and.reduce(scored)
-        for n, (predicted, ok) in enumerate(predictions):
-            for scope, chosen in (("common", common), ("extra", ok & ~common)):
-                if not chosen.any():
+        for n, (predicted, is_scored) in enumerate(predictions):
+            for scope, mask in (("common", common), ("extra", is_scored & ~common)):
+                if not mask.any():
                     continue
-                rows = slice(None) if chosen.all() else chosen
+                rows = slice(None) if mask.all() else mask
                 terms = self._terms(labels[rows], predicted[rows], weights[rows])
                 for by, code in places:
                     place = None if code is None else code[rows]
                     self._add(n, by, scope, terms, place, buckets[rows])
                     if by < 0:
-                        self._count(n, scope, labels[rows], predicted[rows], weights[rows])
+                        self._count_rows(n, scope, labels[rows], predicted[rows], weights[rows])
                     if spec.task == "regression":
                         size = np.abs(labels[rows] - predicted[rows])
-                        self._sizes((n, by, scope), size, weights[rows], place, buckets[rows])
+                        self._count_sizes((n, by, scope), size, weights[rows], place, buckets[rows])
 
     def given(self) -> Iterator[pa.RecordBatch]:
-        """Yield the sums, in rows of `SCHEMA`."""
+        """Yield the sums as rows of `SCHEMA`."""
         draws = self._spec.draws.astype(np.float64)
         rows: list[tuple[Any, ...]] = [
             (-1, None, -1, "", name, None, np.array([float(count)]).tobytes())
@@ -236,17 +237,17 @@ class Sums:
         names = list(self._classes)
         for key, sums in self._sums.items():
             vectors = sums @ draws
-            for value, slice_vectors in zip(self._values(key[1]), vectors, strict=False):
-                for part, vector in enumerate(slice_vectors):
-                    name = self._named(key[3], part, sums, names)
+            for value, slice_vectors in zip(self._slice_values(key[1]), vectors, strict=False):
+                for index, vector in enumerate(slice_vectors):
+                    name = self._sum_name(key[3], index, sums, names)
                     rows.append(_row(key, value, name, None, vector.tobytes()))
         drawn = self._spec.draws.T > 0
         for key, highest in self._highest.items():
-            for value, sizes in zip(self._values(key[1]), highest, strict=False):
-                most = np.where(drawn, sizes, 0.0).max(axis=1)
-                rows.append(_row(key, value, key[3], None, most.tobytes()))
+            for value, sizes in zip(self._slice_values(key[1]), highest, strict=False):
+                largest = np.where(drawn, sizes, 0.0).max(axis=1)
+                rows.append(_row(key, value, key[3], None, largest.tobytes()))
         for key, counted in self._counts.items():
-            for value, counts in zip(self._values(key[1]), counted, strict=False):
+            for value, counts in zip(self._slice_values(key[1]), counted, strict=False):
                 rows.append(_row(key, value, key[3], *_sparse(counts)))
         for (version, scope), cells in self._cells.items():
             for true, predicted in np.argwhere(cells):
@@ -255,37 +256,41 @@ class Sums:
                 rows.append((-1, None, version, scope, name, None, cell))
         yield _batch(rows)
 
-    def _values(self, by: int) -> list[str | None]:
+    def _slice_values(self, by: int) -> list[str | None]:
         return [None] if by < 0 else list(self._slices[by])
 
     @staticmethod
-    def _named(name: str, part: int, sums: Floats, classes: list[str]) -> str:
+    def _sum_name(name: str, part: int, sums: Floats, classes: list[str]) -> str:
         if name in {"support", "predicted", "hits"}:
             return name + PART + classes[part]
         return name if sums.shape[1] == 1 else name + PART + str(part)
 
-    def _codes(self, n: int, column: pa.Array) -> Ints:
+    def _slice_codes(self, n: int, column: pa.Array) -> Ints:
         known = self._slices[n]
         encoded = column.dictionary_encode(null_encoding="encode")
-        own = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
+        batch_codes = [
+            known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()
+        ]
         if len(known) > MOST_SLICES:
             raise ValueError(_too_many(n, MOST_SLICES))
-        codes: Ints = np.array(own, np.int64)[encoded.indices.to_numpy()]
+        codes: Ints = np.array(batch_codes, np.int64)[encoded.indices.to_numpy()]
         return codes
 
     def _class_codes(self, column: pa.Array) -> Ints:
         encoded = column.dictionary_encode()
-        own = [
+        batch_codes = [
             self._classes.setdefault(value, len(self._classes))
             for value in encoded.dictionary.to_pylist()
         ]
         if len(self._classes) > MOST_CLASSES:
             raise ValueError(f"labels and predictions have more than {MOST_CLASSES} classes")
-        codes: Ints = np.array([*own, -1], np.int64)[encoded.indices.fill_null(len(own)).to_numpy()]
+        codes: Ints = np.array([*batch_codes, -1], np.int64)[
+            encoded.indices.fill_null(len(batch_codes)).to_numpy()
+        ]
         return codes
 
     def _prediction(self, column: pa.Array) -> tuple[Any, np.ndarray[Any, np.dtype[np.bool_]]]:
-        """Return the predictions, and which rows have one."""
+        """Return the predictions, and a mask of the rows that have one."""
         if self._spec.task == "regression":
             values = floats(column)
             return values, ~np.isnan(values)
@@ -315,62 +320,64 @@ class Sums:
             ):  # fmt: skip
                 terms[name] = (weight * values, None)
         else:
-            decided = self._decided(predicted)
+            decided = self._decide(predicted)
             terms["support"] = (weight, label)
             terms["predicted"] = (weight, decided)
             terms["hits"] = (weight * (label == decided), label)
             if spec.task == "scores":
-                terms |= self._of_scores(label, predicted, decided, weight)
+                terms |= self._score_terms(label, predicted, decided, weight)
         for name, function in spec.custom:
-            known = np.array([*self._classes, ""], dtype=object)
-            truth = label if spec.task == "regression" else known[label]
-            said = known[predicted] if spec.task == "labels" else predicted
-            values = np.asarray(function(truth, said), np.float64)
+            names = np.array([*self._classes, ""], dtype=object)
+            truth = label if spec.task == "regression" else names[label]
+            prediction = names[predicted] if spec.task == "labels" else predicted
+            values = np.asarray(function(truth, prediction), np.float64)
             flat = values.reshape(len(weight), -1)
             parts = np.tile(np.arange(flat.shape[1]), len(weight))
             terms[f"custom {name}"] = ((flat * weight[:, None]).reshape(-1), parts)
         return terms
 
-    def _decided(self, predicted: Array) -> Ints:
-        """Return the classes that labels or scores stand for."""
+    def _decide(self, predicted: Array) -> Ints:
+        """Return the predicted classes of labels or scores."""
         if self._spec.task == "labels":
             return predicted
-        found: Ints = (
+        classes: Ints = (
             predicted.argmax(axis=1)
             if self._spec.threshold is None
             else (predicted[:, 1] >= self._spec.threshold).astype(np.int64)
         )
-        return found
+        return classes
 
-    def _of_scores(self, label: Ints, scores: Floats, decided: Ints, weight: Floats) -> Terms:
+    def _score_terms(self, label: Ints, scores: Floats, decided: Ints, weight: Floats) -> Terms:
         width = scores.shape[1]
         known = label < width
-        true = np.where(known, scores[np.arange(len(label)), np.minimum(label, width - 1)], 0.0)
+        true_score = np.where(
+            known, scores[np.arange(len(label)), np.minimum(label, width - 1)], 0.0
+        )
         epsilon = np.finfo(np.float64).eps
         one_hot = (np.arange(width) == label[:, None]).astype(np.float64)
         distance = ((one_hot - scores) ** 2).sum(axis=1) + ~known
         if len(self._spec.of_interest) == 1:  # binary: the score of the positive class
             (positive,) = self._spec.of_interest
-            sure, right = scores[:, positive], (label == positive).astype(np.float64)
+            confidence, is_right = scores[:, positive], (label == positive).astype(np.float64)
         else:
-            sure, right = scores.max(axis=1), (label == decided).astype(np.float64)
-        # As sklearn.calibration.calibration_curve has it: an edge belongs to the bin below.
+            confidence, is_right = scores.max(axis=1), (label == decided).astype(np.float64)
+        # As in sklearn.calibration.calibration_curve, an edge belongs to the bin below.
         inner = np.linspace(0.0, 1.0, BINS_OF_CALIBRATION + 1)[1:-1]
-        place = np.searchsorted(inner, sure)
+        bin_index = np.searchsorted(inner, confidence)
         return {
-            "log loss": (-weight * np.log(np.clip(true, epsilon, 1.0 - epsilon)), None),
+            "log loss": (-weight * np.log(np.clip(true_score, epsilon, 1.0 - epsilon)), None),
             "distance": (weight * distance, None),
-            "bin weight": (weight, place),
-            "bin score": (weight * sure, place),
-            "bin right": (weight * right, place),
+            "bin weight": (weight, bin_index),
+            "bin score": (weight * confidence, bin_index),
+            "bin right": (weight * is_right, bin_index),
         }
 
     def _add(  # noqa: PLR0913, PLR0917 - a place has these coordinates
         self, version: int, by: int, scope: str, terms: Terms, code: Ints | None, bucket: Ints
     ) -> None:
-        slices = len(self._values(by))
+        slices = len(self._slice_values(by))
         for name, (values, part) in terms.items():
-            parts = self._parts(name, part)
+            parts = self._part_count(name, part)
             times = len(values) // len(bucket)
             index = bucket if times == 1 else np.repeat(bucket, times)
             if code is not None or part is not None:
@@ -381,64 +388,64 @@ class Sums:
             size = slices * parts * BUCKETS
             added = np.bincount(index, values, size).reshape(slices, parts, BUCKETS)
             key = (version, by, scope, name)
-            self._sums[key] = _grown(self._sums.get(key), added.shape)
+            self._sums[key] = _grow(self._sums.get(key), added.shape)
             self._sums[key] += added
 
-    def _parts(self, name: str, part: Ints | None) -> int:
+    def _part_count(self, name: str, part: Ints | None) -> int:
         if part is None:
             return 1
         if name in {"support", "predicted", "hits"}:
             return len(self._classes)
         return BINS_OF_CALIBRATION if name.startswith("bin ") else int(part.max()) + 1
 
-    def _count(
+    def _count_rows(
         self, version: int, scope: str, label: Array, predicted: Array, weight: Floats
     ) -> None:
-        """Count what has bins, and the cells of the confusion matrix, over all rows."""
+        """Add all rows to the histograms and to the confusion matrix."""
         key = (version, -1, scope)
         if self._spec.task == "regression":
-            self._histogram((*key, "residual"), bins_of(label - predicted), weight)
-            self._histogram((*key, "prediction"), bins_of(predicted), weight)
+            self._add_to_histogram((*key, "residual"), bins_of(label - predicted), weight)
+            self._add_to_histogram((*key, "prediction"), bins_of(predicted), weight)
             return
-        decided = self._decided(predicted)
+        decided = self._decide(predicted)
         if self._spec.task == "scores":
             for n in self._spec.of_interest:
-                found = bins_of_scores(predicted[:, n])
-                for truth, chosen in (("1", label == n), ("0", label != n)):
+                bins = bins_of_scores(predicted[:, n])
+                for truth, mask in (("1", label == n), ("0", label != n)):
                     name = PART.join(["score", self._spec.classes[n], truth])
-                    self._histogram((*key, name), found[chosen], weight[chosen])
-        many = len(self._classes)
-        counted = np.bincount(label * many + decided, weight, many * many).reshape(many, many)
-        cells = _grown(self._cells.get((version, scope)), counted.shape)
+                    self._add_to_histogram((*key, name), bins[mask], weight[mask])
+        width = len(self._classes)
+        counted = np.bincount(label * width + decided, weight, width * width).reshape(width, width)
+        cells = _grow(self._cells.get((version, scope)), counted.shape)
         self._cells[version, scope] = cells + counted
 
-    def _sizes(
+    def _count_sizes(
         self,
-        of: tuple[int, int, str],
+        key_start: tuple[int, int, str],
         size: Floats,
         weight: Floats,
         code: Ints | None,
         bucket: Ints,
     ) -> None:
-        """Count absolute errors, and keep the largest of each bucket."""
-        self._histogram((*of, "absolute error"), bins_of(size), weight, code)
-        key = (*of, "max_error")
-        highest = _grown(self._highest.get(key), (len(self._values(of[1])), BUCKETS))
-        place = np.zeros_like(bucket) if code is None else code
-        np.maximum.at(highest.reshape(-1), place * BUCKETS + bucket, size)
+        """Add absolute errors to their histogram, and keep the largest error of each bucket."""
+        self._add_to_histogram((*key_start, "absolute error"), bins_of(size), weight, code)
+        key = (*key_start, "max_error")
+        highest = _grow(self._highest.get(key), (len(self._slice_values(key_start[1])), BUCKETS))
+        row_slice = np.zeros_like(bucket) if code is None else code
+        np.maximum.at(highest.reshape(-1), row_slice * BUCKETS + bucket, size)
         self._highest[key] = highest
 
-    def _histogram(
+    def _add_to_histogram(
         self,
         key: tuple[int, int, str, str],
-        found: Ints,
+        bins: Ints,
         weight: Floats,
         code: Ints | None = None,
     ) -> None:
-        slices = len(self._values(key[1]))
-        index = found if code is None else code * BINS + found
+        slices = len(self._slice_values(key[1]))
+        index = bins if code is None else code * BINS + bins
         counted = np.bincount(index, weight, slices * BINS).reshape(slices, BINS)
-        self._counts[key] = _grown(self._counts.get(key), counted.shape)
+        self._counts[key] = _grow(self._counts.get(key), counted.shape)
         self._counts[key] += counted
 
 
@@ -447,12 +454,12 @@ def _too_many(column: int, most: int) -> str:
 
 
 def larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of *batches* in fewer ones: each costs as much as there are slices."""
+    """Yield the rows in fewer batches, because the cost of a batch grows with the slices."""
     return gathered(batches, len, _ROWS_AT_ONCE)
 
 
 def partition() -> int:
-    """Return the number of Spark's partition that this task works on; 0 where Spark does not."""
+    """Return the number of the Spark partition of this task; 0 without Spark."""
     from pyspark import TaskContext  # noqa: PLC0415 - in a worker only
 
     context = TaskContext.get()
@@ -460,18 +467,18 @@ def partition() -> int:
 
 
 def floats(column: pa.Array) -> Floats:
-    """Return numbers; null is NaN."""
+    """Return the column as doubles; null becomes NaN."""
     values: Floats = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     return values
 
 
-def _grown(held: Floats | None, shape: tuple[int, ...]) -> Floats:
-    """Return *held* with zeros after it, where *shape* is larger."""
-    if held is None:
+def _grow(sums: Floats | None, shape: tuple[int, ...]) -> Floats:
+    """Return *sums*, padded with zeros to *shape*."""
+    if sums is None:
         return np.zeros(shape)
-    if held.shape == shape:
-        return held
-    return np.pad(held, [(0, new - old) for new, old in zip(shape, held.shape, strict=True)])
+    if sums.shape == shape:
+        return sums
+    return np.pad(sums, [(0, new - old) for new, old in zip(shape, sums.shape, strict=True)])
 
 
 def _row(
@@ -482,8 +489,8 @@ def _row(
 
 
 def _sparse(counted: Floats) -> tuple[bytes, bytes]:
-    (there,) = np.nonzero(counted)
-    return there.astype(np.int64).tobytes(), counted[there].tobytes()
+    (filled,) = np.nonzero(counted)
+    return filled.astype(np.int64).tobytes(), counted[filled].tobytes()
 
 
 def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

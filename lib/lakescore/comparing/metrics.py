@@ -1,7 +1,7 @@
-"""Metrics: their names and definitions, from sums over rows. Each is scikit-learn's.
+"""Metrics: their names, and their values from sums over rows. The definitions are scikit-learn's.
 
-A vector of sums holds the sum over all rows first, then one for each bootstrap; a metric of such
-vectors is a vector of the same kind.
+A vector of sums holds the sum over all rows first, then one sum for each bootstrap. A metric of
+such vectors is a vector of the same kind.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ SCORES = (
 )  # fmt: skip
 QUANTILES = {"median_absolute_error": 0.5, "absolute_error_p90": 0.9, "absolute_error_p95": 0.95}
 _PINBALL = {"mean_pinball_loss_0.1": 0.1, "mean_pinball_loss_0.9": 0.9}
-_HIGH = frozenset(
+_GREATER_IS_BETTER = frozenset(
     {*LABELS, "r2", "roc_auc", "roc_auc_ovr", "roc_auc_ovr_weighted", "average_precision"}
 )
-_UP_TO_ONE = _HIGH | {"brier_score_loss", "calibration_error"}
-_NO_ROOM = 1e-13
-"""Relative: a variance as small as this is that of equal labels."""
+_UP_TO_ONE = _GREATER_IS_BETTER | {"brier_score_loss", "calibration_error"}
+_NO_VARIANCE = 1e-13
+"""Relative: if the variance is at most this, the labels are equal."""
 
 
 def greater_is_better(metric: str) -> bool | None:
-    """Return the direction of a metric that is known here, or none where it has none.
+    """Return whether a greater value is better; None if the metric is unknown or has no direction.
 
-    A metric of one class, `recall/late`, has that of `recall`.
+    A metric of one class, such as `recall/late`, has the direction of `recall`.
     """
     name = metric.partition("/")[0]
     if name not in {*REGRESSION, *LABELS, *SCORES} or name == "bias":
         return None
-    return name in _HIGH
+    return name in _GREATER_IS_BETTER
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """Return the least and the most that the metric can be."""
+    """Return the least and the greatest possible value of the metric."""
     name = metric.partition("/")[0]
     if name not in {*REGRESSION, *LABELS, *SCORES} or name == "bias":
         return -np.inf, np.inf
@@ -63,54 +63,56 @@ def bounds(metric: str) -> tuple[float, float]:
 def metrics_from_sums(
     task: Task, sums: Mapping[str, Floats], *, positive: str | None, width: int
 ) -> dict[str, Floats]:
-    """Return the metrics that sums over rows give; `metrics_from_order` has the others.
+    """Return the metrics that follow from sums over rows; `metrics_from_order` returns the others.
 
     Args:
-        task: of the predictions.
-        sums: as `gathering` names them.
-        positive: the class that precision, recall and f1 of two classes are of.
-        width: how many classes have probabilities.
+        task: the task of the predictions.
+        sums: by the names of `gathering`.
+        positive: for two classes, the class of precision, recall and f1.
+        width: the number of classes that have probabilities.
     """
     weight = sums["w"]
     if task == "regression":
         return _regression(sums, weight)
-    found = _labels(sums, weight, positive)
+    values = _labels(sums, weight, positive)
     if task == "scores":
         halves = 0.5 if width == 2 else 1.0  # noqa: PLR2004 - as brier_score_loss scales "auto"
-        found["log_loss"] = _over(sums["log loss"], weight)
-        found["brier_score_loss"] = _over(halves * sums["distance"], weight)
+        values["log_loss"] = _divide(sums["log loss"], weight)
+        values["brier_score_loss"] = _divide(halves * sums["distance"], weight)
         gaps = [
             np.abs(sums[f"bin right{PART}{n}"] - sums[f"bin score{PART}{n}"])
             for n in range(BINS_OF_CALIBRATION)
         ]
-        found["calibration_error"] = _over(np.sum(gaps, axis=0), weight)
-    return found
+        values["calibration_error"] = _divide(np.sum(gaps, axis=0), weight)
+    return values
 
 
-def metrics_from_order(found: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Return the quantiles of absolute errors, from the two values that each lies between."""
-    return {name: (found[f"{name} lower"] + found[f"{name} upper"]) / 2 for name in QUANTILES}
+def metrics_from_order(vectors: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the quantiles of absolute errors: each is the mean of the two values around it."""
+    return {name: (vectors[f"{name} lower"] + vectors[f"{name} upper"]) / 2 for name in QUANTILES}
 
 
 def metrics_from_curves(
     curves: Mapping[str, Mapping[str, Floats]], positive: str | None
 ) -> dict[str, Floats]:
-    """Return the areas under curves; for more than two classes of each against the rest.
+    """Return the areas under curves; for more than two classes, of each class against the rest.
 
     Args:
-        curves: by class `first` (the weight of its rows), `second` (of the others), `area`,
-            `precision`.
-        positive: the only class of *curves* where there are two.
+        curves: by class, `first` (the weight of its rows), `second` (the weight of the others),
+            `area` and `precision`.
+        positive: for two classes, the only class of *curves*.
     """
-    areas = {name: _over(c["area"], c["first"] * c["second"]) for name, c in curves.items()}
-    precisions = {name: _over(c["precision"], c["first"]) for name, c in curves.items()}
+    areas = {
+        name: _divide(sums["area"], sums["first"] * sums["second"]) for name, sums in curves.items()
+    }
+    precisions = {name: _divide(sums["precision"], sums["first"]) for name, sums in curves.items()}
     if positive is not None:
         return {"roc_auc": areas[positive], "average_precision": precisions[positive]}
-    support = np.array([c["first"] for c in curves.values()])
-    every = np.array(list(areas.values()))
+    support = np.array([sums["first"] for sums in curves.values()])
+    class_areas = np.array(list(areas.values()))
     return {
-        "roc_auc_ovr": every.mean(axis=0),
-        "roc_auc_ovr_weighted": _over((every * support).sum(axis=0), support.sum(axis=0)),
+        "roc_auc_ovr": class_areas.mean(axis=0),
+        "roc_auc_ovr_weighted": _divide((class_areas * support).sum(axis=0), support.sum(axis=0)),
         "average_precision": np.nan_to_num(np.array(list(precisions.values()))).mean(axis=0),
     }
 
@@ -118,85 +120,92 @@ def metrics_from_curves(
 def custom_metrics(
     sums: Mapping[str, Floats], functions: Mapping[str, Callable[..., Any]]
 ) -> dict[str, Floats]:
-    """Return custom metrics: weighted means, of which a function's `value` makes one number."""
-    found = {}
+    """Return custom metrics: a weighted mean, or the function's `value` of the means."""
+    values = {}
     for name, function in functions.items():
-        parts = [each for each in sums if each.partition(PART)[0] == f"custom {name}"]
-        means = [_over(sums[part], sums["w"]) for part in parts]
+        parts = [sum_name for sum_name in sums if sum_name.partition(PART)[0] == f"custom {name}"]
+        means = [_divide(sums[part], sums["w"]) for part in parts]
         value = getattr(function, "value", None)
-        found[name] = np.asarray(value(*means) if value else means[0], np.float64)
-    return found
+        values[name] = np.asarray(value(*means) if value else means[0], np.float64)
+    return values
 
 
 def classes_of(sums: Mapping[str, Floats]) -> list[str]:
-    """Return the classes that labels or predictions have."""
+    """Return the classes that occur in labels or predictions."""
     names = [name.partition(PART) for name in sums]
-    every = dict.fromkeys(c for name, _, c in names if name in {"support", "predicted"})
-    return [c for c in every if _of(sums, "support", c)[0] + _of(sums, "predicted", c)[0] > 0]
+    classes = dict.fromkeys(class_ for name, _, class_ in names if name in {"support", "predicted"})
+    return [
+        class_
+        for class_ in classes
+        if _class_sum(sums, "support", class_)[0] + _class_sum(sums, "predicted", class_)[0] > 0
+    ]
 
 
 def _regression(sums: Mapping[str, Floats], weight: Floats) -> dict[str, Floats]:
     error, absolute = sums["error"], sums["absolute"]
-    found = {
-        "rmse": np.sqrt(_over(sums["squared"], weight)),
-        "mae": _over(absolute, weight),
-        "mape": _over(sums["relative"], weight),
+    values = {
+        "rmse": np.sqrt(_divide(sums["squared"], weight)),
+        "mae": _divide(absolute, weight),
+        "mape": _divide(sums["relative"], weight),
         "r2": _r2(sums, weight),
         "max_error": sums["max_error"],
-        "bias": -_over(error, weight),
+        "bias": -_divide(error, weight),
     }
     for name, alpha in _PINBALL.items():
         loss = alpha * (absolute + error) / 2 + (1 - alpha) * (absolute - error) / 2
-        found[name] = _over(loss, weight)
-    return found
+        values[name] = _divide(loss, weight)
+    return values
 
 
 def _r2(sums: Mapping[str, Floats], weight: Floats) -> Floats:
-    """R2: of equal labels 1 or 0, of a single row none."""
+    """Return R2: 1 or 0 if the labels are equal, NaN for a single row."""
     squares, residual = sums["label squared"], sums["squared"]
-    total = squares - _over(sums["label"] ** 2, weight)
-    equal = total <= _NO_ROOM * np.abs(squares)
-    found = np.where(equal, np.where(residual == 0, 1.0, 0.0), 1 - _over(residual, total))
-    return np.where(sums["n"] > 1, found, np.nan)
+    total = squares - _divide(sums["label"] ** 2, weight)
+    equal = total <= _NO_VARIANCE * np.abs(squares)
+    values = np.where(equal, np.where(residual == 0, 1.0, 0.0), 1 - _divide(residual, total))
+    return np.where(sums["n"] > 1, values, np.nan)
 
 
 def _labels(sums: Mapping[str, Floats], weight: Floats, positive: str | None) -> dict[str, Floats]:
     classes = classes_of(sums)
-    support, said, hits = (
-        np.array([_of(sums, name, c) for c in classes]) for name in ("support", "predicted", "hits")
+    support, predicted, hits = (
+        np.array([_class_sum(sums, name, class_) for class_ in classes])
+        for name in ("support", "predicted", "hits")
     )
-    there = support + said > 0
-    recall, precision = _or_zero(hits, support), _or_zero(hits, said)
-    f1 = _or_zero(2 * hits, support + said)
-    found = {
-        "accuracy": _over(hits.sum(axis=0), weight),
-        "balanced_accuracy": _over(recall.sum(axis=0), (support > 0).sum(axis=0)),
+    present = support + predicted > 0
+    recall, precision = _divide_or_zero(hits, support), _divide_or_zero(hits, predicted)
+    f1 = _divide_or_zero(2 * hits, support + predicted)
+    metrics = {
+        "accuracy": _divide(hits.sum(axis=0), weight),
+        "balanced_accuracy": _divide(recall.sum(axis=0), (support > 0).sum(axis=0)),
     }
-    each = {"precision": precision, "recall": recall, "f1": f1}
-    for name, values in each.items():
-        found[f"{name}_macro"] = _over(values.sum(axis=0), there.sum(axis=0))
-        found[f"{name}_weighted"] = _over((values * support).sum(axis=0), support.sum(axis=0))
-    for name, values in each.items():
-        found |= {f"{name}/{c}": values[n] for n, c in enumerate(classes)}
+    by_metric = {"precision": precision, "recall": recall, "f1": f1}
+    for name, class_values in by_metric.items():
+        metrics[f"{name}_macro"] = _divide(class_values.sum(axis=0), present.sum(axis=0))
+        metrics[f"{name}_weighted"] = _divide(
+            (class_values * support).sum(axis=0), support.sum(axis=0)
+        )
+    for name, class_values in by_metric.items():
+        metrics |= {f"{name}/{class_}": class_values[n] for n, class_ in enumerate(classes)}
         if positive is not None:
             zeros = np.zeros_like(weight)
-            found[name] = values[classes.index(positive)] if positive in classes else zeros
-    return found
+            metrics[name] = class_values[classes.index(positive)] if positive in classes else zeros
+    return metrics
 
 
-def _of(sums: Mapping[str, Floats], name: str, part: str) -> Floats:
-    found = sums.get(name + PART + part)
-    return np.zeros_like(sums["w"]) if found is None else found
+def _class_sum(sums: Mapping[str, Floats], name: str, part: str) -> Floats:
+    vector = sums.get(name + PART + part)
+    return np.zeros_like(sums["w"]) if vector is None else vector
 
 
-def _over(above: Floats, below: Floats | Sequence[float]) -> Floats:
-    """Divide; by zero there is no value."""
-    below = np.asarray(below, np.float64)
-    found: Floats = np.full(np.shape(above), np.nan)
-    return np.divide(above, below, out=found, where=below != 0)
+def _divide(numerator: Floats, denominator: Floats | Sequence[float]) -> Floats:
+    """Divide; NaN if the denominator is zero."""
+    denominator = np.asarray(denominator, np.float64)
+    quotient: Floats = np.full(np.shape(numerator), np.nan)
+    return np.divide(numerator, denominator, out=quotient, where=denominator != 0)
 
 
-def _or_zero(above: Floats, below: Floats) -> Floats:
-    """Divide; by zero is 0, as where scikit-learn warns."""
-    found: Floats = np.zeros_like(above)
-    return np.divide(above, below, out=found, where=below > 0)
+def _divide_or_zero(numerator: Floats, denominator: Floats) -> Floats:
+    """Divide; 0 if the denominator is zero, as in scikit-learn, which also warns."""
+    quotient: Floats = np.zeros_like(numerator)
+    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)

@@ -1,12 +1,13 @@
-"""What runs in Spark's Python workers for metrics that need the rows in order: exact, and drawn.
+"""The functions in Spark's Python workers for metrics that need sorted rows.
 
-The area under a ROC curve, average precision and quantiles of errors look at sorted rows. Spark
-sorts them by group and value. Areas need all rows, so a group may lie in several partitions: a
-first walk adds up each, so that a second one knows what comes before it. Of quantiles the first
-pass over the rows told the weights in all, and about where they lie: a group is one partition's,
-and one walk finds them. All count each row as often as each bootstrap draws it.
+The area under a ROC curve, average precision and quantiles of errors need sorted rows. Spark sorts
+the rows by group and value. Areas need all rows, so a group can lie in several partitions. A first
+walk adds up each partition, so that a second walk knows the weights before its partition. For
+quantiles, the first pass over the rows gives the total weights and the rough positions. Therefore a
+group lies in one partition, and one walk finds its quantiles. All walks count each row as often as
+each bootstrap draws it.
 
-It is pickled by value, as `gathering` is.
+The module is pickled by value, as `gathering` is.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ ROWS = pa.schema(
         "second": pa.float64(),
     }
 )
-"""Rows to sort: `first` is a weight (of a positive), `second` that of a negative."""
-FOUND = pa.schema(
+"""Rows to sort. `first` is the weight (of a positive row), `second` that of a negative row."""
+RESULTS = pa.schema(
     {"partition": pa.int32(), "part": pa.int32(), "name": pa.string(), "sums": pa.binary()}
 )
-"""What walks give."""
+"""The results of walks."""
 _ROWS_AT_ONCE = 256
-"""By the bootstraps they are a block of numbers that a core's cache holds; a search for quantiles
-passes over so many at once, where no bootstrap's lies among them."""
-_EQUAL = 1e-12
-"""Relative: sums of weights that are as near as this are equal."""
+"""Times the number of bootstraps, they are a block of numbers that fits in a core's cache. A search
+for quantiles skips such a block at once if no bootstrap's quantile lies in it."""
+_TOLERANCE = 1e-12
+"""Relative: sums of weights whose distance is at most this are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +52,18 @@ class Group:
     version: int
     scope: str
     by: int
-    """Which column of slices; -1 for all rows."""
+    """The index of the slice column; -1 for all rows."""
     value: str | None
     class_: int | None = None
-    """Of the scores; errors have none."""
+    """The index of the class of the scores; None for errors."""
     windows: tuple[float, ...] = ()
-    """Ascending, from and to in turn: only errors in these are sorted one by one. The last may have
-    no end."""
+    """The starts and ends of windows, ascending. Only errors in windows are sorted one by one. The
+    last window can have no end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a batch of the rows reads: `bucket`, `label`, `weight`, slices, predictions."""
+    """The layout of a batch of rows: `bucket`, `label`, `weight`, slices, predictions."""
 
     slices: int
     versions: int
@@ -73,10 +74,10 @@ class Layout:
 def expand(
     layout: Layout, groups: tuple[Group, ...]
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function for `mapInArrow` that gives rows of `ROWS` for each of *groups*.
+    """Return the function for `mapInArrow` that returns rows of `ROWS` for each of *groups*.
 
-    Errors below and between a group's windows are added up by bucket, since it does not matter
-    where they lie; those above are left out.
+    Errors below and between a group's windows are added up by bucket, because their order does not
+    matter. Errors above the windows are left out.
     """
     windows = [np.array(group.windows) for group in groups]
 
@@ -91,25 +92,25 @@ def expand(
             predicted = [read(layout, batch.column(1), column) for column in columns]
             scored = [~np.isnan(values[:, 0]) for values, _ in predicted]
             common = np.logical_and.reduce(scored)
-            inside: dict[tuple[int, str | None], Any] = {}
+            in_slice: dict[tuple[int, str | None], Any] = {}
             for number, group in enumerate(groups):
                 place = (group.by, group.value)
-                if group.by >= 0 and place not in inside:
-                    inside[place] = _equals(slices[group.by], group.value)
-                chosen = common if group.scope == "common" else scored[group.version]
+                if group.by >= 0 and place not in in_slice:
+                    in_slice[place] = _is_equal(slices[group.by], group.value)
+                mask = common if group.scope == "common" else scored[group.version]
                 if group.by >= 0:
-                    chosen = chosen & inside[place]
+                    mask = mask & in_slice[place]
                 values, positive = predicted[group.version]
                 column = group.class_ or 0
-                rows = (values[chosen, column], bucket[chosen], weight[chosen])
+                rows = (values[mask, column], bucket[mask], weight[mask])
                 if positive is not None:
-                    yield _scored(number, *rows, positive[chosen, column])
+                    yield _score_rows(number, *rows, positive[mask, column])
                 else:
-                    found = _windowed(number, *rows, windows[number], gaps)
-                    if found.num_rows:
-                        yield found
+                    in_windows = _rows_in_windows(number, *rows, windows[number], gaps)
+                    if in_windows.num_rows:
+                        yield in_windows
         for number, weights in gaps.items():
-            yield _between(number, weights, windows[number])
+            yield _gap_rows(number, weights, windows[number])
 
     return run
 
@@ -119,7 +120,7 @@ def add_up(
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow` that adds up each group of a partition.
 
-    Gives rows of `FOUND`, named `first` and `second`.
+    It returns rows of `RESULTS`, named `first` and `second`.
     """
     table = draws.astype(np.float64)
 
@@ -128,16 +129,16 @@ def add_up(
         for batch in batches:
             part, _, bucket, first, second = _columns(batch)
             for group in np.unique(part):
-                chosen = part == group
-                held = sums.setdefault(int(group), np.zeros((2, len(table))))
+                mask = part == group
+                group_sums = sums.setdefault(int(group), np.zeros((2, len(table))))
                 for n, weight in enumerate((first, second)):
-                    held[n] += np.bincount(bucket[chosen], weight[chosen], len(table))
-        found = [
-            (group, name, held[n] @ table)
-            for group, held in sums.items()
+                    group_sums[n] += np.bincount(bucket[mask], weight[mask], len(table))
+        results = [
+            (group, name, group_sums[n] @ table)
+            for group, group_sums in sums.items()
             for n, name in enumerate(("first", "second"))
         ]
-        yield _found(found)
+        yield _result_batch(results)
 
     return run
 
@@ -148,12 +149,12 @@ def walk(
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for `mapInArrow` that walks along a partition's sorted rows.
 
-    Gives rows of `FOUND` whose sums over all partitions are `area` (of positives times negatives,
-    highest scores first) and `precision` (the sum of each positive's).
+    It returns rows of `RESULTS`. Their sums over all partitions are `area` (of positives times
+    negatives, highest scores first) and `precision` (the sum over the positives of the precision).
 
     Args:
         draws: by bucket, how often each bootstrap draws it.
-        before: by partition and group, the weights that come before it in the order.
+        before: by partition and group, the weights before it in the order.
     """
     table = draws.astype(np.float64)
 
@@ -162,16 +163,16 @@ def walk(
         if not rows:
             return
         part, value, bucket, first, second = (
-            np.concatenate(each) for each in zip(*rows, strict=True)
+            np.concatenate(parts) for parts in zip(*rows, strict=True)
         )
-        here = partition()
-        found = []
+        partition_number = partition()
+        results = []
         for group in np.unique(part):
-            chosen = part == group
-            columns = (value[chosen], bucket[chosen], first[chosen], second[chosen])
-            sums = _areas(table, columns, before[here, int(group)])
-            found += [(int(group), name, vector) for name, vector in sums.items()]
-        yield _found(found)
+            mask = part == group
+            columns = (value[mask], bucket[mask], first[mask], second[mask])
+            sums = _areas(table, columns, before[partition_number, int(group)])
+            results += [(int(group), name, vector) for name, vector in sums.items()]
+        yield _result_batch(results)
 
     return run
 
@@ -181,17 +182,17 @@ def cross(
     weights: Mapping[int, Floats],
     quantiles: Mapping[str, float],
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function for `mapInArrow` that finds quantiles of groups that lie here whole.
+    """Return the function for `mapInArrow` that finds quantiles of groups of one partition.
 
-    Gives rows of `FOUND`, `<name> lower` and `<name> upper`: the two values whose mean is the
-    quantile; NaN in a bootstrap that drew none of the rows. Hyndman and Fan: Sample Quantiles in
-    Statistical Packages, 1996, type 2: where a value ends on the target exactly, the quantile lies
-    midway to the next.
+    It returns rows of `RESULTS`, `<name> lower` and `<name> upper`: the two values whose mean is
+    the quantile. They are NaN in a bootstrap that draws none of the rows. The quantile is type 2 of
+    Hyndman and Fan: Sample Quantiles in Statistical Packages, 1996. If the weights reach the target
+    exactly at a value, the quantile lies midway between this value and the next.
 
     Args:
         draws: by bucket, how often each bootstrap draws it.
-        weights: by group, the weight in all.
-        quantiles: by name.
+        weights: by group, the total weight.
+        quantiles: the quantiles by name.
     """
     table = draws.astype(np.float64)
 
@@ -206,7 +207,7 @@ def cross(
                     searches[group] = _Search(table, weights[group], quantiles)
                 value, bucket, first, _ = (column[start:end] for column in columns)
                 searches[group].take(value, bucket, first)
-        yield _found(
+        yield _result_batch(
             [
                 (group, name, values)
                 for group, search in searches.items()
@@ -218,19 +219,19 @@ def cross(
 
 
 class _Search:
-    """Where the weight so far, of all rows and of each bootstrap, crosses its targets."""
+    """The search for values at which the cumulated weight of each bootstrap crosses its targets."""
 
     def __init__(self, table: Floats, weight: Floats, quantiles: Mapping[str, float]) -> None:
         self._table = table
         self._reached = np.zeros_like(weight)
         self._sought: dict[str, tuple[Any, Floats]] = {}
         for name, q in quantiles.items():
-            self._sought[f"{name} lower"] = (np.less, q * weight * (1 - _EQUAL))
-            self._sought[f"{name} upper"] = (np.less_equal, q * weight * (1 + _EQUAL))
+            self._sought[f"{name} lower"] = (np.less, q * weight * (1 - _TOLERANCE))
+            self._sought[f"{name} upper"] = (np.less_equal, q * weight * (1 + _TOLERANCE))
         self.found: dict[str, Floats] = {n: np.full(len(weight), np.nan) for n in self._sought}
 
     def take(self, value: Floats, bucket: Ints, weight: Floats) -> None:
-        """Go on by rows, which come in order."""
+        """Continue the search with the next rows in the order."""
         buckets = len(self._table)
         step = np.arange(len(value)) // _ROWS_AT_ONCE
         steps = int(step[-1]) + 1
@@ -246,7 +247,7 @@ class _Search:
                 rows = slice(n * _ROWS_AT_ONCE, (n + 1) * _ROWS_AT_ONCE)
                 weights = self._table[np.ix_(bucket[rows], drawn)] * weight[rows, None]
                 so_far = starts[n, drawn] + np.cumsum(weights, axis=0)
-                # The step ends beyond the target; rounding may let its rows end just below.
+                # The step ends beyond the target, but rounding can let its rows end just below.
                 at = np.minimum(is_below(so_far, target[drawn]).sum(axis=0), len(so_far) - 1)
                 self.found[name][drawn] = value[rows][at]
         self._reached = ends[-1]
@@ -255,7 +256,7 @@ class _Search:
 def _areas(
     table: Floats, columns: tuple[Any, ...], before: tuple[Floats, Floats]
 ) -> dict[str, Floats]:
-    """Add up the areas of one group, whose rows come with the highest score first.
+    """Add up the areas of one group, whose rows come in descending order of scores.
 
     Rows of equal scores are one step of the curve, as in sklearn.metrics.roc_curve.
     """
@@ -263,22 +264,24 @@ def _areas(
     area, precision = np.zeros(table.shape[1]), np.zeros(table.shape[1])
     hits, misses = before
     last_hits, last_misses = before
-    last = np.append(value[1:] != value[:-1], True)
+    is_last = np.append(value[1:] != value[:-1], True)
     for start in range(0, len(value), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         drawn = table[bucket[rows]]
         all_hits = hits + np.cumsum(drawn * first[rows, None], axis=0)
         all_misses = misses + np.cumsum(drawn * second[rows, None], axis=0)
         hits, misses = all_hits[-1], all_misses[-1]
-        ends = last[rows]
+        ends = is_last[rows]
         if not ends.any():
             continue
-        at, off = all_hits[ends], all_misses[ends]
-        rise = np.diff(at, axis=0, prepend=last_hits[None])
-        run = np.diff(off, axis=0, prepend=last_misses[None])
-        area += (run * (at - rise / 2)).sum(axis=0)
-        precision += (rise * at / np.maximum(at + off, np.finfo(np.float64).tiny)).sum(axis=0)
-        last_hits, last_misses = at[-1], off[-1]
+        end_hits, end_misses = all_hits[ends], all_misses[ends]
+        rise = np.diff(end_hits, axis=0, prepend=last_hits[None])
+        run = np.diff(end_misses, axis=0, prepend=last_misses[None])
+        area += (run * (end_hits - rise / 2)).sum(axis=0)
+        precision += (
+            rise * end_hits / np.maximum(end_hits + end_misses, np.finfo(np.float64).tiny)
+        ).sum(axis=0)
+        last_hits, last_misses = end_hits[-1], end_misses[-1]
     return {"area": area, "precision": precision}
 
 
@@ -296,13 +299,13 @@ def _scores(layout: Layout, label: pa.Array, column: pa.Array) -> tuple[Floats, 
     return -scores, true[:, None] == np.array(layout.classes, dtype=object)
 
 
-def _scored(
+def _score_rows(
     number: int, value: Floats, bucket: Ints, weight: Floats, positive: Bools
 ) -> pa.RecordBatch:
     return _rows(number, value, bucket, weight * positive, weight * ~positive)
 
 
-def _windowed(  # noqa: PLR0913, PLR0917 - rows have these columns
+def _rows_in_windows(  # noqa: PLR0913, PLR0917 - rows have these columns
     number: int,
     value: Floats,
     bucket: Ints,
@@ -310,22 +313,22 @@ def _windowed(  # noqa: PLR0913, PLR0917 - rows have these columns
     windows: Floats,
     gaps: dict[int, Floats],
 ) -> pa.RecordBatch:
-    """Return the rows in *windows*, and add those below and between them up in *gaps*."""
-    place = np.searchsorted(windows, value, side="right")
-    below = (place % 2 == 0) & (place < len(windows))
+    """Return the rows in *windows*; add up the rows below and between the windows in *gaps*."""
+    position = np.searchsorted(windows, value, side="right")
+    below = (position % 2 == 0) & (position < len(windows))
     size = ((len(windows) + 1) // 2, BUCKETS)
     added = np.bincount(
-        place[below] // 2 * BUCKETS + bucket[below], weight[below], size[0] * BUCKETS
+        position[below] // 2 * BUCKETS + bucket[below], weight[below], size[0] * BUCKETS
     )
-    held = gaps.setdefault(number, np.zeros(size))
-    held += added.reshape(size)
-    inside = place % 2 == 1
+    group_gaps = gaps.setdefault(number, np.zeros(size))
+    group_gaps += added.reshape(size)
+    inside = position % 2 == 1
     weights = weight[inside]
     return _rows(number, value[inside], bucket[inside], weights, np.zeros(len(weights)))
 
 
-def _between(number: int, gaps: Floats, windows: Floats) -> pa.RecordBatch:
-    """Return a row for each bucket of each gap, where the window above begins or before it."""
+def _gap_rows(number: int, gaps: Floats, windows: Floats) -> pa.RecordBatch:
+    """Return a row for each bucket of each gap, sorted before the rows of the window above it."""
     gap, bucket = np.nonzero(gaps)
     weights = gaps[gap, bucket]
     ends = np.concatenate([[-1.0], windows[1:-1:2]])
@@ -345,12 +348,12 @@ def _rows(
     return pa.RecordBatch.from_arrays(arrays, names=["part", "value", "bucket", "first", "second"])
 
 
-def _found(rows: list[tuple[int, str, Floats]]) -> pa.RecordBatch:
+def _result_batch(results: list[tuple[int, str, Floats]]) -> pa.RecordBatch:
     arrays = [
-        pa.array([partition()] * len(rows), pa.int32()),
-        pa.array([part for part, _, _ in rows], pa.int32()),
-        pa.array([name for _, name, _ in rows], pa.string()),
-        pa.array([sums.tobytes() for _, _, sums in rows], pa.binary()),
+        pa.array([partition()] * len(results), pa.int32()),
+        pa.array([part for part, _, _ in results], pa.int32()),
+        pa.array([name for _, name, _ in results], pa.string()),
+        pa.array([sums.tobytes() for _, _, sums in results], pa.binary()),
     ]
     return pa.RecordBatch.from_arrays(arrays, names=["partition", "part", "name", "sums"])
 
@@ -359,7 +362,7 @@ def _columns(batch: pa.RecordBatch) -> tuple[Any, ...]:
     return tuple(column.to_numpy() for column in batch.columns)
 
 
-def _equals(column: pa.Array, value: str | None) -> Bools:
+def _is_equal(column: pa.Array, value: str | None) -> Bools:
     same = column.is_null() if value is None else pc.equal(column, value).fill_null(False)  # noqa: FBT003
-    found: Bools = same.to_numpy(zero_copy_only=False)
-    return found
+    is_equal: Bools = same.to_numpy(zero_copy_only=False)
+    return is_equal

@@ -1,4 +1,4 @@
-"""Pairing: labels beside the predictions of each version, in the few columns that are added up."""
+"""Pairing: labels beside the predictions of each version, in the columns that are added up."""
 
 from __future__ import annotations
 
@@ -43,35 +43,36 @@ if TYPE_CHECKING:
 
 LABEL = "_label"
 """The column that `select` adds."""
-_CLASS = "p_"
+_CLASS_PREFIX = "p_"
 ProblemType = Literal["regression", "binary", "multiclass"]
 _DEFAULTS = {"regression": "rmse", "labels": "accuracy", "scores": "log_loss"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is predicted, and how versions are told apart."""
+    """The kind of predictions, and the metric that ranks the versions."""
 
     task: Task
     problem_type: ProblemType
     rank_by: str
     classes: tuple[str, ...] = ()
-    """Of probabilities, in the order of the first model's; empty for labels and numbers."""
+    """The classes of probabilities, in the first model's order; empty for labels and numbers."""
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By version, the class of each field of its struct of probabilities."""
     positive: str | None = None
-    """Of two classes, the one that precision, recall, f1 and curves are of."""
+    """For two classes, the class of precision, recall, f1 and curves."""
     threshold: float | None = None
-    """Of two classes, the score from which the second is decided; without, the higher score."""
+    """For two classes, the lowest score that decides for the second; if None, the higher wins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Rows as they are added up, and what stands beside them."""
+    """Rows ready to be added up, and the description of their columns."""
 
     rows: passes.Rows
-    """`bucket`, `label`, `weight`, the slices as texts, `v0`, `v1`, ...: what workers read; then
-    `k0`, ..., `errors` and, before they are held, `SAID`: see `matching.match`."""
+    """First the columns that workers read: `bucket`, `label`, `weight`, the slices as texts, `v0`,
+    `v1`, .... Then `k0`, ..., `errors` and, before the rows are held, `SAID`. See
+    `matching.match`."""
     problem: Problem
     uris: tuple[str, ...]
     slices: tuple[str, ...]
@@ -79,14 +80,14 @@ class Paired:
 
     @property
     def numbers(self) -> passes.Rows:
-        """The columns that workers read."""
+        """The columns that workers read to add up the rows."""
         slices = [f"s{n}" for n in range(len(self.slices))]
         versions = [f"v{n}" for n in range(len(self.uris))]
         return passes.select(self.rows, ["bucket", "label", "weight", *slices, *versions])
 
 
 def labelled(holdout: DataFrame, label: str) -> DataFrame:
-    """Return the rows that have a label: null and NaN are none."""
+    """Return the rows that have a label; null and NaN are not labels."""
     rows = holdout.where(F.col(f"`{label}`").isNotNull())
     may_be_nan = isinstance(rows.schema[label].dataType, (DoubleType, FloatType))
     return rows.where(~F.isnan(f"`{label}`")) if may_be_nan else rows
@@ -97,12 +98,12 @@ def select(
 ) -> Selection | DataFrame:
     """Return the labelled rows of a snapshot for which *where* holds; see `filtering.condition`.
 
-    The label stands in `LABEL` too. Without a filter they are a selection that workers can read
-    themselves.
+    The result has the label in the column `LABEL` too. Without a filter, it is a selection that
+    workers can read themselves.
 
     Raises:
         ColumnsMissing: the table lacks the label.
-        BadCondition: *where* does not read as a condition on the table's columns.
+        BadCondition: *where* is not a condition on the table's columns.
     """
     if label not in holdout.schema.names:
         address = holdout.address if isinstance(holdout, Snapshot) else "the holdout"
@@ -122,11 +123,11 @@ def select(
 
 
 def check(rows: Selection | DataFrame, address: str, binding: Sequence[Binding]) -> None:
-    """Hold the rows of `select` against what is *bound* of nulls that shall not be there.
+    """Check that the rows of `select` have no nulls in the columns that must not have any.
 
     Raises:
         HoldoutEmpty: no row has a label.
-        NullsFound: a column holds some.
+        NullsFound: such a column has nulls.
     """
     if isinstance(rows, Selection) and _is_empty(rows):
         raise HoldoutEmpty(address, str(rows.column))
@@ -135,10 +136,10 @@ def check(rows: Selection | DataFrame, address: str, binding: Sequence[Binding])
 
 
 def segments(rows: Selection | DataFrame, address: str, by: str) -> dict[str | None, int]:
-    """Return how many rows of `select` hold each value of the column *by*, as a text.
+    """Return the number of rows of `select` for each value of the column *by*, as a text.
 
     Raises:
-        ColumnsMissing, InputContractError: there is no such column, or it cannot name segments.
+        ColumnsMissing, InputContractError: the column does not exist, or it cannot name segments.
     """
     if by not in rows.schema.names:
         raise ColumnsMissing(address, [by], rows.schema.names)
@@ -150,22 +151,22 @@ def segments(rows: Selection | DataFrame, address: str, by: str) -> dict[str | N
     except NotEligible as not_eligible:
         if isinstance(rows, Selection):
             rows.runner.start(str(not_eligible))
-    chosen = rows.rows if isinstance(rows, Selection) else rows
-    counted = chosen.groupBy(F.col(f"`{by}`").cast("string")).agg(F.count("*")).collect()
-    return {row[0]: row[1] for row in counted}
+    dataframe = rows.rows if isinstance(rows, Selection) else rows
+    counts = dataframe.groupBy(F.col(f"`{by}`").cast("string")).agg(F.count("*")).collect()
+    return {row[0]: row[1] for row in counts}
 
 
 def _segments_here(rows: Selection, label: str, by: str) -> dict[str | None, int]:
-    found: Counter[str | None] = Counter()
-    counted = scanning.tallied(rows.snapshot, [label, by], rows.wanted)
-    for (value, segment), count in counted.items():
-        if value is not None and value == value:  # noqa: PLR0124 - NaN alone differs from itself
-            found[None if segment is None else str(segment)] += count
-    return dict(found)
+    segment_rows: Counter[str | None] = Counter()
+    counts = scanning.tallied(rows.snapshot, [label, by], rows.wanted)
+    for (value, segment), count in counts.items():
+        if value is not None and value == value:  # noqa: PLR0124 - only NaN differs from itself
+            segment_rows[None if segment is None else str(segment)] += count
+    return dict(segment_rows)
 
 
 def _is_empty(labelled_rows: Selection) -> bool:
-    """Tell whether there is no row, as far as this can be told without Spark."""
+    """Return whether there is no row; False if only Spark can check this."""
     try:
         label = labelled_rows.schema[LABEL]
         field = StructField(str(labelled_rows.column), label.dataType)
@@ -174,7 +175,7 @@ def _is_empty(labelled_rows: Selection) -> bool:
         return False
 
 
-def infer(  # noqa: PLR0913 - all but two by name
+def infer(  # noqa: PLR0913 - all but two by keyword
     scored: StructType,
     uris: Sequence[str],
     *,
@@ -185,68 +186,73 @@ def infer(  # noqa: PLR0913 - all but two by name
     custom: Sequence[str] = (),
     classes: Mapping[str, Sequence[object]] | None = None,
 ) -> Problem:
-    """Tell from the types of labels and predictions what the problem is, unless it is given.
+    """Infer the problem from the types of labels and predictions.
 
-    Structs of probabilities are those of a classifier, and so are booleans, texts and whole numbers
-    where the label is one too. Fractions are a regression, but for a metric of scores, or with a
-    threshold: then they are the probability of the class 1, or true.
+    Structs of probabilities come from a classifier. Booleans, texts and whole numbers do too, if
+    the label has such a type. Fractions are a regression, except for a metric of scores or with a
+    threshold. Then they are the probability of the class 1, or true.
 
     Args:
         scored: the schema of `_label` and of a column for each of *uris*.
         uris: the versions.
-        problem_type: given where the types do not tell.
-        rank_by: the metric that ranks; rmse, log_loss or accuracy when left out.
-        positive: the class that binary metrics are of; else the second of the model's, 1 or true.
-        threshold: the score from which the second of two classes is decided.
+        problem_type: the problem's type, for types that do not determine it.
+        rank_by: the metric that ranks; rmse, log_loss or accuracy if it is left out.
+        positive: the class of binary metrics. If it is left out: the second class of the model, 1
+            or true.
+        threshold: the lowest score that decides for the second of two classes.
         custom: names of custom metrics.
-        classes: by version, the classes of its struct's fields; those of their names, `p_<class>`,
-            when left out.
+        classes: by version, the classes of its struct's fields. If they are left out, the names of
+            the fields, `p_<class>`, give the classes.
 
     Raises:
-        MetricUndefined: versions predict things that have no metric in common, or the metric that
-            ranks is not defined for what they predict.
+        MetricUndefined: the predictions of the versions have no metric in common, or the metric
+            that ranks is not defined for them.
     """
     label, kinds = scored[LABEL].dataType, {uri: scored[uri].dataType for uri in uris}
-    family = _family(rank_by, custom)
+    metric_task = _metric_task(rank_by, custom)
     if any(isinstance(kind, StructType) for kind in kinds.values()):
         task: Task = "scores"
-    elif problem_type == "regression" or family == "regression":
+    elif problem_type == "regression" or metric_task == "regression":
         task = "regression"
-    elif family == "scores" or threshold is not None:
+    elif metric_task == "scores" or threshold is not None:
         task = "scores"
-    elif problem_type or family == "labels" or not _are(kinds.values(), FractionalType):
+    elif problem_type or metric_task == "labels" or not _has_type(kinds.values(), FractionalType):
         task = "labels"
     else:
         task = "regression"
     rank_by = rank_by or _DEFAULTS[task]
-    _check(rank_by, task, family, label, kinds)
-    fields = _fields(scored, uris, classes or {}, rank_by) if task == "scores" else {}
-    every = tuple(dict.fromkeys(name for uri in uris for name in fields.get(uri, ())))
-    if task == "scores" and not every:
-        every = ("false", "true") if isinstance(label, BooleanType) else ("0", "1")
-    same = all(names == every for names in fields.values())
-    if threshold is not None and not (task == "scores" and len(every) == 2 and same):  # noqa: PLR2004 - binary
-        reason = "threshold needs scores of the same two classes, in the same order, of all"
+    _check_metric(rank_by, task, metric_task, label, kinds)
+    fields = _struct_classes(scored, uris, classes or {}, rank_by) if task == "scores" else {}
+    all_classes = tuple(dict.fromkeys(name for uri in uris for name in fields.get(uri, ())))
+    if task == "scores" and not all_classes:
+        all_classes = ("false", "true") if isinstance(label, BooleanType) else ("0", "1")
+    same = all(names == all_classes for names in fields.values())
+    if threshold is not None and not (task == "scores" and len(all_classes) == 2 and same):  # noqa: PLR2004 - binary
+        reason = (
+            "threshold needs scores of the same two classes, in the same order, from all versions"
+        )
         raise MetricUndefined(rank_by, reason)
-    if task == "scores" and len(every) == 2:  # noqa: PLR2004 - binary
-        positive = positive or every[1]
-    if positive is not None and every and positive not in every:
-        raise MetricUndefined(rank_by, f"{positive!r} is none of the classes {', '.join(every)}")
+    if task == "scores" and len(all_classes) == 2:  # noqa: PLR2004 - binary
+        positive = positive or all_classes[1]
+    if positive is not None and all_classes and positive not in all_classes:
+        raise MetricUndefined(
+            rank_by, f"{positive!r} is not one of the classes {', '.join(all_classes)}"
+        )
     kind: ProblemType = (
         "regression"
         if task == "regression"
         else problem_type
         or (
-            "multiclass" if len(every) > 2 else "binary"  # noqa: PLR2004
+            "multiclass" if len(all_classes) > 2 else "binary"  # noqa: PLR2004
         )
     )
     return Problem(
-        task=task, problem_type=kind, rank_by=rank_by, classes=every, fields=fields,
+        task=task, problem_type=kind, rank_by=rank_by, classes=all_classes, fields=fields,
         positive=None if kind == "multiclass" else positive, threshold=threshold,
     )  # fmt: skip
 
 
-def pair(  # noqa: PLR0913 - all but three by name
+def pair(  # noqa: PLR0913 - all but three by keyword
     scored: DataFrame | Plan,
     uris: Sequence[str],
     problem: Problem,
@@ -257,24 +263,24 @@ def pair(  # noqa: PLR0913 - all but three by name
 ) -> Paired:
     """Return *scored* in the columns that are added up; see `Paired`.
 
-    Without *keys* a row's bucket comes from its place in the files, which is the same only as long
-    as they are read in the same way.
+    Without *keys*, a row's bucket comes from the row's place in the files. The place is the same
+    only if the files are read in the same way.
 
     Args:
-        scored: what `scoring.side_by_side` gives, or `scoring.tried`; or a plan, whose rows workers
-            of this machine score now, and this process holds.
-        uris: the versions, or families of them, each a column.
-        problem: what `infer` told.
-        keys: columns that name a row; rows of one key are drawn together.
-        weight: the column of weights; 1 when left out.
+        scored: the result of `scoring.side_by_side` or of `scoring.tried`. Or a plan: then workers
+            of this machine score its rows now, and this process holds them.
+        uris: the versions or families; each has a column.
+        problem: the result of `infer`.
+        keys: columns that identify a row; rows with equal keys are drawn together.
+        weight: the column of weights; if it is left out, each weight is 1.
         slices: columns whose values divide the rows.
     """
     if isinstance(scored, Plan):
-        side, places = scoring.side_of(scored), scoring.places_of(scored)
+        scored_schema, places = scoring.side_of(scored), scoring.places_of(scored)
     else:
-        side, places = scored.schema, {name: n for n, name in enumerate(scored.columns)}
-    columns = _columns(side, places, uris, problem, keys, weight, slices)
-    schema = _schema(columns, [arrow_type(side[name].dataType) for name in keys])
+        scored_schema, places = scored.schema, {name: n for n, name in enumerate(scored.columns)}
+    columns = _columns(scored_schema, places, uris, problem, keys, weight, slices)
+    schema = _matched_schema(columns, [arrow_type(scored_schema[name].dataType) for name in keys])
     rows = (
         scoring.side_by_side_here(scored, partial(match, columns), schema)
         if isinstance(scored, Plan)
@@ -285,7 +291,7 @@ def pair(  # noqa: PLR0913 - all but three by name
     )
 
 
-def _columns(  # noqa: PLR0913, PLR0917 - those of `pair`
+def _columns(  # noqa: PLR0913, PLR0917 - the parameters of `pair`
     scored: StructType,
     places: Mapping[str, int],
     uris: Sequence[str],
@@ -294,7 +300,7 @@ def _columns(  # noqa: PLR0913, PLR0917 - those of `pair`
     weight: str | None,
     slices: Sequence[str],
 ) -> Columns:
-    """Return where workers have the columns *scored*, by their *places*."""
+    """Return the positions of the columns of *scored* in the workers, by their *places*."""
     return Columns(
         task=problem.task,
         classes=problem.classes,
@@ -313,8 +319,8 @@ def _is_struct(scored: StructType, name: str) -> bool:
     return isinstance(scored[name].dataType, StructType)
 
 
-def _schema(columns: Columns, keys: Sequence[pa.DataType]) -> pa.Schema:
-    """Return the columns that `matching.match` gives, with *keys* of these types."""
+def _matched_schema(columns: Columns, keys: Sequence[pa.DataType]) -> pa.Schema:
+    """Return the schema of the rows of `matching.match`; *keys* are the types of its keys."""
     label = pa.float64() if columns.task == "regression" else pa.string()
     prediction = pa.list_(pa.float64()) if columns.task == "scores" else label
     fields: dict[str, pa.DataType] = {"bucket": pa.int32(), "label": label, "weight": pa.float64()}
@@ -327,51 +333,59 @@ def _schema(columns: Columns, keys: Sequence[pa.DataType]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _family(rank_by: str | None, custom: Sequence[str]) -> Task | None:
+def _metric_task(rank_by: str | None, custom: Sequence[str]) -> Task | None:
     if rank_by is None or rank_by in custom:
         return None
     name = rank_by.partition("/")[0]
-    families = {
+    metrics_by_task = {
         "regression": metrics.REGRESSION,
         "labels": metrics.LABELS,
         "scores": metrics.SCORES,
     }
-    for family, names in families.items():
+    for task, names in metrics_by_task.items():
         if name in names:
             if metrics.greater_is_better(name) is None:
-                raise MetricUndefined(rank_by, "it has no better and worse, so it ranks nothing")
-            return cast("Task", family)
-    there = [*metrics.REGRESSION, *metrics.LABELS, *metrics.SCORES, *custom]
-    raise MetricUndefined(rank_by, f"there is no such metric; there are: {', '.join(there)}")
+                raise MetricUndefined(
+                    rank_by,
+                    "neither a greater nor a smaller value of it is better, so it cannot rank",
+                )
+            return cast("Task", task)
+    available = [*metrics.REGRESSION, *metrics.LABELS, *metrics.SCORES, *custom]
+    raise MetricUndefined(rank_by, f"there is no such metric; there are: {', '.join(available)}")
 
 
-def _check(
-    rank_by: str, task: Task, family: Task | None, label: DataType, kinds: dict[str, DataType]
+def _check_metric(
+    rank_by: str, task: Task, metric_task: Task | None, label: DataType, kinds: dict[str, DataType]
 ) -> None:
-    """See that the metric has a meaning for what is predicted."""
+    """Check that the metric is defined for the predictions."""
     for uri, kind in kinds.items():
-        said = kind.simpleString()
+        type_name = kind.simpleString()
         if (
             (task == "scores")
             and len(kinds) > 1
-            and any(isinstance(each, StructType) for each in kinds.values())
+            and any(isinstance(other_kind, StructType) for other_kind in kinds.values())
             and not isinstance(kind, StructType)
         ):
-            raise MetricUndefined(rank_by, f"{uri} predicts {said}, and others probabilities")
-        if task == "regression" and not isinstance(kind, NumericType):
-            raise MetricUndefined(rank_by, f"{uri} predicts {said}, not numbers")
-        if task == "scores" and not isinstance(kind, (DoubleType, FloatType, StructType)):
-            raise MetricUndefined(rank_by, f"{uri} predicts labels ({said}), not probabilities")
-        if task == "labels" and _family_of(kind) != _family_of(label):  # true is not the text 1
             raise MetricUndefined(
-                rank_by, f"{uri} predicts {said} and labels are {label.simpleString()}"
+                rank_by, f"{uri} predicts {type_name}, but others predict probabilities"
+            )
+        if task == "regression" and not isinstance(kind, NumericType):
+            raise MetricUndefined(rank_by, f"{uri} predicts {type_name}, not numbers")
+        if task == "scores" and not isinstance(kind, (DoubleType, FloatType, StructType)):
+            raise MetricUndefined(
+                rank_by, f"{uri} predicts labels ({type_name}), not probabilities"
+            )
+        # true is not the text 1
+        if task == "labels" and _comparable_type(kind) != _comparable_type(label):
+            raise MetricUndefined(
+                rank_by, f"{uri} predicts {type_name}, but labels are {label.simpleString()}"
             )
     if task == "regression" and not isinstance(label, NumericType):
         raise MetricUndefined(rank_by, f"labels are {label.simpleString()}, not numbers")
-    if task == "scores" and family == "regression":
+    if task == "scores" and metric_task == "regression":
         raise MetricUndefined(rank_by, "the versions predict probabilities of classes")
-    a_class = (BooleanType, IntegralType, StringType, FractionalType)
-    if task != "regression" and not isinstance(label, a_class):
+    class_types = (BooleanType, IntegralType, StringType, FractionalType)
+    if task != "regression" and not isinstance(label, class_types):
         raise MetricUndefined(rank_by, f"labels are {label.simpleString()}")
     if (
         task == "scores"
@@ -381,31 +395,31 @@ def _check(
         raise MetricUndefined(rank_by, "labels are string, not numbers")
 
 
-def _family_of(kind: DataType) -> type[DataType]:
-    """Return the types whose values are compared with those of *kind*."""
-    families = (BooleanType, IntegralType, FractionalType, StringType)
-    return next((family for family in families if isinstance(kind, family)), type(kind))
+def _comparable_type(kind: DataType) -> type[DataType]:
+    """Return the base type of all types whose values can be compared with those of *kind*."""
+    bases = (BooleanType, IntegralType, FractionalType, StringType)
+    return next((base for base in bases if isinstance(kind, base)), type(kind))
 
 
-def _fields(
+def _struct_classes(
     scored: StructType, uris: Sequence[str], known: Mapping[str, Sequence[object]], rank_by: str
 ) -> dict[str, tuple[str, ...]]:
-    """Return by version the classes of its struct's fields, in their order."""
+    """Return by version the classes of its struct's fields, in the order of the fields."""
     label = scored[LABEL].dataType
-    found = {}
+    classes_by_version = {}
     for uri in uris:
         kind = scored[uri].dataType
         if isinstance(kind, StructType):
             names = known.get(uri)
-            if not names and not all(name.startswith(_CLASS) for name in kind.names):
+            if not names and not all(name.startswith(_CLASS_PREFIX) for name in kind.names):
                 raise MetricUndefined(rank_by, f"{uri} predicts several columns: {kind.names}")
-            names = names or [name.removeprefix(_CLASS) for name in kind.names]
-            found[uri] = tuple(_class(str(name), label) for name in names)
-    return found
+            names = names or [name.removeprefix(_CLASS_PREFIX) for name in kind.names]
+            classes_by_version[uri] = tuple(_class_text(str(name), label) for name in names)
+    return classes_by_version
 
 
-def _class(name: str, label: DataType) -> str:
-    """Return a class as the label's text says it: 1 for 1.0 and, as scikit-learn does, for true."""
+def _class_text(name: str, label: DataType) -> str:
+    """Return a class as the label's text: 1 for 1.0 and, as in scikit-learn, for true."""
     if isinstance(label, BooleanType):
         as_number = {"0": "false", "0.0": "false", "1": "true", "1.0": "true"}
         return as_number.get(name, name.lower())
@@ -419,5 +433,5 @@ def _class(name: str, label: DataType) -> str:
     return name
 
 
-def _are(kinds: object, kind: type[DataType]) -> bool:
-    return any(isinstance(each, kind) for each in cast("Sequence[DataType]", kinds))
+def _has_type(kinds: object, kind: type[DataType]) -> bool:
+    return any(isinstance(value_type, kind) for value_type in cast("Sequence[DataType]", kinds))

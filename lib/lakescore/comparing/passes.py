@@ -1,4 +1,4 @@
-"""Passes: functions of tasks, over rows that Spark holds or that this process does."""
+"""Passes: functions of tasks over rows, which Spark or this process holds."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 Rows: TypeAlias = Any
-"""A DataFrame, or an Arrow table, of which mypy knows no type."""
+"""A DataFrame, or an Arrow table, for which mypy has no type."""
 Function: TypeAlias = "Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]"
-"""What Spark's workers run by `mapInArrow`."""
+"""A function that Spark's workers run by `mapInArrow`."""
 
 
 def mapped(rows: Rows, function: Function, schema: pa.Schema) -> Rows:
-    """Return what *function* makes of each partition of *rows*, of which a table has one."""
+    """Apply *function* to each partition of *rows*; an Arrow table is one partition."""
     if isinstance(rows, DataFrame):
         return rows.mapInArrow(function, struct(schema))
     return pa.Table.from_batches(list(function(iter(rows.to_batches()))), schema)
 
 
 def select(rows: Rows, names: Sequence[str]) -> Rows:
-    """Return some of the columns."""
+    """Return the columns *names* of *rows*."""
     return rows.select(list(names))
 
 
 def together(rows: Rows, names: Sequence[str]) -> Rows:
-    """Return *rows* so that those with the same values in *names* are in one partition."""
+    """Return *rows* with equal values of the columns *names* in one partition."""
     return rows.repartition(*names) if isinstance(rows, DataFrame) else rows
 
 
-def in_order(rows: Rows, *, whole: bool) -> Rows:
-    """Return *rows* of `ordering.ROWS`, those of a part in the order of their values.
+def in_order(rows: Rows, *, one_partition: bool) -> Rows:
+    """Return *rows* of `ordering.ROWS`, sorted by part and value.
 
     Args:
-        rows: what is sorted.
-        whole: whether a part must lie in one partition, rather than in one after the other.
+        rows: the rows to sort.
+        one_partition: whether a part must lie in one partition. Otherwise it can lie in several
+            adjacent partitions.
     """
     if not isinstance(rows, DataFrame):
         return rows.sort_by([("part", "ascending"), ("value", "ascending")])
     partitions = int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
-    # A number of partitions that is given is kept by Spark's adaptive execution: walks rely on it
-    # that the second one sees the partitions of the first.
-    dealt = (
+    # Spark's adaptive execution keeps an explicit number of partitions. The walks rely on this: the
+    # second walk must see the partitions of the first.
+    repartitioned = (
         rows.repartition(partitions, "part")
-        if whole
+        if one_partition
         else rows.repartitionByRange(partitions, "part", "value")
     )
-    return dealt.sortWithinPartitions("part", "value")
+    return repartitioned.sortWithinPartitions("part", "value")
 
 
 @contextmanager
@@ -72,17 +73,17 @@ def held(rows: Rows, level: StorageLevel = StorageLevel.MEMORY_AND_DISK) -> Iter
 
 
 def fetch(rows: Rows) -> pa.Table:
-    """Return all of *rows*, of which there are few."""
+    """Return all *rows* as an Arrow table; only for a few rows."""
     return collected(rows) if isinstance(rows, DataFrame) else rows
 
 
 def first(rows: Rows, most: int) -> pa.Table:
-    """Return the first of *rows*."""
+    """Return the first *most* rows as an Arrow table."""
     return collected(rows.limit(most)) if isinstance(rows, DataFrame) else rows.slice(0, most)
 
 
 def tuples(rows: Rows) -> list[tuple[Any, ...]]:
-    """Return all of *rows*, of which there are few, as Python's values."""
+    """Return all *rows* as tuples of Python values; only for a few rows."""
     table = fetch(rows)
     return list(zip(*[column.to_pylist() for column in table.columns], strict=True))
 

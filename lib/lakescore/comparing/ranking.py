@@ -1,10 +1,10 @@
-"""Ranking: intervals of metrics and of their paired differences, and who is better than whom.
+"""Ranking: intervals of metrics and of their paired differences, and the ranks of versions.
 
-An interval is the value, plus and minus so many standard errors of the bootstrap. How many is read
-off the bootstraps themselves: as many as the farthest of the differences stays within, in *level*
-of them. For one value these are about 1.96; for all pairs of several versions more, so that with
-this confidence all of the differences lie within theirs at once (single-step max-T: Romano and
-Wolf: Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing, 2005).
+An interval is the value plus and minus a number of standard errors of the bootstrap. The bootstraps
+themselves give this number: in the share *level* of them, the farthest of the differences stays
+within it. For one value it is about 1.96. For all pairs of several versions it is greater, so that
+all differences lie within their intervals at once with this confidence (single-step max-T: Romano
+and Wolf: Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing, 2005).
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ if TYPE_CHECKING:
 
     from lakescore.comparing.gathering import Floats
 
-_LEAST = 20
-"""So many bootstraps must have a value for an interval."""
+_LEAST_BOOTSTRAPS = 20
+"""An interval needs at least this number of bootstraps that have a value."""
 _ROUNDING = 1e-12
-"""Relative: differences that are smaller come from the order in which numbers were added."""
+"""Relative: smaller differences come from the order in which numbers are added."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its interval; NaN where it has none."""
+    """A value with its interval; a bound is NaN if the value has no interval."""
 
     value: float
     low: float
     high: float
 
     def facts(self) -> dict[str, float | None]:
-        """Return the numbers, null for NaN and infinities: JSON knows none."""
+        """Return the numbers; NaN and infinities become None, because JSON has neither."""
         numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: _known(number) for name, number in numbers.items()}
+        return {name: _finite(number) for name, number in numbers.items()}
 
     @property
     def holds_zero(self) -> bool:
-        """Whether 0 lies in it; true where nothing is known."""
+        """Whether 0 lies in the interval; true if the interval is unknown."""
         return not (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Several versions by one metric on the same rows."""
+    """The standing of several versions by one metric on the same rows."""
 
     estimates: Mapping[str, Interval]
-    """By version, each for itself."""
+    """By version; each interval holds for its version alone."""
     differences: Mapping[tuple[str, str], Interval]
-    """By (version, other): its value less the other's, all pairs at once."""
+    """By (version, other): the value minus the other's; intervals hold for all pairs at once."""
     better_high: bool | None
-    """Whether a greater value is better; None where better has no direction."""
+    """Whether a greater value is better; None if the metric has no direction."""
     ordered: Sequence[str]
-    """Versions that have a value, the best first; empty where better has no direction."""
+    """Versions that have a value, the best first; empty if the metric has no direction."""
     ranks: Mapping[str, int | None]
-    """None where better has no direction, or the version no value."""
+    """None if the metric has no direction, or the version has no value."""
     width: float
-    """How many standard errors the intervals of differences reach."""
+    """The width of the intervals of differences to either side, in standard errors."""
 
 
 def stand(
@@ -73,46 +73,47 @@ def stand(
 ) -> Standing:
     """Return the standing of versions by one metric.
 
-    The best of the versions leads a rank, which those share whose interval of the difference to it
-    holds zero; the best of the others leads the next.
+    The best version leads the first rank. A version shares the rank if the interval of its
+    difference to the leader holds zero. The best of the remaining versions leads the next rank.
 
     Args:
         vectors: by version, the metric over all rows, then over each bootstrap.
-        better_high: whether a greater value is better; None where better has no direction.
-        bounds: what the metric lies between.
+        better_high: whether a greater value is better; None if the metric has no direction.
+        bounds: the least and the greatest possible value of the metric.
         level: the confidence, such as 0.95.
     """
     values = {
-        name: _bounded(intervals([vector], level)[0][0], bounds) for name, vector in vectors.items()
+        name: _clip_interval(intervals([vector], level)[0][0], bounds)
+        for name, vector in vectors.items()
     }
     pairs = list(combinations(vectors, 2))
-    found, width = intervals([vectors[a] - vectors[b] for a, b in pairs], level)
+    difference_intervals, width = intervals([vectors[a] - vectors[b] for a, b in pairs], level)
     differences = {}
-    for (a, b), each in zip(pairs, found, strict=True):
+    for (a, b), interval in zip(pairs, difference_intervals, strict=True):
         scale = _ROUNDING * max(abs(values[a].value), abs(values[b].value))
-        interval = (
-            Interval(0.0, min(each.low, 0.0), max(each.high, 0.0))
-            if abs(each.value) <= scale
-            else each
+        rounded = (
+            Interval(0.0, min(interval.low, 0.0), max(interval.high, 0.0))
+            if abs(interval.value) <= scale
+            else interval
         )
-        differences[a, b] = interval
-        differences[b, a] = Interval(-interval.value, -interval.high, -interval.low)
-    ordered = _ordered(values, better_high)
+        differences[a, b] = rounded
+        differences[b, a] = Interval(-rounded.value, -rounded.high, -rounded.low)
+    ordered = _best_first(values, better_high)
     ranks: dict[str, int | None] = dict.fromkeys(vectors)
     ranks |= _ranks(ordered, differences)
     return Standing(values, differences, better_high, ordered, ranks, width)
 
 
 def intervals(vectors: Sequence[Floats], level: float) -> tuple[list[Interval], float]:
-    """Return intervals that hold at once, and how many standard errors they reach."""
+    """Return intervals that hold at once, and their width to either side in standard errors."""
     if not vectors:
         return [], math.nan
     table = np.array(vectors)
     points, drawn = table[:, 0], table[:, 1:]
-    whole = np.isfinite(drawn).all(axis=0)
-    drawn = drawn[:, whole]
-    if drawn.shape[1] < _LEAST:
-        return [Interval(float(p), math.nan, math.nan) for p in points], math.nan
+    is_finite = np.isfinite(drawn).all(axis=0)
+    drawn = drawn[:, is_finite]
+    if drawn.shape[1] < _LEAST_BOOTSTRAPS:
+        return [Interval(float(point), math.nan, math.nan) for point in points], math.nan
     errors = drawn.std(axis=1, ddof=1)
     varies = errors > _ROUNDING * np.abs(drawn).max(axis=1)
     width = 0.0
@@ -121,20 +122,21 @@ def intervals(vectors: Sequence[Floats], level: float) -> tuple[list[Interval], 
         width = float(np.quantile(distances.max(axis=0), level))
     reach = np.where(varies, errors * width, 0.0)
     return [
-        Interval(float(p), float(p - r), float(p + r)) for p, r in zip(points, reach, strict=True)
+        Interval(float(point), float(point - distance), float(point + distance))
+        for point, distance in zip(points, reach, strict=True)
     ], width
 
 
-def _bounded(interval: Interval, bounds: tuple[float, float]) -> Interval:
+def _clip_interval(interval: Interval, bounds: tuple[float, float]) -> Interval:
     low, high = bounds
     return Interval(interval.value, max(low, interval.low), min(high, interval.high))
 
 
-def _ordered(values: Mapping[str, Interval], better_high: bool | None) -> list[str]:  # noqa: FBT001 - a fact of the metric
+def _best_first(values: Mapping[str, Interval], better_high: bool | None) -> list[str]:  # noqa: FBT001 - a fact of the metric
     if better_high is None:
         return []
     sign = -1.0 if better_high else 1.0
-    known = [name for name, each in values.items() if not math.isnan(each.value)]
+    known = [name for name, interval in values.items() if not math.isnan(interval.value)]
     return sorted(known, key=lambda name: sign * values[name].value)
 
 
@@ -150,5 +152,5 @@ def _ranks(
     return ranks
 
 
-def _known(number: Any) -> float | None:  # noqa: ANN401 - a number
+def _finite(number: Any) -> float | None:  # noqa: ANN401 - a number
     return float(number) if number is not None and math.isfinite(number) else None

@@ -1,7 +1,7 @@
-"""Reporting: a document about model versions as one page that asks no network, and as Markdown.
+"""Reporting: a document about model versions as one page without network access, and as Markdown.
 
-The document is `comparing.document`'s, or `registry_document`'s from what the registry holds;
-docs/report.md lists its keys. The page embeds it, and what it shows it draws from nothing else.
+`comparing.document` or `registry_document` returns the document; docs/report.md lists its keys. The
+page embeds the document and has no other data.
 """
 
 from lakescore.reporting.files import save, write

@@ -1,4 +1,4 @@
-"""The files that the report is written to."""
+"""The files of a report."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def write(document: Mapping[str, Any], folder: Path) -> dict[str, Path]:
     """Write the page and the summary of a comparison, and return their paths.
 
     Args:
-        document: as `comparing.document` gives it.
-        folder: made when missing; the files are named by the comparison's run id.
+        document: the result of `comparing.document`.
+        folder: the folder, which is created if it is missing. The comparison's run id names the
+            files.
 
     Returns:
         `html` and `markdown`.
@@ -34,7 +35,7 @@ def write(document: Mapping[str, Any], folder: Path) -> dict[str, Path]:
 
 
 def save(text: str, file: Path) -> Path:
-    """Write a text as a whole or not at all, and return its path; folders are made when missing.
+    """Write a text completely or not at all, create missing folders, and return the file's path.
 
     Raises:
         ReportNotWritten: the file cannot be written.

@@ -1,4 +1,4 @@
-"""The libraries that the page is made from, as their packages ship them: nothing is downloaded."""
+"""The libraries of the page, as their packages ship them: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _EXPORTED = re.compile(r"export\s*\{[^{}]*?([\w$]+) as default[^{}]*\};?\s*(?=/\
 
 @cache
 def vega() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, which defines `vegaEmbed`."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`."""
     bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub errs
     return bundle
 
 
 @cache
 def datatables() -> str:
-    """Return DataTables with its jQuery as a module, which defines `DataTable`.
+    """Return DataTables with its jQuery as a module that defines `DataTable`.
 
-    itables ships it as a module that others import; a page of one file has nothing to import from,
-    so what the module gives by default is given to the page instead.
+    itables ships it as a module that other modules import. A page of one file cannot import, so the
+    module's default export becomes a global variable of the page.
     """
     path = distribution("itables").locate_file("itables/html/dt_bundle.js")
     bundle = Path(str(path)).read_text(encoding="utf-8")
-    made, times = _EXPORTED.subn(r"globalThis.DataTable=\1;", bundle)
-    assert times == 1, "itables ships its bundle in another shape"  # noqa: S101 - the lock pins it
-    return made
+    script, replacements = _EXPORTED.subn(r"globalThis.DataTable=\1;", bundle)
+    assert replacements == 1, "itables ships its bundle in another shape"  # noqa: S101 - the lock pins it
+    return script

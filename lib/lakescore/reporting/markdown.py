@@ -1,4 +1,4 @@
-"""The document in a few lines of Markdown."""
+"""The document as a few lines of Markdown."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ def summary(document: Mapping[str, Any]) -> str:
     """Return a few lines of Markdown about a comparison, for a pull request.
 
     Args:
-        document: as `comparing.document` gives it.
+        document: the result of `comparing.document`.
     """
-    table = _table(document)
+    table = _metric_table(document)
     return _TEMPLATES.get_template("summary.md.j2").render(
         document=document,
         table=table,
-        metrics=_first(document, list(table)),
+        metrics=_metric_names(document, list(table)),
         short=short,
         number=number,
         plain=lambda text: str(text).translate(_MARKDOWN),
     )
 
 
-def _table(document: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Return the metrics over the common rows: by metric and version; the one that ranks first."""
-    found: dict[str, dict[str, Mapping[str, Any]]] = {document["problem"]["rank_by"]: {}}
+def _metric_table(document: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Return the metrics over the common rows, by metric and version; the ranking metric first."""
+    table: dict[str, dict[str, Mapping[str, Any]]] = {document["problem"]["rank_by"]: {}}
     for line in document["metrics"]:
         if line["slice_by"] is None and line["scope"] == "common":
-            found.setdefault(line["metric"], {})[line["uri"]] = line
-    return found
+            table.setdefault(line["metric"], {})[line["uri"]] = line
+    return table
 
 
-def _first(document: Mapping[str, Any], names: list[str]) -> list[str]:
-    plain = [name for name in names if "/" not in name]
-    return plain[:_MOST_METRICS] or [document["problem"]["rank_by"]]
+def _metric_names(document: Mapping[str, Any], names: list[str]) -> list[str]:
+    names_without_class = [name for name in names if "/" not in name]
+    return names_without_class[:_MOST_METRICS] or [document["problem"]["rank_by"]]

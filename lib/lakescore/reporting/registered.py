@@ -1,4 +1,4 @@
-"""The document from what the registry holds: no Spark, no holdout, nothing scored anew."""
+"""The document from the registry's content: without Spark, a holdout or new predictions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from lakescore.registry import VersionRecord
 
-_OF_A_COMPARISON = (
+_COMPARISON_KEYS = (
     "run_id", "holdout", "label", "engine", "tables", "gates", "rows", "uncertainty",
 )  # fmt: skip
-_ROWS_OF_A_COMPARISON = (
+_COMPARISON_LISTS = (
     "histograms", "curves", "calibration", "confusion", "flips", "shifts",
 )  # fmt: skip
 _CHAMPION = "champion"
@@ -38,22 +38,22 @@ def registry_document(
     order_by: str | None = None,
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """Return the document of versions as the registry holds them: plain JSON values.
+    """Return the document about versions from the registry's content, as plain JSON values.
 
     Args:
         name: the registered model's name.
-        records: its versions, in the order that they shall be shown in; those without a value
-            of the metric that the verdict is about come last in it anyway.
-        where: the filter that chose them.
-        order_by: what sorted them; a metric in it is what the verdict is about.
-        limit: how many were asked for.
+        records: its versions in the order of the page. Versions without a value of the verdict's
+            metric come last in this order.
+        where: the filter that selected the versions.
+        order_by: the sort order of the versions; a metric in it is the verdict's metric.
+        limit: the requested maximum number of versions.
     """
     lines = [line for record in records for line in _lines(record)]
     metric, greater = _main_metric(lines, order_by)
-    baseline = next((each for each in records if _CHAMPION in each.aliases), None)
+    baseline = next((record for record in records if _CHAMPION in record.aliases), None)
     return {
-        **dict.fromkeys(_OF_A_COMPARISON),
-        **{key: [] for key in _ROWS_OF_A_COMPARISON},
+        **dict.fromkeys(_COMPARISON_KEYS),
+        **{key: [] for key in _COMPARISON_LISTS},
         "format": REPORT_FORMAT,
         "source": "registry",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -66,7 +66,7 @@ def registry_document(
         "datasets": _datasets(lines),
         "repeat": [
             {
-                "what": "The same page, from what the registry holds by then",
+                "what": "The same page, from the registry's content at that time",
                 "command": _command(name, where=where, order_by=order_by, limit=limit),
             }
         ],
@@ -100,26 +100,31 @@ def _lines(record: VersionRecord) -> Iterable[dict[str, Any]]:
 def _main_metric(
     lines: Sequence[Mapping[str, Any]], order_by: str | None
 ) -> tuple[str | None, bool | None]:
-    """Return the metric that the verdict is about, and whether more of it is better, if known.
+    """Return the verdict's metric, and whether a greater value is better, if known.
 
-    It is the one that the versions were sorted by; else, of those whose direction their name
-    tells, the one that most versions have with an interval, or else at all.
+    It is the metric that the versions are sorted by. Otherwise it is one of the metrics whose name
+    shows their direction: the one that most versions have with an interval, then the one that most
+    versions have.
     """
-    asked = _SORTED_BY.fullmatch(order_by.strip()) if order_by else None
-    if asked:
-        way = asked["way"]
-        known = way.lower() == "desc" if way else _direction(asked["metric"])
-        return asked["metric"], known
+    match = _SORTED_BY.fullmatch(order_by.strip()) if order_by else None
+    if match:
+        direction = match["way"]
+        greater_is_better = (
+            direction.lower() == "desc" if direction else _direction(match["metric"])
+        )
+        return match["metric"], greater_is_better
     has_value = [line for line in lines if line["value"] is not None]
-    counted = Counter(line["metric"] for line in has_value)
-    bounded = Counter(line["metric"] for line in has_value if line["low"] is not None)
-    known_ones = [metric for metric in counted if _direction(metric) is not None]
-    best = max(known_ones, key=lambda metric: (bounded[metric], counted[metric]), default=None)
+    counts = Counter(line["metric"] for line in has_value)
+    interval_counts = Counter(line["metric"] for line in has_value if line["low"] is not None)
+    with_direction = [metric for metric in counts if _direction(metric) is not None]
+    best = max(
+        with_direction, key=lambda metric: (interval_counts[metric], counts[metric]), default=None
+    )
     return best, None if best is None else _direction(best)
 
 
 def _direction(metric: str) -> bool | None:
-    """Return whether more of a metric is better, from its name; None where that tells nothing."""
+    """Return whether a greater value is better, by the name; None if the name does not show it."""
     if _LESS.search(metric):
         return False
     return True if _MORE.search(metric) else None
@@ -128,27 +133,27 @@ def _direction(metric: str) -> bool | None:
 def _verdict(
     name: str, lines: Sequence[Mapping[str, Any]], metric: str | None, *, greater: bool | None
 ) -> str:
-    """Say in a sentence what the stored values say, and whether they may be held together."""
-    found = [line for line in lines if line["metric"] == metric and line["value"] is not None]
-    if metric is None or not found:
+    """Return a sentence: the best stored value, and whether the values can be compared."""
+    with_value = [line for line in lines if line["metric"] == metric and line["value"] is not None]
+    if metric is None or not with_value:
         return f"No stored metric tells which version of {name} is best."
-    found.sort(key=lambda line: line["value"], reverse=bool(greater))
-    first = found[0]
+    with_value.sort(key=lambda line: line["value"], reverse=bool(greater))
+    first = with_value[0]
     words = {None: "has the least", True: "has the best", False: "has the best"}[greater]
-    sentence = f"{short(first['uri'])} {words} stored {metric}: {_said(first)}"
-    if len(found) == 1:
+    sentence = f"{short(first['uri'])} {words} stored {metric}: {_format_value(first)}"
+    if len(with_value) == 1:
         return f"{sentence}; no other version has one."
-    second = found[1]
-    sentence += f", before {short(second['uri'])} with {_said(second)}"
-    digests = {line["digest"] for line in found}
+    second = with_value[1]
+    sentence += f", before {short(second['uri'])} with {_format_value(second)}"
+    digests = {line["digest"] for line in with_value}
     if len(digests) == 1 and None not in digests:
-        return f"{sentence}; all {len(found)} values are of {first['dataset']}."
+        return f"{sentence}; all {len(with_value)} values are from {first['dataset']}."
     if None in digests and len(digests) == 1:
-        return f"{sentence}; they may be of different data, since none was recorded."
-    return f"{sentence}; the values are of different data, so do not take this for a comparison."
+        return f"{sentence}; they may be from different data, because no data was recorded."
+    return f"{sentence}; the values are from different data, so this is not a comparison."
 
 
-def _said(line: Mapping[str, Any]) -> str:
+def _format_value(line: Mapping[str, Any]) -> str:
     value = number(line["value"])
     if line["low"] is None or line["high"] is None:
         return value
@@ -156,19 +161,19 @@ def _said(line: Mapping[str, Any]) -> str:
 
 
 def _datasets(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return on which data the stored values were measured, those with most of them first."""
-    counted = Counter((line["dataset"], line["digest"]) for line in lines)
+    """Return the datasets of the stored values, those with the most values first."""
+    counts = Counter((line["dataset"], line["digest"]) for line in lines)
     return [
         {"dataset": dataset, "digest": digest, "metrics": count}
-        for (dataset, digest), count in counted.most_common()
+        for (dataset, digest), count in counts.most_common()
     ]
 
 
 def _command(name: str, **options: object) -> str:
-    given = [
+    arguments = [
         part
         for key, value in options.items()
         if value is not None
         for part in (f"--{key.replace('_', '-')}", str(value))
     ]
-    return shlex.join(["lakescore", "report", name, *given])
+    return shlex.join(["lakescore", "report", name, *arguments])

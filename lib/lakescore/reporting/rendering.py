@@ -1,4 +1,4 @@
-"""The page: one file of HTML with its data, styles and scripts in it."""
+"""The page: one HTML file that contains its data, styles and scripts."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _ENDS_A_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 @dataclass(frozen=True)
 class Script:
-    """A script of the page; the page's policy lets none run but these."""
+    """A script of the page; the page's policy lets no other scripts run."""
 
     text: str
     module: bool = False
-    """Modules run when the page is there, in their order, and after all that are none."""
+    """Modules run in their order when the page is loaded, after all other scripts."""
 
     @property
     def digest(self) -> str:
-        """What the policy knows it by."""
+        """The script's digest, as the policy writes it."""
         hashed = hashlib.sha256(self.text.encode()).digest()
         return f"'sha256-{base64.b64encode(hashed).decode()}'"
 
@@ -54,22 +54,23 @@ def page(
     """Return the page.
 
     Args:
-        document: as `comparing.document` or `registry_document` gives it.
-        scripts: more of them, that run after the page's own. They can use those by name
-            (`state`, `elements`), and listen for the window's events `lakescore:started` and
-            `lakescore:details`.
-        styles: sheets that come after the page's own.
-        connect: what these may talk to, as a policy says it: `'self'` for a server's page.
+        document: the result of `comparing.document` or `registry_document`.
+        scripts: more scripts, which run after the page's scripts. They can use the page's scripts
+            by name (`state`, `elements`), and listen for the window's events `lakescore:started`
+            and `lakescore:details`.
+        styles: more style sheets, which come after the page's sheet.
+        connect: the addresses that the scripts can connect to, in the policy's words: `'self'` for
+            a server's page.
     """
-    every = [*_scripts(), *scripts]
+    all_scripts = [*_scripts(), *scripts]
     return _TEMPLATES.get_template("page.html.j2").render(
         document=document,
         title=_title(document),
         parts=_parts(document),
-        policy=_policy(every, connect),
+        policy=_policy(all_scripts, connect),
         style="\n".join([style(), *styles]),
         data=json.dumps(document, allow_nan=False).translate(_ENDS_A_SCRIPT),
-        scripts=every,
+        scripts=all_scripts,
         short=short,
     )
 
@@ -80,24 +81,24 @@ def policy(scripts: Sequence[Script], connect: str) -> str:
 
 
 def style() -> str:
-    """Return the page's style sheet, for other pages that shall look like it."""
+    """Return the page's style sheet, for other pages that should look like it."""
     return _read("page.css")
 
 
 def part(name: str) -> Script:
-    """Return one of the page's own scripts, for other pages that use it, such as `elements`."""
+    """Return one of the page's scripts, such as `elements`, for other pages that use it."""
     return Script(_read(f"{name}.js"))
 
 
 @cache
 def _scripts() -> tuple[Script, ...]:
-    own = [part(name) for name in _ORDER]
+    page_scripts = [part(name) for name in _ORDER]
     tables = Script(libraries.datatables(), module=True)
-    return (Script(libraries.vega()), tables, *own, Script("app.start();", module=True))
+    return (Script(libraries.vega()), tables, *page_scripts, Script("app.start();", module=True))
 
 
 def _policy(scripts: Sequence[Script], connect: str) -> str:
-    """Let these scripts run and no others; what a name says can be no script, whatever it says."""
+    """Return the policy that lets only these scripts run, so that no text of a name is a script."""
     allowed = " ".join(script.digest for script in scripts)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
@@ -110,9 +111,9 @@ def _read(name: str) -> str:
 
 
 def _parts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the parts that the document has data for."""
-    lacking = set() if any(each["slice_by"] for each in document["metrics"]) else {"slices"}
-    return [(part, name) for part, name in _PARTS if part not in lacking]
+    """Return the parts of the page that the document has data for."""
+    empty_parts = set() if any(line["slice_by"] for line in document["metrics"]) else {"slices"}
+    return [(part, name) for part, name in _PARTS if part not in empty_parts]
 
 
 def _title(document: Mapping[str, Any]) -> str:

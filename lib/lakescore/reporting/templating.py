@@ -1,15 +1,15 @@
-"""The templates, and how numbers and names stand in them."""
+"""The templates, and the format of numbers and names in them."""
 
 from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-_WHOLE, _HUGE = 1e5, 1e12
-"""Numbers between these are written without a fraction, in full."""
+_NO_FRACTION_FROM, _HUGE = 1e5, 1e12
+"""Numbers between these are written in full, without a fraction."""
 
 
 def environment(folder: str, package: str = "lakescore.reporting") -> Environment:
-    """Return the templates of a package's folder, which escape what they are given."""
+    """Return the templates of a package's folder; they escape the values that they insert."""
     return Environment(
         loader=PackageLoader(package, folder),
         autoescape=True,
@@ -25,7 +25,7 @@ def short(uri: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with five digits that matter; a dash for none."""
+    """Return a number with five significant digits; a dash for None."""
     if value is None:
         return "-"
-    return f"{value:,.0f}" if _WHOLE <= abs(value) < _HUGE else f"{value:,.5g}"
+    return f"{value:,.0f}" if _NO_FRACTION_FROM <= abs(value) < _HUGE else f"{value:,.5g}"

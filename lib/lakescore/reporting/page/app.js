@@ -6,24 +6,24 @@ const app = (() => {
   const MOST_AT_FIRST = 6;
   const THEMES = ["auto", "light", "dark"];
 
-  const texts = (value) => Array.isArray(value) && value.every((each) => typeof each === "string");
+  const texts = (value) => Array.isArray(value) && value.every((text) => typeof text === "string");
   const pairs = (value) => Array.isArray(value)
-    && value.every((each) => texts(each) && each.length === 2);
+    && value.every((pair) => texts(pair) && pair.length === 2);
 
-  /** Return the check of choices that came with the address: only what the document knows stays. */
-  function checker(document_, columns, found) {
+  /** Return the check of choices from the address: it keeps only names that the document has. */
+  function checker(document_, columns, chartSources) {
     const keys = new Set(columns.map((column) => column.key));
     const uris = new Set(document_.versions.map((version) => version.uri));
     const kinds = new Set(charts.KINDS.map(([kind]) => kind));
-    const chart = (each) => {
-      const source = found.get(each?.source);
-      if (!source || !kinds.has(each.kind)) return null;
+    const chart = (wanted) => {
+      const source = chartSources.get(wanted?.source);
+      if (!source || !kinds.has(wanted.kind)) return null;
       const known = (key) => (source.columns.some((column) => column.key === key) ? key : "");
       return {
-        source: source.id, kind: each.kind, of: each.of === "listed" ? "listed" : "selected",
-        x: known(each.x), y: known(each.y), colour: known(each.colour), facet: known(each.facet),
-        dimensions: texts(each.dimensions) ? each.dimensions.filter(known) : [],
-        title: typeof each.title === "string" ? each.title : "",
+        source: source.id, kind: wanted.kind, of: wanted.of === "listed" ? "listed" : "selected",
+        x: known(wanted.x), y: known(wanted.y), colour: known(wanted.colour), facet: known(wanted.facet),
+        dimensions: texts(wanted.dimensions) ? wanted.dimensions.filter(known) : [],
+        title: typeof wanted.title === "string" ? wanted.title : "",
       };
     };
     const checks = {
@@ -38,8 +38,8 @@ const app = (() => {
       facts: (value) => (value && typeof value === "object"
         ? { different: value.different !== false, scope: String(value.scope ?? "") } : null),
     };
-    return (asked) => Object.fromEntries(Object.entries(checks)
-      .map(([key, check]) => [key, Object.hasOwn(asked, key) ? check(asked[key]) : null])
+    return (choices) => Object.fromEntries(Object.entries(checks)
+      .map(([key, check]) => [key, Object.hasOwn(choices, key) ? check(choices[key]) : null])
       .filter(([, value]) => value !== null));
   }
 
@@ -61,7 +61,7 @@ const app = (() => {
     block.append(copy);
   }
 
-  /** Let the parts be reached, since the address holds what the reader chose and no part's name. */
+  /** Make the buttons of the parts work: the address holds choices, so it cannot name a part. */
   function navigate() {
     for (const link of document.querySelectorAll("[data-to]")) {
       link.addEventListener("click", (event) => {
@@ -84,13 +84,13 @@ const app = (() => {
     navigate();
     offerDocument(text);
     const columns = values.columns(document_);
-    const found = sources.of(document_, columns);
-    const presets = sources.presets(document_, found, columns);
-    state.begin(defaults(document_, columns, presets), checker(document_, columns, found));
+    const chartSources = sources.of(document_, columns);
+    const presets = sources.presets(document_, chartSources, columns);
+    state.begin(defaults(document_, columns, presets), checker(document_, columns, chartSources));
     theme.begin(document.getElementById("theme"));
     list.begin(document.querySelector("#versions .content"), document_, columns);
     facts.begin(document_);
-    comparison.begin(document.querySelector("#comparison .content"), document_, found, presets);
+    comparison.begin(document.querySelector("#comparison .content"), document_, chartSources, presets);
     document.querySelectorAll(".command").forEach(copyable);
     performance.mark("lakescore:started");
     dispatchEvent(new CustomEvent("lakescore:started", { detail: { document: document_ } }));

@@ -1,6 +1,6 @@
-// A chart that the reader described, as Vega-Lite: pure functions. Names from the document become
-// values, titles and domains, never fields, sort orders or tooltips, which Vega-Lite writes into
-// expressions.
+// A chart that the reader describes, as Vega-Lite: pure functions. Names from the document become
+// values, titles and domains. They never become fields, sort orders or tooltips, because Vega-Lite
+// writes these into expressions.
 
 const charts = (() => {
   "use strict";
@@ -34,7 +34,7 @@ const charts = (() => {
 
   const NAMELESS = new Set(["version", "property:label"]);
 
-  /** Return a text as Vega can take it, which looks texts up in objects: these have a few names. */
+  /** Return a text that Vega can look up in an object, where a few names exist already. */
   function safe(value) {
     return typeof value === "string" && value in Object.prototype ? `${value}\u200b` : value;
   }
@@ -42,7 +42,7 @@ const charts = (() => {
   const title = (column) => safe(elements.short(column?.name ?? "", 48));
   const at = (source, key) => source.columns.find((column) => column.key === key);
 
-  /** Return what a chart is called when its reader gave it no title. */
+  /** Return the title of a chart, or the names of its axes if the reader gave it no title. */
   function titleOf(chart, source) {
     if (chart.title) return chart.title;
     if (chart.kind === "parallel") return "Parallel coordinates";
@@ -50,47 +50,47 @@ const charts = (() => {
     return `${elements.short(y?.name ?? "rows", 60)} by ${elements.short(x?.name ?? "version", 60)}`;
   }
 
-  /** Return what a tooltip says of a row: names and values, each column once. */
+  /** Return the content of a row's tooltip: names and values, each column once. */
   function tipOf(row, columns) {
-    const told = [...new Set(columns.filter(Boolean))].map((column) => {
+    const columnLines = [...new Set(columns.filter(Boolean))].map((column) => {
       const bounds = column.interval?.(row);
       const text = values.shown(column, row);
       return [title(column), bounds ? `${text} (${values.range(bounds)})` : elements.short(text, 80)];
     });
     const version = ["model version", elements.short(values.short(row.uri), 80)];
-    return { lines: [version, ...told, ...(row.rows ? [["rows", values.number(row.rows)]] : [])] };
+    return { lines: [version, ...columnLines, ...(row.rows ? [["rows", values.number(row.rows)]] : [])] };
   }
 
-  /** Return the rows that a chart shows, as plain values under field names of ours. */
+  /** Return the rows that a chart shows, as plain values with our field names. */
   function rowsOf(chart, source, uris) {
     const column = (key) => at(source, key);
     const [x, y, colour, facet] = [chart.x, chart.y, chart.colour, chart.facet].map(column);
-    const interval = (of, row) => of?.interval?.(row) ?? [null, null];
-    const drawn = source.rows.filter((row) => uris.includes(row.uri));
-    const first = new Map(uris.map((uri, place) => [uri, place]));
-    drawn.sort((a, b) => first.get(a.uri) - first.get(b.uri));
-    return drawn.map((row) => {
+    const interval = (measured, row) => measured?.interval?.(row) ?? [null, null];
+    const chartRows = source.rows.filter((row) => uris.includes(row.uri));
+    const order = new Map(uris.map((uri, place) => [uri, place]));
+    chartRows.sort((a, b) => order.get(a.uri) - order.get(b.uri));
+    return chartRows.map((row) => {
       const [xLow, xHigh] = interval(x, row);
       const [yLow, yHigh] = interval(y, row);
       return {
         tip: tipOf(row, [x, y, colour, facet]),
         x: safe(x?.value(row) ?? null), y: safe(y?.value(row) ?? null),
-        c: safe(colour?.value(row) ?? null), f: safe(facet?.value(row) ?? null), n: first.get(row.uri), o: source.order?.(row) ?? 0,
+        c: safe(colour?.value(row) ?? null), f: safe(facet?.value(row) ?? null), n: order.get(row.uri), o: source.order?.(row) ?? 0,
         xLow, xHigh, yLow, yHigh, small: row.small === true, rows: row.rows ?? null, uri: row.uri,
       };
     });
   }
 
-  /** Return heads and rows of what a chart shows, for a CSV file. */
+  /** Return the heads and the rows of a chart, for a CSV file. */
   function tableOf(chart, source, uris) {
     const keys = chart.kind === "parallel"
       ? chart.dimensions : [chart.x, chart.y, chart.colour, chart.facet];
     const columns = [...new Set(keys)].map((key) => at(source, key)).filter(Boolean);
     const bounded = columns.filter((column) => column.interval);
-    const drawn = source.rows.filter((row) => uris.includes(row.uri));
+    const chartRows = source.rows.filter((row) => uris.includes(row.uri));
     const heads = ["model version", ...columns.map((column) => column.name),
       ...bounded.flatMap((column) => [`${column.name}, low`, `${column.name}, high`])];
-    return [heads, drawn.map((row) => [
+    return [heads, chartRows.map((row) => [
       values.short(row.uri), ...columns.map((column) => column.value(row)),
       ...bounded.flatMap((column) => column.interval(row) ?? [null, null]),
     ])];
@@ -103,30 +103,30 @@ const charts = (() => {
   }
 
   function axis(column, discrete, order, more = {}) {
-    const whole = column?.key === "property:version" && !discrete;
+    const isVersionNumber = column?.key === "property:version" && !discrete;
     if (column?.type === "time" && !discrete) return { type: "temporal", title: title(column), ...more };
     if (discrete) {
-      const named = NAMELESS.has(column?.key) ? null : title(column);
-      return { type: "nominal", title: named, sort: null, scale: { domain: order }, ...more };
+      const axisTitle = NAMELESS.has(column?.key) ? null : title(column);
+      return { type: "nominal", title: axisTitle, sort: null, scale: { domain: order }, ...more };
     }
     const scale = column.unit ? { domain: [0, 1] }
-      : column.least === 0 ? { zero: true } : { zero: false, nice: !whole, padding: 8 };
+      : column.least === 0 ? { zero: true } : { zero: false, nice: !isVersionNumber, padding: 8 };
     return {
-      type: "quantitative", title: title(column), scale, axis: { tickCount: 6 }, ...more, ...(whole ? { axis: { format: "d", ...(order.length <= TICKS ? { values: order } : { tickMinStep: 1 }), ...more.axis } } : {}),
+      type: "quantitative", title: title(column), scale, axis: { tickCount: 6 }, ...more, ...(isVersionNumber ? { axis: { format: "d", ...(order.length <= TICKS ? { values: order } : { tickMinStep: 1 }), ...more.axis } } : {}),
     };
   }
 
   function colouring(column, rows, theme, symbol = "circle") {
     if (!column) return { value: theme.colours[0] };
-    const called = title(column);
+    const columnTitle = title(column);
     if (column.type === "number") {
-      return { field: "c", type: "quantitative", title: called, scale: { range: theme.rise } };
+      return { field: "c", type: "quantitative", title: columnTitle, scale: { range: theme.rise } };
     }
     const domain = unique(rows, "c");
     const legend = domain.length > LEGEND_FITS
       ? null : { title: null, labelLimit: 220, symbolType: symbol, symbolStrokeWidth: symbol === "stroke" ? 3 : 0, symbolOpacity: 1 };
     return {
-      field: "c", type: "nominal", title: called, legend,
+      field: "c", type: "nominal", title: columnTitle, legend,
       scale: { domain, range: domain.map((_, place) => theme.colours[place % theme.colours.length]) },
     };
   }
@@ -135,7 +135,7 @@ const charts = (() => {
     return {
       background: "transparent", font: FONT, padding: 4,
       view: { stroke: null },
-      mark: { aria: false }, // the figure's title and its table say it; each mark would say fields
+      mark: { aria: false }, // the figure has a title and a table; a mark would only name fields
       axis: {
         domainColor: theme.line, gridColor: theme.line, tickColor: theme.line, labelColor: theme.dim,
         titleColor: theme.dim, titleFontWeight: 500, titleFontSize: 12, labelFontSize: 11,
@@ -154,7 +154,7 @@ const charts = (() => {
   }
 
   function rules(chart, rows, x, y, encoding, theme) {
-    const found = [];
+    const layers = [];
     const rule = (low, high, other) => ({
       mark: { type: "rule", strokeWidth: 1.5, opacity: 0.75 },
       transform: [{ filter: { field: low, valid: true } }],
@@ -164,9 +164,9 @@ const charts = (() => {
         [other === "x" ? "y2" : "x2"]: { field: high },
       },
     });
-    if (y?.interval && rows.some((row) => row.yLow !== null)) found.push(rule("yLow", "yHigh", "x"));
-    if (x?.interval && rows.some((row) => row.xLow !== null)) found.push(rule("xLow", "xHigh", "y"));
-    return found;
+    if (y?.interval && rows.some((row) => row.yLow !== null)) layers.push(rule("yLow", "yHigh", "x"));
+    if (x?.interval && rows.some((row) => row.xLow !== null)) layers.push(rule("xLow", "xHigh", "y"));
+    return layers;
   }
 
   function zero(column, channel, theme) {
@@ -186,7 +186,7 @@ const charts = (() => {
     };
   }
 
-  /** Line, bar and scatter: one mark, with the intervals of what is measured. */
+  /** Return a line, bar or scatter chart: one mark, with the intervals of the values. */
   function plain(chart, source, rows, theme) {
     const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
     const order = unique(rows, "x");
@@ -270,9 +270,9 @@ const charts = (() => {
     }];
     const across = unique(rows, "x").length * (chart.facet ? unique(rows, "f").length : 1);
     if (rows.length <= TEXT_FITS && width * 0.65 > across * TEXT_NEEDS) {
-      const told = cells.map((row) => row.c);
-      const bright = share ? 0.35 : (Math.min(...told) + Math.max(...told)) / 2;
-      const strong = theme === THEMES.light ? { field: "c", gt: bright } : { field: "c", lt: bright };
+      const numbers = cells.map((row) => row.c);
+      const middle = share ? 0.35 : (Math.min(...numbers) + Math.max(...numbers)) / 2;
+      const test = theme === THEMES.light ? { field: "c", gt: middle } : { field: "c", lt: middle };
       layer.push({
         mark: { type: "text", fontSize: 11 },
         transform: [{ filter: { field: "c", valid: true } }],
@@ -280,7 +280,7 @@ const charts = (() => {
           ...encoding,
           text: { field: "c", type: "quantitative", format: share ? ".0%" : ".3~g" },
           color: colour?.zero ? { value: theme.ink } : {
-            condition: { test: strong, value: theme === THEMES.light ? "#ffffff" : theme.ink },
+            condition: { test, value: theme === THEMES.light ? "#ffffff" : theme.ink },
             value: theme === THEMES.light ? theme.ink : "#10131a",
           },
         },
@@ -289,10 +289,10 @@ const charts = (() => {
     return { layer, cells: { x: unique(rows, "x").length, y: unique(rows, "y").length } };
   }
 
-  /** Parallel coordinates: each column its own axis, from its least to its greatest value. */
+  /** Return parallel coordinates: each column has an axis, from its least to its greatest value. */
   function parallel(chart, source, uris, theme) {
     const dimensions = chart.dimensions.map((key) => at(source, key)).filter(Boolean);
-    const drawn = source.rows.filter((row) => uris.includes(row.uri));
+    const chartRows = source.rows.filter((row) => uris.includes(row.uri));
     const colour = at(source, chart.colour);
     const names = dimensions.map((column, place) => {
       const name = elements.short(column.name, 22);
@@ -302,7 +302,7 @@ const charts = (() => {
     const points = [];
     const ends = [];
     dimensions.forEach((column, place) => {
-      const known = drawn.map((row) => column.value(row)).filter((value) => !values.isEmpty(value));
+      const known = chartRows.map((row) => column.value(row)).filter((value) => !values.isEmpty(value));
       const discrete = column.type !== "number";
       const ranks = [...new Set(known)].sort((a, b) => values.compare(a, b, 1));
       const [low, high] = discrete ? [0, ranks.length - 1] : [Math.min(...known), Math.max(...known)];
@@ -310,12 +310,12 @@ const charts = (() => {
         const number = discrete ? ranks.indexOf(value) : value;
         return high > low ? (number - low) / (high - low) : 0.5;
       };
-      const told = (value) => (discrete ? elements.short(value, 14) : values.number(value));
+      const endText = (value) => (discrete ? elements.short(value, 14) : values.number(value));
       if (known.length) {
-        ends.push({ d: names[place], h: 0, t: told(discrete ? ranks[0] : low), dy: 14 });
-        ends.push({ d: names[place], h: 1, t: told(discrete ? ranks.at(-1) : high), dy: -8 });
+        ends.push({ d: names[place], h: 0, t: endText(discrete ? ranks[0] : low), dy: 14 });
+        ends.push({ d: names[place], h: 1, t: endText(discrete ? ranks.at(-1) : high), dy: -8 });
       }
-      for (const row of drawn) {
+      for (const row of chartRows) {
         const value = column.value(row);
         if (values.isEmpty(value)) continue;
         points.push({
@@ -336,12 +336,12 @@ const charts = (() => {
           data: { values: points }, mark: { type: "line", strokeWidth: 1.8, opacity: 0.8, point: { size: 36 } },
           encoding: {
             x, y, detail: { field: "uri" }, order: { field: "n", type: "quantitative" },
-            color: colouring(colour, drawn.map((row) => ({ c: safe(colour?.value(row) ?? null) })), theme, "stroke"),
+            color: colouring(colour, chartRows.map((row) => ({ c: safe(colour?.value(row) ?? null) })), theme, "stroke"),
             tooltip: TIP,
           },
         },
         ...[0, 1].map((end) => ({
-          data: { values: ends.filter((each) => each.h === end) },
+          data: { values: ends.filter((point) => point.h === end) },
           mark: { type: "text", fontSize: 10, color: theme.dim, dy: end ? -9 : 12 },
           encoding: { x, y, text: { field: "t" } },
         })),
@@ -354,10 +354,10 @@ const charts = (() => {
   /**
    * Return the specification of a chart.
    *
-   * @param chart what the reader described.
-   * @param source where its data come from.
+   * @param chart the chart that the reader describes.
+   * @param source the source of its data.
    * @param uris the versions that it shows, in order.
-   * @param look { theme: "light" | "dark", width, better }: `better` where more is better.
+   * @param look { theme: "light" | "dark", width, better }; `better`: whether more is better.
    */
   function spec(chart, source, uris, look) {
     const theme = THEMES[look.theme];
@@ -366,34 +366,34 @@ const charts = (() => {
       $schema: "https://vega.github.io/schema/vega-lite/v6.json", config: config(theme, look.width),
       description: elements.short(titleOf(chart, source), 200),
     };
-    const whole = { width: look.width, autosize: { type: "fit-x", contains: "padding" } };
+    const fullWidth = { width: look.width, autosize: { type: "fit-x", contains: "padding" } };
     if (chart.kind === "parallel") {
-      return { ...base, ...whole, height: HEIGHT, ...parallel(chart, source, uris, theme) };
+      return { ...base, ...fullWidth, height: HEIGHT, ...parallel(chart, source, uris, theme) };
     }
-    const { cells, ...made } = MAKERS[chart.kind](chart, source, rows, theme, look);
+    const { cells, ...view } = MAKERS[chart.kind](chart, source, rows, theme, look);
     const facets = at(source, chart.facet) ? unique(rows, "f") : [];
     const discreteY = isDiscrete(at(source, chart.y));
     const height = cells
       ? Math.max(2, cells.y) * CELL
       : (discreteY ? Math.max(HEIGHT, unique(rows, "y").length * 24) : HEIGHT);
-    if (facets.length < 2) return { ...base, ...whole, height, data: { values: rows }, ...made };
+    if (facets.length < 2) return { ...base, ...fullWidth, height, data: { values: rows }, ...view };
     const across = Math.max(1, Math.min(facets.length, Math.floor(look.width / 210)));
     const width = Math.max(90, Math.floor(look.width / across) - (cells ? 100 : 70));
     return {
       ...base, data: { values: rows }, columns: across, spacing: 24,
       facet: { field: "f", type: "nominal", title: null, sort: { op: "min", field: "n" } },
-      spec: { width, height: cells ? height : 170, ...made },
+      spec: { width, height: cells ? height : 170, ...view },
     };
   }
 
-  /** Return the kinds that a chart of these columns can have, and why it cannot be drawn. */
+  /** Return why a chart cannot be drawn; null if it can. */
   function trouble(chart, source) {
     if (chart.kind === "parallel") {
       return chart.dimensions.length < 2 ? "Choose two columns or more." : null;
     }
     const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
     if (!x || !y) return "Choose an X and a Y axis.";
-    if (chart.kind === "heat" && !colour) return "Choose what the colour of a heat map shows.";
+    if (chart.kind === "heat" && !colour) return "Choose a column for the colour of the heat map.";
     if (["bar", "box"].includes(chart.kind) && y.type !== "number") {
       return "The Y axis of this kind needs numbers.";
     }

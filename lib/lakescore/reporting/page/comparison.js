@@ -1,4 +1,4 @@
-// The comparison pane: charts of the selected versions, which the reader adds, changes and removes.
+// The comparison pane: charts of the selected versions. The reader adds, changes and removes them.
 
 const comparison = (() => {
   "use strict";
@@ -7,10 +7,10 @@ const comparison = (() => {
   const NARROWEST = 240;
   const CHIPS = 24;
   const TALL = 420;
-  const ERRORS = 1; // of Vega's levels: it warns of boxes that have no outliers
+  const ERRORS = 1; // a log level of Vega, which warns about boxes without outliers
 
   let document_;
-  let found;
+  let chartSources;
   let presets;
   let place;
   let cards = [];
@@ -30,14 +30,14 @@ const comparison = (() => {
     charts: state.get().charts.map((chart, at) => (at === index ? { ...chart, ...changes } : chart)),
   });
 
-  const titleOf = (chart) => charts.titleOf(chart, found.get(chart.source));
+  const titleOf = (chart) => charts.titleOf(chart, chartSources.get(chart.source));
 
-  /** Show what Vega says of a mark beside the pointer; names are texts here as everywhere. */
-  function tell(_, event, __, said) {
+  /** Show the tooltip of a mark beside the pointer; names are text nodes, as everywhere. */
+  function showTip(_, event, __, datum) {
     tip ??= document.body.appendChild(make("div", { class: "tip", "aria-hidden": "true" }));
-    tip.hidden = !said?.lines;
+    tip.hidden = !datum?.lines;
     if (tip.hidden) return;
-    tip.replaceChildren(make("dl", {}, said.lines.flatMap(([name, text]) => [
+    tip.replaceChildren(make("dl", {}, datum.lines.flatMap(([name, text]) => [
       make("dt", { dir: "auto" }, name), make("dd", { dir: "auto" }, text),
     ])));
     const [x, y] = [event.clientX + 14, event.clientY + 14];
@@ -45,10 +45,10 @@ const comparison = (() => {
     tip.style.top = `${y + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : y}px`;
   }
 
-  /** Draw one card's chart with Vega, or say why it cannot be drawn. */
+  /** Draw the chart of a card with Vega, or show why it cannot be drawn. */
   async function draw(card) {
     const { chart, box } = card;
-    const source = found.get(chart.source);
+    const source = chartSources.get(chart.source);
     const uris = urisOf(chart);
     const trouble = uris.length === 0 ? "Select versions in the list." : charts.trouble(chart, source);
     card.finish?.();
@@ -60,19 +60,19 @@ const comparison = (() => {
     const width = Math.max(NARROWEST, box.clientWidth - 4);
     card.width = box.clientWidth;
     const target = make("div", { class: "vega" });
-    const look = { theme: theme.shown(), width, better: better() };
+    const appearance = { theme: theme.shown(), width, better: better() };
     const turn = (card.turn = (card.turn ?? 0) + 1);
     try {
-      const made = await vegaEmbed(target, charts.spec(chart, source, uris, look), {
-        actions: false, ast: true, renderer: "svg", tooltip: tell, logLevel: ERRORS,
+      const embedded = await vegaEmbed(target, charts.spec(chart, source, uris, appearance), {
+        actions: false, ast: true, renderer: "svg", tooltip: showTip, logLevel: ERRORS,
       });
       if (turn !== card.turn) {
-        made.finalize();
+        embedded.finalize();
         return;
       }
       box.replaceChildren(target);
       card.node.classList.toggle("tall", target.offsetHeight > TALL);
-      [card.view, card.finish] = [made.view, made.finalize];
+      [card.view, card.finish] = [embedded.view, embedded.finalize];
       card.node.dataset.drawn = "yes";
     } catch (error) {
       box.replaceChildren(make("p", { class: "bad" }, `This chart cannot be drawn: ${error.message}`));
@@ -84,15 +84,15 @@ const comparison = (() => {
     if (card.view) await act(card.view);
   }
 
-  function savers(card) {
+  function saveButtons(card) {
     const name = () => titleOf(card.chart);
     const png = () => withView(card, async (view) => downloads.saveCanvas(name(), await view.toCanvas(2)));
     const svg = () => withView(card, async (view) =>
       downloads.saveText(name(), "svg", await view.toSVG(), "image/svg+xml"));
     const csv = () => downloads.saveCsv(name(), ...charts.tableOf(
-      card.chart, found.get(card.chart.source), urisOf(card.chart)));
-    const of = (what) => ({ class: "quiet", "aria-label": `download ${elements.short(name(), 60)} as ${what}` });
-    return [button("PNG", png, of("PNG")), button("SVG", svg, of("SVG")), button("CSV", csv, of("CSV"))];
+      card.chart, chartSources.get(card.chart.source), urisOf(card.chart)));
+    const attributes = (format) => ({ class: "quiet", "aria-label": `download ${elements.short(name(), 60)} as ${format}` });
+    return [button("PNG", png, attributes("PNG")), button("SVG", svg, attributes("SVG")), button("CSV", csv, attributes("CSV"))];
   }
 
   function columnOptions(source, fits, none) {
@@ -101,16 +101,16 @@ const comparison = (() => {
     return none ? [{ value: "", label: none }, ...options] : options;
   }
 
-  /** Return a chart of another source, with axes that this one has. */
-  function moved(source) {
-    const preset = presets.find((each) => each.source === source.id);
+  /** Return a chart of another source, with axes that this source has. */
+  function chartOfSource(source) {
+    const preset = presets.find((chart) => chart.source === source.id);
     const { title, ...kept } = preset ?? {};
     return { kind: "line", x: source.columns[0].key, y: source.columns.at(-1).key, colour: "", facet: "", dimensions: [], ...kept, source: source.id };
   }
 
   function editor(card, index) {
     const { chart } = card;
-    const source = found.get(chart.source);
+    const source = chartSources.get(chart.source);
     const any = () => true;
     const change = (changes) => changeChart(index, changes);
     const title = make("input", {
@@ -127,8 +127,8 @@ const comparison = (() => {
         })))));
     return make("form", { class: "editor", submit: (event) => event.preventDefault() },
       make("label", { class: "field wide" }, make("span", {}, "Title"), title),
-      select("Shows", [...found.values()].map((each) => ({ value: each.id, label: each.name })), chart.source,
-        (value) => change({ ...moved(found.get(value)), title: "" })),
+      select("Shows", [...chartSources.values()].map((shown) => ({ value: shown.id, label: shown.name })), chart.source,
+        (value) => change({ ...chartOfSource(chartSources.get(value)), title: "" })),
       select("Kind", charts.KINDS.map(([value, label]) => ({ value, label })), chart.kind,
         (value) => change({ kind: value })),
       ...(chart.kind === "parallel" ? [dimensions] : [field("X axis", "x"), field("Y axis", "y")]),
@@ -138,8 +138,8 @@ const comparison = (() => {
         chart.of, (value) => change({ of: value })));
   }
 
-  /** Return a card: a chart with its title, and what the reader does with it. */
-  function make_(chart, index, open) {
+  /** Return a card: a chart with its title and the reader's buttons. */
+  function makeCard(chart, index, open) {
     const box = make("div", { class: "chart" });
     const card = { chart, box };
     const form = make("div", { class: "form" });
@@ -153,7 +153,7 @@ const comparison = (() => {
     }), { class: "quiet", "aria-label": `remove ${elements.short(titleOf(chart), 60)}` });
     card.title = make("figcaption", { dir: "auto", title: titleOf(chart) }, titleOf(chart));
     card.node = make("figure", { class: "card" },
-      make("header", {}, card.title, make("div", { class: "actions" }, edit, ...savers(card), remove)),
+      make("header", {}, card.title, make("div", { class: "actions" }, edit, ...saveButtons(card), remove)),
       form, box);
     card.form = form;
     if (open) edit.click();
@@ -163,26 +163,26 @@ const comparison = (() => {
   function chips() {
     const names = values.labels(document_.versions);
     const { selected } = state.get();
-    const drop = (uri) => state.change({ selected: state.get().selected.filter((each) => each !== uri) });
+    const drop = (uri) => state.change({ selected: state.get().selected.filter((other) => other !== uri) });
     const shown = selected.slice(0, CHIPS).map((uri) => button(
       `${elements.short(names.get(uri), 30)} ×`, () => drop(uri),
       { class: "chip", "aria-label": `leave ${elements.short(names.get(uri), 60)} out of the comparison` },
     ));
     const more = selected.length > CHIPS ? [make("span", { class: "dim" }, `and ${selected.length - CHIPS} more`)] : [];
     return make("div", { class: "chips" }, make("span", { class: "dim" }, selected.length
-      ? `Comparing ${selected.length} of ${document_.versions.length}:` : "No version is selected: tick some in the list."),
+      ? `Comparing ${selected.length} of ${document_.versions.length}:` : "No version is selected: tick versions in the list."),
     ...shown, ...more,
     selected.length ? button("Clear", () => state.change({ selected: [] }), { class: "quiet" }) : null);
   }
 
   function adder() {
     const options = [{ value: "", label: "Add a chart…" },
-      ...presets.map((chart, at) => ({ value: String(at), label: charts.titleOf(chart, found.get(chart.source)) })),
+      ...presets.map((chart, at) => ({ value: String(at), label: charts.titleOf(chart, chartSources.get(chart.source)) })),
       { value: "new", label: "A chart of your own" }];
     return select("Charts", options, "", (value) => {
       if (value === "") return;
-      const own = { source: "versions", kind: "scatter", ...moved(found.get("versions")), title: "" };
-      const chart = { of: "selected", ...(value === "new" ? own : presets[Number(value)]) };
+      const newChart = { source: "versions", kind: "scatter", ...chartOfSource(chartSources.get("versions")), title: "" };
+      const chart = { of: "selected", ...(value === "new" ? newChart : presets[Number(value)]) };
       state.change({ charts: [...state.get().charts, chart] });
       const last = cards.at(-1);
       if (value === "new") last.node.querySelector("button").click();
@@ -190,19 +190,19 @@ const comparison = (() => {
     });
   }
 
-  /** Draw cards one after the other, so that the page answers meanwhile. */
-  async function drawAll(some) {
-    for (const card of some) {
+  /** Draw cards one after the other, so that the page reacts meanwhile. */
+  async function drawAll(cardsToDraw) {
+    for (const card of cardsToDraw) {
       await new Promise((done) => setTimeout(done, 0));
       if (cards.includes(card)) await draw(card);
     }
     if (cards.every((card) => card.node.dataset.drawn || !card.view)) place.dataset.ready = "yes";
   }
 
-  /** Bring the cards in line with the state; those whose chart did not change stay. */
-  function follow(changed) {
+  /** Update the cards from the state; cards whose chart did not change stay. */
+  function update(changed) {
     const wanted = state.get().charts;
-    const anew = [];
+    const redrawn = [];
     const before = cards;
     place.dataset.ready = "";
     cards = wanted.map((chart, index) => {
@@ -215,21 +215,21 @@ const comparison = (() => {
         if (typing) {
           old.chart = chart;
           old.title.textContent = titleOf(chart);
-          anew.push(old);
+          redrawn.push(old);
           return old;
         }
         const focused = old.form.contains(document.activeElement)
           ? [...old.form.querySelectorAll("select, input")].indexOf(document.activeElement) : -1;
-        const card = make_(chart, index, old.form.childElementCount > 0);
+        const card = makeCard(chart, index, old.form.childElementCount > 0);
         old.finish?.();
         old.node.replaceWith(card.node);
         if (focused >= 0) card.form.querySelectorAll("select, input")[focused]?.focus();
-        anew.push(card);
+        redrawn.push(card);
         observer?.observe(card.node);
         return card;
       }
-      const card = make_(chart, index, false);
-      anew.push(card);
+      const card = makeCard(chart, index, false);
+      redrawn.push(card);
       return card;
     });
     if (before.length !== cards.length || before.length === 0) {
@@ -240,13 +240,13 @@ const comparison = (() => {
     place.querySelector(".chips").replaceWith(chips());
     const all = ["selected", "theme"].some((key) => changed.has(key)) || changed.size === 0;
     const listed = ["filters", "search"].some((key) => changed.has(key));
-    const touched = cards.filter((card) => all || anew.includes(card) || (listed && card.chart.of === "listed"));
+    const touched = cards.filter((card) => all || redrawn.includes(card) || (listed && card.chart.of === "listed"));
     return drawAll(touched);
   }
 
-  /** Make the pane in `node`; `known` are the sources, `offered` the charts that can be added. */
-  function begin(node, shown, known, offered) {
-    [place, document_, found, presets] = [node, shown, known, offered];
+  /** Make the pane in `node`; `newPresets` are the charts that the reader can add. */
+  function begin(node, newDocument, newSources, newPresets) {
+    [place, document_, chartSources, presets] = [node, newDocument, newSources, newPresets];
     place.append(make("div", { class: "chips" }), make("div", { class: "cards" }),
       make("div", { class: "tools" }, adder()));
     observer = new ResizeObserver(elements.settled(() => drawAll(
@@ -254,9 +254,9 @@ const comparison = (() => {
     ), 150));
     state.listen((_, changed) => {
       if (["columns", "sort", "different", "facts"].some((key) => changed.size === 1 && changed.has(key))) return;
-      follow(changed);
+      update(changed);
     });
-    follow(new Set());
+    update(new Set());
   }
 
   return { begin };

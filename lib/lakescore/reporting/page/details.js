@@ -1,4 +1,4 @@
-// All that is known of one version, in a dialog.
+// A dialog with all facts about one version.
 
 const details = (() => {
   "use strict";
@@ -18,18 +18,18 @@ const details = (() => {
     ])));
   }
 
-  const said = (value) => (Array.isArray(value) ? value.join(", ") : value);
+  const joined = (value) => (Array.isArray(value) ? value.join(", ") : value);
 
-  /** Return what a version takes and gives, as rows of part, name and type. */
+  /** Return the signature as rows of part, name and type. */
   function signatureRows(signature) {
     return Object.entries(signature ?? {}).flatMap(([part, columns]) => (columns ?? []).map(
       (column, place) => [part, column.name ?? `#${place + 1}`, facts.typeOf(column)],
     ));
   }
 
-  /** Open the dialog of a version; tells the page's other scripts with `lakescore:details`. */
+  /** Open the dialog of a version, and send `lakescore:details` to the page's other scripts. */
   function open(version) {
-    const known = FACTS.map((key) => [key.replaceAll("_", " "), said(version[key])])
+    const properties = FACTS.map((key) => [key.replaceAll("_", " "), joined(version[key])])
       .filter(([, value]) => !values.isEmpty(value));
     const metrics = Object.entries(version.metrics ?? {})
       .map(([name, value]) => [name, values.number(value)]);
@@ -39,7 +39,7 @@ const details = (() => {
       segment.segment ?? "(null)", segment.uri === null ? "no model" : values.short(segment.uri), values.number(segment.rows),
     ]);
     const body = make("div", { class: "body" },
-      pairs("Properties", known), pairs("Tags", Object.entries(version.tags ?? {})),
+      pairs("Properties", properties), pairs("Tags", Object.entries(version.tags ?? {})),
       pairs("Hyperparameters", Object.entries(version.params ?? {})),
       pairs("Metrics as stored", metrics),
       segments.length ? make("section", {}, make("h3", {}, "Segments"),

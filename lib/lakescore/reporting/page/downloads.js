@@ -1,9 +1,9 @@
-// Files that the reader takes away.
+// Files that the reader downloads.
 
 const downloads = (() => {
   "use strict";
 
-  /** Return a value as a CSV cell; a spreadsheet takes what begins with =, +, -, @ for a formula. */
+  /** Return a CSV cell that a spreadsheet does not read as a formula (a text after =, +, - or @). */
   function cell(value) {
     if (value === null || value === undefined) return "";
     if (typeof value === "number") return String(value);
@@ -12,12 +12,12 @@ const downloads = (() => {
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   }
 
-  /** Return rows as CSV, RFC 4180. */
+  /** Return rows as CSV (RFC 4180). */
   function csv(heads, rows) {
     return [heads, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
   }
 
-  /** Return a file's name that every system takes. */
+  /** Return a file name that is valid on every system. */
   function fileName(title, extension) {
     const name = title.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "");
     return `${[...name].slice(0, 60).join("") || "lakescore"}.${extension}`;
@@ -30,7 +30,7 @@ const downloads = (() => {
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   }
 
-  /** Save a table; the mark at its beginning tells spreadsheets that it is UTF-8. */
+  /** Save a table as CSV; the mark at its beginning shows spreadsheets that it is UTF-8. */
   function saveCsv(title, heads, rows) {
     const text = `\ufeff${csv(heads, rows)}`;
     save(fileName(title, "csv"), new Blob([text], { type: "text/csv;charset=utf-8" }));

@@ -1,11 +1,11 @@
-// Building DOM. Data reaches the page as text nodes and attributes alone, never as markup.
+// Functions that build DOM. Data reaches the page only as text nodes and attributes, never as markup.
 
 const elements = (() => {
   "use strict";
 
   const LONGEST = 80;
 
-  /** Return an element; properties of `attributes` that are functions become listeners. */
+  /** Return an element; functions in `attributes` become listeners. */
   function make(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
@@ -19,7 +19,7 @@ const elements = (() => {
     return node;
   }
 
-  /** Return a text that is no longer than `most` characters, whole characters only. */
+  /** Return a text of at most `most` characters, without cutting a character. */
   function short(text, most = LONGEST) {
     const characters = [...String(text)];
     return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : String(text);
@@ -29,7 +29,7 @@ const elements = (() => {
     return make("button", { type: "button", click: action, ...attributes }, label);
   }
 
-  /** Return a labelled select. `options` are `{ value, label, group? }`, those of a group adjacent. */
+  /** Return a labelled select. `options` are `{ value, label, group? }`; a group is adjacent. */
   function select(label, options, chosen, change, attributes = {}) {
     const node = make("select", {
       "aria-label": label, change: () => change(node.value), ...attributes,
@@ -57,7 +57,7 @@ const elements = (() => {
     return make("label", { class: "check" }, box, make("span", {}, label));
   }
 
-  /** Return a table in a box that scrolls. Cells are texts, or nodes. */
+  /** Return a table in a box that scrolls. Cells are texts or nodes. */
   function table(heads, rows, attributes = {}) {
     const cell = (tag, extra) => (content) => make(tag, extra, content);
     const line = ([first, ...rest], attributes_ = {}) =>
@@ -74,7 +74,7 @@ const elements = (() => {
     );
   }
 
-  /** Wait until nothing has called for `milliseconds`, then act once. */
+  /** Return a function that runs `action` once, `milliseconds` after its last call. */
   function settled(action, milliseconds) {
     let timer;
     return (...values_) => {

@@ -1,4 +1,4 @@
-// Tables of the selected versions: what differs in their facts, all metrics, slices.
+// Tables of the selected versions: differences of their facts, metrics, slices, failures.
 
 const facts = (() => {
   "use strict";
@@ -13,18 +13,18 @@ const facts = (() => {
   let document_;
   let names;
 
-  /** Return the type of a signature's column as people read it. */
+  /** Return the type of a signature's column as readable text. */
   function typeOf(column) {
     const tensor = column["tensor-spec"];
     if (tensor) return `tensor(${tensor.dtype}, ${JSON.stringify(tensor.shape)})`;
     const inner = ["items", "properties", "shape"].filter((key) => column[key])
       .map((key) => JSON.stringify(column[key])).join(" ");
     const optional = column.required === false ? ", optional" : "";
-    const given = "default" in column ? `, default ${JSON.stringify(column.default)}` : "";
-    return `${column.type}${inner}${optional}${given}`;
+    const defaultText = "default" in column ? `, default ${JSON.stringify(column.default)}` : "";
+    return `${column.type}${inner}${optional}${defaultText}`;
   }
 
-  const said = (value) => (Array.isArray(value) ? value.join(", ") : value);
+  const joined = (value) => (Array.isArray(value) ? value.join(", ") : value);
 
   function columnsOf(part) {
     return (version) => new Map((version.signature?.[part] ?? []).map(
@@ -38,11 +38,11 @@ const facts = (() => {
     ["Signature: inputs", columnsOf("inputs")],
     ["Signature: outputs", columnsOf("outputs")],
     ["Signature: parameters", columnsOf("params")],
-    ["Properties", (version) => new Map(METADATA.map((key) => [key.replaceAll("_", " "), said(version[key])]))],
+    ["Properties", (version) => new Map(METADATA.map((key) => [key.replaceAll("_", " "), joined(version[key])]))],
     ["Files", (version) => new Map((version.files ?? []).map((file) => [file.path, `${values.number(file.size)} bytes`]))],
   ];
 
-  /** Return what versions say of themselves: { group, key, values, differs } in lines. */
+  /** Return the facts of versions as lines: { group, key, values, differs }. */
   function lines(versions) {
     return GROUPS.flatMap(([group, read]) => {
       const maps = versions.map(read);
@@ -54,7 +54,7 @@ const facts = (() => {
     });
   }
 
-  function chosen() {
+  function selectedVersions() {
     const { selected } = state.get();
     return document_.versions.filter((version) => selected.includes(version.uri));
   }
@@ -72,10 +72,10 @@ const facts = (() => {
       ? make("p", { class: "dim" }, `The first ${MOST} of ${versions.length} selected versions.`) : null;
   }
 
-  /** Differences of signature, hyperparameters, tags and files. */
+  /** Return the differences of signature, hyperparameters, tags and files. */
   function differences() {
-    const versions = chosen().slice(0, MOST);
-    if (versions.length < 2) return [make("p", { class: "dim" }, "Select two versions or more.")];
+    const versions = selectedVersions().slice(0, MOST);
+    if (versions.length < 2) return [make("p", { class: "dim" }, "Select two or more versions.")];
     const only = state.get().facts.different;
     const all = lines(versions);
     const shown = all.filter((line) => line.differs || !only);
@@ -98,7 +98,7 @@ const facts = (() => {
       make("span", {}, ` ${names.get(version.uri)} in place of ${values.short(version.compatibility.with)}: ${elements.short(version.compatibility.reasons.join("; "), 600)}`)));
     return [
       verdicts.length ? make("ul", { class: "plain" }, verdicts) : null,
-      note(chosen()),
+      note(selectedVersions()),
       make("div", { class: "tools" },
         checkbox("Differences only", only, (on) => state.change({ facts: { ...state.get().facts, different: on } })),
         button("CSV", () => downloads.saveCsv("differences",
@@ -106,7 +106,7 @@ const facts = (() => {
           shown.map((line) => [line.group, line.key, ...line.values])),
         { "aria-label": "download the differences as CSV" })),
       shown.length ? elements.table(heads, rows, { label: "differences of the selected versions", class: "facts" })
-        : make("p", { class: "dim" }, "They do not differ."),
+        : make("p", { class: "dim" }, "The versions do not differ."),
     ].filter(Boolean);
   }
 
@@ -118,51 +118,51 @@ const facts = (() => {
       bounds && make("small", {}, values.range(bounds)));
   }
 
-  /** All metrics of the selected versions, over one scope's rows. */
+  /** Return all metrics of the selected versions over the rows of one scope. */
   function metrics() {
-    const versions = chosen().slice(0, MOST);
+    const versions = selectedVersions().slice(0, MOST);
     const scopes = [...new Set(document_.metrics.map((line) => line.scope))];
-    const called = {
-      common: "rows that every version could score", own: "rows that each version could score itself",
+    const scopeNames = {
+      common: "rows that every version could score", own: "rows that each version could score",
       stored: "as stored",
     };
     const scope = scopes.includes(state.get().facts.scope) ? state.get().facts.scope : scopes[0];
     const measured = values.metricLines(document_, scope);
-    const rows = [...measured].map(([name, found]) => [
+    const rows = [...measured].map(([name, byVersion]) => [
       make("span", { class: "clamp", dir: "auto", title: name }, elements.short(name, 80)),
-      ...versions.map((version) => metricCell(found.get(version.uri))),
+      ...versions.map((version) => metricCell(byVersion.get(version.uri))),
     ]);
     if (!rows.length || !versions.length) return [make("p", { class: "dim" }, "Nothing to show: select versions in the list.")];
-    const raw = () => [...measured].flatMap(([name, found]) => versions.filter((v) => found.has(v.uri)).map((version) => {
-      const line = found.get(version.uri);
+    const csvRows = () => [...measured].flatMap(([name, byVersion]) => versions.filter((v) => byVersion.has(v.uri)).map((version) => {
+      const line = byVersion.get(version.uri);
       return [name, values.short(version.uri), line.value, line.low, line.high, line.difference,
         line.difference_low, line.difference_high, line.rows, line.rank, line.dataset ?? null, line.digest ?? null];
     }));
     return [
-      note(chosen()),
+      note(selectedVersions()),
       make("div", { class: "tools" },
-        scopes.length > 1 ? select("Over the", scopes.map((each) => ({ value: each, label: called[each] ?? each })), scope,
+        scopes.length > 1 ? select("Over the", scopes.map((other) => ({ value: other, label: scopeNames[other] ?? other })), scope,
           (value) => state.change({ facts: { ...state.get().facts, scope: value } })) : null,
         button("CSV", () => downloads.saveCsv("metrics", ["metric", "version", "value", "low", "high",
-          "difference", "difference low", "difference high", "rows", "rank", "dataset", "digest"], raw()),
+          "difference", "difference low", "difference high", "rows", "rank", "dataset", "digest"], csvRows()),
         { "aria-label": "download the metrics as CSV" })),
-      scope === "own" ? make("p", { class: "dim" }, "These rows differ from version to version, so the columns cannot be compared.") : null,
+      scope === "own" ? make("p", { class: "dim" }, "The versions have different rows here, so the columns cannot be compared.") : null,
       elements.table(["metric", ...versions.map(headOf)], rows, { label: "metrics of the selected versions", class: "numbers" }),
       scope === "common" ? make("p", { class: "dim" }, "Bold: rank 1, alone or shared.") : null,
     ].filter(Boolean);
   }
 
-  /** The metric that ranks, by slice. */
+  /** Return the metric that ranks, by slice. */
   function slices() {
-    const versions = chosen().slice(0, MOST);
+    const versions = selectedVersions().slice(0, MOST);
     const rankBy = document_.problem?.rank_by;
-    const found = new Map();
+    const bySlice = new Map();
     for (const line of document_.metrics) {
       if (line.slice_by === null || line.metric !== rankBy) continue;
-      if (!found.has(line.slice)) found.set(line.slice, new Map());
-      found.get(line.slice).set(line.uri, line);
+      if (!bySlice.has(line.slice)) bySlice.set(line.slice, new Map());
+      bySlice.get(line.slice).set(line.uri, line);
     }
-    const rows = [...found].map(([slice, cells]) => {
+    const rows = [...bySlice].map(([slice, cells]) => {
       const any = [...cells.values()][0];
       return make("tr", { class: any.small ? "few" : "" },
         make("th", { scope: "row" }, make("span", { class: "clamp", dir: "auto", title: slice }, elements.short(slice, 80)),
@@ -177,16 +177,16 @@ const facts = (() => {
           line.metric, line.rows, line.small ? "yes" : "no", line.value, line.low, line.high, line.difference, line.rank])),
       { "aria-label": "download the slices as CSV" })),
       elements.table(["slice", "rows", ...versions.map(headOf)], rows, { label: `slices by ${elements.short(rankBy, 60)}`, class: "numbers" }),
-      make("p", { class: "dim" }, "Bold: rank 1 in that slice, alone or shared. Each slice is corrected for the pairs of versions in it, not for the number of slices."),
+      make("p", { class: "dim" }, "Bold: rank 1 in the slice, alone or shared. The intervals in a slice are corrected for the pairs of versions, not for the number of slices."),
     ];
   }
 
-  /** Rows that versions could not score, labels that flip, and shifts. */
+  /** Return rows that versions could not score, labels that flip, and shifts. */
   function troubles() {
-    const flips = new Map((document_.flips ?? []).map((each) => [each.uri, each]));
-    const shifts = new Map((document_.shifts ?? []).map((each) => [each.uri, each]));
+    const flips = new Map((document_.flips ?? []).map((item) => [item.uri, item]));
+    const shifts = new Map((document_.shifts ?? []).map((item) => [item.uri, item]));
     const share = (part, whole) => (whole ? `${values.number((100 * part) / whole)} %` : "–");
-    const versions = chosen().slice(0, MOST);
+    const versions = selectedVersions().slice(0, MOST);
     const labelled = flips.size > 0;
     const rows = versions.map((version) => {
       const flip = flips.get(version.uri);
@@ -214,9 +214,9 @@ const facts = (() => {
     ["troubles", troubles, () => document_.source === "compare"],
   ];
 
-  /** Fill the parts of the page that show the selected versions in tables. */
-  function begin(found) {
-    [document_, names] = [found, values.labels(found.versions)];
+  /** Fill the parts of the page that are tables of the selected versions. */
+  function begin(newDocument) {
+    [document_, names] = [newDocument, values.labels(newDocument.versions)];
     const fill = () => {
       for (const [id, content, has] of PARTS) {
         const place = document.getElementById(id);

@@ -17,60 +17,60 @@ const filters = (() => {
 
   const unquoted = (text) => text.replace(/^(["'])(.*)\1$/s, "$2");
 
-  function ordered(value, asked) {
-    const wanted = Number(asked);
+  function compareWith(value, typed) {
+    const wanted = Number(typed);
     if (typeof value === "number") {
-      return asked.trim() === "" || Number.isNaN(wanted) ? NaN : Math.sign(value - wanted);
+      return typed.trim() === "" || Number.isNaN(wanted) ? NaN : Math.sign(value - wanted);
     }
-    const [mine, theirs] = [String(value).toLowerCase(), asked.toLowerCase()];
-    return mine < theirs ? -1 : Number(mine > theirs);
+    const [text, typedText] = [String(value).toLowerCase(), typed.toLowerCase()];
+    return text < typedText ? -1 : Number(text > typedText);
   }
 
-  /** Return the test of one condition, of a value. */
+  /** Return the function that tests a value with one condition. */
   function condition(text) {
-    const asked = text.trim();
-    if (/^(!\s*)?empty$/i.test(asked)) {
-      const wanted = !asked.startsWith("!");
+    const trimmed = text.trim();
+    if (/^(!\s*)?empty$/i.test(trimmed)) {
+      const wanted = !trimmed.startsWith("!");
       return (value) => values.isEmpty(value) === wanted;
     }
-    const range = RANGE.exec(asked);
+    const range = RANGE.exec(trimmed);
     if (range) {
       const [low, high] = [Number(range[1]), Number(range[2])];
       return (value) => !values.isEmpty(value) && Number(value) >= low && Number(value) <= high;
     }
-    const compared = COMPARED.exec(asked);
+    const compared = COMPARED.exec(trimmed);
     if (compared) {
       const [, sign, wanted] = compared;
       const known = TESTS[sign];
-      return (value) => values.isEmpty(value) ? sign === "!=" : known(ordered(value, unquoted(wanted)));
+      return (value) => values.isEmpty(value) ? sign === "!=" : known(compareWith(value, unquoted(wanted)));
     }
-    const part = unquoted(asked).toLowerCase();
+    const part = unquoted(trimmed).toLowerCase();
     return (value) => !values.isEmpty(value) && String(value).toLowerCase().includes(part);
   }
 
-  /** Return the parts of a text that a word joins; in quotes it is no such word. */
+  /** Return the parts of a text that a word joins, except in quotes. */
   function parts(text, word) {
-    const found = [""];
+    const pieces = [""];
     for (const [token] of text.matchAll(/(?<!\w)"[^"]*"|(?<!\w)'[^']*'|\s+(?:and|or)\s+|[^]/gi)) {
-      if (/^\s/.test(token) && token.trim().toLowerCase() === word) found.push("");
-      else found[found.length - 1] += token;
+      if (/^\s/.test(token) && token.trim().toLowerCase() === word) pieces.push("");
+      else pieces[pieces.length - 1] += token;
     }
-    return found;
+    return pieces;
   }
 
-  /** Return the test that an expression makes; an empty one lets everything pass. */
+  /** Return the function that tests a value with an expression; if it is empty, all values pass. */
   function parse(text) {
     if (text.trim() === "") return () => true;
-    const either = parts(text, "or").map((all) => parts(all, "and").map(condition));
-    return (value) => either.some((all) => all.every((test) => test(value)));
+    const alternatives = parts(text, "or").map((alternative) => parts(alternative, "and").map(condition));
+    return (value) => alternatives.some((alternative) => alternative.every((test) => test(value)));
   }
 
-  /** Return the rows that pass all filters and hold every word of the search. */
-  function matching(rows, columns, asked, search) {
-    const known = new Map(columns.map((column) => [column.key, column]));
-    const tests = asked
-      .filter(([key]) => known.has(key))
-      .map(([key, text]) => [known.get(key), parse(text)]);
+  /** Return the rows that pass all filters and contain every word of the search. */
+  function matching(rows, columns, typedFilters, search) {
+    const byKey = new Map(columns.map((column) => [column.key, column]));
+    const tests = typedFilters
+      .filter(([key]) => byKey.has(key))
+      .map(([key, text]) => [byKey.get(key), parse(text)]);
     const words = search.toLowerCase().split(/\s+/).filter(Boolean);
     const text = (row) => columns
       .map((column) => `${column.label?.(row) ?? ""} ${column.value(row) ?? ""}`)

@@ -1,5 +1,5 @@
-// The version list: columns, sort, filters and search as the reader chooses; versions are picked
-// here for the comparison. DataTables sorts and draws it; what is drawn is decided by the state.
+// The version list: the reader chooses columns, sort order, filters and search, and picks versions
+// for the comparison. DataTables sorts and draws the list. The state decides its content.
 
 const list = (() => {
   "use strict";
@@ -24,15 +24,15 @@ const list = (() => {
 
   /** Return the versions that pass the filters and the search. */
   function listed() {
-    const { filters: asked, search } = state.get();
-    return filters.matching(document_.versions, columns, asked, search);
+    const { filters: typedFilters, search } = state.get();
+    return filters.matching(document_.versions, columns, typedFilters, search);
   }
 
   function toggleVersion(uri, on) {
     const { selected } = state.get();
     const order = document_.versions.map((version) => version.uri);
-    const wanted = new Set(on ? [...selected, uri] : selected.filter((each) => each !== uri));
-    state.change({ selected: order.filter((each) => wanted.has(each)) });
+    const wanted = new Set(on ? [...selected, uri] : selected.filter((known) => known !== uri));
+    state.change({ selected: order.filter((known) => wanted.has(known)) });
   }
 
   function numberCell(column, row) {
@@ -65,7 +65,7 @@ const list = (() => {
     return column.type === "number" ? numberCell(column, row) : textCell(column, row);
   }
 
-  function pick(row) {
+  function pickCell(row) {
     const box = make("input", {
       type: "checkbox", checked: state.get().selected.includes(row.uri),
       "aria-label": `compare version ${names.get(row.uri)}`, "data-uri": row.uri,
@@ -97,7 +97,7 @@ const list = (() => {
       ))));
   }
 
-  function described(column) {
+  function tableColumn(column) {
     return {
       type: "lakescore",
       className: [column.type === "number" && column.key !== NUMBER ? "numeric" : "",
@@ -107,7 +107,7 @@ const list = (() => {
     };
   }
 
-  /** Draw the table anew from the state. */
+  /** Draw the table again from the state. */
   function draw() {
     drawing = true;
     const rows = listed();
@@ -121,8 +121,8 @@ const list = (() => {
     table = new DataTable(node, {
       data: rows,
       columns: [
-        { orderable: false, data: null, className: "picks", render: (_, kind, row) => (kind === "display" ? pick(row) : "") },
-        ...shown.map(described),
+        { orderable: false, data: null, className: "picks", render: (_, kind, row) => (kind === "display" ? pickCell(row) : "") },
+        ...shown.map(tableColumn),
       ],
       order: sort.filter(([key]) => place(key) > 0).map(([key, way]) => [place(key), way]),
       layout: {
@@ -145,8 +145,8 @@ const list = (() => {
     drawing = false;
   }
 
-  /** Tick the boxes as the selection says, without drawing the table anew. */
-  function tick() {
+  /** Set the ticks from the selection, without drawing the table again. */
+  function updateTicks() {
     const { selected } = state.get();
     for (const box of parts.table.querySelectorAll("input[data-uri]")) {
       box.checked = selected.includes(box.dataset.uri);
@@ -168,12 +168,12 @@ const list = (() => {
     ]));
   }
 
-  function grouped(some) {
-    return GROUPS.map((group) => [group, some.filter((column) => column.group === group)])
+  function grouped(columnsToGroup) {
+    return GROUPS.map((group) => [group, columnsToGroup.filter((column) => column.group === group)])
       .filter(([, members]) => members.length);
   }
 
-  /** The chooser of columns: groups with a box a column, and a box that ticks a whole group. */
+  /** Return the chooser of columns: groups with a box for each column, and buttons for a group. */
   function chooser() {
     const wanted = () => state.get().columns;
     const set = (keys, on) => {
@@ -211,37 +211,37 @@ const list = (() => {
       }), { class: "quiet" })), make("div", { class: "groups" }, sets)];
   }
 
-  function retick() {
+  function updateColumnTicks() {
     const wanted = state.get().columns;
     for (const box of parts.columns.querySelectorAll("input[data-column]")) {
       box.checked = wanted.includes(box.dataset.column);
     }
   }
 
-  /** The filters: a column and an expression each. */
+  /** Return the rows of filters; each has a column and an expression. */
   function filterRows() {
-    const asked = state.get().filters;
+    const typedFilters = state.get().filters;
     const options = grouped(columns).flatMap(([group, members]) =>
       members.map((column) => ({ value: column.key, label: column.name, group })));
     const change = (place, pair) =>
-      state.change({ filters: asked.map((each, at) => (at === place ? pair : each)) });
-    const rows = asked.map(([key, text], place) => {
+      state.change({ filters: typedFilters.map((filter, at) => (at === place ? pair : filter)) });
+    const rows = typedFilters.map(([key, text], place) => {
       const input = make("input", {
         type: "text", value: text, placeholder: filters.HELP, "aria-label": "condition", dir: "auto",
         input: elements.settled(() => {
           const now = state.get().filters;
-          state.change({ filters: now.map((each, at) => (at === place ? [each[0], input.value] : each)) });
+          state.change({ filters: now.map((filter, at) => (at === place ? [filter[0], input.value] : filter)) });
         }, 200),
       });
       return make("div", { class: "filter" },
         select("Column", options, key, (chosen) => change(place, [chosen, input.value])),
         make("label", { class: "field grow" }, make("span", {}, "Condition"), input),
-        button("Remove", () => state.change({ filters: asked.filter((_, at) => at !== place) }),
+        button("Remove", () => state.change({ filters: typedFilters.filter((_, at) => at !== place) }),
           { class: "quiet" }));
     });
     const first = options.find((option) => option.group === "Metrics") ?? options[0];
     return [...rows, make("div", { class: "row" },
-      button("Add a filter", () => state.change({ filters: [...asked, [first.value, ""]] })),
+      button("Add a filter", () => state.change({ filters: [...typedFilters, [first.value, ""]] })),
       make("span", { class: "dim" }, `A condition is ${filters.HELP}.`))];
   }
 
@@ -251,7 +251,7 @@ const list = (() => {
     const fill = () => body.replaceChildren(...content());
     node.querySelector("summary").addEventListener("click", () => {
       if (node.open) return;
-      for (const other of parts.panels.filter((each) => each !== node)) other.open = false;
+      for (const other of parts.panels.filter((panel_) => panel_ !== node)) other.open = false;
       fill();
     });
     return { node, body, fill };
@@ -262,8 +262,8 @@ const list = (() => {
   }
 
   /** Make the list in `place`. */
-  function begin(place, found, known) {
-    [document_, columns, names] = [found, known, values.labels(found.versions)];
+  function begin(place, newDocument, newColumns) {
+    [document_, columns, names] = [newDocument, newColumns, values.labels(newDocument.versions)];
     DataTable.type("lakescore", {
       detect: () => false,
       order: { asc: (a, b) => values.compare(a, b, 1), desc: (a, b) => values.compare(a, b, -1) },
@@ -297,9 +297,9 @@ const list = (() => {
     state.listen((_, changed) => {
       follow();
       const only = (key) => changed.size === 1 && changed.has(key);
-      if (only("selected")) tick();
+      if (only("selected")) updateTicks();
       else if (!["sort", "charts", "theme", "facts"].some(only)) draw();
-      if (choose.node.open) retick();
+      if (choose.node.open) updateColumnTicks();
       const typing = narrow.body.contains(document.activeElement)
         && document.activeElement.matches("input[type=text]");
       if (narrow.node.open && changed.has("filters") && !typing) narrow.fill();

@@ -1,5 +1,5 @@
-// What a chart can be drawn from: tables of the document, each with columns that the reader chooses
-// among. A source is { id, name, columns, rows, order?, step?, diagonal? }.
+// The sources of charts: tables of the document, from whose columns the reader chooses. A source is
+// { id, name, columns, rows, order?, step?, diagonal? }.
 
 const sources = (() => {
   "use strict";
@@ -72,7 +72,7 @@ const sources = (() => {
       id: kind, name, rows, step: true, order: (row) => row.from,
       columns: [
         ofVersion(names),
-        field("at", kind === "residual" ? "residual (label less prediction)" : kind, "number",
+        field("at", kind === "residual" ? "residual (label minus prediction)" : kind, "number",
           (row) => (row.from + row.to) / 2),
         { ...field("weight", "number of rows", "number"), least: 0 },
         {
@@ -104,7 +104,7 @@ const sources = (() => {
       id: "calibration", name: "Calibration", rows, order: (row) => row.mean_score,
       columns: [
         ofVersion(names), { ...field("mean_score", "mean score", "number"), unit: true },
-        { ...field("share", "share that is right", "number"), unit: true }, field("weight", "number of rows", "number"),
+        { ...field("share", "share of correct rows", "number"), unit: true }, field("weight", "number of rows", "number"),
       ],
       diagonal: (x, y) => x === "mean_score" && y === "share",
     };
@@ -133,15 +133,15 @@ const sources = (() => {
     };
   }
 
-  /** Return by id what charts can be drawn from; sources without data are left out. */
+  /** Return the sources of charts by id, without those that have no data. */
   function of(document_, columns) {
     const names = values.labels(document_.versions);
     const number = columns.find((column) => column.key === "property:version");
-    const called = field("property:label", "name of the version", "text", (row) => names.get(row.uri));
+    const nameColumn = field("property:label", "name of the version", "text", (row) => names.get(row.uri));
     const all = [
       {
         id: "versions", name: "Versions: properties, metrics, tags, hyperparameters",
-        rows: document_.versions, columns: [number, { ...called, group: "Properties" },
+        rows: document_.versions, columns: [number, { ...nameColumn, group: "Properties" },
           ...columns.filter((column) => column !== number)],
         order: number.value,
       },
@@ -156,11 +156,11 @@ const sources = (() => {
     return new Map(all.filter(Boolean).map((source) => [source.id, source]));
   }
 
-  /** Return charts to begin with, or to add: those that the document has data for. */
-  function presets(document_, found, columns) {
+  /** Return the charts that the page begins with, or offers, if the document has their data. */
+  function presets(document_, chartSources, columns) {
     const metrics = columns.filter((column) => column.group === "Metrics");
     const main = metrics.find((column) => column.name === document_.problem?.rank_by) ?? metrics[0];
-    const has = (id, key) => found.get(id)?.columns.some((column) => column.key === key);
+    const has = (id, key) => chartSources.get(id)?.columns.some((column) => column.key === key);
     const single = new Set((document_.curves ?? []).map((point) => point.class)).size < 2;
     const facet = (key) => (single ? "" : key);
     const name = main?.name;
@@ -179,29 +179,29 @@ const sources = (() => {
           ? `difference:${name}` : `metric:${name}`,
         title: document_.versions.length > 1 ? `${name} by slice, against the baseline` : `${name} by slice`,
       },
-      found.has("residual") && {
+      chartSources.has("residual") && {
         source: "residual", kind: "line", x: "at", y: "share", colour: "version", title: "Residuals",
       },
-      found.has("prediction") && {
+      chartSources.has("prediction") && {
         source: "prediction", kind: "line", x: "at", y: "share", colour: "version", title: "Predictions",
       },
-      found.has("curves") && {
+      chartSources.has("curves") && {
         source: "curves", kind: "line", x: "false_positive_rate", y: "true_positive_rate",
         colour: "version", facet: facet("class"), title: "ROC curve",
       },
-      found.has("curves") && {
+      chartSources.has("curves") && {
         source: "curves", kind: "line", x: "recall", y: "precision", colour: "version",
         facet: facet("class"), title: "Precision and recall",
       },
-      found.has("calibration") && {
+      chartSources.has("calibration") && {
         source: "calibration", kind: "line", x: "mean_score", y: "share", colour: "version",
         title: "Calibration",
       },
-      found.has("score") && {
+      chartSources.has("score") && {
         source: "score", kind: "line", x: "at", y: "share", colour: "version", facet: "is_class",
         title: "Scores, of rows of the class and of others",
       },
-      found.has("confusion") && {
+      chartSources.has("confusion") && {
         source: "confusion", kind: "heat", x: "predicted", y: "true", colour: "share",
         facet: "version", title: "Confusion matrices",
       },

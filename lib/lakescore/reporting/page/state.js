@@ -1,7 +1,7 @@
-// What the reader chose, kept in the page's address, so that it can be sent to somebody.
+// The reader's choices, kept in the page's address, so that the reader can send them to somebody.
 //
-// { columns, sort, filters, search, different, selected, charts, theme, facts }. Only what differs
-// from the first look is written, and what the document does not know is left out when it is read.
+// { columns, sort, filters, search, different, selected, charts, theme, facts }. The address holds
+// only choices that differ from the defaults. Choices that the document does not know are ignored.
 
 const state = (() => {
   "use strict";
@@ -13,11 +13,11 @@ const state = (() => {
 
   const copy = (value) => JSON.parse(JSON.stringify(value));
 
-  /** Return the choices of an address; one that does not read as such has none. */
+  /** Return the choices of an address; none if they cannot be read. */
   function decode(hash) {
     try {
-      const found = JSON.parse(decodeURIComponent(hash.replace(/^#/, "")));
-      return found !== null && typeof found === "object" && !Array.isArray(found) ? found : {};
+      const choices = JSON.parse(decodeURIComponent(hash.replace(/^#/, "")));
+      return choices !== null && typeof choices === "object" && !Array.isArray(choices) ? choices : {};
     } catch {
       return {};
     }
@@ -30,26 +30,26 @@ const state = (() => {
     return differs.length ? `#${encodeURIComponent(JSON.stringify(Object.fromEntries(differs)))}` : "";
   }
 
-  /** Take the choices of the address over the defaults; `check` leaves out what is unknown. */
+  /** Start with the defaults and the choices of the address; `check` leaves out unknown ones. */
   function begin(defaults, check) {
     first = copy(defaults);
     const read = () => {
-      const asked = check(decode(location.hash));
-      chosen = { ...copy(first), ...copy(asked) };
+      const choices = check(decode(location.hash));
+      chosen = { ...copy(first), ...copy(choices) };
     };
     read();
     addEventListener("hashchange", () => {
       if (location.hash === written) return;
       read();
-      tell();
+      notify();
     });
   }
 
-  function tell(...changed) {
+  function notify(...changed) {
     for (const listener of listeners) listener(chosen, new Set(changed));
   }
 
-  /** Change some choices, write the address, and tell all who listen which ones changed. */
+  /** Change some choices, write the address, and tell all listeners which choices changed. */
   function change(changes) {
     chosen = { ...chosen, ...copy(changes) };
     written = encode(chosen, first);
@@ -58,7 +58,7 @@ const state = (() => {
     } catch {
       location.hash = written;
     }
-    tell(...Object.keys(changes));
+    notify(...Object.keys(changes));
   }
 
   function forget() {

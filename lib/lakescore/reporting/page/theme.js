@@ -1,4 +1,4 @@
-// Light, dark, or as the reader's system has it.
+// The theme: light, dark, or the theme of the reader's system.
 
 const theme = (() => {
   "use strict";
@@ -8,7 +8,7 @@ const theme = (() => {
 
   const chosen = () => state.get().theme;
 
-  /** Return the theme that is seen: "light" or "dark". */
+  /** Return the visible theme: "light" or "dark". */
   function shown() {
     return chosen() === "auto" ? (dark.matches ? "dark" : "light") : chosen();
   }

@@ -1,4 +1,4 @@
-// What the document says of its versions, as columns: pure functions, no DOM.
+// The document's facts about its versions, as columns: pure functions, no DOM.
 //
 // A column is { key, group, name, type, value(row), interval(row)?, better? }; `type` is "number",
 // "time" or "text". Names come from people, so mappings are read as Maps: `__proto__` is a name
@@ -41,7 +41,7 @@ const values = (() => {
   /** Return `flight-delay/3` of `models:/flight-delay/3`. */
   const short = (uri) => uri.replace(/^models:\//, "");
 
-  /** Return how versions are called: by number alone where all are of one model and have one. */
+  /** Return the names of versions: the number alone if all are numbered versions of one model. */
   function labels(versions) {
     const names = new Set(versions.map((version) => version.name));
     const numbered = names.size === 1 && versions.every((version) => !isEmpty(version.version));
@@ -50,7 +50,7 @@ const values = (() => {
     ]));
   }
 
-  /** Return a number with the digits that matter. */
+  /** Return a number with its significant digits. */
   function number(value, digits = 5) {
     if (value === null || value === undefined) return "–";
     const size = Math.abs(value);
@@ -61,14 +61,14 @@ const values = (() => {
     return value.toLocaleString("en-US", { maximumSignificantDigits: digits });
   }
 
-  /** Return an interval as people read it. */
+  /** Return an interval as readable text. */
   const range = ([low, high]) => `${number(low, 4)} to ${number(high, 4)}`;
 
   function time(value) {
     return value ? value.slice(0, 16).replace("T", " ") : "–";
   }
 
-  /** Return what a person reads in a cell. */
+  /** Return the text of a cell. */
   function shown(column, row) {
     const value = column.value(row);
     if (value === null || value === undefined || value === "") return "–";
@@ -85,15 +85,15 @@ const values = (() => {
     };
   }
 
-  /** Return metric lines over all rows of one scope: by metric, by version. */
+  /** Return the metric lines over all rows of one scope, by metric and version. */
   function metricLines(document_, scope) {
-    const found = new Map();
+    const byMetric = new Map();
     for (const line of document_.metrics) {
       if (line.slice_by !== null || line.scope !== scope) continue;
-      if (!found.has(line.metric)) found.set(line.metric, new Map());
-      found.get(line.metric).set(line.uri, line);
+      if (!byMetric.has(line.metric)) byMetric.set(line.metric, new Map());
+      byMetric.get(line.metric).set(line.uri, line);
     }
-    return found;
+    return byMetric;
   }
 
   const pair = (low, high) =>
@@ -119,10 +119,10 @@ const values = (() => {
   }
 
   function byUri(key, name, rows, field) {
-    const found = new Map(rows.map((row) => [row.uri, row[field]]));
+    const valueByUri = new Map(rows.map((row) => [row.uri, row[field]]));
     return {
       key: `property:${key}`, group: "Properties", name, type: "number",
-      value: (row) => found.get(row.uri) ?? null,
+      value: (row) => valueByUri.get(row.uri) ?? null,
     };
   }
 
@@ -140,7 +140,7 @@ const values = (() => {
     });
   }
 
-  /** Tell whether a text, as hyperparameters are logged, is a number, or nothing. */
+  /** Return whether a value is a number, a text of a number, or null; hyperparameters are texts. */
   function isNumber(value) {
     if (value === null || typeof value === "number") return true;
     return /^[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value.trim());
@@ -150,11 +150,11 @@ const values = (() => {
     return typeof value === "string" ? Number(value.replaceAll("_", "")) : value;
   }
 
-  /** Return all columns of the version list, the version's own number first. */
+  /** Return all columns of the version list; the version number comes first. */
   function columns(document_) {
     const { versions } = document_;
-    const own = document_.source === "registry" ? "stored" : "common";
-    const measured = metricLines(document_, own);
+    const scope = document_.source === "registry" ? "stored" : "common";
+    const measured = metricLines(document_, scope);
     const names = labels(versions);
     const ranking = measured.get(document_.problem?.rank_by);
     const stored = document_.source === "registry" ? [] :
@@ -177,18 +177,18 @@ const values = (() => {
 
   const isEmpty = (value) => value === null || value === undefined || value === "";
 
-  /** Tell whether a column says the same of all rows. */
+  /** Return whether a column has the same value in all rows. */
   function isEqual(column, rows) {
     return rows.every((row) => column.value(row) === column.value(rows[0]));
   }
 
-  /** Return which columns a reader sees first. */
+  /** Return the keys of the columns that the page shows first. */
   function firstColumns(document_, all) {
     const { versions } = document_;
     const metrics = all.filter((column) => column.group === "Metrics" && !column.name.includes("/"));
     const rankBy = `metric:${document_.problem?.rank_by}`;
     const ranked = metrics.filter((column) => column.key === rankBy);
-    // Percentages of labels that are zero, as scikit-learn defines them, are of no use to anybody.
+    // Relative errors of labels that are zero, as scikit-learn defines them, are not readable.
     const readable = (column) => versions.every((version) => !(Math.abs(column.value(version)) > 1e9));
     const others = metrics.filter((column) => column.key !== rankBy && readable(column))
       .slice(0, 4 - ranked.length);
@@ -199,13 +199,13 @@ const values = (() => {
       ...(failed ? ["property:rows_failed"] : []),
       "property:run_name", "property:created_at",
     ];
-    const there = new Set(all.map((column) => column.key));
-    return wanted.filter((key) => there.has(key));
+    const existing = new Set(all.map((column) => column.key));
+    return wanted.filter((key) => existing.has(key));
   }
 
   const collator = new Intl.Collator("en", { numeric: true });
 
-  /** Compare two values; what is empty comes last, whichever the direction. */
+  /** Compare two values; empty values come last in both directions. */
   function compare(a, b, sign) {
     if (isEmpty(a) || isEmpty(b)) return isEmpty(a) - isEmpty(b);
     const order = typeof a === "number" && typeof b === "number"

@@ -1,4 +1,4 @@
-"""Score several model versions on one holdout, all rows, rank them, and hold one against gates."""
+"""Score model versions on all rows of one holdout, rank them, and check one against gates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run(config: CompareJob) -> dict[str, Any]:
-    """Pin all, score side by side, add all rows up and rank; write, report, log; then decide."""
+    """Pin and score versions side by side, rank them, write, report and log; then act on gates."""
     pinned = comparing.pin_candidates(**config.entering)
     uris = list(pinned.entries)
     stage(f"comparing {', '.join(uris)}; the baseline is {pinned.baseline}", models=uris)
@@ -72,7 +72,7 @@ def write_tables(
 def write_report(
     config: CompareJob, comparison: comparing.Comparison, report: dict[str, Any]
 ) -> list[Path]:
-    """Write the page and its summary, say where, and return the files."""
+    """Write the report's page and summary, print the path, and return the files."""
     document = comparing.document(comparison, report, config.pinned(report))
     files = reporting.write(document, config.pages)
     stage(f"the report is {files['html']}")

@@ -1,4 +1,4 @@
-"""Make the predictions of a run once more, and prove that they are the same."""
+"""Make the predictions of a run again, and prove that they are the same."""
 
 from typing import Any
 
@@ -18,16 +18,16 @@ def run(config: ReplayJob) -> dict[str, Any]:
     assigned = recorded.assign(config.trust)
     source = tables.snapshot(runner, job.input.address, job.input.version)
 
-    loadables = [loading.prepare(each, runner, **job.loading) for each in assigned.models]
+    loadables = [loading.prepare(model, runner, **job.loading) for model in assigned.models]
     binding = signature.bind_assigned(assigned, source, loadables, job.row_columns, **job.contract)
     rows = slicing.select(source, job.slice_by, job.slice_names)
     keep = [*job.row_columns, slicing.SLICE]
     planned = scoring.plan(config.engine, rows, binding, keep, config.scan)
     stage(str(planned), ends="plan")
     with scoring.evaluated(planned, job.slice_names):
-        found = replaying.compare(planned, recorded, tolerance=config.tolerance)
-    stage(f"{found['same']} of {found['rows']} rows are the same", ends="score")
-    report = receipt.replay_receipt(config.run, assigned, source, planned, found)
+        comparison = replaying.compare(planned, recorded, tolerance=config.tolerance)
+    stage(f"{comparison['same']} of {comparison['rows']} rows are the same", ends="score")
+    report = receipt.replay_receipt(config.run, assigned, source, planned, comparison)
     replaying.require_same(report)
     return report
 

@@ -1,4 +1,4 @@
-"""Score slices of a Delta table with one pinned model version, or with one a segment."""
+"""Score slices of a Delta table with one pinned model version, or one version a segment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(config: ScoreJob) -> dict[str, Any]:
-    """Pin the model and the input, score and publish the slices that are due, and report."""
+    """Pin the model and the input, score and publish the due slices, and return the receipt."""
     pinned = assignment.pin(config.model, trust=config.trust)
     stage(str(pinned), model=pinned.uri)
     runner = choose("lakescore score", config.runner, models=[pinned.uri])
@@ -65,7 +65,7 @@ def plan(
     runs: Sequence[SliceRun],
     sizes: Mapping[str, int],
 ) -> scoring.Plan:
-    """Check the rows of slices against the job's file, and choose how they are scored."""
+    """Check the rows of slices against the job's file, and plan how to score them."""
     rows = slicing.select(source, config.slice_by, [run.slice for run in runs], sizes)
     slicing.check(rows, source.address, config.unique, binding.never_null)
     keep = [*config.keep(source.schema.names), slicing.SLICE]
@@ -80,7 +80,7 @@ def publish(
     runs: Sequence[SliceRun],
     sizes: Mapping[str, int],
 ) -> list[SliceOutcome]:
-    """Score the slices of one commit, show how far it is, and publish them."""
+    """Score and publish the slices of one commit, and show the progress."""
     with progress(planned.runner, sum(sizes[run.slice] for run in runs)):
         return publisher.publish(planned, runs, sizes)
 
@@ -92,7 +92,7 @@ def preview(
     planned: scoring.Plan,
     sizes: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Score a few rows, publish nothing, and return what the receipt of a dry run says besides."""
+    """Score a few rows, publish nothing, and return the additions to the receipt of a dry run."""
     with publisher.annotate_errors([]):
         rows = scoring.probe(planned)
     return receipt.preview(config, binding, planned, sizes, rows)

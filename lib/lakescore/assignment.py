@@ -1,4 +1,4 @@
-"""Assignment: which pinned version scores which rows: one for all of them, or one a segment."""
+"""Assignment: which pinned version scores which rows: one version for all, or one a segment."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from lakescore.trust import Trust
 
 Asked: TypeAlias = str | Segments
-"""What a job's file says of a model: a version's reference, or a model a segment."""
+"""The value of `model` in a job's file: a version's reference, or a model a segment."""
 COLUMNS = ("model_version", "model_uri", "logged_model_id", "model_run_id", "model_reference")
-"""What a row says of the version that scored it, besides the model's name."""
+"""The columns of a row that identify the version that scored it, besides the model's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,25 +37,25 @@ class Assignment:
     """Which pinned version scores which rows."""
 
     name: str
-    """The registered model's; of segments, their names with the column in braces."""
+    """The name of the registered model; for segments, the template with the column in braces."""
     reference: str
-    """As typed."""
+    """The reference as typed."""
     models: tuple[ModelVersion, ...]
     by: str | None = None
-    """The column whose text names a row's segment; without, the one version scores all rows."""
+    """The column whose text names a row's segment; None if one version scores all rows."""
     numbers: Mapping[str | None, int | None] = field(default_factory=dict)
-    """By segment, the number of its version in `models`; none where its rows are left out."""
+    """By segment, the number of its version in `models`; None if no version scores its rows."""
     rows: Mapping[str, Mapping[str | None, int]] = field(default_factory=dict)
-    """By slice and segment, how many rows there are."""
+    """By slice and segment, the number of rows."""
 
     @property
     def uri(self) -> str:
-        """What to call it: the version's URI, or the reference of segments as typed."""
+        """The name for messages: the version's URI, or the name of the family."""
         return self.models[0].uri if self.by is None else family_name(self.reference)
 
     @property
     def pin(self) -> str:
-        """What was pinned, for people."""
+        """The pinned versions, for people."""
         if self.by is None:
             return self.models[0].pin
         segments = f"{len(self.numbers)} segments by {self.by}"
@@ -69,34 +69,34 @@ class Assignment:
         return None if number is None else self.models[number]
 
     def pins(self, slice_name: str) -> list[Any] | dict[str, Any]:
-        """Return what decides the predictions of a slice, as plain values, for its fingerprint."""
+        """Return the pins of a slice's predictions, as plain values for its fingerprint."""
         if self.by is None:
             return [pin_of(model) for model in self.models]
-        of_slice = sorted(self.rows.get(slice_name, {}), key=_order)
-        models = [self.model_of(segment) for segment in of_slice]
+        segments = sorted(self.rows.get(slice_name, {}), key=_sort_key)
+        models = [self.model_of(segment) for segment in segments]
         pins = [None if model is None else pin_of(model) for model in models]
-        return {"by": self.by, "segments": of_slice, "versions": pins}
+        return {"by": self.by, "segments": segments, "versions": pins}
 
     def left(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Return the *sizes* of slices without the rows that no version scores."""
+        """Return the *sizes* of slices minus the rows that no version scores."""
         return {name: size - self.skipped(name) for name, size in sizes.items()}
 
     def skipped(self, slice_name: str) -> int:
         """Return how many rows of a slice no version scores."""
-        of_slice = self.rows.get(slice_name, {})
-        return sum(rows for segment, rows in of_slice.items() if self.numbers[segment] is None)
+        counts = self.rows.get(slice_name, {})
+        return sum(rows for segment, rows in counts.items() if self.numbers[segment] is None)
 
     @cached_property
     def sizes(self) -> dict[str | None, int]:
-        """How many rows each segment has in all slices."""
-        found: Counter[str | None] = Counter()
-        for of_slice in self.rows.values():
-            found.update(of_slice)
-        return dict(sorted(found.items(), key=lambda each: _order(each[0])))
+        """The number of rows of each segment in all slices."""
+        totals: Counter[str | None] = Counter()
+        for counts in self.rows.values():
+            totals.update(counts)
+        return dict(sorted(totals.items(), key=lambda item: _sort_key(item[0])))
 
     @property
     def segments(self) -> list[dict[str, Any]]:
-        """The segments of all slices as plain values: name, rows, and the version that has them."""
+        """The segments of all slices as plain values: name, rows, URI and digest of the version."""
         models = {segment: self.model_of(segment) for segment in self.sizes}
         return [
             {"segment": name, "rows": rows, "uri": model and model.uri,
@@ -105,7 +105,7 @@ class Assignment:
         ]  # fmt: skip
 
     def facts(self, model: ModelVersion | None = None) -> dict[str, Any]:
-        """Return what rows say of the version *model* that scored them, by the names of columns."""
+        """Return the values of `COLUMNS` in rows that the version *model* scored."""
         model = self.models[0] if model is None else model
         values = (
             model.version,
@@ -118,62 +118,62 @@ class Assignment:
 
 
 def family_name(reference: str) -> str:
-    """Return what to call a family of versions: its reference, however it is spelled."""
+    """Return the name of a family of versions: its reference without `models:/`."""
     return reference.removeprefix("models:/")
 
 
 def pin_of(model: ModelVersion) -> list[Any]:
-    """Return what tells a version from others, as plain values."""
+    """Return the plain values that identify a version."""
     return [model.name, model.version, model.digest]
 
 
-def _order(segment: str | None) -> tuple[bool, str]:
+def _sort_key(segment: str | None) -> tuple[bool, str]:
     return segment is not None, segment or ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pinned:
-    """What a job's `model` means, as far as it can be told before the input is looked at."""
+    """The pinned meaning of a job's `model`, as far as it is known before the input is read."""
 
     asked: Asked
     trust: Trust
     model: ModelVersion | None
-    """The version, or the one for segments without their own."""
+    """The version, or the default for segments that have no version."""
 
     @property
     def by(self) -> str | None:
-        """The column whose text names a row's segment; none where one version scores all rows."""
+        """The column whose text names a row's segment; None if one version scores all rows."""
         return self.asked.by if isinstance(self.asked, Segments) else None
 
     @property
     def reference(self) -> str:
-        """As typed."""
+        """The reference as typed."""
         return self.asked.name if isinstance(self.asked, Segments) else self.asked
 
     @property
     def uri(self) -> str:
-        """Of the version; of a model a segment, as typed."""
+        """The version's URI; for a model a segment, the name of the family."""
         if isinstance(self.asked, Segments) or not self.model:
             return family_name(self.reference)
         return self.model.uri
 
     def __str__(self) -> str:
-        """Say what was pinned."""
+        """Return a sentence that names the pinned version."""
         if not isinstance(self.asked, Segments):
             return f"{self.asked} is {self.model.pin if self.model else None}"
         if self.model is None:
             return f"{self.reference} is a model a segment"
-        return f"{self.reference} is a model a segment, and else {self.model.pin}"
+        return f"{self.reference} is a model a segment, otherwise {self.model.pin}"
 
     def assign(self, source: Snapshot, slice_by: str | None, slices: Sequence[str]) -> Assignment:
-        """Pin the version of each segment that *slices* of *source* hold.
+        """Pin the version of each segment in the *slices* of *source*.
 
         Raises:
             ColumnsMissing: the table lacks the column.
-            InputContractError: it has a type that cannot name segments.
-            SegmentsUnfit: values of it cannot be a part of a model's name.
-            SegmentsUnresolved: there is no such model, and the job says that this is an error.
-            As `registry.resolve` besides.
+            InputContractError: the column has a type that cannot name segments.
+            SegmentsUnfit: values of the column cannot be a part of a model's name.
+            SegmentsUnresolved: segments have no model, and the job treats that as an error.
+            Also the errors of `registry.resolve`.
         """
         if (by := self.by) is None:
             return self.assign_segments(source.address, {})
@@ -186,11 +186,11 @@ class Pinned:
     def assign_segments(
         self, address: str, rows: Mapping[str, Mapping[str | None, int]]
     ) -> Assignment:
-        """Pin the version of each segment that *rows* of the table *address* are of.
+        """Pin the version of each segment that *rows* names.
 
         Args:
             address: the table, for messages.
-            rows: by slice and segment, how many there are.
+            rows: by slice and segment, the number of rows.
 
         Raises:
             SegmentsUnfit, SegmentsUnresolved: as `assign`.
@@ -198,48 +198,52 @@ class Pinned:
         if not isinstance(self.asked, Segments):
             assert self.model is not None  # noqa: S101 - narrows for mypy
             return assign_all(self.model)
-        segments = {segment for of_slice in rows.values() for segment in of_slice}
-        return replace(self._assigned(address, self.asked, segments), rows=rows)
+        segments = {segment for counts in rows.values() for segment in counts}
+        return replace(self._assign(address, self.asked, segments), rows=rows)
 
-    def _assigned(
-        self, address: str, asked: Segments, segments: Iterable[str | None]
+    def _assign(
+        self, address: str, requested: Segments, segments: Iterable[str | None]
     ) -> Assignment:
-        references = _references(address, asked, segments)
-        found = resolve_all(sorted(filter(None, references.values())), trust=self.trust)
+        references = _references(address, requested, segments)
+        resolved = resolve_all(sorted(filter(None, references.values())), trust=self.trust)
         missing: dict[str | None, RegistryError] = {
-            segment: each
+            segment: error
             for segment, reference in references.items()
-            if isinstance(each := found.get(reference or "", _NULL), RegistryError)
+            if isinstance(error := resolved.get(reference or "", _NO_SEGMENT), RegistryError)
         }
-        none = len(missing) == len(references) and asked.missing == "skip"
-        if missing and (asked.missing == "fail" or none):
-            raise SegmentsUnresolved(asked.by, missing, len(references))
-        models = [each for each in found.values() if not isinstance(each, RegistryError)]
+        skips_all = len(missing) == len(references) and requested.missing == "skip"
+        if missing and (requested.missing == "fail" or skips_all):
+            raise SegmentsUnresolved(requested.by, missing, len(references))
+        models = [model for model in resolved.values() if not isinstance(model, RegistryError)]
         places = {model.reference: n for n, model in enumerate(models)}
-        numbers = {segment: places.get(each or "") for segment, each in references.items()}
+        numbers = {
+            segment: places.get(reference or "") for segment, reference in references.items()
+        }
         if missing and self.model is not None:
             numbers |= dict.fromkeys(missing, len(models))
             models.append(self.model)
-        return assign_by_segment(asked, models, numbers)
+        return assign_by_segment(requested, models, numbers)
 
 
-_NULL = RegistryError("no segment is named in the row")
+_NO_SEGMENT = RegistryError("the row names no segment")
 
 
 def _references(
-    address: str, asked: Segments, segments: Iterable[str | None]
+    address: str, requested: Segments, segments: Iterable[str | None]
 ) -> dict[str | None, str | None]:
-    """Return the reference of each segment's model; none of rows that name no segment."""
+    """Return the reference of each segment's model; None for rows that name no segment."""
     references: dict[str | None, str | None] = {}
     unfit = []
-    for segment in sorted(segments, key=_order):
+    for segment in sorted(segments, key=_sort_key):
         try:
-            named = None if segment is None else fill(asked.name, asked.placeholder, segment)
-            references[segment] = named
+            reference = (
+                None if segment is None else fill(requested.name, requested.placeholder, segment)
+            )
+            references[segment] = reference
         except BadReference:
             unfit.append(str(segment))
     if unfit:
-        raise SegmentsUnfit(address, asked.by, unfit)
+        raise SegmentsUnfit(address, requested.by, unfit)
     return references
 
 
@@ -249,24 +253,24 @@ def assign_all(model: ModelVersion) -> Assignment:
 
 
 def assign_by_segment(
-    asked: Segments, models: Sequence[ModelVersion], numbers: Mapping[str | None, int | None]
+    requested: Segments, models: Sequence[ModelVersion], numbers: Mapping[str | None, int | None]
 ) -> Assignment:
-    """Return the assignment of segments to *models*, by their *numbers* among these."""
+    """Return the assignment of segments to *models*; *numbers* has the place of each version."""
     return Assignment(
-        name=parse_template(asked.name, asked.placeholder).name,
-        reference=asked.name,
+        name=parse_template(requested.name, requested.placeholder).name,
+        reference=requested.name,
         models=tuple(models),
-        by=asked.by,
+        by=requested.by,
         numbers=numbers,
     )
 
 
 def pin(asked: Asked, *, trust: Trust) -> Pinned:
-    """Pin what a job's `model` names before the input is looked at, whose segments name the rest.
+    """Pin the version that a job's `model` names; the segments of the input name further ones.
 
     Raises:
-        BadReference: it has none of the forms.
-        As `registry.resolve` besides.
+        BadReference: the reference has none of the known forms.
+        Also the errors of `registry.resolve`.
     """
     if not isinstance(asked, Segments):
         return Pinned(asked=asked, trust=trust, model=resolve(asked, trust=trust))

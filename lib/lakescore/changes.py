@@ -1,4 +1,4 @@
-"""Changes: which slices of a table were touched since a version of it."""
+"""Changes: which slices of a table changed since one of its versions."""
 
 from __future__ import annotations
 
@@ -20,75 +20,81 @@ if TYPE_CHECKING:
     from lakescore.snapshots import Snapshot
 
 _MOST_VERSIONS_READ = 50
-"""Of more commits that took files away, reading what these held costs more than scoring."""
+"""If more commits removed files, reading the removed files costs more than scoring."""
 _MOST_FILES_READ = 10_000
 
 
 def last_changed(source: Snapshot, column: str | None, since: int) -> dict[str, int] | None:
-    """Return, by slice, the last version after *since* that added or removed rows of it.
+    """Return, by slice, the last version after *since* that added or removed rows of the slice.
 
-    Compaction changes no row, and does not count. A slice may be named whose rows did not change,
-    where a file that was rewritten holds it too; none is left out.
+    Compaction changes no row and does not count. The result contains every changed slice. It can
+    also contain an unchanged slice, if a rewritten file holds rows of that slice too.
 
     Args:
-        source: the table as it is to be scored.
-        column: what divides it into slices; without one, the whole is the slice `""`.
+        source: the snapshot that the job scores.
+        column: the column that divides the table into slices. Without a column, the table is one
+            slice, `""`.
         since: an older version, or the same.
 
     Returns:
-        None where it cannot be told: the log, or files that were removed, are gone.
+        The versions by slice; None if the log or removed files no longer exist.
     """
-    found = tables.file_changes(source, since)
-    if found is None or column is None:
-        return None if found is None else _latest([("", each.version) for each in found])
+    files = tables.file_changes(source, since)
+    if files is None or column is None:
+        return None if files is None else _latest_versions([("", file.version) for file in files])
     kind = source.schema[column].dataType
-    if all(column in each.partition for each in found):
+    if all(column in file.partition for file in files):
         with suppress(NotEligible):
-            return _latest(
+            return _latest_versions(
                 [
-                    (scanning.partition_name(each.partition[column], kind), each.version)
-                    for each in found
+                    (scanning.partition_name(file.partition[column], kind), file.version)
+                    for file in files
                 ]
             )
     try:
-        return _latest(_read(source, column, found))
-    except (_TooMuch, SnapshotNotFound, RunnerRefused):
+        return _latest_versions(_read_slices(source, column, files))
+    except (_TooManyFiles, SnapshotNotFound, RunnerRefused):
         return None
     except FAILURES:
         return None
 
 
-class _TooMuch(Exception):
-    """So many files that looking costs more than scoring."""
+class _TooManyFiles(Exception):
+    """Reading so many files costs more than scoring."""
 
 
-def _read(source: Snapshot, column: str, found: Iterable[FileChange]) -> list[tuple[str, int]]:
-    """Read which slices the files hold: those added now, those removed just before they went."""
+def _read_slices(
+    source: Snapshot, column: str, changed: Iterable[FileChange]
+) -> list[tuple[str, int]]:
+    """Return the slices that added and removed files hold, with the versions of the changes.
+
+    Removed files are read at the version before their removal.
+    """
     removed: dict[int, list[FileChange]] = defaultdict(list)
-    for each in found:
-        if not each.added:
-            removed[each.version].append(each)
-    gone = {each.name for files in removed.values() for each in files}
-    added = [each for each in found if each.added and each.name not in gone]
+    for file in changed:
+        if not file.added:
+            removed[file.version].append(file)
+    gone = {file.name for files in removed.values() for file in files}
+    added = [file for file in changed if file.added and file.name not in gone]
     if len(removed) > _MOST_VERSIONS_READ or len(added) + len(gone) > _MOST_FILES_READ:
-        raise _TooMuch
-    pairs = _slices(source, column, added)
+        raise _TooManyFiles
+    pairs = _slice_versions(source, column, added)
     for version, files in removed.items():
         before = tables.snapshot(source.runner, source.address, version - 1)
-        pairs += _slices(before, column, files)
+        pairs += _slice_versions(before, column, files)
     return pairs
 
 
-def _slices(table: Snapshot, column: str, files: list[FileChange]) -> list[tuple[str, int]]:
-    versions = {each.name: each.version for each in files}
+def _slice_versions(table: Snapshot, column: str, files: list[FileChange]) -> list[tuple[str, int]]:
+    versions = {file.name: file.version for file in files}
     if not versions:
         return []
     try:
-        held = scanning.held(table, column, versions)
+        slices = scanning.held(table, column, versions)
     except NotEligible as not_eligible:
         table.runner.start(str(not_eligible))
     else:
-        return [(value, versions[name]) for name, values in held.items() for value in values]
+        return [(value, versions[name]) for name, values in slices.items() for value in values]
     rows = table.rows
     name = F.substring_index(F.col("_metadata.file_path"), "/", -1)
     named = rows.select(name.alias("file"), F.col(f"`{column}`").cast("string").alias("slice"))
@@ -96,7 +102,7 @@ def _slices(table: Snapshot, column: str, files: list[FileChange]) -> list[tuple
     return [(row["slice"], versions[row["file"]]) for row in chosen.collect()]
 
 
-def _latest(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+def _latest_versions(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     latest: dict[str, int] = {}
     for name, version in pairs:
         latest[name] = max(version, latest.get(name, version))

@@ -1,4 +1,4 @@
-"""Environment: how the packages here differ from those of a version, and what may be installed."""
+"""Environment: which requirements of a version this machine lacks, and what it can install."""
 
 from __future__ import annotations
 
@@ -19,48 +19,50 @@ if TYPE_CHECKING:
 _REQUIREMENTS = "requirements.txt"
 _PYTHON = "python_env.yaml"
 _ONLY_WHEELS = "--only-binary :all:"
-"""pip and uv take it as a line of a requirements file, for all that they install with that file."""
+"""A line of a requirements file: pip and uv apply it to everything that the file installs."""
 _TOOLS = ["pip", "setuptools", "wheel"]
-"""MLflow names them without a version where the machine that logged the model lacked them."""
+"""MLflow names these without a version if the machine that logged the model lacked them."""
 
 
 def differences(artifacts: Path) -> list[dict[str, str | None]]:
-    """Return the requirements of a version that the packages here do not meet.
+    """Return the requirements of a version that the installed packages do not meet.
 
-    Each as `package`, `asked` (the requirement) and `here` (a version, or none). What the driver
-    has is looked at; executors are expected to have the same.
+    Each has `package`, `asked` (the requirement) and `here` (the installed version, or None). The
+    function looks at the driver's packages and expects the same packages on the executors.
     """
     path = artifacts / _REQUIREMENTS
-    found = []
+    unmet = []
     for line in _lines(path, errors="replace") if path.is_file() else ():
         try:
-            asked = Requirement(line)
+            requirement = Requirement(line)
         except InvalidRequirement:  # an option of pip, a file, an address
             continue
-        if asked.marker is not None and not asked.marker.evaluate():
+        if requirement.marker is not None and not requirement.marker.evaluate():
             continue
         try:
-            here = version(asked.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            here = None
-        if here is None or not asked.specifier.contains(here, prereleases=True):
-            found.append({"package": asked.name, "asked": str(asked), "here": here})
-    return found
+            installed = None
+        if installed is None or not requirement.specifier.contains(installed, prereleases=True):
+            unmet.append(
+                {"package": requirement.name, "asked": str(requirement), "here": installed}
+            )
+    return unmet
 
 
 def wheels(artifacts: Path, settings: Mapping[str, object], env_manager: str) -> dict[str, str]:
-    """Return the files that let an environment be made of wheels alone, by name.
+    """Return the files, by name, with which an environment is made of wheels only.
 
-    Nothing is built then, and all comes from the index that this machine is set up for: whoever
-    fills that index decides which code runs.
+    Nothing is built, and all packages come from the index that this machine is set up for. The
+    owner of that index decides which code runs.
 
     Args:
-        artifacts: of the version.
-        settings: its `python_function` flavour, which names the environment's files.
-        env_manager: who makes the environment.
+        artifacts: the folder of the version's artifacts.
+        settings: the version's `python_function` flavour, which names the environment's files.
+        env_manager: the tool that makes the environment.
 
     Raises:
-        ValueError: a file asks for anything but wheels; says what.
+        ValueError: a file asks for something other than wheels. The message names it.
     """
     if env_manager not in ("uv", "virtualenv"):
         raise ValueError(f"{env_manager} installs more than wheels")
@@ -81,20 +83,20 @@ def wheels(artifacts: Path, settings: Mapping[str, object], env_manager: str) ->
     builds = python.get("build_dependencies") or []
     for line in [*builds, *lines] if isinstance(builds, list) else [builds]:
         if line not in _TOOLS and not (isinstance(line, str) and _is_pinned(line)):
-            raise ValueError(f"it asks for {str(line)[:100]!r}, which is no plain name==version")
-    of_python = {
+            raise ValueError(f"it asks for {str(line)[:100]!r}, which is not a plain name==version")
+    python_env = {
         "python": str(python["python"]),
         "build_dependencies": [_ONLY_WHEELS, *builds],
         "dependencies": [f"-r {_REQUIREMENTS}"],
     }
     return {
-        _PYTHON: yaml.safe_dump(of_python),
+        _PYTHON: yaml.safe_dump(python_env),
         _REQUIREMENTS: "\n".join([_ONLY_WHEELS, *lines]),
     }
 
 
 def _lines(path: Path, *, errors: str) -> list[str]:
-    """Return the lines of a requirements file that say something; each may be bad UTF-8."""
+    """Return the lines of a requirements file without comments and blank lines."""
     text = path.read_text(encoding="utf-8", errors=errors)
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()]
     return [line for line in lines if line]
@@ -102,14 +104,14 @@ def _lines(path: Path, *, errors: str) -> list[str]:
 
 def _is_pinned(line: str) -> bool:
     try:
-        asked = Requirement(line)
+        requirement = Requirement(line)
     except InvalidRequirement:
         return False
-    pins = [(each.operator, each.version.endswith(".*")) for each in asked.specifier]
-    return asked.url is None and pins == [("==", False)]
+    pins = [(pin.operator, pin.version.endswith(".*")) for pin in requirement.specifier]
+    return requirement.url is None and pins == [("==", False)]
 
 
 def missing(uri: str, artifacts: Path, error: ModuleNotFoundError) -> ModuleMissing:
-    """Return what *error* means for a version that imports what is not installed here."""
-    asked = [str(lack["asked"]) for lack in differences(artifacts) if lack["here"] is None]
-    return ModuleMissing(uri, error.name or str(error), asked)
+    """Return the error of a version that imports a module that is not installed here."""
+    uninstalled = [str(lack["asked"]) for lack in differences(artifacts) if lack["here"] is None]
+    return ModuleMissing(uri, error.name or str(error), uninstalled)

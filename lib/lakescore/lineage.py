@@ -1,4 +1,4 @@
-"""Lineage: which version, input and run made a prediction: in the row, the commit and MLflow."""
+"""Lineage: the version, input and run of a prediction, in its row, in the commit and in MLflow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lakescore.snapshots import Snapshot
 
 _ODD_IN_METRICS = re.compile(r"[^\w\-. :/]")
-"""What MLflow does not take in a metric's name."""
+"""The characters that MLflow refuses in a metric's name."""
 COLUMNS = (
     "model_name",
     "model_version",
@@ -51,17 +51,17 @@ COLUMNS = (
     "scoring_run_id",
     "scored_at",
 )
-"""What every prediction carries, after the keys and the prediction itself."""
+"""The columns that every prediction carries, after the keys and the prediction itself."""
 VERSION_COLUMNS = assignment.COLUMNS
-"""Those of them that differ by segment, where each has a version of its own."""
+"""The columns that differ by segment, if each segment has its own version."""
 _KINDS = {
     "model_version": IntegerType(),
     "input_version": LongType(),
     "scored_at": TimestampType(),
 }
-"""The types of those that are no texts."""
+"""The types of the columns that are not texts."""
 ERROR_COLUMNS = ("error_type", "error_message")
-"""What a row that was set aside has in the place of the prediction."""
+"""The columns that a quarantined row has in the place of the prediction."""
 
 
 def kind_of(name: str) -> DataType:
@@ -71,28 +71,28 @@ def kind_of(name: str) -> DataType:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceRun:
-    """One slice scored by the versions that are assigned to its rows, from one snapshot."""
+    """One slice of one snapshot, scored by the versions that are assigned to its rows."""
 
     assigned: Assignment
     input_table: str
     input_version: int
     input_id: str
-    """Of the table that was read: another one at the same address has another."""
+    """The id of the input table. Another table at the same address has another id."""
     slice: str
     fingerprint: str
-    """Of everything that decides the rows: equal fingerprints, equal rows."""
+    """The fingerprint of everything that decides the rows: equal fingerprints mean equal rows."""
     run_id: str
-    """As given, or else the fingerprint: never random, so that a rerun is recognised."""
+    """The id from the job's file, or the fingerprint. Never random, so a rerun is recognised."""
     settings: Mapping[str, Any]
-    """Whatever else decides the rows that are written."""
+    """All other settings that decide the written rows."""
 
     @property
     def version(self) -> int | None:
-        """The number of the version that scores it; none where each segment has its own."""
+        """The number of the version that scores the slice; None if each segment has its own."""
         return self.assigned.models[0].version if self.assigned.by is None else None
 
     def fingerprint_of(self, source: Snapshot) -> str:
-        """Return the fingerprint that the run would have with another input."""
+        """Return the fingerprint that the run would have with the input *source*."""
         return _fingerprint(
             self.assigned.pins(self.slice), source, slice=self.slice, **self.settings
         )
@@ -106,14 +106,14 @@ def plan_runs(
     run_id: str | None,
     **settings: object,
 ) -> list[SliceRun]:
-    """Return one run for each slice, with ids derived from what goes in unless *run_id* is given.
+    """Return one run for each slice; its id is *run_id*, or derived from the inputs without one.
 
     Args:
-        assigned: the pinned versions; their digests count, not the references that led to them.
+        assigned: the pinned versions; their digests count, not their references.
         source: the pinned input.
         slice_names: the slices.
-        run_id: an id given from outside, such as a scheduler's.
-        settings: whatever else decides the rows that are written.
+        run_id: an id from outside, such as a scheduler's.
+        settings: all other settings that decide the written rows.
     """
     runs = []
     for name in slice_names:
@@ -134,13 +134,13 @@ def plan_runs(
 
 
 def remaining(runs: Sequence[SliceRun], settled: Sequence[SliceRun]) -> list[SliceRun]:
-    """Return the *runs* that are not among *settled*, in their order."""
+    """Return the *runs* whose slices are not among *settled*, in their order."""
     done = {run.slice for run in settled}
     return [run for run in runs if run.slice not in done]
 
 
 def _fingerprint(pins: object, source: Snapshot, **settings: object) -> str:
-    """Return 16 hex digits that are equal where versions, their artifacts, input, settings are."""
+    """Return 16 hex digits, equal for equal versions, artifacts, input and settings."""
     inputs = {
         "models": pins,
         "input": [source.address, source.version, source.table_id],
@@ -158,11 +158,11 @@ def comparison_columns(
 ) -> dict[str, Any]:
     """Return the columns that every row of a comparison's tables carries.
 
-    `comparing_run_id` as given, or derived from versions, holdout and *settings*; `holdout_table`,
-    `holdout_version`; `holdout_digest`, equal where the same rows count for as much, by *of_rows*;
-    `compared_at`.
+    They are `comparing_run_id` (*run_id*, or derived from versions, holdout and *settings*),
+    `holdout_table`, `holdout_version`, `holdout_digest` (derived from the holdout and
+    *row_settings*; equal if the same rows have the same weights) and `compared_at`.
     """
-    pins = [pin for each in assigned for pin in _pins(each)]
+    pins = [pin for item in assigned for pin in _pins(item)]
     return {
         "comparing_run_id": run_id or _fingerprint(pins, holdout, **settings),
         "holdout_table": holdout.address,
@@ -173,57 +173,59 @@ def comparison_columns(
 
 
 def _pins(assigned: Assignment) -> list[Any]:
-    """Return what decides the predictions of all rows: of a version itself, of a family as one."""
+    """Return the pins that decide the predictions of all rows; a family has one pin."""
     pins = assigned.pins(WHOLE)
     return [pins] if isinstance(pins, dict) else pins
 
 
 def stamp(scored: DataFrame, runs: Sequence[SliceRun], *, scored_at: datetime) -> DataFrame:
-    """Return *scored* with the columns of `COLUMNS` after its own, and without `SLICE`.
+    """Return *scored* without `SLICE`, and with `COLUMNS` after its other columns.
 
     Args:
-        scored: keys, predictions and `SLICE`; where each segment has its version, what rows say of
-            it, in `VERSION_COLUMNS`.
+        scored: keys, predictions and `SLICE`; also `VERSION_COLUMNS`, if each segment has its own
+            version.
         runs: one for each slice in *scored*, all of one assignment and input.
-        scored_at: the time that the rows shall carry.
+        scored_at: the time for the column `scored_at`.
     """
-    pairs = [F.lit(each) for run in runs for each in (run.slice, run.run_id)]
+    pairs = [F.lit(text) for run in runs for text in (run.slice, run.run_id)]
     facts = {
-        **{name: F.lit(v).cast(kind_of(name)) for name, v in _facts(runs[0]).items()},
+        **{name: F.lit(v).cast(kind_of(name)) for name, v in _common_facts(runs[0]).items()},
         **{name: F.col(name) for name in VERSION_COLUMNS if name in scored.columns},
         "slice": F.col(SLICE),
         "scoring_run_id": F.element_at(F.create_map(*pairs), F.col(SLICE)),
         "scored_at": F.lit(scored_at),
     }
-    own = [F.col(f"`{name}`") for name in scored.columns if name not in {SLICE, *VERSION_COLUMNS}]
-    return scored.select(*own, *[facts[name].alias(name) for name in COLUMNS])
+    scored_columns = [
+        F.col(f"`{name}`") for name in scored.columns if name not in {SLICE, *VERSION_COLUMNS}
+    ]
+    return scored.select(*scored_columns, *[facts[name].alias(name) for name in COLUMNS])
 
 
 def stamped(scored: StructType, runs: Sequence[SliceRun]) -> StructType:
-    """Return the columns of what `stamp` makes of rows with the columns *scored*."""
-    always = {name for name, value in _facts(runs[0]).items() if value is not None}
-    own = [field for field in scored if field.name not in {SLICE, *VERSION_COLUMNS}]
+    """Return the columns of the frame that `stamp` makes from rows with the columns *scored*."""
+    always = {name for name, value in _common_facts(runs[0]).items() if value is not None}
+    scored_fields = [field for field in scored if field.name not in {SLICE, *VERSION_COLUMNS}]
     return StructType(
-        own
+        scored_fields
         + [StructField(name, kind_of(name), name not in {*always, "scored_at"}) for name in COLUMNS]
     )
 
 
 def carried(run: SliceRun, *, scored_at: datetime) -> dict[str, Any]:
-    """Return what all rows of *run* carry, by the columns of `COLUMNS`: what `stamp` adds."""
-    own = {"slice": run.slice, "scoring_run_id": run.run_id, "scored_at": scored_at}
-    return {**_facts(run), **own}
+    """Return the values that `stamp` adds to all rows of *run*, by column of `COLUMNS`."""
+    slice_facts = {"slice": run.slice, "scoring_run_id": run.run_id, "scored_at": scored_at}
+    return {**_common_facts(run), **slice_facts}
 
 
 def commit(runs: Sequence[SliceRun], *, scored_at: datetime) -> dict[str, Any]:
-    """Return what the Delta commit of *runs* says of them in its `userMetadata`."""
+    """Return the commit metadata of *runs*, which the Delta commit holds as `userMetadata`."""
     slices = [
         {"slice": run.slice, "scoring_run_id": run.run_id, "fingerprint": run.fingerprint}
         for run in runs
     ]
     return {
-        **_facts(runs[0]),
-        **_of_versions(runs),
+        **_common_facts(runs[0]),
+        **_version_facts(runs),
         "input_id": runs[0].input_id,
         "settings": runs[0].settings,
         "scored_at": scored_at.isoformat(),
@@ -231,8 +233,8 @@ def commit(runs: Sequence[SliceRun], *, scored_at: datetime) -> dict[str, Any]:
     }
 
 
-def _of_versions(runs: Sequence[SliceRun]) -> dict[str, Any]:
-    """Return what a commit says of the version, or of those of the segments of *runs*."""
+def _version_facts(runs: Sequence[SliceRun]) -> dict[str, Any]:
+    """Return the commit metadata on the version, or on the versions of the segments of *runs*."""
     assigned = runs[0].assigned
     if assigned.by is None:
         return {"model_digest": assigned.models[0].digest}
@@ -243,14 +245,14 @@ def _of_versions(runs: Sequence[SliceRun]) -> dict[str, Any]:
 
 
 def place(runs: Sequence[SliceRun]) -> dict[str, list[str]]:
-    """Return the columns that divide predictions, and the values of the rows of *runs*."""
+    """Return the partition columns of predictions, with their values in the rows of *runs*."""
     return {"model_name": [runs[0].assigned.name], "slice": [run.slice for run in runs]}
 
 
-def _facts(run: SliceRun) -> dict[str, Any]:
-    """Return what all rows of one commit have in common, by column.
+def _common_facts(run: SliceRun) -> dict[str, Any]:
+    """Return the values that all rows of one commit share, by column.
 
-    Of the version nothing, where each segment has its own.
+    They do not contain the version, if each segment has its own.
     """
     return {
         "model_name": run.assigned.name,
@@ -270,21 +272,22 @@ def log_run(  # noqa: PLR0913 - all but the first by name
     metrics: Mapping[str, Mapping[str, float]] | None = None,
     files: Sequence[Path] = (),
 ) -> str | None:
-    """Log one MLflow run and return its id, or none where that fails.
+    """Log one MLflow run and return its id; None if that fails.
 
-    What the run wrote is published by then, and carries its lineage itself, so the job does not
-    fail for it, whatever is wrong; a store that is restarted is waited for.
+    The rows are published before, and carry their lineage themselves. So an error of MLflow does
+    not fail the job. The function waits for a tracking store that restarts.
 
     Args:
-        experiment_name: its experiment, made when missing.
-        context: what *source* was read for; the tag `mlflow.data.context` of the input dataset.
-        source: the input dataset. Its Delta source alone is logged: `mlflow.data.load_delta` would
-            count the whole table again for its profile.
-        report: the receipt, kept whole as `receipt.json`; its numbers become metrics.
-        digest: of the rows that were read, where the snapshot alone does not tell: metrics of equal
-            digests can be compared.
-        metrics: by logged model, metrics that are logged on it, with the dataset.
-        files: further files to keep.
+        experiment_name: the experiment of the run, made if it is missing.
+        context: the purpose for which *source* was read; the tag `mlflow.data.context` of the
+            input dataset.
+        source: the input dataset. Only its Delta source is logged, since `mlflow.data.load_delta`
+            would count the whole table again for its profile.
+        report: the receipt, logged as `receipt.json`; its numbers become metrics.
+        digest: the digest of the rows that were read, if the snapshot does not decide them. Metrics
+            with equal digests can be compared.
+        metrics: by logged model, metrics that are logged on that model, with the dataset.
+        files: further files to log.
     """
     import mlflow  # noqa: PLC0415 - seconds of import
 
@@ -308,10 +311,8 @@ def log_run(  # noqa: PLR0913 - all but the first by name
             mlflow.log_dict(dict(report), "receipt.json")
             for file in files:
                 mlflow.log_artifact(str(file))
-    except Exception as error:  # noqa: BLE001 - of MLflow, its store's client or a file's folder
-        logging.getLogger(__name__).warning(
-            "the run could not be logged in MLflow: %s", redact(str(error))
-        )
+    except Exception as error:  # noqa: BLE001 - from MLflow, its store's client or a file's folder
+        logging.getLogger(__name__).warning("cannot log the run in MLflow: %s", redact(str(error)))
         return None
     return str(run.info.run_id)
 
@@ -329,7 +330,7 @@ def _dataset(source: Snapshot, digest: str | None) -> MetaDataset:
     delta = DeltaDatasetSource(
         path=source.address if by_path else None,
         delta_table_name=None if by_path else source.address,
-        # MLflow drops the number 0, so the version goes in as its text.
+        # MLflow drops the number 0, so the version is passed as a text.
         delta_table_version=str(source.version),  # type: ignore[arg-type]
     )
     name = source.address.rstrip("/").rsplit("/", 1)[-1]
@@ -343,5 +344,5 @@ def _dataset(source: Snapshot, digest: str | None) -> MetaDataset:
 
 
 def now() -> datetime:
-    """Return the time, in UTC."""
+    """Return the current time, in UTC."""
     return datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""Loading: with which options a pinned version is loaded and called, whatever the engine.
+"""Loading: the options with which every engine loads and calls a pinned version.
 
 The options are written into a private copy of the version's `MLmodel`, so that MLflow's own loader
-honours them everywhere: handed to `spark_udf` instead, `model_config` is dropped on a cluster.
+applies them everywhere. `spark_udf` also takes `model_config`, but drops it on a cluster.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EnvManager = Literal["local", "virtualenv", "uv", "conda"]
 OutputName = Literal["prediction", "proba"]
 _PROBA = "predict_proba"
 _Reader = Callable[[Any], Any]
-"""Turns a value of the job's file, whose scalars are texts, into what a model declares."""
+"""Turns a value of the job's file, whose scalars are texts, into the type that a model declares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +53,20 @@ class Loadable:
 
     model: ModelVersion
     folder: Path
-    """The artifacts, with the options in `MLmodel`."""
+    """The folder of the artifacts, with the options in `MLmodel`."""
     key: str
     """Equal for equal artifacts with equal options."""
     flavors: Mapping[str, Any]
     params: Mapping[str, Any] | None
     env_manager: EnvManager
     own_code: str | None = None
-    """What of its code is its own, so that it is applied in a process of its own."""
+    """The code that the version brings, if any. Such a version runs in a separate process."""
     classes: tuple[Any, ...] = ()
-    """Of a classifier that gives probabilities, in its own order and type."""
+    """The classes of a classifier that gives probabilities, in its order and type."""
 
     @property
     def pyfunc(self) -> executor.Version:
-        """The version as MLflow's PyFuncModel, still without features and outputs."""
+        """The version as MLflow's PyFuncModel, without features and outputs so far."""
         return executor.Version(
             uri=self.model.uri,
             key=self.key,
@@ -78,12 +78,12 @@ class Loadable:
             params=self.params,
             names=self._names,
             size=self.model.size or 0,
-            program=_program() if self.own_code and self.env_manager == "local" else None,
+            program=_dump_program() if self.own_code and self.env_manager == "local" else None,
         )
 
     @property
     def _names(self) -> tuple[Any, ...] | None:
-        """How the signature names the outputs, unless they are probabilities."""
+        """The names of the outputs in the signature, unless the outputs are probabilities."""
         schema: Any = self.model.signature.outputs  # MLflow's specs are a union no check narrows
         if self.classes or schema is None:
             return None
@@ -91,7 +91,7 @@ class Loadable:
 
     @property
     def native(self) -> executor.Version:
-        """The version as the scikit-learn model that it is, likewise."""
+        """The version as a scikit-learn model, without features and outputs so far."""
         flavor = self.flavors["sklearn"]
         readable = flavor.get("serialization_format") in {"pickle", "cloudpickle"}
         method = self.flavors["python_function"].get("predict_fn", "predict")
@@ -100,7 +100,7 @@ class Loadable:
 
     @property
     def is_native(self) -> bool:
-        """Whether `native` gives what MLflow's wrapper around it gives."""
+        """Whether `native` gives the same values as MLflow's wrapper around the model."""
         plain = not self.flavors.get("python_function", {}).get("code") and self.params is None
         return "sklearn" in self.flavors and plain
 
@@ -114,24 +114,26 @@ def prepare(  # noqa: PLR0913 - all but the first two by name
     model_config: Mapping[str, Any] | None = None,
     env_manager: EnvManager = "local",
 ) -> Loadable:
-    """Return *model* with options, its files in a folder of its own where they had to change.
+    """Return *model* with its options, in a separate folder if its files have to change.
 
     Args:
         model: the pinned version.
-        runner: whose worker looks at a classifier; the driver without.
+        runner: the runner whose worker inspects a classifier; None for the driver.
         output: `proba` calls a classifier's `predict_proba`.
-        params: for `predict`: texts, and lists and mappings of them; the signature says of which
-            types they are.
-        model_config: for the model's context, likewise; the configuration that it was logged with
-            says of which types they are, and YAML where it does not.
-        env_manager: whose packages it runs with; all but `local` are MLflow's own, and install
-            what the model's files ask for.
+        params: parameters of `predict`: texts, and lists and mappings of texts. The signature
+            gives their types.
+        model_config: configuration for the model's context, in the same form. The configuration
+            that the model was logged with gives the types; values that it does not type are read
+            as YAML.
+        env_manager: the manager of the packages that the model runs with. All but `local` are
+            MLflow's own, and install the packages that the model's files ask for.
 
     Raises:
-        OptionUnknown: the model declares no such parameter or configuration.
-        OptionUnreadable: a value is not of the type that it was declared with.
-        UnsupportedSignature: probabilities of a model that has none.
-        NotTrusted: the trust policy lets *env_manager* not install what the model asks for.
+        OptionUnknown: the model does not declare this parameter or configuration.
+        OptionUnreadable: a value does not have the declared type.
+        FlavorMissing: the model has no `python_function` flavour.
+        UnsupportedSignature: the model has no probabilities.
+        NotTrusted: the trust policy does not let *env_manager* install the model's packages.
     """
     card = parsed((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
     loader = card["flavors"].get("python_function")
@@ -139,18 +141,18 @@ def prepare(  # noqa: PLR0913 - all but the first two by name
         raise FlavorMissing(model.uri, card["flavors"])
     changed = dict(loader)
     if model_config:
-        changed["config"] = _config(model, loader.get("config") or {}, model_config)
+        changed["config"] = _parse_config(model, loader.get("config") or {}, model_config)
     if output == "proba":
         if "sklearn" not in card["flavors"]:
             flavors = ", ".join(card["flavors"])
             raise UnsupportedSignature(model.uri, f"only scikit-learn has {_PROBA}, not {flavors}")
         changed["predict_fn"] = _PROBA
-    files = _of_environment(model, loader, env_manager)
+    files = _environment_files(model, loader, env_manager)
     folder, key = model.artifacts, model.digest
     if changed != loader or files:
         card["flavors"]["python_function"] = changed
         files["MLmodel"] = yaml.safe_dump(card, sort_keys=False)
-        folder = _copied(model, files)
+        folder = _copy_artifacts(model, files)
         difference = json.dumps([changed, files], sort_keys=True, default=str).encode()
         key = f"{key}+{hashlib.sha256(difference).hexdigest()[:16]}"
     loadable = Loadable(
@@ -158,39 +160,39 @@ def prepare(  # noqa: PLR0913 - all but the first two by name
         folder=folder,
         key=key,
         flavors=card["flavors"],
-        params=_params(model, params) if params else None,
+        params=_parse_params(model, params) if params else None,
         env_manager=env_manager,
         own_code=own_code(card["flavors"], folder),
     )
     if output != "proba":
         return loadable
-    return replace(loadable, classes=_classes(loadable, runner))
+    return replace(loadable, classes=_class_labels(loadable, runner))
 
 
 @cache
-def _program() -> bytes:
+def _dump_program() -> bytes:
     return executor.program(executor.answer)
 
 
-def _of_environment(
+def _environment_files(
     model: ModelVersion, settings: Mapping[str, Any], env_manager: EnvManager
 ) -> dict[str, str]:
-    """Return the files, by name, that *env_manager* reads in the place of the model's own."""
+    """Return the files, by name, that *env_manager* reads instead of the model's."""
     if env_manager == "local" or model.installing is None:
         return {}
     if model.installing == "none":
-        asked = ["env_manager: local", "environments: wheels in the policy"]
-        has = f"env_manager {env_manager} installs what its files ask for"
-        raise NotTrusted(model.uri, "environments", has, asked)
+        allowed = ["env_manager: local", "environments: wheels in the policy"]
+        reason = f"env_manager {env_manager} installs what its files ask for"
+        raise NotTrusted(model.uri, "environments", reason, allowed)
     try:
         return environment.wheels(model.artifacts, settings, env_manager)
     except ValueError as error:
-        asked = ["name==version in requirements.txt", "env_manager uv or virtualenv"]
-        raise NotTrusted(model.uri, "environments", str(error), asked) from None
+        allowed = ["name==version in requirements.txt", "env_manager uv or virtualenv"]
+        raise NotTrusted(model.uri, "environments", str(error), allowed) from None
 
 
-def _copied(model: ModelVersion, files: Mapping[str, str]) -> Path:
-    """Return a private copy of the artifacts with other *files*, which are texts by name."""
+def _copy_artifacts(model: ModelVersion, files: Mapping[str, str]) -> Path:
+    """Return a private copy of the artifacts, with *files* (texts by name) in place of the old."""
     folder = Path(tempfile.mkdtemp(dir=scratch())) / model.artifacts.name
     shutil.copytree(model.artifacts, folder)
     folder.chmod(0o700)
@@ -200,7 +202,7 @@ def _copied(model: ModelVersion, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def _classes(loadable: Loadable, runner: Runner | None) -> tuple[Any, ...]:
+def _class_labels(loadable: Loadable, runner: Runner | None) -> tuple[Any, ...]:
     uri = loadable.model.uri
     try:
         if runner is None:
@@ -216,127 +218,140 @@ def _classes(loadable: Loadable, runner: Runner | None) -> tuple[Any, ...]:
         raise UnsupportedSignature(uri, f"its {estimator.kind} has no {_PROBA}")
     if getattr(classes, "ndim", 1) != 1 or isinstance(classes, list):
         raise UnsupportedSignature(uri, "it has several labels a row")
-    return tuple(each.item() if hasattr(each, "item") else each for each in classes)
+    return tuple(label.item() if hasattr(label, "item") else label for label in classes)
 
 
-def _config(
-    model: ModelVersion, declared: Mapping[str, Any], asked: Mapping[str, Any]
+def _parse_config(
+    model: ModelVersion, declared: Mapping[str, Any], requested: Mapping[str, Any]
 ) -> dict[str, Any]:
-    _check("model_config", model, asked, list(declared))
-    read = {name: _read(model, name, given, _like(declared[name])) for name, given in asked.items()}
-    return {**declared, **read}
+    _check_names("model_config", model, requested, list(declared))
+    overrides = {
+        name: _parse_option(model, name, value, _reader_like(declared[name]))
+        for name, value in requested.items()
+    }
+    return {**declared, **overrides}
 
 
-def _params(model: ModelVersion, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_params(model: ModelVersion, requested: Mapping[str, Any]) -> dict[str, Any]:
     specs = {spec.name: spec for spec in (model.signature.params or [])}
-    _check("params", model, asked, list(specs))
+    _check_names("params", model, requested, list(specs))
     readers = {}
-    for name in asked:
-        one = _of_type(specs[name].to_dict())
-        readers[name] = _listing(one) if specs[name].shape is not None else one
-    return {name: _read(model, name, given, readers[name]) for name, given in asked.items()}
+    for name in requested:
+        reader = _reader_of_type(specs[name].to_dict())
+        readers[name] = _list_reader(reader) if specs[name].shape is not None else reader
+    return {
+        name: _parse_option(model, name, value, readers[name]) for name, value in requested.items()
+    }
 
 
-def _check(what: str, model: ModelVersion, asked: Mapping[str, Any], known: list[str]) -> None:
-    for name in asked:
+def _check_names(
+    option: str, model: ModelVersion, requested: Mapping[str, Any], known: list[str]
+) -> None:
+    for name in requested:
         if name not in known:
-            raise OptionUnknown(what, name, model.uri, known)
+            raise OptionUnknown(option, name, model.uri, known)
 
 
-def _read(model: ModelVersion, name: str, given: Any, reader: _Reader) -> Any:  # noqa: ANN401 - a value of any type
+def _parse_option(model: ModelVersion, name: str, value: Any, reader: _Reader) -> Any:  # noqa: ANN401 - a value of any type
     try:
-        return reader(given)
+        return reader(value)
     except (ValueError, yaml.YAMLError) as error:
-        raise OptionUnreadable(name, given, model.uri, str(error).splitlines()[0]) from None
+        raise OptionUnreadable(name, value, model.uri, str(error).splitlines()[0]) from None
 
 
-def _like(declared: object) -> _Reader:
-    """Return the reader of what is of the type of the value *declared*."""
+def _reader_like(declared: object) -> _Reader:
+    """Return a reader of values that have the type of the value *declared*."""
     if isinstance(declared, list):
-        kinds = {type(each) for each in declared}
-        return _listing(_like(declared[0])) if len(kinds) == 1 else _any
+        kinds = {type(value) for value in declared}
+        return _list_reader(_reader_like(declared[0])) if len(kinds) == 1 else _parse_any
     if isinstance(declared, dict):
-        return _mapping({name: _like(each) for name, each in declared.items()}, others=_any)
-    return _one(_READERS[type(declared)]) if type(declared) in _READERS else _any
+        return _mapping_reader(
+            {name: _reader_like(value) for name, value in declared.items()}, others=_parse_any
+        )
+    return _scalar_reader(_READERS[type(declared)]) if type(declared) in _READERS else _parse_any
 
 
-def _of_type(kind: Mapping[str, Any]) -> _Reader:
-    """Return the reader of a type of MLflow's signatures."""
+def _reader_of_type(kind: Mapping[str, Any]) -> _Reader:
+    """Return a reader of values of a type in MLflow's signatures."""
     match kind["type"]:
         case "array":
-            return _listing(_of_type(kind["items"]))
+            return _list_reader(_reader_of_type(kind["items"]))
         case "object":
             fields = kind["properties"]
-            required = [name for name, each in fields.items() if each.get("required")]
-            return _mapping({n: _of_type(each) for n, each in fields.items()}, required=required)
+            required = [name for name, field in fields.items() if field.get("required")]
+            return _mapping_reader(
+                {n: _reader_of_type(field) for n, field in fields.items()}, required=required
+            )
         case "map":
-            return _mapping({}, others=_of_type(kind["values"]))
+            return _mapping_reader({}, others=_reader_of_type(kind["values"]))
         case name:
-            return _one(_KINDS[name]) if name in _KINDS else _any
+            return _scalar_reader(_KINDS[name]) if name in _KINDS else _parse_any
 
 
-def _flag(text: str) -> bool:
+def _parse_flag(text: str) -> bool:
     if text.lower() not in {"true", "false"}:
-        raise ValueError("true or false is asked for")
+        raise ValueError("write true or false")
     return text.lower() == "true"
 
 
-def _any(given: Any) -> Any:  # noqa: ANN401 - a value of any type
-    """Read texts as YAML does: nothing says of which type they are."""
-    if isinstance(given, list):
-        return [_any(each) for each in given]
-    if isinstance(given, dict):
-        return {name: _any(each) for name, each in given.items()}
-    return parsed(given) if isinstance(given, str) else given
+def _parse_any(value: Any) -> Any:  # noqa: ANN401 - a value of any type
+    """Parse texts as YAML, since their type is not declared."""
+    if isinstance(value, list):
+        return [_parse_any(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _parse_any(item) for name, item in value.items()}
+    return parsed(value) if isinstance(value, str) else value
 
 
-def _one(reader: Callable[[str], Any]) -> _Reader:
-    def read(given: Any) -> Any:  # noqa: ANN401 - likewise
-        if given is None or isinstance(given, (list, dict)):
-            raise ValueError("one value is asked for")
-        return reader(str(given))
+def _scalar_reader(reader: Callable[[str], Any]) -> _Reader:
+    def read(value: Any) -> Any:  # noqa: ANN401 - a value of any type
+        if value is None or isinstance(value, (list, dict)):
+            raise ValueError("write one value")
+        return reader(str(value))
 
     return read
 
 
-def _listing(reader: _Reader) -> _Reader:
-    def read(given: Any) -> list[Any]:  # noqa: ANN401 - likewise
-        values = _parsed(given)
+def _list_reader(reader: _Reader) -> _Reader:
+    def read(value: Any) -> list[Any]:  # noqa: ANN401 - a value of any type
+        values = _parse_text(value)
         if not isinstance(values, list):
-            raise ValueError("a list is asked for")  # noqa: TRY004 - a value in a file
-        return [reader(each) for each in values]
+            raise ValueError("write a list")  # noqa: TRY004 - a value in a file
+        return [reader(item) for item in values]
 
     return read
 
 
-def _mapping(
+def _mapping_reader(
     readers: Mapping[str, _Reader],
     *,
     others: _Reader | None = None,
     required: Sequence[str] = (),
 ) -> _Reader:
-    def read(given: Any) -> dict[str, Any]:  # noqa: ANN401 - likewise
-        values = _parsed(given)
+    def read(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a value of any type
+        values = _parse_text(value)
         if not isinstance(values, dict):
-            raise ValueError("a mapping is asked for")  # noqa: TRY004 - likewise
+            raise ValueError("write a mapping")  # noqa: TRY004 - a value in a file
         for name in values if others is None else ():
             if name not in readers:
                 raise ValueError(f"it has no {name!r}{nearest(name, readers)}")
         if lacks := [name for name in required if name not in values]:
             raise ValueError(f"it lacks {listed(lacks)}")
-        return {name: readers.get(name, others or _any)(each) for name, each in values.items()}
+        return {
+            name: readers.get(name, others or _parse_any)(item) for name, item in values.items()
+        }
 
     return read
 
 
-def _parsed(given: Any) -> Any:  # noqa: ANN401 - likewise
-    """Return a list or a mapping, which may be given as YAML in a text, with texts in it."""
-    return spelt(given) if isinstance(given, str) else given
+def _parse_text(value: Any) -> Any:  # noqa: ANN401 - a value of any type
+    """Return a list or a mapping of texts; *value* can also be YAML in one text."""
+    return spelt(value) if isinstance(value, str) else value
 
 
-_READERS: dict[type, Callable[[str], Any]] = {bool: _flag, int: int, float: float, str: str}
+_READERS: dict[type, Callable[[str], Any]] = {bool: _parse_flag, int: int, float: float, str: str}
 _KINDS: dict[str, Callable[[str], Any]] = {
-    "boolean": _flag,
+    "boolean": _parse_flag,
     "integer": int,
     "long": int,
     "float": float,

@@ -1,4 +1,4 @@
-"""Replaying: the predictions of a run are made once more, and held against what it published."""
+"""Replaying: the predictions of a run are made again and compared with the published ones."""
 
 from __future__ import annotations
 
@@ -49,61 +49,61 @@ _INPUTS = (
     "input_version",
     "settings",
 )
-"""What is one and the same for all slices of a run."""
+"""The keys of the commit metadata that are equal for all slices of a run."""
 _MOST_ROWS_HERE = 2_000_000
-"""Of more published rows Spark holds them."""
+"""If more rows were published, Spark reads them."""
 _ROWS_A_TASK = 500_000
-"""What a task of Spark compares at once, about, since it must hold all rows of a key."""
+"""About the number of rows that a task of Spark compares; it must hold all rows of a key."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a run published, and out of what."""
+    """The rows that a run published, and the inputs of the run."""
 
-    own: Mapping[str, str]
-    """What all of its rows hold, and no others, by column."""
+    run_values: Mapping[str, str]
+    """The values, by column, that all rows of the run hold, and no other rows."""
     parts: tuple[Selection, ...]
-    """Of the table's versions, the slices that it published; they may hold rows of others."""
+    """By version of the table, the slices of the run. They can also hold rows of other runs."""
     job: ScoreJob
-    """The job, with the version and the input that it used."""
+    """The job, with the version and the input that the run used."""
     pins: tuple[Pin, ...]
-    """The versions that it used: one of no segment, or one a segment."""
+    """The versions that the run used: one without a segment, or one a segment."""
 
     def published(self, names: Sequence[str], runner: Runner) -> DataFrame | pa.Table:
         """Return columns of the rows that the run published, with their slice as `SLICE`.
 
         Args:
             names: the columns.
-            runner: where it is Spark, or has to become so, the rows are a frame of Spark's.
+            runner: the runner. If Spark runs, or has to start, the rows are a frame of Spark.
         """
         try:
             if runner.is_started:
                 raise NotEligible("it runs already")  # noqa: TRY301 - as all others
-            read = [*names, *self.own]
-            held = [scanning.read(part, read, _MOST_ROWS_HERE) for part in self.parts]
+            read = [*names, *self.run_values]
+            tables_read = [scanning.read(part, read, _MOST_ROWS_HERE) for part in self.parts]
         except NotEligible as not_eligible:
-            runner.start(f"Spark reads what was published: {not_eligible}")
-            is_own = reduce(and_, [F.col(name) == value for name, value in self.own.items()])
-            frames = [part.rows.where(is_own) for part in self.parts]
+            runner.start(f"Spark reads the published rows: {not_eligible}")
+            of_run = reduce(and_, [F.col(name) == value for name, value in self.run_values.items()])
+            frames = [part.rows.where(of_run) for part in self.parts]
             wanted = [F.col(f"`{name}`") for name in names]
             return reduce(DataFrame.unionByName, [rows.select(wanted) for rows in frames])
-        rows = pa.concat_tables(held, promote_options="permissive")
-        for name, value in self.own.items():
+        rows = pa.concat_tables(tables_read, promote_options="permissive")
+        for name, value in self.run_values.items():
             rows = rows.filter(pc.equal(rows.column(name), value))
         return rows.select(list(names))
 
     def assign(self, trust: Trust) -> Assignment:
-        """Pin what the run used once more.
+        """Pin the versions that the run used again.
 
         Raises:
-            DigestDiffers: the files of a version are others than those that the run used.
-            As `registry.resolve` besides.
+            DigestDiffers: the files of a version differ from the files that the run used.
+            Also the errors of `registry.resolve`.
         """
         uris = list(dict.fromkeys(pin.uri for pin in self.pins if pin.uri is not None))
-        found = resolve_all(uris, trust=trust)
+        resolved = resolve_all(uris, trust=trust)
         models = []
         for uri in uris:
-            if isinstance(model := found[uri], RegistryError):
+            if isinstance(model := resolved[uri], RegistryError):
                 raise model
             models.append(model)
         digests = {pin.uri: pin.digest for pin in self.pins if pin.digest is not None}
@@ -121,45 +121,47 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Pin:
-    """A version that a run used, for the rows of a segment or for all."""
+    """A version that a run used, for the rows of a segment or for all rows."""
 
     segment: str | None
     uri: str | None
-    """None where the rows of the segment were left out."""
+    """None if no version scored the rows of the segment."""
     digest: str | None
 
 
 def recorded(runner: Runner, config: ReplayJob) -> Recorded:
-    """Read what commits say of the run.
+    """Read the commit metadata of the run.
 
     Raises:
-        RunNotPublished: no commit that the log still holds says that it is of the run.
-        RunNotOne: slices of it were scored with different inputs or settings.
-        KeysNotPublished: its rows cannot be told from each other.
+        RunNotPublished: the log holds no commit of the run, or holds it no longer.
+        RunNotOne: slices of the run were scored with different inputs or settings.
+        KeysNotPublished: the rows of the run have no keys that identify them.
     """
     address = config.output.address
     newest: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}  # by slice and model's name
-    for version, said in tables.commits(runner, address):
-        for each in said.get("slices", []) if "settings" in said else []:
-            if each["scoring_run_id"] == config.run:
-                newest.setdefault((each["slice"], said["model_name"]), (version, said))
+    for version, metadata in tables.commits(runner, address):
+        for entry in metadata.get("slices", []) if "settings" in metadata else []:
+            if entry["scoring_run_id"] == config.run:
+                newest.setdefault((entry["slice"], metadata["model_name"]), (version, metadata))
     if not newest:
         raise RunNotPublished(address, config.run)
-    said = newest[min(newest)][1]
-    pins = {pin.segment: pin for _, each in newest.values() for pin in _pins(each)}
-    others = [
+    metadata = newest[min(newest)][1]
+    pins = {pin.segment: pin for _, commit in newest.values() for pin in _read_pins(commit)}
+    differing = [
         place
-        for place, (_, each) in newest.items()
-        if any(each.get(key) != said.get(key) for key in _INPUTS)
-        or any(pins[pin.segment] != pin for pin in _pins(each))
+        for place, (_, commit) in newest.items()
+        if any(commit.get(key) != metadata.get(key) for key in _INPUTS)
+        or any(pins[pin.segment] != pin for pin in _read_pins(commit))
     ]
-    if others:
-        same = sorted(newest.keys() - set(others))
-        told = [[f"{name} of {model}" for name, model in part] for part in (same, sorted(others))]
-        raise RunNotOne(config.run, *told)
+    if differing:
+        same = sorted(newest.keys() - set(differing))
+        slices = [
+            [f"{name} of {model}" for name, model in part] for part in (same, sorted(differing))
+        ]
+        raise RunNotOne(config.run, *slices)
     names = sorted(name for name, _ in newest)
     versions = {name: version for (name, _), (version, _) in newest.items()}
-    if said["settings"].get("passthrough") == "none":
+    if metadata["settings"].get("passthrough") == "none":
         raise KeysNotPublished(address, config.run)
     parts = [
         replace(
@@ -168,47 +170,50 @@ def recorded(runner: Runner, config: ReplayJob) -> Recorded:
                 "slice",
                 [name for name in names if versions[name] == version],
             ),
-            within={"model_name": (said["model_name"],)},
+            within={"model_name": (metadata["model_name"],)},
         )
         for version in sorted(set(versions.values()))
     ]
-    source = said["input_table"]
-    where = {"path" if "/" in source else "table": source, "version": said["input_version"]}
-    by = said["settings"].get("slice_by")
-    segments = {"by": said.get("segment_by"), "name": said["model_reference"]}
+    source = metadata["input_table"]
+    input_settings = {
+        "path" if "/" in source else "table": source,
+        "version": metadata["input_version"],
+    }
+    by = metadata["settings"].get("slice_by")
+    segments = {"by": metadata.get("segment_by"), "name": metadata["model_reference"]}
     job = ScoreJob.model_validate(
         {
-            **said["settings"],
-            "model": segments if "segments" in said else said["model_uri"],
-            "input": where,
+            **metadata["settings"],
+            "model": segments if "segments" in metadata else metadata["model_uri"],
+            "input": input_settings,
             "output": config.output,
             "slices": names if by else None,
         }
     )
-    own = {"scoring_run_id": config.run, "model_name": said["model_name"]}
-    return Recorded(own, tuple(parts), job, tuple(pins.values()))
+    run_values = {"scoring_run_id": config.run, "model_name": metadata["model_name"]}
+    return Recorded(run_values, tuple(parts), job, tuple(pins.values()))
 
 
-def _pins(said: Mapping[str, Any]) -> list[Pin]:
-    """Return the versions that a commit says were used."""
-    if "segments" not in said:
-        return [Pin(None, said["model_uri"], said["model_digest"])]
-    return [Pin(*each) for each in said["segments"]]
+def _read_pins(metadata: Mapping[str, Any]) -> list[Pin]:
+    """Return the versions that the commit *metadata* names."""
+    if "segments" not in metadata:
+        return [Pin(None, metadata["model_uri"], metadata["model_digest"])]
+    return [Pin(*segment) for segment in metadata["segments"]]
 
 
 def compare(planned: Plan, recorded: Recorded, *, tolerance: float) -> dict[str, Any]:
-    """Score what the run scored once more, and return how it differs from what it published.
+    """Score the rows of the run again, and return the differences from its predictions.
 
     Args:
-        planned: how the rows are scored.
+        planned: the plan to score the rows.
         recorded: the run.
         tolerance: as for `reconcile`.
 
     Returns:
-        What `reconcile` does.
+        The report of `reconcile`.
     """
     keys = recorded.job.id_columns
-    # First, since it may start Spark, which then scores too.
+    # This comes first, since it can start Spark, which then also scores.
     published = recorded.published([*keys, SLICE, *planned.decisive], planned.runner)
     with scoring.held(planned) as replayed:
         return reconcile(
@@ -224,30 +229,31 @@ def reconcile(
     columns: Sequence[str],
     tolerance: float,
 ) -> dict[str, Any]:
-    """Return how the predictions of a run differ from what it published.
+    """Return the differences between replayed and published predictions.
 
     Args:
         published: *keys*, *columns* and `SLICE`.
-        replayed: the same, held likewise: by Spark, or by this process.
-        keys: columns that name a row of its slice. Rows that share them are told apart by their
+        replayed: the same columns, as a frame or a table like *published*.
+        keys: columns that identify a row in its slice. Rows with equal keys are matched by their
             predictions.
         columns: the predictions.
-        tolerance: by how much of the larger one two numbers may differ and still be the same.
+        tolerance: the largest difference of two numbers that count as the same, as a part of the
+            larger one.
 
     Returns:
         `rows`, `same`, `different`, `only_published`, `only_replayed`, and `examples`, which have
-        `key`, `slice`, and the predictions `published` and `replayed`, null where there is no row.
+        `key`, `slice`, and the predictions `published` and `replayed`, null if the row is missing.
     """
     named = [*keys, SLICE, *columns]
-    how = {"keys": len(keys) + 1, "tolerance": tolerance, "most": _EXAMPLES}
+    options = {"keys": len(keys) + 1, "tolerance": tolerance, "most": _EXAMPLES}
     if isinstance(published, pa.Table):
-        found = _here(published, replayed, named, how)
+        rows = _reconcile_here(published, replayed, named, options)
     else:
-        found = _by_spark(published, replayed, named, how)
-    is_count = found.column(executor.COUNTS.names[0]).is_valid()
-    counts = found.filter(is_count).select(executor.COUNTS.names)
+        rows = _reconcile_in_spark(published, replayed, named, options)
+    is_count = rows.column(executor.COUNTS.names[0]).is_valid()
+    counts = rows.filter(is_count).select(executor.COUNTS.names)
     same, different, only_published, only_replayed = (sum(c.to_pylist()) for c in counts.columns)
-    pairs = legible(found.filter(pc.invert(is_count)).slice(0, _EXAMPLES)).to_pylist()
+    pairs = legible(rows.filter(pc.invert(is_count)).slice(0, _EXAMPLES)).to_pylist()
     return {
         "rows": same + different + only_published + only_replayed,
         "same": same,
@@ -271,8 +277,8 @@ def _example(
     return {"key": key, "slice": pair[f"key_{len(keys)}"], **sides}
 
 
-def _here(
-    published: pa.Table, replayed: pa.Table, named: Sequence[str], how: Mapping[str, Any]
+def _reconcile_here(
+    published: pa.Table, replayed: pa.Table, named: Sequence[str], options: Mapping[str, Any]
 ) -> pa.Table:
     names = [f"c{n}" for n in range(len(named))]
     sides = [rows.select(named).rename_columns(names) for rows in (published, replayed)]
@@ -281,12 +287,12 @@ def _here(
         side.cast(kinds).append_column(executor.LEFT, pa.repeat(pa.scalar(is_left), side.num_rows))
         for side, is_left in zip(sides, (True, False), strict=True)
     ]
-    batches = executor.reconcile(kinds, **how)(iter(pa.concat_tables(marked).to_batches()))
+    batches = executor.reconcile(kinds, **options)(iter(pa.concat_tables(marked).to_batches()))
     return pa.Table.from_batches(batches)
 
 
-def _by_spark(
-    published: DataFrame, replayed: DataFrame, named: Sequence[str], how: Mapping[str, Any]
+def _reconcile_in_spark(
+    published: DataFrame, replayed: DataFrame, named: Sequence[str], options: Mapping[str, Any]
 ) -> pa.Table:
     left, right = (
         rows.select(
@@ -299,17 +305,17 @@ def _by_spark(
     kinds = pa.schema([(f.name, arrow_type(f.dataType)) for f in both.schema.fields[:-1]])
     usual = int(published.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
     partitions = max(usual, math.ceil(published.count() / _ROWS_A_TASK))
-    # Spark's adaptive execution changes no number that is given, nor the room that tasks take.
-    dealt = both.repartition(partitions, *kinds.names[: how["keys"]])
-    schema = struct(executor.reconciled(kinds, how["keys"]))
-    return collected(dealt.mapInArrow(executor.reconcile(kinds, **how), schema))
+    # Spark's adaptive execution does not change an explicit number, nor the memory of tasks.
+    repartitioned = both.repartition(partitions, *kinds.names[: options["keys"]])
+    schema = struct(executor.reconciled(kinds, options["keys"]))
+    return collected(repartitioned.mapInArrow(executor.reconcile(kinds, **options), schema))
 
 
 def require_same(report: Mapping[str, Any]) -> None:
-    """Raise where a replay differs, as its *report* says.
+    """Raise an error if the *report* of a replay shows differences.
 
     Raises:
-        ReplayDiffers: with the report as its facts.
+        ReplayDiffers: rows differ; the report is in the error's facts.
     """
     if report["same"] != report["rows"]:
         raise ReplayDiffers(report["run"], report)

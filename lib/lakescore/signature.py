@@ -1,4 +1,4 @@
-"""The signature: what a model takes and gives, held against a table before anything is scored."""
+"""The signature: the inputs and outputs of a model, checked against a table before scoring."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ if TYPE_CHECKING:
 PREDICTION = "prediction"
 DECISION = "decision"
 NullPolicy = Literal["model", "fail", "null", "quarantine"]
-_NO_NULLS = (BooleanType, IntegerType, LongType)
-"""What pandas cannot hold with nulls, so that a model is never asked about one."""
+_NOT_NULLABLE = (BooleanType, IntegerType, LongType)
+"""Types that pandas cannot hold with nulls, so no model gets a row with a null there."""
 _UNFIT = re.compile(r"[ ,;{}()\n\t=`]")
-"""What Delta does not take in a column's name, and the quote that Spark puts around one."""
+"""The characters that Delta refuses in a column's name, and Spark's quote for names."""
 _NO_COLUMNS = (
     "its signature does not name the columns of a table; log it with signature=infer_signature(X, "
     "...), where X is a DataFrame whose columns have names"
 )
 
-# Every value of the type on the right of a key is a value of the key: 2^53 bounds what a double
-# holds of integers, 2^24 what a float does.
+# Every value of a type on the right is also a value of the key. A double holds all integers up to
+# 2^53, a float up to 2^24.
 _LOSSLESS: dict[type[DataType], tuple[type[DataType], ...]] = {
     IntegerType: (ByteType, ShortType),
     LongType: (ByteType, ShortType, IntegerType),
@@ -76,7 +76,7 @@ _LOSSLESS: dict[type[DataType], tuple[type[DataType], ...]] = {
     TimestampType: (DateType,),
 }
 _DIGITS: dict[type[DataType], int] = {IntegerType: 9, LongType: 18, DoubleType: 15}
-"""So many digits of a decimal the type holds, and gives back."""
+"""The number of digits of a decimal that the type holds and gives back."""
 _TYPES: dict[str, DataType] = {
     "boolean": BooleanType(),
     "integer": IntegerType(),
@@ -87,7 +87,7 @@ _TYPES: dict[str, DataType] = {
     "binary": BinaryType(),
     "datetime": TimestampType(),
 }
-"""By the signature's word."""
+"""The types by the words of the signature."""
 _RESULTS = (BooleanType, DoubleType, FloatType, IntegerType, LongType, StringType)
 _NUMPY_KINDS: dict[str, DataType] = {
     "f8": DoubleType(),
@@ -102,42 +102,42 @@ _NUMPY_KINDS: dict[str, DataType] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A column beside a score: which side of a threshold it is on."""
+    """A column beside a score: the side of a threshold on which the score is."""
 
     score: str
-    """The column of the score."""
+    """The column that holds the score."""
     threshold: float
     below: bool | int | float | str
     reached: bool | int | float | str
-    """What is decided where the score is at least the threshold, as scikit-learn decides."""
+    """The decision if the score is at least the threshold, as scikit-learn decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a model takes from a table, and what it gives."""
+    """The columns that a model reads from a table, and the columns that it gives."""
 
     loadable: Loadable
     features: tuple[StructField, ...]
     """The signature's columns, with the types that the model was trained on."""
     names: Mapping[str, str | int]
-    """By feature, the name that the model knows it by, which may be a number."""
+    """By feature, its name in the model, which can be a number."""
     left_out: tuple[str, ...]
-    """Optional features that the table lacks, so that the model does not get them."""
+    """Optional features that the table lacks. The model does not get them."""
     sources: Mapping[str, str]
     """By feature, the table's column."""
     casts: Mapping[str, tuple[str, str]]
     """The columns that are cast, losslessly: name -> (type in the table, type for the model)."""
     outputs: StructType
-    """The prediction's columns: `prediction`, the signature's names where it has several, or
-    `p_<class>`, made fit for Delta."""
+    """The prediction's columns: `prediction`, the signature's names if it has several, or
+    `p_<class>`. Delta accepts these names."""
     results: pa.Schema
-    """Likewise, with the names and types that the signature has, as workers see to them."""
+    """The same columns with the names and types of the signature, for the checks of workers."""
     renamed: Mapping[str, str]
-    """By output or class, the column's name, where Delta does not take the one that it has."""
+    """By output or class, the column's name, if Delta refuses the original name."""
     nulls: Mapping[str, NullPolicy]
-    """By feature, what becomes of a row that holds a null there, unless the model decides."""
+    """By feature, the policy for rows with a null there, unless the model decides."""
     asked_nulls: Mapping[str, NullPolicy]
-    """Those of them that were asked for."""
+    """The policies that the job's file asks for."""
     decision: Decision | None = None
 
     @property
@@ -147,19 +147,19 @@ class Contract:
 
     @property
     def never_null(self) -> tuple[str, ...]:
-        """The table's columns that may hold no null in the rows that are scored."""
+        """The table's columns that must hold no null in the scored rows."""
         return tuple(self.sources[name] for name, rule in self.nulls.items() if rule == "fail")
 
 
 class HasSchema(Protocol):
-    """What has columns: a frame, or a snapshot."""
+    """An object with columns: a frame or a snapshot."""
 
     @property
     def schema(self) -> StructType:
-        """Its columns."""
+        """The columns of the object."""
 
 
-def bind(  # noqa: PLR0913 - each is a part of what is agreed on
+def bind(  # noqa: PLR0913 - each is a part of the contract
     address: str,
     rows: HasSchema,
     loadable: Loadable,
@@ -170,33 +170,34 @@ def bind(  # noqa: PLR0913 - each is a part of what is agreed on
     nulls: Mapping[str, NullPolicy] | None = None,
     threshold: float | None = None,
 ) -> Contract:
-    """Hold the columns of *rows* against the model's signature, before anything is scored.
+    """Check the columns of *rows* against the model's signature before scoring.
 
     Args:
         address: the table, for messages.
-        rows: a frame or a snapshot, of which only the schema is read.
-        loadable: the pinned version, and with which options it is loaded.
-        keep: columns of the table that the output shall hold beside the prediction.
-        read: columns of the table that the job needs besides.
-        columns: by feature, the table's column where it has another name.
-        nulls: by feature, what becomes of a row that holds a null there; of integers and booleans
-            quarantine, and of others model, when left out.
-        threshold: for the decision; of two classes it is of the second's probability.
+        rows: a frame or a snapshot; only its schema is read.
+        loadable: the pinned version, with the options to load it.
+        keep: columns of the table that the output must hold beside the prediction.
+        read: further columns of the table that the job needs.
+        columns: by feature, the table's column if it has another name.
+        nulls: by feature, the policy for rows with a null there. The default is `quarantine` for
+            integers and booleans, and `model` for other types.
+        threshold: the threshold of the decision; for two classes, of the second class's
+            probability.
 
     Raises:
         ColumnsMissing: the table lacks columns of the signature, of *keep* or of *read*.
-        FeaturesUnknown: *columns* or *nulls* name what the signature does not.
+        FeaturesUnknown: *columns* or *nulls* name a feature that the signature lacks.
         TypesDiffer: a column cannot be cast losslessly to the signature's type.
         CaseDiffers: the table has an optional feature in another case.
-        ColumnsCollide, OutputsCollide: two columns of the output would have one name.
+        ColumnsCollide, OutputsCollide: two columns of the output would have the same name.
         ColumnsUnfit: the table has a column whose name cannot be used.
-        ThresholdUndefined: there is not one score to hold it against.
-        UnsupportedSignature: the signature is of tensors, or gives what no column can hold.
+        ThresholdUndefined: the model does not give exactly one score for the threshold.
+        UnsupportedSignature: the signature is of tensors, or has an output that no column can hold.
     """
     schema, columns, nulls = rows.schema, columns or {}, nulls or {}
     model, specs = loadable.model, _specs(loadable)
     _check_names([loadable], columns, nulls)
-    wanted = _wanted(address, specs, schema, columns)
+    wanted = _choose_specs(address, specs, schema, columns)
     names = {str(spec.name): spec.name for spec in wanted}
     sources = {name: columns.get(name, name) for name in names}
     missing = [n for n in dict.fromkeys([*sources.values(), *keep, *read]) if n not in schema.names]
@@ -205,9 +206,9 @@ def bind(  # noqa: PLR0913 - each is a part of what is agreed on
     features = tuple(
         _feature(model.uri, spec, schema[sources[str(spec.name)]].dataType) for spec in wanted
     )
-    given = _outputs(loadable)
-    # Arrow tells nullable fields from others, and what comes out of pandas is nullable.
-    outputs = StructType([StructField(output.name, output.kind) for output in given])
+    model_outputs = _outputs(loadable)
+    # Arrow distinguishes nullable fields from others, and all columns from pandas are nullable.
+    outputs = StructType([StructField(output.name, output.kind) for output in model_outputs])
     contract = Contract(
         loadable=loadable,
         features=features,
@@ -216,40 +217,42 @@ def bind(  # noqa: PLR0913 - each is a part of what is agreed on
         sources=sources,
         casts=_casts(address, schema, [(sources[f.name], f.dataType) for f in features]),
         outputs=outputs,
-        results=_results(outputs, given),
-        renamed={} if len(given) == 1 else {str(o.given): o.name for o in given if _is_new(o)},
+        results=_results(outputs, model_outputs),
+        renamed={}
+        if len(model_outputs) == 1
+        else {str(o.original): o.name for o in model_outputs if _is_renamed(o)},
         nulls={f.name: rule for f in features if (rule := _null_rule(f, nulls)) != "model"},
         asked_nulls=nulls,
-        decision=None if threshold is None else _decision(loadable, outputs, threshold),
+        decision=None if threshold is None else _make_decision(loadable, outputs, threshold),
     )
-    if collisions := _repeated([*contract.written, *lineage.COLUMNS]):
-        owned = [name for name in contract.written if name in collisions]
-        reason = "the output has columns of its own that are called so"
-        raise OutputsCollide(model.uri, "outputs", owned, reason)
+    if collisions := _repeated_names([*contract.written, *lineage.COLUMNS]):
+        clashing = [name for name in contract.written if name in collisions]
+        reason = "lakescore writes columns with these names too"
+        raise OutputsCollide(model.uri, "outputs", clashing, reason)
     check_names(address, "output", [*keep, *contract.written], read=[*sources.values(), *read])
-    ours = [name for name in schema.names if name.lower().startswith(RESERVED_PREFIX)]
-    if ours:
+    reserved = [name for name in schema.names if name.lower().startswith(RESERVED_PREFIX)]
+    if reserved:
         raise ColumnsUnfit(
-            address, ours, f"names that begin with {RESERVED_PREFIX} are lakescore's own"
+            address, reserved, f"names that begin with {RESERVED_PREFIX} are lakescore's own"
         )
     return contract
 
 
-def _results(outputs: StructType, given: Sequence[_Output]) -> pa.Schema:
-    """Return *outputs* as workers hold what a model gave against them."""
+def _results(outputs: StructType, model_outputs: Sequence[_Output]) -> pa.Schema:
+    """Return *outputs* as the schema with which workers check the predictions of a model."""
     fields = []
-    for field, output in zip(to_arrow_schema(outputs), given, strict=True):
-        told = {executor.SAYS: output.word.encode()} if output.word else {}
-        fields.append(field.with_metadata(told))
+    for field, output in zip(to_arrow_schema(outputs), model_outputs, strict=True):
+        metadata = {executor.SAYS: output.word.encode()} if output.word else {}
+        fields.append(field.with_metadata(metadata))
     return pa.schema(fields)
 
 
-def _is_new(output: _Output) -> bool:
-    """Tell whether the column's name is not made of the output's own as it stands."""
-    return output.name not in {str(output.given), f"p_{output.given}"}
+def _is_renamed(output: _Output) -> bool:
+    """Return whether the column has neither the output's name nor that name after `p_`."""
+    return output.name not in {str(output.original), f"p_{output.original}"}
 
 
-def bind_all(  # noqa: PLR0913 - each is a part of what is agreed on
+def bind_all(  # noqa: PLR0913 - each is a part of the contract
     address: str,
     rows: HasSchema,
     loadables: Sequence[Loadable],
@@ -260,18 +263,18 @@ def bind_all(  # noqa: PLR0913 - each is a part of what is agreed on
     nulls: Mapping[str, NullPolicy] | None = None,
     threshold: float | None = None,
 ) -> list[Contract]:
-    """Hold the columns of *rows* against the signatures of several versions, as `bind` does.
+    """Check the columns of *rows* against the signatures of several versions, as `bind` does.
 
-    What *columns* and *nulls* say of a feature counts for those of the versions that have it.
+    An entry of *columns* or *nulls* applies to the versions that have the feature.
 
     Raises:
-        FeaturesUnknown: *columns* or *nulls* name what none of the signatures does.
-        As `bind` besides.
+        FeaturesUnknown: *columns* or *nulls* name a feature that all signatures lack.
+        Also the errors of `bind`.
     """
     _check_names(loadables, columns or {}, nulls or {})
     contracts = []
     for loadable in loadables:
-        known = _known(loadable)
+        known = _feature_names(loadable)
         contracts.append(
             bind(
                 address,
@@ -279,7 +282,7 @@ def bind_all(  # noqa: PLR0913 - each is a part of what is agreed on
                 loadable,
                 keep,
                 read=read,
-                columns={name: there for name, there in (columns or {}).items() if name in known},
+                columns={name: column for name, column in (columns or {}).items() if name in known},
                 nulls={name: rule for name, rule in (nulls or {}).items() if name in known},
                 threshold=threshold,
             )
@@ -289,26 +292,28 @@ def bind_all(  # noqa: PLR0913 - each is a part of what is agreed on
 
 @dataclass(frozen=True)
 class Binding:
-    """What versions take from a table and give, and which of them scores which rows."""
+    """The contracts of versions with a table, and the rows that each version scores."""
 
     contracts: tuple[Contract, ...]
-    """One a version, in the order of those that are assigned; several give the same columns."""
+    """One a version, in the order of the assignment. All of them give the same columns."""
     assigned: Assignment | None = None
-    """The only version scores all rows without."""
+    """The assignment of rows; None if the only version scores all rows."""
 
     @property
     def never_null(self) -> tuple[str, ...]:
-        """The table's columns that may hold no null in the rows that are scored."""
-        return tuple(dict.fromkeys(name for each in self.contracts for name in each.never_null))
+        """The table's columns that must hold no null in the scored rows."""
+        return tuple(
+            dict.fromkeys(name for contract in self.contracts for name in contract.never_null)
+        )
 
     @property
     def family(self) -> Assignment | None:
-        """Which version scores which rows, where each segment has its own."""
+        """The assignment, if each segment has its own version."""
         return None if self.assigned is None or self.assigned.by is None else self.assigned
 
     @property
     def uri(self) -> str:
-        """What to call it: the version's URI, or the name of its family."""
+        """The name for messages: the version's URI, or the name of the family."""
         return self.family.uri if self.family else self.contracts[0].loadable.model.uri
 
 
@@ -319,15 +324,15 @@ def bind_assigned(
     keep: Sequence[str],
     **settings: Any,  # noqa: ANN401 - those of `bind_all`
 ) -> Binding:
-    """Do what `bind_all` does for the versions of *assigned*, which write one table.
+    """Bind the versions of *assigned*, which write one table, as `bind_all` does.
 
     Raises:
-        OutputsDiffer: two of them give different columns.
-        As `bind_all` besides.
+        OutputsDiffer: two versions give different columns.
+        Also the errors of `bind_all`.
     """
     if not loadables:  # no row has a version
         return Binding((), assigned)
-    return _alike(bind_all(source.address, source, loadables, keep, **settings), assigned)
+    return _bind_alike(bind_all(source.address, source, loadables, keep, **settings), assigned)
 
 
 def bind_side_by_side(
@@ -336,59 +341,63 @@ def bind_side_by_side(
     loadables: Mapping[str, Loadable],
     **settings: Any,  # noqa: ANN401 - those of `bind_all`
 ) -> list[Binding]:
-    """Do what `bind_all` does for the versions of several assignments, each a column of its own.
+    """Bind the versions of several assignments, as `bind_all` does. Each gives a separate column.
 
     Args:
-        assigned: what scores each column.
+        assigned: the assignment of each column.
         source: the table.
-        loadables: all of their versions, by URI.
-        settings: as `bind_all`.
+        loadables: all versions of the assignments, by URI.
+        settings: as for `bind_all`.
 
     Raises:
-        OutputsDiffer: two versions of one column give different ones.
-        As `bind_all` besides.
+        OutputsDiffer: two versions of one assignment give different columns.
+        Also the errors of `bind_all`.
     """
     contracts = bind_all(source.address, source, list(loadables.values()), **settings)
     by_uri = dict(zip(loadables, contracts, strict=True))
-    return [_alike([by_uri[model.uri] for model in each.models], each) for each in assigned]
+    return [
+        _bind_alike([by_uri[model.uri] for model in assignment.models], assignment)
+        for assignment in assigned
+    ]
 
 
-def _alike(contracts: Sequence[Contract], assigned: Assignment) -> Binding:
+def _bind_alike(contracts: Sequence[Contract], assigned: Assignment) -> Binding:
     first, *others = contracts
     for other in others:
-        if _given_by(other) != _given_by(first):
-            raise OutputsDiffer(_told_of(first), _told_of(other))
+        if _output_facts(other) != _output_facts(first):
+            raise OutputsDiffer(_describe_outputs(first), _describe_outputs(other))
     return Binding(tuple(contracts), assigned)
 
 
-def _given_by(contract: Contract) -> tuple[object, ...]:
+def _output_facts(contract: Contract) -> tuple[object, ...]:
     return contract.outputs, contract.decision, contract.loadable.classes
 
 
-def _told_of(contract: Contract) -> tuple[str, str]:
-    given = [f"{field.name} {field.dataType.simpleString()}" for field in contract.outputs]
+def _describe_outputs(contract: Contract) -> tuple[str, str]:
+    parts = [f"{field.name} {field.dataType.simpleString()}" for field in contract.outputs]
     if contract.renamed:
-        given.append(f"of the classes {listed(map(repr, contract.loadable.classes))}")
+        parts.append(f"of the classes {listed(map(repr, contract.loadable.classes))}")
     if (decision := contract.decision) is not None:
-        given.append(f"decision {decision.below} or {decision.reached} by {decision.score}")
-    return contract.loadable.model.uri, listed(given)
+        parts.append(f"decision {decision.below} or {decision.reached} by {decision.score}")
+    return contract.loadable.model.uri, listed(parts)
 
 
-def check_names(address: str, what: str, names: Sequence[str], read: Sequence[str] = ()) -> None:
-    """Hold that the columns of a table can be written side by side with a prediction's lineage.
+def check_names(address: str, target: str, names: Sequence[str], read: Sequence[str] = ()) -> None:
+    """Check that the columns *names* can be written beside the lineage of a prediction.
 
     Args:
         address: the table that is read, for messages.
-        what: is written, output or quarantine.
-        names: what it holds before the lineage.
+        target: the table that is written: output or quarantine.
+        names: its columns before the lineage.
         read: columns that are only read.
 
     Raises:
-        ColumnsCollide, ColumnsUnfit: two have one name, or one has a name that cannot be used.
+        ColumnsCollide: two columns have the same name.
+        ColumnsUnfit: a column has a name that cannot be used.
     """
-    collisions = _repeated([*names, *lineage.COLUMNS])
+    collisions = _repeated_names([*names, *lineage.COLUMNS])
     if collisions:
-        raise ColumnsCollide(what, collisions)
+        raise ColumnsCollide(target, collisions)
     quoted = [name for name in dict.fromkeys([*names, *read]) if "`" in name]
     if quoted:
         raise ColumnsUnfit(address, quoted, "a name cannot hold a backtick")
@@ -397,29 +406,29 @@ def check_names(address: str, what: str, names: Sequence[str], read: Sequence[st
 def _check_names(
     loadables: Sequence[Loadable], columns: Mapping[str, str], nulls: Mapping[str, NullPolicy]
 ) -> None:
-    known = list(dict.fromkeys(name for loadable in loadables for name in _known(loadable)))
+    known = list(dict.fromkeys(name for loadable in loadables for name in _feature_names(loadable)))
     unknown = [name for name in dict.fromkeys([*columns, *nulls]) if name not in known]
     if unknown:
         uris = [loadable.model.uri for loadable in loadables]
         raise FeaturesUnknown(listed(uris), unknown, known)
 
 
-def _known(loadable: Loadable) -> list[str]:
+def _feature_names(loadable: Loadable) -> list[str]:
     return [str(spec.name) for spec in _specs(loadable)]
 
 
 def _null_rule(feature: StructField, nulls: Mapping[str, NullPolicy]) -> NullPolicy:
-    default: NullPolicy = "quarantine" if isinstance(feature.dataType, _NO_NULLS) else "model"
+    default: NullPolicy = "quarantine" if isinstance(feature.dataType, _NOT_NULLABLE) else "model"
     return nulls.get(feature.name, default)
 
 
 def _casts(
-    address: str, schema: StructType, asked: Sequence[tuple[str, DataType]]
+    address: str, schema: StructType, wanted: Sequence[tuple[str, DataType]]
 ) -> dict[str, tuple[str, str]]:
-    """Return the casts by column; of two features that share one, both must be lossless."""
+    """Return the casts by column. If two features share a column, both casts must be lossless."""
     changed = [
         (name, schema[name].dataType, kind)
-        for name, kind in asked
+        for name, kind in wanted
         if not _same_shape(schema[name].dataType, kind)
     ]
     lossy = {
@@ -433,7 +442,7 @@ def _casts(
 
 
 def _is_lossless(has: DataType, asks: DataType) -> bool:
-    """Tell whether every value of *has* is one of *asks*, within lists, objects and maps too."""
+    """Return whether every value of *has* is a value of *asks*, also in lists, objects and maps."""
     if _same_shape(has, asks):
         return True
     if isinstance(has, ArrayType) and isinstance(asks, ArrayType):
@@ -442,18 +451,18 @@ def _is_lossless(has: DataType, asks: DataType) -> bool:
         same_keys = _same_shape(has.keyType, asks.keyType)
         return same_keys and _is_lossless(has.valueType, asks.valueType)
     if isinstance(has, StructType) and isinstance(asks, StructType):
-        # Spark casts fields by their places, whatever their names are.
+        # Spark casts fields by position and ignores their names.
         pairs = list(zip(has, asks, strict=False))
         lossless = all(a.name == b.name and _is_lossless(a.dataType, b.dataType) for a, b in pairs)
         return len(has) == len(asks) and lossless
     if isinstance(has, DecimalType):
-        whole = has.scale == 0 or isinstance(asks, DoubleType)
-        return whole and has.precision <= _DIGITS.get(type(asks), 0)
+        scale_fits = has.scale == 0 or isinstance(asks, DoubleType)
+        return scale_fits and has.precision <= _DIGITS.get(type(asks), 0)
     return type(has) in _LOSSLESS.get(type(asks), ())
 
 
-def _decision(loadable: Loadable, outputs: StructType, threshold: float) -> Decision:
-    if len(loadable.classes) == 2:  # noqa: PLR2004 - this side and that
+def _make_decision(loadable: Loadable, outputs: StructType, threshold: float) -> Decision:
+    if len(loadable.classes) == 2:  # noqa: PLR2004 - below and reached
         below, reached = loadable.classes
         score = outputs.names[1]
         return Decision(score=score, threshold=threshold, below=below, reached=reached)
@@ -463,23 +472,23 @@ def _decision(loadable: Loadable, outputs: StructType, threshold: float) -> Deci
 
 
 def _specs(loadable: Loadable) -> list[Any]:
-    """Return MLflow's specs of the input columns, which all have names."""
+    """Return MLflow's specs of the input columns. All of them have names."""
     inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
     if inputs.is_tensor_spec() or not inputs.has_input_names():
         raise UnsupportedSignature(loadable.model.uri, _NO_COLUMNS)
     names = [spec.name for spec in inputs.inputs]
-    # MLflow takes the name 0 for none, and the column's place for its name then.
+    # MLflow treats the name 0 as no name, and then uses the column's position as its name.
     if names != inputs.input_names() or len(set(map(str, names))) < len(names):
-        told = listed(map(repr, names))
-        reason = f"MLflow confuses its columns, which are called {told}; log it with texts as names"
+        names_shown = listed(map(repr, names))
+        reason = f"MLflow confuses its columns {names_shown}; log it with texts as names"
         raise UnsupportedSignature(loadable.model.uri, reason)
     return list(inputs.inputs)
 
 
-def _wanted(
+def _choose_specs(
     address: str, specs: Sequence[Any], schema: StructType, columns: Mapping[str, str]
 ) -> list[Any]:
-    """Return those of *specs* that the model gets: not the optional ones that the table lacks."""
+    """Return *specs* without the optional ones that the table lacks; the model gets the rest."""
     wanted = []
     for spec in specs:
         name = str(spec.name)
@@ -501,10 +510,10 @@ def _feature(uri: str, spec: Any, has: DataType) -> StructField:  # noqa: ANN401
 
 
 def _input_type(kind: Mapping[str, Any], has: DataType | None) -> DataType:
-    """Return the type in which a model gets a column that the table *has* in another, perhaps.
+    """Return the type in which a model gets a column that has the type *has* in the table.
 
-    What may be anything stays as the table has it, and so does a time without a zone. Fields of
-    objects stand in the table's order: Spark tells them by their places.
+    A column of any type keeps the table's type, and so does a time without a zone. Fields of
+    objects keep the table's order, since Spark identifies them by position.
     """
     match kind["type"]:
         case "any":
@@ -524,70 +533,70 @@ def _input_type(kind: Mapping[str, Any], has: DataType | None) -> DataType:
 
 
 def _input_object(properties: Mapping[str, Any], has: DataType | None) -> StructType:
-    there = {f.name: f.dataType for f in has} if isinstance(has, StructType) else {}
+    types = {f.name: f.dataType for f in has} if isinstance(has, StructType) else {}
     required = {name for name, kind in properties.items() if kind.get("required", True)}
-    fits = required <= there.keys() <= properties.keys()
-    names = list(there) if fits else list(properties)
+    fits = required <= types.keys() <= properties.keys()
+    names = list(types) if fits else list(properties)
     return StructType(
-        [StructField(name, _input_type(properties[name], there.get(name))) for name in names]
+        [StructField(name, _input_type(properties[name], types.get(name))) for name in names]
     )
 
 
 @dataclass(frozen=True)
 class _Output:
-    """One value that the model gives a row."""
+    """One value that the model gives for a row."""
 
-    given: str | int
-    """By which name."""
+    original: str | int
+    """The name in the signature, or the class."""
     name: str
-    """Of the table's column."""
+    """The name of the table's column."""
     kind: DataType
     word: str
-    """What the signature calls its type, where the column's type does not say it."""
+    """The signature's word for the type, if the column's type does not say it."""
 
 
 def _outputs(loadable: Loadable) -> list[_Output]:
     model = loadable.model
     schema: Any = model.signature.outputs
     if loadable.classes:
-        what, double = "classes", DoubleType()
-        outputs = [_Output(c, f"p_{_fit(c)}", double, "") for c in loadable.classes]
+        term, double = "classes", DoubleType()
+        outputs = [_Output(c, f"p_{_fit_name(c)}", double, "") for c in loadable.classes]
     else:
-        what, one = "outputs", len(schema.inputs) == 1
+        term, is_single = "outputs", len(schema.inputs) == 1
         outputs = []
         for n, spec in enumerate(schema.inputs):
             name = n if spec.name is None else spec.name
             kind, word = _output_type(model, spec)
-            outputs.append(_Output(name, PREDICTION if one else _fit(name), kind, word))
-    if collisions := _repeated([output.name for output in outputs]):
+            outputs.append(_Output(name, PREDICTION if is_single else _fit_name(name), kind, word))
+    if collisions := _repeated_names([output.name for output in outputs]):
         column = collisions[0]
-        names = [o.given for o in outputs if o.name.lower() == column.lower()]
-        raise OutputsCollide(model.uri, what, names, f"they would share the column {column!r}")
+        names = [o.original for o in outputs if o.name.lower() == column.lower()]
+        raise OutputsCollide(model.uri, term, names, f"they would share the column {column!r}")
     return outputs
 
 
-def _fit(name: object) -> str:
-    """Return *name* as Delta takes it for a column."""
+def _fit_name(name: object) -> str:
+    """Return *name* in a form that Delta accepts for a column."""
     return _UNFIT.sub("_", str(name))
 
 
 class _NoColumn(Exception):
-    """Why no column of a table can hold an output."""
+    """The reason why no column of a table can hold an output."""
 
 
 def _output_type(model: ModelVersion, spec: Any) -> tuple[DataType, str]:  # noqa: ANN401 - see above
-    """Return the type of a column, and what the signature calls it."""
+    """Return the type of a column, and the signature's word for it."""
     kind = spec.to_dict()
     if kind["type"] == "tensor":
-        return _of_tensor(model, spec), ""
+        return _tensor_type(model, spec), ""
     if kind["type"] == "any":
         return StringType(), "any, which is taken for texts,"
     try:
-        found = _result_type(kind)
+        column_type = _result_type(kind)
     except _NoColumn as error:
         name = "prediction" if spec.name is None else spec.name
         raise UnsupportedSignature(model.uri, f"its output {name!r} {error}") from None
-    return found, "" if isinstance(found, _RESULTS) else found.simpleString()
+    return column_type, "" if isinstance(column_type, _RESULTS) else column_type.simpleString()
 
 
 def _result_type(kind: Mapping[str, Any]) -> DataType:
@@ -598,23 +607,24 @@ def _result_type(kind: Mapping[str, Any]) -> DataType:
             return MapType(StringType(), _result_type(kind["values"]))
         case "object":
             names = list(kind["properties"])
-            odd = _repeated(names) or [name for name in names if name != _fit(name)]
-            if odd:
-                raise _NoColumn(f"has fields that Delta cannot name: {listed(map(repr, odd))}")
+            unfit = _repeated_names(names) or [name for name in names if name != _fit_name(name)]
+            if unfit:
+                raise _NoColumn(f"has fields that Delta cannot name: {listed(map(repr, unfit))}")
             return StructType(
                 [StructField(name, _result_type(kind["properties"][name])) for name in names]
             )
         case name:
-            found = _TYPES.get(name)
-            if not isinstance(found, _RESULTS):
+            column_type = _TYPES.get(name)
+            if not isinstance(column_type, _RESULTS):
                 raise _NoColumn(f"is or holds {name}, which no prediction can be")
-            return found
+            return column_type
 
 
-def _of_tensor(model: ModelVersion, spec: Any) -> DataType:  # noqa: ANN401 - see above
+def _tensor_type(model: ModelVersion, spec: Any) -> DataType:  # noqa: ANN401 - see above
     """Return the column type of the array that `infer_signature(X, model.predict(X))` saw.
 
-    MLflow itself reads `(-1,)` as an array of one: we say what the model says, a number a row.
+    MLflow itself reads `(-1,)` as an array of one. This function returns the type of the model's
+    values instead: a number a row.
     """
     kind, shape = spec.type, spec.shape
     scalar = StringType() if kind.kind in "USO" else _NUMPY_KINDS.get(kind.str[1:])
@@ -624,12 +634,12 @@ def _of_tensor(model: ModelVersion, spec: Any) -> DataType:  # noqa: ANN401 - se
     return scalar if one_a_row else ArrayType(scalar)
 
 
-def _repeated(names: Sequence[str]) -> list[str]:
-    """Return the names that stand twice: Spark's columns do not tell cases apart."""
+def _repeated_names(names: Sequence[str]) -> list[str]:
+    """Return the names that occur twice. Spark's columns ignore upper and lower case."""
     lowered = [name.lower() for name in names]
     return [name for name in dict.fromkeys(names) if lowered.count(name.lower()) > 1]
 
 
 def _same_shape(has: DataType, asks: DataType) -> bool:
-    """Tell whether two types differ only in what they say of nulls."""
+    """Return whether two types are equal, or differ only in their nullability."""
     return has.simpleString() == asks.simpleString()

@@ -1,4 +1,4 @@
-"""Slices: the parts of the input that are each scored and replaced as a whole."""
+"""Slices: parts of the input. Each is scored and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ T = TypeVar("T")
 WHOLE = "all"
 """The name of the one slice of a table that is not divided."""
 RESERVED_PREFIX = "_lakescore_"
-"""How the columns that are added on the way begin, and no column of a table."""
+"""The prefix of the columns that lakescore adds. No column of a table begins like this."""
 SLICE = f"{RESERVED_PREFIX}slice"
 """The column that `cut` adds."""
 _ROWS = f"{RESERVED_PREFIX}rows"
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-"""How a folder of a divided table is called whose rows are null there."""
+"""The name of the folder, in a partitioned table, of rows that have null in the column."""
 _LONGEST_FOLDER = 255
 _CHAR = re.compile(r"char\(([0-9]+)\)")
-"""How a schema says that a text is filled up with spaces."""
+"""The type in a schema of a text that is filled up with spaces."""
 
 
 def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:
     """Return the *rows* of the slices *names*, with the slice's name in the column `SLICE`.
 
-    A row is of the slice that its *column* holds; without a *column*, the whole of *rows* is the
-    one slice that *names* has.
+    The value in *column* names the slice of a row. Without a *column*, all *rows* are one slice,
+    the only one in *names*.
 
     Raises:
-        InputContractError: one of *names* cannot be read as the column's type, or is not the one
-            way to write its value.
+        InputContractError: one of *names* cannot be read as the column's type, or is not the
+            standard way to write its value.
     """
     return select(rows, column, names).rows
 
@@ -62,28 +62,30 @@ def select(
     names: Sequence[str],
     sizes: Mapping[str, int] | None = None,
 ) -> Selection:
-    """Return what `cut` does of a snapshot, as a selection that workers can read too.
+    """Return the rows that `cut` returns as a selection, which workers can read too.
 
     Args:
         snapshot: all rows.
         column: as for `cut`.
-        names: likewise.
-        sizes: how many rows each slice holds, if that is known.
+        names: as for `cut`.
+        sizes: the number of rows of each slice, if it is known.
 
     Raises:
-        InputContractError: as `cut` does.
+        InputContractError: as for `cut`.
     """
-    added = StructField(SLICE, StringType())
+    slice_column = StructField(SLICE, StringType())
     size = None if sizes is None else sum(sizes[name] for name in names)
     if column is None:
         name = names[0]
-        return Selection(snapshot, _all, added, lambda: F.lit(name), constant=name, size=size)
-    values = tuple(_typed(snapshot.schema[column], name) for name in names)
+        return Selection(
+            snapshot, _choose_all, slice_column, lambda: F.lit(name), constant=name, size=size
+        )
+    values = tuple(_parse_name(snapshot.schema[column], name) for name in names)
     return Selection(
         snapshot=snapshot,
-        choose=partial(_chosen, column=column, names=names),
-        adds=added,
-        # A name is the one way to write the value.
+        choose=partial(_choose, column=column, names=names),
+        adds=slice_column,
+        # Each value has one name.
         value=lambda: F.col(f"`{column}`").cast("string"),
         column=column,
         among=values,
@@ -91,22 +93,22 @@ def select(
     )
 
 
-def _start(snapshot: Snapshot | DataFrame, not_eligible: NotEligible) -> None:
-    """Let Spark look at the rows, since nobody else can tell."""
+def _start_spark(snapshot: Snapshot | DataFrame, not_eligible: NotEligible) -> None:
+    """Start Spark, which has to read the rows."""
     if isinstance(snapshot, Snapshot):
         snapshot.runner.start(str(not_eligible))
 
 
-def _whole(snapshot: Snapshot | DataFrame) -> DataFrame:
+def _rows_of(snapshot: Snapshot | DataFrame) -> DataFrame:
     return snapshot.rows if isinstance(snapshot, Snapshot) else snapshot
 
 
-def _all(rows: DataFrame) -> DataFrame:
+def _choose_all(rows: DataFrame) -> DataFrame:
     return rows
 
 
-def _chosen(rows: DataFrame, column: str, names: Sequence[str]) -> DataFrame:
-    # Spark reads the text: java.sql.Date, which Python's dates become, is Julian before 1582.
+def _choose(rows: DataFrame, column: str, names: Sequence[str]) -> DataFrame:
+    # Spark reads the text, since Python's dates become java.sql.Date, which is Julian before 1582.
     values = [F.lit(name).cast(rows.schema[column].dataType) for name in names]
     return rows.where(F.col(f"`{column}`").isin(values))
 
@@ -114,11 +116,11 @@ def _chosen(rows: DataFrame, column: str, names: Sequence[str]) -> DataFrame:
 def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
     """Return the names of all slices of a snapshot, in the order of their values.
 
-    Rows whose *column* is null or an empty text are of no slice.
+    Rows whose *column* is null or an empty text belong to no slice.
 
     Raises:
-        ColumnsMissing: there is no such column.
-        InputContractError: it has a type, or texts, that cannot name slices.
+        ColumnsMissing: the table lacks the column.
+        InputContractError: the column has a type, or texts, that cannot name slices.
     """
     if column is None:
         return [WHOLE]
@@ -128,55 +130,55 @@ def names(snapshot: Snapshot | DataFrame, column: str | None) -> list[str]:
     field = snapshot.schema[column]
     kind = field.dataType
     if not isinstance(kind, (StringType, DateType, IntegralType)) or is_collated(kind):
-        raise _unfit(column, kind)
+        raise _unfit_error(column, kind)
     try:
-        found = list(scanning.counted(snapshot, column))
+        known = list(scanning.counted(snapshot, column))
     except NotEligible as not_eligible:
-        _start(snapshot, not_eligible)
+        _start_spark(snapshot, not_eligible)
         text = F.col(f"`{column}`").cast("string")
-        values = _whole(snapshot).select(text, _is_valid(text)).distinct().dropna().collect()
+        values = _rows_of(snapshot).select(text, _is_valid_utf8(text)).distinct().dropna().collect()
         if not all(valid for _, valid in values):
             raise InputContractError(
-                f"column {column!r} holds texts that are no UTF-8, which cannot name a slice; "
-                "slice by another column, or name the slices that shall be scored"
+                f"column {column!r} holds texts that are not UTF-8, which cannot name a slice; "
+                "slice by another column, or name the slices to score"
             ) from None
-        found = [name for name, _ in values]
-    return sorted(filter(None, found), key=lambda name: _typed(field, name))
+        known = [name for name, _ in values]
+    return sorted(filter(None, known), key=lambda name: _parse_name(field, name))
 
 
-def _is_valid(text: Column) -> Column:
-    """Tell which texts are UTF-8."""
+def _is_valid_utf8(text: Column) -> Column:
+    """Return a column that says whether *text* is UTF-8."""
     if hasattr(F, "is_valid_utf8"):
         return F.is_valid_utf8(text)
-    # Spark 3.5 puts a sign of its own in the place of bytes that are none.
+    # Spark 3.5 replaces bytes that are not UTF-8 by a special character.
     return F.decode(text.cast("binary"), "UTF-8") == text
 
 
 def outside(snapshot: Snapshot | DataFrame, column: str | None) -> int:
-    """Return how many rows of a snapshot are of no slice: *column* is null or an empty text."""
+    """Return the number of rows of no slice: their *column* is null or an empty text."""
     if column is None:
         return 0
     try:
         return scanning.counted(snapshot, column).get("", 0)
     except NotEligible as not_eligible:
-        _start(snapshot, not_eligible)
+        _start_spark(snapshot, not_eligible)
         text = F.col(f"`{column}`").cast("string")
-        return _whole(snapshot).where(text.isNull() | (text == "")).count()
+        return _rows_of(snapshot).where(text.isNull() | (text == "")).count()
 
 
 def sizes(selected: Selection) -> dict[str, int]:
-    """Return how many rows each slice holds: as the log counts them, where it can tell."""
+    """Return the number of rows of each slice, from the log if it has the counts."""
     try:
-        found = scanning.counted(selected.snapshot, selected.column, selected.among)
+        counts = scanning.counted(selected.snapshot, selected.column, selected.among)
     except NotEligible as not_eligible:
-        _start(selected.snapshot, not_eligible)
-        counted = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
-        return {row[SLICE]: row["rows"] for row in counted.collect()}
-    return found if selected.column else {WHOLE: found.get("", 0)}
+        _start_spark(selected.snapshot, not_eligible)
+        frame = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
+        return {row[SLICE]: row["rows"] for row in frame.collect()}
+    return counts if selected.column else {WHOLE: counts.get("", 0)}
 
 
 def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:
-    """Return how many rows of each slice hold each value of the column *by*, as a text.
+    """Return, by slice and by the value of the column *by* as a text, the number of rows.
 
     Raises:
         InputContractError: the column has a type that cannot name segments.
@@ -184,28 +186,30 @@ def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:
     check_segments(selected.schema[by])
     names = [by] if selected.column is None else [selected.column, by]
     try:
-        counted = scanning.tallied(selected.snapshot, names, selected.wanted)
+        tally = scanning.tallied(selected.snapshot, names, selected.wanted)
     except NotEligible as not_eligible:
-        _start(selected.snapshot, not_eligible)
+        _start_spark(selected.snapshot, not_eligible)
         named = [F.col(SLICE), F.col(f"`{by}`").cast("string").alias("segment")]
         counts = selected.rows.groupBy(*named).agg(F.count("*").alias("rows")).collect()
-        counted = {(slice_, segment): rows for slice_, segment, rows in counts}
-    found: dict[str, dict[str | None, int]] = {}
-    for values, rows in counted.items():
-        of_slice = found.setdefault(WHOLE if selected.column is None else str(values[0]), {})
+        tally = {(slice_, segment): rows for slice_, segment, rows in counts}
+    counts_by_slice: dict[str, dict[str | None, int]] = {}
+    for values, rows in tally.items():
+        segment_counts = counts_by_slice.setdefault(
+            WHOLE if selected.column is None else str(values[0]), {}
+        )
         segment = None if values[-1] is None else str(values[-1])
-        of_slice[segment] = of_slice.get(segment, 0) + rows
-    return found
+        segment_counts[segment] = segment_counts.get(segment, 0) + rows
+    return counts_by_slice
 
 
 def check_segments(column: StructField) -> None:
-    """Hold that the values of a *column* can name segments.
+    """Check that the values of *column* can name segments.
 
     Raises:
-        InputContractError: it has another type.
+        InputContractError: the column has another type.
     """
     name, kind = column.name, column.dataType
-    if letters := _padding(column):
+    if letters := _padded_length(column):
         raise InputContractError(
             f"column {name!r} is a char({letters}), whose texts are filled up with spaces; name "
             "segments by a string"
@@ -219,30 +223,30 @@ def check_segments(column: StructField) -> None:
 def check(
     selected: Selection, address: str, keys: Sequence[str], never_null: Sequence[str]
 ) -> None:
-    """Hold the rows of slices against what the job's file says of them.
+    """Check the rows of slices against the settings of the job's file.
 
     Args:
-        selected: what `select` made.
+        selected: the selection, from `select`.
         address: the table, for messages.
-        keys: columns that shall name a row of its slice, if any.
-        never_null: columns that shall hold no null.
+        keys: columns that must identify a row in its slice, if any.
+        never_null: columns that must hold no null.
 
     Raises:
         DuplicateKeys: rows of a slice share their *keys*.
         NullsFound: one of *never_null* holds nulls.
     """
-    repeats = _unless_declined(selected, scanning.repeats, keys) if keys else 0
+    repeats = _look_or_start_spark(selected, scanning.repeats, keys) if keys else 0
     check_nulls(selected, address, never_null)
     if repeats is None:
-        seen = repetitions(selected.rows, keys).head()
-        assert seen is not None  # noqa: S101 - an aggregate has a row
-        repeats = seen["repeated"]
+        row = repetitions(selected.rows, keys).head()
+        assert row is not None  # noqa: S101 - an aggregate has a row
+        repeats = row["repeated"]
     if repeats:
         _check_repeated(selected.rows, address, keys)
 
 
 def check_nulls(rows: Selection | DataFrame, address: str, never_null: Sequence[str]) -> None:
-    """Hold that the columns *never_null* of *rows* hold no null.
+    """Check that the columns *never_null* of *rows* hold no null.
 
     Raises:
         NullsFound: one of them does.
@@ -251,40 +255,40 @@ def check_nulls(rows: Selection | DataFrame, address: str, never_null: Sequence[
         return
     counts = None
     if isinstance(rows, Selection):
-        counts = _unless_declined(rows, scanning.nulls, never_null)
+        counts = _look_or_start_spark(rows, scanning.nulls, never_null)
     if counts is None:
-        whole = rows.rows if isinstance(rows, Selection) else rows
-        seen = nulls(whole, never_null).head()
-        assert seen is not None  # noqa: S101 - an aggregate has a row
-        counts = {name: seen[f"n{n}"] for n, name in enumerate(never_null)}
-    if held := {name: count for name, count in counts.items() if count}:
-        raise NullsFound(address, held)
+        frame = rows.rows if isinstance(rows, Selection) else rows
+        row = nulls(frame, never_null).head()
+        assert row is not None  # noqa: S101 - an aggregate has a row
+        counts = {name: row[f"n{n}"] for n, name in enumerate(never_null)}
+    if columns_with_nulls := {name: count for name, count in counts.items() if count}:
+        raise NullsFound(address, columns_with_nulls)
 
 
-def _unless_declined(
+def _look_or_start_spark(
     selected: Selection, look: Callable[[Selection, Sequence[str]], T], names: Sequence[str]
 ) -> T | None:
-    """Return what *look* finds in the columns *names*, or let Spark start to look instead."""
+    """Return the result of *look* for the columns *names*; if it declines, start Spark."""
     try:
         return look(selected, names)
     except NotEligible as not_eligible:
-        _start(selected.snapshot, not_eligible)
+        _start_spark(selected.snapshot, not_eligible)
         return None
 
 
 def _check_repeated(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
-    found = repeated(rows, keys)
-    if total := _total(found):
-        raise DuplicateKeys(address, keys, total, _shown(found, keys))
+    duplicates = repeated(rows, keys)
+    if total := _count_rows(duplicates):
+        raise DuplicateKeys(address, keys, total, _show_keys(duplicates, keys))
 
 
 def check_across(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
-    """Hold that no two slices of *rows* share a key, which `check` holds of each slice alone.
+    """Check that no two slices of *rows* share a key. `check` looks at each slice alone.
 
     Args:
-        rows: what `cut` made.
+        rows: the rows, from `cut`.
         address: the table, for messages.
-        keys: columns that shall name a row.
+        keys: columns that must identify a row.
 
     Raises:
         KeysInTwoSlices: rows of different slices share their *keys*.
@@ -292,72 +296,74 @@ def check_across(rows: DataFrame, address: str, keys: Sequence[str]) -> None:
     by_key = rows.groupBy(hashed(keys)).agg(F.min(SLICE).alias("one"), F.max(SLICE).alias("other"))
     if by_key.where("one < other").isEmpty():
         return
-    found = repeated(rows.withColumn(SLICE, F.lit(WHOLE)), keys)
-    if total := _total(found):
-        raise KeysInTwoSlices(address, keys, total, _shown(found, keys))
+    duplicates = repeated(rows.withColumn(SLICE, F.lit(WHOLE)), keys)
+    if total := _count_rows(duplicates):
+        raise KeysInTwoSlices(address, keys, total, _show_keys(duplicates, keys))
 
 
-def _total(found: DataFrame) -> int:
-    total = found.agg(F.sum(_ROWS)).head()
-    return int(total[0] or 0) if total is not None else 0
+def _count_rows(duplicates: DataFrame) -> int:
+    row = duplicates.agg(F.sum(_ROWS)).head()
+    return int(row[0] or 0) if row is not None else 0
 
 
-def _shown(found: DataFrame, keys: Sequence[str]) -> list[str]:
-    of_keys = readable(found.select(*[F.col(f"`{name}`") for name in keys]))
-    return [", ".join(map(str, row)) for row in of_keys.limit(3).collect()]
+def _show_keys(duplicates: DataFrame, keys: Sequence[str]) -> list[str]:
+    key_columns = readable(duplicates.select(*[F.col(f"`{name}`") for name in keys]))
+    return [", ".join(map(str, row)) for row in key_columns.limit(3).collect()]
 
 
 def repetitions(slices: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Return in one row, as `repeated`, how many *keys* several rows of a slice seem to have.
+    """Return in one row, as `repeated`, how many *keys* seem to occur twice or more in a slice.
 
-    Never less than there are, and more only where two keys have one 64-bit hash.
+    The number is never too small. It is too large only if two keys share a 64-bit hash.
 
     Args:
-        slices: what `cut` made.
-        keys: columns that shall name a row of its slice.
+        slices: the rows, from `cut`.
+        keys: columns that must identify a row in its slice.
     """
     counted = slices.groupBy(SLICE, hashed(keys).alias("_key")).agg(F.count("*").alias("rows"))
     return counted.agg(F.count_if(F.col("rows") > 1).alias("repeated"))
 
 
 def nulls(rows: DataFrame, names: Sequence[str]) -> DataFrame:
-    """Return in one row, as `n0`, `n1`, ..., how many rows are null in each of the columns."""
+    """Return in one row, as `n0`, `n1`, ..., the number of nulls in each of the columns *names*."""
     return rows.agg(
         *[F.count_if(F.col(f"`{name}`").isNull()).alias(f"n{n}") for n, name in enumerate(names)]
     )
 
 
 def repeated(slices: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Return *keys*, and how many rows, of the keys that several rows of one slice have."""
-    of_keys = [F.col(f"`{name}`") for name in keys]
-    counted = slices.groupBy(SLICE, *of_keys).agg(F.count("*").alias(_ROWS))
-    return counted.where(F.col(_ROWS) > 1).select(*of_keys, _ROWS)
+    """Return the *keys* that several rows of one slice share, and the number of those rows."""
+    key_columns = [F.col(f"`{name}`") for name in keys]
+    counted = slices.groupBy(SLICE, *key_columns).agg(F.count("*").alias(_ROWS))
+    return counted.where(F.col(_ROWS) > 1).select(*key_columns, _ROWS)
 
 
 def hashed(keys: Sequence[str]) -> Column:
-    """Return a 64-bit hash of the columns *keys*, which costs far less to group by than they do."""
-    # xxhash64 passes over nulls, so which of several columns is null has to be said.
+    """Return a 64-bit hash of the columns *keys*. To group by the hash costs far less."""
+    # xxhash64 skips nulls, so the hash must also contain which of several columns are null.
     nulls = [F.col(f"`{name}`").isNull() for name in keys] if len(keys) > 1 else []
     return F.xxhash64(*[F.col(f"`{name}`") for name in keys], *nulls)
 
 
-def _typed(field: StructField, name: str) -> date | int | str:
-    """Read *name* as the column's type, so that Delta can skip files by it."""
+def _parse_name(field: StructField, name: str) -> date | int | str:
+    """Return *name* as a value of the column's type, with which Delta can skip files."""
     column, kind = field.name, field.dataType
     if isinstance(kind, StringType) and not is_collated(kind):
-        if len(name) < (letters := _padding(field)):  # as Spark reads it
+        if len(name) < (
+            letters := _padded_length(field)
+        ):  # Spark reads texts of this type with the spaces
             raise InputContractError(
                 f"slice {name!r} of column {column!r}, a char({letters}), is written with spaces "
                 f"up to {letters} letters"
             )
-        if not name:  # Delta keeps it as null where it divides a table
+        if not name:  # Delta stores it as null in a partition column
             raise InputContractError(f"rows whose column {column!r} is empty are of no slice")
         if name == _NULL_FOLDER:
             raise InputContractError(
                 f"rows whose column {column!r} is {name} cannot be a slice: in a table that is "
-                "divided by it, it means null; filter them out, or rename the value"
+                "partitioned by it, it means null; filter them out, or rename the value"
             )
-        if (long := len(f"slice={_folder(name)}".encode())) > _LONGEST_FOLDER:
+        if (long := len(f"slice={_folder_name(name)}".encode())) > _LONGEST_FOLDER:
             raise InputContractError(
                 f"slice {name[:20]}... of column {column!r} needs a folder whose name has {long} "
                 f"bytes, and a file system takes {_LONGEST_FOLDER}; slice by a shorter column"
@@ -372,35 +378,38 @@ def _typed(field: StructField, name: str) -> date | int | str:
                 f"slice {name!r} is not a {kind.simpleString()}{years}, the type of column "
                 f"{column!r}"
             ) from None
-        if isinstance(value, int) and not (limits := _limits(kind))[0] <= value <= limits[1]:
+        if (
+            isinstance(value, int)
+            and not (limits := _integer_limits(kind))[0] <= value <= limits[1]
+        ):
             raise InputContractError(
                 f"slice {name!r} is out of the range of column {column!r}: a {kind.simpleString()} "
                 f"is from {limits[0]} to {limits[1]}"
             )
-        if str(value) != name:  # 20131201 and 01 would publish the same rows a second time
+        if str(value) != name:  # 20131201 and 01 would publish the same rows twice
             raise InputContractError(f"slice {name!r} of column {column!r} is written '{value}'")
         return value
-    raise _unfit(column, kind)
+    raise _unfit_error(column, kind)
 
 
-def _padding(field: StructField) -> int:
-    """Return how many letters Spark fills a text of a `CHAR` column up to."""
+def _padded_length(field: StructField) -> int:
+    """Return the length to which Spark fills up texts of a `CHAR` column; 0 for other columns."""
     declared = _CHAR.fullmatch(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", ""))
     return int(declared[1]) if declared else 0
 
 
-def _limits(kind: DataType) -> tuple[int, int]:
+def _integer_limits(kind: DataType) -> tuple[int, int]:
     """Return the smallest and the largest integer of *kind*."""
     half = 1 << (arrow_type(kind).bit_width - 1)
     return -half, half - 1
 
 
-def _folder(name: str) -> str:
-    """Return *name* about as Spark writes it in a folder's name: what is odd, as `%` and digits."""
+def _folder_name(name: str) -> str:
+    """Return *name* about as in the name of Spark's folder: odd characters as `%` and digits."""
     return re.sub(r"[\x00-\x1f\x7f\"#%'*/:=?\\{\[\]^]", "%00", name)
 
 
-def _unfit(column: str, kind: DataType) -> InputContractError:
+def _unfit_error(column: str, kind: DataType) -> InputContractError:
     return InputContractError(
         f"column {column!r} is {kind.simpleString()}; slice_by takes a date, an integer or a string"
     )

@@ -1,4 +1,4 @@
-"""Snapshots: a Delta table at one version, as Spark reads it and as its log tells it."""
+"""Snapshots: a Delta table at one version, read by Spark or through its log."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ class Snapshot:
     address: str
     version: int
     table_id: str
-    """Delta's own: another table that takes the address has another."""
+    """Delta's id of the table. Another table at the same address has another id."""
     runner: Runner = field(repr=False, compare=False)
     read: Callable[[], DataFrame] = field(repr=False, compare=False)
-    """Lets Spark read it."""
+    """Reads the table with Spark."""
     known: Log | None = field(default=None, compare=False)
-    """The log at that version, where it can be read without Spark."""
+    """The log at that version, if it can be read without Spark."""
     not_eligible: str = ""
-    """Why it cannot."""
+    """The reason if the log cannot be read without Spark."""
 
     @cached_property
     def rows(self) -> DataFrame:
-        """Its rows, as Spark reads them, which starts for it.
+        """The rows of the table, as Spark reads them. This starts Spark.
 
         Raises:
-            SnapshotNotFound: the table has no such version any more.
+            SnapshotNotFound: the table no longer has this version.
         """
         return self.read()
 
     @cached_property
     def schema(self) -> StructType:
-        """Its columns."""
+        """The columns of the table."""
         if self.known is not None:
             return StructType.fromJson(self.known.schema)
         return self.rows.schema
@@ -55,7 +55,7 @@ class Snapshot:
         """The log at that version.
 
         Raises:
-            NotEligible: only Spark reads it.
+            NotEligible: only Spark can read the log.
         """
         if self.known is None:
             raise NotEligible(self.not_eligible)

@@ -90,7 +90,7 @@ def test_the_program_of_the_docs_scores_on_the_server(
     )
     assert said == (
         "engine arrow: block, equal to MLflow's PyFuncModel on 200 rows; "
-        "Spark reads them (the rows are no snapshot's)\n"
+        "Spark reads them (the rows are not a snapshot's)\n"
     )
     found = DeltaTable(tmp_path / "predictions").to_pandas().sort_values("id")
     assert list(found.columns) == ["id", "prediction", "model"]
@@ -137,7 +137,7 @@ print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
     found = json.loads(run(BEGIN + program))
     assert found["arrow"][0] == found["spark_udf"][0]
     assert [row[1] for row in found["arrow"][0]] == pytest.approx([1.0, 15.0])
-    where = {"arrow": "all of all: ", "spark_udf": "a row, and engine spark_udf sets none aside: "}
+    where = {"arrow": "all of all: ", "spark_udf": "a row, and engine spark_udf quarantines none: "}
     for engine in ("arrow", "spark_udf"):
         assert f"could not score {where[engine]}" in found[engine][1]
         assert "Input X contains NaN." in found[engine][1]
@@ -146,7 +146,7 @@ print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
     assert good_row == [1, pytest.approx(1.0), None]
     assert (bad_id, nothing, error[:32]) == (2, None, "ValueError: Input X contains NaN")
     assert found["aside"] == [[pytest.approx(1.0), None], [None, "ValueError"]]
-    reason = "Spark reads them (the rows are no snapshot's)"
+    reason = "Spark reads them (the rows are not a snapshot's)"
     assert reason in found["plan"]
 
 

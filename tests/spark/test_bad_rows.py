@@ -138,7 +138,9 @@ def test_the_quarantine_holds_whole_rows_where_one_asks_for_them(job: Any, tmp_p
 
 def test_a_null_is_published_as_null_set_aside_or_refused_as_the_job_says(job: Any) -> None:
     only = {"slices": ["a"], "max_errors": 2}
-    with pytest.raises(EngineRefused, match="it hands every row to the model, and nulls says n: n"):
+    with pytest.raises(
+        EngineRefused, match="it passes every row to the model, but nulls asks for n: n"
+    ):
         score.run(job(**only, nulls={"n": "null"}, engine="spark_udf"))
     score.run(job(**only, nulls={"n": "null"}))
     assert rows_of(job().output.address, "id", "prediction") == [(1, 2.0**0.5), (3, None)]

@@ -106,5 +106,5 @@ def test_keys_of_the_same_bytes_are_one_key(spark: SparkSession, write: Write, t
 
 def test_a_slice_cannot_be_named_by_such_a_text(spark: SparkSession, table: str) -> None:
     rows = spark.read.format("delta").load(table)
-    with pytest.raises(InputContractError, match=r"no UTF-8, which cannot name a slice"):
+    with pytest.raises(InputContractError, match=r"not UTF-8, which cannot name a slice"):
         slicing.names(rows, "key")

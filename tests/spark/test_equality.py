@@ -179,5 +179,5 @@ def test_groups_that_are_predicted_apart_get_their_own_values_and_the_plan_says_
         found = scored.orderBy("x").collect()
     frame["p"] = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame)
     assert [row["prediction"] for row in found] == frame["p"].tolist() == [100.0, 20.0, 300.0, 40.0]
-    assert planned.reason.endswith("put in order by it")
+    assert planned.reason.endswith("orders them by it")
     assert planned.facts().get("rows_aligned", 4) == 4

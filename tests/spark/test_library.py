@@ -77,7 +77,9 @@ def test_spark_udf_says_before_it_scores_that_it_sets_no_row_aside(
     patients: Snapshot, model: ModelVersion
 ) -> None:
     tried = patients.rows.where("id < 100")  # few enough that the trial is of all of them
-    with pytest.raises(ScoringFailed, match="spark_udf sets none aside: ValueError: Input X conta"):
+    with pytest.raises(
+        ScoringFailed, match="spark_udf quarantines none: ValueError: Input X conta"
+    ):
         planned(tried, patients.rows, model, "spark_udf")
 
 

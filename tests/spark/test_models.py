@@ -510,9 +510,9 @@ def test_what_a_rule_for_nulls_needs_and_no_engine_has_is_told_with_both_reasons
     with pytest.raises(EngineRefused) as raised:
         planned(rows, ["lists to read"], nulls={"v": "quarantine"})
     assert str(raised.value) == (
-        "engine spark_udf cannot be used: it hands every row to the model, and nulls says v: "
-        "quarantine; engine arrow is out: it does not take the columns v (array<double>); leave "
-        "these out of nulls"
+        "engine spark_udf cannot be used: it passes every row to the model, but nulls asks for v: "
+        "quarantine; engine arrow cannot be used: it does not take the columns v (array<double>); "
+        "leave these out of nulls"
     )
 
 
@@ -645,8 +645,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             N01[[1, 0]],
             NUMBER,
             (
-                "URI cannot score a table: MLflow confuses its columns, which are called 1, 0; log "
-                "it with texts as names"
+                "URI cannot score a table: MLflow confuses its columns 1, 0; log it with texts as "
+                "names"
             ),
         ),
         (
@@ -662,8 +662,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: pd.DataFrame({"slice": f["x"], "other": f["x"]})),
             X,
             pd.DataFrame({"slice": [1.0], "other": [1.0]}),
-            ("URI gives the outputs 'slice', and the output "
-            "has columns of its own that are called so; log the model with other names for them"),
+            ("URI gives the outputs 'slice', and lakescore "
+            "writes columns with these names too; log the model with other names for them"),
         ),
         (
             "needs b all the same",

@@ -150,7 +150,7 @@ def test_rows_that_somebody_deleted_are_found(own_job: ScoreJob, runner: str) ->
 
 def test_a_replay_that_needs_spark_is_refused_where_it_may_not_start(job: ScoreJob) -> None:
     asked = again(job, run_of(job, 1), engine="spark_udf", runner="local")
-    with pytest.raises(RunnerRefused, match="engine spark_udf is Spark's"):
+    with pytest.raises(RunnerRefused, match="engine spark_udf needs Spark"):
         replay.run(asked)
 
 
@@ -264,7 +264,7 @@ def test_a_key_that_names_no_row_is_told(
 def test_a_table_that_is_not_one_of_predictions_is_told(job: ScoreJob, tmp_path: Path) -> None:
     with pytest.raises(TableNotFound):
         explaining.explain(str(tmp_path / "nowhere"), {"id": "1"})
-    with pytest.raises(InputContractError, match="is no table of predictions"):
+    with pytest.raises(InputContractError, match="is not a table of predictions"):
         explaining.explain(job.input.address, {"id": "1"})
 
 

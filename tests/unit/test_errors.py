@@ -21,7 +21,7 @@ INSTANCES = [
     errors.ScoringFailed("models:/flight-delay/3", "slices 2013-12-01", "ValueError: NaN"),
     errors.ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
     errors.EngineRefused("arrow", "it does not take the columns at (timestamp)"),
-    errors.RunnerRefused("write_mode merge is Spark's"),
+    errors.RunnerRefused("write_mode merge needs Spark"),
     errors.RunIdReused("nightly-7", "2013-12-01"),
     errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     errors.BadCondition("reflect('x')", "anonymous is not allowed in it"),

@@ -131,19 +131,19 @@ def _read_policy(value: object) -> object:
 class _Job(Strict):
     engine: Literal["auto", "arrow", "spark_udf"] = Field(
         default="auto",
-        description="how to apply models: spark_udf is MLflow's own function; arrow is faster; "
-        "auto uses arrow if a probe with real rows shows that both give equal predictions",
+        description="how to apply models: spark_udf (MLflow's own function), arrow (faster), or "
+        "auto, which uses arrow if a probe with real rows shows equal predictions",
     )
     scan: Literal["direct", "spark"] = Field(
         default="direct",
-        description="who reads the table for the arrow engine: direct lets the workers read it, if "
-        "they read exactly what Spark reads; spark always uses Spark",
+        description="who reads the table for the arrow engine: direct (the workers, if they read "
+        "exactly what Spark reads), or spark (always Spark)",
     )
     runner: Literal["auto", "local", "spark"] = Field(
         default="auto",
-        description="what runs the tasks: spark; local, which means processes of this machine "
-        "without Spark; auto uses these processes if PLACE is local and the rows take less time "
-        "than the start of Spark",
+        description="what runs the tasks: spark, local (processes of this machine, without Spark), "
+        "or auto, which uses these processes if PLACE is local and the rows take less time than "
+        "the start of Spark",
     )
     experiment: str = Field(
         default="lakescore", min_length=1, description="MLflow experiment for the run"
@@ -196,15 +196,15 @@ class _Applying(_Job):
     )
     nulls: dict[str, NullRule] = Field(
         default_factory=dict,
-        description="for each feature, how to treat a row that has a null there: model passes it "
-        "to the model, fail scores no rows at all, null publishes a null, quarantine puts the row "
-        "into the quarantine; default: model, but quarantine for integers and booleans, whose "
+        description="for each feature, how to treat a row that has a null there: model (pass it to "
+        "the model), fail (score no rows at all), null (publish a null), or quarantine (put the "
+        "row into the quarantine); default: model, but quarantine for integers and booleans, whose "
         "nulls cannot be passed to a model",
     )
     prediction: Literal["prediction", "proba"] = Field(
         default="prediction",
-        description="what to write or compare: prediction, which the model predicts; or proba, a "
-        "classifier's probabilities as p_<class>",
+        description="what to write or compare: prediction (the model's own), or proba (a "
+        "classifier's probabilities, as p_<class>)",
     )
     threshold: float | None = Field(
         default=None,
@@ -217,8 +217,9 @@ class _Applying(_Job):
     )
     env_manager: Literal["local", "virtualenv", "uv", "conda"] = Field(
         default="local",
-        description="packages that a model runs with: local means the packages installed here; "
-        "otherwise MLflow's spark_udf creates the environment that the model was logged with",
+        description="packages that a model runs with: local (the packages installed here), or "
+        "virtualenv, uv or conda (MLflow's spark_udf creates the environment that the model was "
+        "logged with)",
     )
 
     @property
@@ -259,9 +260,9 @@ class Segments(Strict):
         Discriminator(lambda value: "rule" if isinstance(value, str) else "otherwise"),
     ] = Field(
         default="fail",
-        description="how to treat the rows of a segment without such a model: fail scores no rows "
-        "at all, skip leaves them out and counts them, {default: REFERENCE} scores them with "
-        "another model",
+        description="how to treat the rows of a segment without such a model: fail (score no rows "
+        "at all), skip (leave them out, and count them), or {default: REFERENCE} (score them with "
+        "another model)",
     )
 
     @field_validator("missing", mode="before")
@@ -325,18 +326,18 @@ class ScoreJob(_Applying):
     )
     write_mode: Literal["replace", "append", "merge"] = Field(
         default="replace",
-        description="how to publish a slice: replace its earlier rows, append to them, or merge: "
-        "replace each row that has the same keys, and add the others",
+        description="how to publish a slice: replace (remove its earlier rows), append (add to "
+        "them), or merge (replace the rows with the same keys, and add the others)",
     )
     write: Literal["direct", "spark"] = Field(
         default="direct",
-        description="who writes the files of predictions for the arrow engine: direct lets the "
-        "workers write them, if they write exactly what Spark writes; spark always uses Spark",
+        description="who writes the files of predictions for the arrow engine: direct (the "
+        "workers, if they write exactly what Spark writes), or spark (always Spark)",
     )
     on_duplicate_key: Literal["fail", "keep"] = Field(
         default="fail",
-        description="how to treat rows of a slice that share their id_columns: fail scores no rows "
-        "at all, keep scores all of them and does not look for such rows",
+        description="how to treat rows of a slice that share their id_columns: fail (score no rows "
+        "at all), or keep (score all of them, and do not look for such rows)",
     )
     quarantine: Table | None = Field(
         default=None,
@@ -370,12 +371,13 @@ class ScoreJob(_Applying):
     )
     on_new_version: Literal["rescore", "forward_only"] = Field(
         default="rescore",
-        description="for slices: due, rescore the slices that another version scored, or go "
-        "forward_only and leave them as they are",
+        description="with slices: due, what to do with slices that another version scored: "
+        "rescore them, or forward_only (leave them as they are)",
     )
     commits: Literal["all", "slice"] = Field(
         default="all",
-        description="one commit for all slices, or one commit per slice, the oldest slice first",
+        description="all (one commit for all slices), or slice (one commit per slice, the oldest "
+        "first)",
     )
     plan: bool = Field(
         default=False,
@@ -594,8 +596,8 @@ class Gates(Strict):
 
     mode: Literal["disabled", "dry_run", "enforce"] = Field(
         default="enforce",
-        description="enforce exits with code 6 if a gate is not met, and otherwise does on_pass; "
-        "dry_run only reports the result; disabled evaluates no gates",
+        description="enforce (exit with code 6 if a gate is not met, otherwise do on_pass), "
+        "dry_run (only report the result), or disabled (evaluate no gates)",
     )
     candidate: str | None = Field(
         default=None,
@@ -648,8 +650,8 @@ class CompareJob(_Applying):
     weight: str | None = Field(default=None, description="the holdout's column of row weights")
     id_columns: tuple[str, ...] = Field(
         default=(),
-        description="columns that together identify a row; they seed the bootstrap, and the tables "
-        "of rows have them",
+        description="columns that together identify a row; they seed the bootstrap, and identify "
+        "the rows of the tables disagreements and quarantine",
     )
     slices: Slices | None = Field(
         default=None, description="the slices of the holdout that get their own metrics"

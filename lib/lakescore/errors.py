@@ -100,8 +100,8 @@ class Stopped(LakescoreError):
 
     def __init__(self) -> None:
         super().__init__(
-            "stopped by SIGTERM: this run publishes nothing more; run it again: it recognises the "
-            "slices that are published already"
+            "stopped by SIGTERM: this run publishes nothing more; run it again, and it recognises "
+            "everything that is published already"
         )
 
 
@@ -117,8 +117,8 @@ class JobLost(LakescoreError):
         elif code < 0:
             fate = f"was killed by signal {-code}, for example because memory ran out"
         super().__init__(
-            f"the process of the job {fate}; this run publishes nothing more; run it again: it "
-            "recognises the slices that are published already"
+            f"the process of the job {fate}; this run publishes nothing more; run it again, "
+            "and it recognises everything that is published already"
         )
 
 
@@ -139,7 +139,7 @@ class TimedOut(LakescoreError):
     def __init__(self, seconds: float) -> None:
         super().__init__(
             f"the run took longer than timeout_seconds: {seconds:g}, so it was stopped; it "
-            "publishes nothing more; run it again: it recognises the slices that are published "
+            "publishes nothing more; run it again, and it recognises everything that is published "
             "already"
         )
 
@@ -251,7 +251,7 @@ class RunIdReused(ConfigError):
     def __init__(self, run_id: str, slice_name: str) -> None:
         super().__init__(
             f"run_id {run_id!r} has already scored slice {slice_name!r} with other inputs or "
-            "settings; give another run_id, or leave it out: it is derived then"
+            "settings; give another run_id, or leave it out, then it is derived"
         )
 
 
@@ -634,7 +634,7 @@ class ReplayDiffers(IntegrityError):
     def __init__(self, run: str, counts: Mapping[str, Any]) -> None:
         example = counts["examples"][0] if counts["examples"] else "none"
         super().__init__(
-            f"of {counts['rows']} rows of run {run} {counts['same']} are the same, "
+            f"of {counts['rows']} rows of run {run}, {counts['same']} are the same, "
             f"{counts['different']} differ, {counts['only_published']} are only in the table and "
             f"{counts['only_replayed']} only in the replay, such as {example}; check if the model "
             "depends on more than its input, or set a tolerance"
@@ -773,13 +773,15 @@ class RowNotFound(InputContractError):
 
     def __init__(self, address: str, key: Mapping[str, str], unread: Sequence[str] = ()) -> None:
         values = listed(f"{name}={value}" for name, value in key.items())
-        rest = "and no row of its quarantine; check the values, or score the row"
+        problem = f"neither {address} nor its quarantine has a row with {values}"
+        advice = "check the values, or score the row"
         if unread:  # names of a catalog
-            rest = (
-                f"and its quarantine {listed(unread)} was not read: only Spark can open a table by "
-                "its name; check the values, or give that table's folder"
+            problem = (
+                f"no row of {address} has {values}, and its quarantine {listed(unread)} was not "
+                "read: only Spark can open a table by its name"
             )
-        super().__init__(f"no row of {address} has {values}, {rest}")
+            advice = "check the values, or give that table's folder"
+        super().__init__(f"{problem}; {advice}")
 
 
 class KeyUnreadable(ConfigError):
@@ -879,8 +881,8 @@ class NullsFound(InputContractError):
     def __init__(self, address: str, counts: Mapping[str, int]) -> None:
         columns = listed(f"{name!r} in {count} rows" for name, count in counts.items())
         super().__init__(
-            f"{address} has nulls in columns with nulls: fail: {columns}; their slices were not "
-            "scored; fix the rows, or set null or quarantine instead of fail"
+            f"{address} has nulls, which nulls: fail does not allow: {columns}; their slices were "
+            "not scored; fix the rows, or set null or quarantine instead of fail"
         )
 
 
@@ -981,8 +983,8 @@ class FeaturesLeftOut(InputContractError):
     def __init__(self, uri: str, features: Sequence[str], reason: str) -> None:
         super().__init__(
             f"{uri} could not score any row: {reason}; the table lacks its optional features "
-            f"{listed(repr(name) for name in features)}; add them, or use the key columns if they "
-            "have other names in the table"
+            f"{listed(repr(name) for name in features)}; add them, or map other names in the "
+            "table with columns: {feature: column}"
         )
 
 

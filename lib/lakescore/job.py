@@ -261,10 +261,10 @@ class _Batch:
         """Run one job after the other in this process, which uses Spark on other machines."""
         for job in self._jobs.jobs:
             console.begin(job.name)
-            receipt = self._command.attempt(job.config, stopped=partial(self._exit, job))
+            receipt = self._command.attempt(job.config, stopped=partial(self._stop, job))
             self._show(job, receipt)
 
-    def _exit(self, job: joblist.Job, receipt: Receipt) -> None:
+    def _stop(self, job: joblist.Job, receipt: Receipt) -> None:
         self._show(job, receipt)
         os._exit(self._summarize())
 

@@ -672,8 +672,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             NUMBER,
             ("URI could not score any row: ValueError: The feature names "
             "should match those that were passed during fit. Feature names seen at fit time, yet "
-            "now missing: - b; the table lacks its optional features 'b'; add them, or use the key "
-            "columns if they have other names in the table"),
+            "now missing: - b; the table lacks its optional features 'b'; add them, or map other "
+            "names in the table with columns: {feature: column}"),
         ),
         (
             "times as an output",

@@ -34,7 +34,7 @@ def check(
     config: Path,
     words: Annotated[list[str] | None, typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...")] = None,
 ) -> None:
-    """Check a job's file and its overrides, and show the first error.
+    """Check a job's file and its overrides, and show the first problem.
 
     Several files of score jobs are checked together. The command also checks that Java is there.
     """
@@ -66,7 +66,7 @@ def schedule(  # noqa: PLR0913 - the command's options
     then: Annotated[
         str | None,
         typer.Option(
-            metavar="WORDS", help="file of a compare job to run after it, and keys to override"
+            metavar="WORDS", help="file of a compare job to run afterwards, and keys to override"
         ),
     ] = None,
     then_on: Annotated[

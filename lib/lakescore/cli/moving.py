@@ -18,7 +18,7 @@ _Expect = Annotated[
     int | None,
     typer.Option(min=0, help="version that the alias must point at now; 0 for no version"),
 ]
-_Reason = Annotated[str | None, typer.Option(help="reason of the move, for the history")]
+_Reason = Annotated[str | None, typer.Option(help="reason for the move, kept in the history")]
 
 
 @command()
@@ -34,10 +34,10 @@ def promote(  # noqa: PLR0913 - the command's options
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Move the alias --to to the version REF.
+    """Move an alias to the version REF; --to names the alias.
 
-    The ledger records the move before it happens. If two promotions happen at the same time, one
-    of them is refused (exit code 7), with or without --expect.
+    The ledger records the move before it happens. If two people promote at the same time, one is
+    refused (exit code 7), with or without --expect.
     """
     from lakescore import registry  # noqa: PLC0415
 
@@ -56,7 +56,7 @@ def rollback(
     reason: _Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Move --alias of NAME back to the version before.
+    """Move an alias of NAME back to its previous version.
 
     A second rollback goes back one more promotion. Deleted versions are skipped.
     """
@@ -74,7 +74,7 @@ def withdraw(
     reason: _Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Remove --alias of NAME, so that it points at no version.
+    """Remove an alias of NAME, so that it points at no version.
 
     The ledger keeps its last version, and rollback restores the alias.
     """

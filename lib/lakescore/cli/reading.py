@@ -39,7 +39,7 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the registered models with their aliases, tags and last change."""
+    """List the registered models with aliases, tags and last change."""
     from lakescore import registry  # noqa: PLC0415
 
     parts = [word.partition("=") for word in tag or ()]
@@ -61,12 +61,12 @@ def versions(  # noqa: PLR0913 - the command's options
     order_by: OrderBy = None,
     columns: Annotated[
         str | None,
-        typer.Option(help="columns to show, such as version,aliases,metrics.rmse,params.*"),
+        typer.Option(help="comma-separated, such as version,aliases,metrics.rmse,params.*"),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of versions")] = None,
     whole: Annotated[
         bool,
-        typer.Option("--whole", help="also read facts from the models' files, if not recorded"),
+        typer.Option("--whole", help="also read unrecorded facts from the models' files"),
     ] = False,
     explain: Annotated[
         bool,
@@ -114,7 +114,7 @@ def _explain(plan: SplitFilter, *, as_json: bool) -> None:
 
 @command()
 def show(reference: Reference, *, as_json: Json = False) -> None:
-    """Show all facts about REF, including its signature, files and digest."""
+    """Show all facts about REF, with signature, files and digest."""
     from lakescore import registry  # noqa: PLC0415
 
     record = registry.describe(reference)
@@ -166,7 +166,7 @@ def diff(
     changed: Annotated[bool, typer.Option("--changed", help="show only the differences")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show versions side by side, and whether each can replace the first.
+    """Compare versions, and check if each can replace the first.
 
     A * marks a difference; the last lines say compatible or breaking, and why. A version is
     breaking if it has a new required input, a type that could lose values, or an output that is

@@ -29,13 +29,13 @@ def report(  # noqa: PLR0913 - the command's options
         bool | None,
         typer.Option(
             "--whole/--no-whole",
-            help="also read facts from the models' files, if not recorded: signatures, digests; "
+            help="also read unrecorded facts from the models' files: signatures, digests; "
             "default: for up to 10 versions",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a page about the versions of NAME, from the facts in the registry.
+    """Write a page about the versions of NAME from the registry.
 
     --json prints the document of the page, and writes the page only with --output.
     """

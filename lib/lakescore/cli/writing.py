@@ -57,14 +57,17 @@ def register(  # noqa: PLR0913 - the command's options
         bool, typer.Option("--await", help=f"wait until it is ready, at most {_SECONDS_TO_WAIT} s")
     ] = False,
     allow_no_signature: Annotated[
-        bool, typer.Option("--allow-no-signature", help="allow a model that jobs cannot score with")
+        bool,
+        typer.Option(
+            "--allow-no-signature", help="allow a model without one; jobs cannot score with it"
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Register a model as the next version of NAME.
 
-    If NAME does not exist, it is created. The command records the model's signature, flavours,
-    files and digest; lakescore never loads a copy that differs.
+    Creates NAME if it does not exist, and records the model's signature, flavours, files and
+    digest. A copy that differs is never loaded.
     """
     from lakescore import registry  # noqa: PLC0415
 

@@ -71,7 +71,7 @@ with DAG(
     # The logical date, and so {{{{ ds }}}}, is the start of the run.
     schedule=CronTriggerTimetable({schedule.cron.text!r}, timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,  # the slices of the job cover missed days
+    catchup=False,  # the job's slices decide about missed days
     max_active_runs=1,  # of two runs of one slice, the second would fail
 ):
 {_first_job(schedule)}{_second_job(schedule)}"""

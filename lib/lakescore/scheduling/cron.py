@@ -76,7 +76,7 @@ class Cron:
         return frozenset(number for part in weekday.split(",") for number in _iso_days(part))
 
     def on(self, days: Iterable[int]) -> Cron:
-        """Return the same times on those of its days of the week that are in *days*.
+        """Return the same times, but only on those days of the week that are in *days*.
 
         Raises:
             ConfigError: the line gives a day of the month, and cron cannot require both.
@@ -87,7 +87,7 @@ class Cron:
                 f"the cron line {self.text!r} gives a day of the month, which this scheduler "
                 "cannot combine with days of the week; give only one of them"
             )
-        numbers = sorted(day % 7 for day in self.weekdays().intersection(days))
+        numbers = sorted(number % 7 for number in self.weekdays().intersection(days))
         return Cron(f"{minute} {hour} * {month} {','.join(map(str, numbers))}")
 
     def with_sunday_as_0(self) -> str:

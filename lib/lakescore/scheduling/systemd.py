@@ -63,7 +63,7 @@ WorkingDirectory={_escape_unit(schedule.project)}
 {assigned}
 {commands}
 TimeoutStartSec={MOST_HOURS}h
-# A repeated run writes nothing twice, and cannot change the exit codes at the end.
+# A repeated run writes nothing twice. It cannot change the exit codes in the last line.
 Restart=on-failure
 RestartSec={MINUTES_BETWEEN}min
 RestartPreventExitStatus={" ".join(map(str, FINAL))}

@@ -7,7 +7,7 @@ export LAKESCORE_HOME=${LAKESCORE_HOME:-$PWD/.lakescore}
 receipts=$LAKESCORE_HOME/receipts
 
 .venv/bin/python scripts/demo.py prepare
-# Versions of an earlier demo have no digest in the ledger, and that demo has no own policy.
+# An earlier demo registered versions without a digest in the ledger, and wrote no trust.yaml.
 trust=$LAKESCORE_HOME/trust.yaml
 [[ -f $trust ]] || trust=conf/trust.yaml
 echo '$ ./spark-submit.sh score conf/score.yaml trust=.../trust.yaml'

@@ -173,13 +173,13 @@ def test_params_and_model_config_reach_the_model_in_the_types_that_it_declares(
 @pytest.mark.parametrize(
     ("pyfunc", "message"),
     [
-        ({"params": {"facto": "2"}}, "no 'facto' \\(did you mean 'factor'\\?\\); it declares f"),
+        ({"params": {"facto": "2"}}, "know 'facto' \\(did you mean 'factor'\\?\\); it declares f"),
         (
             {"params": {"factor": "two"}},
             "factor=two does not fit the declaration of models:/scaled/1",
         ),
-        ({"model_config": {"ofset": "1"}}, "no 'ofset' \\(did you mean 'offset'\\?\\)"),
-        ({"model_config": {"offset": "1.5"}}, "offset=1.5 is not what"),
+        ({"model_config": {"ofset": "1"}}, "know 'ofset' \\(did you mean 'offset'\\?\\)"),
+        ({"model_config": {"offset": "1.5"}}, "offset=1.5 does not fit"),
     ],
 )
 def test_an_option_that_the_model_does_not_declare_is_refused(

@@ -28,7 +28,7 @@ def run(config: CompareJob) -> dict[str, Any]:
     stage(f"on {holdout.address} at version {holdout.version}")
 
     rows = comparing.select(holdout, config.label, where=config.where)
-    candidates = pinned.assign(holdout.address, rows)
+    candidates = pinned.assign(holdout.address, rows, config.label, config.where)
     versions = candidates.models.items()
     loadables = {uri: prepare(model, runner, **config.loading) for uri, model in versions}
     bindings = signature.bind_side_by_side(candidates.each, holdout, loadables, **config.contract)

@@ -60,7 +60,7 @@ def compare(spark: SparkSession, references: list[str], source: str) -> None:
     """Compare as the job does, up to the ranking."""
     rows = spark.read.format("delta").load(source)
     labelled = comparing.select(rows, "y")
-    candidates = comparing.pin_candidates(references).assign(source, labelled)
+    candidates = comparing.pin_candidates(references).assign(source, labelled, "y")
     contracts = [
         signature.bind(source, rows, prepare(m), read=["y"]) for m in candidates.models.values()
     ]

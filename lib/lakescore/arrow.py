@@ -1,4 +1,4 @@
-"""Arrow: how Spark's types are held in it, and which of them exactly; rows to and fro."""
+"""Arrow: the Arrow types of Spark's types, and which are exact; rows from one to the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql import functions as F  # noqa: N812 - its usual name
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import (
     ArrayType,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 cloudpickle.register_pickle_by_value(executor)  # type: ignore[no-untyped-call]
 
 _KNOWS_ARROW = hasattr(DataFrame, "toArrow")
-"""PySpark before 4.0 takes no Arrow tables, and gives none."""
+"""PySpark before 4.0 neither takes nor returns Arrow tables."""
 _PLAIN = (
     BinaryType,
     BooleanType,
@@ -58,18 +58,18 @@ _PLAIN = (
     TimestampType,
 )
 NO_NAME = re.compile(r"[ ,;{}()\n\t=]")
-"""What Delta refuses in the name of a column, or of a field."""
+"""The characters that Delta refuses in the name of a column or of a field."""
 _IN_UTC: dict[str, Any] = (
     {"timezone": "UTC"} if "timezone" in parameters_of(to_arrow_type).parameters else {}
 )
-"""PySpark before 4.2 takes times for UTC without being told."""
+"""PySpark before 4.2 has no such parameter, and takes times for UTC."""
 
 
 def arrow_type(kind: DataType) -> pa.DataType:
-    """Return the type in which Spark hands values of *kind* to workers, times in UTC.
+    """Return the Arrow type in which workers get Spark's values of *kind*, times in UTC.
 
     Raises:
-        PySparkException: Arrow holds no such values.
+        PySparkException: Arrow has no such type.
     """
     return to_arrow_type(kind, **_IN_UTC)
 
@@ -83,28 +83,28 @@ def is_writable(kind: DataType) -> bool:
     """Return whether workers write values of *kind* exactly as Spark does."""
     if isinstance(kind, StructType):
         fields = kind.fields
-        are_fit = not any(field.metadata or NO_NAME.search(field.name) for field in fields)
-        return bool(fields) and are_fit and all(is_writable(field.dataType) for field in fields)
+        are_valid = not any(field.metadata or NO_NAME.search(field.name) for field in fields)
+        return bool(fields) and are_valid and all(is_writable(field.dataType) for field in fields)
     if isinstance(kind, ArrayType):
         return is_writable(kind.elementType)
     return is_plain(kind) and not isinstance(kind, TimestampNTZType)
 
 
 def is_collated(kind: DataType) -> bool:
-    """Tell whether *kind* is a text that Spark compares in a way of its own."""
+    """Return whether *kind* is a text with a collation, by which Spark compares it."""
     return kind.simpleString().startswith("string ")
 
 
 def struct(schema: pa.Schema) -> StructType:
-    """Return the columns that rows of an Arrow *schema* have for Spark."""
+    """Return Spark's schema for rows of an Arrow *schema*."""
     return StructType([StructField(f.name, from_arrow_type(f.type)) for f in schema])
 
 
 def collected(rows: DataFrame) -> pa.Table:
-    """Return all of *rows*."""
+    """Return all *rows* as an Arrow table."""
     if _KNOWS_ARROW:
         return rows.toArrow()
-    # Spark 3.5 gives Python's values alone, of which times are those of the driver's own zone.
+    # Spark 3.5 returns only Python's values, with times in the driver's time zone.
     cells = rows.mapInArrow(executor.seal, struct(executor.SEALED)).collect()
     if cells:
         return pa.concat_tables([executor.opened(bytes(cell[0])) for cell in cells])
@@ -112,26 +112,26 @@ def collected(rows: DataFrame) -> pa.Table:
 
 
 def frame(spark: SparkSession, rows: pa.Table) -> DataFrame:
-    """Return *rows* as Spark has them."""
+    """Return *rows* as a DataFrame of Spark."""
     if _KNOWS_ARROW:
         return spark.createDataFrame(rows)
     cell = bytearray(executor.sealed(rows))
-    held = spark.createDataFrame([(cell,)], struct(executor.SEALED))
-    return held.mapInArrow(executor.unseal, struct(rows.schema))
+    cells = spark.createDataFrame([(cell,)], struct(executor.SEALED))
+    return cells.mapInArrow(executor.unseal, struct(rows.schema))
 
 
 def readable(rows: DataFrame) -> DataFrame:
-    """Return *rows* with dates and times as Spark writes them: Python knows fewer years."""
+    """Return *rows* with dates and times as Spark's texts: Python has fewer years."""
     texts = {
-        field.name: F.col(f"`{field.name}`").cast(_legible(field.dataType))
+        field.name: F.col(f"`{field.name}`").cast(_legible_type(field.dataType))
         for field in rows.schema
-        if _legible(field.dataType) != field.dataType
+        if _legible_type(field.dataType) != field.dataType
     }
     return rows.withColumns(texts) if texts else rows
 
 
 def legible(rows: pa.Table) -> pa.Table:
-    """Return *rows* as `readable` does: dates and times in UTC as texts, as Spark writes them."""
+    """Return *rows* as `readable` does: dates and times in UTC as Spark's texts."""
     columns = [
         executor.innermost(column.combine_chunks(), _legible_values) for column in rows.columns
     ]
@@ -141,37 +141,39 @@ def legible(rows: pa.Table) -> pa.Table:
 def _legible_values(values: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(values.type):
         texts = values.cast(pa.timestamp("us")).cast(pa.string())
-        return _signed(pc.replace_substring_regex(texts, r"\.?0*$", ""))
+        return _add_plus(pc.replace_substring_regex(texts, r"\.?0*$", ""))
     if pa.types.is_string(values.type):
-        return _decoded(values)
-    return _signed(values.cast(pa.string())) if pa.types.is_date(values.type) else values
+        return _decode(values)
+    return _add_plus(values.cast(pa.string())) if pa.types.is_date(values.type) else values
 
 
-def _signed(dates: pa.Array) -> pa.Array:
+def _add_plus(dates: pa.Array) -> pa.Array:
     """Return texts of *dates* with the plus that Spark writes before a year of five digits."""
     return pc.replace_substring_regex(dates, r"^(\d{5})", r"+\1")
 
 
-def _decoded(texts: pa.Array) -> pa.Array:
-    """Return *texts* with signs in the place of bytes that are no UTF-8, which a table may hold."""
+def _decode(texts: pa.Array) -> pa.Array:
+    """Return *texts* with a sign for each byte that is not UTF-8, which a table may hold."""
     cells = texts.cast(pa.binary()).to_pylist()
     return pa.array([c if c is None else c.decode("utf-8", "replace") for c in cells], pa.string())
 
 
-def _legible(kind: DataType) -> DataType:
-    """Return *kind* with texts in the place of dates and times, in whatever holds them.
+def _legible_type(kind: DataType) -> DataType:
+    """Return *kind* with texts in the place of dates and times, at any depth.
 
-    And in the place of a map's keys that Python cannot hold as such.
+    A map's keys also become texts if Python cannot use them as keys.
     """
     if isinstance(kind, (DateType, TimestampType, TimestampNTZType)):
         return StringType()
     if isinstance(kind, ArrayType):
-        return ArrayType(_legible(kind.elementType), kind.containsNull)
+        return ArrayType(_legible_type(kind.elementType), kind.containsNull)
     if isinstance(kind, MapType):
         unhashable = isinstance(kind.keyType, (ArrayType, BinaryType, StructType))
-        key = StringType() if unhashable else _legible(kind.keyType)
-        return MapType(key, _legible(kind.valueType), kind.valueContainsNull)
+        key = StringType() if unhashable else _legible_type(kind.keyType)
+        return MapType(key, _legible_type(kind.valueType), kind.valueContainsNull)
     if isinstance(kind, StructType):
-        fields = [StructField(f.name, _legible(f.dataType), f.nullable, f.metadata) for f in kind]
+        fields = [
+            StructField(f.name, _legible_type(f.dataType), f.nullable, f.metadata) for f in kind
+        ]
         return StructType(fields)
     return kind

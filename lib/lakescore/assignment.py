@@ -51,7 +51,7 @@ class Assignment:
     @property
     def uri(self) -> str:
         """What to call it: the version's URI, or the reference of segments as typed."""
-        return self.models[0].uri if self.by is None else self.reference
+        return self.models[0].uri if self.by is None else family_name(self.reference)
 
     @property
     def pin(self) -> str:
@@ -117,6 +117,11 @@ class Assignment:
         return dict(zip(COLUMNS, values, strict=True))
 
 
+def family_name(reference: str) -> str:
+    """Return what to call a family of versions: its reference, however it is spelled."""
+    return reference.removeprefix("models:/")
+
+
 def pin_of(model: ModelVersion) -> list[Any]:
     """Return what tells a version from others, as plain values."""
     return [model.name, model.version, model.digest]
@@ -148,9 +153,9 @@ class Pinned:
     @property
     def uri(self) -> str:
         """Of the version; of a model a segment, as typed."""
-        return (
-            self.reference if isinstance(self.asked, Segments) or not self.model else self.model.uri
-        )
+        if isinstance(self.asked, Segments) or not self.model:
+            return family_name(self.reference)
+        return self.model.uri
 
     def __str__(self) -> str:
         """Say what was pinned."""

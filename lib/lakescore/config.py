@@ -285,6 +285,11 @@ class Segments(Strict):
         return self
 
     @property
+    def called(self) -> str:
+        """The name without the prefix `models:/`, so that both spellings are the same."""
+        return self.name.removeprefix("models:/")
+
+    @property
     def placeholder(self) -> str:
         """The text that stands for the segment in `name`."""
         return f"{{{self.by}}}"
@@ -724,8 +729,13 @@ class CompareJob(_Applying):
     @model_validator(mode="after")
     def _check_versions(self) -> Self:
         _check_families(self, self.families)
-        for name in {family.name for family in self.families}:
-            if len({family for family in self.families if family.name == name}) > 1:
+        for name in {family.called for family in self.families}:
+            alike = {
+                (family.by, str(family.missing))
+                for family in self.families
+                if family.called == name
+            }
+            if len(alike) > 1:
                 raise ValueError(f"versions: {name} occurs twice, with another by or missing")
         if self.families and self.gates and self.gates.on_pass is not None:
             raise ValueError(
@@ -813,7 +823,7 @@ class CompareJob(_Applying):
 
         A model per segment keeps its name; a later run resolves that name again.
         """
-        families = {family.name: family.model_dump(mode="json") for family in self.families}
+        families = {family.called: family.model_dump(mode="json") for family in self.families}
         excluded = {"run_id", "receipt", "prometheus", "trust", "timeout_seconds"}
         values = self.model_dump(
             mode="json", exclude=excluded, exclude_defaults=True, by_alias=True

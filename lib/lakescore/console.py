@@ -1,7 +1,7 @@
-"""What a person sees: one line a stage, a bar while Spark scores, one line for an error.
+"""The output of a job: one line a stage, a bar while it scores, one line for an error.
 
-Everything goes to standard error but the receipt, which is the last line of standard output. Lines
-may be JSON instead, for machines that collect them.
+The receipt is the last line of standard output; everything else goes to standard error. Lines can
+be JSON instead, for machines that collect them.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     from lakescore.errors import LakescoreError
     from lakescore.runner import Runner
 
-_SECONDS_BETWEEN_LOOKS = 0.25
+_SECONDS_BETWEEN_UPDATES = 0.25
 _ROWS_SHOWN = 5
 
 
 def own_stderr() -> None:
-    """Give a driver under spark-submit a standard error of its own.
+    """Separate the standard error of a driver under spark-submit from its standard output.
 
-    Spark's launcher joins it with standard output (`PythonRunner` redirects the error stream), and
-    machines that read the receipt want it alone. The launcher is the parent process, and
-    spark-submit.sh gives it a pipe, which Linux lets its children open.
+    Spark's launcher joins the two (`PythonRunner` redirects the error stream), but machines that
+    read the receipt need standard output alone. The launcher is the parent process, and
+    spark-submit.sh gives it a pipe as standard error. Linux lets child processes open that pipe.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         return
-    launchers = f"/proc/{os.getppid()}/fd/2"
+    launcher_stderr = f"/proc/{os.getppid()}/fd/2"
     with contextlib.suppress(OSError):
-        if stat.S_ISFIFO(os.stat(launchers).st_mode):  # noqa: PTH116 - no path, a stream
-            pipe = os.open(launchers, os.O_WRONLY)
+        if stat.S_ISFIFO(os.stat(launcher_stderr).st_mode):  # noqa: PTH116 - no path, a stream
+            pipe = os.open(launcher_stderr, os.O_WRONLY)
             os.dup2(pipe, sys.stderr.fileno())
             os.close(pipe)
 
 
 class _Laps:
-    """How long the stages of the running job took."""
+    """The seconds that the stages of the running job took."""
 
     def __init__(self) -> None:
         self.begin()
@@ -60,44 +60,44 @@ class _Laps:
 
 
 _laps = _Laps()
-_always: dict[str, Any] = {}
+_process_facts: dict[str, Any] = {}
 _context: dict[str, Any] | None = None
-"""What is known of the running job, where its lines are JSON."""
+"""The facts of the running job; None if lines are not JSON."""
 _name = ""
-"""Of the running job, where it is one of several."""
+"""The name of the running job, if it is one of several."""
 
 
 def log_as_json(**facts: object) -> None:
-    """Say everything from now on as JSON, a document a line, with *facts* on each.
+    """Write all lines from now on as JSON, one document a line, with *facts* in each.
 
-    So do Python's warnings, and what is logged without a handler of its own.
+    Python's warnings, and records of loggers that have no handler, are written in the same way.
     """
-    global _context  # noqa: PLW0603 - as the terminal, there is one in a process
-    _always.update(facts)
+    global _context  # noqa: PLW0603 - a process has one, as it has one terminal
+    _process_facts.update(facts)
     _context = dict(facts)
-    logging.basicConfig(handlers=[_Saying()])
+    logging.basicConfig(handlers=[_LineHandler()])
     logging.captureWarnings(capture=True)
 
 
 def is_json() -> bool:
-    """Tell whether what is said is JSON."""
+    """Return whether lines are JSON."""
     return _context is not None
 
 
-class _Saying(logging.Handler):
-    """Says what is logged as `stage` says its lines."""
+class _LineHandler(logging.Handler):
+    """Writes log records as `stage` writes its lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage(), level=record.levelname, logger=record.name)
+        _write_line(record.getMessage(), level=record.levelname, logger=record.name)
 
 
 def stage(text: str, *, ends: str | None = None, **facts: object) -> None:
-    """Say in one line what was done.
+    """Write one line about the progress of the job.
 
     Args:
         text: the line.
-        ends: the name of the stage that it ends, whose seconds `laps` tells.
-        facts: what stands on all lines from now on, where these are JSON.
+        ends: the name of the stage that ends here; `laps` returns its seconds.
+        facts: facts for all lines from now on, if lines are JSON.
     """
     if ends is not None:
         now = time.monotonic()
@@ -105,20 +105,20 @@ def stage(text: str, *, ends: str | None = None, **facts: object) -> None:
         _laps.begun = now
     if _context is not None:
         _context.update(facts)
-    _say(text)
+    _write_line(text)
 
 
 def begin(name: str = "") -> None:
-    """Begin a job: count the seconds of its stages.
+    """Begin a job: start to measure the seconds of its stages.
 
     Args:
-        name: it stands on all lines of a job that is one of several.
+        name: the job's name, for all of its lines, if it is one of several.
     """
-    global _context, _name  # noqa: PLW0603 - there is one job at a time in a process
+    global _context, _name  # noqa: PLW0603 - a process runs one job at a time
     _laps.begin()
     _name = name
     if _context is not None:
-        _context = _always | ({"name": name} if name else {})
+        _context = _process_facts | ({"name": name} if name else {})
 
 
 def laps() -> dict[str, float]:
@@ -127,40 +127,43 @@ def laps() -> dict[str, float]:
 
 
 def show_error(error: LakescoreError) -> None:
-    """Say in one line what is wrong."""
-    _say(str(error), level="ERROR", exit_code=error.exit_code)
+    """Write *error* in one line."""
+    _write_line(str(error), level="ERROR", exit_code=error.exit_code)
 
 
 def show_slices(receipt: dict[str, Any]) -> None:
-    """Say of each slice what became of it, where lines are JSON; the receipt says it to people."""
+    """Write the outcome of each slice if lines are JSON; people read it in the receipt."""
     if _context is not None:
-        for each in receipt.get("slices", []):
-            _say(f"slice {each['slice']} is {each['status']}", **each)
+        for slice_facts in receipt.get("slices", []):
+            text = f"slice {slice_facts['slice']} is {slice_facts['status']}"
+            _write_line(text, **slice_facts)
 
 
-def _say(text: str, *, level: str = "INFO", logger: str = "lakescore", **facts: object) -> None:
+def _write_line(
+    text: str, *, level: str = "INFO", logger: str = "lakescore", **facts: object
+) -> None:
     if _context is None:
-        of_job = f"[{_name}] " if _name else ""
-        line = f"{'error' if level == 'ERROR' else 'lakescore'}: {of_job}{text}"
-    else:  # the keys are those of Spark's own structured log
+        job_prefix = f"[{_name}] " if _name else ""
+        line = f"{'error' if level == 'ERROR' else 'lakescore'}: {job_prefix}{text}"
+    else:  # the keys are those of Spark's structured log
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         context = _context | facts
-        whole = {"ts": now, "level": level, "msg": text, "context": context, "logger": logger}
-        line = as_json(whole)
-    sys.stderr.write(f"{line}\n")  # at once: other processes write there too
+        entry = {"ts": now, "level": level, "msg": text, "context": context, "logger": logger}
+        line = as_json(entry)
+    sys.stderr.write(f"{line}\n")  # in one call: other processes write there too
     sys.stderr.flush()
 
 
 def show_receipt(receipt: dict[str, Any]) -> None:
-    """Write *receipt* as JSON as the last line of standard output."""
+    """Write *receipt* as JSON, as the last line of standard output."""
     sys.stderr.flush()
     sys.stdout.write(f"{as_json(receipt)}\n")
     sys.stdout.flush()
 
 
 def show_plan(receipt: Mapping[str, Any]) -> None:
-    """Say for a person what a score job would do, with a few of the rows that were tried."""
-    from rich import box  # noqa: PLC0415 - for a plan alone
+    """Write for a person what a score job would do, with a few rows that were scored as a probe."""
+    from rich import box  # noqa: PLC0415 - only for a plan
     from rich.console import Console  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -168,12 +171,13 @@ def show_plan(receipt: Mapping[str, Any]) -> None:
     would = receipt["would"]
     slices = list(would["slices"])
     features = [
-        f"{each['name']}{_from(each)}: {each['type']}{_null(each)}" for each in receipt["features"]
+        f"{feature['name']}{_column_note(feature)}: {feature['type']}{_null_note(feature)}"
+        for feature in receipt["features"]
     ]
-    casts = [f"{name} from {one} to {other}" for name, (one, other) in receipt["casts"].items()]
-    here = [
-        f"{each['package']} {each['here'] or 'is missing'}, asked for {each['asked']}"
-        for each in receipt["environment"]
+    casts = [f"{name} from {old} to {new}" for name, (old, new) in receipt["casts"].items()]
+    unmet = [
+        f"{need['package']} {need['here'] or 'is missing'} (required: {need['asked']})"
+        for need in receipt["environment"]
     ]
     lines = {
         "would load": would["load"],
@@ -183,7 +187,7 @@ def show_plan(receipt: Mapping[str, Any]) -> None:
         "features": listed(features),
         "casts": listed(casts),
         "calls": f"about {would['batches']} batches, in {would['tasks']} tasks",
-        "environment": listed(here) if here else "as the version asks for",
+        "environment": listed(unmet) if unmet else "as the version requires",
     }
     for name, text in lines.items():
         stage(f"{name}: {text}")
@@ -194,16 +198,16 @@ def show_plan(receipt: Mapping[str, Any]) -> None:
     Console(file=sys.stderr).print(table)
 
 
-def _from(feature: Mapping[str, Any]) -> str:
+def _column_note(feature: Mapping[str, Any]) -> str:
     return "" if feature["column"] == feature["name"] else f" from {feature['column']}"
 
 
-def _null(feature: Mapping[str, Any]) -> str:
+def _null_note(feature: Mapping[str, Any]) -> str:
     return "" if feature["null"] == "model" else f" (null: {feature['null']})"
 
 
 def write_receipt(receipt: dict[str, Any], path: Path) -> None:
-    """Write *receipt* to *path*, whole or not at all."""
+    """Write *receipt* to *path*, completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(as_json(receipt, indent=2) + "\n", encoding="utf-8")
@@ -215,15 +219,17 @@ def progress(runner: Runner, rows: int) -> Iterator[None]:
     """Show tasks done, rows per second and time left while the body runs, in a terminal only.
 
     Args:
-        runner: it knows the tasks.
-        rows: what the body scores.
+        runner: the runner, which counts the tasks.
+        rows: the number of rows that the body scores.
     """
-    terminal, counted = _terminal(), runner.progress()
-    if terminal is None or counted is None or _name:  # several bars would write over one another
+    terminal, count_tasks = _open_terminal(), runner.progress()
+    if terminal is None or count_tasks is None or _name:  # several bars would overwrite each other
         yield
         return
     finished = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(counted, rows, terminal, finished), daemon=True)
+    watcher = threading.Thread(
+        target=_show_bar, args=(count_tasks, rows, terminal, finished), daemon=True
+    )
     watcher.start()
     try:
         yield
@@ -233,11 +239,11 @@ def progress(runner: Runner, rows: int) -> Iterator[None]:
         terminal.close()
 
 
-def _terminal() -> TextIO | None:
-    """Open the terminal, if a person sits at one.
+def _open_terminal() -> TextIO | None:
+    """Open the terminal, if a person uses one.
 
-    spark-submit gives the driver pipes even in a terminal, so spark-submit.sh, which can tell,
-    says so in `LAKESCORE_TERMINAL`.
+    spark-submit gives the driver pipes even in a terminal. So spark-submit.sh, which sees the
+    terminal, sets `LAKESCORE_TERMINAL`.
     """
     if not (sys.stderr.isatty() or os.environ.get("LAKESCORE_TERMINAL")):
         return None
@@ -247,10 +253,13 @@ def _terminal() -> TextIO | None:
         return None
 
 
-def _watch(
-    counted: Callable[[], tuple[int, int]], rows: int, terminal: TextIO, finished: threading.Event
+def _show_bar(
+    count_tasks: Callable[[], tuple[int, int]],
+    rows: int,
+    terminal: TextIO,
+    finished: threading.Event,
 ) -> None:
-    from rich.console import Console  # noqa: PLC0415 - needed in a terminal only
+    from rich.console import Console  # noqa: PLC0415 - only in a terminal
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns = (
@@ -265,8 +274,8 @@ def _watch(
     started = time.monotonic()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("scoring", total=None, tasks=0, rate=0.0)
-        while not finished.wait(_SECONDS_BETWEEN_LOOKS):
-            done, tasks = counted()
+        while not finished.wait(_SECONDS_BETWEEN_UPDATES):
+            done, tasks = count_tasks()
             if tasks:
                 rate = rows * done / tasks / (time.monotonic() - started)
                 bar.update(task, completed=done, total=tasks, tasks=tasks, rate=rate)

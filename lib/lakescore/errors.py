@@ -998,10 +998,12 @@ class MetricUndefined(InputContractError):
 class HoldoutEmpty(InputContractError):
     """No row of the holdout has a label."""
 
-    def __init__(self, address: str, label: str) -> None:
+    def __init__(self, address: str, label: str, where: str | None = None) -> None:
+        among = address if where is None else f"{address} where {where}"
         super().__init__(
-            f"no row of {address} has a label in {label!r}, so there is nothing to compare; wait "
+            f"no row of {among} has a label in {label!r}, so there is nothing to compare; wait "
             "for labels, or name another version of the table"
+            f"{'' if where is None else ' or another filter'}"
         )
 
 

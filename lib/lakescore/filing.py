@@ -1,10 +1,10 @@
-"""Filing: whether workers may write the files of a table, and what is in them.
+"""Filing: whether workers can write the files of a table, and the columns of these files.
 
-Where a table is plain enough, rows never cross the JVM's writer, which costs several times what
-scoring does for a cheap model: a task writes a Parquet file, and says what it wrote. A commit then
-has these files and no others, so that a task which is tried again, or twice at once, leaves a file
-behind, and never rows. What is not understood here is declined: then Spark writes, as it always
-can.
+If a table is plain enough, rows do not pass through the JVM's writer, which costs several times as
+much as the scoring of a cheap model. Instead, each task writes a Parquet file and reports it. The
+commit has exactly the reported files. So a task that runs again, or twice at once, can leave an
+extra file behind, but never extra rows. This module declines every table that it does not fully
+understand; then Spark writes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _COMPRESSIONS = {
     "zstd": "zstd",
 }
 _NAME = re.compile(r"`((?:[^`]|``)+)`|([^`,]+)")
-"""One of a list of columns, in back-ticks or without."""
+"""A name in a list of columns, in back-ticks or without."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a table is when files are committed to it."""
+    """The form of a table at the moment when files are committed to it."""
 
     schema: StructType
     properties: Mapping[str, str]
@@ -48,13 +48,13 @@ class Form:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the values of a column are in the rows that workers write."""
+    """The place of a column's values in the rows that workers write."""
 
     position: int
     child: int | None = None
-    """The field, where that column is a struct."""
+    """The position of the field, if the column at `position` is a struct."""
     decided: executor.Decided | None = None
-    """What its values are made into."""
+    """The decision that replaces the values; None to write them unchanged."""
 
 
 def sink(  # noqa: PLR0913 - all but the first three by name
@@ -67,20 +67,20 @@ def sink(  # noqa: PLR0913 - all but the first three by name
     parts: Mapping[str, Mapping[str, Any]],
     by: int | None,
 ) -> executor.Sink:
-    """Return where and how workers write rows.
+    """Return the sink that says where and how workers write rows.
 
     Args:
-        runner: its settings say how Spark would write.
-        log: of the table.
-        form: the table's when the files are committed.
-        written: the columns that it gets.
-        places: where the rows hold them.
-        parts: by the text that tells parts apart, the values that all rows of one have besides:
-            those of the columns that divide the table, and of columns that have no place.
-        by: the position of that text; without, there is one part.
+        runner: the runner, whose settings say how Spark would write.
+        log: the log of the table.
+        form: the form of the table when the files are committed.
+        written: the columns to write.
+        places: the places of these columns in the rows.
+        parts: for each part, by the text that identifies it, the values that all rows of the part
+            share: those of the partition columns, and of columns that have no place.
+        by: the position of the column with that text; None if there is only one part.
 
     Raises:
-        NotEligible: it would not be exactly what Spark writes, or this cannot be told.
+        NotEligible: the files could differ from those that Spark writes.
     """
     log.check_writable()
     _check_columns(form.schema, written)
@@ -88,13 +88,13 @@ def sink(  # noqa: PLR0913 - all but the first three by name
     if compression not in _COMPRESSIONS:
         raise NotEligible(f"Spark writes {compression} files")
     if runner.setting("spark.sql.files.maxRecordsPerFile", "0") != "0":
-        raise NotEligible("Spark shall divide the files by spark.sql.files.maxRecordsPerFile")
-    promised = _promised(form.properties, form.schema)
+        raise NotEligible("only Spark divides files by spark.sql.files.maxRecordsPerFile")
+    bounded = _bounded_columns(form.properties, form.schema)
     constants = next(iter(parts.values()))
     return executor.Sink(
         folder=log.folder.path,
         columns=tuple(
-            _filed(field, places, constants, promised)
+            _output_column(field, places, constants, bounded)
             for field in written
             if field.name not in form.partitioned_by
         ),
@@ -106,15 +106,15 @@ def sink(  # noqa: PLR0913 - all but the first three by name
 
 
 def files(
-    found: Iterable[Mapping[str, Any]], sink: executor.Sink, partitioned_by: Sequence[str]
+    reported: Iterable[Mapping[str, Any]], sink: executor.Sink, partitioned_by: Sequence[str]
 ) -> list[NewFile]:
-    """Return the files that tasks said they wrote, for a table that these columns divide.
+    """Return the files that tasks reported, for a table with these partition columns.
 
     Raises:
-        WrittenFilesMissing: one is not there, or is not what its task wrote.
+        WrittenFilesMissing: a file is missing, or its size is not the size that its task reported.
     """
     new = []
-    for file in found:
+    for file in reported:
         path, size = file["path"], file["size"]
         if sink.store.size(f"{sink.folder}/{path}") != size:
             raise WrittenFilesMissing(sink.folder, path)
@@ -125,48 +125,52 @@ def files(
 
 
 def _check_columns(schema: StructType, written: StructType) -> None:
-    there = {field.name: field for field in schema}
+    existing = {field.name: field for field in schema}
     for field in written:
-        own = there.get(field.name)
-        if own is None or own.dataType != field.dataType:
-            raise NotEligible(f"column {field.name!r} is another in the table")
-        if (field.nullable and not own.nullable) or own.metadata:
-            raise NotEligible(f"column {field.name!r} has a rule of its own in the table")
-        if not is_writable(own.dataType):
-            raise NotEligible(f"column {field.name!r} is {own.dataType.simpleString()}")
-    if len(there) != len(written.fields):
-        raise NotEligible("the table has further columns")
+        column = existing.get(field.name)
+        if column is None or column.dataType != field.dataType:
+            raise NotEligible(f"column {field.name!r} is missing or has another type in the table")
+        if (field.nullable and not column.nullable) or column.metadata:
+            raise NotEligible(f"column {field.name!r} has a constraint or metadata in the table")
+        if not is_writable(column.dataType):
+            raise NotEligible(f"column {field.name!r} is {column.dataType.simpleString()}")
+    if len(existing) != len(written.fields):
+        raise NotEligible("the table has more columns")
 
 
-def _filed(
+def _output_column(
     field: StructField,
     places: Mapping[str, Place],
     constants: Mapping[str, Any],
-    promised: frozenset[str],
+    bounded: frozenset[str],
 ) -> executor.OutputColumn:
     place = places.get(field.name)
     if place is None and field.name not in constants:
-        raise NotEligible(f"nothing gives column {field.name!r}")
+        raise NotEligible(f"column {field.name!r} has no values")
     return executor.OutputColumn(
         name=field.name,
         kind=arrow_type(field.dataType),
         position=place.position if place is not None else None,
         child=place.child if place is not None else None,
         decided=place.decided if place is not None else None,
-        bounded=field.name in promised,
+        bounded=field.name in bounded,
     )
 
 
-def _promised(properties: Mapping[str, str], schema: StructType) -> frozenset[str]:
-    """Return the columns whose bounds readers may expect in the log, by the table's property.
+def _bounded_columns(properties: Mapping[str, str], schema: StructType) -> frozenset[str]:
+    """Return the columns whose bounds readers can expect in the log, by the table's property.
 
-    None where it names something else, or what holds values within: some readers take bounds of a
-    part for bounds of all.
+    No column is returned if the property names an unknown column or one with nested values, because
+    some readers take the bounds of one part for the bounds of all.
     """
-    asked = properties.get("delta.dataSkippingStatsColumns", "")
-    plain = {field.name.lower(): field.name for field in schema}
-    found = [(quoted.replace("``", "`") or bare).strip() for quoted, bare in _NAME.findall(asked)]
-    names = {name.lower() for name in found if name}
-    if not plain.keys() >= names or not all(is_plain(schema[plain[n]].dataType) for n in names):
+    listing = properties.get("delta.dataSkippingStatsColumns", "")
+    columns = {field.name.lower(): field.name for field in schema}
+    parsed = [
+        (quoted.replace("``", "`") or bare).strip() for quoted, bare in _NAME.findall(listing)
+    ]
+    names = {name.lower() for name in parsed if name}
+    if not columns.keys() >= names or not all(
+        is_plain(schema[columns[name]].dataType) for name in names
+    ):
         return frozenset()
-    return frozenset(plain[name] for name in names)
+    return frozenset(columns[name] for name in names)

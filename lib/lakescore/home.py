@@ -1,6 +1,6 @@
-"""Where lakescore keeps its data when nothing else is configured: one folder.
+"""The folder in which lakescore keeps its data unless the configuration names other places.
 
-`LAKESCORE_HOME` names it, `./.lakescore` is the default. It holds the embedded MLflow store
+`LAKESCORE_HOME` names it; the default is `./.lakescore`. It holds the embedded MLflow store
 (`mlflow.db`, `artifacts/`) and the tables whose paths are relative (`tables/`).
 """
 
@@ -15,18 +15,18 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """Return the data folder as an absolute path; it need not exist."""
+    """Return the data folder as an absolute path, whether or not it exists."""
     return Path(os.environ.get("LAKESCORE_HOME") or ".lakescore").absolute()
 
 
 def embedded_store() -> Path:
-    """Return the SQLite file of the embedded MLflow store; it need not exist."""
+    """Return the SQLite file of the embedded MLflow store, whether or not it exists."""
     return home() / "mlflow.db"
 
 
 @cache
 def scratch() -> Path:
-    """Return this process's own folder for private copies, which goes with the process."""
+    """Return the private folder of this process for copies, which is deleted when it ends."""
     folder = Path(tempfile.mkdtemp(prefix="lakescore-"))  # mode 0700
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -1,8 +1,8 @@
-"""Isolation: whether a version runs code that other versions in its process could meet.
+"""Isolation: whether a version runs code that could disturb other versions in its process.
 
-A version that ships modules, or whose pickle holds functions and classes of its own, can change
-what belongs to the process: modules, `sys.path`, the environment, random state. Known libraries do
-not, so models that are made of these alone may share a process.
+A version that ships modules, or whose pickle holds its own functions and classes, can change the
+state of the process: modules, `sys.path`, the environment, random state. Known libraries do not, so
+models that use only known libraries can share a process.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ _LOADERS = frozenset(
     f"mlflow.{name}"
     for name in ("catboost", "lightgbm", "onnx", "sklearn", "spark", "statsmodels", "xgboost")
 )
-"""The modules of MLflow that load a model, and run nothing that is not in its files."""
+"""The modules of MLflow that load a model and run no code from outside its files."""
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _FIRST_OF_A_PICKLE = b"\x80"
 _LARGEST_READ = 2 * 2**30
 _MOST_OPERATIONS = 5_000_000
-"""Bytes and operations of a pickle beyond which looking costs more than a process of its own."""
+"""Bytes and operations of a pickle above which reading it costs more than a process of its own."""
 _UNTOLD = frozenset({"BINPERSID", "EXT1", "EXT2", "EXT4", "PERSID"})
 """Operations whose meaning is not in the file."""
 _REMEMBERED = 8
-"""So many of the last values of a pickle are known; a name takes two."""
+"""The number of last values of a pickle that are remembered; a name takes two."""
 
 
 def own_code(flavors: Mapping[str, Any], folder: Path) -> str | None:
-    """Return what a version runs of its own, such as `code`, or nothing where it runs libraries.
+    """Return the code that a version brings, such as `code`, or None if it runs only libraries.
 
-    Nothing is loaded: pickles are read operation by operation, and what cannot be told of one
-    counts as code.
+    Nothing is loaded: pickles are read operation by operation. An operation that cannot be
+    understood counts as code.
 
     Args:
-        flavors: of its MLmodel file.
-        folder: its files.
+        flavors: the flavors of the version's MLmodel file.
+        folder: the folder of its files.
     """
     for settings in flavors.values():
         for key in ("code", "model_code_path"):
@@ -59,13 +59,13 @@ def own_code(flavors: Mapping[str, Any], folder: Path) -> str | None:
     if loader not in _LOADERS:
         return f"loader {loader}"
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and (name := _foreign(path)) is not None:
+        if path.is_file() and (name := _foreign_name(path)) is not None:
             return f"{name} in {path.relative_to(folder).as_posix()}"
     return None
 
 
-def _foreign(path: Path) -> str | None:
-    """Return what the pickle at *path* names that is of no known library; nothing of others."""
+def _foreign_name(path: Path) -> str | None:
+    """Return the first name from no known library in the pickle at *path*, or None."""
     with path.open("rb") as file:
         is_pickle = file.read(1) == _FIRST_OF_A_PICKLE
     if not is_pickle and path.suffix not in _PICKLES:
@@ -73,7 +73,7 @@ def _foreign(path: Path) -> str | None:
     if path.stat().st_size > _LARGEST_READ:
         return "a large pickle"
     try:
-        for module, name in _named(path):
+        for module, name in _imported_names(path):
             root = module.partition(".")[0]
             known = root in _LIBRARIES or (module, name) in _OTHERS
             if not known and not (module == "builtins" and name in _BUILTINS):
@@ -83,13 +83,13 @@ def _foreign(path: Path) -> str | None:
     return None
 
 
-def _named(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the module and name of all that the pickle at *path* imports.
+def _imported_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the module and name of each object that the pickle at *path* imports.
 
     Raises:
-        ValueError: it is none, or it makes a name of something that is no text in it.
+        ValueError: the file is not a pickle, or it makes a name of a value that is not a text.
     """
-    values: list[str | None] = []  # what the pickle made last: texts, and None for all else
+    values: list[str | None] = []  # the last values of the pickle: texts, and None for others
     memo: dict[int, str | None] = {}
     with path.open("rb") as file:
         for n, (operation, argument, _) in enumerate(pickletools.genops(file)):
@@ -97,13 +97,13 @@ def _named(path: Path) -> Iterator[tuple[str, str]]:
             if n > _MOST_OPERATIONS or name in _UNTOLD:
                 raise ValueError(f"it holds {name}" if name in _UNTOLD else "it is too long")
             if name in {"GLOBAL", "INST"}:
-                module, _, own = str(argument).partition(" ")
-                yield module, own
+                module, _, attribute = str(argument).partition(" ")
+                yield module, attribute
             elif name == "STACK_GLOBAL":
-                module_text, own_text = [None, None, *values][-2:]
-                if module_text is None or own_text is None:
-                    raise ValueError("it makes a name of what is no text")
-                yield module_text, own_text
+                module_text, name_text = [None, None, *values][-2:]
+                if module_text is None or name_text is None:
+                    raise ValueError("it makes a name of a value that is not a text")
+                yield module_text, name_text
             if name == "MEMOIZE" or name.endswith("PUT"):
                 place = len(memo) if argument is None else int(argument)
                 memo[place] = values[-1] if values else None

@@ -1,4 +1,4 @@
-"""Java, without which Spark does not start: found before a JVM is asked for."""
+"""Java, which Spark needs: checked before a JVM is started."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ _OLDEST = 17
 
 
 def sharing() -> list[str]:
-    """Return the options of a JVM that shares the classes which the set-up kept, if it did.
+    """Return the options of a JVM that shares the classes in the archive of the set-up, if any.
 
-    Java takes no archive of another Java, or for other jars, and need not say so.
+    Java ignores an archive of another Java or for other jars; the options silence its warning.
     """
     archive = Path(sys.prefix) / "share" / "lakescore" / "classes.jsa"
-    if not archive.is_file() or " " in str(archive):  # where Spark ends the option
+    if not archive.is_file() or " " in str(archive):  # Spark ends an option at a space
         return []
     return [f"-XX:SharedArchiveFile={archive}", "-Xlog:disable", "-Xlog:all=error:stderr"]
 
 
 def require() -> None:
-    """Find Java 17 or newer, by JAVA_HOME or on the PATH, as Spark's launcher will.
+    """Check that JAVA_HOME or the PATH has Java 17 or newer, where Spark's launcher looks for it.
 
     Raises:
-        JavaMissing: there is none, or an older one.
+        JavaMissing: no Java is found, or it is older.
     """
     java_home = os.environ.get("JAVA_HOME")
     java = str(Path(java_home) / "bin" / "java") if java_home else shutil.which("java")
     if java is None:
-        raise JavaMissing("there is none on the PATH")
+        raise JavaMissing("no java is on the PATH")
     try:
-        done = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)  # noqa: S603
+        result = subprocess.run([java, "-version"], capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError) as error:
         raise JavaMissing(f"{java} does not run") from error
-    found = re.search(r'version "(\d+)', done.stderr)
-    if found is None or int(found[1]) < _OLDEST:
-        raise JavaMissing(f"{java} is version {found[1] if found else 'unknown'}")
+    version = re.search(r'version "(\d+)', result.stderr)
+    if version is None or int(version[1]) < _OLDEST:
+        raise JavaMissing(f"{java} is version {version[1] if version else 'unknown'}")

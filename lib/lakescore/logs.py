@@ -1,7 +1,7 @@
-"""Logs: what the log of a Delta table says, and commits to it, by delta-rs and without Spark.
+"""Logs: read the log of a Delta table, and commit to it, with delta-rs and without Spark.
 
-What delta-rs does not read or write exactly as Spark does is declined: then Spark has to, as it
-always can.
+This module declines every table that delta-rs does not read or write exactly as Spark does; then
+Spark reads or writes it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lakescore.storage import Folder, Setting
 
 MADE = {"lakescore": "made this table, for a run that has not published yet"}
-"""What the commit says that makes a table."""
+"""The commit metadata of the commit that makes a table."""
 STORED = "delta.columnMapping.physicalName"
 _READS = frozenset(
     {
@@ -48,14 +48,14 @@ _READS = frozenset(
         "vacuumProtocolCheck",
     }
 )
-"""Features of Delta's protocol by which files are read as they are read here."""
+"""Features of Delta's protocol that are read here as Spark reads them."""
 _WRITES = frozenset(
     {"appendOnly", "deletionVectors", "invariants", "v2Checkpoint", "vacuumProtocolCheck"}
 )
-"""Features that ask nothing of a writer of new files, as they are used here: without columns that
-have a rule of their own."""
+"""Features that demand nothing of a writer of new files, because no column here has an invariant or
+another constraint."""
 _OLD_PROTOCOL = 2
-"""Of writers: newer ones, before features had names, ask for more."""
+"""A version of the writer protocol; newer versions without named features demand more."""
 _NAMED_PROTOCOL = 7
 _PROPERTIES = frozenset(
     {
@@ -70,18 +70,18 @@ _PROPERTIES = frozenset(
         "delta.minWriterVersion",
     }
 )
-"""Properties of a table that ask nothing of a file, or what is done here."""
+"""Properties of a table that demand nothing of a new file, or only things that are done here."""
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _MOST_TRIES = 100
-"""So many commits of others may come between a look at the table and ours."""
+"""How often a commit is tried if other commits come first."""
 _CHECKPOINT_EVERY = 10
-"""Delta's own interval."""
-_OURS = "lakescoreCommit"
-"""Names a commit of ours, so that one whose answer was lost can be looked for."""
+"""Delta's default interval, in commits."""
+_COMMIT_NAME = "lakescoreCommit"
+"""The key that names a commit of lakescore, to find the commit if the answer to it was lost."""
 
 
 class NotEligible(Exception):
-    """Why Spark has to read, or to write."""
+    """The reason why Spark has to read or write."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class File:
     """A Parquet file of a table."""
 
     path: str
-    """Of the machine's disks, or from the bucket on."""
+    """The path on the machine's disks, or the path that begins with the bucket."""
     rows: int
     size: int
     partition: Mapping[str, Any]
-    """The values that all its rows have, by the columns' names, typed; an empty text is null."""
+    """The typed partition values of all its rows, by column name; an empty text is null."""
     deleted: np.ndarray[Any, np.dtype[np.int64]]
-    """Positions of deleted rows, sorted."""
+    """The positions of deleted rows, sorted."""
 
 
 @dataclass(frozen=True)
@@ -103,27 +103,27 @@ class NewFile:
     """A Parquet file in a table's folder that the table does not have yet."""
 
     path: str
-    """From the folder: letters, digits, dots and dashes."""
+    """The path within the folder: letters, digits, dots and dashes."""
     partition: Mapping[str, str]
     rows: int
     size: int
     statistics: str
-    """As Delta's log keeps them, in JSON."""
+    """The file statistics, in the JSON of Delta's log."""
 
 
 @dataclass(frozen=True)
 class FileChange:
-    """A file of a table that came or went with a commit that changed rows."""
+    """A file of a table that was added or removed by a commit that changed rows."""
 
     version: int
-    """The commit's."""
+    """The version of the commit."""
     name: str
-    """The file's own name, which no other file of the table has."""
+    """The file's name without folders; no other file of the table has it."""
     added: bool
     partition: Mapping[str, str | None]
-    """The values that all its rows have, by the names that columns have in the files, as texts."""
+    """The partition values of all its rows, as texts, by the columns' names in the files."""
     size: int
-    """Its bytes."""
+    """The file's size in bytes."""
 
 
 class Log:
@@ -131,13 +131,13 @@ class Log:
 
     Args:
         address: the table's folder or URI, as Spark takes it.
-        version: the newest when left out.
+        version: the table's version; the default is the newest.
         setting: Spark's properties.
 
     Raises:
-        NotEligible: only Spark reaches the table, or reads its log.
-        FileNotFoundError: there is no table, or no such version.
-        StorageUnavailable, StorageRefused, BucketMissing: of an object store.
+        NotEligible: only Spark reaches the table or reads its log.
+        FileNotFoundError: the table or its version does not exist.
+        StorageUnavailable, StorageRefused, BucketMissing: the object store raised an error.
     """
 
     def __init__(
@@ -146,10 +146,10 @@ class Log:
         place = folder(address, setting)
         if place is None:
             scheme = address.partition(":")[0]
-            raise NotEligible(f"files lie on {scheme}:, where only Spark goes")
+            raise NotEligible(f"only Spark reaches files on {scheme}:")
         self.address, self.folder, self._setting = address, place, setting
         self._links: TemporaryDirectory[str] | None = None
-        self._table = _opened(self, version)
+        self._table = _open_table(self, version)
 
     @property
     def version(self) -> int:
@@ -157,13 +157,13 @@ class Log:
         return int(self._table.version())
 
     @cached_property
-    def metadata(self) -> Any:  # noqa: ANN401 - delta-rs's own
+    def metadata(self) -> Any:  # noqa: ANN401 - a class of delta-rs
         """Delta's metadata: id, partition_columns, configuration."""
         return self._table.metadata()
 
     @property
     def table_id(self) -> str:
-        """Delta's own id: another table that takes the address has another."""
+        """Delta's id of the table; a new table at the same address has another id."""
         return str(self.metadata.id)
 
     @property
@@ -173,7 +173,7 @@ class Log:
 
     @property
     def partitioned_by(self) -> tuple[str, ...]:
-        """The columns that divide the table."""
+        """The partition columns of the table."""
         return tuple(self.metadata.partition_columns)
 
     @cached_property
@@ -188,7 +188,7 @@ class Log:
 
     @property
     def widens(self) -> bool:
-        """Whether older files may hold narrower types than the table's."""
+        """Whether older files can have narrower types than the table has now."""
         return any("typeWidening" in feature for feature in self._features()[0])
 
     def _features(self) -> tuple[list[str], list[str]]:
@@ -196,23 +196,23 @@ class Log:
         return list(protocol.reader_features or []), list(protocol.writer_features or [])
 
     def check_readable(self) -> None:
-        """Hold that files are read here as Spark reads them.
+        """Check that files are read here as Spark reads them.
 
         Raises:
-            NotEligible: they are not, or this cannot be told.
+            NotEligible: the files could be read differently.
         """
         unknown = sorted(set(self._features()[0]) - _READS)
         if unknown:
             raise NotEligible(f"the table uses {listed(unknown)}")
         mode = self.properties.get("delta.columnMapping.mode", "none")
         if mode not in {"none", "name"}:
-            raise NotEligible(f"its columns are mapped by {mode}")
+            raise NotEligible(f"the table maps its columns by {mode}")
 
     def check_writable(self) -> None:
-        """Hold that new files need nothing but what is done here.
+        """Check that the table demands nothing of new files that is not done here.
 
         Raises:
-            NotEligible: they do.
+            NotEligible: the table demands more.
         """
         protocol = self._table.protocol()
         unknown = sorted(set(self._features()[1]) - _WRITES)
@@ -223,113 +223,119 @@ class Log:
             raise NotEligible(f"the table's minWriterVersion is {protocol.min_writer_version}")
 
     def files(self, among: Mapping[str, Sequence[Any]] | None = None) -> list[File]:
-        """Return the files that may hold rows with values *among* those given, by column.
+        """Return the files that can have rows with one of the values *among*, for each column.
 
         Raises:
-            NotEligible: the log does not count their rows, or delta-rs does not read it so.
+            NotEligible: the log has no row counts of these files, or delta-rs does not read the log
+                as Spark does.
         """
         self.check_readable()
-        actions = self._actions()
-        chosen = actions.take(pa.array(np.flatnonzero(self._may_hold(actions, among or {}))))
-        deleted = self._deleted() if chosen.num_rows else {}
-        parts = _column(chosen, "partition")
+        actions = self._read_actions()
+        mask = self._match_files(actions, among or {})
+        chosen = actions.take(pa.array(np.flatnonzero(mask)))
+        deleted = self._read_deleted() if chosen.num_rows else {}
+        partitions = _column_values(chosen, "partition")
         columns = ("path", "size_bytes", "num_records")
         files = []
         for partition, path, size, rows in zip(
-            parts, *[_column(chosen, name) for name in columns], strict=True
+            partitions, *[_column_values(chosen, name) for name in columns], strict=True
         ):
             if rows is None:
                 raise NotEligible("the log does not count the rows of each file")
-            placed = _placed(path, self.folder)
+            file_path = _file_path(path, self.folder)
             values = {name: v if v != "" else None for name, v in (partition or {}).items()}
-            gone = deleted.get(placed.rsplit("/", 1)[-1], _NONE)
-            files.append(File(placed, rows, size, values, gone))
+            positions = deleted.get(file_path.rsplit("/", 1)[-1], _NONE)
+            files.append(File(file_path, rows, size, values, positions))
         return files
 
-    def _may_hold(self, actions: pa.Table, among: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - numpy's
-        """Tell of each file whether it may hold a row with all these values."""
+    def _match_files(self, actions: pa.Table, among: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - numpy's
+        """Return a mask of the files that can have a row with one of the values of each column."""
         mask = np.ones(actions.num_rows, bool)
         for column, values in among.items():
             if column in self.partitioned_by:
-                held = _column(actions, "partition", column)
-                mask &= np.array([value in values for value in held], bool)
+                partition_values = _column_values(actions, "partition", column)
+                mask &= np.array([value in values for value in partition_values], bool)
                 continue
-            mask &= _between(actions, self.stored[column], values)
+            mask &= _match_bounds(actions, self.stored[column], values)
         return mask
 
-    def _actions(self) -> pa.Table:
-        with _as_expected(self.address):
+    def _read_actions(self) -> pa.Table:
+        with _decline_errors(self.address):
             return pa.table(self._table.get_add_actions(flatten=False))
 
-    def _deleted(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
+    def _read_deleted(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
         """Return the positions of deleted rows, by the file's name."""
         if "deletionVectors" not in self._features()[0]:
             return {}
-        found = {}
-        with _as_expected(self.address):
+        deleted = {}
+        with _decline_errors(self.address):
             for batch in self._table.deletion_vectors():
                 rows = pa.record_batch(batch)
                 for path, kept in zip(rows.column(0).to_pylist(), rows.column(1), strict=True):
                     mask = kept.values.to_numpy(zero_copy_only=False)
                     name = unquote(urlsplit(path).path).rsplit("/", 1)[-1]
-                    found[name] = np.flatnonzero(~mask.astype(bool)).astype(np.int64)
-        return found
+                    deleted[name] = np.flatnonzero(~mask.astype(bool)).astype(np.int64)
+        return deleted
 
     def commits(self) -> list[tuple[int, dict[str, Any]]]:
-        """Return what commits say of themselves in `userMetadata`, the newest first.
+        """Return the versions of commits with their metadata in `userMetadata`, the newest first.
 
-        Those that the log still holds; others than ours may say anything, and are left out then.
+        Only commits that the log still has. Other writers can put anything into `userMetadata`;
+        commits without a JSON object there are left out.
         """
-        found = [(int(c["version"]), said(c.get("userMetadata"))) for c in self._history()]
-        return [(version, told) for version, told in found if told is not None]
+        versions = [(int(c["version"]), said(c.get("userMetadata"))) for c in self._history()]
+        return [(version, metadata) for version, metadata in versions if metadata is not None]
 
     def _history(self) -> list[dict[str, Any]]:
-        with _as_expected(self.address):
+        with _decline_errors(self.address):
             return self._table.history()
 
     def dataset(self) -> Dataset:
-        """Return the rows, to be read as long as the log is kept.
+        """Return the rows as a dataset that can be read while this log object exists.
 
-        No file is skipped for what the log says of its values.
-
-        What some writers say there is not so: Spark of texts that are no UTF-8, and nothing of NaN.
+        Reads skip no file because of its file statistics, since some writers record wrong ones:
+        Spark for texts that are not UTF-8, and none of them counts NaN.
 
         Raises:
-            NotEligible: delta-rs does not read them.
+            NotEligible: delta-rs does not read the table.
         """
-        import pyarrow.dataset as ds  # noqa: PLC0415 - no part of --help
+        import pyarrow.dataset as ds  # noqa: PLC0415 - not needed for --help
 
-        # Spark may write times of which some are beyond what pyarrow's own unit for them holds.
+        # Spark can write times that do not fit into nanoseconds, pyarrow's default unit for them.
         options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
-        with _as_expected(self.address):
-            whole = self._table.to_pyarrow_dataset(parquet_read_options=options)
+        with _decline_errors(self.address):
+            dataset = self._table.to_pyarrow_dataset(parquet_read_options=options)
         fragments = []
-        for file in whole.get_fragments():
-            held = ds.get_partition_keys(file.partition_expression).items()
-            same = [
-                pc.field(name) == pa.scalar(value, whole.schema.field(name).type)
-                for name, value in held
+        for file in dataset.get_fragments():
+            partition = ds.get_partition_keys(file.partition_expression).items()
+            conditions = [
+                pc.field(name) == pa.scalar(value, dataset.schema.field(name).type)
+                for name, value in partition
             ]
-            divided = reduce(and_, same, ds.scalar(True))  # noqa: FBT003 - an expression
+            expression = reduce(and_, conditions, ds.scalar(True))  # noqa: FBT003 - an expression
             fragments.append(
-                whole.format.make_fragment(file.path, file.filesystem, partition_expression=divided)
+                dataset.format.make_fragment(
+                    file.path, file.filesystem, partition_expression=expression
+                )
             )
-        return ds.FileSystemDataset(fragments, whole.schema, whole.format, whole.filesystem)
+        return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
 
     def is_published(self) -> bool:
-        """Tell whether the table is more than what runs that published nothing left.
+        """Return whether anything was published to the table.
 
-        That is a table that we made, with no commit since that holds rows or is another's. Only the
-        newest version can tell: what is not published there was not published before.
+        Nothing was published if lakescore made the table, and every later commit is a commit of
+        lakescore without rows. Only the newest version gives a reliable answer: if it has nothing
+        published, no version before it has.
         """
-        with _as_expected(self.address):
+        with _decline_errors(self.address):
             if self._table.get_add_actions().num_rows:
                 return True
         commits = sorted(self._history(), key=lambda commit: int(commit["version"]))
         ours = [
-            told
+            metadata
             for commit in commits
-            if _rows(commit) == "0" and (told := said(commit.get("userMetadata"))) is not None
+            if _row_count(commit) == "0"
+            and (metadata := said(commit.get("userMetadata"))) is not None
         ]
         is_made = bool(ours) and MADE.items() <= ours[0].items()
         return len(ours) < len(commits) or not is_made or commits[0]["version"] != 0
@@ -343,44 +349,44 @@ class Log:
         metadata: str,
         what: str,
     ) -> int:
-        """Let everybody see *files* at once, in the place of those for which *where* holds.
+        """Add *files* to the table in one commit; they replace the files that match *where*.
 
         Args:
-            files: what workers wrote.
-            where: columns that divide the table, and the values that they may have.
-            append: leave the files that are there.
+            files: the files that workers wrote.
+            where: partition columns of the table, each with the values that match.
+            append: keep the existing files.
             metadata: the commit's `userMetadata`.
-            what: the place, for messages.
+            what: the name of the written rows, for messages.
 
         Returns:
-            The table's version.
+            The table's version after the commit.
 
         Raises:
-            AnotherRunWon: another write to the same place, or of the table's columns, came first;
-                nothing is seen of this one.
+            AnotherRunWon: another commit to the same rows, or to the table's form, came first; this
+                commit changed nothing.
         """
         log, name = self, uuid.uuid4().hex
         for _ in range(_MOST_TRIES):
             try:
                 return log._commit(files, where, append=append, metadata=metadata, name=name)
-            except _conflicts() as error:
-                log = self._newer(log.version)
-                if (made := log._made_by(name, self.version)) is not None:  # noqa: SLF001 - its own class
-                    return made  # whose answer was lost
+            except _delta_error() as error:
+                log = self._reopen(log.version)
+                if (made := log._find_commit(name, self.version)) is not None:  # noqa: SLF001 - its own class
+                    return made  # the commit succeeded, but its answer was lost
                 if log.version == self.version:
                     raise
                 if not self._is_untouched(log, where):
                     raise AnotherRunWon(self.address, what) from error
         raise AnotherRunWon(self.address, what)
 
-    def _newer(self, than: int) -> Log:
-        """Return the log as it is now, after a commit behind the version *than* was refused.
+    def _reopen(self, base: int) -> Log:
+        """Return the newest log, after a commit on top of the version *base* was refused.
 
-        An object store may refuse to make a file that it is only about to show.
+        An object store can refuse to make a file that exists but is not visible yet.
         """
         for seconds in (0.1, 0.3, 1.0, 3.0, 0.0):
             log = Log(self.address, setting=self._setting)
-            if log.version > than or self.folder.is_local:
+            if log.version > base or self.folder.is_local:
                 break
             time.sleep(seconds)
         return log
@@ -395,54 +401,54 @@ class Log:
         metadata: str,
         what: str,
     ) -> int:
-        """Let the table, which holds nothing, have other columns, and *files*.
+        """Give the empty table other columns, and add *files* to it.
 
-        Whoever commits anything to it meanwhile is a conflict.
+        Any other commit in the meantime is a conflict.
 
         Args:
-            files: what workers wrote.
+            files: the files that workers wrote.
             schema: the columns, as Spark writes them in JSON.
-            partition_by: those that divide the table.
-            properties: the table's, besides those that it has.
+            partition_by: the partition columns.
+            properties: properties to add to those of the table.
             metadata: the commit's `userMetadata`.
-            what: the place, for messages.
+            what: the name of the written rows, for messages.
 
         Returns:
-            The table's version.
+            The table's version after the commit.
 
         Raises:
-            AnotherRunWon: another commit came first; nothing is seen of this one.
+            AnotherRunWon: another commit came first; *files* are not in the table.
         """
-        from deltalake import Schema  # noqa: PLC0415 - no part of --help
+        from deltalake import Schema  # noqa: PLC0415 - not needed for --help
 
         changed = self.set_properties(properties, what=what)
-        anew = (Schema.from_json(json.dumps(schema)), list(partition_by))
-        with changed._alone(what):  # noqa: SLF001 - its own class
-            return changed._commit(  # noqa: SLF001 - likewise
-                files, {}, append=False, metadata=metadata, name=uuid.uuid4().hex, anew=anew
+        new_form = (Schema.from_json(json.dumps(schema)), list(partition_by))
+        with changed._refuse_conflicts(what):  # noqa: SLF001 - its own class
+            return changed._commit(  # noqa: SLF001 - as above
+                files, {}, append=False, metadata=metadata, name=uuid.uuid4().hex, new_form=new_form
             )
 
     def set_properties(self, properties: Mapping[str, str], *, what: str) -> Log:
-        """Let the table, to which no run published, have *properties*; return its log then.
+        """Set *properties* of the table, to which no run has published; return its new log.
 
         Raises:
             AnotherRunWon: another commit came first.
         """
-        from deltalake import CommitProperties  # noqa: PLC0415 - no part of --help
+        from deltalake import CommitProperties  # noqa: PLC0415 - not needed for --help
 
-        made = {"userMetadata": json.dumps(MADE), "operationMetrics": {"numOutputRows": "0"}}
-        with self._alone(what):
-            _opened(self, self.version).alter.set_table_properties(
+        metadata = {"userMetadata": json.dumps(MADE), "operationMetrics": {"numOutputRows": "0"}}
+        with self._refuse_conflicts(what):
+            _open_table(self, self.version).alter.set_table_properties(
                 dict(properties),
-                commit_properties=CommitProperties(custom_metadata=made, max_commit_retries=0),
+                commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
             )
         return Log(self.address, self.version + 1, self._setting)
 
     @contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
+    def _refuse_conflicts(self, what: str) -> Iterator[None]:
         try:
             yield
-        except _conflicts() as error:
+        except _delta_error() as error:
             if Log(self.address, setting=self._setting).version == self.version:
                 raise
             raise AnotherRunWon(self.address, what) from error
@@ -455,9 +461,9 @@ class Log:
         append: bool,
         metadata: str,
         name: str,
-        anew: tuple[Any, list[str]] | None = None,
+        new_form: tuple[Any, list[str]] | None = None,
     ) -> int:
-        from deltalake import CommitProperties  # noqa: PLC0415 - no part of --help
+        from deltalake import CommitProperties  # noqa: PLC0415 - not needed for --help
         from deltalake.transaction import (  # noqa: PLC0415
             AddAction,
             PostCommitHookProperties,
@@ -466,7 +472,7 @@ class Log:
 
         now = int(time.time() * 1000)
         added: list[AddAction | RemoveAction] = [
-            AddAction(f.path, f.size, f.partition, now, True, f.statistics)  # noqa: FBT003 - theirs
+            AddAction(f.path, f.size, f.partition, now, True, f.statistics)  # noqa: FBT003 - the signature of delta-rs
             for f in files
         ]
         counts = {
@@ -474,42 +480,42 @@ class Log:
             "numOutputRows": sum(file.rows for file in files),
             "numOutputBytes": sum(file.size for file in files),
         }
-        said = {
+        commit_info = {
             "userMetadata": metadata,
             "operationMetrics": {key: str(count) for key, count in counts.items()},
             "isBlindAppend": False,
-            _OURS: name,
+            _COMMIT_NAME: name,
         }
-        schema, by = anew or (self._table.schema(), list(self.partitioned_by))
-        place = [(column, "in", list(values)) for column, values in where.items()]
+        schema, partition_by = new_form or (self._table.schema(), list(self.partitioned_by))
+        filters = [(column, "in", list(values)) for column, values in where.items()]
         self._table.create_write_transaction(
             added,
             "append" if append else "overwrite",
             schema,
-            partition_by=by,
-            partition_filters=None if append or anew else place,
-            # With retries, its own check lets an append into a place pass that is being replaced.
-            commit_properties=CommitProperties(custom_metadata=said, max_commit_retries=0),
-            # What comes after the commit must not make it look as if it had failed.
+            partition_by=partition_by,
+            partition_filters=None if append or new_form else filters,
+            # With retries, delta-rs would accept a concurrent append to a replaced partition.
+            commit_properties=CommitProperties(custom_metadata=commit_info, max_commit_retries=0),
+            # Failures of steps after the commit must not make the commit look failed.
             post_commithook_properties=PostCommitHookProperties(
                 create_checkpoint=False, cleanup_expired_logs=False
             ),
         )
         version = self.version + 1
-        every = int(self.properties.get("delta.checkpointInterval", _CHECKPOINT_EVERY))
-        if version % max(1, every) == 0:
-            with suppress(Exception):  # readers do without
-                _opened(self, version).create_checkpoint()
+        interval = int(self.properties.get("delta.checkpointInterval", _CHECKPOINT_EVERY))
+        if version % max(1, interval) == 0:
+            with suppress(Exception):  # readers work without a checkpoint
+                _open_table(self, version).create_checkpoint()
         return version
 
-    def _made_by(self, name: str, after: int) -> int | None:
+    def _find_commit(self, name: str, after: int) -> int | None:
         for commit in self._history():
-            if commit.get(_OURS) == name and int(commit["version"]) > after:
+            if commit.get(_COMMIT_NAME) == name and int(commit["version"]) > after:
                 return int(commit["version"])
         return None
 
     def _is_untouched(self, newer: Log, where: Mapping[str, Sequence[str]]) -> bool:
-        """Tell whether no commit up to *newer* changed rows of a place, or the table's form."""
+        """Return whether no commit up to *newer* changed rows that match, or the table's form."""
         form = ("table_id", "schema", "partitioned_by", "properties")
         if any(getattr(self, name) != getattr(newer, name) for name in form):
             return False
@@ -534,26 +540,29 @@ def create(  # noqa: PLR0913 - all but the first two by name
     metadata: Mapping[str, Any],
     setting: Setting | None = None,
 ) -> None:
-    """Make an empty table at *address*, unless another run does at the same moment.
+    """Make an empty table at *address*, unless another run makes it at the same moment.
 
     Args:
         address: a folder or URI, as Spark takes it.
         schema: the columns, as Spark writes them in JSON.
-        partition_by: those that divide the table.
-        properties: the table's.
-        metadata: what the commit says in `userMetadata`, besides that it is ours.
+        partition_by: the partition columns.
+        properties: the properties of the table.
+        metadata: the commit metadata in `userMetadata`, besides `MADE`.
         setting: Spark's properties.
 
     Raises:
-        NotEligible: Spark has to make it, or to say why it cannot be made.
+        NotEligible: Spark has to make the table, or to report why it cannot be made.
     """
-    from deltalake import CommitProperties, DeltaTable, Schema  # noqa: PLC0415 - no part of --help
+    from deltalake import CommitProperties, DeltaTable, Schema  # noqa: PLC0415 - not needed for --help
 
     place = folder(address, setting)
     if place is None or _ENCODED.search(place.path):
-        raise NotEligible("delta-rs does not go there")
-    told = {**MADE, **metadata}
-    said = {"userMetadata": json.dumps(told), "operationMetrics": {"numOutputRows": "0"}}
+        raise NotEligible("delta-rs does not reach the table's folder")
+    user_metadata = {**MADE, **metadata}
+    commit_info = {
+        "userMetadata": json.dumps(user_metadata),
+        "operationMetrics": {"numOutputRows": "0"},
+    }
     try:
         DeltaTable.create(
             place.uri,
@@ -561,32 +570,32 @@ def create(  # noqa: PLR0913 - all but the first two by name
             partition_by=list(partition_by),
             configuration=dict(properties),
             storage_options=dict(place.options) or None,
-            commit_properties=CommitProperties(custom_metadata=said, max_commit_retries=0),
+            commit_properties=CommitProperties(custom_metadata=commit_info, max_commit_retries=0),
         )
-    except Exception as error:  # noqa: BLE001 - whatever it is, Spark says it better
+    except Exception as error:  # noqa: BLE001 - Spark reports any error better
         try:
             Log(address, setting=setting)
         except FileNotFoundError:
-            first = (str(error).splitlines() or [""])[0][:200]
-            raise NotEligible(f"delta-rs does not make the table: {first}") from error
+            first_line = (str(error).splitlines() or [""])[0][:200]
+            raise NotEligible(f"delta-rs does not make the table: {first_line}") from error
 
 
 def changes(place: Folder, after: int, last: int) -> list[FileChange] | None:
-    """Return the files that came and went after the version *after* up to *last*.
+    """Return the files that were added or removed after the version *after*, up to *last*.
 
-    None where the log does not hold these commits any more, as files of JSON.
+    The result is None if the log no longer has these commits as files of JSON.
     """
-    found = []
+    file_changes = []
     for version in range(after + 1, last + 1):
         text = place.read(f"_delta_log/{version:020}.json")
         if text is None:
             return None
         for line in text.decode().splitlines():
-            found += list(_changed(version, json.loads(line)))
-    return found
+            file_changes += list(_file_changes(version, json.loads(line)))
+    return file_changes
 
 
-def _changed(version: int, action: Mapping[str, Any]) -> Iterator[FileChange]:
+def _file_changes(version: int, action: Mapping[str, Any]) -> Iterator[FileChange]:
     for kind in action.keys() & {"add", "remove"}:
         file = action[kind]
         if file.get("dataChange", True):
@@ -595,8 +604,8 @@ def _changed(version: int, action: Mapping[str, Any]) -> Iterator[FileChange]:
             yield FileChange(version, name, kind == "add", partition, size)
 
 
-def _opened(log: Log, version: int | None) -> DeltaTable:
-    from deltalake import DeltaTable  # noqa: PLC0415 - no part of --help
+def _open_table(log: Log, version: int | None) -> DeltaTable:
+    from deltalake import DeltaTable  # noqa: PLC0415 - not needed for --help
     from deltalake.exceptions import TableNotFoundError  # noqa: PLC0415
 
     place = log.folder
@@ -605,9 +614,9 @@ def _opened(log: Log, version: int | None) -> DeltaTable:
         if not Path(place.path, "_delta_log").is_dir():
             raise FileNotFoundError(place.path)
         if _ENCODED.search(place.path):
-            # delta-rs decodes a path twice, so it looks for `a%20b` at `a b`; it follows links.
+            # delta-rs decodes a path twice, so it looks for `a%20b` at `a b`. But it follows links.
             links = TemporaryDirectory(prefix="lakescore-")
-            log._links = links  # noqa: SLF001 - it lives as long as the log
+            log._links = links  # noqa: SLF001 - the links must exist as long as the log
             for entry in Path(place.path).iterdir():
                 Path(links.name, entry.name).symlink_to(entry)
             uri = Path(links.name).as_uri()
@@ -620,53 +629,53 @@ def _opened(log: Log, version: int | None) -> DeltaTable:
             raise known from error
         if version is not None and "version" in str(error).lower():
             raise FileNotFoundError(f"{log.address} at version {version}") from error
-        first = (str(error).splitlines() or [""])[0][:200]
-        raise NotEligible(f"delta-rs does not open the table: {first}") from error
+        first_line = (str(error).splitlines() or [""])[0][:200]
+        raise NotEligible(f"delta-rs does not open the table: {first_line}") from error
 
 
 @contextmanager
-def _as_expected(address: str) -> Iterator[None]:
-    """Decline what delta-rs does not read."""
+def _decline_errors(address: str) -> Iterator[None]:
+    """Decline a log that delta-rs does not read."""
     try:
         yield
     except Exception as error:
         if (known := explain_error(error, address)) is not None:
             raise known from error
-        first = (str(error).splitlines() or [""])[0][:200]
-        raise NotEligible(f"delta-rs does not read the table's log: {first}") from error
+        first_line = (str(error).splitlines() or [""])[0][:200]
+        raise NotEligible(f"delta-rs does not read the table's log: {first_line}") from error
 
 
-def _conflicts() -> type[Exception]:
-    from deltalake.exceptions import DeltaError  # noqa: PLC0415 - no part of --help
+def _delta_error() -> type[Exception]:
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415 - not needed for --help
 
     return DeltaError
 
 
-def _placed(path: str, place: Folder) -> str:
-    """Return *path*, as the log writes it, as one of the folder's file system."""
+def _file_path(path: str, place: Folder) -> str:
+    """Return the path in the folder's file system for a *path* as the log writes it."""
     parts = urlsplit(path)
     if parts.scheme in {"", "file"} and place.is_local:
-        plain = unquote(parts.path if parts.scheme else path)
-        return plain if plain.startswith("/") else f"{place.path}/{plain}"
+        decoded = unquote(parts.path if parts.scheme else path)
+        return decoded if decoded.startswith("/") else f"{place.path}/{decoded}"
     if parts.scheme:
-        raise NotEligible(f"a file lies elsewhere than the table: at {parts.scheme}:")
+        raise NotEligible(f"a file is outside the table's folder: at {parts.scheme}:")
     return f"{place.path}/{unquote(path)}"
 
 
-def _column(table: pa.Table, name: str, field: str | None = None) -> list[Any]:
-    """Return the values of a column, or of a field of its structs; nulls where there is none.
+def _column_values(table: pa.Table, name: str, field: str | None = None) -> list[Any]:
+    """Return the values of a column, or of a field of its structs; nulls if it does not exist.
 
     Raises:
-        NotEligible: Python knows no such values, as dates of the year 10000.
+        NotEligible: Python cannot represent the values, such as dates of the year 10000.
     """
-    found = _array(table, name, field)
+    array = _column_array(table, name, field)
     try:
-        return [None] * table.num_rows if found is None else list(found.to_pylist())
+        return [None] * table.num_rows if array is None else list(array.to_pylist())
     except (ValueError, OverflowError) as error:
-        raise NotEligible(f"the log holds values that Python does not know: {error}") from error
+        raise NotEligible(f"the log has values that Python cannot represent: {error}") from error
 
 
-def _array(table: pa.Table, name: str, field: str | None = None) -> pa.ChunkedArray | None:
+def _column_array(table: pa.Table, name: str, field: str | None = None) -> pa.ChunkedArray | None:
     if name not in table.column_names:
         return None
     column = table.column(name)
@@ -675,40 +684,43 @@ def _array(table: pa.Table, name: str, field: str | None = None) -> pa.ChunkedAr
     return pc.struct_field(column, field) if column.type.get_field_index(field) >= 0 else None
 
 
-def _between(actions: pa.Table, stored: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - numpy's
-    """Tell of each file whether one of *values* is within its bounds, or these tell nothing.
+def _match_bounds(actions: pa.Table, stored: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - numpy's
+    """Return a mask of the files whose bounds include one of *values*, or are not reliable.
 
-    Those of integers and dates do, and those of texts within ASCII, beyond which writers differ.
+    Bounds of integers and dates are reliable. So are bounds of ASCII texts; writers order other
+    texts differently.
     """
-    low, high = (_array(actions, name, stored) for name in ("min", "max"))
+    low, high = (_column_array(actions, name, stored) for name in ("min", "max"))
     if low is None or high is None:
         return np.ones(actions.num_rows, bool)
-    sure = pc.and_(pc.is_valid(low), pc.is_valid(high))
-    asked = pa.array(list(values), low.type)
+    reliable = pc.and_(pc.is_valid(low), pc.is_valid(high))
+    wanted = pa.array(list(values), low.type)
     if pa.types.is_string(low.type):
-        plain = pc.and_(pc.string_is_ascii(low), pc.string_is_ascii(high))
-        sure = pc.and_(sure, plain.combine_chunks().fill_null(False))  # noqa: FBT003 - a value
-        ends = [np.array(each.fill_null("").to_pylist(), object) for each in (low, high, asked)]
+        is_ascii = pc.and_(pc.string_is_ascii(low), pc.string_is_ascii(high))
+        reliable = pc.and_(reliable, is_ascii.combine_chunks().fill_null(False))  # noqa: FBT003 - a value
+        arrays = [
+            np.array(array.fill_null("").to_pylist(), object) for array in (low, high, wanted)
+        ]
     elif pa.types.is_integer(low.type) or pa.types.is_date(low.type):
-        whole = pa.int32() if pa.types.is_date(low.type) else low.type
-        ends = [np.asarray(each.cast(whole).fill_null(0)) for each in (low, high, asked)]
+        kind = pa.int32() if pa.types.is_date(low.type) else low.type
+        arrays = [np.asarray(array.cast(kind).fill_null(0)) for array in (low, high, wanted)]
     else:
         return np.ones(actions.num_rows, bool)
-    least, most, ordered = ends[0], ends[1], np.sort(ends[2])
-    within = np.searchsorted(ordered, most, "right") > np.searchsorted(ordered, least, "left")
-    return ~np.asarray(sure) | within
+    lowest, highest, ordered = arrays[0], arrays[1], np.sort(arrays[2])
+    within = np.searchsorted(ordered, highest, "right") > np.searchsorted(ordered, lowest, "left")
+    return ~np.asarray(reliable) | within
 
 
-def _rows(commit: Mapping[str, Any]) -> str | None:
+def _row_count(commit: Mapping[str, Any]) -> str | None:
     metrics = commit.get("operationMetrics") or {}
-    found = metrics.get("numOutputRows")
-    return None if found is None else str(found)
+    count = metrics.get("numOutputRows")
+    return None if count is None else str(count)
 
 
 def said(text: str | None) -> dict[str, Any] | None:
-    """Return what a commit's `userMetadata` says, if it is such that it may be ours."""
+    """Return the metadata in a commit's `userMetadata`; None if it is not a JSON object."""
     try:
-        said = json.loads(text or "null")
+        metadata = json.loads(text or "null")
     except ValueError:
         return None
-    return said if isinstance(said, dict) else None
+    return metadata if isinstance(metadata, dict) else None

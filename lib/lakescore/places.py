@@ -1,4 +1,4 @@
-"""Where jobs run: a place is a file of Spark's properties."""
+"""Places where jobs run: a place is a file of Spark's properties."""
 
 from __future__ import annotations
 

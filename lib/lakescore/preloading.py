@@ -1,4 +1,4 @@
-"""Imports what most jobs need, once for all that are forked from the process that imports this."""
+"""Imports the modules of most jobs once, for all forks of the process that imports this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 _NAMES = (
     "deltalake",
-    "git",  # MLflow asks for the commit of the program
+    "git",  # MLflow asks it for the commit of the program
     "lakescore.job",
     "lakescore.lineage",
     "lakescore.loading",
@@ -21,11 +21,11 @@ _NAMES = (
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.tracing.processor.base_mlflow",
     "pyarrow.pandas_compat",
-    "skops.io",  # what MLflow keeps models of scikit-learn in
+    "skops.io",  # MLflow's format for models of scikit-learn
     "sklearn.ensemble",
     "sqlalchemy.dialects.sqlite",
 )
 
 for _name in _NAMES:
-    with suppress(Exception):  # a job that needs it says what is wrong
+    with suppress(Exception):  # a job that needs the module reports the error
         importlib.import_module(_name)

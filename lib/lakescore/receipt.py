@@ -1,4 +1,4 @@
-"""The receipt: what a run reports, as one small JSON document whose keys are an interface."""
+"""The receipt: the report of a run, as one small JSON document. Its keys are an interface."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def model_facts(model: ModelVersion) -> dict[str, Any]:
-    """Return the facts that name a pinned version."""
+    """Return the facts that identify a pinned version."""
     return {
         "name": model.name,
         "version": model.version,
@@ -37,7 +37,7 @@ def model_facts(model: ModelVersion) -> dict[str, Any]:
 
 
 def assignment_facts(assigned: Assignment) -> dict[str, Any]:
-    """Return the facts that name the version of a job, or its family of versions by segment."""
+    """Return the facts that identify the version of a job, or its family of versions."""
     if assigned.by is None:
         return model_facts(assigned.models[0])
     return {
@@ -49,7 +49,7 @@ def assignment_facts(assigned: Assignment) -> dict[str, Any]:
 
 
 def _segment_facts(assigned: Assignment) -> dict[str, Any]:
-    """Return the version and the rows of each segment, where each has a version of its own."""
+    """Return the segments of a family with their versions and rows; nothing for one version."""
     if assigned.by is None:
         return {}
     skipped = sum(assigned.skipped(name) for name in assigned.rows)
@@ -57,18 +57,18 @@ def _segment_facts(assigned: Assignment) -> dict[str, Any]:
 
 
 def _candidate_facts(assigned: Assignment) -> dict[str, Any]:
-    """Return the facts that name a version that is compared, or a family with its segments."""
+    """Return the facts that identify a candidate: a version, or a family with its segments."""
     if assigned.by is None:
         return assignment_facts(assigned)
     return {"uri": assigned.uri, **assignment_facts(assigned), "segments": assigned.segments}
 
 
-def _parts(binding: Binding) -> tuple[Assignment, tuple[Contract, ...]]:
+def _assignment_and_contracts(binding: Binding) -> tuple[Assignment, tuple[Contract, ...]]:
     assert binding.assigned is not None  # noqa: S101 - narrows for mypy
     return binding.assigned, binding.contracts
 
 
-def score_receipt(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+def score_receipt(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
     config: ScoreJob,
     source: Snapshot,
     binding: Binding,
@@ -77,34 +77,37 @@ def score_receipt(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     plans: Sequence[Plan],
     unsliced: int = 0,
 ) -> dict[str, Any]:
-    """Return the receipt of a score job; `engine` only where anything was to score.
+    """Return the receipt of a score job.
 
-    `status` is `scored` where any slice was, else `unchanged` where any slice was published
-    before, else `empty`. `slices` are sorted by name. `rows_of_no_slice`, where slices were looked
-    for, are rows of the input whose column is null or empty. `output.renamed` and
-    `features_left_out` stand where an output's name had to change, and where the table lacks
-    optional features. Where each segment has a version of its own, `segments` are all segments of
-    the slices with their rows, and `rows_skipped` those of segments without a version, which are
-    no part of `rows_in`.
+    `status` is `scored` if any slice was scored; otherwise `unchanged` if any slice was published
+    before; otherwise `empty`. `slices` are sorted by name. Some keys are optional:
+
+    - `engine`, if any rows were scored.
+    - `rows_of_no_slice`, if the job looked for the slices that are due: the rows of the input whose
+      slice column is null or empty.
+    - `output.renamed`, if the name of an output had to change.
+    - `features_left_out`, if the table lacks optional features.
+    - `segments` and `rows_skipped`, for a family: all segments of the slices with their rows, and
+      the number of rows of segments without a version. `rows_in` does not count these rows.
     """
-    assigned, contracts = _parts(binding)
-    contract = contracts[0] if contracts else None
+    assigned, contracts = _assignment_and_contracts(binding)
+    first_contract = contracts[0] if contracts else None
     casts: dict[str, list[str]] = {}
-    for each in contracts:
-        for name, (has, asks) in each.casts.items():
-            types = casts.setdefault(name, [has])
-            types += [asks] if asks not in types[1:] else []
-    renamed = dict(contract.renamed) if contract else {}
-    left_out = list(dict.fromkeys(name for each in contracts for name in each.left_out))
+    for contract in contracts:
+        for name, (column_type, feature_type) in contract.casts.items():
+            types = casts.setdefault(name, [column_type])
+            types += [feature_type] if feature_type not in types[1:] else []
+    renamed = dict(first_contract.renamed) if first_contract else {}
+    left_out = list(dict.fromkeys(name for contract in contracts for name in contract.left_out))
     statuses = [outcome.status for outcome in outcomes]
-    ranked = [each for each in ("scored", "unchanged") if each in statuses]
+    ranked = [status for status in ("scored", "unchanged") if status in statuses]
     return {
         "status": ranked[0] if ranked else "empty",
         "model": assignment_facts(assigned),
         "input": {"table": source.address, "version": source.version},
         "output": {
             "table": config.output.address,
-            "columns": list(contract.written) if contract else [],
+            "columns": list(first_contract.written) if first_contract else [],
             **({"renamed": renamed} if renamed else {}),
             **written,
         },
@@ -116,7 +119,7 @@ def score_receipt(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
         **({"rows_of_no_slice": unsliced} if config.due else {}),
         **_segment_facts(assigned),
-        "slices": sorted((each.facts() for each in outcomes), key=itemgetter("slice")),
+        "slices": sorted((outcome.facts() for outcome in outcomes), key=itemgetter("slice")),
         "runner": source.runner.facts(),
         **({"engine": _engine(plans)} if plans else {}),
     }
@@ -129,20 +132,20 @@ def preview(
     sizes: Mapping[str, int],
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return what the receipt of a dry run has besides that of a score job.
+    """Return the facts that the receipt of a dry run adds to the receipt of a score job.
 
-    `would` says what the job would do, with about how many `batches` the model would be called in
-    how many `tasks`. `environment` has the requirements of the model that the packages here do not
-    meet; `probe` has *rows* with their predictions.
+    `would` describes what the job would do: among others, the number of `tasks`, and about how many
+    `batches` the model would score. `environment` has the requirements of the model that the
+    installed packages do not meet; `probe` has *rows* with their predictions.
 
     Args:
         config: the job.
-        binding: what its versions take and give.
-        planned: how they would be applied.
-        sizes: rows by slice that would be scored.
-        rows: a few of them, scored.
+        binding: the features and outputs of its versions.
+        planned: the plan by which the versions would be applied.
+        sizes: the number of rows that would be scored, by slice.
+        rows: a few of these rows, scored.
     """
-    assigned, contracts = _parts(binding)
+    assigned, contracts = _assignment_and_contracts(binding)
     features = {
         feature.name: {
             "name": feature.name,
@@ -153,13 +156,13 @@ def preview(
         for contract in contracts
         for feature in contract.features
     }
-    unmet = [need for each in contracts for need in differences(each.loadable.folder)]
-    one = f"{assigned.uri}, since {assigned.reference} is it"
+    unmet = [need for contract in contracts for need in differences(contract.loadable.folder)]
+    version = f"{assigned.uri}, resolved from {assigned.reference}"
     total = sum(sizes.values())
     return {
         "status": "planned",
         "would": {
-            "load": one if assigned.by is None else assigned.pin,
+            "load": version if assigned.by is None else assigned.pin,
             "write_mode": config.write_mode,
             "commits": config.commits,
             "slices": dict(sizes),
@@ -174,33 +177,37 @@ def preview(
 
 
 def _engine(plans: Sequence[Plan]) -> dict[str, Any]:
-    """Return how versions were applied: of several plans the last, and the sums of all counts."""
-    every = [plan.facts() for plan in plans]
+    """Return the facts of the last of *plans*, with the counts of all plans added up."""
+    all_facts = [plan.facts() for plan in plans]
     summed = ("tasks", "bytes_read", "rows_predicted", "loads")
-    totals = {n: sum(each.get(n) or 0 for each in every) for n in summed if n in every[-1]}
-    return every[-1] | totals
+    totals = {
+        key: sum(facts.get(key) or 0 for facts in all_facts)
+        for key in summed
+        if key in all_facts[-1]
+    }
+    return all_facts[-1] | totals
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Say in a few words what the score job of *report* did."""
-    failed = f", {report['rows_quarantined']} set aside" if report["rows_quarantined"] else ""
+    """Return the result of the score job of *report* in a few words."""
+    failed = f", {report['rows_quarantined']} quarantined" if report["rows_quarantined"] else ""
     outside = report.get("rows_of_no_slice", 0)
-    unsliced = f", {outside} rows of the input are of no slice" if outside else ""
+    unsliced = f", {outside} rows of the input belong to no slice" if outside else ""
     skipped = report.get("rows_skipped", 0)
-    unassigned = f", {skipped} rows are of segments without a model" if skipped else ""
-    done = f"{report['rows_scored']} of {report['rows_in']} rows scored"
-    return f"{done}{failed}{unsliced}{unassigned}"
+    unassigned = f", {skipped} rows belong to segments without a model" if skipped else ""
+    scored = f"{report['rows_scored']} of {report['rows_in']} rows scored"
+    return f"{scored}{failed}{unsliced}{unassigned}"
 
 
 def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> dict[str, Any]:
-    """Return what became of several jobs, with a `summary` in words.
+    """Return the receipt of several jobs, with a `summary` in words.
 
-    `exit_code` is the highest of theirs: 75, where a retry may help, comes before what a retry
-    cannot change. What was published is recognised by it.
+    `exit_code` is the highest of the jobs' exit codes. So 75 (a retry can help) wins over the
+    failures that a retry cannot change; the retry recognises the jobs that have published.
 
     Args:
-        ended: jobs, with their receipts.
-        seconds: what all took.
+        ended: the jobs that have ended, each with its receipt.
+        seconds: the seconds that all jobs took together.
     """
     kept = ("status", "exit_code", "error", "rows_scored", "rows_quarantined", "runner", "seconds")
     jobs = [
@@ -215,7 +222,7 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
     ]
     failed = [f"{job['name']} ({job['exit_code']})" for job in jobs if job["exit_code"]]
     rows = sum(job.get("rows_scored", 0) for job in jobs)
-    of_failed = f"; failed: {listed(failed)}" if failed else ""
+    failures = f"; failed: {listed(failed)}" if failed else ""
     done = f"{len(jobs) - len(failed)} of {len(jobs)} jobs done"
     return {
         "status": "failed" if failed else "done",
@@ -224,20 +231,20 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
         "rows_scored": rows,
         "seconds": seconds,
         "jobs": jobs,
-        "summary": f"{done}, {rows} rows scored in {seconds:.1f} s{of_failed}",
+        "summary": f"{done}, {rows} rows scored in {seconds:.1f} s{failures}",
     }
 
 
 def replay_receipt(
-    run: str, assigned: Assignment, source: Snapshot, planned: Plan, found: Mapping[str, Any]
+    run: str, assigned: Assignment, source: Snapshot, planned: Plan, counts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the receipt of a replay job, whose counts are those of `replaying.compare`."""
+    """Return the receipt of a replay job; *counts* are the result of `replaying.compare`."""
     return {
         "status": "same",
         "run": run,
         "model": assignment_facts(assigned),
         "input": {"table": source.address, "version": source.version},
-        **found,
+        **counts,
         "runner": source.runner.facts(),
         "engine": planned.facts(),
     }
@@ -251,9 +258,9 @@ def compare_receipt(
     *,
     where: str | None,
 ) -> dict[str, Any]:
-    """Return the receipt of a compare job; *facts* are those of `lineage.comparison_columns`."""
-    whole, own = comparison.evaluation.whole, comparison.evaluation.own
-    standing = whole.standings[comparison.rank_by]
+    """Return the receipt of a compare job; *facts* come from `lineage.comparison_columns`."""
+    common, separate = comparison.evaluation.whole, comparison.evaluation.own
+    standing = common.standings[comparison.rank_by]
     return {
         "status": "compared",
         "run_id": facts["comparing_run_id"],
@@ -270,7 +277,7 @@ def compare_receipt(
         },
         "baseline": comparison.candidates.baseline,
         "rows": comparison.evaluation.rows,
-        "rows_common": max(whole.rows.values()),
+        "rows_common": max(common.rows.values()),
         "runner": planned.runner.facts(),
         "engine": planned.facts(),
         "ranking": [
@@ -279,11 +286,11 @@ def compare_receipt(
                 **_candidate_facts(comparison.candidates.assigned[uri]),
                 "low": standing.estimates[uri].facts()["low"],
                 "high": standing.estimates[uri].facts()["high"],
-                "rows_scored": own.rows[uri],
-                "rows_failed": comparison.evaluation.rows - own.rows[uri],
+                "rows_scored": separate.rows[uri],
+                "rows_failed": comparison.evaluation.rows - separate.rows[uri],
                 "metrics": {
-                    name: whole.standings[name].estimates[uri].facts()["value"]
-                    for name in dict.fromkeys([comparison.rank_by, *whole.standings])
+                    name: common.standings[name].estimates[uri].facts()["value"]
+                    for name in dict.fromkeys([comparison.rank_by, *common.standings])
                 },
             }
             for uri in comparison.ordered

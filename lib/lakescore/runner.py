@@ -1,7 +1,7 @@
-"""The runner: what schedules a plan's tasks, Spark or processes of this machine.
+"""The runner: Spark or processes of this machine run the tasks of a plan.
 
-A task is the same function either way. Spark is started by the first thing that only Spark can do,
-and the reason is kept; until then nothing needs a JVM.
+A task is the same function for both. Spark starts when a job first needs something that only Spark
+can do, and the runner keeps the reason. Until then the job needs no JVM.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 FAILURES: tuple[type[Exception], ...] = (*classic.FAILURES, TaskFailed)
-"""What a task raises that failed, or Spark."""
+"""The errors of a failed task, and of Spark."""
 RunnerName = Literal["auto", "local", "spark"]
 _SECONDS_TO_START = 8.0
-"""What a session of Spark on this machine takes to start, and its first query: from 6 to 12."""
+"""The time in which Spark starts here and answers its first query: it varies from 6 to 12."""
 
 
 _SECONDS_TO_SHARE = 2.0
-"""What a second worker takes to import a model's library and to load the model."""
+"""The time in which a second worker imports a model's library and loads the model."""
 
 
 class Runner:
-    """What runs a job: Spark, or workers of this machine as long as nothing needs Spark.
+    """Runs a job by Spark, or by workers of this machine as long as nothing needs Spark.
 
     Args:
-        session: Spark's, where it runs already.
-        start: starts Spark, and is told why.
+        session: the session of Spark, if it runs already.
+        start: starts Spark; gets the reason.
         asked: `local` refuses to start Spark.
-        reason: why it is Spark, or these workers.
-        properties: Spark's, by which it would be started.
+        reason: why Spark runs the job, or why workers do.
+        properties: the properties with which Spark would start.
         pool: the workers.
     """
 
@@ -64,13 +64,13 @@ class Runner:
         self.reason = reason
 
     @classmethod
-    def of(cls, given: SparkSession | Runner) -> Runner:
-        """Return *given*, or the runner that a session of Spark is."""
-        return given if isinstance(given, Runner) else cls(session=given, reason="it runs already")
+    def of(cls, spark: SparkSession | Runner) -> Runner:
+        """Return *spark* if it is a runner, or a runner for this session of Spark."""
+        return spark if isinstance(spark, Runner) else cls(session=spark, reason="it runs already")
 
     @property
     def name(self) -> Literal["local", "spark"]:
-        """What runs the tasks."""
+        """The name of the runner that runs the tasks now."""
         return "spark" if self.is_started else "local"
 
     @property
@@ -80,18 +80,18 @@ class Runner:
 
     @property
     def spark(self) -> SparkSession:
-        """The session of Spark, which starts where it does not run.
+        """The session of Spark; it starts if it does not run.
 
         Raises:
-            RunnerRefused: the runner local was asked for.
+            RunnerRefused: the job asks for the runner local.
         """
         return self.start("Spark reads rows")
 
     def start(self, reason: str) -> SparkSession:
-        """Return the session of Spark, started for this *reason* where it does not run.
+        """Return the session of Spark; start it for this *reason* if it does not run.
 
         Raises:
-            RunnerRefused: the runner local was asked for.
+            RunnerRefused: the job asks for the runner local.
         """
         if self._session is None:
             if self._asked == "local" or self._start is None:
@@ -99,46 +99,46 @@ class Runner:
             self.reason = reason
             self._session = self._start(reason)
             if self._pool is not None:
-                self._pool.close()  # what they have loaded is held once more elsewhere
+                self._pool.close()  # otherwise loaded models would stay in memory twice
         return self._session
 
     def choose(self, seconds: float) -> None:
-        """Start Spark for tasks that take so many *seconds* of one core, if that is worth it."""
+        """Start Spark for tasks that take *seconds* seconds of one core, if that is worth it."""
         if self.is_started:
             return
         self._at_once = self.sharing(seconds)
-        each = seconds / self._at_once
-        if self._asked == "auto" and each > _SECONDS_TO_START:
-            self.start(f"the rows take about {each:.0f} s, and Spark tries a lost task again")
+        duration = seconds / self._at_once
+        if self._asked == "auto" and duration > _SECONDS_TO_START:
+            self.start(f"the rows take about {duration:.0f} s, and Spark tries a lost task again")
         elif self._asked == "auto":
-            self.reason = f"the rows take about {each:.1f} s, and to start Spark takes longer"
+            self.reason = f"the rows take about {duration:.1f} s, and to start Spark takes longer"
 
     def sharing(self, seconds: float) -> int:
-        """Return how many tasks shall share what takes so many *seconds* of one core."""
+        """Return the number of tasks for work that takes *seconds* seconds of one core."""
         return self.slots if self.is_started or seconds > _SECONDS_TO_SHARE else 1
 
     @property
     def is_client(self) -> bool:
-        """Whether Spark runs elsewhere, and this process is a client of it."""
+        """Whether Spark runs in another process, and this process is its client."""
         return self._session is not None and classic.is_client(self._session)
 
     @property
     def slots(self) -> int:
-        """How many tasks run at the same time."""
+        """The number of tasks that run at the same time."""
         if self._session is not None:
             return classic.slots(self._session)
         return _cores(self._properties.get("spark.master", ""))
 
     def setting(self, name: str, default: str | None = None) -> str | None:
-        """Return the value of one of Spark's properties: Spark's own default, or *default*.
+        """Return the value of one of Spark's properties, or Spark's default, or *default*.
 
-        Before Spark runs, nobody knows its own defaults.
+        Spark's defaults are unknown before it runs.
         """
         if self._session is None:
             return self._properties.get(name, default)
         try:
             value: str | None = self._session.conf.get(name)
-        except classic.FAILURES:  # it is not set, and Spark has none
+        except classic.FAILURES:  # it is not set, and Spark has no default
             return default
         return value
 
@@ -149,47 +149,49 @@ class Runner:
         known = self._session.sql("SET").collect()
         return sorted(row["key"] for row in known if row["key"].startswith(prefix))
 
-    def run(self, made: Callable[[], executor.Task], tasks: int, schema: pa.Schema) -> pa.Table:
-        """Return the rows that tasks give.
+    def run(
+        self, make_task: Callable[[], executor.Task], tasks: int, schema: pa.Schema
+    ) -> pa.Table:
+        """Return the rows of all tasks.
 
         Args:
-            made: makes the function of a task, which takes a batch with the task's number.
-            tasks: how many there are.
-            schema: of the rows.
+            make_task: makes the function of a task, which takes a batch with the task's number.
+            tasks: the number of tasks.
+            schema: the schema of the rows.
 
         Raises:
-            TaskFailed, PySparkException: a task failed, on every try.
+            TaskFailed, PySparkException: a task failed on every try.
         """
         if self._session is None and self._pool is not None:
-            return pa.Table.from_batches(self._pool.run(made, tasks, self._at_once), schema)
-        sent = self.spark.range(0, tasks, 1, tasks)
-        return collected(sent.mapInArrow(made(), struct(schema)))
+            return pa.Table.from_batches(self._pool.run(make_task, tasks, self._at_once), schema)
+        numbers = self.spark.range(0, tasks, 1, tasks)
+        return collected(numbers.mapInArrow(make_task(), struct(schema)))
 
-    def call(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-        """Return what *function* returns, in a worker where these run the tasks."""
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of *function*; a worker calls it if workers run the tasks."""
         if self._session is None and self._pool is not None:
-            return self._pool.call(function, *given, **named)
-        return function(*given, **named)
+            return self._pool.call(function, *args, **kwargs)
+        return function(*args, **kwargs)
 
     def progress(self) -> Callable[[], tuple[int, int]] | None:
-        """Return what tells the running tasks that are done and all of them, if it can be told."""
+        """Return a function that counts finished and all tasks, or None if nothing counts them."""
         if self._session is not None:
             return classic.progress(self._session)
         pool = self._pool
         return None if pool is None else lambda: (pool.done, pool.total)
 
     def facts(self) -> dict[str, str]:
-        """Return what ran the tasks, and why, as it stands in the receipt."""
+        """Return the name and the reason of the runner, as the receipt holds them."""
         return {"name": self.name, "reason": self.reason}
 
 
 def _cores(master: str) -> int:
     """Return how many tasks Spark's local mode would run at once."""
-    asked = master.removeprefix("local").strip("[]").partition(",")[0]
-    if asked.isdecimal():
-        return int(asked)
+    cores = master.removeprefix("local").strip("[]").partition(",")[0]
+    if cores.isdecimal():
+        return int(cores)
     if master == "local":
         return 1
-    from joblib import cpu_count  # noqa: PLC0415 - it knows what a container may use
+    from joblib import cpu_count  # noqa: PLC0415 - it knows the cores of a container
 
     return int(cpu_count())

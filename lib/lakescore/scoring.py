@@ -1094,7 +1094,7 @@ def _family(
     kinds_probed = len(seconds) - 1
     told = f"{probed} rows, of one version of each of {kinds_probed} kinds"
     family = executor.Family(
-        uri=assigned.uri,
+        uri=None if udf.tells else assigned.uri,
         members=tuple(versions),
         position=len(columns),
         numbers=assigned.numbers,

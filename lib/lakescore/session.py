@@ -1,13 +1,14 @@
-"""The one maker of SparkSessions, and what newcomers trip on, settled.
+"""The only module that makes SparkSessions. It also settles the usual traps of Spark.
 
-Workers run the driver's own interpreter; times are UTC; Delta is configured; a table's name cannot
-be a file; logs are quiet. Under spark-submit, Spark's properties come from there. In a plain
-`python jobs/score.py` they are read from `conf/spark/<PLACE>.conf` beside the job.
+Workers run the driver's interpreter; times are UTC; Delta is configured; a table's name cannot be
+a file; logs are quiet. Under spark-submit, spark-submit gives Spark's properties. A plain
+`python jobs/score.py` reads them from `conf/spark/<PLACE>.conf` beside the job.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from lakescore.runner import RunnerName
 
 VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
-"""What log4j2.properties reads."""
+"""Java properties that log4j2.properties reads."""
 MODELS = "spark.lakescore.models"
-_MEANS_SPARK = (
+_NEED_SPARK = (
     "spark.eventLog.enabled",
     "spark.executor.pyspark.memory",
     "spark.extraListeners",
@@ -38,13 +39,16 @@ _MEANS_SPARK = (
     "spark.remote",
     "spark.sql.queryExecutionListeners",
 )
-"""Properties of a place that are about what Spark does, which there would be nothing of."""
+"""Properties of a place that have an effect only if Spark runs the job."""
 _SECONDS_TO_ANSWER = 10
-_allowed: tuple[bool, str] | None = None
-"""Whether the next job may use Spark, and why it has to, where another process has said."""
-_folder_of_start: str | None = None
-"""For what a JVM that starts writes, where it is not that for all temporary files."""
-_ALWAYS = {
+_TESTED = {"3.5": "3.3", "4.0": "4.4", "4.1": "4.4", "4.2": "4.4"}
+"""Versions of Spark, and the version of Delta that tests ran with: see docs/cluster.md."""
+_DELTA_JAR = re.compile(r"delta-spark_[\d._]+[-:](\d+\.\d+\.\d+)")
+_permission: tuple[bool, str] | None = None
+"""Whether the next job can use Spark, and why it needs it; None if no process has decided this."""
+_jvm_folder: str | None = None
+"""The folder for the start files of a JVM; None for the folder of all temporary files."""
+_FIXED_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
 }
@@ -53,101 +57,126 @@ _ALWAYS = {
 def start(name: str, *, properties: Path | None = None, models: Sequence[str] = ()) -> SparkSession:
     """Return the session of spark-submit, or make one from *properties*.
 
-    Where this process has a session that is not ours, a notebook's or a platform's, its settings
-    stay as they are: a new session on the same Spark application is returned.
+    If this process has a session of a notebook or a platform, its settings do not change: the
+    result is a new session on the same Spark application.
 
     Args:
         name: the application's name.
-        properties: a file of Spark properties; `conf/spark/<PLACE>.conf` beside the running job
-            when left out.
-        models: the versions that the application applies; Spark's listeners and event log have them
+        properties: a file of Spark properties; the default is `conf/spark/<PLACE>.conf` beside the
+            running job.
+        models: the versions that the application applies; Spark's listeners and event log show them
             as the property `spark.lakescore.models`.
 
     Raises:
-        ConfigError: there is no such file.
-        ConnectUnavailable: the place is a Spark Connect server, and none answers.
-        JavaMissing: a JVM would have to be started, and there is no Java 17 or newer.
+        ConfigError: the file of properties does not exist.
+        ConnectUnavailable: the place is a Spark Connect server that does not answer.
+        JavaMissing: a JVM has to be started, and Java 17 or newer is missing.
     """
     if properties is not None and not properties.is_file():
         raise ConfigError(f"there is no file {properties}, which was named as Spark's properties")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    running = _running()
+    running = _active_session()
     if running is None:
-        remote, settings = _remote(properties, submitted=submitted)
+        remote, settings = _remote_and_settings(properties, submitted=submitted)
         if remote is not None:
-            spark = _connected(remote, settings)
+            spark = _connect(remote, settings)
         else:
             if not submitted:
                 java.require()
-            spark = _made(name, properties, submitted=submitted)
+            spark = _make_session(name, properties, submitted=submitted)
     elif running.conf.get(MODELS, None) is None:
         spark = running.newSession()
     else:
         spark = running
-    for key, value in {**_ALWAYS, MODELS: ",".join(models)}.items():
+    for key, value in {**_FIXED_SETTINGS, MODELS: ",".join(models)}.items():
         spark.conf.set(key, value)
+    jars = [spark.conf.get(name, None) for name in ("spark.jars", "spark.jars.packages")]
+    if warning := untested_versions(spark.version, ",".join(filter(None, jars))):
+        console.stage(warning)
     return spark
 
 
-def choose(name: str, asked: RunnerName, *, models: Sequence[str] = ()) -> Runner:
-    """Return what runs a job: Spark, or workers of this machine as long as nothing needs Spark.
+def untested_versions(spark: str, jars: str) -> str:
+    """Return a warning if nobody tested this version of Spark, or the version of Delta for it.
+
+    Args:
+        spark: the version of Spark.
+        jars: the jars and packages of the session. A platform's own Delta is not among them; then
+            only the version of Spark is checked.
+    """
+    tested = _TESTED.get(_minor(spark))
+    delta = _DELTA_JAR.search(jars)
+    if tested is not None and (delta is None or _minor(delta[1]) == tested):
+        return ""
+    found = f"Spark {spark}" + (f" with Delta {delta[1]}" if delta else "")
+    pairs = [f"Spark {version} with Delta {of_delta}" for version, of_delta in _TESTED.items()]
+    return f"{found} was not tested with lakescore; these were: {listed(pairs)}"
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def choose(name: str, requested: RunnerName, *, models: Sequence[str] = ()) -> Runner:
+    """Return the runner of a job: Spark, or workers of this machine until something needs Spark.
 
     Args:
         name: the application's name.
-        asked: `spark`; `local` refuses to start it; `auto` starts it where the place is another
-            than local, or it runs already.
-        models: as `start`.
+        requested: `spark`; `local`, which never starts Spark; or `auto`, which starts Spark if the
+            place is not local or Spark runs already.
+        models: as in `start`.
 
     Raises:
-        RunnerRefused: local was asked for, and the place is another, or sets what is Spark's alone.
-        As `start` besides.
+        RunnerRefused: the job asks for local, but the place is not local or has properties that
+            only Spark can follow; or the job needs Spark, which `allow_spark` has forbidden.
+        Also the errors of `start`.
     """
-    properties = _of_local_place()
-    reason = _why_spark(asked, properties)
-    may_start = _allowed is None or _allowed[0]
-    if reason and (asked == "local" or not may_start):
+    properties = _local_properties()
+    reason = _reason_for_spark(requested, properties)
+    can_start = _permission is None or _permission[0]
+    if reason and (requested == "local" or not can_start):
         raise RunnerRefused(reason)
     if reason:
         return Runner(session=start(name, models=models), reason=reason)
 
-    def begin(why: str) -> SparkSession:
+    def start_spark(why: str) -> SparkSession:
         console.stage(f"starting Spark: {why}")
         return start(name, models=models)
 
     return Runner(
-        start=begin if may_start else None,
-        asked=asked,
-        reason="asked for" if asked == "local" else "nothing needs Spark",
+        start=start_spark if can_start else None,
+        asked=requested,
+        reason="asked for" if requested == "local" else "nothing needs Spark",
         properties=properties,
         pool=workers.pool(),
     )
 
 
 def allow_spark(*, allowed: bool, reason: str = "") -> None:
-    """Say for the next job of this process, which is one of several, whether it may use Spark.
+    """Set whether the next job of this process, one of several jobs, can use Spark.
 
     Args:
-        allowed: without it, a job that needs Spark is refused before Spark starts.
-        reason: why the job needs Spark, where that is known.
+        allowed: if false, a job that needs Spark is refused before Spark starts.
+        reason: why the job needs Spark, if that is known.
     """
-    global _allowed  # noqa: PLW0603 - of the process, as its session is
-    _allowed = (allowed, reason)
+    global _permission  # noqa: PLW0603 - a process has one, as it has one session
+    _permission = (allowed, reason)
 
 
 def start_jvm_in(folder: str) -> None:
-    """Have a JVM that is started say in *folder* where it listens.
+    """Set the *folder* in which a JVM that is started writes the port where it listens.
 
-    One whose process ends before it could say so ends itself after it has. Where it cannot, since
-    the folder is gone, it stays for ever.
+    If this process ends before the JVM has written the port, the JVM writes it and then ends. If
+    the folder is gone, the JVM cannot write the port, and it never ends.
     """
-    global _folder_of_start  # noqa: PLW0603 - of the process, as its JVM is
-    _folder_of_start = folder
+    global _jvm_folder  # noqa: PLW0603 - a process has one, as it has one JVM
+    _jvm_folder = folder
 
 
 @contextmanager
-def _in_folder_of_start() -> Iterator[None]:
+def _use_jvm_folder() -> Iterator[None]:
     before = tempfile.tempdir
-    tempfile.tempdir = _folder_of_start or before
+    tempfile.tempdir = _jvm_folder or before
     try:
         yield
     finally:
@@ -155,86 +184,86 @@ def _in_folder_of_start() -> Iterator[None]:
 
 
 def runs_here() -> bool:
-    """Tell whether jobs run on this machine, and this process was not started by Spark."""
-    return _of_local_place() is not None and "PYSPARK_GATEWAY_PORT" not in os.environ
+    """Return whether jobs run on this machine and Spark did not start this process."""
+    return _local_properties() is not None and "PYSPARK_GATEWAY_PORT" not in os.environ
 
 
 def is_answering() -> bool:
-    """Tell whether the session of this process, if it has one, still does what it is asked for."""
+    """Return whether this process has a session that still works, or has no session."""
     try:
-        spark = _running() if "pyspark.sql" in sys.modules else None
+        spark = _active_session() if "pyspark.sql" in sys.modules else None
         return spark is None or spark.range(1).count() == 1
-    except Exception:  # noqa: BLE001 - whatever it is that broke
+    except Exception:  # noqa: BLE001 - any failure means that the session is broken
         return False
 
 
 def onlooker() -> Runner:
-    """Return a runner that runs nothing: it knows the settings by which tables are reached."""
-    return Runner(properties=_of_local_place())
+    """Return a runner that runs nothing; it only has the settings that reach tables."""
+    return Runner(properties=_local_properties())
 
 
-def prepare(asked: RunnerName) -> None:
-    """Fork workers, if they will run a job's tasks, so that they import libraries meanwhile.
+def prepare(requested: RunnerName) -> None:
+    """Fork workers, if they will run a job's tasks, so that they import libraries in advance.
 
-    Which ones a model needs is known later; most are of scikit-learn, or import it.
+    It is not known yet which libraries the model needs. Most models use scikit-learn or import it.
     """
-    if _why_spark(asked, _of_local_place()):
+    if _reason_for_spark(requested, _local_properties()):
         return
-    import mlflow.pyfunc  # noqa: F401, PLC0415 - workers and this process need it, once
+    import mlflow.pyfunc  # noqa: F401, PLC0415 - imported once, for this process and its workers
 
     workers.pool().warm("sklearn.ensemble", "mlflow.sklearn")
 
 
-def _of_local_place() -> dict[str, str] | None:
-    """Return Spark's properties of the place local, or none where the place is another."""
-    elsewhere = {"SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION"} & os.environ.keys()
-    if elsewhere or (os.environ.get("PLACE") or "local") != "local":
+def _local_properties() -> dict[str, str] | None:
+    """Return Spark's properties of the place local, or None if the place is not local."""
+    remote_variables = {"SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION"} & os.environ.keys()
+    if remote_variables or (os.environ.get("PLACE") or "local") != "local":
         return None
-    path = _folder() / "local.conf"
+    path = _conf_folder() / "local.conf"
     properties = read_properties(path) if path.is_file() else {}
     master = properties.get("spark.master", "local")
-    return properties | _ALWAYS if master.startswith("local") else None
+    return properties | _FIXED_SETTINGS if master.startswith("local") else None
 
 
-def _why_spark(asked: RunnerName, properties: Mapping[str, str] | None) -> str:
-    """Return why a job runs by Spark from the start, or nothing where it begins without."""
-    if asked == "spark":
+def _reason_for_spark(requested: RunnerName, properties: Mapping[str, str] | None) -> str:
+    """Return why Spark runs the job from the start; an empty text if the job starts without it."""
+    if requested == "spark":
         return "asked for"
-    if asked == "auto" and _allowed is not None and _allowed[1]:
-        return _allowed[1]
+    if requested == "auto" and _permission is not None and _permission[1]:
+        return _permission[1]
     if properties is None:
         return f"the place is {os.environ.get('PLACE') or 'not this machine'}"
-    if meant := _meaning_spark(properties):
-        return f"the place sets {listed(meant)}"
-    return "it runs already" if asked == "auto" and _is_running() else ""
+    if names := _properties_for_spark(properties):
+        return f"the place sets {listed(names)}"
+    return "it runs already" if requested == "auto" and _is_running() else ""
 
 
-def _meaning_spark(properties: Mapping[str, str]) -> list[str]:
-    """Return those of *properties* that are about what Spark does."""
+def _properties_for_spark(properties: Mapping[str, str]) -> list[str]:
+    """Return the names of *properties* that have an effect only if Spark runs the job."""
     return [
         name
         for name, value in properties.items()
-        if (name in _MEANS_SPARK or name.startswith("spark.executorEnv.")) and value != "false"
+        if (name in _NEED_SPARK or name.startswith("spark.executorEnv.")) and value != "false"
     ]
 
 
 def _is_running() -> bool:
-    """Tell whether this process has a session, or was started by Spark's launcher."""
+    """Return whether this process has a session, or Spark's launcher started it."""
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return True
-    started = sys.modules.get("pyspark.sql")  # else nobody made one
-    return started is not None and _running() is not None
+    pyspark_sql = sys.modules.get("pyspark.sql")  # without it, no session was made
+    return pyspark_sql is not None and _active_session() is not None
 
 
-def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSession:
+def _make_session(name: str, properties: Path | None, *, submitted: bool) -> SparkSession:
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
-    builder = SparkSession.builder.appName(name)  # noqa: TID251 - here is the one
+    builder = SparkSession.builder.appName(name)  # noqa: TID251 - one of the only two uses
     if not submitted:
         path = properties or beside_the_job()
         settings = {"spark.jars": ",".join(_jars("jars")), **read_properties(path)}
         if any(key.startswith("spark.hadoop.fs.s3a.") for key in settings):
-            # Not in spark.jars: they are large, and would be copied for each run.
+            # Not in spark.jars: these jars are large, and Spark would copy them for each run.
             settings.setdefault("spark.driver.extraClassPath", ":".join(_jars("s3")))
         layout = "log4j2-json.properties" if console.is_json() else "log4j2.properties"
         logging = (path.parent / layout).absolute()
@@ -245,16 +274,18 @@ def _made(name: str, properties: Path | None, *, submitted: bool) -> SparkSessio
             *(VERBOSE if os.environ.get("LAKESCORE_VERBOSE") else ()),
         ]
         settings["spark.driver.extraJavaOptions"] = " ".join(filter(None, options))
-        if workers := settings.get("spark.pyspark.python"):
-            os.environ.setdefault("PYSPARK_PYTHON", workers)
+        if interpreter := settings.get("spark.pyspark.python"):
+            os.environ.setdefault("PYSPARK_PYTHON", interpreter)
         for key, value in settings.items():
             builder = builder.config(key, value)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    with _in_folder_of_start():
+    with _use_jvm_folder():
         return builder.getOrCreate()
 
 
-def _remote(properties: Path | None, *, submitted: bool) -> tuple[str | None, dict[str, str]]:
+def _remote_and_settings(
+    properties: Path | None, *, submitted: bool
+) -> tuple[str | None, dict[str, str]]:
     """Return the Spark Connect server that the environment or the place names, and its settings."""
     if submitted:
         return None, {}
@@ -264,20 +295,20 @@ def _remote(properties: Path | None, *, submitted: bool) -> tuple[str | None, di
     return settings.pop("spark.remote", None), settings
 
 
-def _connected(remote: str, settings: Mapping[str, str]) -> SparkSession:
+def _connect(remote: str, settings: Mapping[str, str]) -> SparkSession:
     """Return a session of the Spark Connect server at *remote*.
 
     Raises:
-        ConfigError: what clients need is missing.
-        ConnectUnavailable: no server answers.
+        ConfigError: a package that clients need is missing.
+        ConnectUnavailable: the server does not answer.
     """
     try:
-        import grpc  # noqa: PLC0415 - an extra, and seconds of import
+        import grpc  # noqa: PLC0415 - an extra, which takes seconds to import
         from pyspark.sql.connect.client import DefaultChannelBuilder  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"{error}: pip install 'lakescore[connect]'") from error
     channel = DefaultChannelBuilder(remote).toChannel()
-    try:  # Spark itself tries for minutes
+    try:  # without this check, Spark tries for minutes
         grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_ANSWER)
     except grpc.FutureTimeoutError:
         raise ConnectUnavailable(remote) from None
@@ -285,16 +316,16 @@ def _connected(remote: str, settings: Mapping[str, str]) -> SparkSession:
         channel.close()
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
-    spark = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - here is the other
+    spark = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - the second of the only two uses
     for key, value in settings.items():
         spark.conf.set(key, value)
     return spark
 
 
-def _running() -> SparkSession | None:
-    """Return the session that this process has; a thread other than its maker's may ask."""
+def _active_session() -> SparkSession | None:
+    """Return the session of this process, if any, also in a thread that did not make it."""
     from pyspark.errors import PySparkRuntimeError  # noqa: PLC0415 - after the checks of `start`
-    from pyspark.sql import SparkSession  # noqa: PLC0415 - likewise
+    from pyspark.sql import SparkSession  # noqa: PLC0415 - as above
 
     try:
         return SparkSession.active()
@@ -304,20 +335,20 @@ def _running() -> SparkSession | None:
 
 def beside_the_job() -> Path:
     """Return `conf/spark/<PLACE>.conf` of the project whose job is running."""
-    folder = _folder()
+    folder = _conf_folder()
     place = os.environ.get("PLACE") or "local"
     path = Path(place) if "/" in place else folder / f"{place}.conf"
     if not path.is_file():
-        there = sorted(each.stem for each in folder.glob("*.conf"))
-        raise ConfigError(f"there is no place {place!r}: no {path}{nearest(place, there)}")
+        places = sorted(file.stem for file in folder.glob("*.conf"))
+        raise ConfigError(f"there is no place {place!r}: no {path}{nearest(place, places)}")
     return path
 
 
-def _folder() -> Path:
+def _conf_folder() -> Path:
     return Path(sys.argv[0]).resolve().parents[1] / "conf" / "spark"
 
 
 def _jars(kind: str) -> list[str]:
-    """Return the jars that were fetched into the environment: Delta's `jars`, or `s3`."""
+    """Return the jars of a *kind*, as fetched into the environment: `jars` (Delta's) or `s3`."""
     folder = Path(sys.prefix) / "share" / "lakescore" / kind
     return [str(path) for path in sorted(folder.glob("*.jar"))]

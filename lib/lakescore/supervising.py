@@ -1,8 +1,8 @@
-"""Several jobs at once: each in a process of its own, so that one that fails stops no other.
+"""Supervising: several jobs at once, each in its own process, so a failed job stops no other job.
 
-Processes are forked from one that has imported the libraries (multiprocessing's forkserver), so
-one costs milliseconds, and what a job loads goes with it. Jobs that need Spark share one process
-and its session, one after the other: their tasks use all cores.
+Processes are forked from one that has imported the libraries (multiprocessing's forkserver). So a
+process costs milliseconds, and its memory is free at the end of its job. Jobs that need Spark run
+one after the other in one process with one session, because their tasks use all cores.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")  # of the path o
 
 
 def prepare() -> None:
-    """Start the process that others are forked from; it imports libraries meanwhile."""
-    from multiprocessing import forkserver  # noqa: PLC0415 - for several jobs alone
+    """Start the process that forks the others; it imports libraries in the meantime."""
+    from multiprocessing import forkserver  # noqa: PLC0415 - only for several jobs
 
     multiprocessing.set_forkserver_preload(["lakescore.preloading"])
-    # Without the first, a git.py of the current folder would be imported for git.
-    with _variable(_SAFE_PATH, "1"), _short_folder():
+    # Without the variable, `import git` would import a git.py of the current folder.
+    with _set_variable(_SAFE_PATH, "1"), _use_short_folder():
         forkserver.ensure_running()
 
 
 @contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
+def _set_variable(name: str, value: str) -> Iterator[None]:
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -62,11 +62,11 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _short_folder() -> Iterator[None]:
-    """Keep temporary files where the path of a socket fits, as Python does from 3.14 on."""
+def _use_short_folder() -> Iterator[None]:
+    """Use a temporary folder that is short enough for a socket's path, as Python from 3.14 on."""
     before = tempfile.gettempdir()
     if len(os.fsencode(before)) > _LONGEST_FOLDER:
-        tempfile.tempdir = "/tmp"  # noqa: S108 - what is made there has a name of its own
+        tempfile.tempdir = "/tmp"  # noqa: S108 - files there get unique names
     try:
         yield
     finally:
@@ -74,9 +74,9 @@ def _short_folder() -> Iterator[None]:
 
 
 def pin_inputs(jobs: Sequence[Job]) -> list[Job]:
-    """Return *jobs*, those that read the same table with its version of this moment.
+    """Return *jobs*; those that read the same table get its current version.
 
-    A table that only Spark can open, as one with a name is, stays without.
+    A table that only Spark can open, such as one with a name, gets no version.
     """
     readers: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -86,7 +86,7 @@ def pin_inputs(jobs: Sequence[Job]) -> list[Job]:
     for place, sharing in readers.items():
         if len(sharing) > 1 and "/" in place:
             address = sharing[0].config.input.address
-            with suppress(Exception):  # the jobs themselves say what is wrong
+            with suppress(Exception):  # the jobs themselves report the error
                 version = tables.snapshot(session.onlooker(), address).version
                 stage(f"{len(sharing)} jobs read {address} at version {version}")
                 pinned |= {job.name: _at_version(job, version) for job in sharing}
@@ -100,42 +100,43 @@ def _at_version(job: Job, version: int) -> Job:
 
 @dataclass(frozen=True)
 class Channel:
-    """What a process of jobs has of the one that started it."""
+    """The connection of a process of jobs to the process that started it."""
 
     pipe: Connection
     environment: dict[str, str]
-    """That of the starter."""
+    """The environment variables of the starter."""
     folder: str
-    """For temporary files; the starter removes it."""
+    """The folder for temporary files; the starter removes it."""
     outer: str
-    """The folder for temporary files that stays."""
+    """The starter's folder for temporary files, which stays."""
 
     def open(self) -> None:
-        """Let this process have the environment and the folder."""
+        """Give this process the environment and the folder."""
         os.environ.clear()
         os.environ.update(self.environment | {"TMPDIR": self.folder})
         tempfile.tempdir = None
         session.start_jvm_in(self.outer)
 
     def jobs(self) -> Iterator[tuple[Job, bool, str]]:
-        """Give jobs as they come: whether each may use Spark, and why it has to."""
+        """Yield jobs as they come: the job, whether it can use Spark, and why it must."""
         with suppress(EOFError):  # there are no more
             while True:
                 yield self.pipe.recv()
 
-    def answer(self, with_what: Receipt | str, *, takes_more: bool) -> None:
-        """Give the receipt of the last job, or the reason why it needs Spark."""
-        self.pipe.send((with_what, takes_more))
+    def answer(self, result: Receipt | str, *, takes_more: bool) -> None:
+        """Send the receipt of the last job, or the reason why it needs Spark."""
+        self.pipe.send((result, takes_more))
 
 
 class Supervisor:
     """Runs jobs in processes.
 
     Args:
-        work: what a process does with its channel: it answers each job.
-        on_end: is called with a job and its receipt; by several threads, but once at a time.
-        receipt_of_lost: makes the receipt of a job whose process died; once at a time as well.
-        parallel: how many processes run jobs without Spark at the same time.
+        work: the function of a process; it gets the channel, and answers each job.
+        on_end: called with a job and its receipt, by several threads, but never at the same time.
+        receipt_of_lost: makes the receipt of a job whose process died; also never called at the
+            same time.
+        parallel: the number of processes that run jobs without Spark at the same time.
     """
 
     def __init__(
@@ -149,16 +150,16 @@ class Supervisor:
         self._parallel = parallel
         self._lock = threading.Lock()
         self._running: set[_Process] = set()
-        self._of_spark: _Process | None = None
+        self._spark_process: _Process | None = None
         self._is_stopped = False
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run *jobs*; whatever interrupts this ends those that run, and others never begin."""
+        """Run *jobs*; an interrupt stops the running jobs, and the other jobs never start."""
         alone = ThreadPoolExecutor(self._parallel)
         by_spark = ThreadPoolExecutor(1)  # there is one session
         try:
-            tried = [alone.submit(self._run_alone, job, by_spark) for job in jobs]
-            for future in tried:
+            futures = [alone.submit(self._run_alone, job, by_spark) for job in jobs]
+            for future in futures:
                 if (needing_spark := future.result()) is not None:
                     needing_spark.result()
         except BaseException:
@@ -170,56 +171,57 @@ class Supervisor:
             with suppress(CancelledError):
                 alone.shutdown()
                 by_spark.shutdown()
-            if self._of_spark is not None:
-                self._release(self._of_spark)
+            if self._spark_process is not None:
+                self._release(self._spark_process)
 
     def _run_alone(self, job: Job, by_spark: ThreadPoolExecutor) -> Future[None] | None:
-        """Run a job without Spark; where it needs it, return its end in Spark's process."""
-        if (reason := _why_spark(job)) is not None:
+        """Run a job without Spark, or return the future of its run in Spark's process."""
+        if (reason := _spark_reason(job)) is not None:
             return by_spark.submit(self._run_by_spark, job, reason)
         process, answer, _ = self._ask(None, job, spark=False, reason="")
         self._release(process)
         if isinstance(answer, str):
             return by_spark.submit(self._run_by_spark, job, answer)
-        self._tell(job, answer)
+        self._report(job, answer)
         return None
 
     def _run_by_spark(self, job: Job, reason: str) -> None:
-        process, answer, takes_more = self._ask(self._of_spark, job, spark=True, reason=reason)
-        self._of_spark = process if takes_more else None
+        process, answer, takes_more = self._ask(self._spark_process, job, spark=True, reason=reason)
+        self._spark_process = process if takes_more else None
         if not takes_more:
             self._release(process)
-        if isinstance(answer, str):  # it may use Spark, so nothing is left to decline
+        if isinstance(answer, str):  # it can use Spark, so it has no reason to decline
             raise TypeError(f"{job.name} declined Spark: {answer}")
-        self._tell(job, answer)
+        self._report(job, answer)
 
-    def _tell(self, job: Job, receipt: Receipt) -> None:
+    def _report(self, job: Job, receipt: Receipt) -> None:
         with self._lock:
             self._on_end(job, receipt)
 
     def _ask(
         self, process: _Process | None, job: Job, *, spark: bool, reason: str
     ) -> tuple[_Process | None, Receipt | str, bool]:
-        """Let a process, or a new one, run a job.
+        """Run a job in *process*, or in a new process if it is None.
 
         Returns:
-            The process; the receipt, or why the job needs Spark; whether it takes another job.
+            The process; the receipt, or why the job needs Spark; whether the process takes another
+            job.
         """
         try:
-            process = process or self._new()
+            process = process or self._start()
             answer, takes_more = process.ask(job, spark, reason)
         except LakescoreError as error:
             with self._lock:
-                known = Stopped() if self._is_stopped and isinstance(error, JobLost) else error
-                return process, self._receipt_of_lost(job, known), False
+                cause = Stopped() if self._is_stopped and isinstance(error, JobLost) else error
+                return process, self._receipt_of_lost(job, cause), False
         return process, answer, takes_more
 
-    def _new(self) -> _Process:
+    def _start(self) -> _Process:
         """Start a process.
 
         Raises:
-            NotRun: all were stopped before.
-            JobLost: none can be started.
+            NotRun: all jobs were stopped before.
+            JobLost: no process can be started.
         """
         try:
             process = _Process(self._work)
@@ -234,7 +236,7 @@ class Supervisor:
         raise NotRun
 
     def _release(self, process: _Process | None) -> None:
-        """Let a process end that gets no more jobs."""
+        """End a process that gets no more jobs."""
         if process is not None:
             process.end()
             self._running.discard(process)
@@ -255,13 +257,13 @@ class Supervisor:
         late.start()
 
 
-def _why_spark(job: Job) -> str | None:
-    """Return why a job is not tried without Spark, if it is not."""
+def _spark_reason(job: Job) -> str | None:
+    """Return why a job runs with Spark from its start, or None if it is tried without Spark."""
     if job.config.runner == "spark":
         return ""
     if job.config.runner == "auto" and job.config.commits == "slice":
-        # Tried without, it could need Spark after it has published slices, which the receipt of
-        # Spark's process would call unchanged.
+        # Without Spark, the job could publish slices and then need Spark. The receipt of Spark's
+        # process would then call these slices unchanged.
         return "commits: slice, in a list of jobs"
     return None
 
@@ -270,21 +272,21 @@ class _Process:
     def __init__(self, work: Work) -> None:
         context = multiprocessing.get_context("forkserver")
         self._folder = tempfile.mkdtemp(prefix="lakescore-")
-        self._pipe, its = context.Pipe()
-        channel = Channel(its, dict(os.environ), self._folder, tempfile.gettempdir())
+        self._pipe, other_end = context.Pipe()
+        channel = Channel(other_end, dict(os.environ), self._folder, tempfile.gettempdir())
         self._process = context.Process(target=work, args=(channel,))
         self._process.start()
-        its.close()
+        other_end.close()
 
-    def ask(self, *given: object) -> tuple[Receipt | str, bool]:
-        """Return what the process answers.
+    def ask(self, *request: object) -> tuple[Receipt | str, bool]:
+        """Return the answer of the process.
 
         Raises:
-            JobLost: it died.
+            JobLost: the process died.
         """
         try:
-            self._pipe.send(given)
-            # Not the pipe's end alone: what the process has forked may hold that open.
+            self._pipe.send(request)
+            # Not only for the end of the pipe: forks of the process may hold it open.
             wait([self._pipe, self._process.sentinel])
             if self._pipe.poll():
                 answer: tuple[Receipt | str, bool] = self._pipe.recv()
@@ -295,18 +297,18 @@ class _Process:
         raise JobLost(self._process.exitcode)
 
     def end(self) -> None:
-        """Let the process end, which waits for nothing but a next job."""
+        """End the process, which only waits for a next job."""
         self._pipe.close()
         self._process.join(_SECONDS_TO_END)
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def stop(self) -> None:
-        """Tell the process to stop what it does, as a scheduler would."""
+        """Send the process the signal SIGTERM, as a scheduler would."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """End the process there and then, where it still runs."""
+        """Kill the process at once if it still runs."""
         if self._process.is_alive():
             self._process.kill()
             self._process.join(_SECONDS_TO_END)

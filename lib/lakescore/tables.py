@@ -1,6 +1,7 @@
-"""Delta at the edges: read one snapshot, write one slice and let all see it in one commit.
+"""Tables: read one snapshot of a Delta table; write a slice and publish it in one commit.
 
-An address is a table's name (`schema.table`) or an absolute path or URI, which alone holds a `/`.
+An address is a table's name (`schema.table`), or an absolute path or URI. Only paths and URIs have
+a `/`.
 """
 
 from __future__ import annotations
@@ -67,15 +68,15 @@ if TYPE_CHECKING:
     from lakescore.logs import NewFile
 
 _BOUNDED = (DateType, DecimalType, IntegralType, TimestampType)
-"""The types whose bounds are right whoever writes them, and for every reader.
+"""The types whose bounds are right for every writer and every reader.
 
-Of texts that are no UTF-8, Spark's writer tells bounds by which Spark's reader skips them. Where a
-float is NaN, its bound makes delta-rs skip the file.
+For texts that are not UTF-8, Spark's writer records bounds that make Spark's reader skip the texts.
+If a float is NaN, its bound makes delta-rs skip the file.
 """
-_SAYING = "spark.databricks.delta.commitInfo.userMetadata"
-"""The setting that gives Spark's own commits their `userMetadata`."""
+_METADATA_SETTING = "spark.databricks.delta.commitInfo.userMetadata"
+"""The setting that gives Spark's commits their `userMetadata`."""
 _COMMITS_SINCE = 50
-"""How many commits of others may come between one of Spark's and its reading back."""
+"""How many of the newest commits are searched for a commit that Spark has just made."""
 _VIEWS = {"VIEW", "TEMPORARY"}
 _DEFAULTS = "spark.databricks.delta.properties.defaults."
 _ONLY_APPENDS = f"{_DEFAULTS}appendOnly"
@@ -84,7 +85,7 @@ _CONFLICT = re.compile(
     r"|\b(?:ConcurrentAppend|ConcurrentDelete\w+|ConcurrentTransaction|ConcurrentWrite"
     r"|MetadataChanged|ProtocolChanged)Exception\b"
 )
-"""How Delta says that another commit came first."""
+"""Delta's errors for another commit that came first."""
 _RULE = re.compile(
     r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED"
     r"|EXCEED_CHAR_VARCHAR_LIMIT)\] (.+?)(?=\s*(?:\n\s*at |\n\n|\Z))"
@@ -92,9 +93,10 @@ _RULE = re.compile(
     r"|NullPointerException: (Null value appeared in non-nullable field[^\n]*)",  # Spark 3.5
     re.DOTALL,
 )
-"""How Delta says which rule of a table a row breaks: after what it was doing, or before a trace.
+"""Errors for a row that breaks a rule of the table.
 
-And how Spark does, of a MERGE, without the column.
+Delta names the rule after the failed operation, or before a trace. Spark names it for a MERGE, but
+without the column.
 """
 _REFUSED = re.compile(
     r"\[DELTA_CANNOT_CREATE_LOG_PATH\] [^\n]+"
@@ -107,10 +109,11 @@ _NO_SPACE = "No space left on device"
 
 
 def snapshot(spark: SparkSession | Runner, address: str, version: int | None = None) -> Snapshot:
-    """Pin the table at *address* to *version*, or to its latest one.
+    """Pin the table at *address* to *version*, or to its latest version.
 
     Raises:
-        TableNotFound, NotADeltaTable: there is no table, or not a Delta table.
+        TableNotFound, NotADeltaTable: the address has no table, or something that is not a Delta
+            table.
         SnapshotNotFound: the table has no such version.
     """
     runner = Runner.of(spark)
@@ -121,10 +124,10 @@ def snapshot(spark: SparkSession | Runner, address: str, version: int | None = N
         session = runner.start(f"Spark reads rows of {address}")
         reader = session.read.format("delta").option("versionAsOf", pinned)
         try:
-            with _reaching(address):
+            with _explain_storage_errors(address):
                 rows = reader.load(address) if "/" in address else reader.table(address)
-                _ = rows.schema  # a client of Spark Connect looks no sooner
-        except AnalysisException as error:  # that version's files were cleaned up
+                _ = rows.schema  # a client of Spark Connect does not read the table before this
+        except AnalysisException as error:  # VACUUM removed the files of that version
             raise SnapshotNotFound(address, pinned, table.version) from error
         return rows
 
@@ -136,18 +139,18 @@ def snapshot(spark: SparkSession | Runner, address: str, version: int | None = N
             known = Log(table.location, pinned, runner.setting)
         except (NotEligible, FileNotFoundError) as error:
             known, not_eligible = None, str(error)
-    found = Snapshot(address, pinned, table.table_id, runner, read, known, not_eligible)
+    pinned_table = Snapshot(address, pinned, table.table_id, runner, read, known, not_eligible)
     if known is None:
         runner.start(not_eligible)
-        _ = found.rows  # only Spark knows whether it is there
-    return found
+        _ = pinned_table.rows  # only Spark knows whether the version exists
+    return pinned_table
 
 
 def exists(spark: SparkSession | Runner, address: str) -> bool:
-    """Tell whether there is a Delta table at *address*.
+    """Return whether *address* has a Delta table.
 
     Raises:
-        NotADeltaTable: there is something else.
+        NotADeltaTable: the address has something that is not a Delta table.
     """
     try:
         _Table.at(Runner.of(spark), address)
@@ -158,40 +161,42 @@ def exists(spark: SparkSession | Runner, address: str) -> bool:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table that is there, as it is now."""
+    """An existing table at its newest version."""
 
     runner: Runner
     address: str
     location: str
-    """Its folder or URI."""
+    """The table's folder or URI."""
     known: Log | None
     not_eligible: str
-    """Why the log cannot be read without Spark, if so."""
+    """Why the log cannot be read without Spark; empty if it can."""
     detail: Mapping[str, Any]
-    """What Spark says of it, where it was asked."""
+    """The result of Spark's `DESCRIBE DETAIL`; empty if Spark was not used."""
 
     @classmethod
     def at(cls, runner: Runner, address: str) -> _Table:
-        """Look the table up.
+        """Look up the table at *address*.
 
         Raises:
-            TableNotFound, NotADeltaTable: there is none, or something else.
+            TableNotFound, NotADeltaTable: the address has no table, or something that is not a
+                Delta table.
         """
         detail: Mapping[str, Any] = {}
         if "/" not in address:
-            detail = _named(runner.start(f"{address} is a name, which a catalog knows"), address)
-        elif _may_be_elsewhere(runner, address):
-            detail = _described(runner.start(f"Hadoop may know where {address} is"), address)
+            detail = _describe_name(runner.start(f"{address} is a name in a catalog"), address)
+        elif _can_be_elsewhere(runner, address):
+            spark = runner.start(f"Hadoop can find {address} at another place")
+            detail = _describe_path(spark, address)
         location, known, not_eligible = detail.get("location") or address, None, ""
         try:
             known = Log(location, setting=runner.setting)
         except FileNotFoundError as error:
             if not detail:
-                raise _missing(runner, address) from error
-            not_eligible = f"Spark sees the table at {detail['location']}, and the driver does not"
+                raise _missing_error(runner, address) from error
+            not_eligible = f"Spark sees the table at {detail['location']}, but the driver does not"
         except (NotEligible, StorageRefused) as error:
-            try:  # Spark may have other credentials
-                detail = detail or _described(runner.start(str(error)), address)
+            try:  # Spark can have other credentials
+                detail = detail or _describe_path(runner.start(str(error)), address)
             except StorageUnsupported:
                 raise error from None
             not_eligible = str(error)
@@ -201,8 +206,8 @@ class _Table:
 
     @property
     def spark(self) -> SparkSession:
-        """The session of Spark, for what delta-rs cannot tell."""
-        return self.runner.start(self.not_eligible or f"Spark looks at {self.address}")
+        """The session of Spark, for facts that delta-rs does not have."""
+        return self.runner.start(self.not_eligible or f"Spark reads {self.address}")
 
     @cached_property
     def version(self) -> int:
@@ -213,7 +218,7 @@ class _Table:
 
     @property
     def table_id(self) -> str:
-        """Delta's own id."""
+        """Delta's id of the table."""
         return self.known.table_id if self.known is not None else str(self.detail["id"])
 
     @property
@@ -223,30 +228,30 @@ class _Table:
 
     @property
     def partitioned_by(self) -> tuple[str, ...]:
-        """The columns that divide it."""
+        """The partition columns of the table."""
         if self.known is not None:
             return self.known.partitioned_by
         return tuple(self.detail["partitionColumns"])
 
     @cached_property
     def schema(self) -> StructType:
-        """Its columns."""
+        """The columns of the table."""
         if self.known is not None:
             return StructType.fromJson(self.known.schema)
-        return _rows(self.spark, self.address).schema
+        return _read_rows(self.spark, self.address).schema
 
     def commits(self) -> list[dict[str, Any]]:
-        """Return the commits that the log still holds, as `DESCRIBE HISTORY` tells them."""
+        """Return the commits that the log still has, in the form of `DESCRIBE HISTORY`."""
         return [row.asDict() for row in _history(self.spark, self.address)]
 
 
 class Transaction:
-    """Rows for a table, that nobody sees before `commit`.
+    """Rows for a table that nobody sees before `commit`.
 
-    Either `write` takes all rows of a frame, or `add` takes files that others wrote. Files that are
-    never committed are left for VACUUM. Where delta-rs may not commit to the table, the rows wait
-    in a Delta table of their own beside it, and Spark's writer publishes them; that table is
-    removed at the end of a `with` statement.
+    Either `write` takes all rows of a frame, or `add` takes files that workers wrote. VACUUM
+    removes files that are never committed. If delta-rs cannot commit to the table, the rows wait in
+    a staging table beside it, and Spark's writer publishes them; the end of the `with` statement
+    removes the staging table.
 
     Raises:
         SchemaDrift: the table does not take these columns.
@@ -260,27 +265,27 @@ class Transaction:
         where: Mapping[str, Sequence[str]],
         metadata: str,
         append: bool,
-        anew: Mapping[str, str] | None,
+        new_properties: Mapping[str, str] | None,
     ) -> None:
         self._table, self._where, self._metadata = table, where, metadata
-        self._append, self._anew = append, anew
+        self._append, self._new_properties = append, new_properties
         self._what = listed(value for values in where.values() for value in values)
         self.written = written
-        """The columns that files hold."""
+        """The columns of the files."""
         self.how, self.reason = "direct", ""
-        """Who wrote: the workers that scored (`direct`), workers that Spark handed the rows to
-        (`handed over`), or Spark (`spark`); and why not the workers that scored."""
+        """The writer: the workers that scored (`direct`), workers to which Spark handed the rows
+        (`handed over`), or Spark (`spark`); and why it was not the workers that scored."""
         self.said: list[bytes] = []
-        """What tasks said of themselves."""
+        """The messages of tasks about themselves."""
         self._files: list[NewFile] = []
         self._staged: _Staged | None = None
         self._published: dict[str, int] = {"bytes_written": 0, "files_written": 0}
-        if anew is None:
+        if new_properties is None:
             _check_columns(self.written, table.address, table.schema)
 
     @property
     def commits_itself(self) -> bool:
-        """Whether delta-rs may commit files to the table, which the rows need not be in yet."""
+        """Whether delta-rs can commit files to the table, even if no rows were written yet."""
         if self._table.known is None:
             return False
         try:
@@ -291,12 +296,12 @@ class Transaction:
 
     @property
     def form(self) -> Form:
-        """What the table is from the commit on."""
+        """The form of the table after the commit."""
         table = self._table
-        if self._anew is None:
+        if self._new_properties is None:
             return Form(table.schema, table.properties, table.partitioned_by)
-        schema = StructType.fromJson(_columns(self.written))
-        return Form(schema, self._anew, tuple(self._where))
+        schema = StructType.fromJson(_columns_json(self.written))
+        return Form(schema, self._new_properties, tuple(self._where))
 
     def sink(
         self,
@@ -304,7 +309,7 @@ class Transaction:
         parts: Mapping[str, Mapping[str, Any]],
         by: int | None,
     ) -> executor.Sink:
-        """Return where workers write what has the columns of the rows; see `filing.sink`.
+        """Return the sink into which workers write the rows; see `filing.sink`.
 
         Raises:
             NotEligible: Spark has to write.
@@ -321,113 +326,115 @@ class Transaction:
             by=by,
         )
 
-    def write(self, rows: DataFrame, asked: str = "direct") -> Self:
-        """Write *rows*, where nobody sees them.
+    def write(self, rows: DataFrame, writer: str = "direct") -> Self:
+        """Write *rows* so that nobody sees them before the commit.
 
         Args:
-            rows: the columns that files hold; a column `SAID` besides is what tasks say.
-            asked: `spark` has Spark write in any case.
+            rows: rows with the columns of the files; a column `SAID`, if any, has the messages of
+                tasks.
+            writer: `spark` lets Spark write in any case.
 
         Raises:
-            SchemaDrift: a row breaks a rule of the table, or is of no place.
-            StorageFull, FilesUnwritten, FolderRefused: there is no room, or no permission.
+            SchemaDrift: a row breaks a rule of the table, or does not match *where*.
+            StorageFull, FilesUnwritten, FolderRefused: the storage has no room or no permission.
         """
-        with _explained(self._table.address, self._what):
-            reason = "asked for" if asked == "spark" else self._hand_over(rows)
+        with _explain_errors(self._table.address, self._what):
+            reason = "asked for" if writer == "spark" else self._hand_over(rows)
             if reason is not None:
                 self.how, self.reason = "spark", reason
                 self._stage(rows)
         return self
 
     def _hand_over(self, rows: DataFrame) -> str | None:
-        """Let Spark hand *rows* to workers that write the files, or return why it cannot."""
+        """Let Spark hand *rows* to workers that write the files; return why it cannot, or None."""
         names = rows.columns
         column = max(self._where, key=lambda name: len(self._where[name]))
         others = {name: values for name, values in self._where.items() if name != column}
         if any(len(values) != 1 for values in others.values()):
-            return f"several values of {listed(self._where)} tell rows apart"
-        fixed = {name: values[0] for name, values in others.items()}
-        parts = {value: {**fixed, column: value} for value in self._where[column]}
+            return f"more than one of {listed(self._where)} has several values"
+        constants = {name: values[0] for name, values in others.items()}
+        parts = {value: {**constants, column: value} for value in self._where[column]}
         places = {name: Place(n) for n, name in enumerate(names)}
         try:
             sink = self.sink(places, parts, names.index(column))
         except NotEligible as not_eligible:
             return str(not_eligible)
-        found = rows.mapInArrow(executor.filer(sink), struct(executor.FILES))
-        self.add(collected(found).to_pylist(), sink)
+        reports = rows.mapInArrow(executor.filer(sink), struct(executor.FILES))
+        self.add(collected(reports).to_pylist(), sink)
         self.how = "handed over"
         return None
 
     def put(self, rows: pa.Table, parts: Mapping[str, Mapping[str, Any]], by: str | None) -> Self:
-        """Write *rows*, which this process holds, where nobody sees them.
+        """Write *rows* of this process so that nobody sees them before the commit.
 
         Args:
-            rows: columns that files hold, and the text *by* which tells parts apart.
-            parts: the values that all rows of one have besides.
-            by: the column of that text; without, there is one part.
+            rows: rows with the columns of the files, and the text *by* that identifies a part.
+            parts: the values that all rows of a part share, by that text.
+            by: the column of that text; None if there is only one part.
 
         Raises:
             NotEligible: Spark has to write.
-            SchemaDrift, StorageFull, FilesUnwritten, FolderRefused: as `write`.
+            SchemaDrift, StorageFull, FilesUnwritten, FolderRefused: as in `write`.
         """
         names = rows.column_names
         places = {name: Place(n) for n, name in enumerate(names)}
         sink = self.sink(places, parts, None if by is None else names.index(by))
-        with _explained(self._table.address, self._what):
-            found = list(executor.filer(sink)(iter(rows.to_batches())))
-        self.add([row for batch in found for row in batch.to_pylist()], sink)
+        with _explain_errors(self._table.address, self._what):
+            reports = list(executor.filer(sink)(iter(rows.to_batches())))
+        self.add([row for batch in reports for row in batch.to_pylist()], sink)
         return self
 
     def _stage(self, rows: DataFrame) -> None:
         self._staged = _Staged.write(rows, self._table)
         self.said += self._staged.said()
 
-    def add(self, found: Sequence[Mapping[str, Any]], sink: executor.Sink) -> None:
-        """Take what tasks that wrote into *sink* gave: `executor.FILES`.
+    def add(self, reports: Sequence[Mapping[str, Any]], sink: executor.Sink) -> None:
+        """Add the files that tasks wrote into *sink* and reported, as rows of `executor.FILES`.
 
         Raises:
-            WrittenFilesMissing: a file is not there, or is not what its task wrote.
+            WrittenFilesMissing: a file is missing, or its size is not the size that its task
+                reported.
         """
-        said = executor.SAID
-        self.said += [bytes(row[said]) for row in found if row[said] is not None]
-        written = [row for row in found if row[said] is None]
+        key = executor.SAID
+        self.said += [bytes(row[key]) for row in reports if row[key] is not None]
+        written = [row for row in reports if row[key] is None]
         self._files += filing.files(written, sink, self.form.partitioned_by)
 
     def counts(self, column: str) -> dict[str, int]:
-        """Return the rows written by value of *column*, which divides the table."""
+        """Return the number of written rows by value of the partition column *column*."""
         if self._staged is not None:
             return self._staged.counts(column)
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for file in self._files:
             value = file.partition[column]
-            found[value] = found.get(value, 0) + file.rows
-        return found
+            counts[value] = counts.get(value, 0) + file.rows
+        return counts
 
     def facts(self) -> dict[str, Any]:
-        """Return what was written, for the receipt."""
-        how = {"write": self.how} | ({"write_reason": self.reason} if self.reason else {})
+        """Return the facts of the write, for the receipt."""
+        writer = {"write": self.how} | ({"write_reason": self.reason} if self.reason else {})
         if self._staged is not None:
-            return self._published | how
+            return self._published | writer
         size = sum(file.size for file in self._files)
-        return {"bytes_written": size, "files_written": len(self._files), **how}
+        return {"bytes_written": size, "files_written": len(self._files), **writer}
 
     def commit(self) -> int:
-        """Let everybody see the rows at once; return the table's version.
+        """Publish the rows in one commit; return the table's version.
 
         Raises:
-            AnotherRunWon: another write to the same rows came first; nothing is seen of this one.
+            AnotherRunWon: another write to the same rows came first; this one changed nothing.
         """
-        with _explained(self._table.address, self._what):
+        with _explain_errors(self._table.address, self._what):
             if self._staged is not None:
                 return self._publish(self._staged)
             log = self._table.known
-            assert log is not None  # noqa: S101 - files were added to it, or may be
-            if self._anew is not None:
+            assert log is not None  # noqa: S101 - `sink` and `commits_itself` have checked the log
+            if self._new_properties is not None:
                 return log.renew(
                     self._files,
-                    _columns(self.written),
+                    _columns_json(self.written),
                     tuple(self._where),
-                    self._anew,
+                    self._new_properties,
                     metadata=self._metadata,
                     what=self._what,
                 )
@@ -440,24 +447,24 @@ class Transaction:
             )
 
     def _publish(self, staged: _Staged) -> int:
-        """Let Spark's writer publish the rows that wait."""
+        """Let Spark's writer publish the staged rows."""
         table, address, rows = self._table, self._table.address, staged.rows.count()
         self._check_untouched()
-        if self._anew is not None:
-            assert table.known is not None  # noqa: S101 - else it counts as published
-            table.known.set_properties(self._anew, what=self._what)
-            _publish_anew(staged.rows, address, list(self._where), self._metadata)
+        if self._new_properties is not None:
+            assert table.known is not None  # noqa: S101 - without a log, a table is published
+            table.known.set_properties(self._new_properties, what=self._what)
+            _publish_with_schema(staged.rows, address, list(self._where), self._metadata)
         elif self._append:
             _append(staged.rows, address, self._where, self._metadata)
         else:
             _publish(staged.rows, address, _predicate(self._where), self._metadata)
-        made = _version_of(table.spark, address, self._metadata)
-        if made is None and rows == 0:  # then Delta makes no commit
+        commit = _find_commit(table.spark, address, self._metadata)
+        if commit is None and rows == 0:  # then Delta makes no commit
             return _Table.at(table.runner, address).version
-        if made is None:
+        if commit is None:
             raise AnotherRunWon(address, self._what)
-        version, published = made
-        if self._append and published < rows:  # those were there, of the very same run
+        version, published = commit
+        if self._append and published < rows:  # the same run had appended the other rows before
             raise AnotherRunWon(address, self._what)
         self._published = added(table.runner, address, version)
         return version
@@ -470,16 +477,16 @@ class Transaction:
             self._staged.remove()
 
     def _check_untouched(self) -> None:
-        """Hold that nobody wrote to the place since the transaction began."""
+        """Check that nobody wrote rows that match *where* since the transaction began."""
         now = _Table.at(self._table.runner, self._table.address)
         since = changes(now, self._table.version)
-        place = self._where.items()
-        if now.table_id != self._table.table_id or _columns(now.schema) != _columns(
+        conditions = self._where.items()
+        if now.table_id != self._table.table_id or _columns_json(now.schema) != _columns_json(
             self._table.schema
         ):
             raise AnotherRunWon(self._table.address, self._what)
         if since is None or any(
-            all(change.partition.get(column) in values for column, values in place)
+            all(change.partition.get(column) in values for column, values in conditions)
             for change in since
         ):
             raise AnotherRunWon(self._table.address, self._what)
@@ -487,12 +494,12 @@ class Transaction:
 
 @dataclass(frozen=True)
 class _Staged:
-    """Rows that wait in a Delta table of their own, under names that any table may have."""
+    """Rows that wait in a staging table, a Delta table whose column names are always allowed."""
 
     frame: DataFrame
-    """All rows, with what tasks said."""
+    """All rows, also those with the messages of tasks."""
     rows: DataFrame
-    """The rows, named as they will be."""
+    """The rows to publish, with their final column names."""
     folder: str
     setting: Callable[[str], str | None]
 
@@ -509,24 +516,24 @@ class _Staged:
             _remove(address, table.runner.setting)
             raise
         frame = table.spark.read.format("delta").load(address).toDF(*rows.columns)
-        kept = frame
+        staged_rows = frame
         if executor.SAID in rows.columns:
-            kept = frame.where(F.col(executor.SAID).isNull()).drop(executor.SAID)
-        return cls(frame, kept, address, table.runner.setting)
+            staged_rows = frame.where(F.col(executor.SAID).isNull()).drop(executor.SAID)
+        return cls(frame, staged_rows, address, table.runner.setting)
 
     def said(self) -> list[bytes]:
-        """Return what tasks said."""
+        """Return the messages of tasks."""
         if executor.SAID not in self.frame.columns:
             return []
-        told = self.frame.where(F.col(executor.SAID).isNotNull()).select(executor.SAID)
-        return [bytes(row[0]) for row in told.collect()]
+        messages = self.frame.where(F.col(executor.SAID).isNotNull()).select(executor.SAID)
+        return [bytes(row[0]) for row in messages.collect()]
 
     def counts(self, column: str) -> dict[str, int]:
-        """Return the rows by value of *column*."""
+        """Return the number of rows by value of *column*."""
         return dict(map(tuple, self.rows.groupBy(f"`{column}`").count().collect()))
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Remove the staging table."""
         _remove(self.folder, self.setting)
 
 
@@ -541,7 +548,7 @@ def _remove(address: str, setting: Callable[[str], str | None]) -> None:
             place.store.system.delete_dir(place.path)
 
 
-def begin(  # noqa: PLR0913 - each is a fact of its own
+def begin(  # noqa: PLR0913 - each argument is a separate fact
     spark: SparkSession | Runner,
     written: StructType,
     address: str,
@@ -552,29 +559,29 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
     append: bool = False,
     made_with: Mapping[str, Any] | None = None,
 ) -> Transaction:
-    """Begin to put rows in the place of those for which *where* holds, or beside them.
+    """Begin a transaction that replaces the rows that match *where*, or appends rows to them.
 
-    The table is made when it does not exist, partitioned by *where*'s columns, and made anew where
-    no run has published to it. All of the rows must satisfy *where*.
+    A table that does not exist is made, with the columns of *where* as partition columns. A table
+    to which no run has published gets a new schema. All new rows must match *where*.
 
     Args:
         spark: the session, or the runner.
-        written: the columns of what the table shall hold there.
+        written: the columns of the new rows.
         address: the table.
-        where: columns and the values that they may have: typed, since a raw predicate such as
-            `slice = 'a' or 1 = 1` would replace the whole table.
-        metadata: the commit's `userMetadata`, as JSON.
-        find_by: the columns that rows will be looked for by. A new table keeps the smallest and
-            largest values of these alone for each file, where their type allows it: they cost more
-            than the writing itself.
-        append: leave the rows that are there.
-        made_with: what the commit that makes the table says besides, in its `userMetadata`.
+        where: columns, each with the values that match. They are values and not a raw predicate,
+            because one such as `slice = 'a' or 1 = 1` would replace all rows of the table.
+        metadata: the commit's `userMetadata`, which is written as JSON.
+        find_by: the columns by which rows will be searched. A new table keeps file statistics (the
+            smallest and largest values) of these columns only, if their type allows it: file
+            statistics cost more than the writing of the rows.
+        append: keep the existing rows.
+        made_with: more commit metadata for the commit that makes the table.
 
     Raises:
-        NotADeltaTable: there is something else at *address*.
-        TableAppendOnly: rows of the table, or of any new one, cannot be replaced.
-        TableNotMade, FolderRefused: it cannot be made.
-        SchemaDrift: it does not take these columns.
+        NotADeltaTable: *address* has something that is not a Delta table.
+        TableAppendOnly: rows of the table, or of any new table, cannot be replaced.
+        TableNotMade, FolderRefused: the table cannot be made.
+        SchemaDrift: the table does not take these columns.
     """
     runner, properties = Runner.of(spark), _properties(written, find_by)
     try:
@@ -586,26 +593,29 @@ def begin(  # noqa: PLR0913 - each is a fact of its own
         table = _Table.at(runner, address)
     if not append and table.properties.get("delta.appendOnly") == "true":
         raise TableAppendOnly(address, default=False)
-    asked = (_columns(written), tuple(where))
-    as_it_is = (_columns(table.schema), table.partitioned_by)
-    anew = None if as_it_is == asked or _is_published(table) else properties
+    requested = (_columns_json(written), tuple(where))
+    existing = (_columns_json(table.schema), table.partitioned_by)
+    new_properties = None if existing == requested or _is_published(table) else properties
     return Transaction(
         table,
         written,
         where=where,
         metadata=json.dumps(metadata, default=str),
         append=append,
-        anew=anew,
+        new_properties=new_properties,
     )
 
 
 def is_published(spark: SparkSession | Runner, address: str) -> bool:
-    """Tell whether the table at *address* is more than what runs that published nothing left."""
+    """Return whether anything was published to the table at *address*."""
     return _is_published(_Table.at(Runner.of(spark), address))
 
 
 def _is_published(table: _Table) -> bool:
-    """Say yes of a table that only Spark understands: none of those is as we make them."""
+    """Return whether anything was published; always true if only Spark understands the table.
+
+    Lakescore makes no such tables.
+    """
     return table.known is None or table.known.is_published()
 
 
@@ -617,17 +627,19 @@ def replace(
     metadata: Mapping[str, Any],
     find_by: Sequence[str] = (),
 ) -> int:
-    """Replace the rows of the table for which *where* holds by *rows*; return the commit's version.
+    """Replace the rows of the table that match *where* by *rows*; return the commit's version.
 
-    Args are those of `begin`.
+    The arguments are those of `begin`.
 
     Raises:
         AnotherRunWon: another write to the same rows came first; nothing was written.
         SchemaDrift: the table has other columns; nothing was written.
     """
     spark, written = rows.sparkSession, rows.schema
-    with begin(spark, written, address, where=where, metadata=metadata, find_by=find_by) as begun:
-        return begun.write(rows).commit()
+    with begin(
+        spark, written, address, where=where, metadata=metadata, find_by=find_by
+    ) as transaction:
+        return transaction.write(rows).commit()
 
 
 def put(  # noqa: PLR0913 - all but the first three by name
@@ -639,38 +651,41 @@ def put(  # noqa: PLR0913 - all but the first three by name
     where: Mapping[str, Sequence[str]],
     metadata: Mapping[str, Any],
 ) -> int:
-    """Do what `replace` does, of rows that this process holds too, each with the same *constants*.
+    """Replace rows as `replace` does, by a frame or a table, with *constants* in every row.
 
     Args:
         spark: the session, or the runner.
-        rows: a frame, or a table that this process holds.
-        address: as for `begin`.
-        constants: columns that all rows have besides, and their values.
-        where: as for `begin`; columns among *constants*.
-        metadata: as for `begin`.
+        rows: a frame, or a table in the memory of this process.
+        address: as in `begin`.
+        constants: columns to add to all rows, with their values.
+        where: as in `begin`; its columns are among *constants*.
+        metadata: as in `begin`.
 
     Raises:
-        AnotherRunWon, SchemaDrift: as `replace`.
+        AnotherRunWon, SchemaDrift: as in `replace`.
     """
     if isinstance(rows, DataFrame):
-        return replace(_with(rows, constants), address, where=where, metadata=metadata)
+        return replace(_add_constants(rows, constants), address, where=where, metadata=metadata)
     runner = Runner.of(spark)
-    same = [StructField(name, _kind(value), nullable=False) for name, value in constants.items()]
-    written = StructType([*struct(rows.schema).fields, *same])
-    with begin(runner, written, address, where=where, metadata=metadata) as begun:
+    fields = [
+        StructField(name, _constant_type(value), nullable=False)
+        for name, value in constants.items()
+    ]
+    written = StructType([*struct(rows.schema).fields, *fields])
+    with begin(runner, written, address, where=where, metadata=metadata) as transaction:
         try:
-            begun.put(rows, {"": constants}, None)
+            transaction.put(rows, {"": constants}, None)
         except NotEligible as not_eligible:
-            held = frame(runner.start(f"Spark writes {address}: {not_eligible}"), rows)
-            begun.write(_with(held, constants))
-        return begun.commit()
+            spark_rows = frame(runner.start(f"Spark writes {address}: {not_eligible}"), rows)
+            transaction.write(_add_constants(spark_rows, constants))
+        return transaction.commit()
 
 
-def _with(rows: DataFrame, constants: Mapping[str, Any]) -> DataFrame:
+def _add_constants(rows: DataFrame, constants: Mapping[str, Any]) -> DataFrame:
     return rows.select("*", *[F.lit(value).alias(name) for name, value in constants.items()])
 
 
-def _kind(value: object) -> DataType:
+def _constant_type(value: object) -> DataType:
     """Return the type that Spark gives a constant."""
     kinds: dict[type, DataType] = {
         int: IntegerType(),
@@ -687,19 +702,20 @@ def clear(
     where: Mapping[str, Sequence[str]],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Remove the rows of a table for which *where* holds.
+    """Remove the rows of a table that match *where*.
 
-    Args are those of `begin`.
+    The arguments are those of `begin`.
 
     Raises:
         AnotherRunWon: another write to the same rows came first; nothing was removed.
     """
     runner = Runner.of(spark)
     written = _Table.at(runner, address).schema
-    with begin(runner, written, address, where=where, metadata=metadata) as begun:
-        if not begun.commits_itself:
-            begun.write(runner.start(f"Spark clears {address}").createDataFrame([], written))
-        begun.commit()
+    with begin(runner, written, address, where=where, metadata=metadata) as transaction:
+        if not transaction.commits_itself:
+            session = runner.start(f"Spark removes rows of {address}")
+            transaction.write(session.createDataFrame([], written))
+        transaction.commit()
 
 
 def merge(
@@ -710,45 +726,45 @@ def merge(
     within: Mapping[str, str],
     metadata: Mapping[str, Any],
 ) -> int:
-    """Put *rows* in the place of those with the same *keys*, and the others beside them.
+    """Replace the rows that have the same *keys* as one of *rows*; append the other *rows*.
 
     Args:
-        rows: what is read several times, and must be held.
+        rows: the new rows; they are read several times, so they must be persisted.
         address: the table, which exists.
         keys: columns whose values are compared; a null equals a null.
-        within: columns and the value that the rows in question have.
-        metadata: the commit's `userMetadata`, as JSON.
+        within: columns, each with the value in all rows that can be replaced.
+        metadata: the commit's `userMetadata`, which is written as JSON.
 
     Returns:
         The commit's version.
 
     Raises:
-        AnotherRunWon: nothing was written.
-        SchemaDrift: nothing was written; the table lacks a column of *rows*, or has another type
-            there, to which Delta would cast (1.9 to 1) or without which it would merge.
+        AnotherRunWon: another write came first; nothing was written.
+        SchemaDrift: the table lacks a column of *rows*, or has another type for it; nothing was
+            written. Delta would merge without the column, or cast its values (1.9 to 1).
     """
     spark, text = rows.sparkSession, json.dumps(metadata, default=str)
-    fixed = [f"there.{_quoted(name)} = {_literal(value)}" for name, value in within.items()]
-    same = [f"there.{_quoted(name)} <=> new.{_quoted(name)}" for name in keys]
+    scope = [f"there.{_quoted(name)} = {_literal(value)}" for name, value in within.items()]
+    same_keys = [f"there.{_quoted(name)} <=> new.{_quoted(name)}" for name in keys]
     what = listed(within.values())
     _check_columns(rows.schema, address, _Table.at(Runner.of(spark), address).schema)
-    with _explained(address, what):
-        _merge(rows, address, [*fixed, *same], "WHEN MATCHED THEN UPDATE SET *", text)
-    made = _version_of(spark, address, text)
-    if made is None:
+    with _explain_errors(address, what):
+        _merge(rows, address, [*scope, *same_keys], "WHEN MATCHED THEN UPDATE SET *", text)
+    commit = _find_commit(spark, address, text)
+    if commit is None:
         raise AnotherRunWon(address, what)
-    return made[0]
+    return commit[0]
 
 
 def _merge(
     rows: DataFrame, address: str, conditions: Sequence[str], matched: str, text: str
 ) -> None:
     spark, name = rows.sparkSession, f"lakescore_{uuid.uuid4().hex}"
-    there = _rows(spark, address)
-    there.createOrReplaceTempView(f"{name}_there")
+    existing = _read_rows(spark, address)
+    existing.createOrReplaceTempView(f"{name}_there")
     rows.createOrReplaceTempView(f"{name}_new")
     try:
-        with _saying(spark, text):
+        with _set_commit_metadata(spark, text):
             spark.sql(
                 f"MERGE INTO {name}_there AS there USING {name}_new AS new "
                 f"ON {' AND '.join(conditions)} {matched} WHEN NOT MATCHED THEN INSERT *"
@@ -759,49 +775,53 @@ def _merge(
 
 
 def _append(rows: DataFrame, address: str, where: Mapping[str, Sequence[str]], text: str) -> None:
-    """Append *rows* so that others who write to the place are a conflict, and twice is once.
+    """Append *rows* by a MERGE, so that a second try of the same run appends nothing.
 
-    Spark's writer looks at nothing when it appends; a MERGE reads the place.
+    Another write of rows that match *where* is a conflict, because a MERGE reads these rows. A
+    plain append of Spark's writer reads no rows, so it would find no conflict.
     """
-    own = "scoring_run_id"
-    fixed = [_predicate(where, "there.")]
+    run_column = "scoring_run_id"
+    scope = [_predicate(where, "there.")]
     same = [f"there.{_quoted(name)} = new.{_quoted(name)}" for name in where]
-    same += [f"there.{own} = new.{own}"] if own in rows.columns else ["false"]
-    _merge(rows, address, [*fixed, *same], "", text)
+    same += [f"there.{run_column} = new.{run_column}"] if run_column in rows.columns else ["false"]
+    _merge(rows, address, [*scope, *same], "", text)
 
 
 def _publish(rows: DataFrame, address: str, replaced: str, text: str) -> None:
-    """Let Spark write *rows* in the place of those for which *replaced* holds."""
-    own = {name.lower() for name in rows.columns}
-    lacking = [f for f in _rows(rows.sparkSession, address).schema if f.name.lower() not in own]
-    for field in lacking:  # a writer by name asks for them, and one by path fills them so
+    """Let Spark replace the rows that match the predicate *replaced* by *rows*."""
+    names = {name.lower() for name in rows.columns}
+    schema = _read_rows(rows.sparkSession, address).schema
+    missing = [field for field in schema if field.name.lower() not in names]
+    for field in missing:  # Spark requires them for a name, and fills them with nulls for a path
         rows = rows.withColumn(field.name, F.lit(None).cast(field.dataType))
     if "/" in address:
         writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", replaced)
         writer.option("userMetadata", text).save(address)
-    else:  # saveAsTable would stage the whole table, which Delta 3.3 cannot from Spark 3.5.6 on
+    else:  # saveAsTable would stage all of the table; Delta 3.3 cannot do this since Spark 3.5.6
         rows.writeTo(address).option("userMetadata", text).overwrite(F.expr(replaced))
 
 
-def _publish_anew(rows: DataFrame, address: str, by: Sequence[str], text: str) -> None:
-    """Let Spark write *rows* as all that the table holds, with their columns."""
+def _publish_with_schema(
+    rows: DataFrame, address: str, partition_by: Sequence[str], text: str
+) -> None:
+    """Let Spark replace all rows and columns of the table by *rows* and their columns."""
     writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-    writer = writer.option("userMetadata", text).partitionBy(*by)
+    writer = writer.option("userMetadata", text).partitionBy(*partition_by)
     if "/" in address:
         writer.save(address)
     else:
         writer.saveAsTable(address)
 
 
-def _predicate(where: Mapping[str, Sequence[str]], of: str = "") -> str:
+def _predicate(where: Mapping[str, Sequence[str]], prefix: str = "") -> str:
     return " AND ".join(
-        f"{of}{_quoted(column)} IN ({', '.join(map(_literal, values))})"
+        f"{prefix}{_quoted(column)} IN ({', '.join(map(_literal, values))})"
         for column, values in where.items()
     )
 
 
-def _version_of(spark: SparkSession, address: str, text: str) -> tuple[int, int] | None:
-    """Return the version of the commit that says *text*, and the rows that it wrote."""
+def _find_commit(spark: SparkSession, address: str, text: str) -> tuple[int, int] | None:
+    """Return the version of the commit with the metadata *text*, and the rows that it wrote."""
     for row in _history(spark, address, _COMMITS_SINCE):
         if row["userMetadata"] == text:
             metrics = row["operationMetrics"] or {}
@@ -810,45 +830,46 @@ def _version_of(spark: SparkSession, address: str, text: str) -> tuple[int, int]
     return None
 
 
-def _check_columns(written: StructType, address: str, there: StructType) -> None:
-    """Hold that a table has these columns, of these types: Spark's writers would cast some."""
-    kinds = {each["name"].lower(): each["type"] for each in _columns(there)["fields"]}
-    for field in _columns(written)["fields"]:
+def _check_columns(written: StructType, address: str, existing: StructType) -> None:
+    """Check that the table has the columns *written* with their types; Spark would cast some."""
+    kinds = {field["name"].lower(): field["type"] for field in _columns_json(existing)["fields"]}
+    for field in _columns_json(written)["fields"]:
         kind = kinds.get(field["name"].lower())
         if kind is None:
             raise SchemaDrift(address, f"it has no column {field['name']}")
         if kind != field["type"]:
             raise SchemaDrift(
-                address, f"its column {field['name']} is {kind}, and theirs {field['type']}"
+                address, f"its column {field['name']} is {kind}, not {field['type']} as in the rows"
             )
 
 
 @contextmanager
-def _saying(spark: SparkSession, text: str) -> Iterator[None]:
-    """Let Spark's own commits have *text* as their `userMetadata`."""
-    spark.conf.set(_SAYING, text)
+def _set_commit_metadata(spark: SparkSession, text: str) -> Iterator[None]:
+    """Give Spark's commits *text* as their `userMetadata` while the body runs."""
+    spark.conf.set(_METADATA_SETTING, text)
     try:
         yield
     finally:
-        spark.conf.unset(_SAYING)
+        spark.conf.unset(_METADATA_SETTING)
 
 
-def _columns(schema: StructType) -> Any:  # noqa: ANN401 - JSON
-    """Return *schema* as JSON, in which all may be null, as in tables that Spark makes."""
+def _columns_json(schema: StructType) -> Any:  # noqa: ANN401 - JSON
+    """Return *schema* as JSON in which everything is nullable, as in tables that Spark makes."""
     nullable = ("nullable", "containsNull", "valueContainsNull")
     return json.loads(
-        schema.json(), object_hook=lambda said: said | {n: True for n in nullable if n in said}
+        schema.json(),
+        object_hook=lambda node: node | {key: True for key in nullable if key in node},
     )
 
 
 def _properties(written: StructType, find_by: Sequence[str]) -> dict[str, str]:
     bounded = [name for name in find_by if isinstance(written[name].dataType, _BOUNDED)]
-    if not bounded:  # else Delta would bound the first 32 columns, whatever they are
+    if not bounded:  # without this, Delta would keep bounds of the first 32 columns
         return {"delta.dataSkippingNumIndexedCols": "0"}
     return {"delta.dataSkippingStatsColumns": ",".join(map(_quoted, bounded))}
 
 
-def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+def _create(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
     runner: Runner,
     written: StructType,
     address: str,
@@ -856,21 +877,21 @@ def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
     properties: Mapping[str, str],
     made_with: Mapping[str, Any],
 ) -> None:
-    """Make the table, empty.
+    """Make the table, without rows.
 
-    Else files of a run that fails would lie there without a table, and two runs that both need it
-    would be in each other's way.
+    So a run that fails does not leave files without a table, and two runs that both need the table
+    do not conflict.
 
     Raises:
-        TableNotMade: there is no such catalog or schema, or columns have names that Delta refuses.
-        FolderRefused: nothing can be written there.
+        TableNotMade: the catalog or schema does not exist, or Delta refuses a column's name.
+        FolderRefused: the folder cannot be written to.
     """
     try:
-        _check_known_to_delta_rs(runner, written, address)
-        with _reaching(address):
+        _check_creatable(runner, written, address)
+        with _explain_storage_errors(address):
             logs.create(
                 address,
-                _columns(written),
+                _columns_json(written),
                 partition_by=partition_by,
                 properties=properties,
                 metadata=made_with,
@@ -881,27 +902,29 @@ def _create(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         _create_by_spark(spark, written, address, partition_by, properties, made_with)
 
 
-def _check_known_to_delta_rs(runner: Runner, written: StructType, address: str) -> None:
-    """Hold that delta-rs would make the very table that Spark makes.
+def _check_creatable(runner: Runner, written: StructType, address: str) -> None:
+    """Check that delta-rs makes exactly the table that Spark would make.
 
     Raises:
-        NotEligible: it would not, or Spark has to say what is wrong with the columns.
+        NotEligible: the tables could differ, or Spark has to report an error of the columns.
     """
-    if "/" not in address or _may_be_elsewhere(runner, address):
-        raise NotEligible("Spark knows where the table is to be")
+    if "/" not in address or _can_be_elsewhere(runner, address):
+        raise NotEligible("Spark knows the place of the table")
     for field in written:
         kind = field.dataType
         if field.metadata or not is_writable(kind):
-            raise NotEligible(f"column {field.name!r} has a rule of its own")
+            raise NotEligible(
+                f"column {field.name!r} has metadata or a type that only Spark writes"
+            )
         if NO_NAME.search(field.name):
             raise NotEligible(f"a column is called {field.name!r}")
     if len({name.lower() for name in written.names}) < len(written):
-        raise NotEligible("columns share a name")
-    if named := runner.settings(_DEFAULTS):
-        raise NotEligible(f"new tables get {listed(named)}")
+        raise NotEligible("columns have the same name")
+    if defaults := runner.settings(_DEFAULTS):
+        raise NotEligible(f"new tables get {listed(defaults)}")
 
 
-def _create_by_spark(  # noqa: PLR0913, PLR0917 - those of `_create`
+def _create_by_spark(  # noqa: PLR0913, PLR0917 - the arguments of `_create`
     spark: SparkSession,
     written: StructType,
     address: str,
@@ -909,50 +932,53 @@ def _create_by_spark(  # noqa: PLR0913, PLR0917 - those of `_create`
     properties: Mapping[str, str],
     made_with: Mapping[str, Any],
 ) -> None:
-    empty, said = spark.createDataFrame([], written), {**logs.MADE, **made_with}
+    empty, metadata = spark.createDataFrame([], written), {**logs.MADE, **made_with}
     try:
-        with _explained(address, "its first commit"), _saying(spark, json.dumps(said)):
+        with (
+            _explain_errors(address, "its first commit"),
+            _set_commit_metadata(spark, json.dumps(metadata)),
+        ):
             try:
-                _make(empty, address, partition_by, properties)
+                _create_empty(empty, address, partition_by, properties)
             except FAILURES as error:
                 if not _is_conflict(error):
                     raise
-                # Another run is making it: by now it has, or it died.
-                _make(empty, address, partition_by, properties)
+                # Another run was making the table: by now it has finished, or it died.
+                _create_empty(empty, address, partition_by, properties)
     except (SchemaDrift, AnotherRunWon) as error:
         if not exists(spark, address):
             raise TableNotMade(address, str(error.__cause__).strip().splitlines()[0]) from error
 
 
-def _make(
+def _create_empty(
     empty: DataFrame, address: str, partition_by: Sequence[str], properties: Mapping[str, str]
 ) -> None:
     if "/" in address:
         writer = empty.write.format("delta").options(**properties)
         writer.partitionBy(*partition_by).save(address)
         return
-    named = empty.writeTo(address).using("delta")
-    named = named.partitionedBy(*[F.col(name) for name in partition_by])
+    creator = empty.writeTo(address).using("delta")
+    creator = creator.partitionedBy(*[F.col(name) for name in partition_by])
     for name, value in properties.items():
-        named = named.tableProperty(name, value)
-    named.create()
+        creator = creator.tableProperty(name, value)
+    creator.create()
 
 
 def file_changes(source: Snapshot, after: int) -> list[FileChange] | None:
-    """Return the files that came and went after the version *after* up to *source*'s.
+    """Return the files that were added or removed after the version *after*, up to *source*'s.
 
-    None where the log does not hold these commits any more.
+    The result is None if the log no longer has these commits.
     """
     return changes(_Table.at(source.runner, source.address), after, source.version)
 
 
 def changes(table: _Table, after: int, last: int | None = None) -> list[FileChange] | None:
-    """Return what `file_changes` does, with the partitions by the columns' own names."""
+    """Return changes as `file_changes` does, with the columns' names in the table."""
     place = folder(table.location, table.runner.setting)
     if place is None:
         return None
-    found = logs.changes(place, after, table.version if last is None else last)
-    if found is None:
+    stored_changes = logs.changes(place, after, table.version if last is None else last)
+    if stored_changes is None:
         return None
     stored = {field.metadata.get(logs.STORED, field.name): field.name for field in table.schema}
     return [
@@ -960,54 +986,56 @@ def changes(table: _Table, after: int, last: int | None = None) -> list[FileChan
             change,
             partition={stored.get(name, name): value for name, value in change.partition.items()},
         )
-        for change in found
+        for change in stored_changes
     ]
 
 
 def added(runner: Runner, address: str, version: int) -> dict[str, int]:
-    """Return `files_written` and `bytes_written` of a commit; nothing where nobody can tell.
+    """Return `files_written` and `bytes_written` of a commit; nothing if they are not known.
 
-    Its rows are published, so no error of a look at the log is one of the job.
+    The commit's rows are published, so an error while the log is read must not fail the job.
     """
     try:
-        found = changes(_Table.at(runner, address), version - 1, version)
+        commit_changes = changes(_Table.at(runner, address), version - 1, version)
     except (LakescoreError, OSError, ValueError):
         return {}
-    if found is None:
+    if commit_changes is None:
         return {}
-    sizes = [change.size for change in found if change.added]
+    sizes = [change.size for change in commit_changes if change.added]
     return {"bytes_written": sum(sizes), "files_written": len(sizes)}
 
 
 def partitioned_by(spark: SparkSession | Runner, address: str) -> list[str]:
-    """Return the columns that divide the table."""
+    """Return the partition columns of the table."""
     return list(_Table.at(Runner.of(spark), address).partitioned_by)
 
 
 def commits(spark: SparkSession | Runner, address: str) -> list[tuple[int, dict[str, Any]]]:
-    """Return what commits say of themselves in `userMetadata`, the newest first.
+    """Return the versions of commits with their metadata in `userMetadata`, the newest first.
 
-    Those that the log still holds; others than ours may say anything, and are left out then.
+    Only commits that the log still has. Other writers can put anything into `userMetadata`; commits
+    without a JSON object there are left out.
     """
     table = _Table.at(Runner.of(spark), address)
     if table.known is not None:
         return table.known.commits()
     rows = [(int(row["version"]), logs.said(row["userMetadata"])) for row in table.commits()]
-    found = [(version, said) for version, said in rows if said is not None]
-    return sorted(found, key=itemgetter(0), reverse=True)
+    versions = [(version, metadata) for version, metadata in rows if metadata is not None]
+    return sorted(versions, key=itemgetter(0), reverse=True)
 
 
-def _named(spark: SparkSession, address: str) -> Mapping[str, Any]:
-    """Return what Spark says of the table of that name.
+def _describe_name(spark: SparkSession, address: str) -> Mapping[str, Any]:
+    """Return Spark's description of the table with the name *address*.
 
     Raises:
-        TableNotFound, NotADeltaTable, ViewNotPinned: it is not there, or something else.
+        TableNotFound, NotADeltaTable, ViewNotPinned: the catalog has no such name, or the name is
+            not a Delta table.
     """
     try:
-        there = spark.catalog.tableExists(address)
-    except AnalysisException as error:  # there is no such catalog
+        table_exists = spark.catalog.tableExists(address)
+    except AnalysisException as error:  # the catalog does not exist
         raise TableNotFound(address) from error
-    if not there:
+    if not table_exists:
         raise TableNotFound(address)
     try:
         detail = spark.sql(f"DESCRIBE DETAIL {address}").head()
@@ -1018,30 +1046,30 @@ def _named(spark: SparkSession, address: str) -> Mapping[str, Any]:
     return detail.asDict()
 
 
-def _may_be_elsewhere(runner: Runner, address: str) -> bool:
-    """Tell whether Spark may find a path in another place than this process would."""
+def _can_be_elsewhere(runner: Runner, address: str) -> bool:
+    """Return whether Spark can find a path at another place than this process does."""
     if "://" in address:
         return False
-    settings = runner.setting("spark.hadoop.fs.defaultFS")
+    default_fs = runner.setting("spark.hadoop.fs.defaultFS")
     hadoop = {"HADOOP_CONF_DIR", "YARN_CONF_DIR", "DATABRICKS_RUNTIME_VERSION"} & os.environ.keys()
-    return bool(runner.is_client or settings or hadoop)
+    return bool(runner.is_client or default_fs or hadoop)
 
 
-def _described(spark: SparkSession, address: str) -> Mapping[str, Any]:
-    """Return what Spark says of the table at the path *address*."""
+def _describe_path(spark: SparkSession, address: str) -> Mapping[str, Any]:
+    """Return Spark's description of the table at the path *address*."""
     try:
-        with _reaching(address):
+        with _explain_storage_errors(address):
             detail = spark.sql(f"DESCRIBE DETAIL {_literal(address)}").head()
     except FAILURES as error:
         if isinstance(error, AnalysisException) or _NO_FILE in str(error):
-            raise _missing(Runner.of(spark), address) from error
+            raise _missing_error(Runner.of(spark), address) from error
         raise
     if detail is None or detail["format"] != "delta":
-        raise _missing(Runner.of(spark), address)
+        raise _missing_error(Runner.of(spark), address)
     return detail.asDict()
 
 
-def _missing(runner: Runner, address: str) -> NotADeltaTable | TableNotFound:
+def _missing_error(runner: Runner, address: str) -> NotADeltaTable | TableNotFound:
     return NotADeltaTable(address) if _holds_files(runner, address) else TableNotFound(address)
 
 
@@ -1049,11 +1077,11 @@ def _history(spark: SparkSession, address: str, most: int | None = None) -> list
     target = _literal(address) if "/" in address else address
     limit = f" LIMIT {most}" if most is not None else ""
     columns = ("version", "userMetadata", "operationMetrics")
-    with _reaching(address):
+    with _explain_storage_errors(address):
         return spark.sql(f"DESCRIBE HISTORY {target}{limit}").select(*columns).collect()
 
 
-def _rows(spark: SparkSession, address: str) -> DataFrame:
+def _read_rows(spark: SparkSession, address: str) -> DataFrame:
     if "/" in address:
         return spark.read.format("delta").load(address)
     return spark.read.table(address)
@@ -1062,13 +1090,13 @@ def _rows(spark: SparkSession, address: str) -> DataFrame:
 def _is_view(spark: SparkSession, name: str) -> bool:
     try:
         return spark.catalog.getTable(name).tableType in _VIEWS
-    except AnalysisException:  # its catalog does not say
+    except AnalysisException:  # the catalog has no type for the name
         return False
 
 
 @contextmanager
-def _reaching(address: str) -> Iterator[None]:
-    """Tell in one line what keeps the object store of the table at *address* from answering."""
+def _explain_storage_errors(address: str) -> Iterator[None]:
+    """Turn errors of the object store of the table at *address* into one-line errors."""
     try:
         yield
     except FAILURES as error:
@@ -1079,16 +1107,16 @@ def _reaching(address: str) -> Iterator[None]:
 
 def _holds_files(runner: Runner, path: str) -> bool:
     place = folder(path, runner.setting)
-    if place is not None and not _may_be_elsewhere(runner, path):
-        with suppress(OSError):  # Spark may have other credentials
+    if place is not None and not _can_be_elsewhere(runner, path):
+        with suppress(OSError):  # Spark can have other credentials
             return place.holds_files()
     files = (
-        runner.start(f"Spark looks for {path}")
+        runner.start(f"Spark searches for {path}")
         .read.format("binaryFile")
         .option("recursiveFileLookup", "true")
     )
     try:
-        with _reaching(path):
+        with _explain_storage_errors(path):
             return files.load(plain_path(path)).select("path").head() is not None
     except AnalysisException:
         return False
@@ -1108,26 +1136,26 @@ def _is_conflict(error: Exception) -> bool:
 
 
 @contextmanager
-def _explained(address: str, what: str) -> Iterator[None]:
+def _explain_errors(address: str, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        known = _meaning(error, address, what)
+        known = _table_error(error, address, what)
         if known is None:
             raise
         raise known from error
 
 
-def _meaning(error: Exception, address: str, what: str) -> LakescoreError | None:
-    """Return what *error* of Delta or Spark says of the table that was to be written to."""
+def _table_error(error: Exception, address: str, what: str) -> LakescoreError | None:
+    """Return the lakescore error for an *error* of Delta or Spark in a write to the table."""
     if isinstance(error, FAILURES):
-        return _of_spark(error, address, what) or _of_storage(error, address)
+        return _spark_error(error, address, what) or _storage_error(error, address)
     if isinstance(error, OSError) or type(error).__module__.startswith("_internal"):
-        return _of_storage(error, address)
+        return _storage_error(error, address)
     return None
 
 
-def _of_spark(  # noqa: PLR0911 - a case a line
+def _spark_error(  # noqa: PLR0911 - a case a line
     error: Exception, address: str, what: str
 ) -> LakescoreError | None:
     text = str(error)
@@ -1148,12 +1176,12 @@ def _of_spark(  # noqa: PLR0911 - a case a line
     return None
 
 
-def _of_storage(error: Exception, address: str) -> LakescoreError | None:
+def _storage_error(error: Exception, address: str) -> LakescoreError | None:
     text = str(error)
     if _NO_SPACE in text:
         return StorageFull(address)
     if (known := explain_error(error, address)) is not None:
         return known
-    # A model, whose traces are Python's, may be refused by a folder of its own.
+    # In a Python trace, the refused folder can be one that the model uses.
     refused = None if "Traceback (most recent call last)" in text else _REFUSED.search(text)
     return FolderRefused(address, refused[0]) if refused else None

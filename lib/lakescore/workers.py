@@ -1,7 +1,7 @@
-"""Workers: processes of this machine that run tasks where no Spark does.
+"""Workers: processes of this machine that run tasks if Spark does not.
 
-They are forked from one process that has imported the libraries and loaded no model, so a new one
-costs milliseconds. A worker that dies takes no other one with it: its task is tried again.
+They are forked from one process that has imported the libraries and loaded no model, so a new
+one costs milliseconds. If a worker dies, the other workers go on, and its task is tried again.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 _TRIES = 4
-"""How often a task is tried whose worker dies, as in Spark's local[*,4]."""
+"""The number of tries of a task whose worker dies, as in Spark's local[*,4]."""
 _COUNTS = ("aligned",)
-"""What a worker counts that the driver counts too."""
+"""The counts of a worker that the driver adds to its own."""
 
 
 _pools: list[Pool] = []
-"""That of this process, once there is one."""
+"""The pool of this process, as soon as it has one."""
 
 
 class TaskFailed(Exception):
-    """A task raised an error; its text is the trace, whose last line names the error."""
+    """A task raised an error; the text is the trace, whose last line names the error."""
 
 
 class WorkerLost(TaskFailed):
-    """Workers died, each time that the task was tried."""
+    """The worker of a task died on each try."""
 
 
 class Pool:
     """The workers of this process.
 
     Args:
-        starter: what forks them.
+        starter: forks the workers.
     """
 
     def __init__(self, starter: executor.Starter) -> None:
@@ -58,60 +58,63 @@ class Pool:
         self._lock = threading.Lock()
         self._is_stopped = False
         self.done = self.total = 0
-        """Tasks of the running ones that are done, and all of them."""
+        """The number of finished tasks of the current run, and of all its tasks."""
 
-    def call(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-        """Return what *function* returns in a worker; what that counts is counted here.
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of *function* in a worker; the worker's counts are added here.
 
         Raises:
-            ImportError, MemoryError, ModelFailed, Misshapen: it raised this, or another error; or
-                the worker died on each of four tries (ModelFailed).
+            ImportError, MemoryError, ModelFailed, Misshapen: the function raised this error.
+                ModelFailed also stands for any other error of the function, and for a worker that
+                died on each of four tries.
         """
-        asked = pickle.dumps(partial(function, *given, **named))
-        worker, (answered, counts) = self._tried(self._taken(), partial(_Worker.call, asked=asked))
-        self._idle.insert(0, worker)  # what it has loaded is at hand for the next
-        for name, more in counts.items():
-            executor.count(name, more)
-        return cast("T", answered)
+        pickled = pickle.dumps(partial(function, *args, **kwargs))
+        worker, (result, counts) = self._try_workers(
+            self._take_worker(), partial(_Worker.call, pickled=pickled)
+        )
+        self._idle.insert(0, worker)  # the next call finds its loaded models
+        for name, amount in counts.items():
+            executor.count(name, amount)
+        return cast("T", result)
 
     def warm(self, *modules: str) -> None:
-        """Let the first worker import *modules*, those that there are; nobody waits for it."""
-        worker = self._taken()
+        """Let the first worker import the installed *modules*; nothing waits for the imports."""
+        worker = self._take_worker()
         self._idle.insert(0, worker)
         worker.process.tell(("import", modules))
 
-    def run(  # noqa: C901 - each way in which a thread may end
-        self, made: Callable[[], executor.Task], tasks: int, at_once: int
+    def run(  # noqa: C901 - all the ways in which a thread can end
+        self, make_task: Callable[[], executor.Task], tasks: int, at_once: int
     ) -> list[pa.RecordBatch]:
-        """Return what tasks give, in no order.
+        """Return the batches of all tasks, in no order.
 
         Args:
-            made: makes the function that a worker calls with the number of a task, as Spark does by
-                `mapInArrow`; what it is made of is pickled by reference.
-            tasks: how many there are.
-            at_once: how many run side by side.
+            make_task: makes the function that a worker calls with the number of a task, as Spark
+                does in `mapInArrow`. It is pickled by reference.
+            tasks: the number of tasks.
+            at_once: the number of tasks that run at the same time.
 
         Raises:
-            TaskFailed: one raised an error; the others are given up.
-            WorkerLost: the worker of one died, on each of four tries.
+            TaskFailed: a task raised an error; no further tasks start.
+            WorkerLost: the worker of a task died on each of four tries.
         """
-        plan = pickle.dumps(made)
+        plan = pickle.dumps(make_task)
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in range(tasks):
             waiting.put(number)
         self.done, self.total, self._is_stopped = 0, tasks, False
-        given: list[pa.RecordBatch] = []
+        results: list[pa.RecordBatch] = []
         failures: list[BaseException] = []
         busy: dict[int, _Worker] = {}
 
         def work(thread: int) -> None:
             try:
-                busy[thread] = self._taken()
+                busy[thread] = self._take_worker()
                 while not failures:
                     number = waiting.get_nowait()
                     ask = partial(_Worker.run, plan=plan, number=number)
-                    busy[thread], batches = self._tried(busy[thread], ask)
-                    given.extend(batches)
+                    busy[thread], batches = self._try_workers(busy[thread], ask)
+                    results.extend(batches)
                     self.done += 1
                 self._idle.append(busy.pop(thread))
             except queue.Empty:
@@ -125,7 +128,7 @@ class Pool:
             try:
                 for ended in [threads.submit(work, n) for n in range(min(tasks, at_once))]:
                     ended.result()
-            except BaseException as error:  # a person's Ctrl-C
+            except BaseException as error:  # such as Ctrl-C
                 failures.append(error)
                 self._is_stopped = True
                 for worker in list(busy.values()):
@@ -133,37 +136,37 @@ class Pool:
                 raise
         if failures:
             raise failures[0]
-        return given
+        return results
 
     def close(self) -> None:
         """End the idle workers."""
         while self._idle:
             self._idle.pop().process.close()
 
-    def _tried(self, worker: _Worker, ask: Callable[[_Worker], T]) -> tuple[_Worker, T]:
-        """Return what a worker answers, another one where it died, and which one it was."""
-        for tried in range(1, _TRIES + 1):
+    def _try_workers(self, worker: _Worker, ask: Callable[[_Worker], T]) -> tuple[_Worker, T]:
+        """Return the answer to *ask*, and the worker that gave it: a new one if *worker* died."""
+        for attempt in range(1, _TRIES + 1):
             try:
                 return worker, ask(worker)
             except Exception as error:
                 if not worker.process.is_closed:  # it answered
                     self._idle.append(worker)
                     raise
-                if tried == _TRIES or self._is_stopped:
+                if attempt == _TRIES or self._is_stopped:
                     reason = str(error).replace("the process of the model", "a worker")
                     raise executor.ModelFailed(f"{reason}, {_TRIES} times") from error
-                worker = self._new()
-        raise AssertionError("what is tried ends, or its worker dies")
+                worker = self._start_worker()
+        raise AssertionError("a try ends, or its worker dies")
 
-    def _taken(self) -> _Worker:
+    def _take_worker(self) -> _Worker:
         with self._lock:
             while self._idle:
                 worker = self._idle.pop(0)
                 if not worker.process.is_closed:
                     return worker
-        return self._new()
+        return self._start_worker()
 
-    def _new(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         return _Worker(executor.ModelProcess(self._starter))
 
 
@@ -172,10 +175,10 @@ class _Worker:
         self.process = process
         self._plan: bytes | None = None
 
-    def call(self, asked: bytes) -> tuple[Any, dict[str, float]]:
-        self._plan = None  # it is forgotten meanwhile
-        answered: tuple[Any, dict[str, float]] = self.process.ask(("call", asked, dict(os.environ)))
-        return answered
+    def call(self, pickled: bytes) -> tuple[Any, dict[str, float]]:
+        self._plan = None  # a call makes the worker drop its plan
+        reply: tuple[Any, dict[str, float]] = self.process.ask(("call", pickled, dict(os.environ)))
+        return reply
 
     def run(self, plan: bytes, number: int) -> list[pa.RecordBatch]:
         if self._plan is not plan:
@@ -184,15 +187,15 @@ class _Worker:
         batches, trace = self.process.ask(("run", number))
         if trace is not None:
             raise TaskFailed(trace)
-        return _opened(batches)
+        return _read_stream(batches)
 
 
 def pool() -> Pool:
     """Return the workers of this process.
 
-    They are forked from a fork of it as long as it is young, and from a new process else: of one
-    that has threads, or has used a model, locks would be held forever in a fork. Libraries of macOS
-    do not bear a fork at all.
+    They are forked from a fork of this process if it has no other threads and has used no model;
+    otherwise a fork could hold locks forever, so they are forked from a new process. macOS always
+    needs a new process, because its libraries do not support a fork.
     """
     if not _pools:
         alone = threading.active_count() == 1 and sys.platform == "linux"
@@ -205,52 +208,53 @@ def pool() -> Pool:
     return _pools[0]
 
 
-def _opened(stream: bytes) -> list[pa.RecordBatch]:
+def _read_stream(stream: bytes) -> list[pa.RecordBatch]:
     if not stream:
         return []
     with pa.ipc.open_stream(stream) as reader:
         return list(reader)
 
 
-def answer(what: str, given: Any, environment: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - whatever was asked for
-    """Do in a worker what its driver asks for.
+def answer(request: str, value: Any, environment: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - depends on the request
+    """Answer a request of the driver in a worker.
 
     Args:
-        what: `import` modules, `call` a function, take a `plan`, or `run` a task of it.
-        given: for it.
-        environment: the driver's, as it is now: it may be another than when the worker was forked.
+        request: `import` modules, `call` a function, take a `plan`, or `run` a task of the plan.
+        value: the names of the modules, the pickled function or plan, or the number of the task.
+        environment: the current environment of the driver; it may have changed since the fork of
+            the worker.
     """
     if environment is not None:
         os.environ.clear()
         os.environ.update(environment)
-    if what == "import":
-        for name in given:
+    if request == "import":
+        for name in value:
             with suppress(ImportError):
                 importlib.import_module(name)
         return None
-    if what == "call":
+    if request == "call":
         executor.shelf().pop("plan", None)
         before = {name: executor.counted(name) for name in _COUNTS}
         started = executor.cpu_seconds()
-        found = pickle.loads(given)()  # noqa: S301 - the driver's own
-        counts = {name: executor.counted(name) - value for name, value in before.items()}
-        return found, {**counts, "seconds": executor.cpu_seconds() - started}
-    if what == "plan":
-        executor.shelf()["plan"] = pickle.loads(given)  # noqa: S301 - likewise
+        result = pickle.loads(value)()  # noqa: S301 - the driver made it
+        counts = {name: executor.counted(name) - count for name, count in before.items()}
+        return result, {**counts, "seconds": executor.cpu_seconds() - started}
+    if request == "plan":
+        executor.shelf()["plan"] = pickle.loads(value)  # noqa: S301 - the driver made it
         return None
-    return _ran(executor.shelf()["plan"](), given)
+    return _run_task(executor.shelf()["plan"](), value)
 
 
-def _ran(task: executor.Task, number: int) -> tuple[bytes, str | None]:
-    """Return what *task* gives for its *number*, as an Arrow stream, or the trace of its error."""
+def _run_task(task: executor.Task, number: int) -> tuple[bytes, str | None]:
+    """Return the batches of *task* for *number* as an Arrow stream, or the trace of its error."""
     try:
         numbers = pa.RecordBatch.from_pydict({"id": [number]}, pa.schema({"id": pa.int64()}))
-        given = list(task(iter([numbers])))
-        if not given:
+        batches = list(task(iter([numbers])))
+        if not batches:
             return b"", None
         out = pa.BufferOutputStream()
-        with pa.ipc.new_stream(out, given[0].schema) as stream:
-            for batch in given:
+        with pa.ipc.new_stream(out, batches[0].schema) as stream:
+            for batch in batches:
                 stream.write_batch(batch)
         return out.getvalue().to_pybytes(), None
     except BaseException:  # noqa: BLE001 - a stranger's code may raise anything, or exit

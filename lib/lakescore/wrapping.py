@@ -1,10 +1,10 @@
-"""Wrapping: a version in a model of our own, so that MLflow's spark_udf answers as the others do.
+"""Wrapping: our own model holds a version, so that MLflow's spark_udf gives the same values.
 
 MLflow's function makes texts of missing labels, takes the leftmost column that could be meant,
-and rounds where it casts. So it is handed a model whose loader is ours: it applies the version,
-holds what comes against the signature by the very code of the arrow engine, and gives columns that
-MLflow cannot take for others. A version that brings code of its own is applied in a process of its
-own, as there.
+and rounds if it casts. So it gets a model with our loader. The loader applies the version, checks
+the predictions against the signature with the code of the arrow engine, and gives columns that
+MLflow cannot confuse. A version that brings its own code is applied in its own process, as in the
+arrow engine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql import functions as F  # noqa: N812 - its usual name
 from pyspark.sql.types import (
     BooleanType,
     DataType,
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 _PACKAGE = "lakescore_executor"
 _SCALARS = (BooleanType, DoubleType, FloatType, IntegerType, LongType, StringType)
 _ENVIRONMENT = ("conda.yaml", "python_env.yaml", "requirements.txt")
-"""The files by which MLflow makes an environment for a model."""
+"""The files from which MLflow makes an environment for a model."""
 
 
 def wrap(version: executor.Version) -> Path:
-    """Return the folder of a model that applies *version* and gives the columns of `given`."""
-    facts = {
+    """Return the folder of a model that applies *version* and returns the columns of `given`."""
+    fields = {
         "uri": version.uri,
         "key": version.key,
         "mode": version.mode,
@@ -59,7 +59,7 @@ def wrap(version: executor.Version) -> Path:
         "names": version.names,
         "program": version.program,
     }
-    # The key tells files and options; what is bound to a table comes from features and outputs.
+    # The key stands for files and options; features and outputs depend on the table.
     bound = json.dumps([version.features, str(version.outputs), version.names], default=str)
     digest = hashlib.sha256(f"{version.key} {version.folder} {bound}".encode()).hexdigest()
     folder = scratch() / digest[:32]
@@ -68,22 +68,22 @@ def wrap(version: executor.Version) -> Path:
     making = Path(tempfile.mkdtemp(dir=scratch())) / "model"
     making.mkdir()
     source = Path(version.folder)
-    shutil.copytree(source, making / "model", copy_function=_linked)
-    (making / "version.pkl").write_bytes(pickle.dumps(facts))
+    shutil.copytree(source, making / "model", copy_function=_link)
+    (making / "version.pkl").write_bytes(pickle.dumps(fields))
     code = making / "code" / _PACKAGE
     code.mkdir(parents=True)
-    for module in resources.files(executor).iterdir():  # of a zip, perhaps
+    for module in resources.files(executor).iterdir():  # perhaps in a zip
         if module.name.endswith(".py"):
             (code / module.name).write_bytes(module.read_bytes())
     for name in _ENVIRONMENT:
         if (source / name).is_file():
             shutil.copy(source / name, making / name)
     card = yaml.safe_load((source / "MLmodel").read_text(encoding="utf-8"))
-    own = card["flavors"]["python_function"]
+    flavor = card["flavors"]["python_function"]
     loader = {
         "loader_module": f"{_PACKAGE}.wrapped",
         "code": "code",
-        **{name: own[name] for name in ("env", "python_version") if name in own},
+        **{name: flavor[name] for name in ("env", "python_version") if name in flavor},
     }
     kept = {name: card[name] for name in ("mlflow_version", "model_uuid") if name in card}
     mlmodel = yaml.safe_dump({"flavors": {"python_function": loader}, **kept})
@@ -91,7 +91,7 @@ def wrap(version: executor.Version) -> Path:
     return making.rename(folder)
 
 
-def _linked(source: str, target: str) -> str:
+def _link(source: str, target: str) -> str:
     try:
         os.link(source, target)
     except OSError:  # another file system
@@ -100,10 +100,10 @@ def _linked(source: str, target: str) -> str:
 
 
 def given(outputs: StructType) -> StructType:
-    """Return what a wrapped version gives for *outputs*: a value and whether it is null, each.
+    """Return the columns of a wrapped version: each of *outputs*, and whether it is null.
 
-    MLflow's function casts values, and makes something of nulls. What is no number, boolean or text
-    comes as JSON.
+    MLflow's function casts values, and replaces nulls. A value that is not a number, boolean or
+    text comes as JSON.
     """
     fields = []
     for n, output in enumerate(outputs):
@@ -113,23 +113,25 @@ def given(outputs: StructType) -> StructType:
 
 
 def unwrapped(predicted: Column, outputs: StructType) -> Column:
-    """Return *outputs*, or the only one of them, of a column that holds what `given` says."""
+    """Return *outputs*, or the only one of them, from a column with the fields of `given`."""
     return F.transform(
         F.array(predicted),  # so that Spark evaluates it once
-        lambda row: _only(
+        lambda row: _join_columns(
             [
-                F.when(~row[f"n{n}"], _value(row[f"v{n}"], output.dataType)).alias(output.name)
+                F.when(~row[f"n{n}"], _parse_value(row[f"v{n}"], output.dataType)).alias(
+                    output.name
+                )
                 for n, output in enumerate(outputs)
             ]
         ),
     )[0]
 
 
-def _only(columns: list[Column]) -> Column:
+def _join_columns(columns: list[Column]) -> Column:
     return columns[0] if len(columns) == 1 else F.struct(*columns)
 
 
-def _value(value: Column, kind: DataType) -> Column:
+def _parse_value(value: Column, kind: DataType) -> Column:
     if isinstance(kind, _SCALARS):
         return value
     schema = StructType([StructField(KEY, kind)])

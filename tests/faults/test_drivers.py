@@ -47,9 +47,15 @@ def committed(lab: Lab, before: int) -> bool:
         (written, [False], "direct"),
         (quarantined_but_not_published, [False], "spark"),
         (committing, [False, True], "direct"),
+        (committing, [False, True], "spark"),
         (committed, [True], "direct"),  # and neither the receipt nor the run in MLflow is written
+        (committed, [True], "spark"),
     ],
-    ids=["before the commit", "before Spark's", "during the commit", "after the commit"],
+    ids=[
+        f"{moment} the commit, write: {write}"
+        for moment in ("before", "during", "after")
+        for write in ("direct", "spark")
+    ],
 )
 def test_a_driver_killed_leaves_all_or_nothing_and_its_rerun_makes_it_whole(
     lab: Lab, moment: Moment, published: list[bool], write: str

@@ -20,6 +20,7 @@ from plain_tables import make_table, rows_of
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss, root_mean_squared_error
+from sklearn.tree import DecisionTreeClassifier
 
 from lakescore.config import CompareJob
 from lakescore.errors import (
@@ -202,6 +203,37 @@ def test_a_row_that_a_version_cannot_score_names_that_version(
     assert [each["rows_failed"] for each in report["ranking"]] == [1, 1, 1]
 
 
+def test_an_error_is_that_of_the_version_of_the_rows_own_segment(
+    register: Any, run: Run, tmp_path: Path, name: str
+) -> None:
+    class Model(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def __init__(self, region: str) -> None:
+            self.region = region
+
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:  # noqa: ARG002
+            if (model_input["x"] == 1.0).any():
+                raise ValueError(f"{self.region} fails")
+            return model_input["x"]
+
+    class Silent(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:  # noqa: ARG002
+            return model_input["x"].where(model_input["x"] != 3.0)
+
+    register(f"{name}-north", Model("north"), X, X["x"])
+    register(f"{name}-south", Model("south"), X, X["x"])
+    register(f"{name}-west", Silent(), X, X["x"])
+    template = f"{name}-{{region}}/1"
+    run([f"{name}-north/1", family(template)])
+    written = rows_of(str(tmp_path / "quarantine"), "id", "model_uri", "error_type", "error")
+    assert sorted(written) == [
+        (1, f"models:/{name}-north/1", "ValueError", "north fails"),
+        (1, template, "ValueError", f"models:/{name}-north/1: north fails"),
+        (2, f"models:/{name}-north/1", "ValueError", "north fails"),
+        (2, template, "ValueError", f"models:/{name}-south/1: south fails"),
+        (5, template, "NoPrediction", "the model gave no value"),
+    ]
+
+
 def test_a_version_of_several_families_is_loaded_once(run: Run) -> None:
     same = "rival-{region}/1"
     report = run([family(), family(same), "rival-north/1"])
@@ -240,8 +272,10 @@ def test_segments_are_those_that_a_filter_leaves(run: Run) -> None:
 
 @pytest.mark.parametrize("run", [([(1, "north", 1.0, None)], SCHEMA)], indirect=True)
 def test_a_holdout_without_labels_has_no_segments(run: Run) -> None:
-    with pytest.raises(HoldoutEmpty):
+    with pytest.raises(HoldoutEmpty, match="has a label in 'y'"):
         run([family()])
+    with pytest.raises(HoldoutEmpty, match=r"where x > 5 has a label in 'y'.* or another filter"):
+        run([family()], where="x > 5")
 
 
 def test_the_names_of_families_are_baseline_and_candidate(run: Run) -> None:
@@ -271,6 +305,37 @@ def test_a_gate_holds_signatures_segment_by_segment(register: Any, run: Run, nam
     assert same["gates"]["passed"]
     with pytest.raises(GateFailed, match=r"there is no model \(segments 'west'\)"):
         run([family(), family(CHALLENGER, "skip")], gates={})
+
+
+def test_a_gate_sees_missing_models_where_two_columns_tell_segments(
+    register: Any, tmp_path: Path, name: str
+) -> None:
+    rows = [(n, "a" if n % 2 else "b", n % 3, 1.0 * n, 2.0 * n) for n in range(12)]
+    table = make_table(tmp_path / "two", rows, "id int, region string, k int, x double, y double")
+    for own in ("a", "b", "0"):
+        register(f"{name}-{own}", line(1), X)
+    by_region = family(f"{name}-{{region}}/1")
+    job = {
+        "versions": [by_region, family(f"{name}-{{k}}/1", "skip", "k")], "gates": {}, "label": "y",
+        "holdout": {"path": table}, "bootstraps": 100, "output": {"path": str(tmp_path / "r")},
+        "report": str(tmp_path / "reports"),
+    }  # fmt: skip
+    with pytest.raises(GateFailed, match=r"there is no model \(segments k '1', k '2'\)"):
+        compare.run(CompareJob.model_validate(job))
+
+
+def test_metrics_over_other_rows_have_another_digest(register: Any, run: Run, name: str) -> None:
+    register(f"{name}-m", line(1), X)
+    versions = [f"{name}-m/1", family(f"{name}-m@{{region}}", "skip")]
+    digests = []
+    for region in ("north", "south"):
+        mlflow.MlflowClient().set_registered_model_alias(f"{name}-m", region, "1")
+        report = run(versions)
+        mlflow.MlflowClient().delete_registered_model_alias(f"{name}-m", region)
+        model_id = next(each["logged_model_id"] for each in report["ranking"] if "version" in each)
+        logged = mlflow.MlflowClient().get_logged_model(model_id)
+        digests.append({metric.dataset_digest for metric in logged.metrics} - set(*digests))
+    assert [len(digest) for digest in digests] == [1, 1]
 
 
 def test_probabilities_of_families_equal_those_on_pandas(
@@ -332,6 +397,34 @@ def test_a_value_that_cannot_be_part_of_a_name_is_refused(run: Run) -> None:
         run([family()])
 
 
+CLASSES = [(n, str(n % 150), 1.0 * (n % 4), f"class {n % 40}") for n in range(600)]
+
+
+@pytest.mark.parametrize(
+    "run", [(CLASSES, "id int, region string, x double, y string")], indirect=True
+)
+def test_segments_are_no_slices_where_classes_are_too_many_for_that(
+    register: Any, run: Run, name: str
+) -> None:
+    labels = [f"class {n}" for n in range(4)]
+    register(f"{name}-all", DecisionTreeClassifier().fit(X, labels), X)
+    report = run([family(f"{name}-{{region}}/1", {"default": f"{name}-all/1"})], rank_by="accuracy")
+    expected = sum(label == f"class {int(x)}" for _, _, x, label in CLASSES) / len(CLASSES)
+    assert report["ranking"][0]["metrics"]["accuracy"] == pytest.approx(expected)
+
+
+NULLS = [(1, None, 1.0, 2.0), (2, "null", 1.0, 3.0)]
+
+
+@pytest.mark.parametrize("run", [(NULLS, SCHEMA)], indirect=True)
+def test_rows_without_a_segment_are_another_slice_than_the_text_null(
+    run: Run, tmp_path: Path
+) -> None:
+    run([family(missing={"default": "rival-all@live"})])
+    slices = {row[0] for row in rows_of(str(tmp_path / "ranking"), "slice")}
+    assert slices == {"all", "region is null", "region=null"}
+
+
 MANY = [(n, str(n), float(n), 2.0 * n) for n in range(250)]
 
 
@@ -349,8 +442,13 @@ def test_the_file_that_repeats_a_comparison_names_the_families(run: Run) -> None
     first = run([family(), family(CHALLENGER, "skip"), "rival-all@live"])
     again = yaml.safe_load(document(first)["repeat"][0]["command"])
     second = compare.run(CompareJob.model_validate(again))
-    ranking = [{**each, "reference": None} for each in first["ranking"]]
-    assert [{**each, "reference": None} for each in second["ranking"]] == ranking
+    of_first, of_second = (
+        {each["uri"]: (each["rank"], each["metrics"]["rmse"]) for each in report["ranking"]}
+        for report in (first, second)
+    )
+    assert of_second == {
+        uri: (rank, pytest.approx(value, rel=1e-12)) for uri, (rank, value) in of_first.items()
+    }
 
 
 def test_another_version_of_one_segment_is_another_run(register: Any, run: Run, name: str) -> None:
@@ -377,5 +475,12 @@ def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, said: str) -
 
 
 def test_a_family_that_stands_twice_differently_is_refused(run: Run) -> None:
-    with pytest.raises(ValueError, match=r"rival-\{region\}@live stands twice"):
-        run([family(), family(missing="skip")])
+    for other in (CHAMPION, f"models:/{CHAMPION}"):
+        with pytest.raises(ValueError, match=r"rival-\{region\}@live stands twice"):
+            run([family(), family(other, "skip")])
+
+
+def test_a_family_has_one_name_however_it_is_spelled(run: Run) -> None:
+    report = run(["rival-all/1", family(f"models:/{CHAMPION}")], baseline=CHAMPION)
+    assert report["baseline"] == CHAMPION
+    assert len(report["ranking"]) == 2

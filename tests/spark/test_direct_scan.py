@@ -296,7 +296,7 @@ def test_columns_mapped_by_their_ids_are_left_to_spark(
 ) -> None:
     path = table("SELECT 1L AS id, 1D AS x", columnMapping_mode="id")
     selection = whole(tables.snapshot(spark, path))
-    assert declined(by_spark, selection, ["id"]) == "its columns are mapped by id"
+    assert declined(by_spark, selection, ["id"]) == "the table maps its columns by id"
 
 
 def test_rows_that_are_no_snapshots_are_left_to_spark(
@@ -316,7 +316,7 @@ def test_a_file_that_holds_other_than_the_log_says_is_left_to_spark(
     (file,) = Path(path).glob("*.parquet")
     rows = pq.read_table(file)
     pq.write_table(rows.slice(1), file)
-    reason = "a file holds 4 rows where the log counts 5"
+    reason = "a file has 4 rows, but the log counts 5"
     assert declined(by_spark, selection, ["id"]) == reason
     pq.write_table(rows.set_column(1, "x", rows["x"].cast("int32")), file)
     reason = "a file of the table holds 'x' as int32, not double"
@@ -502,7 +502,7 @@ def test_of_any_table_both_ways_read_the_same(  # noqa: PLR0913, PLR0917 - what 
         try:
             note(f"{len(assert_same(by_spark, selection))} rows")
         except NotEligible as reason:
-            nothing = {"there are no files to read", "it would be 0 pieces"}
+            nothing = {"there are no files to read", "the files make 0 pieces"}
             both = "Unsupported table features required: [TypeWidening]"  # deletion vectors, too
             assert str(reason) in nothing or both in str(reason)  # noqa: PT017 - others are bugs
 

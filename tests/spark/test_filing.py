@@ -211,7 +211,10 @@ def alter(config: ScoreJob, spark: SparkSession, change: str) -> None:
         ),
         ("SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')", "delta.columnMapping"),
         ("ADD CONSTRAINT near CHECK (id < 1000)", "delta.constraints.near"),
-        ("ALTER COLUMN prediction COMMENT 'what we say'", "'prediction' has a rule of its own"),
+        (
+            "ALTER COLUMN prediction COMMENT 'what we say'",
+            "'prediction' has a constraint or metadata",
+        ),
     ],
 )
 def test_a_table_that_asks_more_of_its_writers_is_left_to_spark(

@@ -97,7 +97,7 @@ def test_the_first_rows_are_rows_of_the_slice_in_the_models_types(
     every = scanning.first(chosen, features, 200)
     assert sorted(every.column("f0").to_pylist()) == [float(n) for n in range(3, 1000, 10)]
     monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 100)
-    with pytest.raises(NotEligible, match="too far behind"):
+    with pytest.raises(NotEligible, match="too many other rows"):
         scanning.first(chosen, features, 200)
     none = scanning.first(slicing.select(table, "part", ["x"]), features, 5)
     assert (none.num_rows, none.column_names) == (0, ["f0", "f1"])

@@ -145,7 +145,7 @@ INSTANCES = [
     errors.FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
     errors.UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     errors.MetricUndefined("roc_auc", "the label has one class"),
-    errors.HoldoutEmpty("tables/holdout", "arr_delay"),
+    errors.HoldoutEmpty("tables/holdout", "arr_delay", "month >= 10"),
     errors.WeightsInvalid(3, 1000),
     errors.SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
     errors.TooManyErrors(

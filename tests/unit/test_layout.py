@@ -37,6 +37,30 @@ def test_the_functions_of_a_job_are_read_in_one_glance(job: Path) -> None:
     assert several == []  # two statements in one
 
 
+@pytest.mark.parametrize(
+    ("spark", "jars", "warning"),
+    [
+        ("4.2.0", "/jars/io.delta_delta-spark_4.2_2.13-4.4.0.jar,/jars/other-1.0.0.jar", ""),
+        ("3.5.9", "io.delta:delta-spark_2.12:3.3.2", ""),
+        ("4.0.5", "", ""),  # a platform has its own Delta
+        ("4.2.0", "io.delta:delta-spark_4.2_2.13:5.0.0", "Spark 4.2.0 with Delta 5.0.0 was not"),
+        ("4.3.0", "", "Spark 4.3.0 was not tested with lakescore; these were: Spark 3.5 with"),
+    ],
+)
+def test_versions_that_nobody_tested_are_named(spark: str, jars: str, warning: str) -> None:
+    said = session.untested_versions(spark, jars)
+    assert said.startswith(warning)
+    assert bool(said) == bool(warning)
+
+
+def test_the_tested_versions_are_those_of_the_matrix() -> None:
+    matrix = (ROOT / "scripts/matrix.sh").read_text()
+    rows = re.findall(r"^\S+ +3\.\d+ +([\d.]+) +([\d.]+) +3", matrix, re.MULTILINE)
+    assert len(rows) >= 4
+    for spark, delta in rows:
+        assert session.untested_versions(spark, f"delta-spark_2.13-{delta}.jar") == ""
+
+
 def test_jobs_are_files_and_no_package() -> None:
     assert {path.stem for path in JOBS} >= {"score", "compare"}
     assert "__init__" not in {path.stem for path in JOBS}
@@ -142,8 +166,8 @@ def test_a_connect_server_is_asked_where_the_place_or_the_environment_names_one(
         raise ConnectUnavailable(remote)
 
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
-    monkeypatch.setattr(session, "_running", lambda: None)  # other tests' session may be
-    monkeypatch.setattr(session, "_connected", connected)
+    monkeypatch.setattr(session, "_active_session", lambda: None)  # other tests' session may be
+    monkeypatch.setattr(session, "_connect", connected)
     place = tmp_path / "connect.conf"
     place.write_text("spark.remote sc://localhost:15002\nspark.sql.session.timeZone UTC\n")
     with pytest.raises(ConnectUnavailable):

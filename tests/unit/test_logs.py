@@ -272,5 +272,5 @@ def test_what_is_no_table_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "_delta_log").mkdir()
     with pytest.raises(FileNotFoundError):
         Log(str(tmp_path))
-    with pytest.raises(NotEligible, match="files lie on hdfs:, where only Spark goes"):
+    with pytest.raises(NotEligible, match="only Spark reaches files on hdfs:"):
         Log("hdfs://somewhere/table")

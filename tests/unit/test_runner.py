@@ -25,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("PLACE", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(session, "start", lambda *_, **__: Spark())
-    monkeypatch.setattr(session, "_running", lambda: None)  # other tests' session may be
+    monkeypatch.setattr(session, "_active_session", lambda: None)  # other tests' session may be
     monkeypatch.setattr(workers, "pool", lambda: None)
     path = tmp_path / "conf" / "spark" / "local.conf"
     path.parent.mkdir(parents=True)

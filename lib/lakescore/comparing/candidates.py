@@ -10,6 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from lakescore import assignment
+from lakescore.assignment import family_name
 from lakescore.comparing import pairing
 from lakescore.errors import AliasNotFound, HoldoutEmpty, NothingToCompare, listed
 from lakescore.registry import Trust, versions
@@ -62,16 +63,19 @@ class Candidates:
         are told by one column, and else of each version with each.
         """
         before, after = self.assigned[self.baseline], self.assigned[uri]
-        segments: dict[tuple[str, str], list[str | None]] = {}
+        segments: dict[tuple[str, str], list[str]] = {}
         for segment, old, new in _side_by_side(before, after):
-            said, reasons = compare_signatures(old.signature, new.signature) if new else _NO_MODEL
+            said, reasons = _NO_MODEL
+            if new is not None:
+                said, reasons = compare_signatures(old.signature, new.signature)
             for reason in reasons:
-                segments.setdefault((said, reason), []).append(segment)
+                segments.setdefault((said, reason), []).extend(segment)
         worst = "breaking" if any(said == "breaking" for said, _ in segments) else "compatible"
         told = {reason: where for (said, reason), where in segments.items() if said == worst}
-        if before.by is None and after.by is None:
-            return worst, list(told)
-        return worst, [f"{reason} ({_named(where)})" for reason, where in told.items()]
+        return worst, [
+            f"{reason} (segments {listed(where)})" if where else reason
+            for reason, where in told.items()
+        ]
 
     @property
     def columns(self) -> list[str]:
@@ -79,23 +83,39 @@ class Candidates:
         return list(dict.fromkeys(each.by for each in self.assigned.values() if each.by))
 
 
-_NO_MODEL = ("breaking", ("there is no model",))
+_NO_MODEL: tuple[str, tuple[str, ...]] = ("breaking", ("there is no model",))
 
 
 def _side_by_side(
     before: Assignment, after: Assignment
-) -> Iterator[tuple[str | None, ModelVersion, ModelVersion | None]]:
-    """Yield segments with the versions that have them; those that have none before are left out."""
-    if before.by is None or after.by is None or before.by == after.by:
-        for segment in (before if before.by else after).numbers or (None,):
+) -> Iterator[tuple[list[str], ModelVersion, ModelVersion | None]]:
+    """Yield the versions that rows have before and after, with the segment where it is one.
+
+    Segments that have no version before are left out. Where two columns tell the segments, any
+    version can take the place of any other one.
+    """
+    if before.by is None and after.by is None:
+        yield [], before.models[0], after.models[0]
+    elif before.by is None or after.by is None or before.by == after.by:
+        for segment in (before if before.by else after).numbers:
             if (old := before.model_of(segment)) is not None:
-                yield segment, old, after.model_of(segment)
-        return
-    yield from ((None, old, new) for old, new in product(before.models, after.models))
+                yield [repr(segment)], old, after.model_of(segment)
+    else:
+        for segment, number in after.numbers.items():
+            if number is None:
+                yield [f"{after.by} {segment!r}"], before.models[0], None
+        yield from (
+            ([], old, new)
+            for old, new in product(_with_other_signatures(before), _with_other_signatures(after))
+        )
 
 
-def _named(segments: Sequence[str | None]) -> str:
-    return f"segments {listed(dict.fromkeys(map(repr, segments)))}"
+def _with_other_signatures(assigned: Assignment) -> list[ModelVersion]:
+    """Return a version for each signature that there is."""
+    firsts: dict[str, ModelVersion] = {}
+    for model in assigned.models:
+        firsts.setdefault(str(model.signature.to_dict()), model)
+    return list(firsts.values())
 
 
 @dataclass(frozen=True)
@@ -107,12 +127,16 @@ class PinnedCandidates:
     baseline: str
     gated: str | None = None
 
-    def assign(self, address: str, rows: Selection | DataFrame) -> Candidates:
+    def assign(
+        self, address: str, rows: Selection | DataFrame, label: str, where: str | None = None
+    ) -> Candidates:
         """Pin the versions of families, one for each segment of the holdout's labelled *rows*.
 
         Args:
             address: the holdout, for messages.
             rows: what `pairing.select` made.
+            label: the label's column, for messages.
+            where: the filter, for messages.
 
         Raises:
             ColumnsMissing, InputContractError: a column cannot tell segments.
@@ -122,7 +146,7 @@ class PinnedCandidates:
         columns = dict.fromkeys(each.by for each in self.entries.values() if each.by is not None)
         counted = {by: pairing.segments(rows, address, by) for by in columns}
         if not all(counted.values()):
-            raise HoldoutEmpty(address, getattr(rows, "column", None) or pairing.LABEL)
+            raise HoldoutEmpty(address, label, where)
         assigned = {
             uri: each.assign_segments(address, {} if each.by is None else {WHOLE: counted[each.by]})
             for uri, each in self.entries.items()
@@ -158,7 +182,7 @@ def pin_candidates(
     pinned = {entry.uri: entry for entry in entries}
 
     def named(reference: str) -> Pinned:
-        return pinned.get(reference) or assignment.pin(reference, trust=trust)
+        return pinned.get(family_name(reference)) or assignment.pin(reference, trust=trust)
 
     against = named(baseline) if baseline else _champion(entries, trust)
     pinned.setdefault(against.uri, against)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.types import ArrayType, MapType, StructType
@@ -13,11 +15,13 @@ from pyspark.sql.types import ArrayType, MapType, StructType
 from lakescore import scoring
 from lakescore.comparing import costing, differing, evaluating, gathering, pairing, passes
 from lakescore.comparing.document import headline, long_form
-from lakescore.errors import ColumnsUnfit, ConfigError
+from lakescore.errors import ColumnsUnfit, ConfigError, TooManySlices
+from lakescore.slicing import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from lakescore.assignment import Assignment
     from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.evaluating import Evaluation
     from lakescore.comparing.pairing import Paired, Problem, ProblemType
@@ -118,13 +122,20 @@ class Comparison:
         if max(self.evaluation.whole.rows.values(), default=0) == self.evaluation.rows:
             return of_holdout
         candidates = self.candidates.assigned.values()
-        versions = sorted(model.digest for each in candidates for model in each.models)
+        versions = sorted(_decisive_text(assigned) for assigned in candidates)
         return hashlib.sha256(" ".join([of_holdout, *versions]).encode()).hexdigest()[:16]
 
     @staticmethod
     def place(comparing_run_id: str, **_: object) -> dict[str, list[str]]:
         """Return which rows of an output this comparison replaces: those of its run."""
         return {"comparing_run_id": [comparing_run_id]}
+
+
+def _decisive_text(assigned: Assignment) -> str:
+    """Return a text that tells a candidate from others that score other rows, or otherwise."""
+    if assigned.by is None:
+        return assigned.models[0].digest
+    return json.dumps(assigned.pins(WHOLE), sort_keys=True)
 
 
 @contextmanager
@@ -171,32 +182,32 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by name
         ConfigError: a custom metric cannot be imported.
     """
     uris = planned.uris
-    slices = _with_segments(slices, candidates)
+    every_slice = _with_segments(slices, candidates)
     custom = {name: _imported(name, path) for name, path in (custom_metrics or {}).items()}
     decision = planned.contracts[0].decision
-    _check_columns(planned, [*keys, *slices])
+    _check_columns(planned, [*keys, *every_slice])
     problem = pairing.infer(
         scoring.side_of(planned), uris, problem_type=problem_type, rank_by=rank_by,
         positive=positive_class, threshold=decision.threshold if decision else None,
         custom=list(custom),
         classes={side.uri: side.contracts[0].loadable.classes for side in planned.sides},
     )  # fmt: skip
-    _check_size(planned, problem, len(uris), 1 + len(slices))
+    _check_size(planned, problem, len(uris), 1 + len(every_slice))
     with scoring.evaluated(planned, ["the holdout"]):
         scored = planned if planned.is_here else scoring.side_by_side(planned, says=True)
-        pairs = pairing.pair(
-            scored, uris, problem, keys=keys, weight=weight, slices=slices,
-            members={
-                uri: [model.uri for model in each.models]
-                for uri, each in candidates.assigned.items()
-                if each.by is not None
-            },
-        )  # fmt: skip
+        pairs = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=every_slice)
     with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
         paired = replace(kept, rows=planned.heard(kept.rows))
-        evaluation = evaluating.evaluate(
-            paired, replicates=bootstraps, seed=seed, level=confidence, custom=custom
+        evaluate = partial(
+            evaluating.evaluate, replicates=bootstraps, seed=seed, level=confidence, custom=custom
         )
+        try:
+            evaluation = evaluate(paired)
+        except TooManySlices:
+            if len(every_slice) == len(slices):
+                raise
+            paired = replace(paired, slices=tuple(slices))  # nobody asked for segments as slices
+            evaluation = evaluate(paired)
         failed = any(rows < evaluation.rows for rows in evaluation.own.rows.values())
         yield Comparison(
             candidates=candidates,

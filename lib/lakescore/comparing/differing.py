@@ -167,7 +167,7 @@ def _failed(paired: Paired, keys: int) -> passes.Rows:
     versions = [f"v{n}" for n in range(len(paired.uris))]
     held = passes.select(paired.rows, [*named, *versions, "errors"])
     fields = [*list(_schema_of(held))[:keys], *matching.FAILURES]
-    function = matching.failing(keys, paired.uris, regression=regression, members=paired.members)
+    function = matching.failing(keys, paired.uris, regression=regression)
     return passes.mapped(held, function, pa.schema(fields))
 
 

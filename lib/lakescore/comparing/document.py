@@ -256,7 +256,7 @@ def _difference(part: Part, standing: Standing, pair: tuple[str, str]) -> dict[s
 def _slice(part: Part) -> str:
     if part.by is None:
         return "all"
-    return f"{part.by}={'null' if part.value is None else part.value}"
+    return f"{part.by} is null" if part.value is None else f"{part.by}={part.value}"
 
 
 def _said(interval: Interval) -> str:

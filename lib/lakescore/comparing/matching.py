@@ -18,7 +18,7 @@ from lakescore.comparing.gathering import BUCKETS, Bools, Floats, Task, floats, 
 from lakescore.executor import SAID, WHY, row_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Function = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -197,22 +197,10 @@ def _fraction(value: float | Decimal) -> str:
     return f"{'-' * sign}{digits[0]}.{rest}E{int(exponent) + len(digits) - 1}"
 
 
-def failing(
-    keys: int,
-    uris: Sequence[str],
-    *,
-    regression: bool,
-    members: Mapping[str, Collection[str]],
-) -> Function:
+def failing(keys: int, uris: Sequence[str], *, regression: bool) -> Function:
     """Return the function for `mapInArrow` that gives a row for each version that failed on a row.
 
     It has the first *keys* of the row, then `FAILURES`.
-
-    Args:
-        keys: how many columns name a row.
-        uris: the versions, or families of them.
-        regression: whether they predict numbers.
-        members: of each family, the URIs of its versions, which errors name.
     """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -221,9 +209,7 @@ def failing(
                 lacks = ~_known(batch.column(f"v{n}"), regression=regression)
                 if lacks.any():
                     rows = batch.filter(pa.array(lacks))
-                    own = members.get(uri, ())
-                    errors = rows.column("errors").to_pylist()
-                    reasons = [_reason(uri, own, of_row) for of_row in errors]
+                    reasons = [_reason(uri, found) for found in rows.column("errors").to_pylist()]
                     arrays = [
                         *[rows.column(f"k{k}") for k in range(keys)],
                         pa.array([n] * rows.num_rows, pa.int32()),
@@ -243,14 +229,10 @@ def _known(values: pa.Array, *, regression: bool) -> Bools:
     return known
 
 
-def _reason(
-    uri: str, members: Collection[str], errors: Sequence[dict[str, str]] | None
-) -> tuple[str, str]:
+def _reason(uri: str, errors: Sequence[dict[str, str]] | None) -> tuple[str, str]:
     for error in errors or ():
         if error["version"] == uri:
             return error["type"], error["message"]
-        if error["version"] in members:
-            return error["type"], f"{error['version']}: {error['message']}"
     return "NoPrediction", "the model gave no value"
 
 

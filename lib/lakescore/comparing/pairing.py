@@ -34,7 +34,7 @@ from lakescore.scoring import ERRORS, SAID, Plan
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
 
@@ -76,8 +76,6 @@ class Paired:
     uris: tuple[str, ...]
     slices: tuple[str, ...]
     keys: tuple[str, ...]
-    members: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Of each family among `uris`, the URIs of its versions, which errors name."""
 
     @property
     def numbers(self) -> passes.Rows:
@@ -256,7 +254,6 @@ def pair(  # noqa: PLR0913 - all but three by name
     keys: Sequence[str] = (),
     weight: str | None = None,
     slices: Sequence[str] = (),
-    members: Mapping[str, Collection[str]] | None = None,
 ) -> Paired:
     """Return *scored* in the columns that are added up; see `Paired`.
 
@@ -271,7 +268,6 @@ def pair(  # noqa: PLR0913 - all but three by name
         keys: columns that name a row; rows of one key are drawn together.
         weight: the column of weights; 1 when left out.
         slices: columns whose values divide the rows.
-        members: of each family, the URIs of its versions.
     """
     if isinstance(scored, Plan):
         side, places = scoring.side_of(scored), scoring.places_of(scored)
@@ -285,9 +281,8 @@ def pair(  # noqa: PLR0913 - all but three by name
         else passes.mapped(scored, match(columns), schema)
     )
     return Paired(
-        rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys),
-        members=members or {},
-    )  # fmt: skip
+        rows=rows, problem=problem, uris=tuple(uris), slices=tuple(slices), keys=tuple(keys)
+    )
 
 
 def _columns(  # noqa: PLR0913, PLR0917 - those of `pair`

@@ -1,7 +1,7 @@
-"""What runs in Spark's Python workers: Arrow batches or files' rows in, predictions or files out.
+"""The code of Spark's Python workers: Arrow batches or rows of files in, predictions or files out.
 
-It imports nothing else of lakescore and is pickled by value, so executors need the model's own
-requirements, and MLflow where the model is not a plain scikit-learn one, and never our package.
+It imports nothing else of lakescore and is pickled by value. So executors need only the model's
+requirements, and MLflow if the model is not a plain scikit-learn one. They never need our package.
 """
 
 from .applying import (

@@ -1,7 +1,7 @@
-"""Bounding: between which values those of a file's column lie, as Delta's log writes it.
+"""Bounding: the lower and upper bound of a file's column, in the form of Delta's log.
 
-Readers skip files by bounds, so a bound may be wider than the values are, and never narrower. Where
-it cannot be written so, there is none.
+Readers skip files by bounds, so a bound can be wider than the values, but never narrower. If a
+bound cannot be written in this way, the column has no bounds.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _CHARACTERS = 32
-"""What Delta keeps of a text."""
+"""The number of characters that Delta keeps of a text."""
 _MOST_CHARACTERS = 2 * _CHARACTERS
 _LAST, _LAST_OF_ASCII = "\U0010ffff", "\x7f"
-"""Delta's tie-breakers: the second sorts alike for readers that compare texts as UTF-16."""
+"""Delta's tie-breakers: the second has the same order for readers that compare texts as UTF-16."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Bounds:
-    """The bounds of one column of a file, and how many of its values are null."""
+    """The bounds of one column of a file, and the number of its nulls."""
 
     def __init__(self) -> None:
         self.rows = self.nulls = 0
@@ -32,7 +32,7 @@ class Bounds:
         self._fits = True
 
     def add(self, values: pa.Array) -> None:
-        """Take further *values*, all of one type."""
+        """Add *values*, all of one type."""
         self.rows += len(values)
         self.nulls += values.null_count
         self._kind = values.type
@@ -48,81 +48,81 @@ class Bounds:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to bound: every value is null."""
+        """Whether all values are null, so that nothing needs bounds."""
         return self.nulls == self.rows
 
     @property
     def written(self) -> tuple[str, str] | None:
-        """The lower and the upper bound as JSON, or none where not both can be written."""
+        """The lower and the upper bound as JSON, or None if one of them cannot be written."""
         if not self._fits or self._least is None:
             return None
-        least = _lower(self._least, self._kind)
-        most = _upper(self._most, self._kind)
+        least = _lower_bound(self._least, self._kind)
+        most = _upper_bound(self._most, self._kind)
         return None if least is None or most is None else (least, most)
 
 
 def _extremes(values: pa.Array) -> tuple[Any, Any] | None:
-    """Return the smallest and largest value: texts as bytes, days and microseconds as numbers."""
+    """Return the least and greatest value: texts as bytes, days and microseconds as numbers."""
     kind = values.type
     if pa.types.is_date32(kind):
         values = values.cast(pa.int32())
     elif pa.types.is_timestamp(kind) and kind.unit == "us":
         values = values.cast(pa.int64())
     elif pa.types.is_floating(kind):
-        # For some readers NaN is the largest number, and for others none.
+        # Some readers take NaN for the largest number, and others for no number.
         if not pc.all(pc.is_finite(values)).as_py():
             return None
     elif not (
         pa.types.is_integer(kind) or pa.types.is_decimal128(kind) or pa.types.is_string(kind)
     ):
         return None
-    found = pc.min_max(values)
-    if pa.types.is_string(kind):  # which may be no UTF-8
-        return found["min"].as_buffer().to_pybytes(), found["max"].as_buffer().to_pybytes()
-    return found["min"].as_py(), found["max"].as_py()
+    extremes = pc.min_max(values)
+    if pa.types.is_string(kind):  # its bytes may be invalid UTF-8
+        return extremes["min"].as_buffer().to_pybytes(), extremes["max"].as_buffer().to_pybytes()
+    return extremes["min"].as_py(), extremes["max"].as_py()
 
 
-def _lower(least: Any, kind: pa.DataType) -> str | None:
+def _lower_bound(least: Any, kind: pa.DataType) -> str | None:
     if pa.types.is_string(kind):
-        text = _decoded(least)
-        return None if text is None else _quoted(text[:_CHARACTERS])
+        text = _decode(least)
+        return None if text is None else _quote(text[:_CHARACTERS])
     if pa.types.is_timestamp(kind):
-        return _time(least // 1000, kind)
+        return _format_time(least // 1000, kind)
     if least == 0 and pa.types.is_floating(kind):
-        return "-0.0"  # for some readers it is smaller than 0.0
-    return _number_or_day(least, kind)
+        return "-0.0"  # some readers sort it before 0.0
+    return _format_number_or_day(least, kind)
 
 
-def _upper(most: Any, kind: pa.DataType) -> str | None:
+def _upper_bound(most: Any, kind: pa.DataType) -> str | None:
     if pa.types.is_string(kind):
-        text = _decoded(most)
-        raised = None if text is None else _raised(text)
-        return None if raised is None else _quoted(raised)
+        text = _decode(most)
+        raised = None if text is None else _raise_text(text)
+        return None if raised is None else _quote(raised)
     if pa.types.is_timestamp(kind):
-        return _time(-(-most // 1000), kind)
+        return _format_time(-(-most // 1000), kind)
     if most == 0 and pa.types.is_floating(kind):
         return "0.0"
-    return _number_or_day(most, kind)
+    return _format_number_or_day(most, kind)
 
 
-def _quoted(text: str) -> str:
-    """Return *text* as JSON without escapes, some of which delta-rs reads as other characters."""
+def _quote(text: str) -> str:
+    """Return *text* as JSON without escapes: delta-rs reads some escapes as other characters."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def _decoded(text: bytes) -> str | None:
+def _decode(text: bytes) -> str | None:
     try:
         return text.decode()
     except UnicodeDecodeError:
         return None
 
 
-def _raised(text: str) -> str | None:
-    """Return the beginning of *text*, and one character that makes it sort behind the whole."""
+def _raise_text(text: str) -> str | None:
+    """Return the beginning of *text* with a last character that makes it sort after *text*."""
     if len(text) <= _CHARACTERS:
         return text
     end = _CHARACTERS
-    while text[end : end + 1] == _LAST:  # behind which no character sorts
+    while text[end : end + 1] == _LAST:  # no character sorts after it
         end += 1
     if end > _MOST_CHARACTERS:
         return None
@@ -130,19 +130,19 @@ def _raised(text: str) -> str | None:
     return text[:end] + ("" if not rest else _LAST_OF_ASCII if rest < _LAST_OF_ASCII else _LAST)
 
 
-def _time(milliseconds: int, kind: pa.DataType) -> str | None:
+def _format_time(milliseconds: int, kind: pa.DataType) -> str | None:
     try:
         moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    except OverflowError:  # not of the years 1 to 9999
+    except OverflowError:  # outside the years 1 to 9999
         return None
     text = moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
     return json.dumps(text + "Z" if kind.tz else text)
 
 
-def _number_or_day(value: Any, kind: pa.DataType) -> str | None:
+def _format_number_or_day(value: Any, kind: pa.DataType) -> str | None:
     if pa.types.is_date(kind):
         try:
             return json.dumps(date.fromordinal(_EPOCH.toordinal() + value).isoformat())
-        except (OverflowError, ValueError):  # likewise
+        except (OverflowError, ValueError):  # outside the years 1 to 9999
             return None
     return format(value, "f") if pa.types.is_decimal(kind) else repr(value)

@@ -1,4 +1,4 @@
-"""Counting: how many rows have no value in some columns."""
+"""Counting: the number of nulls of columns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from .reading import Scan
 
 NULLS = pa.schema({"column": pa.int32(), "rows": pa.int64()})
-"""What `nulls` gives: by the column's position, how many rows are null there."""
+"""The schema of `nulls`: a column's position, and the number of rows that are null in it."""
 
 
 def nulls(scan: Scan, columns: int) -> Task:
-    """Return the function for `mapInArrow` that gives `NULLS` of the first *columns* of *scan*.
+    """Return the function for `mapInArrow` that yields `NULLS` of the first *columns* of *scan*.
 
-    The batches that it gets number the tasks.
+    The batches that it gets hold the numbers of the tasks.
     """
 
     def count(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,10 +1,10 @@
-"""Isolating: a version that brings code of its own is applied in a process of its own.
+"""Isolating: a version that brings its own code is applied in its own process.
 
 Modules, `sys.path`, the environment, the working folder, random state and library settings belong
-to a process, so no version can see those of another. A worker (or the driver) starts one clean
-process that loads no model, and forks it once for each version: the libraries are imported once.
-Requests and answers go through sockets; a process ends as soon as the other end of its socket does.
-Where no Spark runs, the workers of this machine are such processes too.
+to a process. So no version can see those of another version. A worker (or the driver) starts one
+clean process that loads no model, and forks it once for each version. So the libraries are imported
+only once. Requests and answers go through sockets. A process ends as soon as the other end of its
+socket closes. If Spark does not run, the workers of this machine are such processes too.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ _START = (
 
 
 class ModelFailed(RuntimeError):
-    """A model cannot be loaded, or its process ended, or it raised an error there."""
+    """A model cannot be loaded, or its process ended, or it raised an error in its process."""
 
 
 _RAISED_AGAIN: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (ImportError, MemoryError, Misshapen, ModelFailed, Truncated)
 }
-"""Errors whose type tells the caller what to do."""
+"""Errors that keep their type, because the caller decides by it."""
 
 
 class ModelProcess:
-    """A process in which one version is applied, and nothing else; or a worker of this machine.
+    """A process that applies one version and does nothing else, or a worker of this machine.
 
     Args:
-        starter: what forks it.
+        starter: forks the process.
     """
 
     def __init__(self, starter: Starter) -> None:
         self._lock = threading.Lock()
         self._starter = starter
         self._connection, self._pid = starter.fork()
-        self._untold = 0
+        self._unread = 0
 
     def ask(self, request: tuple[Any, ...], batch: pa.RecordBatch | None = None) -> Any:
-        """Return the process's answer to *request*, which may come with a *batch* of rows.
+        """Return the process's answer to *request*, which can come with a *batch* of rows.
 
         Raises:
             ImportError, MemoryError, Misshapen, ModelFailed: the answer is an error, or the
@@ -73,16 +73,16 @@ class ModelProcess:
                 self._connection.send((*request, batch if batch is None else batch.schema))
                 if batch is not None:
                     self._connection.send_bytes(batch.serialize())
-                while self._untold:
+                while self._unread:
                     self._connection.recv()
-                    self._untold -= 1
+                    self._unread -= 1
                 kind, answer = self._connection.recv()
             except (EOFError, ConnectionError) as error:
                 self.close()
                 ending = self._starter.ending(self._pid)
                 raise ModelFailed(f"the process of the model {ending}") from error
             except BaseException:
-                self.close()  # an answer that nobody read would be taken for that of the next
+                self.close()  # the next request would take the unread answer for its own
                 raise
         if kind == "error":
             kind, text, module = answer
@@ -92,19 +92,19 @@ class ModelProcess:
         return answer
 
     def tell(self, request: tuple[Any, ...]) -> None:
-        """Send a *request* whose answer is of no interest; the next one waits for it."""
-        with self._lock, suppress(OSError):  # whoever asks next learns that the process ended
+        """Send a *request* and ignore its answer; the next request waits for that answer."""
+        with self._lock, suppress(OSError):  # the next `ask` reports that the process ended
             self._connection.send((*request, None))
-            self._untold += 1
+            self._unread += 1
 
     def kill(self) -> None:
-        """End the process, whatever it is doing, and whoever waits for it."""
+        """End the process at once; a caller that waits for its answer gets an error."""
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the process can be asked no more."""
+        """Whether the process takes no more requests."""
         return self._connection.closed
 
     def close(self) -> None:
@@ -113,11 +113,11 @@ class ModelProcess:
 
 
 def program(answer: Callable[..., Any]) -> bytes:
-    """Return what starts processes that call *answer* for each request, as bytes to be sent.
+    """Return the pickled program of processes that call *answer* for each request.
 
-    It holds the code itself, so that a worker needs no package of ours.
+    It holds the code itself, so that a worker does not need our package.
     """
-    import cloudpickle  # noqa: PLC0415 - the driver alone makes a program
+    import cloudpickle  # noqa: PLC0415 - only the driver makes a program
 
     package = sys.modules[__package__]
     cloudpickle.register_pickle_by_value(package)
@@ -131,8 +131,8 @@ class Starter:
     """The process that is forked for each version, or for each worker of this machine.
 
     Args:
-        connection: to that process.
-        wait: waits for its end, and returns its exit code.
+        connection: the connection to that process.
+        wait: waits for the end of the process, and returns its exit code.
     """
 
     def __init__(self, connection: Connection, wait: Callable[[], int]) -> None:
@@ -142,36 +142,36 @@ class Starter:
 
     @classmethod
     def run(cls, program: bytes) -> Starter:
-        """Return a new process of Python that runs *program*."""
+        """Start a new process of Python that runs *program*, and return its starter."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = subprocess.Popen(  # noqa: S603 - this very interpreter
+            process = subprocess.Popen(  # noqa: S603 - the running interpreter
                 [sys.executable, "-c", _START, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the driver, whose end ends this one too
-                stdout=2,  # a worker's standard output is not for a model to print to
+                start_new_session=True,  # Ctrl-C is for the driver; this process ends with it
+                stdout=2,  # a model must not print to a worker's standard output
             )
         connection = Connection(ours.detach())
         connection.send_bytes(program)
-        connection.send(_own_path())
+        connection.send(_clean_path())
         return cls(connection, process.wait)
 
     @classmethod
     def split(cls, answer: Callable[..., Any]) -> Starter:
-        """Return a fork of this process, with all that it has imported.
+        """Fork this process with all its imported modules, and return the fork's starter.
 
-        Only for a process that has loaded no model yet: locks of its libraries' threads, such as
-        those of OpenMP, would be held forever in the fork.
+        Only for a process that has not loaded a model: the fork would hold the locks of its
+        libraries' threads, such as those of OpenMP, forever.
         """
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        gc.freeze()  # a collector that touched what is imported would make a copy of all of it
+        gc.freeze()  # a collector would touch the imported objects and so copy them all
         if not (pid := os.fork()):
             try:
                 ours.close()
-                _leave()
+                _detach()
                 _serve(Connection(theirs.detach()), answer)
             finally:
                 os._exit(1)
@@ -197,7 +197,7 @@ class Starter:
         return Connection(ours.detach()), pid
 
     def ending(self, pid: int) -> str:
-        """Return how the process *pid*, which has ended, did so."""
+        """Return how the process *pid* ended."""
         with self._lock:
             try:
                 self._connection.send(("ending", pid))
@@ -210,26 +210,26 @@ class Starter:
 
 
 def starter(program: bytes) -> Starter:
-    """Return the starter of this process, which a fork of it does not inherit."""
+    """Return the starter of this process; a fork of this process gets another one."""
     known: Starter | None = shelf().get("starter")
     if known is None or known.owner != os.getpid():
         known = shelf()["starter"] = Starter.run(program)
     return known
 
 
-def _leave() -> None:
-    """Be no part of the process that this one was forked from, but for its standard error."""
-    os.setsid()  # Ctrl-C is for the driver, whose end ends this one too
+def _detach() -> None:
+    """Detach this process from its parent process, except for the standard error."""
+    os.setsid()  # Ctrl-C is for the driver; this process ends with it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)  # a worker's standard output is not for a model to print to
+    with open(os.devnull, "rb") as empty:  # noqa: PTH123
+        os.dup2(empty.fileno(), 0)
+    os.dup2(2, 1)  # a model must not print to a worker's standard output
     forget()
 
 
-def _own_path() -> list[str]:
-    """Return this process's `sys.path` without folders of models that were loaded in it."""
+def _clean_path() -> list[str]:
+    """Return this process's `sys.path` without the folders of models that it loaded."""
     return [
         folder
         for folder in sys.path
@@ -238,12 +238,12 @@ def _own_path() -> list[str]:
 
 
 def start(connection: Connection, answer: Callable[..., Any]) -> None:
-    """Be a starter, in a new process of Python, until the other end of *connection* is closed."""
+    """Run a starter in a new process of Python until the other end of *connection* is closed."""
     sys.path[:] = connection.recv()
     with suppress(ImportError):  # plain scikit-learn models need no MLflow
         import mlflow.pyfunc  # noqa: F401, PLC0415 - imported once for all versions
     gc.collect()
-    gc.freeze()  # what is imported is shared by all forks, as long as no collector touches it
+    gc.freeze()  # all forks share the imported objects, as long as no collector touches them
     _serve(connection, answer)
 
 
@@ -258,7 +258,7 @@ def _serve(connection: Connection, answer: Callable[..., Any]) -> None:
                 if not (pid := os.fork()):
                     try:
                         connection.close()
-                        _become(handle, answer, *request[1:])
+                        _run_process(handle, answer, *request[1:])
                     finally:
                         os._exit(1)
                 os.close(handle)
@@ -277,21 +277,21 @@ def _reap(endings: dict[int, int]) -> None:
             endings[ended[0]] = os.waitstatus_to_exitcode(ended[1])
 
 
-def _become(
+def _run_process(
     handle: int, answer: Callable[..., Any], environment: dict[str, str], folder: str
 ) -> None:
-    """Be the process of one version until the other end of the socket *handle* is closed."""
+    """Run the process of one version until the other end of the socket *handle* is closed."""
     import numpy as np  # noqa: PLC0415 - see below
 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    np.random.seed()  # noqa: NPY002 - every fork would draw the same numbers
+    np.random.seed()  # noqa: NPY002 - otherwise all forks would draw the same numbers
     connection = Connection(handle)
     requests: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def receive() -> None:
-        """Hand requests on, and end the process with its reader, whatever the model is doing."""
+        """Queue requests; end the process with its connection, even while the model works."""
         try:
             while True:
                 *request, schema = connection.recv()
@@ -308,24 +308,24 @@ def _become(
         try:
             reply: tuple[str, Any] = ("answer", answer(*request))
         except BaseException as error:  # noqa: BLE001 - a stranger's code may even exit
-            reply = ("error", _told(error))
+            reply = ("error", _describe_error(error))
         try:
             message = pickle.dumps(reply)
-        except Exception as error:  # noqa: BLE001 - likewise, what it gives cannot be sent
-            message = pickle.dumps(("error", _told(error)))
+        except Exception as error:  # noqa: BLE001 - the answer of a stranger's code may not pickle
+            message = pickle.dumps(("error", _describe_error(error)))
         with suppress(Exception):
             sys.stdout.flush()
         connection.send_bytes(message)
 
 
-def _told(error: BaseException) -> tuple[str, str, str | None]:
-    """Return the type and message of *error*, and which module is missing if one is."""
+def _describe_error(error: BaseException) -> tuple[str, str, str | None]:
+    """Return the type and message of *error*, and the missing module, if it names one."""
     module = error.name if isinstance(error, ModuleNotFoundError) else None
-    return type(error).__name__, _text(error), module
+    return type(error).__name__, _error_text(error), module
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         return str(error).encode("utf-8", "backslashreplace").decode()
-    except Exception:  # noqa: BLE001 - a stranger's error may fail to say what it is
-        return "an error that cannot say what it is"
+    except Exception:  # noqa: BLE001 - a stranger's error may have no text
+        return "an error whose message cannot be read"

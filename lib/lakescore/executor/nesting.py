@@ -1,4 +1,4 @@
-"""Nesting: values within structs and lists, changed where they are."""
+"""Nesting: values within structs and lists are changed in place of the old values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def innermost(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """Return *array* with *change* made to what its structs and lists hold, at any depth.
+    """Return *array* with *change* applied to the values in its structs and lists, at any depth.
 
     Maps stay as they are.
     """

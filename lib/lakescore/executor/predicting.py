@@ -1,4 +1,4 @@
-"""Predicting: what a task of Spark runs, from the rows that it gets to those that it gives."""
+"""Predicting: the function that a task runs, from its input rows to its output rows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-"""What runs in a worker: a function for `mapInArrow`."""
+"""The function that runs in a worker, for `mapInArrow`."""
 _Applied = tuple[pa.RecordBatch, Sequence[pa.Array], pa.Array]
-"""Rows, the columns that are added, and why some rows failed."""
+"""Rows, the columns to add, and the reasons why rows failed."""
 Failing = Literal["raise", "null", "aside"]
-"""What becomes of a row that cannot be scored."""
+"""How a task treats a row that cannot be scored."""
 
 
 def predictor(  # noqa: PLR0913 - all but the first by name
@@ -40,39 +40,43 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     says: int | None = None,
     sink: Sink | None = None,
 ) -> Task:
-    """Return the function for `mapInArrow`: the first *kept* columns, then one for each version.
+    """Return the function for `mapInArrow` that yields *kept* columns and the predictions.
 
     Args:
-        versions: what is applied.
-        kept: how many columns go back as they came.
-        scan: what the worker reads itself; the batches that it gets then number its tasks.
-        tells: of the only one of *versions*, a family, what rows say of the member that scored
-            them, in further columns: one row a member. Rows without a member are left out then.
-        failing: the first row that cannot be scored is an error (`raise`); or it has a null, and a
-            further column says why, and by which version: a list of `WHY`, null where all could
-            (`null`); or it is left out, and listed in what the task says (`aside`).
-        says: where given, a last column is null but in one more row, a task's last, in which it
-            says what the task did; of failed rows it lists so many bytes.
-        sink: the rows are written there, and `FILES` go back instead.
+        versions: the versions and families to apply.
+        kept: the number of first columns that are returned unchanged. One column for each version
+            follows.
+        scan: the rows that the worker reads itself. The batches that it gets then hold the numbers
+            of its tasks.
+        tells: one row for each member of a family, which is then the only one of *versions*. Its
+            columns are added to the rows that the member scored. Rows without a member are
+            dropped.
+        failing: `raise` raises an error for the first row that cannot be scored. `null` gives the
+            row a null, and adds a column with the reasons and the versions: a list of `WHY`, null
+            if all versions scored the row. `aside` drops the row, and lists it in the report of
+            the task.
+        says: if set, a last column holds the report of the task. It is null except in an extra
+            last row of the task. The report lists failed rows up to this number of bytes.
+        sink: if set, the task writes the rows there, and returns `FILES`.
     """
     names = [f"p{n}" for n in range(len(versions))]
     names += [] if tells is None else tells.schema.names
 
     def predict(batches: Iterable[pa.RecordBatch], part: Part) -> Iterator[pa.RecordBatch]:
         loads, aligned = counted("loads"), counted("aligned")
-        for batch, predicted, why in _applied(versions, tells, batches):
+        for batch, added, why in _apply(versions, tells, batches):
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
-            columns, held = batch.columns[:kept], batch.schema.names[:kept]
-            given, named = [*columns, *predicted], [*held, *names]
+            columns, kept_names = batch.columns[:kept], batch.schema.names[:kept]
+            arrays, all_names = [*columns, *added], [*kept_names, *names]
             if failing == "null":
-                yield pa.RecordBatch.from_arrays([*given, why], names=[*named, "why"])
+                yield pa.RecordBatch.from_arrays([*arrays, why], names=[*all_names, "why"])
                 continue
-            rows = pa.RecordBatch.from_arrays(given, names=named)
+            rows = pa.RecordBatch.from_arrays(arrays, names=all_names)
             if why.null_count < len(why):
                 if failing == "raise":
-                    raise _error_of(why)
-                part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*held, "why"]))
+                    raise _row_error(why)
+                part.add(pa.RecordBatch.from_arrays([*columns, why], names=[*kept_names, "why"]))
                 rows = rows.filter(why.is_null())
             yield rows
         part.aligned = int(counted("aligned") - aligned)
@@ -83,26 +87,26 @@ def predictor(  # noqa: PLR0913 - all but the first by name
         rows = predict(batches if scan is None else read_tasks(scan, batches), part)
         if sink is not None:
             yield from written(sink, rows)
-            yield told(FILES, part.said())
+            yield _report_row(FILES, part.said())
             return
-        given = None
+        schema = None
         for batch in rows:
-            given = batch.schema
-            yield batch if says is None else _silent(batch)
-        if says is not None and given is not None:
-            yield told(_silent_schema(given), part.said())
+            schema = batch.schema
+            yield batch if says is None else _add_report_column(batch)
+        if says is not None and schema is not None:
+            yield _report_row(_add_report_field(schema), part.said())
 
     return run
 
 
-def _applied(
+def _apply(
     versions: Sequence[Version | Family],
     tells: pa.RecordBatch | None,
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[_Applied]:
-    """Yield batches, their predictions with what rows tell of a member, and why some failed."""
+    """Yield batches, their predictions with the columns of *tells*, and the reasons of failures."""
     families = [version for version in versions if isinstance(version, Family)]
-    if families:  # a call costs, and a member gets but a part of the rows
+    if families:  # a call has a cost, and a member gets only a part of the rows
         batches = gathered(batches, lambda batch: int(batch.nbytes), BYTES_GATHERED)
     for batch in batches:
         if tells is None:
@@ -111,12 +115,12 @@ def _applied(
         numbers = families[0].numbered(batch)
         rows = batch if (numbers >= 0).all() else batch.filter(pa.array(numbers >= 0))
         if rows.num_rows:
-            predicted, why = attempt(versions, rows)
-            told_of = tells.take(pa.array(numbers[numbers >= 0]))
-            yield rows, [*predicted, *told_of.columns], why
+            predictions, why = attempt(versions, rows)
+            member_rows = tells.take(pa.array(numbers[numbers >= 0]))
+            yield rows, [*predictions, *member_rows.columns], why
 
 
-def _error_of(why: pa.Array) -> ValueError:
+def _row_error(why: pa.Array) -> ValueError:
     first = why.drop_null()[0].as_py()[0]
     return ValueError(
         f"{first['version']} could not score a row (failing='null' keeps it, with the error "
@@ -125,43 +129,43 @@ def _error_of(why: pa.Array) -> ValueError:
 
 
 def few(
-    made: Callable[[], Task], tasks: int, most: int, columns: Sequence[OutputColumn]
+    make_task: Callable[[], Task], tasks: int, most: int, columns: Sequence[OutputColumn]
 ) -> list[pa.RecordBatch]:
-    """Return *columns* of the first rows that tasks give, *most* of them."""
-    found: list[pa.RecordBatch] = []
+    """Return *columns* of the first rows of the tasks, at most *most* rows."""
+    pieces: list[pa.RecordBatch] = []
     for number in range(tasks):
         numbers = pa.RecordBatch.from_pydict({"id": [number]})
-        for batch in made()(iter([numbers])):
-            missing = most - sum(each.num_rows for each in found)
-            found.append(chosen(batch.slice(0, missing), columns))
+        for batch in make_task()(iter([numbers])):
+            missing = most - sum(piece.num_rows for piece in pieces)
+            pieces.append(chosen(batch.slice(0, missing), columns))
             if batch.num_rows >= missing:
-                return found
-    return found
+                return pieces
+    return pieces
 
 
-def narrowed(made: Callable[[], Task], columns: Sequence[OutputColumn]) -> Task:
-    """Return the function of a task that gives *columns* of what the one that is *made* gives."""
+def narrowed(make_task: Callable[[], Task], columns: Sequence[OutputColumn]) -> Task:
+    """Return the function of a task that yields only *columns* of the task of *make_task*."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in made()(batches):
+        for batch in make_task()(batches):
             yield chosen(batch, columns)
 
     return run
 
 
-def told(schema: pa.Schema, said: bytes) -> pa.RecordBatch:
-    """Return the one row of *schema* in which a task says what it did: the rest of it is null."""
+def _report_row(schema: pa.Schema, report: bytes) -> pa.RecordBatch:
+    """Return one row of *schema* with the report of a task; its other columns are null."""
     columns = [
-        pa.array([said], pa.binary()) if field.name == SAID else pa.nulls(1, field.type)
+        pa.array([report], pa.binary()) if field.name == SAID else pa.nulls(1, field.type)
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(columns, names=schema.names)
 
 
-def _silent(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _add_report_column(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [*batch.columns, pa.nulls(batch.num_rows, pa.binary())]
     return pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names, SAID])
 
 
-def _silent_schema(schema: pa.Schema) -> pa.Schema:
+def _add_report_field(schema: pa.Schema) -> pa.Schema:
     return schema.append(pa.field(SAID, pa.binary()))

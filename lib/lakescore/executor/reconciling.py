@@ -1,4 +1,4 @@
-"""Reconciling: rows that two sides hold are paired by their keys, and their values compared."""
+"""Reconciling: pair the rows of two sides by their keys, and compare their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .predicting import Task
 
 LEFT = "left"
-"""The column of the rows handed over that tells the left side's from the right side's."""
+"""The column of the input rows that is true for rows of the left side."""
 COUNTS = pa.schema(
     {
         "same": pa.int64(),
@@ -25,12 +25,12 @@ COUNTS = pa.schema(
         "only_right": pa.int64(),
     }
 )
-"""How many rows: a pair counts once."""
+"""The numbers of rows; a pair counts once."""
 _HAS = pa.schema({"has_left": pa.bool_(), "has_right": pa.bool_()})
 
 
 def reconciled(kinds: pa.Schema, keys: int) -> pa.Schema:
-    """Return the schema of what `reconcile` gives."""
+    """Return the schema of the rows that `reconcile` yields."""
     types = kinds.types
     return pa.schema(
         [
@@ -46,37 +46,38 @@ def reconciled(kinds: pa.Schema, keys: int) -> pa.Schema:
 def reconcile(kinds: pa.Schema, keys: int, *, tolerance: float, most: int) -> Task:
     """Return the function for `mapInArrow` that compares the rows of two sides.
 
-    It gets the columns of *kinds* and `LEFT`, and must get all rows with the same keys. It gives
-    one row with `COUNTS`, and then some of the pairs that differ: their keys, which sides have the
-    row, and its values on either.
+    It gets the columns of *kinds* and `LEFT`, and must get all rows with the same keys. It yields
+    one row with `COUNTS`, and then some of the pairs that differ: their keys, the sides that have
+    the row, and the row's values on both sides.
 
     Args:
         kinds: the keys, then the values.
-        keys: how many keys there are; a null is equal to a null, and NaN to NaN. Rows of one side
-            that share theirs are paired in the order of their values.
-        tolerance: by how much of the larger one two finite fractions may differ and be the same.
-        most: how many of the pairs that differ are given.
+        keys: the number of keys. A null equals a null, and NaN equals NaN. Rows of one side with
+            the same keys are paired in the order of their values.
+        tolerance: the largest difference between two finite fractions that count as the same,
+            relative to the larger one.
+        most: the maximum number of differing pairs to yield.
     """
     schema = reconciled(kinds, keys)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        taken = list(batches)
+        received = list(batches)
         empty = kinds.append(pa.field(LEFT, pa.bool_())).empty_table()
-        rows = pa.Table.from_batches(taken) if taken else empty
+        rows = pa.Table.from_batches(received) if received else empty
         *columns, is_left = [column.combine_chunks() for column in rows.columns]
         sides = _sides(is_left)
-        yield from _reconciled(columns[:keys], columns[keys:], sides, tolerance, most, schema)
+        yield from _compare_sides(columns[:keys], columns[keys:], sides, tolerance, most, schema)
 
     return run
 
 
 def _sides(is_left: pa.Array) -> list[Any]:
-    """Return the places of the left side's rows, and those of the right side's."""
+    """Return the places of the left side's rows, and of the right side's rows."""
     mask = is_left.to_numpy(zero_copy_only=False)
     return [np.flatnonzero(mask), np.flatnonzero(~mask)]
 
 
-def _reconciled(  # noqa: PLR0913, PLR0917 - facts of one comparison
+def _compare_sides(  # noqa: PLR0913, PLR0917 - facts of one comparison
     keys: Sequence[pa.Array],
     values: Sequence[pa.Array],
     sides: Sequence[Any],
@@ -84,15 +85,17 @@ def _reconciled(  # noqa: PLR0913, PLR0917 - facts of one comparison
     most: int,
     schema: pa.Schema,
 ) -> list[pa.RecordBatch]:
-    groups = _groups(keys, sum(map(len, sides)))
-    ordinals = [_ordinals(groups[side], [column.take(side) for column in values]) for side in sides]
+    groups = _number_groups(keys, sum(map(len, sides)))
+    ordinals = [
+        _number_rows(groups[side], [column.take(side) for column in values]) for side in sides
+    ]
     width = max((int(numbers.max()) for numbers in ordinals if len(numbers)), default=0) + 1
     one, other = (groups[side] * width + n for side, n in zip(sides, ordinals, strict=True))
     _, at_left, at_right = np.intersect1d(one, other, assume_unique=True, return_indices=True)
     left, right = sides[0][at_left], sides[1][at_right]
     same = np.ones(len(left), bool)
     for column in values:
-        same &= _same(column.take(left), column.take(right), tolerance)
+        same &= _are_same(column.take(left), column.take(right), tolerance)
     alone = [np.setdiff1d(sides[0], left), np.setdiff1d(sides[1], right)]
     counts = [int(same.sum()), int((~same).sum()), len(alone[0]), len(alone[1])]
     shown = [
@@ -100,14 +103,14 @@ def _reconciled(  # noqa: PLR0913, PLR0917 - facts of one comparison
         *[(n, None) for n in alone[0][:most].tolist()],
         *[(None, n) for n in alone[1][:most].tolist()],
     ][:most]
-    return [_counted(counts, schema), *_pairs(keys, values, shown, schema)]
+    return [_counts_row(counts, schema), *_pair_rows(keys, values, shown, schema)]
 
 
-def _counted(counts: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
+def _counts_row(counts: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([dict(zip(COUNTS.names, counts, strict=True))], schema)
 
 
-def _pairs(
+def _pair_rows(
     keys: Sequence[pa.Array],
     values: Sequence[pa.Array],
     shown: Sequence[tuple[int | None, int | None]],
@@ -127,30 +130,32 @@ def _pairs(
     return [pa.RecordBatch.from_arrays(cast, schema=schema)]
 
 
-def _groups(keys: Sequence[pa.Array], rows: int) -> Any:
-    """Number rows so that two have the same number where all their keys are equal."""
+def _number_groups(keys: Sequence[pa.Array], rows: int) -> Any:
+    """Number rows so that two rows have the same number if all their keys are equal."""
     groups = np.zeros(rows, np.int64)
     for column in keys:
-        codes, count = _codes(column)
-        groups = groups * count + codes  # fewer than rows x rows
-        groups, _ = _codes(pa.array(groups))
+        codes, count = _encode(column)
+        groups = groups * count + codes  # less than rows x rows
+        groups, _ = _encode(pa.array(groups))
     return groups
 
 
-def _codes(column: pa.Array) -> tuple[Any, int]:
-    """Number values so that equal ones have the same number; return how many numbers there are."""
+def _encode(column: pa.Array) -> tuple[Any, int]:
+    """Return a number for each value, the same for equal values, and the count of numbers."""
     kind = column.type
     if pa.types.is_floating(kind):
         column = pc.add(column, pa.scalar(0.0, kind))  # -0.0 is 0.0
-        column = pc.if_else(pc.is_nan(column), pa.scalar(np.nan, kind), column)  # there are many
+        column = pc.if_else(
+            pc.is_nan(column), pa.scalar(np.nan, kind), column
+        )  # NaN has many bit patterns
     elif pa.types.is_nested(kind):
-        column = _words(column)
+        column = _make_texts(column)
     encoded = column.dictionary_encode(null_encoding="encode")
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, max(1, len(encoded.dictionary))
 
 
-def _ordinals(groups: Any, values: Sequence[pa.Array]) -> Any:
+def _number_rows(groups: Any, values: Sequence[pa.Array]) -> Any:
     """Number the rows of each group in the order of their *values*, from 0."""
     ordinals = np.zeros(len(groups), np.int64)
     order = np.argsort(groups, kind="stable")
@@ -159,34 +164,36 @@ def _ordinals(groups: Any, values: Sequence[pa.Array]) -> Any:
     if not follows.any():
         return ordinals
     shares = order[follows | np.r_[follows[1:], False]]
-    ranks = [rank for column in values for rank in _ranks(column.take(pa.array(shares)))]
+    ranks = [rank for column in values for rank in _sort_numbers(column.take(pa.array(shares)))]
     shares = shares[np.lexsort([*reversed(ranks), groups[shares]])]
-    own = groups[shares]
-    starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]])
-    lengths = np.diff(np.r_[starts, len(own)])
-    ordinals[shares] = np.arange(len(own)) - np.repeat(starts, lengths)
+    shared = groups[shares]
+    starts = np.flatnonzero(np.r_[True, shared[1:] != shared[:-1]])
+    lengths = np.diff(np.r_[starts, len(shared)])
+    ordinals[shares] = np.arange(len(shared)) - np.repeat(starts, lengths)
     return ordinals
 
 
-def _ranks(column: pa.Array) -> list[Any]:
-    """Return numbers by which values are sorted, the decisive ones first: NaN is no null."""
+def _sort_numbers(column: pa.Array) -> list[Any]:
+    """Return numbers that sort the values, the most significant first: NaN is not null."""
     if pa.types.is_floating(column.type):
         numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return [column.is_null().to_numpy(zero_copy_only=False), numbers]
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     elif pa.types.is_nested(column.type):
-        column = _words(column)
+        column = _make_texts(column)
     return [pc.rank(column, tiebreaker="dense").to_numpy(zero_copy_only=False)]
 
 
-def _words(column: pa.Array) -> pa.Array:
-    """Return a text for each nested value, the same for the same one."""
-    return pa.array([repr(value) for value in innermost(column, _exact).to_pylist()], pa.string())
+def _make_texts(column: pa.Array) -> pa.Array:
+    """Return a text for each nested value, the same for equal values."""
+    return pa.array(
+        [repr(value) for value in innermost(column, _make_exact).to_pylist()], pa.string()
+    )
 
 
-def _exact(values: pa.Array) -> pa.Array:
-    """Return values that Python holds exactly: it knows fewer times, and no texts but UTF-8."""
+def _make_exact(values: pa.Array) -> pa.Array:
+    """Return values that Python holds exactly: it has fewer times, and only texts in UTF-8."""
     if pa.types.is_timestamp(values.type):
         return values.cast(pa.int64())
     if pa.types.is_date(values.type):
@@ -194,17 +201,17 @@ def _exact(values: pa.Array) -> pa.Array:
     return values.cast(pa.binary()) if pa.types.is_string(values.type) else values
 
 
-def _same(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
-    """Tell which values are the same: null as null, NaN as NaN, fractions within *tolerance*."""
+def _are_same(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
+    """Return which values are the same: nulls, NaNs, and fractions within *tolerance* are."""
     known, known_too = (side.is_valid().to_numpy(zero_copy_only=False) for side in (one, other))
     same = known == known_too
     both = np.flatnonzero(known & known_too)
-    same[both] = _equal(one.take(pa.array(both)), other.take(pa.array(both)), tolerance)
+    same[both] = _are_equal(one.take(pa.array(both)), other.take(pa.array(both)), tolerance)
     return same
 
 
-def _equal(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
-    """Do what `_same` does of values of which none is null."""
+def _are_equal(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
+    """Do the work of `_are_same` for values without nulls."""
     kind = one.type
     if pa.types.is_floating(kind):
         a, b = (side.cast(pa.float64()).to_numpy(zero_copy_only=False) for side in (one, other))
@@ -214,23 +221,23 @@ def _equal(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
         return (a == b) | (np.isnan(a) & np.isnan(b)) | near
     if pa.types.is_struct(kind):
         fields = [
-            _same(a, b, tolerance) for a, b in zip(one.flatten(), other.flatten(), strict=True)
+            _are_same(a, b, tolerance) for a, b in zip(one.flatten(), other.flatten(), strict=True)
         ]
         return np.logical_and.reduce([np.ones(len(one), bool), *fields])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _equal_lists(one, other, tolerance)
+        return _are_equal_lists(one, other, tolerance)
     if pa.types.is_nested(kind):
         pairs = zip(one.to_pylist(), other.to_pylist(), strict=True)
         return np.array([a == b for a, b in pairs], bool)
     return pc.equal(one, other).to_numpy(zero_copy_only=False)
 
 
-def _equal_lists(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
+def _are_equal_lists(one: pa.Array, other: pa.Array, tolerance: float) -> Any:
     lengths = pc.list_value_length(one).to_numpy(zero_copy_only=False)
     same = lengths == pc.list_value_length(other).to_numpy(zero_copy_only=False)
     alike = np.flatnonzero(same)
     members, others = (side.take(pa.array(alike)).flatten() for side in (one, other))
-    differs = ~_same(members, others, tolerance)
+    differs = ~_are_same(members, others, tolerance)
     lists = np.repeat(np.arange(len(alike)), lengths[alike])
     same[alike[np.unique(lists[differs])]] = False
     return same

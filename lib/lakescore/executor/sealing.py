@@ -1,4 +1,4 @@
-"""Sealing: Arrow rows as cells of bytes, which every version of Spark takes in and gives out."""
+"""Sealing: Arrow rows as cells of bytes, which all versions of Spark can take and return."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEALED = pa.schema({"cell": pa.binary()})
 
 
 def seal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield `SEALED`: each of *batches* as one cell, in Arrow's format of streams."""
+    """Yield `SEALED`: each of *batches* as one cell, in Arrow's stream format."""
     for batch in batches:
         yield pa.RecordBatch.from_pydict({"cell": [sealed(batch)]}, SEALED)
 

@@ -1,6 +1,6 @@
-"""Storing: files on the machine's own disks, or in an object store, for pyarrow to read and write.
+"""Storing: pyarrow reads and writes files on the machine's disks or in an object store.
 
-pyarrow's own file systems, so that executors need no library besides.
+It uses pyarrow's file systems, so that executors need no other library.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ StoreKind = Literal["local", "s3", "abfs", "gs"]
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """Where the files of a table lie."""
+    """The place of the files of a table."""
 
     kind: StoreKind = "local"
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Of pyarrow's file system: they may hold credentials, so nothing shows them."""
+    """The options of pyarrow's file system; they may hold credentials, so nothing shows them."""
 
     @property
     def system(self) -> Any:
-        """The file system, one a process; none of the machine's own disks."""
+        """The file system, one a process; None for the machine's disks."""
         if self.kind == "local":
             return None
         systems = shelf().setdefault("systems", {})
-        # A fork must not share the connections, nor the threads, of the process it came from.
+        # A fork must not share the connections or the threads of its parent process.
         key = (os.getpid(), self.kind, *sorted(self.options.items()))
         if key not in systems:
-            from pyarrow import fs  # noqa: PLC0415 - half a second, where a store is used
+            from pyarrow import fs  # noqa: PLC0415 - half a second, only for a store
 
             makers = {
                 "s3": "S3FileSystem",
@@ -48,22 +48,22 @@ class Store:
         return systems[key]
 
     def open(self, path: str) -> pq.ParquetFile:
-        """Open a Parquet file: a path of the machine's disks, or of the store from its bucket."""
+        """Open a Parquet file: a path on the machine's disks, or in the store with its bucket."""
         options: dict[str, Any] = {"coerce_int96_timestamp_unit": "us"}
         if self.kind == "local":
             return pq.ParquetFile(path, memory_map=True, **options)
-        # What is asked of the store comes in few requests, the next one while the model predicts.
+        # The store gets few requests, and answers the next one while the model predicts.
         return pq.ParquetFile(path, filesystem=self.system, pre_buffer=True, **options)
 
     def size(self, path: str) -> int | None:
-        """Return the bytes of a file, or none where there is no such file."""
+        """Return the size of a file in bytes, or None if there is no such file."""
         if self.kind == "local":
             return os.path.getsize(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH202
         info = self.system.get_file_info(path)
         return int(info.size) if info.is_file else None
 
     def remove(self, path: str) -> None:
-        """Remove a file, if that can be."""
+        """Remove a file, and ignore an error."""
         with suppress(OSError):
             if self.kind == "local":
                 os.unlink(path)  # noqa: PTH108

@@ -1,4 +1,4 @@
-"""Tallying: what tasks did, as a row of what they give, so that only what succeeded counts."""
+"""Tallying: tasks report their work in a row of their output, so only successful tasks count."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SAID = "_lakescore_said"
-"""The column that holds what a task says of itself, in its last row; null in all others."""
+"""The column that holds the report of a task in its last row, and null in all other rows."""
 _LISTED_BY_A_TASK = 16 * 2**20
 _LISTED_IN_ALL = 512 * 2**20
-"""Bytes of the failed rows that come to the driver; those beyond are counted alone."""
+"""The bytes of failed rows that come to the driver; further failed rows are only counted."""
 
 
 def listed_at_most(tasks: int) -> int:
-    """Return how many bytes of failed rows each of so many *tasks* may list."""
+    """Return how many bytes of failed rows one of *tasks* tasks can list."""
     return min(_LISTED_BY_A_TASK, _LISTED_IN_ALL // max(1, tasks))
 
 
 class Part:
-    """What one task did.
+    """The report of one task.
 
     Args:
-        most: bytes of failed rows, compressed, that it lists before it counts them alone.
+        most: the compressed bytes of failed rows to list; further failed rows are only counted.
     """
 
     def __init__(self, most: int = _LISTED_BY_A_TASK) -> None:
         self._most = most
         self.rows = 0
-        """Rows that were predicted, or tried."""
+        """Rows that the task scored, or tried to score."""
         self.failed = 0
-        """Those of them that could not be scored."""
+        """Rows that could not be scored."""
         self.aligned = 0
-        """Rows whose predictions were put in order by the index that came with them."""
+        """Rows whose predictions were sorted by the index of the model's answer."""
         self.loads = 0
-        """Models that it loaded."""
+        """Models that the task loaded."""
         self._listing = pa.BufferOutputStream()
         self._stream: Any = None
 
     def add(self, rows: pa.RecordBatch) -> None:
-        """List those of *rows* that say why they failed."""
+        """List the rows of *rows* that have a reason why they failed."""
         if self._listing.tell() > self._most:
             return
         if self._stream is None:
@@ -55,7 +55,7 @@ class Part:
         self._stream.write_batch(rows.filter(rows.column("why").is_valid()))
 
     def said(self) -> bytes:
-        """Return the whole of it: a line of JSON, then the listing as an Arrow stream."""
+        """Return the report as bytes: a line of JSON, then the listing as an Arrow stream."""
         counts = {
             "rows": self.rows,
             "failed": self.failed,
@@ -70,7 +70,7 @@ class Part:
 
 @dataclass
 class TaskTotals:
-    """What workers did, added up over tasks."""
+    """The totals of the reports of tasks."""
 
     rows: int = 0
     failed: int = 0
@@ -79,10 +79,10 @@ class TaskTotals:
     workers: set[str] = field(default_factory=set)
     listing: list[pa.Table] = field(default_factory=list)
 
-    def add(self, said: Iterable[bytes]) -> None:
-        """Add what tasks said."""
-        for each in said:
-            line, _, listing = bytes(each).partition(b"\n")
+    def add(self, reports: Iterable[bytes]) -> None:
+        """Add the reports of tasks."""
+        for report in reports:
+            line, _, listing = bytes(report).partition(b"\n")
             counts = json.loads(line)
             self.rows += counts["rows"]
             self.failed += counts["failed"]
@@ -93,5 +93,5 @@ class TaskTotals:
                 self.listing.append(pa.ipc.open_stream(listing).read_all())
 
     def listed(self) -> pa.Table | None:
-        """Return the failed rows' kept columns and `why`, if any failed."""
+        """Return the kept columns and `why` of the failed rows, or None if no row failed."""
         return pa.concat_tables(self.listing) if self.listing else None

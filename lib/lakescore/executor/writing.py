@@ -1,4 +1,4 @@
-"""Writing: rows, as Parquet files that belong to no table yet."""
+"""Writing: rows become Parquet files that no table contains yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROWS_A_GROUP = 1_000_000
 _BYTES_A_GROUP = 64 * 2**20
 _BYTES_HELD = 256 * 2**20
-"""What a task holds of all its files before it writes some of it."""
+"""The bytes that a task holds for all its files before it writes some of them."""
 FILES = pa.schema(
     {
         "path": pa.string(),
@@ -33,13 +33,13 @@ FILES = pa.schema(
         SAID: pa.binary(),
     }
 )
-"""What tasks say of the files that they wrote: `path` from the table's folder, bytes, Delta's
-statistics as JSON; and of themselves, in rows of which the rest is null."""
+"""The files that tasks wrote: `path` from the table's folder, the size in bytes, Delta's statistics
+as JSON. The report of a task is in a row whose other columns are null."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """A decision by a score: below a threshold, or from it on, as NaN is for Spark."""
+    """A decision by a score: below a threshold, or from it on; NaN is above it, as in Spark."""
 
     threshold: float
     below: Any
@@ -53,91 +53,92 @@ class OutputColumn:
     name: str
     kind: pa.DataType
     position: int | None
-    """In the batches; a constant of the part without."""
+    """The position in the batches; None if the column is a constant of the part."""
     child: int | None = None
-    """The field, where that column of the batches is a struct."""
+    """The number of the field, if that column of the batches is a struct."""
     decided: Decided | None = None
-    """What it is made into, where the column is one of decisions."""
+    """The rule that makes decisions of its values, if it is a column of decisions."""
     bounded: bool = False
-    """Whether the log shall say between which values its values lie, and how many are null."""
+    """Whether the log must hold its bounds and its number of nulls."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sink:
-    """Where a task writes its rows: one file for each part that has any."""
+    """The place where a task writes its rows: one file for each part that has rows."""
 
     folder: str
     columns: tuple[OutputColumn, ...]
     parts: Mapping[str, Mapping[str, Any]]
-    """The constants by column, of each part by its name."""
+    """By the name of each part, its constants by column."""
     by: int | None
-    """The position of the column whose text names a row's part; without, there is only one."""
+    """The position of the column whose text names a row's part; None if there is only one part."""
     compression: str
     store: Store = LOCAL
 
 
 class Unwritten(OSError):
-    """A file of predictions could not be written, which is no fault of the model or a row."""
+    """A file of predictions could not be written; neither the model nor a row is at fault."""
 
 
 class Misplaced(ValueError):
-    """A row is of no part that is written."""
+    """A row belongs to no part of the sink."""
 
 
 def filer(sink: Sink) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function for `mapInArrow` that writes the rows that it is handed; see `written`.
+    """Return the function for `mapInArrow` that writes the rows that it gets; see `written`.
 
-    What tasks before it said of themselves, in a column `SAID`, goes on as it came.
+    Reports of earlier tasks, in a column `SAID`, are passed on unchanged.
     """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        heard: list[pa.RecordBatch] = []
+        report_rows: list[pa.RecordBatch] = []
 
         def rows() -> Iterator[pa.RecordBatch]:
             for batch in batches:
                 if SAID not in batch.schema.names:
                     yield batch
                     continue
-                said = batch.column(SAID)
-                told = said.drop_null()
-                if len(told):
-                    others = [pa.nulls(len(told), each.type) for each in list(FILES)[:-1]]
-                    heard.append(pa.RecordBatch.from_arrays([*others, told], schema=FILES))
-                yield batch.filter(said.is_null()) if len(told) else batch
+                column = batch.column(SAID)
+                reports = column.drop_null()
+                if len(reports):
+                    others = [pa.nulls(len(reports), field.type) for field in list(FILES)[:-1]]
+                    report_rows.append(pa.RecordBatch.from_arrays([*others, reports], schema=FILES))
+                yield batch.filter(column.is_null()) if len(reports) else batch
 
         yield from written(sink, rows())
-        yield from heard
+        yield from report_rows
 
     return run
 
 
 def written(sink: Sink, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Write *batches* into files of this task alone; yield what they are, as `FILES`.
+    """Write *batches* into files of this task alone; yield the rows of `FILES`.
 
-    A task that fails removes its files; of one that is killed they stay, and no table has them.
+    A task that fails removes its files. If a task is killed, its files stay, but no table contains
+    them.
 
     Raises:
-        Misplaced: a row is of no part.
-        Unwritten: the folder does not take them.
+        Misplaced: a row belongs to no part of *sink*.
+        Unwritten: a file cannot be written to the folder.
     """
     files: dict[str, _File] = {}
     try:
         for batch in batches:
-            for name, rows in _parts(sink, batch):
+            for name, rows in _split_parts(sink, batch):
                 if name not in files:
                     files[name] = _File(sink, name)
                 files[name].add(rows)
             while sum(file.held for file in files.values()) > _BYTES_HELD:
                 max(files.values(), key=lambda file: file.held).flush()
-        found = [file.close() for file in files.values()]
+        entries = [file.close() for file in files.values()]
     except BaseException:
         for file in files.values():
             file.remove()
         raise
-    yield pa.RecordBatch.from_pylist(found, FILES)
+    yield pa.RecordBatch.from_pylist(entries, FILES)
 
 
-def _parts(sink: Sink, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _split_parts(sink: Sink, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
     if sink.by is None:
         (name,) = sink.parts
         if batch.num_rows:
@@ -146,7 +147,7 @@ def _parts(sink: Sink, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBa
     names = batch.column(sink.by).cast(pa.string())
     for name in pc.unique(names).to_pylist():
         if name not in sink.parts:
-            raise Misplaced(f"a row is of {name!r}, which is not to be written")
+            raise Misplaced(f"a row belongs to the part {name!r}, which is not written")
         yield name, batch.filter(pc.equal(names, name))
 
 
@@ -155,14 +156,14 @@ class _File:
         self._sink, self._part, self._constants = sink, part, sink.parts[part]
         self._name = f"part-{uuid.uuid4()}.{sink.compression}.parquet"
         self._path = f"{sink.folder}/{self._name}"
-        self._schema = pa.schema([(column.name, _held_as(column)) for column in sink.columns])
+        self._schema = pa.schema([(column.name, _stored_type(column)) for column in sink.columns])
         self._writer: pq.ParquetWriter | None = None
         self._batches: list[pa.RecordBatch] = []
         self._bounds = {column.name: Bounds() for column in sink.columns if column.bounded}
         self._rows = self._waiting = self.held = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take rows, and write them when there are enough."""
+        """Add rows, and write them when there are enough."""
         columns = [c for c in self._sink.columns if c.position is not None]
         rows = chosen(batch, columns)
         for column, array in zip(columns, rows.columns, strict=True):
@@ -176,8 +177,8 @@ class _File:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was taken as one row group."""
-        with _explained():
+        """Write the added rows as one row group."""
+        with _explain_errors():
             self._flush()
 
     def _flush(self) -> None:
@@ -187,36 +188,36 @@ class _File:
                 self._schema,
                 filesystem=self._sink.store.system,
                 compression=self._sink.compression,
-                # What costs CPU and saves nothing: numbers and keys seldom come again, and a
-                # constant is found by the log.
-                use_dictionary=[c.name for c in self._told_apart() if not _is_number(c)],
-                write_statistics=[c.name for c in self._told_apart() if _is_ordered(c)],
+                # No dictionary for numbers and keys, which seldom repeat, and no statistics for
+                # constants, which the log holds: they cost CPU and save nothing.
+                use_dictionary=[c.name for c in self._unambiguous_columns() if not _is_number(c)],
+                write_statistics=[c.name for c in self._unambiguous_columns() if _is_ordered(c)],
                 store_schema=False,
             )
-        taken = pa.Table.from_batches(self._batches)
+        rows = pa.Table.from_batches(self._batches)
         places = pa.repeat(pa.scalar(0, pa.int32()), self._waiting)
         columns = [
-            _repeated(self._constants[column.name], _held_as(column), places)
+            _repeat(self._constants[column.name], _stored_type(column), places)
             if column.position is None
-            else taken.column(column.name)
+            else rows.column(column.name)
             for column in self._sink.columns
         ]
         table = pa.table(columns, names=self._schema.names)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._batches, self._waiting, self.held = [], 0, 0
 
-    def _told_apart(self) -> list[OutputColumn]:
-        """Return the columns that Parquet's writer cannot take for a field of another one."""
+    def _unambiguous_columns(self) -> list[OutputColumn]:
+        """Return the columns whose names Parquet's writer cannot take for fields of others."""
         columns = self._sink.columns
         is_nested = any(pa.types.is_nested(column.kind) for column in columns)
         return [column for column in columns if not (is_nested and "." in column.name)]
 
     def close(self) -> dict[str, Any]:
-        """Write the rest, and return what the file is."""
+        """Write the rest, and return the file's row of `FILES`."""
         if self._batches:
             self.flush()
         assert self._writer is not None  # noqa: S101 - a file is made for its first row
-        with _explained():
+        with _explain_errors():
             self._writer.close()
         return {
             "path": self._name,
@@ -228,41 +229,48 @@ class _File:
         }
 
     def _statistics(self) -> str:
-        """Return what the log says of the file, as JSON.
+        """Return the statistics of the file for the log, as JSON.
 
-        Readers take a bound that is left out beside others for one that no value meets (delta-rs's
-        datasets do), so the file has either all bounds that the table promises, or none.
+        If a file has some bounds but not all, readers such as delta-rs's datasets assume that no
+        value meets a missing one. So the file has either all bounds that the table promises, or
+        none.
         """
         for column in self._sink.columns:
             if column.bounded and column.position is None:
                 constant = pa.array([self._constants[column.name]], column.kind)
                 self._bounds[column.name].add(pa.repeat(constant[0], self._rows))
-        said = {"numRecords": str(self._rows)}
+        statistics = {"numRecords": str(self._rows)}
         if self._bounds:
-            said["nullCount"] = _object({name: str(b.nulls) for name, b in self._bounds.items()})
+            statistics["nullCount"] = _json_object(
+                {name: str(b.nulls) for name, b in self._bounds.items()}
+            )
         filled = {name: b.written for name, b in self._bounds.items() if not b.is_empty}
         bounds = {name: pair for name, pair in filled.items() if pair is not None}
         if bounds and len(bounds) == len(filled):
-            said["minValues"] = _object({name: least for name, (least, _) in bounds.items()})
-            said["maxValues"] = _object({name: most for name, (_, most) in bounds.items()})
-        return _object(said)
+            statistics["minValues"] = _json_object(
+                {name: least for name, (least, _) in bounds.items()}
+            )
+            statistics["maxValues"] = _json_object(
+                {name: most for name, (_, most) in bounds.items()}
+            )
+        return _json_object(statistics)
 
     def remove(self) -> None:
-        """Leave nothing behind, where that can be."""
+        """Close and remove the file, and ignore errors."""
         with suppress(OSError):
             if self._writer is not None:
                 self._writer.close()
         self._sink.store.remove(self._path)
 
 
-def _object(members: Mapping[str, str]) -> str:
-    """Return the JSON object of *members* that are JSON already, such as exact decimals."""
-    named = [f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in members.items()]
-    return "{" + ",".join(named) + "}"
+def _json_object(members: Mapping[str, str]) -> str:
+    """Return the JSON object of *members* whose values are already JSON, such as exact decimals."""
+    pairs = [f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in members.items()]
+    return "{" + ",".join(pairs) + "}"
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explain_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -270,28 +278,28 @@ def _explained() -> Iterator[None]:
 
 
 def chosen(batch: pa.RecordBatch, columns: Sequence[OutputColumn]) -> pa.RecordBatch:
-    """Return *columns*, which all have a place in *batch*."""
-    arrays = [_taken(batch, column) for column in columns]
+    """Return the values of *columns*, which must all have a position in *batch*."""
+    arrays = [_take_column(batch, column) for column in columns]
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
-def _taken(batch: pa.RecordBatch, column: OutputColumn) -> pa.Array:
+def _take_column(batch: pa.RecordBatch, column: OutputColumn) -> pa.Array:
     array = batch.column(column.position)
     if column.child is not None:
         array = pc.struct_field(array, column.child)
     if column.decided is not None:
-        array = _decided(array, column.decided)
+        array = _decide(array, column.decided)
     return array if array.type == column.kind else array.cast(column.kind)
 
 
-def _decided(scores: pa.Array, by: Decided) -> pa.Array:
+def _decide(scores: pa.Array, by: Decided) -> pa.Array:
     scores = scores.cast(pa.float64())
     reached = pc.or_(pc.greater_equal(scores, by.threshold), pc.is_nan(scores))
     return pc.if_else(reached, pa.scalar(by.reached), pa.scalar(by.below))
 
 
-def _held_as(column: OutputColumn) -> pa.DataType:
-    """Return the type that Parquet is handed: a constant text is one text and its places."""
+def _stored_type(column: OutputColumn) -> pa.DataType:
+    """Return the type for Parquet's writer: a constant text is a dictionary of one text."""
     constant = column.position is None and pa.types.is_string(column.kind)
     return pa.dictionary(pa.int32(), column.kind) if constant else column.kind
 
@@ -303,11 +311,11 @@ def _is_number(column: OutputColumn) -> bool:
 
 
 def _is_ordered(column: OutputColumn) -> bool:
-    """Tell whether all readers order its values alike: Parquet's statistics leave NaN out."""
+    """Return whether all readers sort its values alike: Parquet's statistics ignore NaN."""
     return column.position is not None and not pa.types.is_floating(column.kind)
 
 
-def _repeated(value: Any, kind: pa.DataType, places: pa.Array) -> pa.Array:
+def _repeat(value: Any, kind: pa.DataType, places: pa.Array) -> pa.Array:
     if value is None:
         return pa.nulls(len(places), kind)
     if not pa.types.is_dictionary(kind):

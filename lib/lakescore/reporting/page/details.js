@@ -36,7 +36,7 @@ const details = (() => {
     const signature = signatureRows(version.signature);
     const files = (version.files ?? []).map((file) => [file.path, `${values.number(file.size)} bytes`]);
     const segments = (version.segments ?? []).map((segment) => [
-      segment.segment ?? "null", segment.uri === null ? "no model" : values.short(segment.uri), values.number(segment.rows),
+      segment.segment ?? "(null)", segment.uri === null ? "no model" : values.short(segment.uri), values.number(segment.rows),
     ]);
     const body = make("div", { class: "body" },
       pairs("Properties", known), pairs("Tags", Object.entries(version.tags ?? {})),

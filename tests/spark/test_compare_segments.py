@@ -476,7 +476,7 @@ def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, said: str) -
 
 def test_a_family_that_stands_twice_differently_is_refused(run: Run) -> None:
     for other in (CHAMPION, f"models:/{CHAMPION}"):
-        with pytest.raises(ValueError, match=r"rival-\{region\}@live stands twice"):
+        with pytest.raises(ValueError, match=r"rival-\{region\}@live occurs twice"):
             run([family(), family(other, "skip")])
 
 

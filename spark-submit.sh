@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Submit a job. PLACE names Spark's properties: conf/spark/PLACE.conf, or a file with a / in its path.
-# DRY_RUN=1 prints the command.
+# Submit a job. PLACE selects Spark's properties: conf/spark/PLACE.conf, or a path with a / in it.
+# DRY_RUN=1 only prints the command.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 fail() { echo "error: $*" >&2; exit 2; }
 jobs() { local names=("$root"/jobs/*.py); names=("${names[@]##*/}"); echo "${names[@]%.py}"; }
 places() { local names=("$root"/conf/spark/*.conf); names=("${names[@]##*/}"); echo "${names[@]%.conf}"; }
 
-hear() { # run a command without what a JVM says of itself on every start, which no flag stops
+hear() { # run a command, without the messages that each JVM prints at its start and no flag stops
   [ ! -t 2 ] || export LAKESCORE_TERMINAL=1
-  # What ends the job's whole group leaves it someone to tell its last lines to.
+  # A signal to the whole process group must not end grep, which prints the last lines of the job.
   exec "$@" 2> >(trap '' INT TERM; exec grep --line-buffered -vE "Using incubator modules|Setting default log level to|To adjust logging level use" >&2)
 }
 
@@ -19,7 +19,7 @@ jobs: $(jobs); places: $(places)"
 job=$1; shift
 [ "$job" != --help ] || { echo "$usage"; exit; }
 bin=$root/.venv/bin; [ -x "$bin/python" ] || bin=${VIRTUAL_ENV:-/usr}/bin
-[[ $job != *[/[:space:]]* && -f $root/jobs/$job.py ]] || exec "$bin/lakescore" check "$job" - # says which job is meant
+[[ $job != *[/[:space:]]* && -f $root/jobs/$job.py ]] || exec "$bin/lakescore" check "$job" - # it suggests a job
 place=${PLACE:-local}; [[ $place = */* ]] || place=$root/conf/spark/$place.conf
 [ -f "$place" ] || fail "there is no place '${PLACE:-local}'; places: $(places)"
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$bin/python} LAKESCORE_HOME=${LAKESCORE_HOME:-$root/.lakescore}
@@ -31,15 +31,15 @@ for word in "$@"; do
   case $word in
     --log) ;;
     --log=json) layout=log4j2-json.properties ;;
-    --log=*) ;; # the job says what it takes
+    --log=*) ;; # the job refuses other values
     --help) exec "$PYSPARK_PYTHON" "$root/jobs/$job.py" --help ;;
     -v | --verbose) log4j+=" -Dlakescore.log.level=info -Dlakescore.log.tasks=info" ;;
     *) plain+=("$word") ;;
   esac
 done
 
-# In local mode Spark may not be needed, so the job starts it itself. And no spark-submit is a client
-# of a Spark Connect server: the job is one itself.
+# In local mode the job starts Spark itself, and only if it needs Spark. With a Spark Connect server
+# the job is the client, which spark-submit cannot be.
 itself=("$PYSPARK_PYTHON" "$root/jobs/$job.py" "$@")
 if [[ ${PLACE:-local} = local ]]; then
   [ -z "${DRY_RUN:-}" ] || { printf '%q ' "${itself[@]}"; echo; exit; }
@@ -54,27 +54,28 @@ if ! grep -qE '^spark\.jars(\.packages)?[[:space:]=]' "$place"; then
   jars=("${bin%/bin}"/share/lakescore/jars/*.jar)
   if grep -qE '^spark\.extraListeners.*openlineage' "$place"; then
     lineage=("${bin%/bin}"/share/lakescore/openlineage/*.jar)
-    [ -f "${lineage[0]}" ] || fail "$place listens to OpenLineage, whose jar is missing;" \
-      "$bin/python $root/scripts/fetch_jars.py $root/conf/spark/openlineage.lock fetches it"
+    [ -f "${lineage[0]}" ] || fail "$place uses OpenLineage, but its jar is missing; fetch it:" \
+      "$bin/python $root/scripts/fetch_jars.py $root/conf/spark/openlineage.lock"
     jars+=("${lineage[@]}")
-    # On a cluster the listener starts before it can ask Spark for the name.
+    # On a cluster the listener starts before Spark can tell it the name.
     submit+=(--conf "spark.openlineage.appName=lakescore_$job")
   fi
   [ ! -f "${jars[0]}" ] || submit+=(--jars "$(IFS=,; echo "${jars[*]}")")
 fi
-# S3's client is large: on the driver's own path of classes, it is not copied for each run.
+# The S3 client is large: on the class path of the driver it is not copied for each run.
 s3=("${bin%/bin}"/share/lakescore/s3/*.jar)
 if [ -f "${s3[0]}" ] && grep -qE '^spark\.hadoop\.fs\.s3a\.' "$place" &&
   ! grep -qE '^spark\.(driver\.extraClassPath|jars\.packages)[[:space:]=]' "$place"; then
   submit+=(--driver-class-path "$(IFS=:; echo "${s3[*]}")")
 fi
-# A place that names the executors' Python would choose the driver's too.
+# If a place names the Python of the executors, Spark would use it for the driver too.
 if grep -qE '^spark\.pyspark\.python[[:space:]=]' "$place" &&
   ! grep -qE '^spark\.(pyspark\.driver\.python|submit\.deployMode[[:space:]=]+cluster)' "$place"; then
   submit+=(--conf "spark.pyspark.driver.python=$PYSPARK_PYTHON")
 fi
 java=-Dlog4j2.configurationFile=file:$root/conf/spark/$layout$log4j
-# Java takes no archive of another Java, or for other jars; it need not say so. Words end at spaces.
+# Java ignores an archive of another Java or of other jars, without a message. A path with a space
+# would become two words.
 classes=${bin%/bin}/share/lakescore/classes.jsa
 [[ ! -f $classes || $classes = *" "* ]] || java+=" -XX:SharedArchiveFile=$classes -Xlog:disable -Xlog:all=error:stderr"
 submit+=(--conf "spark.driver.defaultJavaOptions=$java" "$root/jobs/$job.py" "$@")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, then lint, formatting, types and import contracts.
+# Set up, then check lint, formatting, types and import contracts.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on real flights: make models, score December day by day, compare the versions.
+# Run the main jobs on real flights: create models, score December day by day, compare versions.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
@@ -7,7 +7,7 @@ export LAKESCORE_HOME=${LAKESCORE_HOME:-$PWD/.lakescore}
 receipts=$LAKESCORE_HOME/receipts
 
 .venv/bin/python scripts/demo.py prepare
-# Versions that an earlier demo registered have no digest in the ledger, and no policy of their own.
+# An earlier demo registered versions without a digest in the ledger, and wrote no trust.yaml.
 trust=$LAKESCORE_HOME/trust.yaml
 [[ -f $trust ]] || trust=conf/trust.yaml
 echo '$ ./spark-submit.sh score conf/score.yaml trust=.../trust.yaml'

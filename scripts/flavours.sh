@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Install the libraries of the models that tests/spark logs. Does nothing where it is done.
+# Install the libraries for the models that tests/spark logs, if they are not installed yet.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# What scripts/setup.sh installs takes everything else away, so its stamp is part of this one.
+# scripts/setup.sh removes all packages that it does not know, so this stamp includes its stamp.
 stamp=$(cat .venv/lakescore-setup tests/flavours.lock | cksum)
 if [ "$(cat .venv/lakescore-flavours 2>/dev/null)" != "$stamp" ]; then
   uv=.venv/bin/uv

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run tests with other versions of Python, Spark, Delta and MLflow, each in an environment of its own
-# under .matrix/, and print what passed. `matrix.sh spark python-3.13` runs the lines that begin so;
-# TESTS='tests/unit tests/spark' chooses the tests.
+# Run tests with other versions of Python, Spark, Delta and MLflow, each in its own environment under
+# .matrix/, and print the results. `matrix.sh spark python-3.13` runs only the lines whose names begin
+# with these words; TESTS='tests/unit tests/spark' selects the tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,9 +17,9 @@ mlflow-oldest   3.11    4.2.0    4.4.0        3.17.0  conf/spark/jars.lock
 OWN=tests/unit/test_layout.py::test_the_jars_are_those_of_the_installed_delta # of the lock file
 TESTS=${TESTS:-tests/unit tests/spark tests/registry}
 
-make() { # a line of the above
+make() { # takes the words of one line of LINES
   local home=.matrix/$1
-  # All other packages stay those of requirements.lock, so that one change is tried at a time.
+  # All other packages keep the versions of requirements.lock, so that each line tests one change.
   sed -n 's/^\([a-z0-9][^ ]*==[^\\]*\).*/\1/p' requirements.lock |
     grep -vE '^(pyspark|py4j|delta-spark|mlflow(-skinny|-tracing)?|importlib-metadata)==' >"$home/others.txt"
   cp "$6" "$home/jars.lock"
@@ -30,7 +30,7 @@ make() { # a line of the above
     "$home/.venv/bin/python" scripts/fetch_jars.py "$home/jars.lock"
 }
 
-run() { # a line of the above
+run() { # takes the words of one line of LINES
   local name=$1 log=.matrix/$1/log.txt
   mkdir -p ".matrix/$name"
   if ! make "$@" >"$log" 2>&1; then
@@ -47,8 +47,8 @@ scripts/setup.sh
 bad=0
 while read -r -a line; do
   [ ${#line[@]} -gt 0 ] || continue
-  for asked in "${@:-}"; do
-    [[ ${line[0]} != "$asked"* ]] || { run "${line[@]}" </dev/null || bad=1; break; }
+  for prefix in "${@:-}"; do
+    [[ ${line[0]} != "$prefix"* ]] || { run "${line[@]}" </dev/null || bad=1; break; }
   done
 done <<<"$LINES"
 exit $bad

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up, then run the tests: all of them, or those that pytest's arguments choose. Of three at a time
-# one often waits, so that two cores are busy.
+# Set up, then run all tests, or the tests that pytest's arguments select. Three tests run at once,
+# because one of them often waits; so two cores are busy.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh

@@ -1,9 +1,9 @@
-"""Every error that lakescore raises, each with its exit code.
+"""Define every error that lakescore raises, each with its exit code.
 
-An error takes facts and writes the sentence: what was asked, what is there, what to do.
+An error takes the facts and writes the message: the request, the state that it met, the remedy.
 Exit codes are part of the interface: 1 anything else, 2 usage or configuration, 3 registry or
 resolution, 4 integrity, 5 input contract, 6 error budget or gate not met, 7 another run won, 75 a
-retry may help, 143 told to stop.
+retry may help, 143 stopped by SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-# A password may hold a `/`, and a path an `@`: after host:port comes a path. Before the host of an
-# address on Azure stands the container, which is no secret.
+# A password can contain a `/`, and a path an `@`: after host:port comes a path. In an address on
+# Azure, the container stands before the host; it is not a secret.
 _CREDENTIALS = re.compile(r"(?<=://)(?:(?<!abfss://)[^/\s'\"]*@|[^/:@\s'\"]*:(?!\d+/)[^@\s'\"]*@)")
 _SECRETS = re.compile(
     r"(?<=[?&])(\w*(?:token|password|secret|sig|key)\w*=)[^&\s'\"]+", re.IGNORECASE
 )
-
-
 _LONGEST_SHOWN = 80
 
 
@@ -35,18 +33,18 @@ def redact(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return *text* with what a terminal would obey, or not show, written like `\x1b`."""
+    r"""Return *text* with its control and invisible characters escaped, such as `\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def nearest(asked: str, there: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the name in *there* nearest to *asked*, or nothing."""
-    near = difflib.get_close_matches(asked, list(there), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the *known* name nearest to *name*, or an empty text."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def listed(names: Iterable[object], *, most: int = 10) -> str:
-    """Return *names* as one comma-separated line that shows at most *most* of them."""
+    """Return *names* as one comma-separated line that shows at most *most* names."""
     shown = [str(name) for name in names]
     if not shown:
         return "none"
@@ -63,74 +61,74 @@ class LakescoreError(Exception):
 
     exit_code: ClassVar[int] = 1
     facts: Mapping[str, object] = MappingProxyType({})
-    """What the receipt says beside the sentence."""
+    """The facts that the receipt records beside the message."""
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(redact(visible(" ".join(sentence.split()))))
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(visible(" ".join(message.split()))))
 
     def add(self, slices: Sequence[str], facts: Mapping[str, object]) -> None:
-        """Say that *slices* of the run were published before, and *facts* of them."""
-        before = f"{self}; before that, slices {listed(slices)} of this run were published"
-        LakescoreError.__init__(self, before)
+        """Add that the run had published *slices* before the error, and the *facts* of them."""
+        message = f"{self}; before this error, the run published the slices {listed(slices)}"
+        LakescoreError.__init__(self, message)
         self.facts = {**self.facts, **facts}
 
 
 class JavaMissing(LakescoreError):
     """Spark cannot start without Java."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(self, problem: str) -> None:
         super().__init__(
-            f"Spark needs Java 17 or newer, and {found}; install a JRE (on Debian: apt-get install "
-            "default-jre-headless) or point JAVA_HOME at one"
+            f"Spark needs Java 17 or newer, but {problem}; install a JRE (on Debian: apt-get "
+            "install default-jre-headless) or point JAVA_HOME at one"
         )
 
 
 class ScoringFailed(LakescoreError):
-    """The model raised an error on the rows that it was given."""
+    """The model raises an error on the input rows."""
 
     def __init__(self, uri: str, where: str, reason: str) -> None:
         super().__init__(
-            f"{uri} could not score {where}: {reason}; nothing of it was written (-v shows the "
-            "whole trace)"
+            f"{uri} could not score {where}: {reason}; nothing more was published (-v shows "
+            "the full traceback)"
         )
 
 
 class Stopped(LakescoreError):
-    """The process was told to end, as schedulers do."""
+    """SIGTERM, as a scheduler sends it, stopped the process."""
 
     exit_code = 143
 
     def __init__(self) -> None:
         super().__init__(
-            "told to stop (SIGTERM): what was not published yet never will be; run it again, and "
-            "what was published is recognised"
+            "stopped by SIGTERM: this run publishes nothing more; run it again, and it recognises "
+            "everything that is published already"
         )
 
 
 class JobLost(LakescoreError):
-    """The process of a job, one of several, died."""
+    """The process of one of several jobs died."""
 
     exit_code = 75
 
     def __init__(self, code: int | None, reason: str = "") -> None:
-        how = f"ended with code {code}"
+        fate = f"ended with code {code}"
         if code is None:
-            how = f"could not be started, or does not end ({reason or 'nobody knows why'})"
+            fate = f"could not be started, or does not end ({reason or 'for an unknown reason'})"
         elif code < 0:
-            how = f"was killed by signal {-code}, for example because memory ran out"
+            fate = f"was killed by signal {-code}, for example because memory ran out"
         super().__init__(
-            f"the process of the job {how}; what was not published yet never will be; run it "
-            "again, and what was published is recognised"
+            f"the process of the job {fate}; this run publishes nothing more; run it again, "
+            "and it recognises everything that is published already"
         )
 
 
 class NotRun(LakescoreError):
-    """A job of several was never begun, since all were stopped."""
+    """One of several jobs was never started, because all jobs were stopped."""
 
     exit_code = 75
 
     def __init__(self) -> None:
-        super().__init__("it was not begun; run it again")
+        super().__init__("the job was not started; run it again")
 
 
 class TimedOut(LakescoreError):
@@ -140,13 +138,14 @@ class TimedOut(LakescoreError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"the run took longer than timeout_seconds: {seconds:g}, so it was ended: what was not "
-            "published yet never will be; run it again, and what was published is recognised"
+            f"the run took longer than timeout_seconds: {seconds:g}, so it was stopped; it "
+            "publishes nothing more; run it again, and it recognises everything that is published "
+            "already"
         )
 
 
 class StorageFull(LakescoreError):
-    """A disk is full, that of the table or the one that Spark keeps its own files on."""
+    """The disk of the table, or the disk of Spark's own files, is full."""
 
     exit_code = 75
 
@@ -171,14 +170,14 @@ class StorageUnavailable(LakescoreError):
 
 
 class ModelNotCopied(LakescoreError):
-    """There is no room for a private copy of a model's files."""
+    """The disk has no room for a private copy of a model's files."""
 
     exit_code = 75
 
     def __init__(self, uri: str, folder: str, reason: str) -> None:
         super().__init__(
-            f"the files of {uri} cannot be copied to {folder}: {reason}; make room there, or let "
-            "TMPDIR name another folder, then run it again"
+            f"the files of {uri} cannot be copied to {folder}: {reason}; make room there, or set "
+            "TMPDIR to another folder, then run it again"
         )
 
 
@@ -189,8 +188,8 @@ class ConnectUnavailable(LakescoreError):
 
     def __init__(self, remote: str) -> None:
         super().__init__(
-            f"no Spark Connect server answers at {remote}; start it, or give its address as "
-            "spark.remote, then run it again"
+            f"no Spark Connect server answers at {remote}; start it, or set spark.remote to its "
+            "address, then run it again"
         )
 
 
@@ -201,63 +200,63 @@ class ConfigError(LakescoreError):
 
 
 class StorageUnsupported(ConfigError):
-    """Spark has no client for a scheme."""
+    """Spark has no client for the scheme of an address."""
 
     def __init__(self, address: str, scheme: str) -> None:
         remedy = (
             "fetch hadoop-aws (scripts/fetch_jars.py conf/spark/s3.lock) and submit with PLACE=s3, "
-            "or with its lines in your own place (docs/object-storage.md)"
+            "or copy its lines to your own place (docs/object-storage.md)"
         )
         if scheme in {"s3", "s3n"}:
             remedy = "write s3a:// for tables on S3"
         elif scheme != "s3a":
-            remedy = "name its jars in spark.jars of the place, or another path"
-        super().__init__(f"Spark has nothing that reads {scheme}:, as {address} asks; {remedy}")
+            remedy = "name its jars in spark.jars of the place, or give another path"
+        super().__init__(f"Spark has no client for {scheme}:, which {address} needs; {remedy}")
 
 
 class StorageRefused(ConfigError):
-    """An object store does not take the credentials, or they do not permit this."""
+    """An object store refuses the credentials, or they do not permit the access."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
-            f"the object store refuses {address} ({reason}); give credentials that may read and "
+            f"the object store refuses {address} ({reason}); give credentials that can read and "
             "write there, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AZURE_STORAGE_ACCOUNT_KEY (docs/object-storage.md)"
         )
 
 
 class FolderRefused(ConfigError):
-    """A table's folder cannot be written to."""
+    """Spark's user cannot write to the folder of a table."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
-            f"cannot write to {address}: {reason}; let the user that Spark runs as make files and "
-            "folders there, or name another table"
+            f"cannot write to {address}: {reason}; allow the user that runs Spark to create files "
+            "and folders there, or name another table"
         )
 
 
 class FilesUnwritten(ConfigError):
-    """Workers cannot write where the table of predictions lies."""
+    """Workers cannot write to the folder of the table of predictions."""
 
     def __init__(self, folder: str, reason: str) -> None:
         super().__init__(
-            f"workers cannot write to {folder}: {reason}; nothing more was published; let the user "
-            "that Spark's workers run as write there, then run it again"
+            f"workers cannot write to {folder}: {reason}; nothing more was published; allow the "
+            "user that runs Spark's workers to write there, then run it again"
         )
 
 
 class RunIdReused(ConfigError):
-    """A run id that was given stands for other inputs already."""
+    """The requested run id already belongs to a run with other inputs."""
 
     def __init__(self, run_id: str, slice_name: str) -> None:
         super().__init__(
             f"run_id {run_id!r} has already scored slice {slice_name!r} with other inputs or "
-            "settings; give another run_id, or leave it out to have it derived"
+            "settings; give another run_id, or leave it out, then it is derived"
         )
 
 
 class EngineRefused(ConfigError):
-    """The engine that was asked for would not give MLflow's own values."""
+    """The requested engine cannot give the same values as MLflow."""
 
     def __init__(
         self, engine: str, reason: str, advice: str = "give engine=auto or spark_udf"
@@ -266,31 +265,31 @@ class EngineRefused(ConfigError):
 
 
 class RunnerRefused(ConfigError):
-    """The runner that was asked for cannot do what only Spark can."""
+    """The job needs Spark, and the requested runner works without it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"runner local cannot be used: {reason}; give runner=auto, which starts Spark then"
+            f"runner local cannot be used: {reason}; give runner=auto, which then starts Spark"
         )
         self.reason = reason
 
 
 class OptionUnknown(ConfigError):
-    """A parameter or a configuration that the model does not declare."""
+    """The model does not declare this parameter or this key of its configuration."""
 
     def __init__(self, what: str, name: str, uri: str, known: Sequence[str]) -> None:
-        there = f"it declares {listed(known)}" if known else "it declares none"
+        declared = f"it declares {listed(known)}" if known else "it declares none"
         super().__init__(
-            f"pyfunc.{what}: {uri} knows no {name!r}{nearest(name, known)}; {there} (those of its "
-            "signature or of the configuration that it was logged with)"
+            f"pyfunc.{what}: {uri} does not know {name!r}{nearest(name, known)}; {declared} (in "
+            "its signature, or in the configuration that it was logged with)"
         )
 
 
 class OptionUnreadable(ConfigError):
-    """A parameter or a configuration that cannot be read as what it was declared to be."""
+    """A value of a parameter or of the configuration does not have the declared type."""
 
     def __init__(self, name: str, text: object, uri: str, reason: str) -> None:
-        super().__init__(f"pyfunc: {name}={text} is not what {uri} declares: {reason}")
+        super().__init__(f"pyfunc: {name}={text} does not fit the declaration of {uri}: {reason}")
 
 
 class MetricsNotWritten(ConfigError):
@@ -298,12 +297,12 @@ class MetricsNotWritten(ConfigError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"cannot write the metrics to {path}: {reason}; give another file as prometheus"
+            f"cannot write the metrics to {path}: {reason}; set prometheus to another file"
         )
 
 
 class ReportNotWritten(ConfigError):
-    """The report's folder cannot be written to."""
+    """The report cannot be written to its folder."""
 
     def __init__(self, folder: object, reason: str) -> None:
         super().__init__(f"cannot write the report to {folder}: {reason}; name another folder")
@@ -314,12 +313,12 @@ class TooManySlices(ConfigError):
 
     def __init__(self, column: str, most: int) -> None:
         super().__init__(
-            f"slices by {column!r} are more than {most}; slice by a column with fewer values"
+            f"column {column!r} has more than {most} slices; slice by a column with fewer values"
         )
 
 
 class BadCondition(ConfigError):
-    """A condition on a table's rows does not read as one, or asks for more than comparisons."""
+    """A condition on a table's rows has a wrong syntax, or uses more than comparisons."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"cannot read the condition {text!r}: {reason}")
@@ -329,21 +328,22 @@ class NothingToCompare(ConfigError):
     """A query names no version."""
 
     def __init__(self, name: str, where: str | None) -> None:
-        condition = f" for which {where!r} holds" if where else ""
+        condition = f" that matches {where!r}" if where else ""
         super().__init__(
-            f"{name!r} has no version{condition}; see lakescore versions {name}, or ask for others"
+            f"{name!r} has no version{condition}; see lakescore versions {name}, or change the "
+            "filter"
         )
 
 
 class FileExists(ConfigError):
-    """A file stands where another one should be copied to."""
+    """A file already exists at the place that a file is copied to."""
 
     def __init__(self, path: object) -> None:
-        super().__init__(f"{path} exists already and was left as it is; name another folder: --to")
+        super().__init__(f"{path} exists already and was not changed; name another folder: --to")
 
 
 class RegistryError(LakescoreError):
-    """A reference could not be resolved."""
+    """A reference cannot be resolved."""
 
     exit_code = 3
 
@@ -354,12 +354,12 @@ class NoTrackingStore(RegistryError):
     def __init__(self, path: object) -> None:
         super().__init__(
             f"there is no MLflow store at {path} and MLFLOW_TRACKING_URI is not set; set it, or "
-            "run ./scripts/demo.sh to make an embedded store"
+            "run ./scripts/demo.sh to create an embedded store"
         )
 
 
 class BadReference(RegistryError):
-    """The reference does not read as one."""
+    """The reference has a wrong syntax."""
 
     def __init__(self, reference: str, reason: str) -> None:
         super().__init__(
@@ -369,7 +369,7 @@ class BadReference(RegistryError):
 
 
 class BadFilter(BadReference):
-    """A filter or an order does not read as one."""
+    """A filter or an order has a wrong syntax."""
 
     def __init__(self, text: str, reason: str, at: int | None = None) -> None:
         place = ""
@@ -384,8 +384,8 @@ class BadColumn(RegistryError):
 
     exit_code = 2
 
-    def __init__(self, column: str, there: Iterable[str]) -> None:
-        names = list(there)
+    def __init__(self, column: str, columns: Iterable[str]) -> None:
+        names = list(columns)
         super().__init__(
             f"there is no column {column!r}{nearest(column, names)}; "
             f"columns: {listed(names, most=40)}"
@@ -393,7 +393,7 @@ class BadColumn(RegistryError):
 
 
 class BadName(RegistryError):
-    """A name, alias or tag that is none, or would be read as something else."""
+    """A name, alias or tag is not valid, or would be read as something else."""
 
     def __init__(self, what: str, name: str, reason: str) -> None:
         shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
@@ -403,10 +403,10 @@ class BadName(RegistryError):
 class ModelNotFound(RegistryError):
     """No registered model has this name."""
 
-    def __init__(self, name: str, there: Iterable[str], store: str) -> None:
-        names = sorted(there)
+    def __init__(self, name: str, models: Iterable[str], store: str) -> None:
+        names = sorted(models)
         super().__init__(
-            f"no registered model {name!r} at {store}{nearest(name, names)}; "
+            f"there is no registered model {name!r} at {store}{nearest(name, names)}; "
             f"there are: {listed(names)}"
         )
 
@@ -414,71 +414,74 @@ class ModelNotFound(RegistryError):
 class VersionNotFound(RegistryError):
     """The registered model has no such version."""
 
-    def __init__(self, name: str, asked: object, there: Iterable[int]) -> None:
-        super().__init__(f"{name!r} has no version {asked}; there are: {listed(sorted(there))}")
+    def __init__(self, name: str, version: object, versions: Iterable[int]) -> None:
+        super().__init__(
+            f"{name!r} has no version {version}; there are: {listed(sorted(versions))}"
+        )
 
 
 class VersionDeleted(VersionNotFound):
-    """The version was there once: a later one exists."""
+    """The version was deleted: a later version exists."""
 
-    def __init__(self, name: str, asked: int, there: Iterable[int]) -> None:
+    def __init__(self, name: str, version: int, versions: Iterable[int]) -> None:
         RegistryError.__init__(
             self,
-            f"version {asked} of {name!r} was deleted; there are: {listed(sorted(there))}",
+            f"version {version} of {name!r} was deleted; there are: {listed(sorted(versions))}",
         )
 
 
 class AliasNotFound(RegistryError):
     """The registered model has no such alias."""
 
-    def __init__(self, name: str, alias: str, there: Mapping[str, int]) -> None:
-        aliases = [f"{known} (version {version})" for known, version in sorted(there.items())]
+    def __init__(self, name: str, alias: str, aliases: Mapping[str, int]) -> None:
+        known = [f"{known} (version {version})" for known, version in sorted(aliases.items())]
         super().__init__(
-            f"{name!r} has no alias {alias!r}{nearest(alias, there)}; there are: {listed(aliases)}"
+            f"{name!r} has no alias {alias!r}{nearest(alias, aliases)}; there are: {listed(known)}"
         )
 
 
 class SegmentsUnresolved(RegistryError):
-    """Segments have no model."""
+    """Some segments have no model."""
 
     def __init__(
         self, column: str, missing: Mapping[str | None, RegistryError], segments: int
     ) -> None:
-        named = [each for each in missing.items() if each[0] is not None]
-        first, error = next(iter(named or missing.items()))
+        named = [item for item in missing.items() if item[0] is not None]
+        segment, error = next(iter(named or missing.items()))
         super().__init__(
             f"{len(missing)} of {segments} segments by {column} have no model: "
-            f"{listed(map(repr, missing), most=20)}; of {first!r}: {error}; register these, or say "
-            "missing: {default: REFERENCE}, or missing: skip where others have one"
+            f"{listed(map(repr, missing), most=20)}; for {segment!r}: {error}; register models for "
+            "these segments, or set missing: {default: REFERENCE}, or missing: skip if other "
+            "segments have a model"
         )
         self.facts = {"segments_without_model": list(missing)}
 
 
 class ModelExists(RegistryError):
-    """The registered model is there already."""
+    """The registered model exists already."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
             f"the registered model {name!r} exists already; add versions with lakescore register, "
-            "tags with lakescore tag --model"
+            "and tags with lakescore tag --model"
         )
 
 
 class NotServed(RegistryError):
-    """The server was started for other models."""
+    """The server shows other models only."""
 
     def __init__(self, name: str, served: Iterable[str]) -> None:
         super().__init__(
             f"{name!r} is not among the models that this server shows: {listed(sorted(served))}; "
-            "start it with that name too, or with none to show all"
+            "start it with that name too, or without names to show all models"
         )
 
 
 class TagNotFound(RegistryError):
-    """There is no such tag to remove."""
+    """The tag to remove does not exist."""
 
-    def __init__(self, owner: str, key: str, there: Iterable[str]) -> None:
-        keys = sorted(there)
+    def __init__(self, owner: str, key: str, tags: Iterable[str]) -> None:
+        keys = sorted(tags)
         super().__init__(
             f"{owner} has no tag {key!r}{nearest(key, keys)}; there are: {listed(keys)}"
         )
@@ -495,7 +498,7 @@ class RunNotFound(RegistryError):
 
 
 class NotAModel(RegistryError):
-    """There is nothing that could be registered."""
+    """The source has no model that could be registered."""
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(
@@ -505,11 +508,11 @@ class NotAModel(RegistryError):
 
 
 class NothingToRollBack(RegistryError):
-    """There is no version before this one to go back to."""
+    """The alias has no earlier version to go back to."""
 
     def __init__(self, name: str, alias: str, reason: str) -> None:
         super().__init__(
-            f"cannot roll {name}@{alias} back: {reason}; "
+            f"cannot roll back {name}@{alias}: {reason}; "
             f"promote a version instead: lakescore promote {name}/<version> --to {alias}"
         )
 
@@ -522,16 +525,18 @@ class LedgerLost(RegistryError):
 
 
 class QueryNotUnique(RegistryError):
-    """A query named no version, or several."""
+    """A query matches no version, or several versions."""
 
-    def __init__(self, query: str, found: Iterable[int], there: Iterable[str]) -> None:
+    def __init__(self, query: str, found: Iterable[int], versions: Iterable[str]) -> None:
         self.found = matches = sorted(found)
-        what = f"names versions {listed(matches)}" if matches else "names no version"
-        super().__init__(f"{query!r} {what}, and must name exactly one; there are: {listed(there)}")
+        result = f"matches versions {listed(matches)}" if matches else "matches no version"
+        super().__init__(
+            f"{query!r} {result}, but must match exactly one; there are: {listed(versions)}"
+        )
 
 
 class VersionNotReady(RegistryError):
-    """The version's registration has not finished, or has failed."""
+    """The registration of the version is not finished, or failed."""
 
     def __init__(self, uri: str, status: str) -> None:
         super().__init__(f"{uri} is {status}, not READY; wait for it, or register it again")
@@ -548,7 +553,7 @@ class SignatureMissing(RegistryError):
 
 
 class RegistryUnavailable(RegistryError):
-    """The tracking store did not answer in time."""
+    """The tracking store does not answer in time."""
 
     exit_code = 75
 
@@ -560,7 +565,7 @@ class RegistryUnavailable(RegistryError):
 
 
 class RegistryRefused(RegistryError):
-    """The tracking store asks who it is, and does not take the answer."""
+    """The tracking store refuses the user and password."""
 
     def __init__(self, store: str) -> None:
         super().__init__(
@@ -570,13 +575,13 @@ class RegistryRefused(RegistryError):
 
 
 class IntegrityError(LakescoreError):
-    """What was found is not what was recorded or allowed."""
+    """Models, files or rows differ from the recorded or allowed ones."""
 
     exit_code = 4
 
 
 class ArtifactsMissing(IntegrityError):
-    """The version is registered and its files are gone."""
+    """The version is registered, but its files are missing."""
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(f"the artifacts of {uri} cannot be fetched: {reason}")
@@ -588,137 +593,137 @@ class NotTrusted(IntegrityError):
     def __init__(self, uri: str, rule: str, has: str, allowed: Iterable[str]) -> None:
         super().__init__(
             f"{uri} is refused by the trust policy's rule {rule!r}: {has}; "
-            f"asked for: {listed(allowed, most=20)}"
+            f"allowed: {listed(allowed, most=20)}"
         )
 
 
 class DigestDiffers(IntegrityError):
-    """The files are not those that were registered."""
+    """The files differ from the registered files."""
 
     def __init__(self, uri: str, digest: str, known: str, where: str) -> None:
         super().__init__(
-            f"the files of {uri} are not those that were registered: their digest is {digest}, "
+            f"the files of {uri} differ from the registered files: their digest is {digest}, but "
             f"{where} says {known}; find out who changed them, and register the model again"
         )
 
 
 class RowsLost(IntegrityError):
-    """What was scored and what was set aside do not add up to what was read."""
+    """The scored and quarantined rows do not add up to the input rows."""
 
     def __init__(self, slices: str, rows_in: int, scored: int, failed: int) -> None:
         super().__init__(
-            f"slice {slices} has {rows_in} input rows, and {scored} were scored and {failed} set "
-            "aside; nothing of it was published; try again, with engine=spark_udf, and report this"
+            f"slice {slices} has {rows_in} input rows, but {scored} were scored and {failed} "
+            "quarantined; the slice was not published; try again with engine=spark_udf, and report "
+            "this error"
         )
 
 
 class WrittenFilesMissing(IntegrityError):
-    """What workers wrote is not where the driver looks for it."""
+    """The driver does not find a file that workers wrote."""
 
     def __init__(self, folder: str, name: str) -> None:
         super().__init__(
-            f"workers wrote {name} into {folder}, and the driver does not find it there as they "
-            "wrote it; nothing more was published; keep tables where all machines see the same "
-            "files"
+            f"workers wrote {name} into {folder}, but the driver does not find the same file "
+            "there; nothing more was published; keep tables in a folder that all machines share"
         )
 
 
 class ReplayDiffers(IntegrityError):
-    """A run's predictions are not what they are when they are made once more."""
+    """A replay of a run gives other predictions than the run published."""
 
-    def __init__(self, run: str, found: Mapping[str, Any]) -> None:
-        first = found["examples"][0] if found["examples"] else "none"
+    def __init__(self, run: str, counts: Mapping[str, Any]) -> None:
+        example = counts["examples"][0] if counts["examples"] else "none"
         super().__init__(
-            f"of {found['rows']} rows of run {run} {found['same']} are the same, "
-            f"{found['different']} differ, {found['only_published']} are only in the table and "
-            f"{found['only_replayed']} only in the replay, such as {first}; look for what the "
-            "model depends on besides its input, or allow for a tolerance"
+            f"of {counts['rows']} rows of run {run}, {counts['same']} are the same, "
+            f"{counts['different']} differ, {counts['only_published']} are only in the table and "
+            f"{counts['only_replayed']} only in the replay, such as {example}; check if the model "
+            "depends on more than its input, or set a tolerance"
         )
-        self.facts = {**found, "status": "different", "run": run}
+        self.facts = {**counts, "status": "different", "run": run}
 
 
 class InputContractError(LakescoreError):
-    """The input is not what the model's signature or the job's file asks for."""
+    """The input does not fit the model's signature or the job's file."""
 
     exit_code = 5
 
 
 class TableNotFound(InputContractError):
-    """There is no such table."""
+    """The table does not exist."""
 
     def __init__(self, address: str) -> None:
         super().__init__(f"there is no table at {address}; check the job's path or table")
 
 
 class TableNotAtPath(TableNotFound):
-    """There is no such folder, and what was given reads as a table's name."""
+    """The folder does not exist, and its path looks like a name of a catalog."""
 
     def __init__(self, address: str, name: str) -> None:
         LakescoreError.__init__(
             self,
-            f"there is no table at {address}; without Spark a table is named by its folder or URI, "
-            f"not by a name of a catalog (DESCRIBE DETAIL {name} says where it lies)",
+            f"there is no table at {address}; without Spark, give the table's folder or URI, not "
+            f"its name in a catalog (DESCRIBE DETAIL {name} shows the location)",
         )
 
 
 class BucketMissing(InputContractError):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
     def __init__(self, address: str) -> None:
         bucket = urlsplit(address).netloc or address
         super().__init__(
-            f"there is no bucket {bucket!r}, as {address} asks; make it, or check the job's path "
-            "and the store's endpoint"
+            f"there is no bucket {bucket!r}, which {address} needs; create it, or check the job's "
+            "path and the store's endpoint"
         )
 
 
 class TableNotMade(InputContractError):
-    """A table to write to does not exist, and cannot be made."""
+    """A table to write to does not exist, and cannot be created."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
-            f"the table {address} cannot be made: {reason}; make what it needs (CREATE SCHEMA, or "
-            "another name for a column), or name another table"
+            f"the table {address} cannot be created: {reason}; fix that (CREATE SCHEMA, or another "
+            "name for a column), or name another table"
         )
 
 
 class NotADeltaTable(InputContractError):
-    """There is something, and it is not a Delta table."""
+    """The address exists, but is not a Delta table."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"{address} is not a Delta table; convert it (CONVERT TO DELTA) or name another"
+            f"{address} is not a Delta table; convert it (CONVERT TO DELTA) or name another table"
         )
 
 
 class ViewNotPinned(NotADeltaTable):
-    """There is a view, which has no version of its own."""
+    """The address names a view, which has no versions."""
 
     def __init__(self, address: str) -> None:
         LakescoreError.__init__(
             self,
-            f"{address} is a view, and a run reads and writes a Delta table at one version, which "
-            "a view has not: the tables below it may change while the run goes on, and a replay "
-            "could not read the same rows again; name the Delta table itself, or make one of the "
-            "view's rows (CREATE TABLE name USING delta AS TABLE of the view)",
+            f"{address} is a view, but a run reads and writes Delta tables at one version, and a "
+            "view has no versions: its tables can change during the run, and a replay could not "
+            "read the same rows again; name the Delta table itself, or create one from the view's "
+            "rows (CREATE TABLE name USING delta AS TABLE of the view)",
         )
 
 
 class SnapshotNotFound(InputContractError):
     """The table does not have that version."""
 
-    def __init__(self, address: str, asked: object, newest: int) -> None:
-        super().__init__(f"{address} has no version {asked} to read; the newest is {newest}")
+    def __init__(self, address: str, version: object, newest: int) -> None:
+        super().__init__(f"{address} has no version {version} to read; the newest is {newest}")
 
 
 class FilesGone(InputContractError):
-    """Files that a version of a table needs are not there any more."""
+    """Files that a version of a table needs do not exist any more."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"{path} is gone, which the version of the table that is read needs: VACUUM removed "
-            "it, most likely; restore it, or read a newer version, and keep files for longer "
-            "(delta.deletedFileRetentionDuration)"
+            f"the file {path} does not exist any more, but the version of the table that the run "
+            "reads needs it; probably VACUUM removed it; restore it, or read a newer version, and "
+            "keep files longer (delta.deletedFileRetentionDuration)"
         )
 
 
@@ -727,18 +732,19 @@ class FileUnreadable(InputContractError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(
-            f"Spark cannot read {path}, a file of the table: {reason}; write its rows anew in a "
-            "way that Spark reads, with the types that the table has, or restore the file"
+            f"Spark cannot read {path}, a file of the table: {reason}; write its rows again in a "
+            "format that Spark reads, with the types of the table, or restore the file"
         )
 
 
 class RunNotPublished(InputContractError):
-    """No commit of the table says that it is of that run."""
+    """No commit of the table belongs to that run."""
 
     def __init__(self, address: str, run: str) -> None:
         super().__init__(
-            f"no commit that the log of {address} still holds is of run {run}; look for a "
-            "scoring_run_id in its rows, or keep the log for longer (delta.logRetentionDuration)"
+            f"no commit in the log of {address} belongs to run {run}; look for a scoring_run_id in "
+            "the table's rows; if the log no longer has the commit, keep it longer "
+            "(delta.logRetentionDuration)"
         )
 
 
@@ -748,88 +754,92 @@ class RunNotOne(InputContractError):
     def __init__(self, run: str, first: Sequence[str], others: Sequence[str]) -> None:
         super().__init__(
             f"run {run} scored {listed(first)} with other inputs or settings than "
-            f"{listed(others)}, so it cannot be made once more as one; give each run its own id"
+            f"{listed(others)}, so it cannot be replayed as one run; give each run its own id"
         )
 
 
 class KeysNotPublished(InputContractError):
-    """The rows of a run cannot be told from each other."""
+    """The rows of a run have no keys that identify them."""
 
     def __init__(self, address: str, run: str) -> None:
         super().__init__(
             f"run {run} wrote no keys into {address} (passthrough: none), so its rows cannot be "
-            "held against others"
+            "compared with the rows of a replay"
         )
 
 
 class RowNotFound(InputContractError):
-    """No row of the table has that key."""
+    """Neither the table nor its quarantine has a row with that key."""
 
     def __init__(self, address: str, key: Mapping[str, str], unread: Sequence[str] = ()) -> None:
-        asked = listed(f"{name}={value}" for name, value in key.items())
-        aside = "and none of its quarantine; check the values, or score the row"
+        values = listed(f"{name}={value}" for name, value in key.items())
+        problem = f"neither {address} nor its quarantine has a row with {values}"
+        advice = "check the values, or score the row"
         if unread:  # names of a catalog
-            aside = (
-                f"and its quarantine {listed(unread)} is known by its name alone, which only Spark "
-                "can open; check the values, or give that table's folder"
+            problem = (
+                f"no row of {address} has {values}, and its quarantine {listed(unread)} was not "
+                "read: only Spark can open a table by its name"
             )
-        super().__init__(f"no row of {address} has {asked}, {aside}")
+            advice = "check the values, or give that table's folder"
+        super().__init__(f"{problem}; {advice}")
 
 
 class KeyUnreadable(ConfigError):
-    """A value that cannot be one of its column."""
+    """A value does not have the type of its column."""
 
     def __init__(self, name: str, text: str, kind: str) -> None:
-        super().__init__(f"--key {name}={text}: the column is {kind}, and {text!r} is none")
+        super().__init__(
+            f"--key {name}={text}: {text!r} does not fit the type of the column, {kind}"
+        )
 
 
 class ColumnsMissing(InputContractError):
     """The input lacks columns that the signature or the job's file names."""
 
-    def __init__(self, address: str, missing: Iterable[str], there: Iterable[str]) -> None:
-        names, columns = list(missing), list(there)
-        asked = listed(f"{name!r}{nearest(name, columns)}" for name in names)
-        super().__init__(f"{address} lacks the columns {asked}; there are: {listed(columns)}")
+    def __init__(self, address: str, missing: Iterable[str], existing: Iterable[str]) -> None:
+        names, columns = list(missing), list(existing)
+        lacking = listed(f"{name!r}{nearest(name, columns)}" for name in names)
+        super().__init__(f"{address} lacks the columns {lacking}; there are: {listed(columns)}")
 
 
 class TypesDiffer(InputContractError):
-    """Columns whose type cannot become what the signature asks for without loss."""
+    """Columns cannot be converted to the types of the signature without loss."""
 
     def __init__(self, address: str, differing: Mapping[str, tuple[str, str]]) -> None:
         pairs = [f"{name!r} is {has}, not {asks}" for name, (has, asks) in differing.items()]
         super().__init__(
             f"{address} does not fit the model's signature: {listed(pairs)}; cast the columns in "
-            "the table, or log the model with the types that the table has"
+            "the table, or log the model with the types of the table"
         )
 
 
 class ColumnsCollide(InputContractError):
-    """Two columns of the output, or of its quarantine, would have one name."""
+    """Two columns of the output, or of its quarantine, would have the same name."""
 
     def __init__(self, what: str, names: Iterable[str]) -> None:
         chosen = "passthrough" if what == "output" else "quarantine_columns"
         super().__init__(
-            f"the {what} would hold {listed(repr(name) for name in names)} twice; rename the "
-            f"input's column, or leave it out of id_columns and {chosen}"
+            f"the {what} would have the columns {listed(repr(name) for name in names)} twice; "
+            f"rename the input's column, or leave it out of id_columns and {chosen}"
         )
 
 
 class CaseDiffers(InputContractError):
-    """The input has an optional feature whose name is written in another case."""
+    """The input has the name of an optional feature in another case."""
 
     def __init__(self, address: str, column: str, feature: str) -> None:
         super().__init__(
-            f"{address} has the column {column!r}, and the model's optional feature is called "
-            f"{feature!r}; rename the column, or say columns: {{{feature}: {column}}}"
+            f"{address} has the column {column!r}, but the model's optional feature is called "
+            f"{feature!r}; rename the column, or set columns: {{{feature}: {column}}}"
         )
 
 
 class OutputsCollide(InputContractError):
-    """Outputs or classes of a model cannot have columns side by side."""
+    """Outputs or classes of a model cannot become columns of one table."""
 
     def __init__(self, uri: str, what: str, names: Iterable[object], reason: str) -> None:
         super().__init__(
-            f"{uri} gives the {what} {listed(repr(name) for name in names)}, and {reason}; log the "
+            f"{uri} gives the {what} {listed(repr(name) for name in names)}, but {reason}; log the "
             "model with other names for them"
         )
 
@@ -839,7 +849,7 @@ class ColumnsUnfit(InputContractError):
 
     def __init__(self, address: str, names: Iterable[str], reason: str) -> None:
         super().__init__(
-            f"{address} has the columns {listed(repr(name) for name in names)}, and {reason}; "
+            f"{address} has the columns {listed(repr(name) for name in names)}, but {reason}; "
             "rename them in the table"
         )
 
@@ -848,51 +858,51 @@ class FeaturesUnknown(ConfigError):
     """The job's file names features that the model does not take."""
 
     def __init__(self, uri: str, unknown: Sequence[str], known: Sequence[str]) -> None:
-        asked = listed(f"{name!r}{nearest(name, known)}" for name in unknown)
+        names = listed(f"{name!r}{nearest(name, known)}" for name in unknown)
         super().__init__(
-            f"columns or nulls name {asked}, which {uri} does not take; it takes: {listed(known)}"
+            f"columns or nulls name {names}, which {uri} does not take; it takes: {listed(known)}"
         )
 
 
 class ThresholdUndefined(ConfigError):
-    """A threshold, and not one score to hold it against."""
+    """A threshold is set, but the model does not give exactly one score."""
 
     def __init__(self, uri: str, outputs: str, classes: int) -> None:
-        what = f"{classes} classes" if classes else outputs
+        result = f"{classes} classes" if classes else outputs
         super().__init__(
-            f"threshold needs one score, and {uri} gives {what}; leave it out, or give "
-            "prediction=proba for a classifier of two classes"
+            f"threshold needs one score, but {uri} gives {result}; leave threshold out, or set "
+            "prediction: proba for a classifier of two classes"
         )
 
 
 class NullsFound(InputContractError):
-    """Columns hold nulls that the job's file says they never do."""
+    """Columns have nulls, and the job's file forbids them with `nulls: fail`."""
 
     def __init__(self, address: str, counts: Mapping[str, int]) -> None:
-        found = listed(f"{name!r} in {count} rows" for name, count in counts.items())
+        columns = listed(f"{name!r} in {count} rows" for name, count in counts.items())
         super().__init__(
-            f"{address} holds nulls where nulls: fail was asked for: {found}; nothing of their "
-            "slices was scored; mend the rows, or say null or quarantine"
+            f"{address} has nulls, which nulls: fail does not allow: {columns}; their slices were "
+            "not scored; fix the rows, or set null or quarantine instead of fail"
         )
 
 
 class SegmentsUnfit(InputContractError):
-    """Values of a column cannot be a part of a model's name."""
+    """Values of the segment column cannot be a part of a model's name."""
 
     def __init__(self, address: str, column: str, values: Iterable[str]) -> None:
         super().__init__(
-            f"column {column!r} of {address} holds segments that cannot be a part of a model's "
-            f"name, so nothing was scored: {listed(map(_shown, values))}; mend these rows, or "
-            "filter them out"
+            f"column {column!r} of {address} has segments that cannot be a part of a model's name: "
+            f"{listed(map(_shown, values))}; nothing was scored; fix these rows, or filter them "
+            "out"
         )
 
 
 class OutputsDiffer(InputContractError):
-    """Versions that write one table give different columns."""
+    """Versions that write to one table give different columns."""
 
     def __init__(self, one: tuple[str, str], other: tuple[str, str]) -> None:
         super().__init__(
-            f"{one[0]} gives {one[1]}, and {other[0]} gives {other[1]}; the models of all segments "
+            f"{one[0]} gives {one[1]}, but {other[0]} gives {other[1]}; the models of all segments "
             "must give the same columns"
         )
 
@@ -904,81 +914,82 @@ class DuplicateKeys(InputContractError):
         self, address: str, keys: Sequence[str], rows: int, examples: Sequence[str]
     ) -> None:
         super().__init__(
-            f"{rows} rows of {address} share their {listed(keys)} with another of their slice, "
-            f"such as {listed(examples)}; nothing of their slices was scored; mend the rows, name "
-            "more id_columns, or say on_duplicate_key: keep"
+            f"{rows} rows of {address} share their {listed(keys)} with another row of their "
+            f"slice, such as {listed(examples)}; their slices were not scored; fix the rows, add "
+            "id_columns, or set on_duplicate_key: keep"
         )
 
 
 class KeysInTwoSlices(InputContractError):
-    """Rows that shall be merged by their key have the same one in different slices."""
+    """Rows of different slices have the same key, and the run merges rows by key."""
 
     def __init__(
         self, address: str, keys: Sequence[str], rows: int, examples: Sequence[str]
     ) -> None:
         super().__init__(
             f"{rows} rows of {address} share their {listed(keys)} with a row of another slice, "
-            f"such as {listed(examples)}, so write_mode: merge would keep one of them alone; "
-            "nothing was scored; mend the rows, name more id_columns (slice_by, perhaps), or "
-            "replace"
+            f"such as {listed(examples)}, so write_mode: merge would keep only one of them; "
+            "nothing was scored; fix the rows, add id_columns (for example slice_by), or set "
+            "write_mode: replace"
         )
 
 
 class UnsupportedSignature(InputContractError):
-    """The signature asks for something that a table's column cannot be."""
+    """The signature needs a type that a table's column cannot have."""
 
     def __init__(self, uri: str, what: str) -> None:
         super().__init__(f"{uri} cannot score a table: {what}")
 
 
 class FlavorMissing(InputContractError):
-    """The version cannot be applied to rows by MLflow's common way."""
+    """The version has no flavour that MLflow can apply to rows."""
 
     def __init__(self, uri: str, flavors: Iterable[str]) -> None:
         super().__init__(
-            f"{uri} lacks the flavour python_function, by which a table is scored; it has: "
-            f"{listed(flavors)}; log it by mlflow.pyfunc.log_model, with a PythonModel around it"
+            f"{uri} lacks the flavour python_function, which scoring a table needs; it has: "
+            f"{listed(flavors)}; wrap it in a PythonModel, and log that with "
+            "mlflow.pyfunc.log_model"
         )
 
 
 class ModuleMissing(InputContractError):
-    """What the model imports is not installed here."""
+    """A module that the model imports is not installed here."""
 
-    def __init__(self, uri: str, module: str, asked: Sequence[str]) -> None:
-        if asked:
-            wants = f"of its requirements.txt these are not installed: {listed(asked)}"
-            advice = "install them, or give env_manager: virtualenv"
+    def __init__(self, uri: str, module: str, missing: Sequence[str]) -> None:
+        if missing:
+            cause = f"these packages of its requirements.txt are not installed: {listed(missing)}"
+            advice = "install them, or set env_manager: virtualenv"
         else:
-            wants = "its requirements.txt names no package that is missing"
-            advice = "install it, or log the model with code_paths that hold it"
+            cause = "its requirements.txt names no package that is missing"
+            advice = "install it, or log the model with code_paths that contain it"
         super().__init__(
-            f"{uri} needs the module {module!r}, which is missing here; {wants}; {advice}"
+            f"{uri} needs the module {module!r}, which is missing here; {cause}; {advice}"
         )
 
 
 class ResultUnfit(InputContractError):
-    """What the model gives is not what its signature says."""
+    """The model gives other predictions than its signature says."""
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(
-            f"{uri} cannot be scored: {reason}; log it with the signature of what it gives, by "
-            "infer_signature(X, model.predict(X))"
+            f"{uri} cannot score the rows: {reason}; log it with the signature of its real "
+            "output: infer_signature(X, model.predict(X))"
         )
 
 
 class FeaturesLeftOut(InputContractError):
-    """The model fails on every row, and did not get features that its signature calls optional."""
+    """The model fails on every row, and the table lacks some of its optional features."""
 
     def __init__(self, uri: str, features: Sequence[str], reason: str) -> None:
         super().__init__(
             f"{uri} could not score any row: {reason}; the table lacks its optional features "
-            f"{listed(repr(name) for name in features)}; add them, or name the columns that hold "
-            "them: columns"
+            f"{listed(repr(name) for name in features)}; add them, or map other names in the "
+            "table with columns: {feature: column}"
         )
 
 
 class MetricUndefined(InputContractError):
-    """The metric has no meaning for this prediction and label."""
+    """The metric is not defined for these predictions and labels."""
 
     def __init__(self, metric: str, reason: str) -> None:
         super().__init__(f"{metric} cannot be computed: {reason}")
@@ -997,46 +1008,47 @@ class HoldoutEmpty(InputContractError):
 
 
 class WeightsInvalid(InputContractError):
-    """Rows have weights that are none."""
+    """Some rows have weights that are not valid."""
 
     def __init__(self, wrong: int, rows: int) -> None:
         super().__init__(
             f"{wrong} of {rows} labelled rows have a weight that is missing, negative or infinite; "
-            "filter them out (where), or mend them"
+            "filter these rows out (where), or fix them"
         )
 
 
 class SchemaDrift(InputContractError):
-    """The output table exists with other columns than the run would write."""
+    """The output table has other columns than the run writes."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
-            f"the output table {address} does not take these rows: {reason}; name another output, "
-            "or alter that table"
+            f"the output table {address} does not accept these rows: {reason}; name another "
+            "output, or alter that table"
         )
 
 
 class TableAppendOnly(InputContractError):
-    """Rows cannot be replaced in a table that only grows."""
+    """Rows of an append-only table cannot be replaced."""
 
     def __init__(self, address: str, *, default: bool) -> None:
-        whose = (
+        cause = (
             "spark.databricks.delta.properties.defaults.appendOnly makes new tables append-only"
             if default
             else "it is append-only (delta.appendOnly)"
         )
         super().__init__(
-            f"rows of {address} cannot be replaced: {whose}; nothing was written there; for "
-            "predictions say write_mode: append, else unset delta.appendOnly, or name another table"
+            f"rows of {address} cannot be replaced: {cause}; nothing was written there; for "
+            "predictions set write_mode: append; otherwise unset delta.appendOnly, or name another "
+            "table"
         )
 
 
 class TooManyErrors(LakescoreError):
-    """More rows could not be scored than the job's file allows."""
+    """More rows failed than the job's file allows."""
 
     exit_code = 6
 
-    def __init__(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+    def __init__(  # noqa: PLR0913, PLR0917 - separate facts
         self,
         uri: str,
         slices: Sequence[str],
@@ -1046,15 +1058,15 @@ class TooManyErrors(LakescoreError):
         where: str,
     ) -> None:
         failed, rows, allowed = counts
-        first = reasons[0] if reasons else "no error"
-        advice = "mend them, or raise max_errors or max_error_fraction"
-        told = f"{failed} of {rows} rows, and {allowed} are allowed: {first}"
+        reason = reasons[0] if reasons else "no error"
+        advice = "fix them, or raise max_errors or max_error_fraction"
+        failure = f"{failed} of {rows} rows, but only {allowed} may fail: {reason}"
         if failed == rows and len(reasons) == 1:
-            told = f"any of {rows} rows, all for one reason: {first}"
-            advice = "mend that in the table or in the model: no row can be scored before"
+            failure = f"any of {rows} rows, all for one reason: {reason}"
+            advice = "fix the cause in the table or in the model: until then, no row can be scored"
         super().__init__(
-            f"{uri} could not score {told}; "
-            f"no prediction of {listed(slices, most=4)} was published; the rows are in "
+            f"{uri} could not score {failure}; "
+            f"no prediction of {listed(slices, most=4)} was published; the failed rows are in "
             f"{quarantine} where {where}; {advice}"
         )
         self.facts = {
@@ -1065,7 +1077,7 @@ class TooManyErrors(LakescoreError):
 
 
 class GateFailed(LakescoreError):
-    """A version does not reach what the job's gates ask for."""
+    """A version does not meet the job's gates."""
 
     exit_code = 6
 
@@ -1073,7 +1085,7 @@ class GateFailed(LakescoreError):
         super().__init__(
             f"{candidate} does not pass the gates: {listed(failures, most=20)}; no alias was moved"
         )
-        # The comparison itself is done.
+        # The comparison itself succeeded, so the receipt keeps its facts.
         self.facts = {key: value for key, value in report.items() if key != "status"}
 
 
@@ -1084,46 +1096,46 @@ class AnotherRunWon(LakescoreError):
 
     def __init__(self, address: str, what: str) -> None:
         super().__init__(
-            f"another run wrote {what} of {address} while this one scored it; "
-            "nothing of it was written by this run"
+            f"another run wrote {what} of {address} while this run scored it; "
+            "this run did not write it"
         )
 
 
 class AliasMoved(LakescoreError):
-    """Another one moved the alias first."""
+    """Another process moved the alias first."""
 
     exit_code = 7
 
     def __init__(self, name: str, alias: str, expected: int | None, found: int | None) -> None:
-        there = "no version" if found is None else f"version {found}"
-        wanted = "none" if expected is None else f"version {expected}"
+        current = "no version" if found is None else f"version {found}"
+        wanted = "no version" if expected is None else f"version {expected}"
         super().__init__(
-            f"{name}@{alias} is {there} and not {wanted}, as expected: another one moved it, and "
-            f"nothing was changed; see lakescore history {name}"
+            f"{name}@{alias} points at {current}, but {wanted} was expected: someone else moved "
+            f"it; nothing was changed; see lakescore history {name}"
         )
 
 
 class EditedMeanwhile(LakescoreError):
-    """Another one changed what was to be edited, since it was looked at."""
+    """Someone else changed the value after it was read for the edit."""
 
     exit_code = 7
 
     def __init__(self, what: str, expected: str | None, found: str | None) -> None:
-        now = "is gone now" if found is None else f"is {_shown(found)} now"
-        wanted = "none" if expected is None else _shown(expected)
+        current = "does not exist now" if found is None else f"is {_shown(found)} now"
+        wanted = "no value" if expected is None else _shown(expected)
         super().__init__(
-            f"{what} {now}, and {wanted} was expected: another one changed it, and nothing was "
+            f"{what} {current}, but {wanted} was expected: someone else changed it; nothing was "
             "written; look at it again, then repeat the edit"
         )
 
 
 class AliasMoving(AliasMoved):
-    """Another one is moving the alias right now, or died a moment ago."""
+    """Another process is moving the alias right now, or died a moment ago."""
 
     def __init__(self, name: str, alias: str, target: int | None, by: str | None, age: int) -> None:
-        there = "no version" if target is None else f"version {target}"
+        destination = "no version" if target is None else f"version {target}"
         LakescoreError.__init__(
             self,
-            f"{by} began to move {name}@{alias} to {there} {age} s ago; nothing was "
+            f"{by} began to move {name}@{alias} to {destination} {age} s ago; nothing was "
             f"changed; wait a minute, look at lakescore history {name}, and try again",
         )

@@ -1,4 +1,4 @@
-"""The door of the jobs: argv -> config -> run -> receipt -> exit code."""
+"""Run a job as a command: arguments -> configuration -> run -> receipt -> exit code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 J = TypeVar("J", ScoreJob, CompareJob, ReplayJob)
 _TRUSTS_ALL = (
-    "no trust policy: code that a stranger's model brings would run; name one by trust: or "
+    "no trust policy: code in a model from a stranger would run; name a policy with trust: or "
     "LAKESCORE_TRUST (docs/registry.md)"
 )
 
@@ -50,12 +50,12 @@ _TRUSTS_ALL = (
 def main(
     kind: type[J], run: Callable[[J], Receipt], arguments: Sequence[str] | None = None
 ) -> None:
-    """Run a job, or several score jobs, as a command, and end the process with its exit code.
+    """Run a job, or several score jobs, as a command; exit the process with its exit code.
 
     Args:
         kind: the type of the job's file.
         run: the job; it returns its receipt, which gets the job's name, version and seconds.
-        arguments: the command's arguments; those of the process when left out.
+        arguments: the command's arguments; default: those of the process.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     name = kind.__name__.removesuffix("Job").lower()
@@ -63,71 +63,71 @@ def main(
     further: Any = typer.Argument(
         None,
         metavar="[CONFIG]... [KEY=VALUE]..." if several else "[KEY=VALUE]...",
-        help=f"{'further files, and ' if several else ''}keys to override",
+        help=f"{'more files, and ' if several else ''}keys to override",
     )
 
-    @app.command(help=kind.__doc__, epilog=_fields(kind))
+    @app.command(help=kind.__doc__, epilog=_describe_keys(kind))
     def command(
         config: Annotated[Path, typer.Argument(help="the job's file, such as conf/score.yaml")],
         words: list[str] | None = further,
         *,
         verbose: Annotated[
-            bool, typer.Option("--verbose", "-v", help="Spark's own log, and whole traces")
+            bool, typer.Option("--verbose", "-v", help="show Spark's own log, and full tracebacks")
         ] = False,
         log: Annotated[
             Literal["text", "json"],
-            typer.Option(help="what is said while it runs: text, or a JSON document a line"),
+            typer.Option(help="format of the log: text, or one JSON document per line"),
         ] = "text",
     ) -> None:
-        door = _JobCommand(name, run, verbose=verbose, log=log)
-        door.open()
-        given = [str(config), *(words or ())]
-        code = _several(cast("Any", door), given) if several else _one(door, kind, given)
+        job = _JobCommand(name, run, verbose=verbose, log=log)
+        job.open()
+        argv = [str(config), *(words or ())]
+        code = _run_several(cast("Any", job), argv) if several else _run_one(job, kind, argv)
         raise typer.Exit(code)
 
     app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")
 
 
-def _one(door: _JobCommand[J], kind: type[J], words: Sequence[str]) -> int:
+def _run_one(command: _JobCommand[J], kind: type[J], words: Sequence[str]) -> int:
     """Run the job of a file; return its exit code."""
     console.begin()
     path, *overrides = words
     try:
         config = load(kind, Path(path), overrides)
-    except Exception as error:  # noqa: BLE001 - as of the job itself
-        return door.failed(error).exit_code
-    return _alone(door, config)
+    except Exception as error:  # noqa: BLE001 - handled like an error of the job itself
+        return command.failed(error).exit_code
+    return _run_alone(command, config)
 
 
-def _alone(door: _JobCommand[J], config: J) -> int:
-    """Run a job that is the only one of its process; return its exit code."""
-    receipt = door.attempt(config, stopped=lambda _: None)
+def _run_alone(command: _JobCommand[J], config: J) -> int:
+    """Run the only job of this process; return its exit code."""
+    receipt = command.attempt(config, stopped=lambda _: None)
     if "exit_code" in receipt:
         return int(receipt["exit_code"])
     console.show_receipt(receipt)
     return 0
 
 
-def _several(door: _JobCommand[ScoreJob], words: Sequence[str]) -> int:
-    """Run the score jobs that *words* mean; return the exit code of the one, or the highest."""
+def _run_several(command: _JobCommand[ScoreJob], words: Sequence[str]) -> int:
+    """Run the score jobs of *words*; return the exit code of the only job, or the highest one."""
     console.begin()
     try:
         jobs = joblist.jobs_of(words)
         if not jobs.are_listed:
-            return _alone(door, jobs.jobs[0].config)
-        return _Batch(door, jobs).run()
-    except Exception as error:  # noqa: BLE001 - as of a job itself
-        return door.failed(error).exit_code
+            return _run_alone(command, jobs.jobs[0].config)
+        return _Batch(command, jobs).run()
+    except Exception as error:  # noqa: BLE001 - handled like an error of a job itself
+        return command.failed(error).exit_code
 
 
 class _JobCommand(Generic[J]):
-    """What a job goes through: whatever happens to it ends in a receipt.
+    """A command that runs jobs of one kind; every run ends with a receipt.
 
     Args:
-        name: of the kind of job.
+        name: the name of the kind of job.
         run: the job.
-        verbose: whether Spark's log and whole traces are shown.
-        log: what is said while it runs, `text` or `json`.
+        verbose: whether to show Spark's log and full tracebacks.
+        log: the format of the log, `text` or `json`.
     """
 
     def __init__(self, name: str, run: Callable[[J], Receipt], *, verbose: bool, log: str) -> None:
@@ -136,7 +136,7 @@ class _JobCommand(Generic[J]):
         self._verbose, self._log = verbose, log
 
     def open(self) -> None:
-        """Say things in this process as they are to be said."""
+        """Set up the log of this process."""
         if self._log == "json":
             console.log_as_json(job=self.name)
         if self._verbose:
@@ -146,16 +146,16 @@ class _JobCommand(Generic[J]):
     def attempt(
         self, config: J, *, stopped: Callable[[Receipt], None], may_decline: bool = False
     ) -> Receipt:
-        """Run a job; return its receipt, which has an `exit_code` where it failed.
+        """Run a job; return its receipt, which has an `exit_code` if the job failed.
 
         Args:
             config: the job.
-            stopped: is called with the receipt of a job that has to end at once; after it the
-                process ends.
-            may_decline: whether a job that needs Spark, and may not start it, raises.
+            stopped: receives the receipt of a job that has to end at once; then the process
+                ends.
+            may_decline: whether to raise if the job needs Spark and must not start it.
 
         Raises:
-            RunnerRefused: it may decline, and does.
+            RunnerRefused: the job needs Spark, and *may_decline* is true.
         """
         started = time.monotonic()
         if not config.trust.is_given:
@@ -163,7 +163,9 @@ class _JobCommand(Generic[J]):
         try:
             session.prepare(config.runner)
             _end_with_parent()
-            with _stopping(lambda why: stopped(self.record(config, why)), config.timeout_seconds):
+            with _stopping(
+                lambda error: stopped(self.record(config, error)), config.timeout_seconds
+            ):
                 receipt: Receipt = self._head() | self._run(config)
         except (Exception, SystemExit) as error:
             if may_decline and isinstance(error, RunnerRefused):
@@ -173,7 +175,7 @@ class _JobCommand(Generic[J]):
         if config.prometheus is not None:
             try:
                 metering.write(receipt, config.prometheus)
-            except MetricsNotWritten as error:  # the run is done, and its tables are written
+            except MetricsNotWritten as error:  # the run succeeded, and its tables are written
                 console.stage(str(error))
         if "would" in receipt:
             console.show_plan(receipt)
@@ -182,21 +184,21 @@ class _JobCommand(Generic[J]):
         return receipt
 
     def record(self, config: J, error: LakescoreError) -> Receipt:
-        """Write what is known of a job that failed, say it, and return its receipt."""
+        """Write the receipt of a job that failed, show the error, and return the receipt."""
         ending = {"status": "failed", "error": str(error), "exit_code": error.exit_code}
         receipt = {**self._head(), **ending, **error.facts}
         _write(receipt, config.receipt)
         if config.prometheus is not None:
-            with suppress(MetricsNotWritten):  # the error itself is what must be said
+            with suppress(MetricsNotWritten):  # show the error of the job instead
                 metering.write(receipt, config.prometheus)
         console.show_error(error)
         return receipt
 
     def failed(self, error: BaseException, *, is_shown: bool = True) -> LakescoreError:
-        """Return *error* as one that has a line and an exit code, and say it."""
+        """Return *error* as a LakescoreError, which has one line and an exit code, and show it."""
         if self._verbose:
             sys.stderr.write(redact("".join(traceback.format_exception(error))))
-        known = error if isinstance(error, LakescoreError) else _unforeseen(error)
+        known = error if isinstance(error, LakescoreError) else _explain_error(error)
         if is_shown:
             console.show_error(known)
         return known
@@ -206,7 +208,7 @@ class _JobCommand(Generic[J]):
 
 
 def _write(receipt: Receipt, path: Path | None) -> None:
-    """Write the file of a receipt, if it has one; what was done is done where that fails."""
+    """Write a receipt to *path*, if it is set; a failure does not change the result of the job."""
     if path is not None:
         try:
             console.write_receipt(receipt, path)
@@ -215,92 +217,94 @@ def _write(receipt: Receipt, path: Path | None) -> None:
 
 
 class _Batch:
-    """Several jobs of a command.
+    """Several jobs of one command.
 
     Args:
-        door: that of all of them.
-        jobs: what is asked for.
+        command: the command that runs all jobs.
+        jobs: the requested jobs.
     """
 
-    def __init__(self, door: _JobCommand[ScoreJob], jobs: joblist.Jobs) -> None:
-        self._door, self._jobs = door, jobs
+    def __init__(self, command: _JobCommand[ScoreJob], jobs: joblist.Jobs) -> None:
+        self._command, self._jobs = command, jobs
         self._receipts: dict[str, Receipt] = {}
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Run the jobs, and say at the end what became of them; return the highest exit code.
+        """Run the jobs, and end with a summary; return the highest exit code.
 
-        A person's Ctrl-C is raised again after that.
+        After the summary, a Ctrl-C is raised again.
         """
         try:
-            with suppress(_ToldToStop), _raising_when_stopped():
+            with suppress(_StopRequested), _raise_when_stopped():
                 if session.runs_here():
                     self._run_in_processes()
                 else:
                     self._run_in_driver()
         except KeyboardInterrupt:
-            self._end()
+            self._summarize()
             raise
-        except Exception as error:  # noqa: BLE001 - the jobs that did run are told all the same
-            code = self._door.failed(error).exit_code
-            return max(code, self._end())
-        return self._end()
+        except Exception as error:  # noqa: BLE001 - the summary includes the jobs that did run
+            code = self._command.failed(error).exit_code
+            return max(code, self._summarize())
+        return self._summarize()
 
     def _run_in_processes(self) -> None:
-        from lakescore import supervising  # noqa: PLC0415 - for several jobs alone
+        from lakescore import supervising  # noqa: PLC0415 - only several jobs need it
 
         supervising.prepare()
         jobs = supervising.pin_inputs(self._jobs.jobs)
         parallel = min(self._jobs.parallel or session.onlooker().slots, len(jobs))
-        work = partial(_work, self._door)
-        supervising.Supervisor(work, self._tell, self._receipt_of_lost, parallel).run(jobs)
+        work = partial(_run_jobs, self._command)
+        supervising.Supervisor(work, self._show, self._record_lost, parallel).run(jobs)
 
     def _run_in_driver(self) -> None:
-        """Run one job after the other in this process, whose Spark is not this machine's."""
+        """Run one job after the other in this process, which uses Spark on other machines."""
         for job in self._jobs.jobs:
             console.begin(job.name)
-            receipt = self._door.attempt(job.config, stopped=partial(self._stopped, job))
-            self._tell(job, receipt)
+            receipt = self._command.attempt(job.config, stopped=partial(self._stop, job))
+            self._show(job, receipt)
 
-    def _stopped(self, job: joblist.Job, receipt: Receipt) -> None:
-        self._tell(job, receipt)
-        os._exit(self._end())
+    def _stop(self, job: joblist.Job, receipt: Receipt) -> None:
+        self._show(job, receipt)
+        os._exit(self._summarize())
 
-    def _tell(self, job: joblist.Job, receipt: Receipt) -> None:
+    def _show(self, job: joblist.Job, receipt: Receipt) -> None:
         self._receipts[job.name] = receipt
         console.show_receipt(receipt | {"name": job.name})
 
-    def _receipt_of_lost(self, job: joblist.Job, error: LakescoreError) -> Receipt:
+    def _record_lost(self, job: joblist.Job, error: LakescoreError) -> Receipt:
         console.begin(job.name)
-        receipt = self._door.record(job.config, error)
+        receipt = self._command.record(job.config, error)
         console.begin()
         return receipt
 
-    def _end(self) -> int:
-        """Say what became of all jobs; return the highest exit code."""
+    def _summarize(self) -> int:
+        """Show the receipts of all jobs and the summary; return the highest exit code."""
         console.begin()
         for job in self._jobs.jobs:
             if job.name not in self._receipts:
-                self._tell(job, self._receipt_of_lost(job, NotRun()))
+                self._show(job, self._record_lost(job, NotRun()))
         seconds = round(time.monotonic() - self._started, 2)
-        whole = jobs_receipt([(job, self._receipts[job.name]) for job in self._jobs.jobs], seconds)
-        console.stage(whole.pop("summary"))
-        console.show_receipt(whole)
-        return int(whole["exit_code"])
+        summary = jobs_receipt(
+            [(job, self._receipts[job.name]) for job in self._jobs.jobs], seconds
+        )
+        console.stage(summary.pop("summary"))
+        console.show_receipt(summary)
+        return int(summary["exit_code"])
 
 
-def _work(door: _JobCommand[ScoreJob], channel: Channel) -> None:
-    """Run the jobs of a process that was started for them."""
-    gc.freeze()  # what is shared with other processes stays shared
-    # Ctrl-C goes to all processes of a terminal: the one that started this tells it to stop.
+def _run_jobs(command: _JobCommand[ScoreJob], channel: Channel) -> None:
+    """Run the jobs that *channel* brings to this process, which was started for them."""
+    gc.freeze()  # memory that processes share stays shared
+    # Ctrl-C goes to all processes of a terminal. The parent process stops this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.open()
-    door.open()
+    command.open()
     for job, spark, reason in channel.jobs():
         session.allow_spark(allowed=spark, reason=reason)
         console.begin(job.name)
         try:
-            receipt = door.attempt(
+            receipt = command.attempt(
                 job.config,
                 stopped=partial(channel.answer, takes_more=False),
                 may_decline=job.config.runner == "auto" and not spark,
@@ -312,7 +316,7 @@ def _work(door: _JobCommand[ScoreJob], channel: Channel) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it for jobs has ended."""
+    """End this process when its parent, which started it to run jobs, has ended."""
     parent = multiprocessing.parent_process()
     name = "lakescore-parent"
     if parent is None or any(thread.name == name for thread in threading.enumerate()):
@@ -325,22 +329,22 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name=name, daemon=True).start()
 
 
-class _ToldToStop(BaseException):
+class _StopRequested(BaseException):
     """A scheduler asks this process to end.
 
-    It is no `Exception`, since it may come wherever code, others' too, catches all of these.
+    It is not an `Exception`: it can occur anywhere, also in code that catches every `Exception`.
     """
 
 
 @contextmanager
-def _raising_when_stopped() -> Iterator[None]:
-    """Raise `_ToldToStop` in the body, once, when a scheduler asks this process to end."""
+def _raise_when_stopped() -> Iterator[None]:
+    """Raise `_StopRequested` once in the body when a scheduler asks this process to end."""
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends
-        raise _ToldToStop
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process ends already
+        raise _StopRequested
 
-    if threading.current_thread() is not threading.main_thread():  # others may not handle signals
+    if threading.current_thread() is not threading.main_thread():  # it alone handles signals
         yield
         return
     before = signal.signal(signal.SIGTERM, stop)
@@ -354,26 +358,26 @@ def _raising_when_stopped() -> Iterator[None]:
 def _stopping(failed: Callable[[LakescoreError], None], seconds: float | None) -> Iterator[None]:
     """End the process when a scheduler asks for it (SIGTERM), or when *seconds* have passed.
 
-    It ends there and then. Unwinding would call the JVM, whose answer to a call that is under way,
-    such as to score with a model that hangs, comes first. Once the driver is gone its JVM ends too,
-    and with it the workers; a commit is whole or is not.
+    The process ends at once. Unwinding would call the JVM, and wait until the JVM has answered the
+    current call, for example to a model that hangs. Without the driver, its JVM and the workers end
+    too. A commit is complete or does not happen.
     """
-    deciding, is_over = threading.RLock(), False  # a signal may come while this thread holds it
+    deciding, is_over = threading.RLock(), False  # a signal can arrive while this thread has it
 
-    def stop(why: LakescoreError) -> None:
+    def stop(error: LakescoreError) -> None:
         nonlocal is_over
         with deciding:
-            if is_over:  # the body ended in the same moment
+            if is_over:  # the body ended at the same moment
                 return
             is_over = True
         try:
-            failed(why)
+            failed(error)
         finally:
-            os._exit(why.exit_code)
+            os._exit(error.exit_code)
 
     timer = threading.Timer(seconds, stop, [TimedOut(seconds)]) if seconds else None
-    mine = threading.current_thread() is threading.main_thread()  # others may not handle signals
-    before = signal.signal(signal.SIGTERM, lambda *_: stop(Stopped())) if mine else None
+    is_main = threading.current_thread() is threading.main_thread()  # it alone handles signals
+    before = signal.signal(signal.SIGTERM, lambda *_: stop(Stopped())) if is_main else None
     if timer is not None:
         timer.daemon = True
         timer.start()
@@ -386,22 +390,22 @@ def _stopping(failed: Callable[[LakescoreError], None], seconds: float | None) -
             is_stopping, is_over = is_over, True
         if is_stopping:
             threading.Event().wait()  # until the process ends
-        if mine:
+        if is_main:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _unforeseen(error: BaseException) -> LakescoreError:
+def _explain_error(error: BaseException) -> LakescoreError:
     if (known := scanning.unread(error) or storage.explain_error(error)) is not None:
         return known
     lines = str(error).strip().splitlines()
     if lines[1:] and lines[0].startswith("An error occurred while calling"):
-        lines[0] = lines[1].removeprefix(": ")  # Py4J's own line, then what Java said
-    first = next(iter(lines), "")
-    return LakescoreError(f"{type(error).__name__}: {first} (-v shows the whole trace)")
+        lines[0] = lines[1].removeprefix(": ")  # Py4J's line comes first, then Java's message
+    message = next(iter(lines), "")
+    return LakescoreError(f"{type(error).__name__}: {message} (-v shows the full traceback)")
 
 
-def _fields(kind: type[J]) -> str:
-    """Return the keys of the job's file, one a paragraph, for `--help`."""
+def _describe_keys(kind: type[J]) -> str:
+    """Return the keys of the job's file for `--help`, each as a paragraph."""
     fields: dict[str, FieldInfo] = kind.model_fields
     return "\n\n".join(
         [

@@ -309,9 +309,9 @@ def test_told_to_stop_it_stops_what_runs_and_begins_nothing_more(
     assert process.returncode == code, said
     assert [receipt["exit_code"] for receipt in receipts] == ended_with(summary)
     assert ended_with(summary) == [143, 75]
-    assert "error: [score#1] told to stop (SIGTERM)" in said
+    assert "error: [score#1] stopped by SIGTERM" in said
     assert "lakescore: 0 of 2 jobs done, 0 rows scored in" in said
-    assert summary["jobs"][1]["error"] == "it was not begun; run it again"
+    assert summary["jobs"][1]["error"] == "the job was not started; run it again"
     assert several.receipt("score#2")["exit_code"] == 75
     assert several.tables() == []
     for pid in server:
@@ -382,4 +382,4 @@ def test_in_another_place_they_run_in_the_driver_which_ends_with_one_that_is_too
     assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
     assert several.predictions("other") == {1: 0.0, 2: 3.0, 3: 6.0}
     assert several.tables() == ["good", "other"]
-    assert "error: [score#5] it was not begun" in said
+    assert "error: [score#5] the job was not started" in said

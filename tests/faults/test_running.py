@@ -220,7 +220,7 @@ def test_an_artifact_that_changed_since_its_registration_is_not_loaded(
             pickled.write_bytes(bad)
             ended = lab.run(model=f"{name}/{noted.version}")
             assert ended.code == 4
-            assert "are not those that were registered" in ended.error
+            assert "differ from the registered files" in ended.error
 
 
 def test_a_registry_that_hangs_after_resolving_costs_seconds_and_no_prediction(

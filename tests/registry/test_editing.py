@@ -19,9 +19,9 @@ WIKI = "see http://ann:secret@wiki.example/x"
 @pytest.mark.usefixtures("store")
 def test_a_tag_is_set_only_where_it_is_what_the_reader_saw(name: str) -> None:
     register(name, run_name="one", tags={"team": "ops"})
-    with pytest.raises(EditedMeanwhile, match=r"is 'ops' now, and 'crew' was expected"):
+    with pytest.raises(EditedMeanwhile, match=r"is 'ops' now, but 'crew' was expected"):
         registry.tag(f"{name}/1", {"team": "new", "more": "x"}, expect={"team": "crew"})
-    with pytest.raises(EditedMeanwhile, match=r"is 'ops' now, and none was expected"):
+    with pytest.raises(EditedMeanwhile, match=r"is 'ops' now, but no value was expected"):
         registry.tag(f"{name}/1", {"team": "new"}, expect={"team": None})
     assert registry.describe(f"{name}/1").tags == {"team": "ops"}
     registry.tag(f"{name}/1", {"team": "new", "more": "x"}, expect={"team": "ops", "more": None})

@@ -213,11 +213,13 @@ def test_what_another_one_changed_is_not_overwritten(api: TestClient, name: str)
     for value in ("mine", None):
         answer = api.patch(tags, json={"key": "team", "value": value, "expected": "ops"})
         assert "EditedMeanwhile: the tag 'team' of " in refusal(answer, 409)
-        assert "is 'theirs' now, and 'ops' was expected" in refusal(answer, 409)
+        assert "is 'theirs' now, but 'ops' was expected" in refusal(answer, 409)
     answer = api.put(f"/api/models/{name}/aliases/champion", json={"version": 2, "expected": 0})
-    assert f"AliasMoved: {name}@champion is version 1 and not none" in refusal(answer, 409)
+    assert f"AliasMoved: {name}@champion points at version 1, but no version" in refusal(
+        answer, 409
+    )
     back = api.post(f"/api/models/{name}/aliases/champion/rollback", json={"expected": 2})
-    assert "is version 1 and not version 2" in refusal(back, 409)
+    assert "points at version 1, but version 2" in refusal(back, 409)
     assert registry.describe(f"{name}/1").tags == {"team": "theirs"}
     assert registry.resolve(f"{name}@champion").version == 1
 

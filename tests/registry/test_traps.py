@@ -244,7 +244,7 @@ def test_a_query_names_one_version_or_none(name: str) -> None:
     for rmse in (9.0, 9.0, 12.0):
         log_and_register(name, run_name=f"{rmse}", metrics={"rmse": rmse})
     assert registry.resolve(f"{name}?order_by=metrics.rmse desc").version == 3
-    with pytest.raises(QueryNotUnique, match="names versions 1, 2, and must name exactly one"):
+    with pytest.raises(QueryNotUnique, match="matches versions 1, 2, but must match exactly one"):
         registry.resolve(f"{name}?order_by=metrics.rmse")
 
 

@@ -464,9 +464,9 @@ def test_another_version_of_one_segment_is_another_run(register: Any, run: Run, 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"engine": "spark_udf"}, "a model a segment needs engine: arrow, or auto"),
-        ({"gates": {"on_pass": "promote"}}, "gates.on_pass: one alias is moved"),
-        ({"env_manager": "uv"}, "a model a segment needs env_manager: local"),
+        ({"engine": "spark_udf"}, "a model per segment needs engine: arrow or auto"),
+        ({"gates": {"on_pass": "promote"}}, "gates.on_pass: it moves one alias"),
+        ({"env_manager": "uv"}, "a model per segment needs env_manager: local"),
     ],
 )
 def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, said: str) -> None:
@@ -476,7 +476,7 @@ def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, said: str) -
 
 def test_a_family_that_stands_twice_differently_is_refused(run: Run) -> None:
     for other in (CHAMPION, f"models:/{CHAMPION}"):
-        with pytest.raises(ValueError, match=r"rival-\{region\}@live stands twice"):
+        with pytest.raises(ValueError, match=r"rival-\{region\}@live occurs twice"):
             run([family(), family(other, "skip")])
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("spark")
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
 NO_POLICY = (
-    "lakescore: no trust policy: code that a stranger's model brings would run; name one by "
+    "lakescore: no trust policy: code in a model from a stranger would run; name a policy with "
     "trust: or LAKESCORE_TRUST (docs/registry.md)\n"
 )
 
@@ -62,7 +62,7 @@ def exit_code(*arguments: object) -> int:
     ("override", "code", "sentence"),
     [
         ("modle=door/1", 2, "unknown key 'modle' (did you mean 'model'?)"),
-        ("model=dor@champion", 3, "no registered model 'dor'"),
+        ("model=dor@champion", 3, "there is no registered model 'dor'"),
         ("model=door@champoin", 3, "has no alias 'champoin' (did you mean 'champion'?)"),
         ("model=door/7", 3, "'door' has no version 7; there are: 1"),
         ("model=door", 3, "it names no version and no alias"),
@@ -73,7 +73,7 @@ def exit_code(*arguments: object) -> int:
         ("output.path=HERE/parquet", 5, "parquet is not a Delta table"),
         ("output.path=HERE/trips", 5, "it lacks input_table"),  # the input itself
         ("id_columns=[idd]", 5, "lacks the columns 'idd' (did you mean 'id'?)"),
-        ("passthrough=[id]", 5, "would hold 'id' twice"),
+        ("passthrough=[id]", 5, "would have the columns 'id' twice"),
     ],
 )
 def test_bad_input_is_told_in_one_line_with_its_code_and_nothing_is_written(
@@ -146,7 +146,7 @@ def test_what_nobody_foresaw_is_one_line_too(
     with pytest.raises(SystemExit) as ended:
         main(ScoreJob, run, [str(file)])
     assert ended.value.code == 1
-    error = "error: RuntimeError: first line of door@champion (-v shows the whole trace)\n"
+    error = "error: RuntimeError: first line of door@champion (-v shows the full traceback)\n"
     assert capsys.readouterr().err == f"{NO_POLICY}{error}"
 
 
@@ -164,5 +164,5 @@ def test_what_java_said_is_the_line_where_nobody_foresaw_that(
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
         f"{NO_POLICY}error: Py4JJavaError: java.lang.ClassNotFoundException: no.such.Class "
-        "(-v shows the whole trace)\n"
+        "(-v shows the full traceback)\n"
     )

@@ -331,7 +331,7 @@ def test_a_file_that_the_driver_does_not_see_as_it_was_written_is_never_publishe
 ) -> None:
     interfere(change)
     config = job("predictions")
-    with pytest.raises(WrittenFilesMissing, match="the driver does not find it there"):
+    with pytest.raises(WrittenFilesMissing, match="the driver does not find the same file"):
         score.run(config)
     assert read(spark, config).count() == 0
 

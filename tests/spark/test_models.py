@@ -590,8 +590,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             LinearRegression().fit(X, [1.25, 1.25, 1.25, 1.25]),
             X,
             np.array([1]),
-            ("URI cannot be scored: the signature says long and the model gives "
-            "1.25; log it with the signature of what it gives, by infer_signature(X, "
+            ("URI cannot score the rows: the signature says long and the model gives "
+            "1.25; log it with the signature of its real output: infer_signature(X, "
             "model.predict(X))"),
         ),
         (
@@ -599,8 +599,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: [1.25 if x > 2 else None for x in f["x"]]),
             X,
             np.array([1]),
-            ("URI cannot be scored: the signature says long and the "
-            "model gives 1.25; log it with the signature of what it gives, by infer_signature(X, "
+            ("URI cannot score the rows: the signature says long and the "
+            "model gives 1.25; log it with the signature of its real output: infer_signature(X, "
             "model.predict(X))"),
         ),
         (
@@ -608,8 +608,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: f["x"]),
             X,
             TEXT,
-            ("URI cannot be scored: the signature says string and the model "
-            "gives 1.0; log it with the signature of what it gives, by infer_signature(X, "
+            ("URI cannot score the rows: the signature says string and the model "
+            "gives 1.0; log it with the signature of its real output: infer_signature(X, "
             "model.predict(X))"),
         ),
         (
@@ -617,18 +617,18 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: [True if x > 0 else None for x in f["x"]]),
             X,
             pd.Series([True, None]),
-            ("URI cannot be scored: the signature says any, which "
-            "is taken for texts, and the model gives True; log it with the signature of what it "
-            "gives, by infer_signature(X, model.predict(X))"),
+            ("URI cannot score the rows: the signature says any, which "
+            "is taken for texts, and the model gives True; log it with the signature of its real "
+            "output: infer_signature(X, model.predict(X))"),
         ),
         (
             "a module",
             LOGS_MISSING_MODULE,
             X,
             NUMBER,
-            ("URI needs the module 'acme_features', which is missing here; of its "
-            "requirements.txt these are not installed: acme-features==1.0; install them, or give "
-            "env_manager: virtualenv"),
+            ("URI needs the module 'acme_features', which is missing here; these "
+            "packages of its requirements.txt are not installed: acme-features==1.0; install "
+            "them, or set env_manager: virtualenv"),
         ),
         (
             "without names",
@@ -654,7 +654,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: pd.DataFrame({"a b": f["x"], "a_b": f["x"]})),
             X,
             pd.DataFrame({"a b": [1.0], "a_b": [1.0]}),
-            ("URI gives the outputs 'a b', 'a_b', and they "
+            ("URI gives the outputs 'a b', 'a_b', but they "
             "would share the column 'a_b'; log the model with other names for them"),
         ),
         (
@@ -662,8 +662,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: pd.DataFrame({"slice": f["x"], "other": f["x"]})),
             X,
             pd.DataFrame({"slice": [1.0], "other": [1.0]}),
-            ("URI gives the outputs 'slice', and lakescore "
-            "writes columns with these names too; log the model with other names for them"),
+            ("URI gives the outputs 'slice', but lakescore "
+             "writes columns with these names too; log the model with other names for them"),
         ),
         (
             "needs b all the same",
@@ -672,8 +672,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             NUMBER,
             ("URI could not score any row: ValueError: The feature names "
             "should match those that were passed during fit. Feature names seen at fit time, yet "
-            "now missing: - b; the table lacks its optional features 'b'; add them, or name the "
-            "columns that hold them: columns"),
+            "now missing: - b; the table lacks its optional features 'b'; add them, or map other "
+            "names in the table with columns: {feature: column}"),
         ),
         (
             "times as an output",
@@ -690,15 +690,15 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             NUMBER,
             ("rows does not fit the model's signature: 'p' is struct<b:string,a:double>, not "
             "struct<a:double,c:string>; cast the columns in the table, or log the model with the "
-            "types that the table has"),
+            "types of the table"),
         ),
         (
             "another case",
             own(lambda f: f["x"]),
             X.assign(KIND=[None, "a", "b", "c"]),
             NUMBER,
-            ("rows has the column 'kind', and the model's optional feature is called 'KIND'; "
-            "rename the column, or say columns: {KIND: kind}"),
+            ("rows has the column 'kind', but the model's optional feature is called 'KIND'; "
+            "rename the column, or set columns: {KIND: kind}"),
         ),
     ],
 )  # fmt: skip
@@ -715,8 +715,8 @@ def test_what_cannot_be_scored_is_refused_in_one_line_before_it_is(  # noqa: PLR
 @pytest.mark.parametrize(
     ("labels", "line"),
     [
-        (["a b", "a_b"], "gives the classes 'a b', 'a_b', and they would share the column 'p_a_b'"),
-        (["Yes", "yes"], "gives the classes 'Yes', 'yes', and they would share the column 'p_Yes'"),
+        (["a b", "a_b"], "gives the classes 'a b', 'a_b', but they would share the column 'p_a_b'"),
+        (["Yes", "yes"], "gives the classes 'Yes', 'yes', but they would share the column 'p_Yes'"),
     ],
 )
 def test_classes_that_would_share_a_column_are_told_as_classes(

@@ -92,12 +92,14 @@ def test_a_feature_may_be_called_like_the_lineage_and_what_is_written_may_not(
     score.run(config)
     found = rows_of(config.output.address, "id", "prediction", "slice")
     assert found == [(1, pytest.approx(2.0), "all")]
-    with pytest.raises(ColumnsCollide, match="the output would hold 'slice' twice"):
+    with pytest.raises(ColumnsCollide, match="the output would have the columns 'slice' twice"):
         score.run(job(table, model="odd feature/1", passthrough="all"))
-    with pytest.raises(ColumnsCollide, match="the quarantine would hold 'slice' twice"):
+    with pytest.raises(ColumnsCollide, match="the quarantine would have the columns 'slice' twice"):
         score.run(job(table, model="odd feature/1", quarantine_columns="all"))
     keys = make_table(tmp_path / "keys", [(1, 1.0)], "Error_Type int, x double")
-    with pytest.raises(ColumnsCollide, match="the quarantine would hold 'Error_Type', 'error_t"):
+    with pytest.raises(
+        ColumnsCollide, match="the quarantine would have the columns 'Error_Type', 'error_t"
+    ):
         score.run(job(keys, id_columns=["Error_Type"]))
 
 
@@ -108,7 +110,7 @@ def test_names_that_cannot_be_used_are_refused_where_they_are(
     quoted = spark.createDataFrame([(1, 1.0, 2)], "id int, x double, `a``b` int")
     quoted.write.format("delta").save(table)
     assert score.run(job(table))["rows_scored"] == 1  # nobody asks for it
-    with pytest.raises(ColumnsUnfit, match="columns 'a`b', and a name cannot hold a backtick"):
+    with pytest.raises(ColumnsUnfit, match="columns 'a`b', but a name cannot hold a backtick"):
         score.run(job(table, passthrough="all"))
     table = make_table(tmp_path / "own", [(1, 1.0, 2)], "id int, x double, _Lakescore_p int")
     with pytest.raises(ColumnsUnfit, match="names that begin with _lakescore_ are lakescore's own"):
@@ -117,7 +119,7 @@ def test_names_that_cannot_be_used_are_refused_where_they_are(
     frame = spark.createDataFrame([(1, 1.0)], "`my id` int, x double")
     frame.write.format("delta").option("delta.columnMapping.mode", "name").save(spaced)
     config = job(spaced, id_columns=["my id"], output={"path": f"{spaced}-predictions"})
-    with pytest.raises(TableNotMade, match=r"cannot be made: .*Found invalid character"):
+    with pytest.raises(TableNotMade, match=r"cannot be created: .*Found invalid character"):
         score.run(config)
 
 
@@ -218,7 +220,7 @@ def test_a_table_may_be_named_with_its_catalog(spark: SparkSession, job: Any) ->
     with pytest.raises(TableNotFound, match=r"there is no table at nowhere\.lake\.rows"):
         run(input={"table": "nowhere.lake.rows"})
     for name in ("nowhere.lake.predictions", "spark_catalog.nowhere.predictions"):
-        with pytest.raises(TableNotMade, match=f"{name} cannot be made: "):
+        with pytest.raises(TableNotMade, match=f"{name} cannot be created: "):
             run(output={"table": name})
     with pytest.raises(TableNotFound, match=r"DESCRIBE DETAIL spark_catalog\.lake\.pred"):
         explaining.explain("spark_catalog.lake.predictions", {"id": "1"})

@@ -90,7 +90,7 @@ def test_a_threshold_on_one_score_gives_a_flag_and_on_several_is_refused(
     score.run(config)
     assert rows_of(config.output.address, "id", "decision") == [(1, False), (2, False), (3, True)]
     register("three", LogisticRegression().fit(X, [1, 2, 3, 3]), X)
-    with pytest.raises(ConfigError, match=r"threshold needs one score, and .* gives 3 classes"):
+    with pytest.raises(ConfigError, match=r"threshold needs one score, but .* gives 3 classes"):
         score.run(job(model="three/1", prediction="proba", threshold=0.5))
     with pytest.raises(UnsupportedSignature, match="its LinearRegression has no predict_proba"):
         score.run(job(model="flagged/1", prediction="proba"))
@@ -120,7 +120,7 @@ def test_an_input_column_that_is_called_like_an_output_is_refused(
     register("collides", LinearRegression().fit(X, X["height"]), X)
     columns = "id int, taille double, prediction double"
     clash = {"path": make_table(tmp_path / "clash", [(1, 1.0, 0.5)], columns)}
-    with pytest.raises(ColumnsCollide, match="would hold 'prediction' twice"):
+    with pytest.raises(ColumnsCollide, match="would have the columns 'prediction' twice"):
         score.run(job(model="collides/1", passthrough="all", input=clash))
 
 
@@ -173,10 +173,13 @@ def test_params_and_model_config_reach_the_model_in_the_types_that_it_declares(
 @pytest.mark.parametrize(
     ("pyfunc", "message"),
     [
-        ({"params": {"facto": "2"}}, "no 'facto' \\(did you mean 'factor'\\?\\); it declares f"),
-        ({"params": {"factor": "two"}}, "factor=two is not what models:/scaled/1 declares"),
-        ({"model_config": {"ofset": "1"}}, "no 'ofset' \\(did you mean 'offset'\\?\\)"),
-        ({"model_config": {"offset": "1.5"}}, "offset=1.5 is not what"),
+        ({"params": {"facto": "2"}}, "know 'facto' \\(did you mean 'factor'\\?\\); it declares f"),
+        (
+            {"params": {"factor": "two"}},
+            "factor=two does not fit the declaration of models:/scaled/1",
+        ),
+        ({"model_config": {"ofset": "1"}}, "know 'ofset' \\(did you mean 'offset'\\?\\)"),
+        ({"model_config": {"offset": "1.5"}}, "offset=1.5 does not fit"),
     ],
 )
 def test_an_option_that_the_model_does_not_declare_is_refused(

@@ -132,7 +132,7 @@ def test_rows_of_a_table_that_only_grows_are_not_replaced_and_none_is_left_behin
         tables.begin(spark, rows.schema, old, **asked).write(rows).commit()
     finally:
         spark.conf.unset("spark.databricks.delta.properties.defaults.appendOnly")
-    assert "say write_mode: append" in one_line(refused.value, 5)
+    assert "set write_mode: append" in one_line(refused.value, 5)
     assert not new.exists()
     with pytest.raises(TableAppendOnly, match="it is append-only"):
         tables.replace(row(2.0), old, where=PLACE, metadata={})
@@ -215,7 +215,7 @@ def test_a_view_is_refused_with_its_reason(spark: SparkSession, job: Job) -> Non
     spark.sql("CREATE OR REPLACE VIEW a_view AS SELECT * FROM viewed")
     spark.table("viewed").createOrReplaceTempView("passing_view")
     for name in ("a_view", "default.a_view", "spark_catalog.default.a_view", "passing_view"):
-        with pytest.raises(ViewNotPinned, match=f"{name} is a view, and a run reads") as refused:
+        with pytest.raises(ViewNotPinned, match=f"{name} is a view, but a run reads") as refused:
             score.run(job("", input={"table": name}))
         one_line(refused.value, 5)
     with pytest.raises(ViewNotPinned):

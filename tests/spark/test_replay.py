@@ -186,7 +186,10 @@ def test_a_run_whose_files_were_vacuumed_is_told_in_one_line(own_job: ScoreJob, 
     assert ended.value.code == 5
     receipt = json.loads(file_of(own_job, run).with_suffix(".json").read_text())
     assert receipt["error"].startswith(f"file:{address}/")
-    assert "parquet is gone, which the version of the table that is read needs" in receipt["error"]
+    assert (
+        "parquet does not exist any more, but the version of the table that the run reads"
+        in receipt["error"]
+    )
 
 
 def file_of(config: ScoreJob, run: str) -> Path:
@@ -215,7 +218,7 @@ def test_a_commit_of_somebody_else_is_passed_over(own_job: ScoreJob) -> None:
 
 
 def test_a_run_that_the_table_does_not_know_is_told(job: ScoreJob) -> None:
-    with pytest.raises(RunNotPublished, match="is of run nobody; look for a scoring_run_id"):
+    with pytest.raises(RunNotPublished, match="belongs to run nobody; look for a scoring_run_id"):
         replay.run(again(job, "nobody"))
 
 

@@ -197,7 +197,7 @@ def test_all_segments_without_a_model_are_named_before_anything_is_scored(job: J
     assert str(refused.value).startswith(sentence)
     assert refused.value.facts == {"segments_without_model": [None, "west"]}
     one_alias = job(missing="fail", name="demand-{region}@best", slices=["2013-12-01"])
-    with pytest.raises(SegmentsUnresolved, match=r"'north', 'south'; of 'north': .* has no alias"):
+    with pytest.raises(SegmentsUnresolved, match=r"'north', 'south'; for 'north': .* has no alias"):
         score.run(one_alias)
     report = score.run(job(missing="fail", slices=["2013-12-01"]))  # has them all
     assert report["rows_scored"] == 3
@@ -351,7 +351,7 @@ def test_models_that_give_other_columns_cannot_write_one_table(
 ) -> None:
     register(f"{family}-north", LinearRegression().fit(X, X["x"]), X, alias="live")
     register(f"{family}-south", loud(1, bad=9.0), X, np.array([1, 2, 3, 4]), alias="live")
-    with pytest.raises(OutputsDiffer, match=r"-north/1 gives prediction double, and .*bigint"):
+    with pytest.raises(OutputsDiffer, match=r"-north/1 gives prediction double, but .*bigint"):
         score.run(job(name=family + "-{region}@live"))
 
 
@@ -394,7 +394,7 @@ def test_a_query_that_several_versions_answer_is_no_missing_model(
     for _ in range(2):
         register(f"{family}-north", LinearRegression().fit(X, X["x"]), X)
     register(f"{family}-south", LinearRegression().fit(X, X["x"]), X)
-    with pytest.raises(QueryNotUnique, match="names versions 1, 2"):
+    with pytest.raises(QueryNotUnique, match="matches versions 1, 2"):
         score.run(job(name=family + "-{region}?where=version >= 1"))
 
 

@@ -320,8 +320,8 @@ def test_a_bucket_that_is_not_there_is_named(lake: Lake) -> None:
     done = lake.score(input={"path": "s3a://pond/trips"})
     assert done.code == 5
     assert done.error == (
-        "error: there is no bucket 'pond', as s3a://pond/trips asks; make it, or check the job's "
-        "path and the store's endpoint"
+        "error: there is no bucket 'pond', which s3a://pond/trips needs; create it, or check the "
+        "job's path and the store's endpoint"
     )
     done = lake.explain("s3a://pond/trips", "--key", "id=8")
     assert (done.code, "there is no bucket 'pond'" in done.error) == (5, True)

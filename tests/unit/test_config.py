@@ -76,14 +76,14 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
             "unknown key 'zebra'; valid keys: engine, scan, runner, experiment, run_id, receipt,",
         ),
         ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
-        ("model: b/1", "is not YAML: the key 'model' stands twice"),  # YAML takes the last
+        ("model: b/1", "is not YAML: the key 'model' occurs twice"),  # YAML takes the last
         ("slice_by: date", "slice_by and slices go together: give both or neither"),
         ("slices: [a]", "slice_by and slices go together: give both or neither"),
         ("label: x", "unknown key 'label'"),  # of another job
         ("passthrough: origin", "passthrough: 'origin' is not none, keys, all or a list such as"),
         (
             "write_mode: merge\npassthrough: none",
-            "passthrough: none writes none; give passthrough: k",
+            "passthrough: none writes no keys; give passthrough: k",
         ),
         (
             "write_mode: merge\non_duplicate_key: keep",
@@ -111,7 +111,7 @@ def test_a_wrong_line_is_refused_by_file_and_key(file: Path, line: str, sentence
     [
         ("{path: a, verison: 3}", "unknown key 'verison' in input (did you mean 'version'?)"),
         ("{path: a, verison: 3}", "valid keys: path, table, version"),
-        ("{path: a, path: b}", "the key 'path' stands twice"),
+        ("{path: a, path: b}", "the key 'path' occurs twice"),
         ("{path: a, table: b}", "input: give either path or table"),
         ("{}", "input: give either path or table"),
         ("{version: 3}", "input: give either path or table"),
@@ -119,7 +119,7 @@ def test_a_wrong_line_is_refused_by_file_and_key(file: Path, line: str, sentence
         ("{path: a, version: -1}", "input.version: Input should be greater than or equal to 0"),
         ("{path: a, version: latest}", "input.version: Input should be a valid integer"),
         ("{path: a, version: 1.5}", "input.version: Input should be a valid integer"),
-        ("a", "input: give {path: a}, or {table: name} for one of a catalog"),
+        ("a", "input: give {path: a}, or {table: name} for a table of a catalog"),
         ("[a]", "input: Input should be a valid dictionary"),
         ("{table: a.b.c.d}", "input.table: String should match pattern"),
         ("{table: ''}", "input.table: String should match pattern"),
@@ -136,7 +136,7 @@ def test_a_wrong_table_is_refused_by_its_key(file: Path, table: str, sentence: s
 @pytest.mark.parametrize("text", ["", "# a comment\n", "- model\n- input\n", "model\n", "3\n"])
 def test_a_file_without_keys_is_refused(file: Path, text: str) -> None:
     file.write_text(text)
-    assert refusal(file) == f"{file} must hold keys and values, as conf/score.yaml does"
+    assert refusal(file) == f"{file} must contain keys and values, as conf/score.yaml does"
 
 
 def test_a_file_that_lacks_keys_names_the_first(file: Path) -> None:
@@ -157,7 +157,7 @@ def test_what_cannot_be_read_as_text_is_refused(file: Path) -> None:
     file.write_bytes(b"\xff\xfe\xfa")
     assert refusal(file).startswith(f"cannot read {file}: ")
     file.write_text("# " + "x" * 1_000_000)
-    assert refusal(file) == f"{file} is larger than 1000000 bytes: not a job's file"
+    assert refusal(file) == f"{file} has more than 1000000 bytes: not a job's file"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_overrides_reach_into_tables_and_the_last_one_wins(file: Path) -> None:
 
 
 def test_an_output_that_names_what_is_written_is_told_the_key_that_does(file: Path) -> None:
-    sentence = "output: 'proba' is no table; what is written is chosen by the key prediction: give"
+    sentence = "output: 'proba' is not a table; the key prediction chooses what is written: give"
     assert f"{sentence} prediction: proba" in refusal(file, "output=proba")
     file.write_text(VALID.replace("{table: lake.predictions}", "proba"))
     assert sentence in refusal(file)
@@ -235,12 +235,12 @@ def test_what_is_not_key_and_value_is_no_override(file: Path, override: str) -> 
             "model={by: region, nam: 'd-{region}@c'}",
             "unknown key 'nam' in model (did you mean 'name'?",
         ),
-        ("model={by: region, name: demand@c}", "model: name: give {region} a place in the model's"),
-        ("model={by: region, name: 'd-{zone}@c'}", "model: name: give {region} a place"),
-        ("model={by: region, name: 'd-{region}-{zone}@c'}", "name: {region} alone may stand in"),
+        ("model={by: region, name: demand@c}", "model: name: put {region} into the model's"),
+        ("model={by: region, name: 'd-{zone}@c'}", "model: name: put {region} into"),
+        ("model={by: region, name: 'd-{region}-{zone}@c'}", "name: only {region} can stand in"),
         (
             "model={by: a, name: \"d-{a}?where=tags.a='{a}'\"}",
-            "model: name: give {a} a place in the",
+            "model: name: put {a} into the",
         ),
         ("model={by: a, name: 'd-{a}@c', missing: drop}", "is not fail, skip or {default: drop}"),
         ("model={by: a, name: 'd-{a}@c', missing: {defalt: d/1}}", "(did you mean 'default'?)"),
@@ -269,7 +269,7 @@ def test_a_wrong_override_is_refused_by_its_key(file: Path, override: str, sente
 def test_a_model_a_segment_is_loaded_by_our_own_workers(file: Path, other: str) -> None:
     asked = "model={by: a, name: 'd-{a}@c'}"
     assert load(ScoreJob, file, [asked]).segment_by == "a"
-    assert "a model a segment needs" in refusal(file, asked, other)
+    assert "a model per segment needs" in refusal(file, asked, other)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,10 @@ def test_a_range_of_days_holds_both_its_ends(file: Path) -> None:
         ("..2013-12-01", "..2013-12-01 is not a range of days"),
         ("2013-02-28..2013-02-29", "is not a range of days"),  # 2013 had no such day
         ("2013-12-01...2013-12-31", "is not a range of days"),
-        ("0001-01-01..9999-12-31", "would be 3652059 slices, and a range may be of 50000 days"),
+        (
+            "0001-01-01..9999-12-31",
+            "would be 3652059 slices, but a range can have at most 50000 days",
+        ),
     ],
 )
 def test_a_range_that_is_none_is_refused(file: Path, slices: str, sentence: str) -> None:
@@ -382,7 +385,9 @@ def test_a_job_is_frozen(file: Path) -> None:
 
 
 def test_a_comparison_ranks_by_a_metric_that_we_know() -> None:
-    with pytest.raises(ConfigError, match=r"no metric 'rmze' that ranks \(did you mean 'rmse'\?\)"):
+    with pytest.raises(
+        ConfigError, match=r"no metric 'rmze' that can rank \(did you mean 'rmse'\?\)"
+    ):
         load(CompareJob, CONF / "compare.yaml", ["rank_by=rmze"])
     with pytest.raises(ConfigError, match=r"versions: Tuple should have at least 1 item"):
         load(CompareJob, CONF / "compare.yaml", ["versions=[]"])
@@ -414,11 +419,11 @@ def test_versions_are_a_list_or_a_query() -> None:
             "{by: a, nam: 'd-{a}@c'}",
             "'nam' in versions.0 (did you mean 'name'?); valid keys: by, name, missing",
         ),
-        ("{by: a, name: d@c}", "versions.0: name: give {a} a place in the model's"),
+        ("{by: a, name: d@c}", "versions.0: name: put {a} into the model's"),
         ("{by: a, name: 'd-{a}@c', missing: drop}", "versions.0.missing: 'drop' is not fail, skip"),
         ("{by: a, name: 'd-{a}@c', missing: {defalt: d}}", "(did you mean 'default'?)"),
         ("''", "versions.0: String should have at least 1 character"),
-        ("{by: a, name: 'd-{a}@c'}, {by: a, name: 'd-{a}@c', missing: skip}", "stands twice"),
+        ("{by: a, name: 'd-{a}@c'}, {by: a, name: 'd-{a}@c', missing: skip}", "occurs twice"),
     ],
 )
 def test_what_is_wrong_with_a_model_a_segment_is_named(entry: str, sentence: str) -> None:

@@ -260,7 +260,7 @@ def test_what_hits_every_row_is_told_once_and_is_not_the_rows_fault() -> None:
     )
     assert str(told) == (
         "models:/m/1 could not score any of 40 rows, all for one reason: ValueError: the "
-        "categories differ; no prediction of all was published; the rows are in aside where "
+        "categories differ; no prediction of all was published; the failed rows are in aside where "
         "run_id is x; "
-        "mend that in the table or in the model: no row can be scored before"
+        "fix the cause in the table or in the model: until then, no row can be scored"
     )

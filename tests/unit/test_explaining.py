@@ -127,5 +127,5 @@ def test_a_bad_row_is_found_in_the_quarantine_that_the_commit_names(
 def test_a_quarantine_that_spark_alone_can_open_is_named(tmp_path: Path) -> None:
     published = pa.table({"id": [7], "scored_at": [datetime.now(UTC)]})
     path = put(tmp_path / "predictions", published, {"slices": [], "quarantine": "lake.bad"})
-    with pytest.raises(RowNotFound, match=r"quarantine lake\.bad is known by its name alone"):
+    with pytest.raises(RowNotFound, match=r"quarantine lake\.bad was not read: only Spark"):
         explain(path, {"id": "8"})

@@ -139,7 +139,7 @@ def test_a_matrix_that_is_a_mistake_is_refused_before_it_is_expanded() -> None:
     write("score.yaml")
     many = [str(n) for n in range(10_000)]
     entry = {"file": "score.yaml", "matrix": {"model": many, "slices": [*many]}}
-    with pytest.raises(ConfigError, match=r"score\.yaml is 100000000 jobs"):
+    with pytest.raises(ConfigError, match=r"score\.yaml has 100000000 jobs"):
         jobs_of([listed(entry)])
 
 
@@ -159,7 +159,7 @@ def test_names_tell_jobs_apart_and_a_job_without_a_receipt_gets_one_by_its_name(
     ("entry", "sentence"),
     [
         ("nobody.yaml", "night.yaml: there is no file nobody.yaml"),
-        ("stores/*.yaml", r"night.yaml: no file is called like stores/\*.yaml in /"),
+        ("stores/*.yaml", r"night.yaml: no file in /.* matches stores/\*.yaml"),
         (
             {"file": "score.yaml", "sett": {}},
             r"night.yaml: unknown key 'sett' in jobs\.1 \(did you mean 'set'",
@@ -175,7 +175,7 @@ def test_names_tell_jobs_apart_and_a_job_without_a_receipt_gets_one_by_its_name(
         ),
         (
             {"file": "score.yaml", "set": {"output.path": "{modle}"}, "matrix": {"model": ["a/1"]}},
-            "night.yaml: {modle} is no text of the matrix; it has: model",
+            "night.yaml: {modle} is not a text of the matrix; it has: model",
         ),
         (
             {"file": "score.yaml", "matrix": {"model": []}},
@@ -209,7 +209,7 @@ def test_a_typo_ends_the_whole_before_anything_runs(entry: object, sentence: str
         (
             {"receipt": "r.json"},
             {"model": "b/1", "receipt": "../{here}/r.json"},
-            r"would both write .*r\.json; give receipt a name that differs",
+            r"would both write .*r\.json; give receipt different names",
         ),
         ({"prometheus": "p.prom"}, {"model": "b/1", "prometheus": "p.prom"}, "give prometheus"),
         (
@@ -221,7 +221,7 @@ def test_a_typo_ends_the_whole_before_anything_runs(entry: object, sentence: str
         (
             {"output": {"path": "/lake/p_quarantine"}},
             {"output": {"path": "/lake/p"}, "model": "b/1"},
-            "other sets rows aside in /lake/p_quarantine, where one writes predictions",
+            "other writes its quarantine to /lake/p_quarantine, where one writes predictions",
         ),
         (  # a matrix of inputs, with an output each: the second would clear the first one's rows
             {"output": {"path": "/lake/1"}, "quarantine": {"path": "/lake/aside"}},

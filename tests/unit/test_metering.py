@@ -94,7 +94,7 @@ def test_metrics_that_cannot_be_written_do_not_fail_what_is_done(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(MetricsNotWritten, match="give another file as prometheus"):
+    with pytest.raises(MetricsNotWritten, match="set prometheus to another file"):
         metering.write(RECEIPT, blocked / "score.prom")
     assert run(tmp_path, lambda _: {"status": "scored"}, prometheus=str(blocked / "x.prom")) == 0
     assert "cannot write the metrics" in capsys.readouterr().err

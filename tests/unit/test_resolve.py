@@ -274,7 +274,7 @@ def test_a_version_that_is_not_ready_is_refused(registry: Registry, status: str)
         (
             "models:/m-" + "0" * 32,
             QueryNotUnique,
-            "names no version, and must name exactly one; there are: none$",
+            "matches no version, but must match exactly one; there are: none$",
         ),
     ],
 )
@@ -306,7 +306,7 @@ def test_what_is_not_there_is_answered_with_what_is(
     ],
 )
 def test_a_query_must_name_exactly_one_version(query: str, found: str) -> None:
-    with pytest.raises(QueryNotUnique, match=f"names {found}, and must name") as refused:
+    with pytest.raises(QueryNotUnique, match=f"matches {found}, but must match") as refused:
         resolve(f"flight-delay?{query}")
     assert "flight-delay/3 (champion, stable, rmse 15.75, mae 10.5)" in str(refused.value)
 

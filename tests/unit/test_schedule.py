@@ -330,7 +330,7 @@ def test_a_cron_line_that_is_none_is_refused(cron: str, sentence: str) -> None:
 def test_what_a_scheduler_cannot_say_is_refused() -> None:
     either = Cron("0 5 13 * 5")  # the 13th, and every Friday
     for convert in (either.on_calendar, either.quartz):
-        with pytest.raises(ConfigError, match="of which cron means either"):
+        with pytest.raises(ConfigError, match="cron runs on either"):
             convert()
     assert "0 5 13 * 5" in str(render(described("0 5 13 * 5"), "kubernetes"))
 
@@ -385,18 +385,21 @@ def test_days_and_durations_are_read() -> None:
         (["conf/score.yaml", "modle=a/1", "--to", "airflow"], "unknown key 'modle'"),
         (["conf/score.yaml", "experiment=a\nb", "--to", "airflow"], "does not fit on one line"),
         (["--each", "slises=a"], "unknown key 'slises' (did you mean 'slices'?)"),
-        (["--each", "slices=2013-12-01", "--each", "slices=2013-12-01"], "have the same keys"),
+        (["--each", "slices=2013-12-01", "--each", "slices=2013-12-01"], "have the same overrides"),
         (["--each", "'slices=2013-12-01"], "has a quote that is not closed"),
         (["--each", ""], "has no words"),
         (["--then", "conf/score.yaml"], "a score job, cannot follow conf/score.yaml"),
         (["--then", "conf/compare.yaml rank=mae"], "unknown key 'rank'"),
-        (["--then-on", "mon"], "a second job, of which there is none"),
-        (["--then", "conf/compare.yaml", "--then-on", "monday"], "'monday' is no day of the week"),
+        (["--then-on", "mon"], "a second job, but there is no --then"),
+        (
+            ["--then", "conf/compare.yaml", "--then-on", "monday"],
+            "'monday' is not a day of the week",
+        ),
         (
             ["--then", "conf/compare.yaml", "--then-on", "sun", "--cron", "0 5 * * 1-5"],
-            "would never run: the cron line '0 5 * * 1-5' never comes on sun",
+            "would never run: the cron line '0 5 * * 1-5' never matches on sun",
         ),
-        (["--within", "2 hours"], "'2 hours' is no duration; write hours or minutes"),
+        (["--within", "2 hours"], "'2 hours' is not a duration; write hours or minutes"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(words: list[str], sentence: str) -> None:

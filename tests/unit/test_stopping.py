@@ -54,7 +54,7 @@ def test_a_job_that_is_told_to_stop_says_so_and_ends(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     code, error = ending(process, tmp_path)
     assert code == 143
-    assert error.startswith("told to stop (SIGTERM): ")
+    assert error.startswith("stopped by SIGTERM: ")
 
 
 def test_a_job_that_takes_too_long_says_so_and_ends(tmp_path: Path) -> None:
@@ -109,5 +109,7 @@ def test_jobs_that_are_told_to_stop_while_a_table_does_not_answer_are_not_begun(
     out, said = process.communicate(timeout=60)
     summary = json.loads(out.splitlines()[-1])
     assert (process.returncode, summary["exit_code"]) == (75, 75), said
-    assert [job["error"] for job in summary["jobs"]] == ["it was not begun; run it again"] * 2
+    assert [job["error"] for job in summary["jobs"]] == [
+        "the job was not started; run it again"
+    ] * 2
     assert not (tmp_path / "begun").exists()

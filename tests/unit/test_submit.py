@@ -220,5 +220,5 @@ def test_without_java_one_line_says_what_to_do(submit: Submit, tmp_path: Path) -
     done = submit("replay", REPLAY, PATH=str(tmp_path), JAVA_HOME="", PLACE=CLUSTER)
     assert done.returncode == 1
     assert one_line(done).startswith(
-        "error: Spark needs Java 17 or newer, and no java is on the PATH; install a JRE "
+        "error: Spark needs Java 17 or newer, but no java is on the PATH; install a JRE "
     )

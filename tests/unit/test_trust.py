@@ -135,7 +135,7 @@ def test_a_refused_pickle_is_never_opened(registry: Registry) -> None:
     """The file would raise if anything read it as a pickle; it is refused by its name alone."""
     register("trap", run_name="trap")
     (registry.files("trap", 1) / "model.pkl").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(NotTrusted, match="rule 'formats': it has cloudpickle; asked for: skops"):
+    with pytest.raises(NotTrusted, match="rule 'formats': it has cloudpickle; allowed: skops"):
         library.resolve("trap/1", trust=Trust(formats=("skops",)))
     registry.client.delete_registered_model("trap")
 

@@ -1,10 +1,10 @@
-"""The `lakescore` command: everything that one does with model versions, without Spark.
+"""Define the `lakescore` command, which works with model versions, without Spark.
 
-Each command is a call of `lakescore.registry`; with `--json` it prints the facts of what comes
-back, else a table of 80 columns. Importing it imports neither MLflow nor Rich.
+Each command calls `lakescore.registry`. With `--json` it prints the facts of the result, otherwise
+a table of 80 columns. The import of this package imports neither MLflow nor Rich.
 """
 
-from lakescore.cli import (  # noqa: F401 - they add their commands
+from lakescore.cli import (  # noqa: F401 - these modules add their commands
     explaining,
     jobs,
     moving,

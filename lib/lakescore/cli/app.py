@@ -1,4 +1,4 @@
-"""What all commands share: the app, the kinds of their arguments, errors of one line."""
+"""Define what all commands share: the app, the types of arguments, errors of one line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 EXIT_CODES = (
-    "Exit codes: 0 done, also when there was nothing to do; 1 anything else; 2 usage or "
-    "configuration; 3 registry or resolution; 4 integrity or trust; 7 another one moved the alias; "
-    "75 a retry may help."
+    "Exit codes: 0 done, also if there was nothing to do; 1 any other error; 2 usage or "
+    "configuration; 3 registry or resolution; 4 integrity or trust; 7 someone else moved the "
+    "alias; 75 a retry may help."
 )
 
 
@@ -29,7 +29,7 @@ _ORDER = (
 
 
 class _Commands(TyperGroup):
-    """Ends with an error's own exit code, and one line instead of a trace."""
+    """A group of commands that ends with the exit code and the one line of an error."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
         return sorted(self.commands, key=_ORDER.index)
@@ -38,13 +38,13 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except LakescoreError as error:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201 - here is the terminal
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this prints to the terminal
             raise typer.Exit(error.exit_code) from None
 
 
 app = typer.Typer(
     cls=_Commands,
-    help="Everything that one does with model versions. Jobs run by spark-submit.sh.",
+    help="Register, inspect, compare and promote model versions. spark-submit.sh runs the jobs.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -53,42 +53,44 @@ app = typer.Typer(
 
 
 def command() -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the decorator that makes a function a command, whose help ends with the exit codes."""
+    """Return the decorator that makes a function a command; its help ends with the exit codes."""
     return app.command(epilog=EXIT_CODES)
 
 
 def complete_name(incomplete: str) -> list[str]:
-    """Return the registered models whose names begin so, for the shell's completion."""
-    from lakescore import registry  # noqa: PLC0415 - no part of --help
+    """Return the registered models whose names begin with *incomplete*, for the shell."""
+    from lakescore import registry  # noqa: PLC0415 - --help does not need it
 
     try:
-        return [each.name for each in registry.models(f"{incomplete}*")]
+        return [model.name for model in registry.models(f"{incomplete}*")]
     except LakescoreError:
         return []
 
 
 def complete_reference(incomplete: str) -> list[str]:
-    """Return the references that begin so: models, then the aliases or versions of one."""
+    """Return the references that begin with *incomplete*: models, aliases or versions."""
     from lakescore import registry  # noqa: PLC0415
 
-    name, at, _ = incomplete.rpartition("@")
-    name_, slash, _ = incomplete.rpartition("/")
+    before_at, at, _ = incomplete.rpartition("@")
+    before_slash, slash, _ = incomplete.rpartition("/")
     try:
         if at:
-            (model,) = registry.models(name)
-            found = [f"{name}@{alias}" for alias in model.aliases]
+            (model,) = registry.models(before_at)
+            references = [f"{before_at}@{alias}" for alias in model.aliases]
         elif slash:
-            found = [f"{name_}/{each.version}" for each in registry.versions(name_)]
+            versions = registry.versions(before_slash)
+            references = [f"{before_slash}/{record.version}" for record in versions]
         else:
-            found = [f"{each.name}@" for each in registry.models(f"{incomplete}*")]
+            references = [f"{model.name}@" for model in registry.models(f"{incomplete}*")]
     except (LakescoreError, ValueError):
         return []
-    return [each for each in found if each.startswith(incomplete)]
+    return [reference for reference in references if reference.startswith(incomplete)]
 
 
-Json = Annotated[bool, typer.Option("--json", help="one JSON document, for machines")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document, for programs")]
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="a registered model", autocompletion=complete_name)
+    str,
+    typer.Argument(metavar="NAME", help="name of a registered model", autocompletion=complete_name),
 ]
 Reference = Annotated[
     str,
@@ -104,30 +106,30 @@ Where = Annotated[
     typer.Option("--where", help="a filter, such as \"metrics.rmse < 12 and tags.team = 'ops'\""),
 ]
 OrderBy = Annotated[
-    str | None, typer.Option("--order-by", help="a column, with asc or desc behind it")
+    str | None, typer.Option("--order-by", help="a column, optionally followed by asc or desc")
 ]
 
 
 def tell(facts: object) -> None:
     """Print *facts* as one JSON document."""
-    print(as_json(facts, indent=2))  # noqa: T201 - here is the terminal
+    print(as_json(facts, indent=2))  # noqa: T201 - this prints to the terminal
 
 
 def say(text: str) -> None:
-    """Print a line for people, without credentials, and without what a terminal would obey."""
-    print(visible(redact(text)))  # noqa: T201 - here is the terminal
+    """Print a line for people, without credentials and control characters."""
+    print(visible(redact(text)))  # noqa: T201 - this prints to the terminal
 
 
-def pairs(given: Sequence[str] | None) -> dict[str, str]:
-    """Return the tags that were given as key=value.
+def pairs(words: Sequence[str] | None) -> dict[str, str]:
+    """Return the keys and values of *words* such as `key=value`.
 
     Raises:
-        ConfigError: one has no `=`, or a key stands twice.
+        ConfigError: a word has no `=`, or a key occurs twice.
     """
-    found: dict[str, str] = {}
-    for each in given or ():
-        key, equals, value = each.partition("=")
-        if not equals or key in found:
-            raise ConfigError(f"{each!r} is not a tag; write key=value, each key once")
-        found[key] = value
-    return found
+    values: dict[str, str] = {}
+    for word in words or ():
+        key, equals, value = word.partition("=")
+        if not equals or key in values:
+            raise ConfigError(f"{word!r} is not a tag; write key=value, each key once")
+        values[key] = value
+    return values

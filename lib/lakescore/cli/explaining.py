@@ -1,4 +1,4 @@
-"""The command about rows: explain."""
+"""Define the command about rows: explain."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def explain(
     table: Annotated[str, typer.Argument(help="folder or URI of a table of predictions")],
     *,
     key: Annotated[
-        list[str], typer.Option(help="column=value of the row; may be repeated", show_default=False)
+        list[str], typer.Option(help="column=value of the row; can be repeated", show_default=False)
     ],
     as_json: Json = False,
 ) -> None:
-    """Say which version, run, input and slice made the prediction of a row."""
-    from lakescore.explaining import explain  # noqa: PLC0415 - no part of --help
+    """Show the version, run, input and slice behind a row's prediction."""
+    from lakescore.explaining import explain  # noqa: PLC0415 - --help does not need it
 
-    parts = [each.partition("=") for each in key]
+    parts = [word.partition("=") for word in key]
     wrong = [name for name, equals, _ in parts if not (name and equals)]
     if wrong:
         raise ConfigError(f"--key {wrong[0]!r} is not column=value, such as --key id=123")
-    found = explain(table, {name: value for name, _, value in parts})
+    rows = explain(table, {name: value for name, _, value in parts})
     if as_json:
-        tell(found)
+        tell(rows)
         return
-    from lakescore.cli import screen  # noqa: PLC0415 - likewise
+    from lakescore.cli import screen  # noqa: PLC0415 - --help does not need it
 
-    for number, row in enumerate(found):
+    for number, row in enumerate(rows):
         if number:
             say("")
         screen.facts(row)

@@ -1,4 +1,4 @@
-"""The commands about the jobs' files: schema, check and schedule."""
+"""Define the commands about the files of jobs: schema, check and schedule."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 @command()
 def schema(job: str) -> None:
-    """Print the JSON schema of a job's file: score, compare or replay; or of a list: jobs."""
+    """Print the JSON schema of a job's file.
+
+    JOB is score, compare or replay, or jobs for a list of jobs.
+    """
     from lakescore.joblist import JobList  # noqa: PLC0415
 
-    tell((JobList if job == "jobs" else _job(job)).model_json_schema())
+    tell((JobList if job == "jobs" else _job_type(job)).model_json_schema())
 
 
 @command()
@@ -31,78 +34,78 @@ def check(
     config: Path,
     words: Annotated[list[str] | None, typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...")] = None,
 ) -> None:
-    """Read a job's file with its overrides, or several of score jobs, and say what is wrong.
+    """Check a job's file and its overrides, and show the first problem.
 
-    Java is looked for as well.
+    Several files of score jobs are checked together. The command also checks that Java is there.
     """
     from lakescore import java  # noqa: PLC0415
     from lakescore.config import load  # noqa: PLC0415
     from lakescore.joblist import jobs_of  # noqa: PLC0415
 
-    kind, further = _job(job), words or []
+    kind, arguments = _job_type(job), words or []
     if job == "score":
-        jobs_of([str(config), *further])
+        jobs_of([str(config), *arguments])
     else:
-        load(kind, config, further)
+        load(kind, config, arguments)
     java.require()
 
 
 @command()
-def schedule(  # noqa: PLR0913 - each is a fact of a schedule
+def schedule(  # noqa: PLR0913 - the command's options
     config: Annotated[str, typer.Argument(help="the job's file, such as conf/score.yaml")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="keys to override")
     ] = None,
     *,
-    cron: Annotated[str, typer.Option(help="when: five fields as in crontab, in UTC")],
-    to: Annotated[str, typer.Option(help="airflow, databricks, kubernetes or systemd")],
+    cron: Annotated[str, typer.Option(help="times of the runs: five fields as in crontab, in UTC")],
+    to: Annotated[str, typer.Option(help="scheduler: airflow, databricks, kubernetes or systemd")],
     each: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="once for each task: what it alone overrides"),
+        typer.Option(metavar="KEY=VALUE", help="overrides of one task; repeat it for each task"),
     ] = None,
     then: Annotated[
         str | None,
         typer.Option(
-            metavar="WORDS", help="the file of a compare job that follows, and keys to override"
+            metavar="WORDS", help="file of a compare job to run afterwards, and keys to override"
         ),
     ] = None,
     then_on: Annotated[
         str | None,
-        typer.Option(metavar="DAYS", help="when it does, such as mon,thu [every time]"),
+        typer.Option(metavar="DAYS", help="days for --then, such as mon,thu [every time]"),
     ] = None,
     within: Annotated[
-        str | None, typer.Option(help="how long a run may go on without an alarm: 2h, or 90m")
+        str | None, typer.Option(help="raise an alarm if a run takes longer than this: 2h, or 90m")
     ] = None,
     place: Annotated[
-        str | None, typer.Option(help="where: conf/spark/PLACE.conf [standalone or kubernetes]")
+        str | None, typer.Option(help="name of conf/spark/PLACE.conf [standalone or kubernetes]")
     ] = None,
     project: Annotated[
-        str, typer.Option(help="where this project lies on the machine or image that runs the job")
+        str, typer.Option(help="folder of this project on the machine or image that runs the job")
     ] = "/opt/lakescore",
     env: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="a variable for the job")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="environment variable for the job")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="folder for the files; they are printed when left out")
+        Path | None, typer.Option(help="folder for the files; default: print them")
     ] = None,
 ) -> None:
-    """Write what a scheduler needs to run a job at certain times."""
+    """Write the files for a scheduler that runs a job at certain times."""
     from lakescore import scheduling  # noqa: PLC0415
     from lakescore.places import read_properties  # noqa: PLC0415
 
-    found = [known for known in scheduling.SCHEDULERS if known == to]
-    if not found:
+    scheduler = next((name for name in scheduling.SCHEDULERS if name == to), None)
+    if scheduler is None:
         known = f"{nearest(to, scheduling.SCHEDULERS)}; schedulers: {listed(scheduling.SCHEDULERS)}"
         raise ConfigError(f"there is no scheduler {to!r}{known}")
     place = place or ("kubernetes" if to == "kubernetes" else "standalone")
     properties = Path("conf/spark") / f"{place}.conf"
     if not properties.is_file():
-        raise ConfigError(f"there is no place {place!r}: no {properties} here")
-    ranges = [scheduling.words(text) for text in each or ()]
+        raise ConfigError(f"there is no place {place!r}: the file {properties} does not exist here")
+    tasks = [scheduling.words(text) for text in each or ()]
     described = scheduling.Schedule(
-        job=_scheduled(found[0], (config, *(overrides or ())), ranges),
-        each=tuple(ranges),
-        then=_scheduled(found[0], scheduling.words(then)) if then is not None else None,
+        job=_check_job(scheduler, (config, *(overrides or ())), tasks),
+        each=tuple(tasks),
+        then=_check_job(scheduler, scheduling.words(then)) if then is not None else None,
         then_on=scheduling.weekdays(then_on) if then_on is not None else (),
         within=scheduling.minutes(within) if within is not None else None,
         cron=scheduling.Cron(cron),
@@ -111,34 +114,34 @@ def schedule(  # noqa: PLR0913 - each is a fact of a schedule
         project=project,
         environment=pairs(env),
     )
-    for name, text in scheduling.render(described, found[0]).items():
+    for name, text in scheduling.render(described, scheduler).items():
         if out is None:
-            print(f"# {name}\n{text}")  # noqa: T201 - here is the terminal
+            print(f"# {name}\n{text}")  # noqa: T201 - this prints to the terminal
         else:
             out.mkdir(parents=True, exist_ok=True)
             (out / name).write_text(text, encoding="utf-8")
 
 
-def _scheduled(
-    scheduler: Scheduler, words: Sequence[str], each: Sequence[Sequence[str]] = ()
+def _check_job(
+    scheduler: Scheduler, words: Sequence[str], tasks: Sequence[Sequence[str]] = ()
 ) -> Job:
-    """Return the job that *words* describe, once it holds with the further words of *each* task."""
+    """Return the job of *words*; check its file first with the overrides of each of the *tasks*."""
     from lakescore.config import JOBS, kind_of, load  # noqa: PLC0415
     from lakescore.joblist import is_list, jobs_of  # noqa: PLC0415
     from lakescore.scheduling import Job, filled  # noqa: PLC0415
 
     config, *overrides = words
-    tasks = [filled(scheduler, [*overrides, *further]) for further in each or [()]]
-    kind = kind_of(Path(config), tasks[0])
-    for task in tasks:
+    variants = [filled(scheduler, [*overrides, *task]) for task in tasks or [()]]
+    kind = kind_of(Path(config), variants[0])
+    for variant in variants:
         if is_list(Path(config)):
-            jobs_of([config, *task])
+            jobs_of([config, *variant])
         else:
-            load(JOBS[kind], Path(config), task)
+            load(JOBS[kind], Path(config), variant)
     return Job(kind=kind, config=config, overrides=tuple(overrides))
 
 
-def _job(name: str) -> type[ScoreJob | CompareJob | ReplayJob]:
+def _job_type(name: str) -> type[ScoreJob | CompareJob | ReplayJob]:
     from lakescore.config import JOBS  # noqa: PLC0415
 
     if name not in JOBS:

@@ -1,4 +1,4 @@
-"""The commands that move aliases, and tell who did: promote, rollback, withdraw, history."""
+"""Define the commands to move aliases and show moves: promote, rollback, withdraw, history."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _Expect = Annotated[
     int | None,
-    typer.Option(min=0, help="the version that the alias must point at now; 0 for none"),
+    typer.Option(min=0, help="version that the alias must point at now; 0 for no version"),
 ]
-_Reason = Annotated[str | None, typer.Option(help="why, for the history")]
+_Reason = Annotated[str | None, typer.Option(help="reason for the move, kept in the history")]
 
 
 @command()
@@ -29,14 +29,15 @@ def promote(  # noqa: PLR0913 - the command's options
     expect: _Expect = None,
     reason: _Reason = None,
     evidence: Annotated[
-        str | None, typer.Option(metavar="RUN", help="id of an MLflow run that speaks for it")
+        str | None,
+        typer.Option(metavar="RUN", help="id of an MLflow run that supports the promotion"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Point the alias --to at the version REF: compare and set.
+    """Move an alias to the version REF; --to names the alias.
 
-    The move stands in the ledger before it is made: of two who promote at once one is refused
-    (exit code 7), with --expect or without.
+    The ledger records the move before it happens. If two people promote at the same time, one is
+    refused (exit code 7), with or without --expect.
     """
     from lakescore import registry  # noqa: PLC0415
 
@@ -55,9 +56,9 @@ def rollback(
     reason: _Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Point --alias of NAME at the version that it had before.
+    """Move an alias of NAME back to its previous version.
 
-    Once more goes one promotion further back. Versions that were deleted are passed over.
+    A second rollback goes back one more promotion. Deleted versions are skipped.
     """
     from lakescore import registry  # noqa: PLC0415
 
@@ -73,9 +74,9 @@ def withdraw(
     reason: _Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Take --alias of NAME away: it points at no version then.
+    """Remove an alias of NAME, so that it points at no version.
 
-    The ledger keeps where it pointed, and rollback brings it back.
+    The ledger keeps its last version, and rollback restores the alias.
     """
     from lakescore import registry  # noqa: PLC0415
 
@@ -90,10 +91,10 @@ def _tell(outcome: AliasOutcome, *, as_json: bool) -> None:
     if outcome.status == "unchanged":
         say(f"{alias} is {_version(outcome.target)} already")
     else:
-        say(f"{alias}: {_named(outcome.origin)} -> {_named(outcome.target)}")
+        say(f"{alias}: {_number(outcome.origin)} -> {_number(outcome.target)}")
 
 
-def _named(version: int | None) -> str:
+def _number(version: int | None) -> str:
     return "none" if version is None else str(version)
 
 
@@ -101,36 +102,36 @@ def _named(version: int | None) -> str:
 def history(
     name: Name,
     *,
-    alias: Annotated[str | None, typer.Option(help="one alias; all without")] = None,
+    alias: Annotated[str | None, typer.Option(help="show one alias; default: all")] = None,
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="where the aliases pointed then: a time, or a day's end (UTC)"
+            metavar="TIME", help="show the versions at this time, or at the end of this day (UTC)"
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Show who moved the aliases of NAME, when and why.
 
-    What other tools moved is shown as from outside, at the time at which it was noticed.
+    A move by another tool is shown as from outside, with the time at which lakescore noticed it.
     """
     from lakescore import registry  # noqa: PLC0415
 
     moves = registry.history(name, alias=alias)
     if at is not None:
-        pointed = moves.at(_time(at))
+        targets = moves.at(_parse_time(at))
         if as_json:
-            tell(pointed)
+            tell(targets)
         else:
-            for each, version in pointed.items():
-                say(f"{each} was {_version(version)}")
-            if not pointed:
-                say("the ledger knows of no alias at that time")
+            for moved, version in targets.items():
+                say(f"{moved} was {_version(version)}")
+            if not targets:
+                say("the ledger has no alias at that time")
         return
     if as_json:
-        tell([each.facts() for each in moves])
+        tell([move.facts() for move in moves])
         return
-    from lakescore.cli import screen  # noqa: PLC0415 - no part of --help
+    from lakescore.cli import screen  # noqa: PLC0415 - --help does not need it
 
     screen.rows(moves, (), f"no alias of {name} was ever moved")
 
@@ -139,13 +140,13 @@ def _version(version: int | None) -> str:
     return "no version" if version is None else f"version {version}"
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     with contextlib.suppress(ValueError):
         return datetime.combine(date.fromisoformat(text), time.max, UTC)
     try:
-        read = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00+01:00"
+            f"{text!r} is not a time; write 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00+01:00"
         ) from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

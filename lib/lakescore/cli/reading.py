@@ -1,4 +1,4 @@
-"""The commands that only look: models, versions, show, files, diff, resolve."""
+"""Define the commands that only read: models, versions, show, files, diff, resolve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lakescore.errors import BadReference, ConfigError
 if TYPE_CHECKING:
     from lakescore.registry.query import SplitFilter
 
-_OF_FILES = {
+_FILE_COLUMNS = {
     "flavours", "formats", "mlflow_version", "python_version", "size", "digest", "signature",
     "files",
 }  # fmt: skip
@@ -32,25 +32,25 @@ _OF_FILES = {
 
 @command()
 def models(
-    pattern: Annotated[str, typer.Argument(help="of the name, such as 'flight-*'")] = "*",
+    pattern: Annotated[str, typer.Argument(help="pattern of the names, such as 'flight-*'")] = "*",
     *,
     tag: Annotated[
-        list[str] | None, typer.Option(help="key=value, or key for any value; may be repeated")
+        list[str] | None, typer.Option(help="key=value, or key for any value; can be repeated")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the registered models, with aliases, tags and last change."""
+    """List the registered models with aliases, tags and last change."""
     from lakescore import registry  # noqa: PLC0415
 
-    parts = [each.partition("=") for each in tag or ()]
-    wanted = {key: value if equals else None for key, equals, value in parts}
-    found = registry.models(pattern, tags=wanted)
+    parts = [word.partition("=") for word in tag or ()]
+    tags = {key: value if equals else None for key, equals, value in parts}
+    records = registry.models(pattern, tags=tags)
     if as_json:
-        tell([each.facts() for each in found])
+        tell([record.facts() for record in records])
         return
-    from lakescore.cli import screen  # noqa: PLC0415 - no part of --help
+    from lakescore.cli import screen  # noqa: PLC0415 - --help does not need it
 
-    screen.rows(found, (), "no registered models")
+    screen.rows(records, (), "no registered models")
 
 
 @command()
@@ -61,15 +61,16 @@ def versions(  # noqa: PLR0913 - the command's options
     order_by: OrderBy = None,
     columns: Annotated[
         str | None,
-        typer.Option(help="such as version,aliases,metrics.rmse,params.*; comma-separated"),
+        typer.Option(help="comma-separated, such as version,aliases,metrics.rmse,params.*"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="how many at the most")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of versions")] = None,
     whole: Annotated[
         bool,
-        typer.Option("--whole", help="read the files' facts too, where none were recorded"),
+        typer.Option("--whole", help="also read unrecorded facts from the models' files"),
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="say what the server filters, and ask nothing")
+        bool,
+        typer.Option("--explain", help="show which conditions the server filters; send no query"),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -84,20 +85,19 @@ def versions(  # noqa: PLR0913 - the command's options
     if explain:
         _explain(registry.explain(name, where), as_json=as_json)
         return
-    asked = [column.strip() for column in (columns or "").split(",") if column.strip()]
-    whole = whole or bool(_OF_FILES & set(asked))
-    found = registry.versions(name, where=where, order_by=order_by, limit=limit, whole=whole)
-    if as_json and asked:
-        heads, lines = found.selected(asked)
+    selected = [column.strip() for column in (columns or "").split(",") if column.strip()]
+    whole = whole or bool(_FILE_COLUMNS & set(selected))
+    records = registry.versions(name, where=where, order_by=order_by, limit=limit, whole=whole)
+    if as_json and selected:
+        heads, lines = records.selected(selected)
         tell([dict(zip(heads, line, strict=True)) for line in lines])
     elif as_json:
-        tell([each.facts() for each in found])
+        tell([record.facts() for record in records])
     else:
         from lakescore.cli import screen  # noqa: PLC0415
 
-        screen.rows(
-            found, asked, f"{name} has no such versions" if where else f"{name} has no versions"
-        )
+        nothing = f"{name} has no such versions" if where else f"{name} has no versions"
+        screen.rows(records, selected, nothing)
 
 
 def _explain(plan: SplitFilter, *, as_json: bool) -> None:
@@ -114,27 +114,27 @@ def _explain(plan: SplitFilter, *, as_json: bool) -> None:
 
 @command()
 def show(reference: Reference, *, as_json: Json = False) -> None:
-    """Show all that is known of REF: signature, files and digest too."""
+    """Show all facts about REF, with signature, files and digest."""
     from lakescore import registry  # noqa: PLC0415
 
-    found = registry.describe(reference)
+    record = registry.describe(reference)
     if as_json:
-        tell(found.facts())
+        tell(record.facts())
         return
     from lakescore.cli import screen  # noqa: PLC0415
 
-    screen.record(found)
+    screen.record(record)
 
 
 @command()
 def files(
     reference: Reference,
-    path: Annotated[str | None, typer.Argument(metavar="PATH", help="one file to fetch")] = None,
+    path: Annotated[str | None, typer.Argument(metavar="PATH", help="one file to copy")] = None,
     *,
-    to: Annotated[Path | None, typer.Option(help="the folder that PATH is copied into")] = None,
+    to: Annotated[Path | None, typer.Option(help="the folder for the copy of PATH")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the logged files of REF, or copy one: PATH --to DIR."""
+    """List the logged files of REF, or copy one of them: PATH --to DIR."""
     from lakescore import registry  # noqa: PLC0415
 
     if (path is None) != (to is None):
@@ -143,13 +143,13 @@ def files(
         copy = registry.fetch_file(reference, path, to)
         tell({"path": path, "copy": str(copy)}) if as_json else say(str(copy))
         return
-    found = registry.files(reference)
+    logged = registry.files(reference)
     if as_json:
-        tell([each.facts() for each in found])
+        tell([file.facts() for file in logged])
         return
     from lakescore.cli import screen  # noqa: PLC0415
 
-    screen.files(reference, found)
+    screen.files(reference, logged)
 
 
 @command()
@@ -163,28 +163,26 @@ def diff(
         ),
     ],
     *,
-    changed: Annotated[
-        bool, typer.Option("--changed", help="only what differs between them")
-    ] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="show only the differences")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show versions side by side; can each replace the first?
+    """Compare versions, and check if each can replace the first.
 
-    A * marks what differs; the last lines say compatible or breaking, and why. It breaks if a
-    required input is new, a type changed so that values could be lost, or an output is gone or has
-    another type.
+    A * marks a difference; the last lines say compatible or breaking, and why. A version is
+    breaking if it has a new required input, a type that could lose values, or an output that is
+    missing or has another type.
     """
     from lakescore import registry  # noqa: PLC0415
 
     if len(references) < 2:  # noqa: PLR2004 - a difference
-        raise ConfigError("a difference is between two versions or more: REF REF...")
-    found = registry.diff(references, changed=changed)
+        raise ConfigError("give two versions or more: REF REF...")
+    difference = registry.diff(references, changed=changed)
     if as_json:
-        tell(found.facts())
+        tell(difference.facts())
         return
     from lakescore.cli import screen  # noqa: PLC0415
 
-    screen.difference(found)
+    screen.difference(difference)
 
 
 @command()
@@ -201,28 +199,28 @@ def resolve(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Pin REF to one version, as a job would, and show it.
+    """Resolve REF to one version, as a job does, and show the version.
 
     REF is name/3, name@alias, name/latest, models:/..., 'name?where=...&order_by=...', or a name
-    alone with --where and --order-by. A query names exactly one version, or it is an error.
+    alone with --where and --order-by. A query must match exactly one version.
     """
     from lakescore import registry  # noqa: PLC0415
     from lakescore.config import policy  # noqa: PLC0415
 
-    found = registry.resolve(_query(reference, where, order_by), trust=policy(trust))
+    record = registry.resolve(_add_query(reference, where, order_by), trust=policy(trust))
     if as_json:
-        tell(found.facts())
+        tell(record.facts())
         return
     from lakescore.cli import screen  # noqa: PLC0415
 
-    screen.record(found)
+    screen.record(record)
 
 
-def _query(reference: str, where: str | None, order_by: str | None) -> str:
+def _add_query(reference: str, where: str | None, order_by: str | None) -> str:
     parts = {"where": where, "order_by": order_by}
-    given = "&".join(f"{key}={value}" for key, value in parts.items() if value)
+    query = "&".join(f"{key}={value}" for key, value in parts.items() if value)
     if re.search("&(where|order_by)=", f"{where}{order_by}"):
-        raise BadReference(reference, "--where and --order-by hold no &where= or &order_by=")
-    if given and set(reference) & set("/@?"):
-        raise BadReference(reference, "--where and --order-by go with a model's name alone")
-    return f"{reference}?{given}" if given else reference
+        raise BadReference(reference, "--where and --order-by cannot contain &where= or &order_by=")
+    if query and set(reference) & set("/@?"):
+        raise BadReference(reference, "--where and --order-by need a model's name alone")
+    return f"{reference}?{query}" if query else reference

@@ -1,4 +1,4 @@
-"""The command that makes the model page: report."""
+"""Define the command that writes the page of a model: report."""
 
 from __future__ import annotations
 
@@ -18,40 +18,42 @@ def report(  # noqa: PLR0913 - the command's options
     *,
     where: Where = None,
     order_by: OrderBy = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="how many at the most")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of versions")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE|FOLDER", help="where the page goes; report-NAME.html here when left out"
+            metavar="FILE|FOLDER", help="place of the page; default: report-NAME.html here"
         ),
     ] = None,
     whole: Annotated[
         bool | None,
         typer.Option(
             "--whole/--no-whole",
-            help="read the files' facts too, where none were recorded: signatures, digests; done "
-            "for up to 10 versions when left out",
+            help="also read unrecorded facts from the models' files: signatures, digests; "
+            "default: for up to 10 versions",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a page of the versions of NAME, from what the registry holds.
+    """Write a page about the versions of NAME from the registry.
 
-    With --json the page's document is printed, and a page written only where --output says so.
+    --json prints the document of the page, and writes the page only with --output.
     """
-    from lakescore import registry, reporting  # noqa: PLC0415 - no part of --help
+    from lakescore import registry, reporting  # noqa: PLC0415 - --help does not need it
 
-    found = registry.versions(name, where=where, order_by=order_by, limit=limit, whole=whole)
-    if not found:
+    records = registry.versions(name, where=where, order_by=order_by, limit=limit, whole=whole)
+    if not records:
         raise NothingToCompare(name, where)
-    document = reporting.registry_document(name, found, where=where, order_by=order_by, limit=limit)
+    document = reporting.registry_document(
+        name, records, where=where, order_by=order_by, limit=limit
+    )
     if output is not None or not as_json:
-        saved = reporting.save(reporting.page(document), _place(output, name))
+        saved = reporting.save(reporting.page(document), _page_file(output, name))
     tell(document) if as_json else say(str(saved))
 
 
-def _place(output: Path | None, name: str) -> Path:
-    """Return the page's file: a path with a suffix that is no folder is a file's."""
+def _page_file(output: Path | None, name: str) -> Path:
+    """Return the page's file: *output* if it has a suffix and is not a folder, or a file in it."""
     if output is not None and output.suffix and not output.is_dir():
         return output.resolve()
     safe = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:100] or "model"

@@ -1,4 +1,4 @@
-"""Tables and trees for people, in 80 columns."""
+"""Print tables and trees for people, in 80 columns."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 _SHOWN_APART = ("params", "metrics", "tags", "signature", "files")
 _READABLE = 16
-"""Characters of a column, of which a longer cell takes several lines."""
+"""The characters of a column; a longer cell takes several lines."""
 _BETWEEN = 3
-"""Characters between two columns."""
+"""The characters between two columns."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; what is too long for its column goes on in the next line of its cell.
+    """Print a table; a text that is too long for its column continues on the next line.
 
-    Where the screen is too narrow for so many columns, the table is turned, with a column a row;
-    and if there are too many of these as well, each row is a table of its own.
+    If the screen is too narrow for all columns, the table is turned: each column becomes a row. If
+    the screen is too narrow for that too, each row becomes its own table.
     """
     console, lines = Console(highlight=False), [list(row) for row in rows]
     if _fits(console, columns, lines):
@@ -53,7 +53,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _fits(console: Console, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> bool:
-    """Tell whether all columns are as wide as what they hold, or at least `_READABLE`."""
+    """Return whether all columns fit, each as wide as its cells or at least `_READABLE`."""
     widest = [max(_width(cell) for cell in column) for column in zip(heads, *lines, strict=True)]
     between = _BETWEEN * (len(heads) - 1)
     return sum(min(_READABLE, width) for width in widest) + between <= console.width
@@ -73,68 +73,68 @@ def _print(console: Console, heads: Sequence[str], lines: Iterable[Sequence[str]
 
 
 def rows(records: Rows[Any], columns: Sequence[str], nothing: str) -> None:
-    """Print *records* as a table, or the line *nothing* where there are none."""
+    """Print *records* as a table, or the line *nothing* if there are no records."""
     if not records:
         say(nothing)
         return
     heads, cells = records.grid(columns)
-    # A column in which no record says anything tells nothing, unless it was asked for.
+    # Leave out a column without values, unless the caller requested its columns.
     kept = [n for n in range(len(heads)) if columns or any(line[n] for line in cells)]
     table(
         [heads[n].replace(".", "\n", 1) for n in kept], [[line[n] for n in kept] for line in cells]
     )
 
 
-def facts(told: Mapping[str, Any]) -> None:
-    """Print *told* as a table of names and values; mappings within as names after a dot."""
+def facts(values: Mapping[str, Any]) -> None:
+    """Print *values* as a table of names and values; a nested name follows a dot."""
     lines: list[tuple[str, str]] = []
-    for key, value in told.items():
+    for key, value in values.items():
         if isinstance(value, dict):
-            lines += [(f"{key}.{name}", _shown(each)) for name, each in value.items()]
+            lines += [(f"{key}.{name}", _value_text(nested)) for name, nested in value.items()]
         else:
-            lines.append((key, _shown(value)))
+            lines.append((key, _value_text(value)))
     table(["", ""], [[key, value] for key, value in lines if value])
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     if value is None or value in ({}, []):
         return ""
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def record(record: VersionRecord) -> None:
-    """Print all that is known of a version, its signature as a table and its files as a tree."""
+    """Print all facts about a version: its signature as a table, its files as a tree."""
     facts = record.facts()
-    told = {key: text(value) for key, value in facts.items() if key not in _SHOWN_APART}
+    properties = {key: text(value) for key, value in facts.items() if key not in _SHOWN_APART}
     if record.size is not None:
-        told["size"] = size(record.size)
-    table(["property", "value"], [[key, value] for key, value in told.items() if value])
+        properties["size"] = size(record.size)
+    table(["property", "value"], [[key, value] for key, value in properties.items() if value])
     for group in ("params", "metrics", "tags"):
         if facts[group]:
             say("")
-            table([group, ""], [[key, text(each)] for key, each in sorted(facts[group].items())])
+            table([group, ""], [[key, text(value)] for key, value in sorted(facts[group].items())])
     if facts["signature"]:
         say("")
-        table(["signature", "name", "type", ""], list(_signature(facts["signature"])))
+        table(["signature", "name", "type", ""], list(_signature_rows(facts["signature"])))
     if record.files:
         say("")
         files(record.uri, record.files)
 
 
-def _signature(signature: Mapping[str, Any]) -> Iterable[list[str]]:
+def _signature_rows(signature: Mapping[str, Any]) -> Iterable[list[str]]:
     for part, columns in signature.items():
         for column in columns or []:
-            more = "optional" if column.get("required") is False else ""
+            note = "optional" if column.get("required") is False else ""
             if "default" in column:
-                more = f"default {text(column['default'])}"
-            yield [part, str(column.get("name") or "-"), column_type(column), more]
+                note = f"default {text(column['default'])}"
+            yield [part, str(column.get("name") or "-"), column_type(column), note]
 
 
-def files(title: str, there: Sequence[File]) -> None:
+def files(title: str, files: Sequence[File]) -> None:
     """Print files as a tree, each with its size."""
     tree = Tree(escape(title))
     folders = {"": tree}
-    for file in there:
+    for file in files:
         parts = file.path.split("/")
         for depth in range(1, len(parts)):
             folder = "/".join(parts[:depth])
@@ -145,16 +145,16 @@ def files(title: str, there: Sequence[File]) -> None:
     Console(highlight=False).print(tree)
 
 
-def difference(found: Difference) -> None:
+def difference(difference: Difference) -> None:
     """Print versions side by side, and the verdicts below."""
-    heads = [uri.removeprefix("models:/") for uri in found.versions]
+    heads = [uri.removeprefix("models:/") for uri in difference.versions]
     body = [
         ["*" if line.differs else "", line.group, line.key, *map(_cell, line.values)]
-        for line in found.lines
+        for line in difference.lines
     ]
     table(["", "", "", *heads], body)
     say("")
-    for verdict in found.verdicts:
+    for verdict in difference.verdicts:
         before, after = (uri.removeprefix("models:/") for uri in (verdict.before, verdict.after))
         say(f"{before} -> {after}: {verdict.verdict}: {'; '.join(verdict.reasons)}")
 
@@ -165,7 +165,7 @@ def _cell(value: object) -> str:
 
 
 def size(number: int) -> str:
-    """Return a number of bytes as people read it: `561 B`, `12.3 MB`."""
+    """Return a number of bytes as a short text: `561 B`, `12.3 MB`."""
     value, unit = float(number), 0
     while value >= _THOUSAND and unit < len(_UNITS) - 1:
         value, unit = value / _THOUSAND, unit + 1

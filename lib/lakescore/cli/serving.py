@@ -1,4 +1,4 @@
-"""The command that shows models live in a browser: serve."""
+"""Define the command that shows models live in a browser: serve."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="NAME...",
-            help="the registered models to show; all when left out",
+            help="registered models to show; default: all",
             autocompletion=complete_name,
         ),
     ] = None,
     *,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="of 127.0.0.1; 0 takes one that is free")
+        int, typer.Option(min=0, max=65535, help="port of 127.0.0.1; 0 takes a free port")
     ] = 0,
     browse: Annotated[
         bool, typer.Option("--open/--no-open", help="open the address in a browser")
@@ -30,11 +30,11 @@ def serve(
 ) -> None:
     """Show registered models live in a browser, until Ctrl-C.
 
-    Tags, descriptions and aliases are edited in the page, models created, and logged models
-    registered. Prints its address, which holds the key to it: whoever has it can do what you can.
-    Nobody but this machine can reach it.
+    In the page you can edit tags, descriptions and aliases, create models, and register logged
+    models. The command prints the address of the page, which contains its key: everyone with the
+    address can do what you can do. Only this machine can reach the page.
     """
-    from lakescore.serving import serve  # noqa: PLC0415 - no part of --help
+    from lakescore.serving import serve  # noqa: PLC0415 - --help does not need it
 
     def announce(address: str) -> None:
         say(address)

@@ -1,4 +1,4 @@
-"""The commands that add: create, register, tag, untag."""
+"""Define the commands that write: create, register, tag, untag."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 _SECONDS_TO_WAIT = 300
 _OfModel = Annotated[
-    bool, typer.Option("--model", help="REF is the name of a registered model: its own tags")
+    bool,
+    typer.Option("--model", help="REF is a registered model: change the tags of the model itself"),
 ]
-_Tags = Annotated[list[str] | None, typer.Option("--tag", help="key=value; may be repeated")]
-_Description = Annotated[str | None, typer.Option(help="what it is, for people")]
+_Tags = Annotated[list[str] | None, typer.Option("--tag", help="key=value; can be repeated")]
+_Description = Annotated[str | None, typer.Option(help="description, for people")]
 _VersionOrModel = Annotated[
     str,
     typer.Argument(
@@ -29,11 +30,11 @@ _VersionOrModel = Annotated[
 def create(
     name: Name, *, tag: _Tags = None, description: _Description = None, as_json: Json = False
 ) -> None:
-    """Make the empty registered model NAME, for versions to come."""
+    """Create the registered model NAME, without versions."""
     from lakescore import registry  # noqa: PLC0415
 
-    made = registry.create(name, tags=pairs(tag), description=description)
-    tell(made.facts()) if as_json else say(f"created {made.name}")
+    model = registry.create(name, tags=pairs(tag), description=description)
+    tell(model.facts()) if as_json else say(f"created {model.name}")
 
 
 @command()
@@ -48,24 +49,29 @@ def register(  # noqa: PLR0913 - the command's options
     name: Name,
     *,
     tag: _Tags = None,
-    alias: Annotated[str | None, typer.Option(help="alias to move to it, as promote does")] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="alias to move to the version, as promote does")
+    ] = None,
     description: _Description = None,
     wait: Annotated[
-        bool, typer.Option("--await", help=f"until it is ready, {_SECONDS_TO_WAIT} s at the most")
+        bool, typer.Option("--await", help=f"wait until it is ready, at most {_SECONDS_TO_WAIT} s")
     ] = False,
     allow_no_signature: Annotated[
-        bool, typer.Option("--allow-no-signature", help="although it then cannot be scored with")
+        bool,
+        typer.Option(
+            "--allow-no-signature", help="allow a model without one; jobs cannot score with it"
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Register a model as the next version of NAME.
 
-    NAME is made if it is missing. The model's signature, flavours, files and digest are recorded; a
-    copy that differs is never loaded.
+    Creates NAME if it does not exist, and records the model's signature, flavours, files and
+    digest. A copy that differs is never loaded.
     """
     from lakescore import registry  # noqa: PLC0415
 
-    made = registry.register(
+    version = registry.register(
         source,
         name,
         tags=pairs(tag),
@@ -74,8 +80,8 @@ def register(  # noqa: PLR0913 - the command's options
         wait=_SECONDS_TO_WAIT if wait else 0,
         signed=not allow_no_signature,
     )
-    aliases = f" ({', '.join(made.aliases)})" if made.aliases else ""
-    tell(made.facts()) if as_json else say(f"registered {made.uri}{aliases}")
+    aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
+    tell(version.facts()) if as_json else say(f"registered {version.uri}{aliases}")
 
 
 @command()

@@ -1,8 +1,7 @@
-"""Schedules: one description of when jobs run, and the file that each scheduler wants.
+"""Write schedules: one description of when jobs run, and the files for each scheduler.
 
-The four files say the same, since they come from the same fields. What differs is what a scheduler
-can express: where it lacks something that was asked for, that is an error here and not a surprise
-at five in the morning.
+The files of the four schedulers come from the same fields, so they agree. If a scheduler cannot
+express a field, rendering raises an error, so that no run surprises at five in the morning.
 """
 
 from __future__ import annotations
@@ -49,6 +48,6 @@ def render(schedule: Schedule, scheduler: Scheduler) -> dict[str, str]:
     """Return the files of *scheduler*, by name.
 
     Raises:
-        ConfigError: the scheduler cannot say what was asked for.
+        ConfigError: the scheduler cannot express the schedule.
     """
     return _RENDERERS[scheduler](schedule)

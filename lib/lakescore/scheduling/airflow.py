@@ -1,4 +1,4 @@
-"""Airflow: a DAG whose operators' own arguments are those of spark-submit.sh."""
+"""Render schedules for Airflow: a DAG whose operators get the arguments of spark-submit.sh."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lakescore.scheduling.description import FINAL, MINUTES_BETWEEN, MOST_HOURS,
 if TYPE_CHECKING:
     from lakescore.scheduling.description import Job, Schedule
 
-_FULL = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_FULL_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def render(schedule: Schedule) -> dict[str, str]:
     """Return the DAG.
 
     Raises:
-        ConfigError: Airflow cannot say what was asked for.
+        ConfigError: Airflow cannot express the schedule.
     """
     schedule.refuse_alarm("airflow")
     root = schedule.project
@@ -33,7 +33,7 @@ def render(schedule: Schedule) -> dict[str, str]:
         else ""
     )
     text = f"""\
-# Made by the command below; make it anew rather than edit it.
+# The command below wrote this file. Do not edit it; run the command again.
 # {schedule.command("airflow")}
 import re
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ class OnlyWhatMayPass(RetryPolicy):
 
 
 SUBMIT = dict(
-    conn_id="spark_default",  # its master goes before the one that the properties name
+    conn_id="spark_default",  # its master overrides the master of the properties file
     properties_file={f"{root}/conf/spark/{schedule.place}.conf"!r},
     jars={f"{root}/.venv/share/lakescore/jars/*.jar"!r},
     conf={{
@@ -60,7 +60,7 @@ SUBMIT = dict(
         "spark.driver.defaultJavaOptions": {logging!r},
     }},
     env_vars={environment!r},
-    retries={RETRIES},  # a run that is repeated writes nothing twice
+    retries={RETRIES},  # a repeated run writes nothing twice
     retry_delay=timedelta(minutes={MINUTES_BETWEEN}),
     retry_policy=OnlyWhatMayPass(),
     execution_timeout=timedelta(hours={MOST_HOURS}),
@@ -68,20 +68,20 @@ SUBMIT = dict(
 
 with DAG(
     dag_id={schedule.name!r},
-    # The logical date, and so {{{{ ds }}}}, is the time at which a run begins.
+    # The logical date, and so {{{{ ds }}}}, is the start of the run.
     schedule=CronTriggerTimetable({schedule.cron.text!r}, timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,  # days that were missed are a matter of the slices that the job is given
-    max_active_runs=1,  # of two runs of one slice the second would lose
+    catchup=False,  # the job's slices decide about missed days
+    max_active_runs=1,  # of two runs of one slice, the second would fail
 ):
-{_first(schedule)}{_second(schedule)}"""
+{_first_job(schedule)}{_second_job(schedule)}"""
     return {f"{schedule.name}.py": text}
 
 
-def _first(schedule: Schedule) -> str:
+def _first_job(schedule: Schedule) -> str:
     if not schedule.each:
         return _operator(schedule, schedule.job)
-    each = "".join(
+    arguments = "".join(
         f"            {task.arguments(schedule.project)!r},\n" for task in schedule.tasks
     )
     return f"""\
@@ -91,19 +91,19 @@ def _first(schedule: Schedule) -> str:
         **SUBMIT,
     ).expand(
         application_args=[
-{each}        ]
+{arguments}        ]
     )
 """
 
 
-def _second(schedule: Schedule) -> str:
+def _second_job(schedule: Schedule) -> str:
     if schedule.then is None:
         return ""
     first, second = schedule.job.kind, schedule.then.kind
     operator = _operator(schedule, schedule.then)
     if not schedule.then_on:
         return f"{operator}    {first} >> {second}\n"
-    days = ", ".join(repr(_FULL[number - 1]) for number in schedule.then_on)
+    days = ", ".join(repr(_FULL_NAMES[number - 1]) for number in schedule.then_on)
     return f"""\
 {operator}\
     only_on = BranchDayOfWeekOperator(

@@ -1,4 +1,4 @@
-"""Databricks: a bundle, of which `databricks bundle deploy` makes the job."""
+"""Render schedules for Databricks: a bundle, which `databricks bundle deploy` makes a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def render(schedule: Schedule) -> dict[str, str]:
     """Return the bundle.
 
     Raises:
-        ConfigError: Databricks cannot say what was asked for.
+        ConfigError: Databricks cannot express the schedule.
     """
     job = {
         "name": schedule.name,
@@ -73,30 +73,30 @@ def _alarm(schedule: Schedule) -> dict[str, Any]:
 def _tasks(schedule: Schedule) -> list[dict[str, Any]]:
     numbered = [f"{schedule.job.kind}_{number}" for number in range(1, len(schedule.each) + 1)]
     keys = numbered or [schedule.job.kind]
-    found = [_task(key, job) for key, job in zip(keys, schedule.tasks, strict=True)]
+    tasks = [_task(key, job) for key, job in zip(keys, schedule.tasks, strict=True)]
     if schedule.then is None:
-        return found
+        return tasks
     after: list[dict[str, str]] = [{"task_key": key} for key in keys]
     for key, test in _conditions(schedule.then_on):
-        found.append({"task_key": key, "depends_on": after, "condition_task": test})
+        tasks.append({"task_key": key, "depends_on": after, "condition_task": test})
         after = [{"task_key": key, "outcome": "true"}]
-    return [*found, _task(schedule.then.kind, schedule.then, after)]
+    return [*tasks, _task(schedule.then.kind, schedule.then, after)]
 
 
 def _conditions(days: tuple[int, ...]) -> list[tuple[str, dict[str, str]]]:
-    """Return tests that all hold on *days* and on no other day.
+    """Return tests that all succeed on *days*, and do not all succeed on any other day.
 
-    There is no test for one of several, and a task after several tests is sure to run only where
-    all hold: so several days are what is left without the others.
+    Databricks has no test for one of several days, and a task after several tests surely runs only
+    if all of them succeed. So the tests for several days exclude all other days.
     """
-    others = [each for each in range(1, 8) if days and each not in days]
-    operator, word, listed = ("NOT_EQUAL", "not_on", others)
+    others = [day for day in range(1, 8) if days and day not in days]
+    operator, word, tested = ("NOT_EQUAL", "not_on", others)
     if len(days) == 1:
-        operator, word, listed = ("EQUAL_TO", "on", list(days))
+        operator, word, tested = ("EQUAL_TO", "on", list(days))
     today = "{{job.trigger.time.iso_weekday}}"
     return [
-        (f"{word}_{DAYS[each - 1].lower()}", {"op": operator, "left": today, "right": str(each)})
-        for each in listed
+        (f"{word}_{DAYS[day - 1].lower()}", {"op": operator, "left": today, "right": str(day)})
+        for day in tested
     ]
 
 

@@ -1,4 +1,4 @@
-"""Kubernetes: ScheduledSparkApplications of the spark-operator, with no right they can spare."""
+"""Render schedules for Kubernetes: ScheduledSparkApplications with as few rights as possible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lakescore.scheduling.cron import Cron
     from lakescore.scheduling.description import Job, Schedule
 
-_OPERATORS_OWN = (
+_OPERATOR_KEYS = (
     "spark.driver.bindAddress",
     "spark.driver.host",
     "spark.kubernetes.container.image.pullPolicy",
@@ -19,17 +19,17 @@ _OPERATORS_OWN = (
     "spark.submit.deployMode",
 )
 _SPARK = "4.2.0"
-_APART = """\
-# The spark-operator starts none after another: {then} has times of its own. They are the
-# same ones, on its days, since it ranks rows that the first one does not write.
+_SECOND_NOTE = """\
+# The spark-operator cannot start one application after another, so {then} has its
+# own times: the same times on its days. It needs no rows that the first application writes.
 """
 
 
 def render(schedule: Schedule) -> dict[str, str]:
-    """Return an application a task, and one for the second job.
+    """Return one application for each task, and one for the second job.
 
     Raises:
-        ConfigError: the spark-operator cannot say what was asked for.
+        ConfigError: the spark-operator cannot express the schedule.
     """
     schedule.refuse_alarm("kubernetes")
     numbered = [f"{schedule.name}-{number}" for number in range(1, len(schedule.each) + 1)]
@@ -40,25 +40,25 @@ def render(schedule: Schedule) -> dict[str, str]:
     note = ""
     if (then := schedule.then) is not None:
         applications.append(_application(schedule, then.name, then, schedule.then_cron))
-        note = _APART.format(then=then.name)
+        note = _SECOND_NOTE.format(then=then.name)
     text = as_yaml(schedule.command("kubernetes"), *applications, note=note)
     return {f"{schedule.name}.yaml": text}
 
 
 def _application(schedule: Schedule, name: str, job: Job, cron: Cron) -> dict[str, Any]:
-    given = dict(schedule.properties)
+    properties = dict(schedule.properties)
     memory = {
-        role: given.pop(f"spark.{role}.memory", default)
+        role: properties.pop(f"spark.{role}.memory", default)
         for role, default in (("driver", "2g"), ("executor", "1g"))
     }
-    cores = int(given.pop("spark.executor.cores", "1"))
-    instances = int(given.pop("spark.executor.instances", "2"))
-    overhead = given.pop("spark.executor.memoryOverhead", "1g")
-    image = given.pop("spark.kubernetes.container.image", "lakescore:latest")
-    namespace = given.pop("spark.kubernetes.namespace", "default")
-    account = given.pop("spark.kubernetes.authenticate.serviceAccountName", "default")
-    for key in _OPERATORS_OWN:
-        given.pop(key, None)
+    cores = int(properties.pop("spark.executor.cores", "1"))
+    instances = int(properties.pop("spark.executor.instances", "2"))
+    overhead = properties.pop("spark.executor.memoryOverhead", "1g")
+    image = properties.pop("spark.kubernetes.container.image", "lakescore:latest")
+    namespace = properties.pop("spark.kubernetes.namespace", "default")
+    account = properties.pop("spark.kubernetes.authenticate.serviceAccountName", "default")
+    for key in _OPERATOR_KEYS:
+        properties.pop(key, None)
     rights = {
         "runAsNonRoot": True,
         "allowPrivilegeEscalation": False,
@@ -85,7 +85,7 @@ def _application(schedule: Schedule, name: str, job: Job, cron: Cron) -> dict[st
                 "imagePullPolicy": "IfNotPresent",
                 "mainApplicationFile": f"local://{schedule.project}/jobs/{job.kind}.py",
                 "arguments": job.arguments(schedule.project),
-                "sparkConf": given,
+                "sparkConf": properties,
                 "restartPolicy": {
                     "type": "OnFailure",
                     "onFailureRetries": RETRIES,

@@ -1,4 +1,4 @@
-"""systemd: services and their timers, and the same as a line for cron."""
+"""Render schedules for systemd: services and their timers, and the same as a line for cron."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def render(schedule: Schedule) -> dict[str, str]:
     """Return a service and a timer for each job, and the line for cron.
 
     Raises:
-        ConfigError: systemd cannot say what was asked for.
+        ConfigError: systemd cannot express the schedule.
     """
     schedule.refuse_alarm("systemd")
-    head = f"# Made by: {schedule.command('systemd')}\n"
+    head = f"# Written by: {schedule.command('systemd')}\n"
     files = {
         f"{schedule.name}.service": head + _service(schedule, schedule.name, schedule.tasks),
         f"{schedule.name}.timer": head + _timer(schedule.name, schedule.cron),
@@ -44,9 +44,9 @@ def _service(schedule: Schedule, name: str, jobs: Sequence[Job], after: str = ""
         for job in jobs
     )
     order = (
-        # Two timers go off in either order, and After= waits only for what is being started.
-        f"# It starts the first one too, which has no more to do if it is done, and waits for its\n"
-        f"# end, good or bad: it needs none of its rows.\n"
+        # Two timers start in either order, and After= waits only for a unit that is starting.
+        f"# It also starts the first service, which has nothing to do if it has run already,\n"
+        f"# and waits until that service ends or fails: it needs none of its rows.\n"
         f"Wants={after}.service\nAfter={after}.service\n"
         if after
         else ""
@@ -59,11 +59,11 @@ After=network-online.target
 {order}
 [Service]
 Type=oneshot
-WorkingDirectory={_unit(schedule.project)}
+WorkingDirectory={_escape_unit(schedule.project)}
 {assigned}
 {commands}
 TimeoutStartSec={MOST_HOURS}h
-# A repeated run writes nothing twice. The exit codes that a repetition cannot change end it.
+# A repeated run writes nothing twice. It cannot change the exit codes in the last line.
 Restart=on-failure
 RestartSec={MINUTES_BETWEEN}min
 RestartPreventExitStatus={" ".join(map(str, FINAL))}
@@ -73,11 +73,11 @@ RestartPreventExitStatus={" ".join(map(str, FINAL))}
 def _timer(name: str, cron: Cron) -> str:
     return f"""\
 [Unit]
-Description={name} at {_unit(cron.text)} UTC
+Description={name} at {_escape_unit(cron.text)} UTC
 
 [Timer]
 OnCalendar={cron.on_calendar()}
-# A time that passed while the machine was off is made up for.
+# If the machine was off at the time of a run, the run starts later.
 Persistent=true
 
 [Install]
@@ -90,7 +90,7 @@ def _crontab(schedule: Schedule) -> str:
     if (then := schedule.then) is not None:
         second = _locked(schedule, then.name, [then])
         if schedule.then_on:
-            # The day on which the first one began, though it may end on the next.
+            # The day on which the first job starts; it can end on the next day.
             days = "|".join(map(str, schedule.then_on))
             line = f"day=$(date -u +%u); {line} && case $day in {days}) {second};; esac"
         else:
@@ -99,7 +99,7 @@ def _crontab(schedule: Schedule) -> str:
 
 
 def _locked(schedule: Schedule, name: str, jobs: Sequence[Job]) -> str:
-    """Return a command that runs *jobs* in turn, unless they are running."""
+    """Return a command that runs *jobs* one after the other, unless they run already."""
     variables = [f"{key}={value}" for key, value in _variables(schedule).items()]
     lines = [shlex.join(["env", *variables, *_command(schedule, job)]) for job in jobs]
     line = lines[0] if len(lines) == 1 else f"sh -c {shlex.quote(' && '.join(lines))}"
@@ -115,15 +115,15 @@ def _command(schedule: Schedule, job: Job) -> list[str]:
     return [f"{root}/spark-submit.sh", job.kind, *job.arguments(root)]
 
 
-def _unit(text: str) -> str:
-    """Return *text* for a unit's file, which reads `%` as the beginning of a name of its own."""
+def _escape_unit(text: str) -> str:
+    """Return *text* for a unit's file, where `%` starts a specifier."""
     return text.replace("%", "%%")
 
 
 def _quoted(text: str, *, dollar: str = "$") -> str:
-    r"""Return *text* as one word of a unit's file, where `%`, `"` and `\` mean themselves.
+    r"""Return *text* as one word of a unit's file, with literal `%`, `"` and `\`.
 
-    So does `$` in a variable's value; in a command it is written twice.
+    A `$` is literal in the value of a variable; in a command it must be written twice.
     """
-    plain = _unit(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", dollar)
+    plain = _escape_unit(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", dollar)
     return plain if re.fullmatch(r"[\w./=:@+,-]+", plain) else f'"{plain}"'

@@ -1,4 +1,4 @@
-"""YAML as a person would write it, beneath the command that made it."""
+"""Write YAML in a plain style, below the command that wrote it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 import yaml
 
 
-def as_yaml(command: str, *documents: Any, note: str = "") -> str:  # noqa: ANN401 - what YAML holds
-    """Return *documents* as one file that *command* makes, with a *note* of comment lines."""
-    head = f"# Made by the command below; make it anew rather than edit it.\n# {command}\n{note}"
-    texts = [yaml.dump(each, Dumper=_Plain, sort_keys=False, width=100) for each in documents]
+def as_yaml(command: str, *documents: Any, note: str = "") -> str:  # noqa: ANN401 - any value of YAML
+    """Return *documents* as one file that *command* writes, with a *note* of comment lines."""
+    advice = "# The command below wrote this file. Do not edit it; run the command again."
+    head = f"{advice}\n# {command}\n{note}"
+    texts = [
+        yaml.dump(document, Dumper=_Plain, sort_keys=False, width=100) for document in documents
+    ]
     return head + "---\n".join(texts)
 
 

@@ -93,7 +93,7 @@ def test_rolling_back_walks_back_the_way_that_was_promoted(store: Store, four: s
     assert rollback(four, alias="champion", reason="late").target == 2
     promote(f"{four}/4", to="champion")
     assert [rollback(four, alias="champion").target for _ in range(2)] == [2, 1]
-    with pytest.raises(NothingToRollBack, match="no version before is known"):
+    with pytest.raises(NothingToRollBack, match="no earlier version is known"):
         rollback(four, alias="champion")
     assert alias(store, four) == 1
     assert [each.kind for each in history(four)] == [

@@ -305,10 +305,15 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
     ("flavour", "changes", "rules", "said"),
     [
         # What is no text, or another one, is no format that any loader knows.
-        ("sklearn", {"serialization_format": ["skops"]}, ALL, "it has unknown|none of scikit"),
-        ("sklearn", {"serialization_format": "SKOPS"}, ALL, "it has unknown|none of scikit"),
-        ("sklearn", {"serialization_format": {"skops": 1}}, ALL, "it has unknown|none of scikit"),
-        ("sklearn", {"pickled_model": 5}, ALL, "it has unknown|names no file|is no text"),
+        ("sklearn", {"serialization_format": ["skops"]}, ALL, "it has unknown|unknown to scikit"),
+        ("sklearn", {"serialization_format": "SKOPS"}, ALL, "it has unknown|unknown to scikit"),
+        (
+            "sklearn",
+            {"serialization_format": {"skops": 1}},
+            ALL,
+            "it has unknown|unknown to scikit",
+        ),
+        ("sklearn", {"pickled_model": 5}, ALL, "it has unknown|does not name a file|is not a text"),
         ("sklearn", {"pickled_model": "gone.skops"}, ALL, "it has unknown|gone.skops"),
         # The file's own word for which types skops shall trust.
         (
@@ -317,7 +322,7 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
             (STRICT, BY_FORMATS),
             "it has skops-trusted-types",
         ),
-        ("python_function", {"loader_module": ["mlflow.sklearn"]}, ALL, "unknown|no text"),
+        ("python_function", {"loader_module": ["mlflow.sklearn"]}, ALL, "unknown|not a text"),
         (
             "python_function",
             {"loader_module": "mlflow.sklearn.evil"},
@@ -325,7 +330,7 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
             "mlflow.sklearn.evil|unk",
         ),
         ("python_function", {"predict_fn": "__class__"}, ALL, "its predict_fn is '__class__'"),
-        ("python_function", {"config": "config.yaml"}, ALL, "its config is no mapping"),
+        ("python_function", {"config": "config.yaml"}, ALL, "its config is not a mapping"),
         ("python_function", {"data": ""}, ALL, "unknown|reads ''"),
         ("python_function", {"data": "./model.skops"}, ALL, "unknown|reads './model.skops'"),
         ("python_function", {"code": "code"}, (STRICT, BY_FORMATS), "it has code"),
@@ -411,7 +416,7 @@ def test_a_model_that_other_machines_read_otherwise_is_refused(folder: Folder) -
     text = (folder.path / "MLmodel").read_text()
     (folder.path / "MLmodel").write_text(f"run_id: Å\n{text}", encoding="utf-8")
     for trust in ALL:
-        with pytest.raises(NotTrusted, match="signs that some machines would read"):
+        with pytest.raises(NotTrusted, match="characters that some machines would read"):
             held(folder.path, trust)
 
 

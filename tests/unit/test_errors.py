@@ -46,7 +46,9 @@ INSTANCES = [
     errors.BadReference("flight-delay", "it names no version and no alias"),
     errors.BadFilter("metrics.rmse <", "a value or a condition is missing", 13),
     errors.BadColumn("metric.rmse", ["version", "metrics.<key>"]),
-    errors.BadName("an alias", "cham\x1bpion", "it holds other than letters, digits, _ and -"),
+    errors.BadName(
+        "an alias", "cham\x1bpion", "it holds characters other than letters, digits, _ and -"
+    ),
     errors.ModelNotFound(
         "flight-dely",
         ["flight-delay", "crew@night"],

@@ -296,7 +296,9 @@ def _is_pickle(folder: Path, file: str) -> bool:
     path = folder / file
     if not path.stat().st_size:
         return False
-    logging.getLogger("picklescan").setLevel(logging.CRITICAL)  # it logs each other file
+    logging.getLogger("picklescan").setLevel(
+        logging.CRITICAL
+    )  # it logs each file that is not a pickle
     try:
         scan = scan_file_path(str(path))
     except Exception:  # noqa: BLE001 - it raises many types for invalid opcodes

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "lakescore-ledger"
 _ROOT = "lakescore.ledger.root"
-_IN_A_SEARCH = 100
+_RUNS_PER_SEARCH = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Journal:
         self._client, self._name, self._run_id = client, name, run_id
 
     @classmethod
-    def found(cls, client: MlflowClient, name: str) -> Self | None:
+    def find(cls, client: MlflowClient, name: str) -> Self | None:
         """Return the journal of *name*; None if it does not exist yet.
 
         Raises:
@@ -91,7 +91,7 @@ class Journal:
         Raises:
             LedgerLost: someone deleted the root with MLflow's own tools.
         """
-        if journal := cls.found(client, name):
+        if journal := cls.find(client, name):
             return journal
         root = _root(client) or _create_ledger(client)
         experiment_id = client.get_run(root).info.experiment_id
@@ -205,13 +205,13 @@ def _all_params(
         return {}
     experiment_id = client.get_run(root).info.experiment_id
     runs, ids = {}, sorted(run_ids.values())
-    for start in range(0, len(ids), _IN_A_SEARCH):
-        quoted = ", ".join(f"'{run_id}'" for run_id in ids[start : start + _IN_A_SEARCH])
+    for start in range(0, len(ids), _RUNS_PER_SEARCH):
+        quoted = ", ".join(f"'{run_id}'" for run_id in ids[start : start + _RUNS_PER_SEARCH])
         for run in client.search_runs(
             [experiment_id],
             f"attributes.run_id IN ({quoted})",
             ViewType.ALL,
-            max_results=_IN_A_SEARCH,
+            max_results=_RUNS_PER_SEARCH,
         ):
             runs[run.info.run_id] = run
     missing = [name for name, run_id in run_ids.items() if run_id not in runs]

@@ -257,7 +257,7 @@ def history(name: str, *, alias: str | None = None) -> History:
     check_name(name)
     client = connect()
     with answering():
-        journal = Journal.found(client, name)
+        journal = Journal.find(client, name)
         moves = _moves(journal) if journal else []
         try:
             aliases: Mapping[str, int] = reading.aliases_of(reading.model_named(client, name))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel as Logged
 
 _COLUMNS = ("logged_model_id", "name", "run_name", "experiment", "created_at", "registered")
-_IN_A_SEARCH = 100
+_MOST_MODELS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def logged_models(*, limit: int = 50) -> Rows[LoggedModel]:
         }
         newest = client.search_logged_models(
             list(experiments),
-            max_results=min(limit, _IN_A_SEARCH),
+            max_results=min(limit, _MOST_MODELS),
             order_by=[{"field_name": "creation_timestamp", "ascending": False}],
         )
         # Stores differ in the values that a filter by status compares.
@@ -101,7 +101,7 @@ def _run_names(
     if not ids:
         return {}
     runs = client.search_runs(
-        experiments, f"attributes.run_id IN ({ids})", max_results=_IN_A_SEARCH
+        experiments, f"attributes.run_id IN ({ids})", max_results=_MOST_MODELS
     )
     return {run.info.run_id: run.info.run_name for run in runs}
 

@@ -38,10 +38,10 @@ Value = str | float | datetime | tuple[str, ...] | None
 Operand = Callable[["VersionRecord"], Value]
 Condition = Callable[["VersionRecord"], bool]
 
-_OF_FILES = ("flavours", "formats", "mlflow_version", "python_version", "size", "digest")
+_FILE_FACTS = ("flavours", "formats", "mlflow_version", "python_version", "size", "digest")
 _PROPERTIES = (
     "version", "status", "description", "created_at", "updated_at", "run_id", "run_name", "source",
-    "logged_model_id", "aliases", *_OF_FILES,
+    "logged_model_id", "aliases", *_FILE_FACTS,
 )  # fmt: skip
 _GROUPS = ("metrics", "params", "tags")
 COLUMNS = (*_PROPERTIES, *(f"{group}.<key>" for group in _GROUPS))
@@ -59,7 +59,7 @@ _REASONS = {
     "Expecting )": "a ')' is missing",
     "Invalid expression": "this does not belong here",
 }
-_ON_SERVER = {"version": "version_number", "run_id": "run_id", "source": "source_path"}
+_SERVER_COLUMNS = {"version": "version_number", "run_id": "run_id", "source": "source_path"}
 _OPERATORS: dict[type[sql.Expr], str] = {
     sql.EQ: "=",
     sql.NEQ: "!=",
@@ -326,7 +326,7 @@ def _conjuncts(node: sql.Expr) -> list[sql.Expr]:
 
 
 def _needs_files(node: sql.Expr) -> bool:
-    return any(not c.table and c.name in _OF_FILES for c in node.find_all(sql.Column))
+    return any(not c.table and c.name in _FILE_FACTS for c in node.find_all(sql.Column))
 
 
 def _server_condition(node: sql.Expr) -> str | None:
@@ -340,8 +340,8 @@ def _server_condition(node: sql.Expr) -> str | None:
     group, *keys = [part.name for part in column.parts]
     if group == "tags" and keys and _SAFE_KEY.fullmatch(".".join(keys)):
         operand = f"tags.`{'.'.join(keys)}`"
-    elif group in _ON_SERVER and not keys:
-        operand = _ON_SERVER[group]
+    elif group in _SERVER_COLUMNS and not keys:
+        operand = _SERVER_COLUMNS[group]
     else:
         return None
     return _translate(node, operand, numeric=group == "version")
@@ -350,7 +350,7 @@ def _server_condition(node: sql.Expr) -> str | None:
 def _translate(node: sql.Expr, operand: str, *, numeric: bool) -> str | None:
     value = node.args.get("expression")
     if isinstance(node, sql.In) and operand == "run_id":
-        texts = [_quoted(value) for value in node.expressions]
+        texts = [_quoted(option) for option in node.expressions]
         return None if None in texts or not texts else f"run_id IN ({', '.join(map(str, texts))})"
     if numeric:
         digits = isinstance(value, sql.Literal) and re.fullmatch(r"\d{1,9}", str(value.this))

@@ -198,7 +198,7 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
     with answering():
         record = find(client, reference)
         location = reading.location_of(client, record)
-        journal = Journal.found(client, record.name)
+        journal = Journal.find(client, record.name)
         recorded = journal.digest(record.version, record.created_at) if journal else None
     _check_record(record, location, recorded, trust)
     copy = artifacts.fetch(record.uri, location)

@@ -92,7 +92,7 @@ class VersionRecord(Shown):
     source: str | None
     """The source that the version was registered from, as the registry records it."""
     logged_model_id: str | None
-    """MLflow 3's `m-<32 hex digits>`; None if the version was not registered from a logged model."""
+    """MLflow 3's `m-<32 hex digits>`; None if the version has another kind of source."""
     params: Mapping[str, str]
     """The hyperparameters of the version's run and logged model."""
     metrics: Mapping[str, float]
@@ -217,7 +217,7 @@ class ModelVersion(VersionRecord):
 
     @property
     def pin(self) -> str:
-        """The pinned URI, the first digits of its digest, and the source that confirms it; for people."""
+        """For people: the pinned URI, the start of its digest, and the source that confirms it."""
         evidence = f", as {self.digest_by} says" if self.digest_by else ""
         return f"{self.uri} ({self.digest[:19]}{evidence})"
 

@@ -173,7 +173,7 @@ def check_tag(key: str, value: str = "") -> None:
 
 
 def check_description(description: str | None) -> None:
-    """Check that a version or a registered model can have the description; it can have lines.
+    """Check that a version or a registered model can have the description, of one or more lines.
 
     Raises:
         BadName: *description* is too long, or contains characters that cannot be seen.

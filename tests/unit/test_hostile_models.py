@@ -397,7 +397,7 @@ def test_what_lies_beside_the_model_is_no_pickle_and_no_module(
 ) -> None:
     plant(folder)
     for trust in (STRICT, BY_FORMATS):
-        with pytest.raises(NotTrusted, match=f"beside it lies {said}"):
+        with pytest.raises(NotTrusted, match=f"its folder also has {said}"):
             held(folder.path, trust)
 
 
@@ -499,7 +499,7 @@ def test_a_tag_is_no_evidence(registry: Registry, folder: Folder) -> None:
     shutil.copytree(folder.path, registry.files("tagged", 1), dirs_exist_ok=True)
     card = artifacts.card_of(URI, artifacts.fetch(URI, str(registry.files("tagged", 1))))
     registry.client.set_model_version_tag("tagged", "1", "lakescore.card", artifacts.card_tag(card))
-    with pytest.raises(NotTrusted, match=r"rule 'digest': the ledger holds none .*no evidence"):
+    with pytest.raises(NotTrusted, match=r"rule 'digest': the ledger has no digest .*not evidence"):
         library.resolve("tagged/1", trust=Trust(digest="required"))
     assert library.resolve("tagged/1").digest_by is None
     registry.client.delete_registered_model("tagged")

@@ -1,4 +1,4 @@
-"""Find the versions that references name; list them, describe them, or pin them with their files."""
+"""Find the versions that references name: list, describe, or pin them, with their files."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def _run_origin(
     matching = [model for model in models if name in (None, model.name)]
     if len(matching) == 1:
         return str(matching[0].artifact_location), run_id, str(matching[0].model_id)
-    if not matching and name is not None:  # MLflow 2 logs a model among the run's own files
+    if not matching and name is not None:  # an MLflow before 3 logged it among the run's files
         return f"{str(run.info.artifact_uri).rstrip('/')}/{name}", run_id, None
     names = ", ".join(f"models:/{model.model_id} ({model.name})" for model in matching) or "none"
     raise NotAModel(source, f"the run logged {len(matching)} models: {names}")

@@ -1,6 +1,7 @@
-"""What a page can ask and do: each a call of the registry library, with the rules that it has.
+"""The API of the pages: each request calls the registry library, and follows its rules.
 
-Names come in the path, all else in JSON. Nothing here takes a path or a URI, or loads a model.
+Names are in the path, all other values in JSON. No request accepts a path or a URI, or loads a
+model.
 """
 
 from __future__ import annotations
@@ -59,15 +60,15 @@ _UNWATCHED: TelemetryConfig = {
     "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
 }  # fmt: skip
 _editing = Lock()
-"""Held from the look at what is there to the write, so that this server's own edits keep apart."""
+"""Held from the check of the present value to the write, so that edits here do not overlap."""
 _router = APIRouter(prefix="/api")
 
 
 def application(names: Sequence[str]) -> FastAPI:
-    """Return the application, which is not guarded yet.
+    """Return the application, without its guard.
 
     Args:
-        names: the registered models that may be seen and changed; all where it is empty.
+        names: the registered models that can be viewed and changed; empty for all.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNWATCHED)
     app.state.names = frozenset(names)
@@ -76,18 +77,18 @@ def application(names: Sequence[str]) -> FastAPI:
     app.exception_handler(LakescoreError)(_on_error)
     app.exception_handler(RequestValidationError)(_on_invalid)
     app.exception_handler(HTTPException)(_on_http)
-    app.exception_handler(Exception)(_on_surprise)
+    app.exception_handler(Exception)(_on_unexpected)
     return app
 
 
-def _served(name: str, request: Request) -> str:
+def _check_served(name: str, request: Request) -> str:
     names = request.app.state.names
     if names and name not in names:
         raise NotServed(name, names)
     return name
 
 
-Name = Annotated[str, Depends(_served)]
+Name = Annotated[str, Depends(_check_served)]
 Version = Annotated[int, Path(ge=1, lt=10**9)]
 
 
@@ -96,7 +97,7 @@ class _Body(BaseModel):
 
 
 class NewModel(_Body):
-    """A registered model to be made."""
+    """A registered model to create."""
 
     name: str
     description: str | None = None
@@ -104,7 +105,7 @@ class NewModel(_Body):
 
 
 class NewVersion(_Body):
-    """A logged model to be registered; ids alone, since a path or URI could name any file."""
+    """A logged model to register; only by its id, since a path or URI could name any file."""
 
     logged_model_id: Annotated[str, Field(pattern=r"^m-[0-9a-f]{32}$")]
     description: str | None = None
@@ -112,48 +113,49 @@ class NewVersion(_Body):
 
 
 class Tag(_Body):
-    """A tag to be set, or removed where its value is null."""
+    """A tag to set, or to remove if its value is null."""
 
     key: str
     value: str | None
     expected: str | None
-    """What the reader saw; null for no such tag."""
+    """The value that the reader saw; null for no such tag."""
 
 
 class Description(_Body):
-    """A description to be set; an empty one removes it."""
+    """A description to set; an empty one removes the description."""
 
     description: str
     expected: str
-    """What the reader saw; empty for none."""
+    """The description that the reader saw; empty for none."""
 
 
 class Promotion(_Body):
-    """Where an alias shall point."""
+    """The version that an alias must point at."""
 
     version: Annotated[int, Field(ge=1, lt=10**9)]
     expected: Annotated[int, Field(ge=0)]
-    """The version that the reader saw there; 0 for none."""
+    """The version that the reader saw; 0 for none."""
     reason: str | None = None
     evidence: str | None = None
 
 
 class Return(_Body):
-    """Where an alias pointed when the reader decided to take it back, or away."""
+    """The request to roll back or withdraw an alias."""
 
     expected: Annotated[int, Field(ge=0)]
+    """The version that the reader saw; 0 for none."""
     reason: str | None = None
 
 
 @_router.get("/models")
 def _models(request: Request) -> list[dict[str, Any]]:
     names = request.app.state.names
-    return [each.facts() for each in registry.models() if not names or each.name in names]
+    return [model.facts() for model in registry.models() if not names or model.name in names]
 
 
 @_router.post("/models", status_code=201)
 def _create(new: NewModel, request: Request) -> dict[str, Any]:
-    _served(new.name, request)
+    _check_served(new.name, request)
     return registry.create(new.name, tags=new.tags, description=new.description).facts()
 
 
@@ -239,7 +241,7 @@ def _history(name: Name) -> list[dict[str, Any]]:
 
 @_router.get("/logged-models")
 def _logged_models(limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[dict[str, Any]]:
-    return [each.facts() for each in registry.logged_models(limit=limit)]
+    return [model.facts() for model in registry.logged_models(limit=limit)]
 
 
 def _on_error(_: Request, error: Exception) -> Response:
@@ -252,16 +254,16 @@ def _on_error(_: Request, error: Exception) -> Response:
 def _on_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows for mypy
     first = error.errors()[0]
-    place = ".".join(str(each) for each in first["loc"])
+    place = ".".join(str(part) for part in first["loc"])
     return refused(400, "BadRequest", visible(redact(f"{place}: {first['msg']}")))
 
 
 def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows for mypy
     phrase = HTTPStatus(error.status_code).phrase
-    asked = visible(redact(f"{request.method} {request.url.path}"))
-    return refused(error.status_code, phrase.replace(" ", ""), f"{asked}: {phrase.lower()}")
+    requested = visible(redact(f"{request.method} {request.url.path}"))
+    return refused(error.status_code, phrase.replace(" ", ""), f"{requested}: {phrase.lower()}")
 
 
-def _on_surprise(_: Request, __: Exception) -> Response:
-    return refused(500, "Surprise", "something went wrong here; the server's terminal says what")
+def _on_unexpected(_: Request, __: Exception) -> Response:
+    return refused(500, "Surprise", "an unexpected error occurred; the server's terminal shows it")

@@ -52,7 +52,7 @@ def _model(name: str) -> HTMLResponse:
 
 
 def _door(scripts: Sequence[Script], title: str = "Registered models") -> HTMLResponse:
-    """Return a page without data; its policy also allows the scripts of the page that replaces it."""
+    """Return a page without data; its policy also allows the scripts of the next page."""
     policy = reporting.policy([*scripts, *_empty_editing_scripts()], _SELF)
     return HTMLResponse(
         _shell(title, _LOADING, scripts),

@@ -19,8 +19,8 @@ class Bounded(H11Protocol):
     """uvicorn's protocol of a connection, with a time limit."""
 
     patience: ClassVar[float]
-    """Seconds from the start of a connection, or from the first byte of a request, to its last; also
-    the seconds in which a client must read enough to make space for more of an answer."""
+    """Seconds from the start of a connection, or from a request's first byte, to its last; also the
+    seconds in which a client must read enough to make space for more of an answer."""
     _cut: asyncio.TimerHandle | None = None
     _is_full = False
 
@@ -53,7 +53,7 @@ class Bounded(H11Protocol):
         super().connection_lost(exc)
 
     def _update_timer(self) -> None:
-        """Start the timer that closes the connection if the client must act; otherwise cancel it."""
+        """Start the timer that closes the connection, if the client must act; or cancel it."""
         waits = self._is_full or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
         if waits and self._cut is None:
             self._cut = self.loop.call_later(self.patience, self.transport.abort)

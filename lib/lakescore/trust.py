@@ -106,11 +106,13 @@ class Trust(BaseModel):
         Raises:
             NotTrusted: a rule refuses the version; the error names the rule.
         """
-        if self.registries is not None and not any(_within(registry, r) for r in self.registries):
+        if self.registries is not None and not any(
+            _is_within(registry, r) for r in self.registries
+        ):
             raise NotTrusted(uri, "registries", f"the registry is {registry}", self.registries)
         if ".." in PurePosixPath(unquote(unquote(location))).parts:
             raise NotTrusted(uri, "sources", f"its files lie at {location}", ["no parts '..'"])
-        if not any(_within(location, source) for source in self.sources):
+        if not any(_is_within(location, source) for source in self.sources):
             raise NotTrusted(uri, "sources", f"its files lie at {location}", self.sources)
         for key, value in self.tags.items():
             if key not in tags or value not in (None, tags[key]):
@@ -200,7 +202,7 @@ class Trust(BaseModel):
         return self.digests.get(uri.removeprefix("models:/"))
 
 
-def _within(uri: str, allowed: str) -> bool:
+def _is_within(uri: str, allowed: str) -> bool:
     """Return whether *uri* has the scheme *allowed*, or is at or below the URI *allowed*.
 
     It compares schemes, hosts and complete parts of the path, never texts: `s3://models` does not

@@ -150,7 +150,7 @@ def _artifact_errors(uri: str) -> Iterator[None]:
 def digest_of(folder: Path) -> str:
     """Return `sha256:<hex>` over the sorted (SHA-256, size, path) of all files in *folder*.
 
-    All copies of one model have the same digest, independent of their source.
+    All copies of one model have the same digest, even from different sources.
 
     Raises:
         IntegrityError: *folder* contains a symbolic link, which could lead out of the folder.
@@ -261,32 +261,32 @@ def reading_of(uri: str, folder: Path) -> Reading:
     return reading
 
 
-def pickles_in(folder: Path, but: Sequence[str]) -> list[str]:
+def pickles_in(folder: Path, skipped: Sequence[str]) -> list[str]:
     """Return the files in *folder* that contain a pickle with an import, sorted.
 
     Args:
         folder: a private copy.
-        but: files and folders to skip.
+        skipped: files and folders to skip.
     """
-    return [file for file in _remaining_files(folder, but) if _is_pickle(folder, file)]
+    return [file for file in _remaining_files(folder, skipped) if _is_pickle(folder, file)]
 
 
-def modules_in(folder: Path, but: Sequence[str]) -> list[str]:
+def modules_in(folder: Path, skipped: Sequence[str]) -> list[str]:
     """Return the files in *folder* that Python could import or run, sorted.
 
     Args:
         folder: a private copy.
-        but: as in `pickles_in`.
+        skipped: as in `pickles_in`.
     """
-    remaining = _remaining_files(folder, but)
+    remaining = _remaining_files(folder, skipped)
     return [file for file in remaining if PurePosixPath(file).suffix.lower() in _MODULES]
 
 
-def _remaining_files(folder: Path, but: Sequence[str]) -> list[str]:
+def _remaining_files(folder: Path, skipped: Sequence[str]) -> list[str]:
     return [
         file.path
         for file in _files_in(folder)
-        if not any(file.path == path or file.path.startswith(f"{path}/") for path in but)
+        if not any(file.path == path or file.path.startswith(f"{path}/") for path in skipped)
     ]
 
 
@@ -296,9 +296,8 @@ def _is_pickle(folder: Path, file: str) -> bool:
     path = folder / file
     if not path.stat().st_size:
         return False
-    logging.getLogger("picklescan").setLevel(
-        logging.CRITICAL
-    )  # it logs each file that is not a pickle
+    # picklescan logs each file that is not a pickle.
+    logging.getLogger("picklescan").setLevel(logging.CRITICAL)
     try:
         scan = scan_file_path(str(path))
     except Exception:  # noqa: BLE001 - it raises many types for invalid opcodes

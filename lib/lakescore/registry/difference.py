@@ -90,9 +90,9 @@ class Difference(Shown):
         }
 
 
-def compared(records: Sequence[VersionRecord], *, changed: bool) -> Difference:
+def compare_records(records: Sequence[VersionRecord], *, changed: bool) -> Difference:
     """Compare *records*; keep only the lines that differ if *changed* is true."""
-    facts = [_flat(record) for record in records]
+    facts = [_flatten(record) for record in records]
     keys = dict.fromkeys(key for version in facts for key in version)
     lines = [Line(*key, tuple(version.get(key) for version in facts)) for key in keys]
     lines = [line for line in lines if any(value not in (None, []) for value in line.values)]
@@ -107,7 +107,7 @@ def compared(records: Sequence[VersionRecord], *, changed: bool) -> Difference:
     return Difference(tuple(record.uri for record in records), Rows(shown), Rows(verdicts))
 
 
-def _flat(record: VersionRecord) -> dict[tuple[str, str], Any]:
+def _flatten(record: VersionRecord) -> dict[tuple[str, str], Any]:
     facts = record.facts()
     flat = {("metadata", key): facts[key] for key in _METADATA}
     for group in ("params", "metrics", "tags"):

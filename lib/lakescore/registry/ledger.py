@@ -161,12 +161,12 @@ def promote(
             raise VersionNotReady(record.uri, record.status)
         if evidence is not None:
             _check_run(client, evidence)
-        alias = _Alias(client, record.name, to)
-        current = alias.settle(record.version)
+        state = _Alias(client, record.name, to)
+        current = state.settle(record.version)
         if current == record.version:
-            return alias.unchanged(current)
+            return state.unchanged(current)
         _check_expected(record.name, to, expect, current)
-        return alias.move("promote", current, record.version, reason=reason, evidence=evidence)
+        return state.move("promote", current, record.version, reason=reason, evidence=evidence)
 
 
 def rollback(
@@ -194,10 +194,10 @@ def rollback(
     client = connect()
     with answering():
         reading.model_named(client, name)
-        moving = _Alias(client, name, alias)
-        current = moving.settle()
+        state = _Alias(client, name, alias)
+        current = state.settle()
         _check_expected(name, alias, expect, current)
-        return moving.move("rollback", current, moving.before(), reason=reason)
+        return state.move("rollback", current, state.previous(), reason=reason)
 
 
 def withdraw(
@@ -225,14 +225,14 @@ def withdraw(
     client = connect()
     with answering():
         model = reading.model_named(client, name)
-        moving = _Alias(client, name, alias)
-        current = moving.settle(None)
+        state = _Alias(client, name, alias)
+        current = state.settle(None)
         if current is None:
-            if not moving.known:
+            if not state.is_known:
                 raise AliasNotFound(name, alias, reading.aliases_of(model))
-            return moving.unchanged(current)
+            return state.unchanged(current)
         _check_expected(name, alias, expect, current)
-        return moving.move("withdraw", current, None, reason=reason)
+        return state.move("withdraw", current, None, reason=reason)
 
 
 def _check_expected(name: str, alias: str, expect: int | None, current: int | None) -> None:
@@ -278,9 +278,9 @@ class _Alias:
         self._moves = _moves(self._journal)
 
     @property
-    def known(self) -> bool:
+    def is_known(self) -> bool:
         """Whether the ledger has a move of the alias."""
-        return _last(self._moves, self._alias) is not None
+        return _last_move(self._moves, self._alias) is not None
 
     def settle(self, *targets: int | None) -> int | None:
         """Finish an unfinished move of the alias, if there is one, and return the present version.
@@ -288,7 +288,7 @@ class _Alias:
         A move that began just now can still be in progress: it is not touched, unless it goes to
         one of *targets*.
         """
-        last = _last(self._moves, self._alias)
+        last = _last_move(self._moves, self._alias)
         if last is not None and not last.done:
             age = _now() - last.when
             if age < _UNDER_WAY and last.target not in targets:
@@ -296,7 +296,7 @@ class _Alias:
             self._carry_out(last)
         return self._aliases().get(self._alias)
 
-    def before(self) -> int:
+    def previous(self) -> int:
         """Return the previous version of the alias, among those that still exist."""
         moves = _add_outside_moves(self._moves, self._aliases())
         path: list[int | None] = []
@@ -343,9 +343,9 @@ class _Alias:
             evidence=evidence,
         )
         number = self._moves[-1].number + 1 if self._moves else 1
-        known = _last(self._moves, self._alias)
+        known = _last_move(self._moves, self._alias)
         while not self._journal.write(number, move.facts()):
-            newest = _last(_moves(self._journal), self._alias)
+            newest = _last_move(_moves(self._journal), self._alias)
             if newest is not None and newest.number != (known.number if known else 0):
                 raise AliasMoved(self._name, self._alias, origin, newest.target)
             number += 1
@@ -372,7 +372,7 @@ class _Alias:
         """Move the alias as *move* says, record the move as done, and respect a later move."""
         self._point(move)
         self._journal.finish(move.number, {"when": _now().isoformat(), "by": who()})
-        last = _last(_moves(self._journal), self._alias)
+        last = _last_move(_moves(self._journal), self._alias)
         if last is not None and last.number > move.number and last.done:
             self._point(last)  # another process finished this move and made the next one
 
@@ -410,7 +410,7 @@ def _moves(journal: Journal) -> list[AliasChange]:
     ]
 
 
-def _last(moves: Sequence[AliasChange], alias: str) -> AliasChange | None:
+def _last_move(moves: Sequence[AliasChange], alias: str) -> AliasChange | None:
     return next((move for move in reversed(moves) if move.alias == alias), None)
 
 

@@ -27,7 +27,7 @@ _METHODS = [
 """The allowed values of `predict_fn`, which could name any other attribute."""
 
 
-class _Odd(Exception):
+class _NotUnderstood(Exception):
     """The reason why none of the listed loaders would read a model in the known way."""
 
 
@@ -62,17 +62,17 @@ class _Loader:
     is_folder: bool = False
 
 
-def _pickled_or_skops(settings: Mapping[str, Any], default: str) -> str:
+def _pickle_or_skops_format(settings: Mapping[str, Any], default: str) -> str:
     declared = settings.get("serialization_format", default)
     if declared not in ("pickle", "cloudpickle", "skops"):
-        raise _Odd("its serialization_format is unknown to scikit-learn's loader")
+        raise _NotUnderstood("its serialization_format is unknown to scikit-learn's loader")
     return str(declared)
 
 
-def _lightgbm(settings: Mapping[str, Any], _file: str) -> str:
+def _lightgbm_format(settings: Mapping[str, Any], _file: str) -> str:
     if settings.get("model_class", "lightgbm.basic.Booster") == "lightgbm.basic.Booster":
         return "lgb"
-    return _pickled_or_skops(settings, "cloudpickle")
+    return _pickle_or_skops_format(settings, "cloudpickle")
 
 
 _XGBOOST_CLASSES = [
@@ -84,36 +84,36 @@ _XGBOOST_CLASSES = [
 ]
 
 
-def _xgboost(settings: Mapping[str, Any], file: str) -> str:
+def _xgboost_format(settings: Mapping[str, Any], file: str) -> str:
     if settings.get("model_class", "xgboost.core.Booster") not in _XGBOOST_CLASSES:
-        raise _Odd("its model_class is not a class of XGBoost")
+        raise _NotUnderstood("its model_class is not a class of XGBoost")
     return _format_by_suffix(file, ("json", "ubj", "xgb"))
 
 
-def _catboost(settings: Mapping[str, Any], _file: str) -> str:
+def _catboost_format(settings: Mapping[str, Any], _file: str) -> str:
     if settings.get("save_format") not in ("cbm", "json"):
-        raise _Odd("its save_format is neither cbm nor json")
+        raise _NotUnderstood("its save_format is neither cbm nor json")
     return str(settings["save_format"])
 
 
-def _onnx(settings: Mapping[str, Any], _file: str) -> str:
+def _onnx_format(settings: Mapping[str, Any], _file: str) -> str:
     """Return `onnx`; providers other than these two load the libraries that their options name."""
     providers = settings.get("providers") or []
     known = {"CPUExecutionProvider", "CUDAExecutionProvider"}
     if not isinstance(providers, list) or not all(
         isinstance(provider, str) and provider in known for provider in providers
     ):
-        raise _Odd("its providers are not only CPU and CUDA")
+        raise _NotUnderstood("its providers are not only CPU and CUDA")
     options = settings.get("onnx_session_options") or {}
     if not isinstance(options, dict) or options.get("extra_session_config"):
-        raise _Odd("its session has an extra_session_config")
+        raise _NotUnderstood("its session has an extra_session_config")
     return "onnx"
 
 
 def _format_by_suffix(file: str, known: tuple[str, ...]) -> str:
     suffix = PurePosixPath(file).suffix.lstrip(".")
     if suffix not in known:
-        raise _Odd(f"its file {file!r} has none of the suffixes {', '.join(known)}")
+        raise _NotUnderstood(f"its file {file!r} has none of the suffixes {', '.join(known)}")
     return suffix
 
 
@@ -122,12 +122,12 @@ _LOADERS = {
         key="pickled_model",
         needs_data=False,
         path_key="model_path",
-        format=lambda settings, _file: _pickled_or_skops(settings, "pickle"),
+        format=lambda settings, _file: _pickle_or_skops_format(settings, "pickle"),
     ),
-    "lightgbm": _Loader(key="data", needs_data=False, format=_lightgbm),
-    "xgboost": _Loader(key="data", needs_data=False, format=_xgboost),
-    "catboost": _Loader(key="data", default="model.cb", needs_data=True, format=_catboost),
-    "onnx": _Loader(key="data", needs_data=True, format=_onnx),
+    "lightgbm": _Loader(key="data", needs_data=False, format=_lightgbm_format),
+    "xgboost": _Loader(key="data", needs_data=False, format=_xgboost_format),
+    "catboost": _Loader(key="data", default="model.cb", needs_data=True, format=_catboost_format),
+    "onnx": _Loader(key="data", needs_data=True, format=_onnx_format),
     "statsmodels": _Loader(
         key="data",
         default="model.statsmodels",
@@ -165,7 +165,9 @@ def read(model: Mapping[str, Any], folder: Path) -> Reading:
         )
     for name in native:
         try:
-            format_, file = _native(name, flavours[name], wrapper, loads=loader == f"mlflow.{name}")
+            format_, file = _native_format(
+                name, flavours[name], wrapper, loads=loader == f"mlflow.{name}"
+            )
             formats.add(format_)
             if format_ == "skops" and flavours[name].get("skops_trusted_types"):
                 formats.add("skops-trusted-types")  # only the model's own file says so
@@ -173,9 +175,9 @@ def read(model: Mapping[str, Any], folder: Path) -> Reading:
             path = folder / file
             if not (path.is_dir() if _LOADERS[name].is_folder else path.is_file()):
                 doubts.append(f"there is no {file!r}, which {name} names")
-        except _Odd as odd:
+        except _NotUnderstood as error:
             formats.add(_UNKNOWN)
-            doubts.append(str(odd))
+            doubts.append(str(error))
     for settings in flavours.values():
         if settings.get("code"):
             formats.add("code")
@@ -188,28 +190,34 @@ def read(model: Mapping[str, Any], folder: Path) -> Reading:
     )
 
 
-def _native(
+def _native_format(
     name: str, settings: Mapping[str, Any], wrapper: Mapping[str, Any], *, loads: bool
 ) -> tuple[str, str]:
     """Return the format and the file of a flavour; *loads*: whether the pyfunc loader uses it."""
     known = _LOADERS.get(name)
     if known is None:
-        raise _Odd(f"lakescore does not know which files MLflow's loader of {name} reads")
+        raise _NotUnderstood(f"lakescore does not know which files MLflow's loader of {name} reads")
     file = settings.get(known.key, known.default)
     if not _is_plain(file):
-        raise _Odd(f"the {known.key} of {name} does not name a file directly in the model's folder")
+        raise _NotUnderstood(
+            f"the {known.key} of {name} does not name a file directly in the model's folder"
+        )
     if loads:
         loaded_file = wrapper.get("data")
         if loaded_file is None and known.needs_data:
-            raise _Odd(f"python_function does not name the file of {name}")
+            raise _NotUnderstood(f"python_function does not name the file of {name}")
         if loaded_file is None and known.path_key is not None:
             loaded_file = wrapper.get(known.path_key)
             if loaded_file is None:
-                raise _Odd(f"python_function does not name the file of {name}")
+                raise _NotUnderstood(f"python_function does not name the file of {name}")
         if loaded_file not in (None, file):
-            raise _Odd(f"python_function reads {_quote(loaded_file)}, and {name} names {file!r}")
+            raise _NotUnderstood(
+                f"python_function reads {_quote(loaded_file)}, and {name} names {file!r}"
+            )
         if known.path_key is not None and wrapper.get(known.path_key, file) != file:
-            raise _Odd(f"{known.path_key} of python_function is not the file that {name} names")
+            raise _NotUnderstood(
+                f"{known.path_key} of python_function is not the file that {name} names"
+            )
     return known.format(settings, file), file
 
 

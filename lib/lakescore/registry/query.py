@@ -170,10 +170,12 @@ def _parse(text: str) -> sql.Expr:
     except sqlglot.errors.ParseError as error:
         problem = error.errors[0] if error.errors else {}
         message = str(problem.get("description") or "it cannot be parsed")
-        reason = next((ours for theirs, ours in _REASONS.items() if theirs in message), message)
+        reason = next(
+            (translation for phrase, translation in _REASONS.items() if phrase in message), message
+        )
         highlight = str(problem.get("highlight") or "")
-        at = problem.get("col", len(highlight)) - len(highlight)
-        raise BadFilter(text, reason, at if highlight else None) from None
+        position = problem.get("col", len(highlight)) - len(highlight)
+        raise BadFilter(text, reason, position if highlight else None) from None
     except sqlglot.errors.SqlglotError:
         raise BadFilter(text, "a quote is not closed", _last_quote(text)) from None
     except RecursionError:
@@ -181,8 +183,8 @@ def _parse(text: str) -> sql.Expr:
 
 
 def _last_quote(text: str) -> int | None:
-    places = [match.start() for match in re.finditer(r"['\"`]", text)]
-    return places[-1] if places else None
+    positions = [match.start() for match in re.finditer(r"['\"`]", text)]
+    return positions[-1] if positions else None
 
 
 class _Compiler:
@@ -247,7 +249,7 @@ class _Compiler:
             key = ".".join(keys)
             return lambda record: getattr(record, group).get(key)
         if group in _PROPERTIES and not keys:
-            return lambda record: _plain(getattr(record, group))
+            return lambda record: _comparable(getattr(record, group))
         raise self._refusal(node)
 
     def _equality(self, left: sql.Expr, right: sql.Expr) -> Condition:
@@ -259,7 +261,7 @@ class _Compiler:
                 return other in one
             if isinstance(other, tuple):
                 return one in other
-            one, other = _alike(one, other)
+            one, other = _convert_alike(one, other)
             return one is not None and one == other
 
         return holds
@@ -270,12 +272,12 @@ class _Compiler:
         for node in (left, right):
             if isinstance(node, sql.Column) and node.name in ("aliases", "flavours", "formats"):
                 raise BadFilter(
-                    self._text, f"{node.name} are compared with =, !=, in and like", _place(node)
+                    self._text, f"{node.name} are compared with =, !=, in and like", _position(node)
                 )
         first, second = self.operand(left), self.operand(right)
 
         def holds(record: VersionRecord) -> bool:
-            one, other = _alike(first(record), second(record))
+            one, other = _convert_alike(first(record), second(record))
             return one is not None and other is not None and compare(one, other)
 
         return holds
@@ -306,11 +308,11 @@ class _Compiler:
             self._text,
             f"{requested[:60]!r} is not a column or condition of model versions"
             f"{'' if repr(requested) in near else near}; columns: {listed(COLUMNS, most=40)}",
-            _place(node),
+            _position(node),
         )
 
 
-def _place(node: sql.Expr) -> int | None:
+def _position(node: sql.Expr) -> int | None:
     """Return the position of *node* in the text; None if the parser did not keep it."""
     starts = [child.meta["start"] for child in node.walk() if "start" in child.meta]
     return min(starts, default=None)
@@ -350,29 +352,29 @@ def _server_condition(node: sql.Expr) -> str | None:
 def _translate(node: sql.Expr, operand: str, *, numeric: bool) -> str | None:
     value = node.args.get("expression")
     if isinstance(node, sql.In) and operand == "run_id":
-        texts = [_quoted(option) for option in node.expressions]
+        texts = [_quote_text(option) for option in node.expressions]
         return None if None in texts or not texts else f"run_id IN ({', '.join(map(str, texts))})"
     if numeric:
         digits = isinstance(value, sql.Literal) and re.fullmatch(r"\d{1,9}", str(value.this))
         comparison = _OPERATORS.get(type(node))
         return f"{operand} {comparison} {digits[0]}" if digits and comparison else None
-    quoted = _quoted(value)
+    quoted = _quote_text(value)
     if quoted is None or not isinstance(node, (sql.EQ, sql.Like)) or node.args.get("negate"):
         return None
     return f"{operand} {'=' if isinstance(node, sql.EQ) else 'LIKE'} {quoted}"
 
 
-def _quoted(value: object) -> str | None:
+def _quote_text(value: object) -> str | None:
     if isinstance(value, sql.Literal) and value.is_string and _SAFE_TEXT.fullmatch(value.this):
         return f"'{value.this}'"
     return None
 
 
-def _plain(value: Any) -> Value:  # noqa: ANN401 - any property
+def _comparable(value: Any) -> Value:  # noqa: ANN401 - any property
     return float(value) if isinstance(value, int) else value
 
 
-def _alike(one: Value, other: Value) -> tuple[Any, Any]:
+def _convert_alike(one: Value, other: Value) -> tuple[Any, Any]:
     """Return both as numbers if one is a number, or both as times if one is a time."""
     for kind, convert in ((float, _number), (datetime, _time)):
         if isinstance(one, kind) or isinstance(other, kind):

@@ -107,7 +107,7 @@ def versions_numbered(
         batch = others[start : start + _BATCH]
         versions += _search_versions(
             client,
-            f"name IN ({_quoted(sorted({name for name, _ in batch}))}) "
+            f"name IN ({_quote_all(sorted({name for name, _ in batch}))}) "
             f"AND version_number >= {batch[0][1]} AND version_number <= {batch[-1][1]}",
         )
     return [v for v in versions if v and (v.name, int(v.version)) in wanted]
@@ -120,13 +120,15 @@ def latest_of(client: MlflowClient, names: Collection[str]) -> dict[str, int]:
         versions = [v for name in sorted(names) for v in versions_of(client, name, limit=1)]
     else:
         batches = [sorted(names)[n : n + _BATCH] for n in range(0, len(names), _BATCH)]
-        versions = [v for c in batches for v in _search_versions(client, f"name IN ({_quoted(c)})")]
+        versions = [
+            v for c in batches for v in _search_versions(client, f"name IN ({_quote_all(c)})")
+        ]
     for version in versions:
         latest[version.name] = max(latest.get(version.name, 0), int(version.version))
     return latest
 
 
-def located(
+def located_records(
     client: MlflowClient, models: Mapping[str, Model], versions: Sequence[Registered]
 ) -> list[tuple[VersionRecord, str]]:
     """Return the records of versions of several *models*, each with the location of its files.
@@ -198,7 +200,7 @@ def records_of(
     ]
 
 
-def with_cards(client: MlflowClient, records: Sequence[VersionRecord]) -> list[VersionRecord]:
+def add_cards(client: MlflowClient, records: Sequence[VersionRecord]) -> list[VersionRecord]:
     """Read the cards of the *records* that have none: a few requests each, in parallel.
 
     If the files of a version are missing or damaged, it gets no card: a listing must not fail for
@@ -263,7 +265,7 @@ def _versions_of_all(client: MlflowClient, names: Sequence[str]) -> Iterable[Reg
     if any("'" in name for name in names) or len(names) > _BATCH:
         filters = [""]
     else:
-        filters = [f"name IN ({_quoted(names)})"] if names else []
+        filters = [f"name IN ({_quote_all(names)})"] if names else []
     return [v for condition in filters for v in _search_versions(client, condition)]
 
 
@@ -359,13 +361,13 @@ def _search_by_id(identifiers: Sequence[str], search: Any) -> list[Any]:  # noqa
         for start in range(0, len(identifiers), _BATCH)
         for entity in pages(
             lambda token, start=start: search(  # type: ignore[misc]
-                _quoted(identifiers[start : start + _BATCH]), token
+                _quote_all(identifiers[start : start + _BATCH]), token
             )
         )
     ]
 
 
-def _quoted(values: Sequence[str]) -> str:
+def _quote_all(values: Sequence[str]) -> str:
     return ", ".join(f"'{value}'" for value in values)
 
 

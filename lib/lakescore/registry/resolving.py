@@ -23,7 +23,7 @@ from lakescore.errors import (
     nearest,
 )
 from lakescore.registry import artifacts, reading
-from lakescore.registry.difference import Difference, compared
+from lakescore.registry.difference import Difference, compare_records
 from lakescore.registry.journal import Journal
 from lakescore.registry.query import Filter, Order, SplitFilter
 from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
@@ -115,11 +115,11 @@ def versions(
         registered = reading.versions_of(client, name, conditions=conditions, limit=most)
         records = reading.records_of(client, model, registered)
         if whole or (condition and condition.plan.files) or (order and order.files):
-            records = reading.with_cards(client, records)
+            records = reading.add_cards(client, records)
         matching = condition.matching(records) if condition else records
         listed = (order.sorted(matching) if order else matching)[:limit]
         if whole is None and len(listed) <= _MOST_CARDS_READ:
-            listed = reading.with_cards(client, listed)
+            listed = reading.add_cards(client, listed)
     return Rows(listed, _COLUMNS)
 
 
@@ -173,7 +173,7 @@ def diff(references: Sequence[str], *, changed: bool = False) -> Difference:
     Raises:
         As `describe`.
     """
-    return compared([describe(reference) for reference in references], changed=changed)
+    return compare_records([describe(reference) for reference in references], changed=changed)
 
 
 def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
@@ -378,7 +378,7 @@ def _find_all(
                 record = find(client, reference)
                 located[reference] = record, reading.location_of(client, record)
             else:
-                wanted[reference] = form.name, _number(form, models, latest, existing)
+                wanted[reference] = form.name, _version_number(form, models, latest, existing)
         except QueryNotUnique as error:
             if error.found:  # several versions match, so no version is missing
                 raise
@@ -387,7 +387,8 @@ def _find_all(
             missing[reference] = error
     registered = reading.versions_numbered(client, set(wanted.values()))
     records = {
-        (r.name, r.version): (r, at) for r, at in reading.located(client, models, registered)
+        (r.name, r.version): (r, at)
+        for r, at in reading.located_records(client, models, registered)
     }
     for reference, key in wanted.items():
         try:
@@ -400,7 +401,7 @@ def _find_all(
     return located, missing
 
 
-def _number(
+def _version_number(
     form: Named, models: Mapping[str, Model], latest: Mapping[str, int], existing: Sequence[str]
 ) -> int:
     """Return the number of the version that *form* names; *existing* are models for a message."""

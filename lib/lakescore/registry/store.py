@@ -96,10 +96,10 @@ class _Redacted(logging.Filter):
 
 
 def _quiet_logs() -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # each step of the creation of a store
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.CRITICAL
-    )  # tracebacks of errors that we report
+    # Alembic logs each step of the creation of a store.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It logs the tracebacks of errors that lakescore raises too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for logger in (logging.getLogger(), logging.getLogger("mlflow")):
         for handler in logger.handlers:
             if not any(isinstance(filter_, _Redacted) for filter_ in handler.filters):

@@ -55,7 +55,7 @@ class Rows(list[R]):
         """Return a frame with one row per record, and one column per metric, param and tag."""
         import pandas as pd  # noqa: PLC0415 - --help does not need it
 
-        return pd.DataFrame([_flat(record.facts()) for record in self])
+        return pd.DataFrame([_flatten(record.facts()) for record in self])
 
     def selected(self, columns: Sequence[str] = ()) -> tuple[list[str], list[list[Any]]]:
         """Return the headings, and the plain JSON values of each row.
@@ -127,7 +127,7 @@ def _value(facts: dict[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401 -
     return value.get(path[1]) if len(path) > 1 else value
 
 
-def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+def _flatten(facts: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in facts.items():
         if key in _GROUPS:

@@ -39,7 +39,7 @@ from lakescore.errors import (
     visible,
 )
 from lakescore.serving import pages
-from lakescore.serving.guarding import refused
+from lakescore.serving.guarding import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,10 +56,10 @@ _STATUS = {
     (ConfigError, BadName, BadReference): 400,
     (RegistryError, IntegrityError): 422,
 }
-_UNWATCHED: TelemetryConfig = {
+_NO_TELEMETRY: TelemetryConfig = {
     "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
 }  # fmt: skip
-_editing = Lock()
+_edit_lock = Lock()
 """Held from the check of the present value to the write, so that edits here do not overlap."""
 _router = APIRouter(prefix="/api")
 
@@ -70,14 +70,14 @@ def application(names: Sequence[str]) -> FastAPI:
     Args:
         names: the registered models that can be viewed and changed; empty for all.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNWATCHED)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     app.state.names = frozenset(names)
     app.include_router(_router)
     app.include_router(pages.router)
-    app.exception_handler(LakescoreError)(_on_error)
-    app.exception_handler(RequestValidationError)(_on_invalid)
-    app.exception_handler(HTTPException)(_on_http)
-    app.exception_handler(Exception)(_on_unexpected)
+    app.exception_handler(LakescoreError)(_answer_error)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    app.exception_handler(HTTPException)(_answer_http_error)
+    app.exception_handler(Exception)(_answer_unexpected)
     return app
 
 
@@ -188,7 +188,7 @@ def _tag_version(name: Name, version: Version, tag: Tag) -> dict[str, Any]:
 
 def _tag(reference: str, tag: Tag, *, of_model: bool) -> dict[str, Any]:
     expect = {tag.key: tag.expected}
-    with _editing:
+    with _edit_lock:
         if tag.value is None:
             changed = registry.untag(reference, [tag.key], of_model=of_model, expect=expect)
         else:
@@ -199,7 +199,7 @@ def _tag(reference: str, tag: Tag, *, of_model: bool) -> dict[str, Any]:
 
 @_router.put("/models/{name}/description")
 def _describe_model(name: Name, new: Description) -> dict[str, Any]:
-    with _editing:
+    with _edit_lock:
         return registry.describe_as(
             name, new.description, of_model=True, expect=new.expected
         ).facts()
@@ -207,7 +207,7 @@ def _describe_model(name: Name, new: Description) -> dict[str, Any]:
 
 @_router.put("/models/{name}/versions/{version}/description")
 def _describe_version(name: Name, version: Version, new: Description) -> dict[str, Any]:
-    with _editing:
+    with _edit_lock:
         return registry.describe_as(
             f"{name}/{version}", new.description, expect=new.expected
         ).facts()
@@ -244,26 +244,26 @@ def _logged_models(limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[dict
     return [model.facts() for model in registry.logged_models(limit=limit)]
 
 
-def _on_error(_: Request, error: Exception) -> Response:
+def _answer_error(_: Request, error: Exception) -> Response:
     status = next((code for kinds, code in _STATUS.items() if isinstance(error, kinds)), 500)
     if isinstance(error, LakescoreError) and error.exit_code == _LOST_A_RACE:
         status = 409
-    return refused(status, type(error).__name__, str(error))
+    return refuse(status, type(error).__name__, str(error))
 
 
-def _on_invalid(_: Request, error: Exception) -> Response:
+def _answer_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows for mypy
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return refused(400, "BadRequest", visible(redact(f"{place}: {first['msg']}")))
+    return refuse(400, "BadRequest", visible(redact(f"{place}: {first['msg']}")))
 
 
-def _on_http(request: Request, error: Exception) -> Response:
+def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows for mypy
     phrase = HTTPStatus(error.status_code).phrase
     requested = visible(redact(f"{request.method} {request.url.path}"))
-    return refused(error.status_code, phrase.replace(" ", ""), f"{requested}: {phrase.lower()}")
+    return refuse(error.status_code, phrase.replace(" ", ""), f"{requested}: {phrase.lower()}")
 
 
-def _on_unexpected(_: Request, __: Exception) -> Response:
-    return refused(500, "Surprise", "an unexpected error occurred; the server's terminal shows it")
+def _answer_unexpected(_: Request, __: Exception) -> Response:
+    return refuse(500, "Surprise", "an unexpected error occurred; the server's terminal shows it")

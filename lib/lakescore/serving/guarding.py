@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 100_000
 """Bytes; the longest description and the tags of a version are a tenth of this."""
-_OPEN = re.compile(r"/|/models/[^/]+")
+_OPEN_PATHS = re.compile(r"/|/models/[^/]+")
 """The paths that need no token: their pages have no data, and fetch it with the token."""
 _HEADERS = {
     "cache-control": "no-store",
@@ -30,7 +30,7 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-_NOTHING = "default-src 'none'; frame-ancestors 'none'"
+_STRICTEST_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class Guard:
@@ -59,7 +59,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                headers.setdefault("content-security-policy", _NOTHING)
+                headers.setdefault("content-security-policy", _STRICTEST_POLICY)
             await send(message)
 
         await app(scope, receive, send_guarded)
@@ -67,25 +67,25 @@ class Guard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         if headers.getlist("host") not in [[host] for host in self._hosts]:
-            return refused(403, "ForeignHost", f"this server answers only at {self._hosts[0]}")
+            return refuse(403, "ForeignHost", f"this server answers only at {self._hosts[0]}")
         if any(origin not in self._origins for origin in headers.getlist("origin")):
-            return refused(403, "ForeignOrigin", "pages of other origins cannot use this server")
-        is_open = scope["method"] == "GET" and _OPEN.fullmatch(scope["path"])
+            return refuse(403, "ForeignOrigin", "pages of other origins cannot use this server")
+        is_open = scope["method"] == "GET" and _OPEN_PATHS.fullmatch(scope["path"])
         key = headers.get("authorization", "").encode()
         if not is_open and not hmac.compare_digest(key, self._key):
-            return refused(
+            return refuse(
                 401, "TokenMissing", "open the address that lakescore serve printed when it started"
             )
         if "transfer-encoding" in headers:
-            return refused(
+            return refuse(
                 411, "LengthMissing", "the request has no length; add the header Content-Length"
             )
         if int(headers.get("content-length", "0")) > LARGEST_BODY:
-            return refused(413, "TooLarge", f"a request can have at most {LARGEST_BODY:,} bytes")
+            return refuse(413, "TooLarge", f"a request can have at most {LARGEST_BODY:,} bytes")
         return None
 
 
-def refused(status: int, kind: str, message: str) -> JSONResponse:
+def refuse(status: int, kind: str, message: str) -> JSONResponse:
     """Return the answer to a refused request.
 
     Args:

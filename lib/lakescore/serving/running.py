@@ -51,7 +51,7 @@ def serve(
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     token = secrets.token_urlsafe(32)
-    with _listening(port) as listener:
+    with _listen(port) as listener:
         _check_models(names)
         port = listener.getsockname()[1]
         page = f"models/{quote(names[0], safe='')}" if len(names) == 1 else ""
@@ -70,9 +70,9 @@ def serve(
                 timeout_graceful_shutdown=_SECONDS_TO_FINISH,
             )
         )
-        with _stopped_by_signals(server):
+        with _stop_on_signals(server):
             announce(address)
-            with _opened(address, browse=browse):
+            with _open_browser(address, browse=browse):
                 server.run(sockets=[listener])
 
 
@@ -85,7 +85,7 @@ def _check_models(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
+def _listen(port: int) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server((_HOST, port))
     except OSError as error:
@@ -98,7 +98,7 @@ def _listening(port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _opened(address: str, *, browse: bool) -> Iterator[None]:
+def _open_browser(address: str, *, browse: bool) -> Iterator[None]:
     """Open a browser at a private file that redirects: all users see a process's arguments."""
     browser = _browser() if browse else None
     if browser is None:
@@ -123,7 +123,7 @@ def _browser() -> webbrowser.BaseBrowser | None:
 
 
 @contextmanager
-def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
     """Make signals end only the server: uvicorn raises them again after its end."""
 
     def stop(*_: object) -> None:

@@ -21,8 +21,8 @@ class Bounded(H11Protocol):
     patience: ClassVar[float]
     """Seconds from the start of a connection, or from a request's first byte, to its last; also the
     seconds in which a client must read enough to make space for more of an answer."""
-    _cut: asyncio.TimerHandle | None = None
-    _is_full = False
+    _timer: asyncio.TimerHandle | None = None
+    _is_buffer_full = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first request."""
@@ -37,29 +37,29 @@ class Bounded(H11Protocol):
     def pause_writing(self) -> None:
         """Wait for the client to read."""
         super().pause_writing()
-        self._is_full = True
+        self._is_buffer_full = True
         self._update_timer()
 
     def resume_writing(self) -> None:
         """Continue, since the client has read."""
         super().resume_writing()
-        self._is_full = False
+        self._is_buffer_full = False
         self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the wait."""
-        if self._cut is not None:
-            self._cut.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def _update_timer(self) -> None:
         """Start the timer that closes the connection, if the client must act; or cancel it."""
-        waits = self._is_full or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
-        if waits and self._cut is None:
-            self._cut = self.loop.call_later(self.patience, self.transport.abort)
-        elif not waits and self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
+        waits = self._is_buffer_full or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if waits and self._timer is None:
+            self._timer = self.loop.call_later(self.patience, self.transport.abort)
+        elif not waits and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def protocol(patience: float) -> type[Bounded]:

@@ -1,4 +1,4 @@
-"""Predict from MLmodel alone which files MLflow would read to load a model: nothing is loaded here.
+"""Predict from MLmodel which files MLflow would read to load a model; nothing is loaded here.
 
 MLmodel can declare one thing while MLflow reads another. A loader reads only its own flavour's
 keys, follows `data` into a folder with a second MLmodel, and imports the module that MLmodel names.
@@ -42,7 +42,7 @@ class Reading:
     files: tuple[str, ...]
     """The files, or folders, in the model's folder that are read."""
     doubts: tuple[str, ...]
-    """The reasons why MLflow could read other files too; empty if it reads none."""
+    """The reasons why MLflow could read other files too; empty if it certainly does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class _Loader:
     default: str | None = None
     """The file if that key is missing."""
     needs_data: bool
-    """Whether `python_function.data` must name the file; without it the loader reads others."""
+    """Whether `python_function.data` must name the file; without it, another file is read."""
     path_key: str | None = None
     """The key of `python_function` that also names the file, if `data` does not."""
     format: Callable[[Mapping[str, Any], str], str]
@@ -193,7 +193,7 @@ def read(model: Mapping[str, Any], folder: Path) -> Reading:
 def _native_format(
     name: str, settings: Mapping[str, Any], wrapper: Mapping[str, Any], *, loads: bool
 ) -> tuple[str, str]:
-    """Return the format and the file of a flavour; *loads*: whether the pyfunc loader uses it."""
+    """Return the format and file of a flavour; *loads* is true if python_function loads it."""
     known = _LOADERS.get(name)
     if known is None:
         raise _NotUnderstood(f"lakescore does not know which files MLflow's loader of {name} reads")

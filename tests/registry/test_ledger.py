@@ -298,7 +298,7 @@ def test_the_same_withdrawal_again_finishes_what_a_killed_one_began(
 def test_a_process_killed_after_it_moved_the_alias_leaves_a_true_history(
     store: Store, four: str
 ) -> None:
-    killed(store, four, "Book.finish")
+    killed(store, four, "Journal.finish")
     assert alias(store, four) == 2
     assert moves(four) == [("champion", None, 2, "promote")]
     assert promote(f"{four}/2", to="champion").status == "unchanged"

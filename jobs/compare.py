@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def run(config: CompareJob) -> dict[str, Any]:
     """Pin and score versions side by side, rank them, write, report and log; then act on gates."""
-    pinned = comparing.pin_candidates(**config.entering)
+    pinned = comparing.pin_candidates(
+        config.references, query=config.query, baseline=config.baseline,
+        candidate=config.candidate, trust=config.trust,
+    )  # fmt: skip
     uris = list(pinned.entries)
     stage(f"comparing {', '.join(uris)}; the baseline is {pinned.baseline}", models=uris)
     runner = choose("lakescore compare", config.runner, models=uris)
@@ -30,8 +33,8 @@ def run(config: CompareJob) -> dict[str, Any]:
     rows = comparing.select(holdout, config.label, where=config.where)
     candidates = pinned.assign(holdout.address, rows, config.label, config.where)
     versions = candidates.models.items()
-    loadables = {uri: prepare(model, runner, **config.loading) for uri, model in versions}
-    bindings = signature.bind_side_by_side(candidates.each, holdout, loadables, **config.contract)
+    loadables = {uri: prepare(model, runner, config.loading) for uri, model in versions}
+    bindings = signature.bind_side_by_side(candidates.each, holdout, loadables, config.binding)
     comparing.check(rows, holdout.address, bindings)
     keep = [comparing.LABEL, *config.keep]
     planned = scoring.plan(config.engine, rows, bindings, keep, config.scan)
@@ -40,8 +43,8 @@ def run(config: CompareJob) -> dict[str, Any]:
     facts = lineage.comparison_columns(
         candidates.each, holdout, config.run_id, config.row_settings, config.decisive
     )
-    with comparing.compare(planned, candidates, **config.measuring) as comparison:
-        gates = comparing.evaluate_gates(comparison, **config.gating)
+    with comparing.compare(planned, candidates, config.comparing) as comparison:
+        gates = comparing.evaluate_gates(comparison, config.gating)
         stage(f"{comparison.headline} {gates or ''}")
         report = receipt.compare_receipt(comparison, holdout, planned, facts, where=config.where)
         write_tables(config, comparison, holdout, facts, report)

@@ -18,8 +18,8 @@ def run(config: ReplayJob) -> dict[str, Any]:
     assigned = recorded.assign(config.trust)
     source = tables.snapshot(runner, job.input.address, job.input.version)
 
-    loadables = [loading.prepare(model, runner, **job.loading) for model in assigned.models]
-    binding = signature.bind_assigned(assigned, source, loadables, job.row_columns, **job.contract)
+    loadables = [loading.prepare(model, runner, job.loading) for model in assigned.models]
+    binding = signature.bind_assigned(assigned, source, loadables, job.row_columns, job.binding)
     rows = slicing.select(source, job.slice_by, job.slice_names)
     keep = [*job.row_columns, slicing.SLICE]
     planned = scoring.plan(config.engine, rows, binding, keep, config.scan)

@@ -30,9 +30,9 @@ def run(config: ScoreJob) -> dict[str, Any]:
 
     names = config.slice_names or slicing.names(source, config.slice_by)
     assigned = pinned.assign(source, config.slice_by, names)
-    loadables = [loading.prepare(model, runner, **config.loading) for model in assigned.models]
+    loadables = [loading.prepare(model, runner, config.loading) for model in assigned.models]
     keep = config.keep(source.schema.names)
-    binding = signature.bind_assigned(assigned, source, loadables, keep, **config.contract)
+    binding = signature.bind_assigned(assigned, source, loadables, keep, config.binding)
     runs = lineage.plan_runs(assigned, source, names, run_id=config.run_id, **config.settings)
     sizes = assigned.left(slicing.sizes(slicing.select(source, config.slice_by, names)))
     unsliced = slicing.outside(source, config.slice_by) if config.due else 0

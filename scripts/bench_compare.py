@@ -19,6 +19,7 @@ from rich.console import Console
 
 from lakescore import comparing, registry, scoring, signature
 from lakescore.loading import prepare
+from lakescore.options import BindOptions, CompareOptions
 from lakescore.session import start
 
 ROOT = Path(__file__).parents[1]
@@ -62,10 +63,11 @@ def compare(spark: SparkSession, references: list[str], source: str) -> None:
     labelled = comparing.select(rows, "y")
     candidates = comparing.pin_candidates(references).assign(source, labelled, "y")
     contracts = [
-        signature.bind(source, rows, prepare(m), read=["y"]) for m in candidates.models.values()
+        signature.bind(source, rows, prepare(m), options=BindOptions(read=("y",)))
+        for m in candidates.models.values()
     ]
     planned = scoring.plan("arrow", labelled, contracts, keep=[comparing.LABEL, "id"])
-    with comparing.compare(planned, candidates, label="y", keys=["id"]) as found:
+    with comparing.compare(planned, candidates, CompareOptions(label="y", keys=("id",))) as found:
         console.print(found.headline, style="dim")
 
 

@@ -26,6 +26,21 @@ from pydantic import (
 from lakescore.encoding import Spelt
 from lakescore.errors import ConfigError, listed, nearest
 from lakescore.home import home
+from lakescore.options import (
+    BindOptions,
+    CompareOptions,
+    EngineName,
+    EnvManager,
+    GateMode,
+    GateOptions,
+    LoadOptions,
+    NullRule,
+    OutputName,
+    ProblemType,
+    RunnerName,
+    ScanName,
+    Threshold,
+)
 from lakescore.trust import Trust
 
 if TYPE_CHECKING:
@@ -129,17 +144,17 @@ def _read_policy(value: object) -> object:
 
 
 class _Job(Strict):
-    engine: Literal["auto", "arrow", "spark_udf"] = Field(
+    engine: EngineName = Field(
         default="auto",
         description="how to apply models: spark_udf (MLflow's own function), arrow (faster), or "
         "auto, which uses arrow if a probe with real rows shows equal predictions",
     )
-    scan: Literal["direct", "spark"] = Field(
+    scan: ScanName = Field(
         default="direct",
         description="who reads the table for the arrow engine: direct (the workers, if they read "
         "exactly what Spark reads), or spark (always Spark)",
     )
-    runner: Literal["auto", "local", "spark"] = Field(
+    runner: RunnerName = Field(
         default="auto",
         description="what runs the tasks: spark, local (processes of this machine, without Spark), "
         "or auto, which uses these processes if PLACE is local and the rows take less time than "
@@ -184,9 +199,6 @@ class Pyfunc(Strict):
     )
 
 
-NullRule = Literal["model", "fail", "null", "quarantine"]
-
-
 class _Applying(_Job):
     """The keys of a job that applies models: their inputs, and how they are loaded."""
 
@@ -201,7 +213,7 @@ class _Applying(_Job):
         "row into the quarantine); default: model, but quarantine for integers and booleans, whose "
         "nulls cannot be passed to a model",
     )
-    prediction: Literal["prediction", "proba"] = Field(
+    prediction: OutputName = Field(
         default="prediction",
         description="what to write or compare: prediction (the model's own), or proba (a "
         "classifier's probabilities, as p_<class>)",
@@ -215,7 +227,7 @@ class _Applying(_Job):
     pyfunc: Pyfunc = Field(
         default_factory=Pyfunc, description="params and model_config of the model"
     )
-    env_manager: Literal["local", "virtualenv", "uv", "conda"] = Field(
+    env_manager: EnvManager = Field(
         default="local",
         description="packages that a model runs with: local (the packages installed here), or "
         "virtualenv, uv or conda (MLflow's spark_udf creates the environment that the model was "
@@ -223,19 +235,19 @@ class _Applying(_Job):
     )
 
     @property
-    def loading(self) -> dict[str, Any]:
-        """The settings to load a version, as arguments of `loading.prepare`."""
-        return {
-            "output": self.prediction,
-            "params": self.pyfunc.params,
-            "model_config": self.pyfunc.config,
-            "env_manager": self.env_manager,
-        }
+    def loading(self) -> LoadOptions:
+        """How a version is loaded and called."""
+        return LoadOptions(
+            output=self.prediction,
+            params=self.pyfunc.params,
+            model_config=self.pyfunc.config,
+            env_manager=self.env_manager,
+        )
 
-    @property
-    def contract(self) -> dict[str, Any]:
-        """The settings for inputs and outputs of a version, as arguments of `signature.bind`."""
-        return {"columns": self.columns, "nulls": self.nulls, "threshold": self.threshold}
+    def _bind_options(self, read: Sequence[str]) -> BindOptions:
+        return BindOptions(
+            read=tuple(read), columns=self.columns, nulls=self.nulls, threshold=self.threshold
+        )
 
 
 class Otherwise(Strict):
@@ -506,10 +518,9 @@ class ScoreJob(_Applying):
         return self.id_columns if self.on_duplicate_key == "fail" else ()
 
     @property
-    def contract(self) -> dict[str, Any]:
-        """The settings for inputs and outputs of the version, as arguments of `signature.bind`."""
-        read = [column for column in (self.slice_by, self.segment_by) if column]
-        return {"read": tuple(read), **super().contract}
+    def binding(self) -> BindOptions:
+        """How the input's columns become features."""
+        return self._bind_options([name for name in (self.slice_by, self.segment_by) if name])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -599,7 +610,7 @@ class Gate(Strict):
 class Gates(Strict):
     """The conditions for the candidate, and the action if it meets them."""
 
-    mode: Literal["disabled", "dry_run", "enforce"] = Field(
+    mode: GateMode = Field(
         default="enforce",
         description="enforce (exit with code 6 if a gate is not met, otherwise do on_pass), "
         "dry_run (only report the result), or disabled (evaluate no gates)",
@@ -661,7 +672,7 @@ class CompareJob(_Applying):
     slices: Slices | None = Field(
         default=None, description="the slices of the holdout that get their own metrics"
     )
-    problem_type: Literal["regression", "binary", "multiclass"] | None = Field(
+    problem_type: ProblemType | None = Field(
         default=None,
         description="the kind of prediction; default: inferred from the signature and the label",
     )
@@ -751,39 +762,51 @@ class CompareJob(_Applying):
         return tuple(entry for entry in entries if isinstance(entry, Segments))
 
     @property
-    def entering(self) -> dict[str, Any]:
-        """The versions that take part, as arguments of `comparing.enter`."""
-        query = self.versions if isinstance(self.versions, VersionQuery) else None
-        return {
-            "references": () if query else self.versions,
-            "query": query.model_dump() if query else None,
-            "baseline": self.baseline,
-            "candidate": self.gates.candidate if self.gates else None,
-            "trust": self.trust,
-        }
+    def references(self) -> tuple[str | Segments, ...]:
+        """The entries of `versions`; nothing for a query."""
+        return () if isinstance(self.versions, VersionQuery) else self.versions
 
     @property
-    def measuring(self) -> dict[str, Any]:
-        """The settings to compare versions, as arguments of `comparing.compare`."""
-        names = {"label", "weight", "problem_type", "rank_by", "positive_class", "custom_metrics",
-                 "confidence", "bootstraps", "seed"}  # fmt: skip
-        return {
-            **{name: getattr(self, name) for name in sorted(names)},
-            "keys": self.id_columns,
-            "slices": self.slices.by if self.slices else (),
-            "small": self.slices.small if self.slices else 1,
-            "most": self.disagreements.rows if self.disagreements else 1,
-        }
+    def query(self) -> dict[str, Any] | None:
+        """The query in `versions`, if it is one, as arguments of `registry.versions`."""
+        return self.versions.model_dump() if isinstance(self.versions, VersionQuery) else None
 
     @property
-    def gating(self) -> dict[str, Any]:
-        """The conditions for the candidate, as arguments of `comparing.evaluate_gates`."""
+    def candidate(self) -> str | None:
+        """The name of the candidate that gates are for, if the file names one."""
+        return self.gates.candidate if self.gates else None
+
+    @property
+    def comparing(self) -> CompareOptions:
+        """How versions are compared."""
+        return CompareOptions(
+            label=self.label,
+            keys=self.id_columns,
+            weight=self.weight,
+            slices=self.slices.by if self.slices else (),
+            small=self.slices.small if self.slices else 1,
+            problem_type=self.problem_type,
+            rank_by=self.rank_by,
+            positive_class=self.positive_class,
+            custom_metrics=self.custom_metrics,
+            confidence=self.confidence,
+            bootstraps=self.bootstraps,
+            seed=self.seed,
+            most_disagreements=self.disagreements.rows if self.disagreements else 1,
+        )
+
+    @property
+    def gating(self) -> GateOptions:
+        """The conditions for the candidate."""
         gates = self.gates or Gates(mode="disabled")
-        thresholds = {name: gate.model_dump() for name, gate in gates.metrics.items()}
-        return {
-            "thresholds": thresholds, "mode": gates.mode, "signature": gates.signature,
-            "on_pass": gates.on_pass,
-        }  # fmt: skip
+        return GateOptions(
+            thresholds={
+                name: Threshold(**gate.model_dump()) for name, gate in gates.metrics.items()
+            },
+            mode=gates.mode,
+            signature=gates.signature,
+            on_pass=gates.on_pass,
+        )
 
     @property
     def row_settings(self) -> dict[str, Any]:
@@ -799,9 +822,9 @@ class CompareJob(_Applying):
         return self.model_dump(mode="json", exclude=excluded)
 
     @property
-    def contract(self) -> dict[str, Any]:
-        """The settings for inputs and outputs, as arguments of `signature.bind_all`."""
-        return {"read": (self.label, *self.keep), **super().contract}
+    def binding(self) -> BindOptions:
+        """How the holdout's columns become features."""
+        return self._bind_options([self.label, *self.keep])
 
     @property
     def keep(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
@@ -33,15 +33,16 @@ from lakescore.errors import (
 )
 from lakescore.home import scratch
 from lakescore.isolation import own_code
+from lakescore.options import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lakescore.options import EnvManager
     from lakescore.registry import ModelVersion
     from lakescore.runner import Runner
 
-EnvManager = Literal["local", "virtualenv", "uv", "conda"]
-OutputName = Literal["prediction", "proba"]
+_AS_LOGGED = LoadOptions()
 _PROBA = "predict_proba"
 _Reader = Callable[[Any], Any]
 """Turns a value of the job's file, whose scalars are texts, into the type that a model declares."""
@@ -105,49 +106,38 @@ class Loadable:
         return "sklearn" in self.flavors and plain
 
 
-def prepare(  # noqa: PLR0913 - all but the first two by name
-    model: ModelVersion,
-    runner: Runner | None = None,
-    *,
-    output: OutputName = "prediction",
-    params: Mapping[str, Any] | None = None,
-    model_config: Mapping[str, Any] | None = None,
-    env_manager: EnvManager = "local",
+def prepare(
+    model: ModelVersion, runner: Runner | None = None, options: LoadOptions = _AS_LOGGED
 ) -> Loadable:
     """Return *model* with its options, in a separate folder if its files have to change.
 
     Args:
         model: the pinned version.
         runner: the runner whose worker inspects a classifier; None for the driver.
-        output: `proba` calls a classifier's `predict_proba`.
-        params: parameters of `predict`: texts, and lists and mappings of texts. The signature
-            gives their types.
-        model_config: configuration for the model's context, in the same form. The configuration
-            that the model was logged with gives the types; values that it does not type are read
-            as YAML.
-        env_manager: the manager of the packages that the model runs with. All but `local` are
-            MLflow's own, and install the packages that the model's files ask for.
+        options: how it is loaded and called.
 
     Raises:
         OptionUnknown: the model does not declare this parameter or configuration.
         OptionUnreadable: a value does not have the declared type.
         FlavorMissing: the model has no `python_function` flavour.
         UnsupportedSignature: the model has no probabilities.
-        NotTrusted: the trust policy does not let *env_manager* install the model's packages.
+        NotTrusted: the trust policy does not let the environment's manager install the model's
+            packages.
     """
     card = parsed((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
     loader = card["flavors"].get("python_function")
     if loader is None:
         raise FlavorMissing(model.uri, card["flavors"])
     changed = dict(loader)
-    if model_config:
-        changed["config"] = _parse_config(model, loader.get("config") or {}, model_config)
-    if output == "proba":
+    if options.model_config:
+        configured = loader.get("config") or {}
+        changed["config"] = _parse_config(model, configured, options.model_config)
+    if options.output == "proba":
         if "sklearn" not in card["flavors"]:
             flavors = ", ".join(card["flavors"])
             raise UnsupportedSignature(model.uri, f"only scikit-learn has {_PROBA}, not {flavors}")
         changed["predict_fn"] = _PROBA
-    files = _environment_files(model, loader, env_manager)
+    files = _environment_files(model, loader, options.env_manager)
     folder, key = model.artifacts, model.digest
     if changed != loader or files:
         card["flavors"]["python_function"] = changed
@@ -160,11 +150,11 @@ def prepare(  # noqa: PLR0913 - all but the first two by name
         folder=folder,
         key=key,
         flavors=card["flavors"],
-        params=_parse_params(model, params) if params else None,
-        env_manager=env_manager,
+        params=_parse_params(model, options.params) if options.params else None,
+        env_manager=options.env_manager,
         own_code=own_code(card["flavors"], folder),
     )
-    if output != "proba":
+    if options.output != "proba":
         return loadable
     return replace(loadable, classes=_class_labels(loadable, runner))
 

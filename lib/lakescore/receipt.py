@@ -266,9 +266,9 @@ def compare_receipt(
         "run_id": facts["comparing_run_id"],
         "compared_at": facts["compared_at"].isoformat(),
         "verdict": comparison.headline,
-        "confidence": comparison.confidence,
+        "confidence": comparison.options.confidence,
         "rank_by": comparison.rank_by,
-        "label": comparison.label,
+        "label": comparison.options.label,
         "where": where,
         "holdout": {
             "table": holdout.address,

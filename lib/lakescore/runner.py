@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakescore import executor
+    from lakescore.options import RunnerName
     from lakescore.workers import Pool
 
 P = ParamSpec("P")
 T = TypeVar("T")
 FAILURES: tuple[type[Exception], ...] = (*classic.FAILURES, TaskFailed)
 """The errors of a failed task, and of Spark."""
-RunnerName = Literal["auto", "local", "spark"]
 _SECONDS_TO_START = 8.0
 """The time in which Spark starts here and answers its first query: it varies from 6 to 12."""
 

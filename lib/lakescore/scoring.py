@@ -72,10 +72,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from lakescore.assignment import Assignment
+    from lakescore.options import EngineName, ScanName
     from lakescore.signature import Contract
 
-EngineName = Literal["auto", "arrow", "spark_udf"]
-ScanName = Literal["direct", "spark"]
 ERRORS = f"{RESERVED_PREFIX}errors"
 """The column with the errors of the versions that could not score a row."""
 SAID = executor.SAID

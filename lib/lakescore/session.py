@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from lakescore.runner import RunnerName
+    from lakescore.options import RunnerName
 
 VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
 """Java properties that log4j2.properties reads."""

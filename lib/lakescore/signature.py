@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -44,6 +44,7 @@ from lakescore.errors import (
     UnsupportedSignature,
     listed,
 )
+from lakescore.options import BindOptions
 from lakescore.slicing import RESERVED_PREFIX
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ if TYPE_CHECKING:
 
     from lakescore.assignment import Assignment
     from lakescore.loading import Loadable
+    from lakescore.options import NullRule
     from lakescore.registry import ModelVersion
     from lakescore.snapshots import Snapshot
 
 PREDICTION = "prediction"
 DECISION = "decision"
-NullPolicy = Literal["model", "fail", "null", "quarantine"]
+_BY_NAME = BindOptions()
 _NOT_NULLABLE = (BooleanType, IntegerType, LongType)
 """Types that pandas cannot hold with nulls, so no model gets a row with a null there."""
 _UNFIT = re.compile(r"[ ,;{}()\n\t=`]")
@@ -134,9 +136,9 @@ class Contract:
     """The same columns with the names and types of the signature, for the checks of workers."""
     renamed: Mapping[str, str]
     """By output or class, the column's name, if Delta refuses the original name."""
-    nulls: Mapping[str, NullPolicy]
+    nulls: Mapping[str, NullRule]
     """By feature, the policy for rows with a null there, unless the model decides."""
-    asked_nulls: Mapping[str, NullPolicy]
+    asked_nulls: Mapping[str, NullRule]
     """The policies that the job's file asks for."""
     decision: Decision | None = None
 
@@ -159,16 +161,12 @@ class HasSchema(Protocol):
         """The columns of the object."""
 
 
-def bind(  # noqa: PLR0913 - each is a part of the contract
+def bind(
     address: str,
     rows: HasSchema,
     loadable: Loadable,
     keep: Sequence[str] = (),
-    *,
-    read: Sequence[str] = (),
-    columns: Mapping[str, str] | None = None,
-    nulls: Mapping[str, NullPolicy] | None = None,
-    threshold: float | None = None,
+    options: BindOptions = _BY_NAME,
 ) -> Contract:
     """Check the columns of *rows* against the model's signature before scoring.
 
@@ -177,16 +175,11 @@ def bind(  # noqa: PLR0913 - each is a part of the contract
         rows: a frame or a snapshot; only its schema is read.
         loadable: the pinned version, with the options to load it.
         keep: columns of the table that the output must hold beside the prediction.
-        read: further columns of the table that the job needs.
-        columns: by feature, the table's column if it has another name.
-        nulls: by feature, the policy for rows with a null there. The default is `quarantine` for
-            integers and booleans, and `model` for other types.
-        threshold: the threshold of the decision; for two classes, of the second class's
-            probability.
+        options: how the table's columns become features.
 
     Raises:
-        ColumnsMissing: the table lacks columns of the signature, of *keep* or of *read*.
-        FeaturesUnknown: *columns* or *nulls* name a feature that the signature lacks.
+        ColumnsMissing: the table lacks columns of the signature, of *keep* or of *options*.
+        FeaturesUnknown: *options* name a feature that the signature lacks.
         TypesDiffer: a column cannot be cast losslessly to the signature's type.
         CaseDiffers: the table has an optional feature in another case.
         ColumnsCollide, OutputsCollide: two columns of the output would have the same name.
@@ -194,14 +187,14 @@ def bind(  # noqa: PLR0913 - each is a part of the contract
         ThresholdUndefined: the model does not give exactly one score for the threshold.
         UnsupportedSignature: the signature is of tensors, or has an output that no column can hold.
     """
-    schema, columns, nulls = rows.schema, columns or {}, nulls or {}
+    schema, columns, nulls = rows.schema, options.columns, options.nulls
     model, specs = loadable.model, _specs(loadable)
     _check_names([loadable], columns, nulls)
     wanted = _choose_specs(address, specs, schema, columns)
     names = {str(spec.name): spec.name for spec in wanted}
     sources = {name: columns.get(name, name) for name in names}
-    missing = [n for n in dict.fromkeys([*sources.values(), *keep, *read]) if n not in schema.names]
-    if missing:
+    needed = dict.fromkeys([*sources.values(), *keep, *options.read])
+    if missing := [name for name in needed if name not in schema.names]:
         raise ColumnsMissing(address, missing, schema.names)
     features = tuple(
         _feature(model.uri, spec, schema[sources[str(spec.name)]].dataType) for spec in wanted
@@ -223,13 +216,14 @@ def bind(  # noqa: PLR0913 - each is a part of the contract
         else {str(o.original): o.name for o in model_outputs if _is_renamed(o)},
         nulls={f.name: rule for f in features if (rule := _null_rule(f, nulls)) != "model"},
         asked_nulls=nulls,
-        decision=None if threshold is None else _make_decision(loadable, outputs, threshold),
+        decision=_make_decision(loadable, outputs, options.threshold),
     )
     if collisions := _repeated_names([*contract.written, *lineage.COLUMNS]):
         clashing = [name for name in contract.written if name in collisions]
         reason = "lakescore writes columns with these names too"
         raise OutputsCollide(model.uri, "outputs", clashing, reason)
-    check_names(address, "output", [*keep, *contract.written], read=[*sources.values(), *read])
+    read = [*sources.values(), *options.read]
+    check_names(address, "output", [*keep, *contract.written], read=read)
     reserved = [name for name in schema.names if name.lower().startswith(RESERVED_PREFIX)]
     if reserved:
         raise ColumnsUnfit(
@@ -252,41 +246,29 @@ def _is_renamed(output: _Output) -> bool:
     return output.name not in {str(output.original), f"p_{output.original}"}
 
 
-def bind_all(  # noqa: PLR0913 - each is a part of the contract
+def bind_all(
     address: str,
     rows: HasSchema,
     loadables: Sequence[Loadable],
     keep: Sequence[str] = (),
-    *,
-    read: Sequence[str] = (),
-    columns: Mapping[str, str] | None = None,
-    nulls: Mapping[str, NullPolicy] | None = None,
-    threshold: float | None = None,
+    options: BindOptions = _BY_NAME,
 ) -> list[Contract]:
     """Check the columns of *rows* against the signatures of several versions, as `bind` does.
 
-    An entry of *columns* or *nulls* applies to the versions that have the feature.
+    What *options* say of a feature applies to the versions that have the feature.
 
     Raises:
-        FeaturesUnknown: *columns* or *nulls* name a feature that all signatures lack.
+        FeaturesUnknown: *options* name a feature that all signatures lack.
         Also the errors of `bind`.
     """
-    _check_names(loadables, columns or {}, nulls or {})
+    _check_names(loadables, options.columns, options.nulls)
     contracts = []
     for loadable in loadables:
-        known = _feature_names(loadable)
-        contracts.append(
-            bind(
-                address,
-                rows,
-                loadable,
-                keep,
-                read=read,
-                columns={name: column for name, column in (columns or {}).items() if name in known},
-                nulls={name: rule for name, rule in (nulls or {}).items() if name in known},
-                threshold=threshold,
-            )
-        )
+        known = set(_feature_names(loadable))
+        columns = {name: column for name, column in options.columns.items() if name in known}
+        nulls = {name: rule for name, rule in options.nulls.items() if name in known}
+        own_options = replace(options, columns=columns, nulls=nulls)
+        contracts.append(bind(address, rows, loadable, keep, own_options))
     return contracts
 
 
@@ -322,7 +304,7 @@ def bind_assigned(
     source: Snapshot,
     loadables: Sequence[Loadable],
     keep: Sequence[str],
-    **settings: Any,  # noqa: ANN401 - those of `bind_all`
+    options: BindOptions = _BY_NAME,
 ) -> Binding:
     """Bind the versions of *assigned*, which write one table, as `bind_all` does.
 
@@ -332,14 +314,14 @@ def bind_assigned(
     """
     if not loadables:  # no row has a version
         return Binding((), assigned)
-    return _bind_alike(bind_all(source.address, source, loadables, keep, **settings), assigned)
+    return _bind_alike(bind_all(source.address, source, loadables, keep, options), assigned)
 
 
 def bind_side_by_side(
     assigned: Sequence[Assignment],
     source: Snapshot,
     loadables: Mapping[str, Loadable],
-    **settings: Any,  # noqa: ANN401 - those of `bind_all`
+    options: BindOptions = _BY_NAME,
 ) -> list[Binding]:
     """Bind the versions of several assignments, as `bind_all` does. Each gives a separate column.
 
@@ -347,13 +329,13 @@ def bind_side_by_side(
         assigned: the assignment of each column.
         source: the table.
         loadables: all versions of the assignments, by URI.
-        settings: as for `bind_all`.
+        options: as for `bind_all`.
 
     Raises:
         OutputsDiffer: two versions of one assignment give different columns.
         Also the errors of `bind_all`.
     """
-    contracts = bind_all(source.address, source, list(loadables.values()), **settings)
+    contracts = bind_all(source.address, source, list(loadables.values()), options=options)
     by_uri = dict(zip(loadables, contracts, strict=True))
     return [
         _bind_alike([by_uri[model.uri] for model in assignment.models], assignment)
@@ -404,7 +386,7 @@ def check_names(address: str, target: str, names: Sequence[str], read: Sequence[
 
 
 def _check_names(
-    loadables: Sequence[Loadable], columns: Mapping[str, str], nulls: Mapping[str, NullPolicy]
+    loadables: Sequence[Loadable], columns: Mapping[str, str], nulls: Mapping[str, NullRule]
 ) -> None:
     known = list(dict.fromkeys(name for loadable in loadables for name in _feature_names(loadable)))
     unknown = [name for name in dict.fromkeys([*columns, *nulls]) if name not in known]
@@ -417,8 +399,8 @@ def _feature_names(loadable: Loadable) -> list[str]:
     return [str(spec.name) for spec in _specs(loadable)]
 
 
-def _null_rule(feature: StructField, nulls: Mapping[str, NullPolicy]) -> NullPolicy:
-    default: NullPolicy = "quarantine" if isinstance(feature.dataType, _NOT_NULLABLE) else "model"
+def _null_rule(feature: StructField, nulls: Mapping[str, NullRule]) -> NullRule:
+    default: NullRule = "quarantine" if isinstance(feature.dataType, _NOT_NULLABLE) else "model"
     return nulls.get(feature.name, default)
 
 
@@ -461,7 +443,11 @@ def _is_lossless(has: DataType, asks: DataType) -> bool:
     return type(has) in _LOSSLESS.get(type(asks), ())
 
 
-def _make_decision(loadable: Loadable, outputs: StructType, threshold: float) -> Decision:
+def _make_decision(
+    loadable: Loadable, outputs: StructType, threshold: float | None
+) -> Decision | None:
+    if threshold is None:
+        return None
     if len(loadable.classes) == 2:  # noqa: PLR2004 - below and reached
         below, reached = loadable.classes
         score = outputs.names[1]

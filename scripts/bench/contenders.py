@@ -18,7 +18,7 @@ from lakescore import registry
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-    from lakescore import scoring
+    from lakescore import options, scoring
 
 Place = Literal["local[2]", "local[1]", "python"]
 """Where a contender runs: Spark with so many slots, or a process of its own."""
@@ -115,7 +115,7 @@ def pruned(here: Setting) -> None:
 
 
 def ours(
-    engine: "scoring.EngineName", scan: "scoring.ScanName", here: Setting, *, versions: int = 1
+    engine: "options.EngineName", scan: "options.ScanName", here: Setting, *, versions: int = 1
 ) -> Facts:
     """Score by one of our engines, with several versions in one pass where asked."""
     models = [here.workload.model(n + 1) for n in range(versions)]
@@ -125,8 +125,8 @@ def ours(
 def scored(
     here: Setting,
     models: list[registry.ModelVersion],
-    engine: "scoring.EngineName" = "arrow",
-    scan: "scoring.ScanName" = "direct",
+    engine: "options.EngineName" = "arrow",
+    scan: "options.ScanName" = "direct",
 ) -> Facts:
     """Score with *models*, and return what the receipt would say."""
     from lakescore import scoring, signature, slicing  # noqa: PLC0415 - they import Spark

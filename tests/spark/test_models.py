@@ -26,6 +26,7 @@ from lakescore import scoring, signature, slicing, tables
 from lakescore.config import ScoreJob
 from lakescore.errors import EngineRefused, InputContractError, TooManyErrors
 from lakescore.loading import prepare
+from lakescore.options import BindOptions, LoadOptions
 from lakescore.registry import resolve
 
 if TYPE_CHECKING:
@@ -330,7 +331,10 @@ def planned(
     rows: Snapshot, names: Sequence[str], engine: Any = "auto", scan: Any = "direct", **bound: Any
 ) -> scoring.Plan:
     contracts = [
-        signature.bind("rows", rows.rows, prepare(resolve(f"{name}/1")), **bound) for name in names
+        signature.bind(
+            "rows", rows.rows, prepare(resolve(f"{name}/1")), options=BindOptions(**bound)
+        )
+        for name in names
     ]
     selection = slicing.select(rows, None, ["all"])
     return scoring.plan(engine, selection, contracts, ["id"], scan)
@@ -725,7 +729,9 @@ def test_classes_that_would_share_a_column_are_told_as_classes(
     name = f"classes {labels[0]}"
     log(name, LogisticRegression().fit(X, labels * 2), infer_signature(X, TEXT))
     with pytest.raises(InputContractError, match=line):
-        signature.bind("rows", rows.rows, prepare(resolve(f"{name}/1"), output="proba"))
+        signature.bind(
+            "rows", rows.rows, prepare(resolve(f"{name}/1"), options=LoadOptions(output="proba"))
+        )
 
 
 def test_a_version_that_mlflow_cannot_apply_to_rows_is_refused_with_its_flavours() -> None:

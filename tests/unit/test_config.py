@@ -298,7 +298,7 @@ def test_a_range_of_days_holds_both_its_ends(file: Path) -> None:
     job = load(ScoreJob, file, ["slice_by=date", "slices=2013-12-01..2013-12-31"])
     assert len(job.slice_names) == 31
     assert (job.slice_names[0], job.slice_names[-1]) == ("2013-12-01", "2013-12-31")
-    assert job.contract["read"] == ("date",)
+    assert job.binding.read == ("date",)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,12 @@ def test_the_metrics_of_the_file_are_those_that_are_computed() -> None:
 def test_versions_are_a_list_or_a_query() -> None:
     query = "versions={name: flight-delay, where: metrics.rmse < 50, limit: 3}"
     job = load(CompareJob, CONF / "compare.yaml", [query])
-    assert job.entering["query"]["limit"] == 3
+    assert job.query == {
+        "name": "flight-delay",
+        "where": "metrics.rmse < 50",
+        "order_by": None,
+        "limit": 3,
+    }
     with pytest.raises(ConfigError, match=r"unknown key 'nane' in versions .*valid keys: name"):
         load(CompareJob, CONF / "compare.yaml", ["versions={nane: flight-delay}"])
 

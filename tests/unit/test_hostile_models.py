@@ -25,6 +25,7 @@ from lakescore import environment, errors, loading
 from lakescore import registry as library
 from lakescore.config import ScoreJob, load
 from lakescore.errors import DigestDiffers, IntegrityError, LakescoreError, NotTrusted
+from lakescore.options import LoadOptions
 from lakescore.registry import Trust, artifacts
 from lakescore.registry.journal import Journal
 
@@ -622,7 +623,7 @@ def environment_of(folder: Folder, rule: Trust, env_manager: Any = "uv") -> load
     library.register(str(folder.path), "wants")
     newest = library.versions("wants")[0]
     model = library.resolve(f"wants/{newest.version}", trust=rule)
-    return loading.prepare(model, env_manager=env_manager)
+    return loading.prepare(model, options=LoadOptions(env_manager=env_manager))
 
 
 @pytest.mark.parametrize("env_manager", ["uv", "virtualenv", "conda"])

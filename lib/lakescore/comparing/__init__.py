@@ -10,7 +10,7 @@ from lakescore.comparing.candidates import Candidates, pin_candidates
 from lakescore.comparing.comparison import Comparison, compare
 from lakescore.comparing.document import document, lines
 from lakescore.comparing.evaluating import Evaluation, evaluate, held
-from lakescore.comparing.gates import GateResult, Threshold, act_on_gates, evaluate_gates
+from lakescore.comparing.gates import GateResult, act_on_gates, evaluate_gates
 from lakescore.comparing.pairing import LABEL, Paired, Problem, check, infer, labelled, pair, select
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "GateResult",
     "Paired",
     "Problem",
-    "Threshold",
     "act_on_gates",
     "check",
     "compare",

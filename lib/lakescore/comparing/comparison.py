@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from lakescore.assignment import Assignment
     from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.evaluating import Evaluation
-    from lakescore.comparing.pairing import Paired, Problem, ProblemType
+    from lakescore.comparing.pairing import Paired, Problem
+    from lakescore.options import CompareOptions
     from lakescore.scoring import Plan
     from lakescore.snapshots import Snapshot
 
@@ -49,17 +50,9 @@ class Comparison:
     """By version, the stability index against the baseline."""
     costs: Mapping[str, float | None]
     """By version, rows per second of one core; None if they are not measured."""
-    label: str
-    """The label's column."""
     inputs: Sequence[str]
     """The holdout's columns that the versions read."""
-    confidence: float
-    bootstraps: int
-    seed: int
-    small: int
-    """Slices with fewer rows are marked."""
-    most: int
-    """The maximum number of rows in the table of disagreements."""
+    options: CompareOptions
 
     @property
     def rank_by(self) -> str:
@@ -111,8 +104,9 @@ class Comparison:
                 return long_form(self)
             case "disagreements":
                 return differing.disagreements(
-                    self.paired, holdout, most=self.most, inputs=self.inputs, label=self.label
-                )
+                    self.paired, holdout, inputs=self.inputs,
+                    most=self.options.most_disagreements, label=self.options.label,
+                )  # fmt: skip
             case _:
                 return differing.failures(self.paired)
 
@@ -142,68 +136,42 @@ def _decisive_text(assigned: Assignment) -> str:
 
 
 @contextmanager
-def compare(  # noqa: PLR0913 - the parts of a job's file, all by keyword
-    planned: Plan,
-    candidates: Candidates,
-    *,
-    label: str,
-    keys: Sequence[str] = (),
-    weight: str | None = None,
-    slices: Sequence[str] = (),
-    small: int = 100,
-    problem_type: ProblemType | None = None,
-    rank_by: str | None = None,
-    positive_class: str | None = None,
-    custom_metrics: Mapping[str, str] | None = None,
-    confidence: float = 0.95,
-    bootstraps: int = 400,
-    seed: int = 0,
-    most: int = 100,
-) -> Iterator[Comparison]:
+def compare(planned: Plan, candidates: Candidates, options: CompareOptions) -> Iterator[Comparison]:
     """Score and evaluate the candidates, and keep the rows for the body of the `with` statement.
 
     Args:
-        planned: the plan, which keeps the columns `_label`, *keys*, *weight* and *slices*.
+        planned: the plan, which keeps the columns `_label` and those that *options* name.
         candidates: versions or families. The segments of families become slices too, unless there
             are too many of them.
-        label: the label's column, for readers of the output rows.
-        keys: columns that identify a row.
-        weight: the column of weights.
-        slices: columns whose values divide the rows.
-        small: slices with fewer rows than this are marked.
-        problem_type: as `pairing.infer`.
-        rank_by: as `pairing.infer`.
-        positive_class: as `pairing.infer`.
-        custom_metrics: by name, `package.module:function`.
-        confidence: the confidence of intervals.
-        bootstraps: the number of bootstraps.
-        seed: the seed of the bootstraps.
-        most: the maximum number of rows in the table of disagreements.
+        options: how they are compared.
 
     Raises:
         MetricUndefined, WeightsInvalid, TooManySlices: as `evaluating.evaluate`.
         ConfigError: a custom metric cannot be imported.
     """
-    uris = planned.uris
+    uris, slices = planned.uris, options.slices
     every_slice = _add_segment_columns(slices, candidates)
-    custom = {name: _import_metric(name, path) for name, path in (custom_metrics or {}).items()}
+    custom = {name: _import_metric(name, path) for name, path in options.custom_metrics.items()}
     decision = planned.contracts[0].decision
-    _check_columns(planned, [*keys, *every_slice])
+    _check_columns(planned, [*options.keys, *every_slice])
     problem = pairing.infer(
-        scoring.side_of(planned), uris, problem_type=problem_type, rank_by=rank_by,
-        positive=positive_class, threshold=decision.threshold if decision else None,
-        custom=list(custom),
+        scoring.side_of(planned), uris, problem_type=options.problem_type,
+        rank_by=options.rank_by, positive=options.positive_class,
+        threshold=decision.threshold if decision else None, custom=list(custom),
         classes={side.uri: side.contracts[0].loadable.classes for side in planned.sides},
     )  # fmt: skip
     _check_size(planned, problem, len(uris), 1 + len(every_slice))
     with scoring.evaluated(planned, ["the holdout"]):
         scored = planned if planned.is_here else scoring.side_by_side(planned, says=True)
-        pairs = pairing.pair(scored, uris, problem, keys=keys, weight=weight, slices=every_slice)
+        pairs = pairing.pair(
+            scored, uris, problem, keys=options.keys, weight=options.weight, slices=every_slice
+        )
     with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
         paired = replace(kept, rows=planned.heard(kept.rows))
         evaluate = partial(
-            evaluating.evaluate, replicates=bootstraps, seed=seed, level=confidence, custom=custom
-        )
+            evaluating.evaluate, replicates=options.bootstraps, seed=options.seed,
+            level=options.confidence, custom=custom,
+        )  # fmt: skip
         try:
             evaluation = evaluate(paired)
         except TooManySlices:
@@ -220,17 +188,12 @@ def compare(  # noqa: PLR0913 - the parts of a job's file, all by keyword
             flips=differing.flips(paired, candidates.baseline),
             shifts=differing.shifts(evaluation, paired, candidates.baseline),
             costs=costing.costs(planned),
-            label=label,
+            options=options,
             inputs=list(
                 dict.fromkeys(
                     source for contract in planned.contracts for source in contract.sources.values()
                 )
             ),
-            confidence=confidence,
-            bootstraps=bootstraps,
-            seed=seed,
-            small=small,
-            most=most,
         )
 
 

@@ -65,7 +65,7 @@ def lines(comparison: Comparison) -> list[dict[str, Any]]:
             "slice": _slice_text(part),
             "scope": part.scope,
             "rows": part.rows[uri],
-            "small": part.rows[uri] < comparison.small,
+            "small": part.rows[uri] < comparison.options.small,
             "rank": standing.ranks[uri] if part.scope == "common" else None,
             **standing.estimates[uri].facts(),
             **_difference(part, standing, (uri, comparison.candidates.baseline)),
@@ -153,12 +153,12 @@ def document(
         },
         "rows": {"labelled": evaluation.rows, "common": max(evaluation.whole.rows.values())},
         "uncertainty": {
-            "confidence": comparison.confidence,
-            "bootstraps": comparison.bootstraps,
-            "seed": comparison.seed,
+            "confidence": comparison.options.confidence,
+            "bootstraps": comparison.options.bootstraps,
+            "seed": comparison.options.seed,
             "pairs": len(uris) * (len(uris) - 1) // 2,
             "standard_errors": _finite(standing.width),
-            "correction": _correction(len(uris), standing.width, comparison.confidence),
+            "correction": _correction(len(uris), standing.width, comparison.options.confidence),
         },
         "baseline": comparison.candidates.baseline,
         "versions": [_version(comparison, uri) for uri in comparison.ordered],
@@ -180,7 +180,7 @@ def document(
 def _verdict(comparison: Comparison, holdout: Mapping[str, Any]) -> str:
     """Return the headline with its confidence and its holdout."""
     table = str(holdout["table"]).rstrip("/").rsplit("/", 1)[-1]
-    confidence = f"{comparison.confidence:.0%} confidence"
+    confidence = f"{comparison.options.confidence:.0%} confidence"
     return f"{headline(comparison)[:-1]}, with {confidence}, on {table}@v{holdout['version']}."
 
 

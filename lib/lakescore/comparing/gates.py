@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lakescore.comparing import metrics
 from lakescore.comparing.candidates import CHAMPION
@@ -21,23 +21,13 @@ if TYPE_CHECKING:
     from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.evaluating import Part
+    from lakescore.options import GateMode, GateOptions, Threshold
 
-Mode = Literal["disabled", "dry_run", "enforce"]
 _PROMOTE = "promote"
 _SET_ALIAS = "set alias "
 _LONGEST_REASON = 2000
 _LEAST_CHANGE_OVER_ZERO = 1e-10
 """The least change if the baseline's value is 0: the number that MLflow uses."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threshold:
-    """The limits for one metric; a limit that is None is not checked."""
-
-    greater_is_better: bool
-    threshold: float | None = None
-    min_absolute_change: float | None = None
-    min_relative_change: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +62,7 @@ class GateCheck:
 class GateResult:
     """All gates, checked for one candidate."""
 
-    mode: Mode
+    mode: GateMode
     candidate: str
     baseline: str
     checks: Sequence[GateCheck]
@@ -107,14 +97,7 @@ class GateResult:
         }
 
 
-def evaluate_gates(
-    comparison: Comparison,
-    thresholds: Mapping[str, Mapping[str, Any]],
-    *,
-    mode: Mode = "enforce",
-    signature: bool = True,
-    on_pass: str | None = None,
-) -> GateResult | None:
+def evaluate_gates(comparison: Comparison, options: GateOptions) -> GateResult | None:
     """Check the candidate against the gates; return None if the gates are disabled.
 
     The candidate is the one that the job names. If the job names none, it is the best version that
@@ -122,16 +105,13 @@ def evaluate_gates(
 
     Args:
         comparison: the comparison; changes are measured from its baseline.
-        thresholds: by metric, the fields of a `Threshold`.
-        mode: `disabled`, `dry_run` or `enforce`.
-        signature: whether the candidate's signature must be compatible with the baseline's.
-        on_pass: `promote`, `set alias NAME`, or None.
+        options: the conditions, and the action if the candidate meets them.
 
     Raises:
         ConfigError: a gate's metric does not exist, or has another direction; there is no
             candidate; an alias should move, but the baseline or the candidate is a family.
     """
-    if mode == "disabled":
+    if options.mode == "disabled":
         return None
     candidates, common = comparison.candidates, comparison.evaluation.whole
     ordered = [uri for uri in comparison.ordered if uri != candidates.baseline]
@@ -144,20 +124,23 @@ def evaluate_gates(
     families = [
         uri for uri in (candidates.baseline, candidate) if candidates.assigned[uri].by is not None
     ]
-    if on_pass is not None and families:
+    if options.on_pass is not None and families:
         raise ConfigError(
             f"gates: on_pass moves the alias of one version, but {families[0]} is a family with a "
             "version for each segment; leave on_pass out"
         )
     checks: list[GateCheck] = []
-    for metric, parts in thresholds.items():
-        threshold = Threshold(**parts)
+    for metric, threshold in options.thresholds.items():
         _check_direction(metric, threshold, list(common.standings))
         checks += _metric_checks(common, candidate, candidates.baseline, metric, threshold)
-    if signature:
+    if options.signature:
         checks.append(_signature_check(candidates, candidate))
     return GateResult(
-        mode=mode, candidate=candidate, baseline=candidates.baseline, checks=checks, on_pass=on_pass
+        mode=options.mode,
+        candidate=candidate,
+        baseline=candidates.baseline,
+        checks=checks,
+        on_pass=options.on_pass,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from lakescore.comparing.gathering import Task
+    from lakescore.options import ProblemType
     from lakescore.signature import Binding
 
 LABEL = "_label"
 """The column that `select` adds."""
 _CLASS_PREFIX = "p_"
-ProblemType = Literal["regression", "binary", "multiclass"]
+_BINARY = 2
 _DEFAULTS = {"regression": "rmse", "labels": "accuracy", "scores": "log_loss"}
 
 
@@ -210,46 +211,57 @@ def infer(  # noqa: PLR0913 - all but two by keyword
     """
     label, kinds = scored[LABEL].dataType, {uri: scored[uri].dataType for uri in uris}
     metric_task = _metric_task(rank_by, custom)
-    if any(isinstance(kind, StructType) for kind in kinds.values()):
-        task: Task = "scores"
-    elif problem_type == "regression" or metric_task == "regression":
-        task = "regression"
-    elif metric_task == "scores" or threshold is not None:
-        task = "scores"
-    elif problem_type or metric_task == "labels" or not _has_type(kinds.values(), FractionalType):
-        task = "labels"
-    else:
-        task = "regression"
+    task = _infer_task(list(kinds.values()), problem_type, metric_task, threshold)
     rank_by = rank_by or _DEFAULTS[task]
     _check_metric(rank_by, task, metric_task, label, kinds)
     fields = _struct_classes(scored, uris, classes or {}, rank_by) if task == "scores" else {}
-    all_classes = tuple(dict.fromkeys(name for uri in uris for name in fields.get(uri, ())))
-    if task == "scores" and not all_classes:
-        all_classes = ("false", "true") if isinstance(label, BooleanType) else ("0", "1")
+    all_classes = _all_classes(task, label, fields)
     same = all(names == all_classes for names in fields.values())
-    if threshold is not None and not (task == "scores" and len(all_classes) == 2 and same):  # noqa: PLR2004 - binary
+    if threshold is not None and not (task == "scores" and len(all_classes) == _BINARY and same):
         reason = (
             "threshold needs scores of the same two classes, in the same order, from all versions"
         )
         raise MetricUndefined(rank_by, reason)
-    if task == "scores" and len(all_classes) == 2:  # noqa: PLR2004 - binary
+    if task == "scores" and len(all_classes) == _BINARY:
         positive = positive or all_classes[1]
     if positive is not None and all_classes and positive not in all_classes:
         raise MetricUndefined(
             rank_by, f"{positive!r} is not one of the classes {', '.join(all_classes)}"
         )
-    kind: ProblemType = (
-        "regression"
-        if task == "regression"
-        else problem_type
-        or (
-            "multiclass" if len(all_classes) > 2 else "binary"  # noqa: PLR2004
-        )
-    )
+    usual: ProblemType = "multiclass" if len(all_classes) > _BINARY else "binary"
+    kind = "regression" if task == "regression" else problem_type or usual
     return Problem(
         task=task, problem_type=kind, rank_by=rank_by, classes=all_classes, fields=fields,
         positive=None if kind == "multiclass" else positive, threshold=threshold,
     )  # fmt: skip
+
+
+def _infer_task(
+    kinds: Sequence[DataType],
+    problem_type: ProblemType | None,
+    metric_task: Task | None,
+    threshold: float | None,
+) -> Task:
+    """Return the task of predictions of these *kinds*."""
+    if any(isinstance(kind, StructType) for kind in kinds):
+        return "scores"
+    if "regression" in {problem_type, metric_task}:
+        return "regression"
+    if metric_task == "scores" or threshold is not None:
+        return "scores"
+    if problem_type or metric_task == "labels" or not _has_type(kinds, FractionalType):
+        return "labels"
+    return "regression"
+
+
+def _all_classes(
+    task: Task, label: DataType, fields: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return the classes that any version scores; of one score, 0 and 1, or false and true."""
+    if task != "scores":
+        return ()
+    names = tuple(dict.fromkeys(name for classes in fields.values() for name in classes))
+    return names or (("false", "true") if isinstance(label, BooleanType) else ("0", "1"))
 
 
 def pair(  # noqa: PLR0913 - all but three by keyword

@@ -1,0 +1,106 @@
+"""Options: the settings that a job's file and the modules share, as types.
+
+Nothing here imports another module of lakescore, so a job's file is checked without Spark, and a
+renamed setting is an error of the type checker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EngineName: TypeAlias = Literal["auto", "arrow", "spark_udf"]
+ScanName: TypeAlias = Literal["direct", "spark"]
+RunnerName: TypeAlias = Literal["auto", "local", "spark"]
+NullRule: TypeAlias = Literal["model", "fail", "null", "quarantine"]
+OutputName: TypeAlias = Literal["prediction", "proba"]
+EnvManager: TypeAlias = Literal["local", "virtualenv", "uv", "conda"]
+ProblemType: TypeAlias = Literal["regression", "binary", "multiclass"]
+GateMode: TypeAlias = Literal["disabled", "dry_run", "enforce"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a version is loaded and called."""
+
+    output: OutputName = "prediction"
+    """`proba` calls a classifier's `predict_proba`."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of `predict`: texts, and lists and mappings of texts. The signature gives their
+    types."""
+    model_config: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration for the model's context, in the same form. The configuration that the model was
+    logged with gives the types; values that it does not type are read as YAML."""
+    env_manager: EnvManager = "local"
+    """The manager of the packages that the model runs with. All but `local` are MLflow's own, and
+    install the packages that the model's files ask for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BindOptions:
+    """How the columns of a table become the features of a version."""
+
+    read: tuple[str, ...] = ()
+    """Further columns of the table that the job needs."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """By feature, the table's column if it has another name."""
+    nulls: Mapping[str, NullRule] = field(default_factory=dict)
+    """By feature, the rule for rows with a null there. The default is `quarantine` for integers and
+    booleans, and `model` for other types."""
+    threshold: float | None = None
+    """The threshold of the decision; for two classes, of the second class's probability."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How versions are compared."""
+
+    label: str
+    """The holdout's column with the true value."""
+    keys: tuple[str, ...] = ()
+    """Columns that identify a row."""
+    weight: str | None = None
+    """The column of weights; each weight is 1 if it is left out."""
+    slices: tuple[str, ...] = ()
+    """Columns whose values divide the rows."""
+    small: int = 100
+    """Slices with fewer rows than this are marked."""
+    problem_type: ProblemType | None = None
+    rank_by: str | None = None
+    """The metric that ranks; see `pairing.infer` for the default."""
+    positive_class: str | None = None
+    custom_metrics: Mapping[str, str] = field(default_factory=dict)
+    """By name, `package.module:function`."""
+    confidence: float = 0.95
+    """Of the intervals."""
+    bootstraps: int = 400
+    seed: int = 0
+    """Of the bootstraps."""
+    most_disagreements: int = 100
+    """The maximum number of rows in the table of disagreements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """The conditions for one metric; each that is given."""
+
+    greater_is_better: bool
+    threshold: float | None = None
+    min_absolute_change: float | None = None
+    min_relative_change: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    """The conditions that a candidate must meet, and the action if it does."""
+
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    """By metric."""
+    mode: GateMode = "enforce"
+    signature: bool = True
+    """Whether the candidate's signature must be compatible with the baseline's."""
+    on_pass: str | None = None
+    """`promote`, `set alias NAME`, or None."""

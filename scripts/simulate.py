@@ -17,7 +17,8 @@ import pyarrow as pa
 import vl_convert
 from rich.console import Console
 
-from lakescore.comparing import gathering, metrics, ordering, ranking
+from lakescore import metrics
+from lakescore.comparing import formulas, gathering, ordering, ranking
 
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmark"
 SIZES = (100, 1_000, 10_000)
@@ -122,7 +123,7 @@ def evaluated(
     results = []
     for n, predicted in enumerate(predictions):
         positive = None if regression else "1"
-        values = metrics.metrics_from_sums(spec.task, by_version[n], positive=positive, width=2)
+        values = formulas.metrics_from_sums(spec.task, by_version[n], positive=positive, width=2)
         results.append(values | _walked(kind, label, predicted, bucket, draws))
     return results
 
@@ -143,24 +144,25 @@ def _walked(
     whole = {r["name"]: np.frombuffer(r["sums"]) for r in totals.to_pylist()}
     zeros = np.zeros(draws.shape[1])
     walk = (
-        ordering.cross(draws, {0: whole["first"]}, metrics.QUANTILES)
+        ordering.cross(draws, {0: whole["first"]}, formulas.QUANTILES)
         if regression
         else ordering.walk(draws, {(0, 0): (zeros, zeros)})
     )
     (found,) = walk(iter([batch]))
     vectors = {r["name"]: np.frombuffer(r["sums"]) for r in found.to_pylist()}
     if regression:
-        return metrics.metrics_from_order(vectors)
-    return metrics.metrics_from_curves({"1": {**whole, **vectors}}, "1")
+        return formulas.metrics_from_order(vectors)
+    return formulas.metrics_from_curves({"1": {**whole, **vectors}}, "1")
 
 
 def tried(found: dict[str, list[Any]], truth: dict[str, list[Any]]) -> dict[tuple[str, str], bool]:
     """Tell which intervals hold the truth."""
     hits = {}
     for name, vectors in found.items():
+        metric = next(known for known in metrics.METRICS if known.name == name)
         standing = ranking.stand(
             dict(zip("ab", vectors, strict=True)),
-            better_high=metrics.greater_is_better(name), bounds=metrics.bounds(name), level=LEVEL,
+            better_high=metric.greater_is_better, bounds=(metric.least, metric.most), level=LEVEL,
         )  # fmt: skip
         own, gap = standing.estimates["a"], standing.differences["a", "b"]
         a, b = (vector[0] for vector in truth[name])

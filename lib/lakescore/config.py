@@ -26,6 +26,7 @@ from pydantic import (
 from lakescore.encoding import Spelt
 from lakescore.errors import ConfigError, listed, nearest
 from lakescore.home import home
+from lakescore.metrics import RANKING
 from lakescore.options import (
     BindOptions,
     CompareOptions,
@@ -555,17 +556,6 @@ def _list_days(first: str, last: str) -> tuple[str, ...]:
     return tuple(str(start + timedelta(days=n)) for n in range(days))
 
 
-METRICS = (
-    "rmse", "mae", "mape", "r2", "max_error", "median_absolute_error", "absolute_error_p90",
-    "absolute_error_p95", "mean_pinball_loss_0.1", "mean_pinball_loss_0.9",
-    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_macro",
-    "recall_macro", "f1_macro", "precision_weighted", "recall_weighted", "f1_weighted",
-    "log_loss", "brier_score_loss", "calibration_error", "roc_auc", "roc_auc_ovr",
-    "roc_auc_ovr_weighted", "average_precision",
-)  # fmt: skip
-"""The metrics of `lakescore.comparing` that can rank, to check a file without Spark."""
-
-
 class VersionQuery(Strict):
     """The versions of one registered model that match a filter."""
 
@@ -711,12 +701,12 @@ class CompareJob(_Applying):
 
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:
-        known = [*METRICS, *self.custom_metrics]
+        known = [*RANKING, *self.custom_metrics]
         requested = {"rank_by": [self.rank_by] if self.rank_by else []}
         requested["gates.metrics"] = list(self.gates.metrics) if self.gates else []
         for key, names in requested.items():
             for name in names:
-                if name not in known and name.partition("/")[0] not in METRICS:
+                if name not in known and name.partition("/")[0] not in RANKING:
                     raise ValueError(
                         f"{key}: there is no metric {name!r} that can rank{nearest(name, known)}; "
                         f"there are: {listed(known, most=40)}"

@@ -678,3 +678,14 @@ def test_a_filter_can_do_nothing_else(spark: SparkSession, text: str) -> None:
     holdout = spark.createDataFrame([(1, "x", 1.0)], "id int, carrier string, y double")
     with pytest.raises(BadCondition):
         comparing.select(holdout, "y", where=text)
+
+
+def test_an_interval_holds_its_value_also_where_a_score_of_several_classes_is_above_1(
+    spark: SparkSession,
+) -> None:
+    rows = [(n, "a", (0.05, 0.9, 0.05)) for n in range(50)]  # each is wrong, and sure of it
+    schema = f"id int, _label string, `{A}` struct<p_a: double, p_b: double, p_c: double>"
+    found = evaluated(spark.createDataFrame(rows, schema), (A,), rank_by="brier_score_loss")
+    estimate = found.whole.standings["brier_score_loss"].estimates[A]
+    assert estimate.value == pytest.approx(0.95**2 + 0.9**2 + 0.05**2)
+    assert estimate.low <= estimate.value <= estimate.high

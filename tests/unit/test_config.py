@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lakescore.config import JOBS, METRICS, CompareJob, ScoreJob, TrustFile, load
+from lakescore.config import JOBS, CompareJob, ScoreJob, TrustFile, load
 from lakescore.errors import ConfigError
 from lakescore.joblist import JobList
+from lakescore.metrics import METRICS, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -396,12 +398,31 @@ def test_a_comparison_ranks_by_a_metric_that_we_know() -> None:
         assert job.rank_by == name
 
 
-def test_the_metrics_of_the_file_are_those_that_are_computed() -> None:
-    from lakescore.comparing import metrics
+def test_every_metric_is_described() -> None:
+    text = (CONF.parent / "docs/compare.md").read_text()
+    for metric in METRICS:
+        stem, _, ending = metric.name.rpartition("_")
+        assert f"`{metric.name}`" in text or (f"`{stem}" in text and f"`_{ending}" in text)
 
-    computed = [*metrics.REGRESSION, *metrics.LABELS, *metrics.SCORES]
-    ranking = [name for name in computed if metrics.greater_is_better(name) is not None]
-    assert list(METRICS) == ranking
+
+@pytest.mark.parametrize(
+    ("name", "better", "most"),
+    [
+        ("rmse", False, math.inf),
+        ("r2", True, 1.0),
+        ("recall/late", True, 1.0),  # of one class
+        ("brier_score_loss", False, 2.0),  # what it can be of more than two classes
+        ("bias", None, math.inf),
+    ],
+)
+def test_a_metric_knows_its_direction_and_its_bounds(
+    name: str,
+    better: bool | None,  # noqa: FBT001 - a row's cell
+    most: float,
+) -> None:
+    metric = find(name)
+    assert metric is not None
+    assert (metric.greater_is_better, metric.most) == (better, most)
 
 
 def test_versions_are_a_list_or_a_query() -> None:

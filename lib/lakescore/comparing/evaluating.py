@@ -18,9 +18,11 @@ import numpy as np
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame
 
-from lakescore.comparing import gathering, matching, metrics, ordering, passes, ranking
+from lakescore import metrics
+from lakescore.comparing import formulas, gathering, matching, ordering, passes, ranking
 from lakescore.comparing.gathering import PART, Spec
 from lakescore.errors import MetricUndefined, TooManySlices, WeightsInvalid
+from lakescore.metrics import Metric
 from lakescore.scanning import skip_batch_size_check
 
 if TYPE_CHECKING:
@@ -239,8 +241,10 @@ def _arrange_sums(sums: Summed, versions: int) -> Arranged:
             common, extra = scopes.get("common", {}), scopes.pop("extra", {})
             own = dict(common)
             for name, vector in extra.items():
-                combine = np.maximum if name == "max_error" else np.add
-                own[name] = combine(own[name], vector) if name in own else vector
+                if name in own:
+                    own[name] = gathering.combine(name, own[name], vector)
+                else:
+                    own[name] = vector
             scopes["common"], scopes["own"] = common, own
     return by_place
 
@@ -308,7 +312,7 @@ def _quantiles(
     rows: passes.Rows, spec: Spec, weights: Mapping[int, Floats]
 ) -> dict[int, dict[str, Any]]:
     """Return by group the values around each quantile; see `ordering.cross`."""
-    cross = ordering.cross(spec.draws, weights, metrics.QUANTILES)
+    cross = ordering.cross(spec.draws, weights, formulas.QUANTILES)
     walked = passes.mapped(passes.in_order(rows, one_partition=True), cross, ordering.RESULTS)
     by_group: dict[int, dict[str, Any]] = defaultdict(dict)
     for _, number, name, vector in passes.tuples(walked):
@@ -371,7 +375,7 @@ def _windows(counted: Floats, sums: Mapping[str, Floats]) -> tuple[float, ...]:
     upper = gathering.edges()[1:]
     effective = weight * weight / squares
     windows: list[tuple[float, float]] = []
-    for q in metrics.QUANTILES.values():
+    for q in formulas.QUANTILES.values():
         reach = _SIGMAS * math.sqrt(q * (1 - q) / effective) + _SIGMAS / effective
         first = int(np.searchsorted(below, q - reach))
         last = int(np.searchsorted(below, min(q + reach, 1.0)))
@@ -418,16 +422,16 @@ def _metric_vectors(  # noqa: PLR0913, PLR0917 - a place has these coordinates
             by_uri[uri] = (0, {})
             continue
         positive = problem.positive or _default_positive(problem.task, problem.problem_type, sums)
-        values = metrics.metrics_from_sums(
+        values = formulas.metrics_from_sums(
             problem.task, sums, positive=positive, width=len(problem.classes)
         )
         walked = ordered.get((place, version, scope)) or ordered.get((place, version, "common"))
         if walked and problem.task == "regression":
-            values |= metrics.metrics_from_order(walked[None])
+            values |= formulas.metrics_from_order(walked[None])
         elif walked:
             curves = {problem.classes[n]: walked[n] for n in walked if n is not None}
-            values |= metrics.metrics_from_curves(curves, problem.positive)
-        values |= metrics.custom_metrics(sums, functions)
+            values |= formulas.metrics_from_curves(curves, problem.positive)
+        values |= formulas.custom_metrics(sums, functions)
         by_uri[uri] = (int(sums["n"][0]), values)
     return by_uri
 
@@ -436,7 +440,7 @@ def _default_positive(task: str, problem_type: str, sums: Mapping[str, Any]) -> 
     """Return the class 1 or true if labels and predictions are 0 and 1, or booleans."""
     if task != "labels" or problem_type == "multiclass":
         return None
-    classes = set(metrics.classes_of(sums))
+    classes = set(formulas.classes_of(sums))
     if classes <= {"0", "1"}:
         return "1"
     return "true" if classes <= {"false", "true"} else None
@@ -458,16 +462,26 @@ def _part(  # noqa: PLR0913, PLR0917 - a place has these coordinates
             uri: values.get(name, np.full(size, np.nan))
             for uri, (_, values) in vectors_by_uri.items()
         }
-        better_high = metrics.greater_is_better(name)
-        if name in functions:
-            better_high = bool(getattr(functions[name], "greater_is_better", False))
+        metric = _metric(name, functions)
         standings[name] = ranking.stand(
-            vectors, better_high=better_high, bounds=metrics.bounds(name), level=level
+            vectors,
+            better_high=metric.greater_is_better,
+            bounds=(metric.least, metric.most),
+            level=level,
         )
     by = None if place[0] < 0 else paired.slices[place[0]]
     return Part(
         by, place[1], scope, {uri: rows for uri, (rows, _) in vectors_by_uri.items()}, standings
     )
+
+
+def _metric(name: str, functions: Mapping[str, Callable[..., Any]]) -> Metric:
+    """Return the metric *name*; of a custom one, what its function says."""
+    known = None if name in functions else metrics.find(name)
+    if known is not None:
+        return known
+    better = bool(getattr(functions[name], "greater_is_better", False))
+    return Metric(name=name, task="regression", greater_is_better=better, least=-math.inf)
 
 
 def _histograms(paired: Paired, counts: Summed) -> dict[tuple[str, str], Floats]:
@@ -505,7 +519,7 @@ def _classes(paired: Paired, by_place: Arranged) -> list[str]:
     classes = dict.fromkeys(paired.problem.classes)
     for scopes in by_place[ALL].values():
         if scopes["own"]:
-            classes |= dict.fromkeys(metrics.classes_of(scopes["own"]))
+            classes |= dict.fromkeys(formulas.classes_of(scopes["own"]))
     return list(classes)
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakescore.comparing import metrics
+from lakescore import metrics
 from lakescore.comparing.candidates import CHAMPION
 from lakescore.errors import ConfigError, GateFailed, listed, nearest, visible
 from lakescore.registry import promote
@@ -188,7 +188,7 @@ def _check_direction(metric: str, threshold: Threshold, available: Sequence[str]
             f"gates: there is no metric {metric!r}{nearest(metric, available)}; there are: "
             f"{listed(available, most=40)}"
         )
-    known = metrics.greater_is_better(metric)
+    known = found.greater_is_better if (found := metrics.find(metric)) else None
     if known is not None and known != threshold.greater_is_better:
         raise ConfigError(
             f"gates: {metric} is better {'greater' if known else 'smaller'}; write "

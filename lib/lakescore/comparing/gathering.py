@@ -12,7 +12,7 @@ our package.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,8 @@ from lakescore.executor import gathered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from lakescore.metrics import Task
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -33,6 +35,8 @@ Terms = dict[str, tuple[Floats, Ints | None]]
 
 BUCKETS = 1024
 """Rows of one bucket of keys are drawn together, which adds 2 % of noise to a standard error."""
+LARGEST = "largest "
+"""A sum whose name begins so is a maximum: two of them make the larger one."""
 MOST_SLICES = 200
 MOST_CLASSES = 100
 _MOST_PARTS = 4000
@@ -66,8 +70,6 @@ BINS = 2 * _HALF + 1
 """Bin `_HALF` holds 0; the bins of negative numbers come before it."""
 _MIDDLE = ((-1 - _LEAST) << _FRACTION) + 1
 """The bin of the probability 0.5, counted from the bin of 0."""
-
-Task = Literal["regression", "labels", "scores"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,12 @@ def gather(spec: Spec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Recor
     return run
 
 
+def combine(name: str, one: Floats, other: Floats) -> Floats:
+    """Return two vectors of the sum *name*, of different rows, as one."""
+    together: Floats = np.maximum(one, other) if name.startswith(LARGEST) else one + other
+    return together
+
+
 def merge(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Add up rows of `SCHEMA` that have the same key; for `mapInArrow`."""
     sums_by_key: dict[tuple[Any, ...], Floats] = {}
@@ -132,10 +140,8 @@ def merge(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
                 counted[np.frombuffer(bin_ids, np.int64)] += vector
             elif key not in sums_by_key:
                 sums_by_key[key] = vector.copy()
-            elif key[4] == "max_error":
-                np.maximum(sums_by_key[key], vector, out=sums_by_key[key])
             else:
-                sums_by_key[key] += vector
+                sums_by_key[key] = combine(key[4], sums_by_key[key], vector)
     rows = [(*key, None, vector.tobytes()) for key, vector in sums_by_key.items()]
     rows += [(*key, *_sparse(counted)) for key, counted in counts.items()]
     yield _batch(rows)
@@ -429,7 +435,7 @@ class Sums:
     ) -> None:
         """Add absolute errors to their histogram, and keep the largest error of each bucket."""
         self._add_to_histogram((*key_start, "absolute error"), bins_of(size), weight, code)
-        key = (*key_start, "max_error")
+        key = (*key_start, f"{LARGEST}error")
         highest = _grow(self._highest.get(key), (len(self._slice_values(key_start[1])), BUCKETS))
         row_slice = np.zeros_like(bucket) if code is None else code
         np.maximum.at(highest.reshape(-1), row_slice * BUCKETS + bucket, size)

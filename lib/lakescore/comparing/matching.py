@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakescore.comparing.gathering import BUCKETS, Bools, Floats, Task, floats, partition
+from lakescore.comparing.gathering import BUCKETS, Bools, Floats, floats, partition
 from lakescore.executor import SAID, WHY, row_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from lakescore.metrics import Task
 
     Function = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 

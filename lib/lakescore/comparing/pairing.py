@@ -22,9 +22,9 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lakescore import executor, scanning, scoring, slicing
+from lakescore import executor, metrics, scanning, scoring, slicing
 from lakescore.arrow import arrow_type
-from lakescore.comparing import metrics, passes
+from lakescore.comparing import passes
 from lakescore.comparing.filtering import condition
 from lakescore.comparing.matching import Columns, match
 from lakescore.errors import ColumnsMissing, HoldoutEmpty, MetricUndefined
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame
 
-    from lakescore.comparing.gathering import Task
+    from lakescore.metrics import Task
     from lakescore.options import ProblemType
     from lakescore.signature import Binding
 
@@ -348,22 +348,17 @@ def _matched_schema(columns: Columns, keys: Sequence[pa.DataType]) -> pa.Schema:
 def _metric_task(rank_by: str | None, custom: Sequence[str]) -> Task | None:
     if rank_by is None or rank_by in custom:
         return None
-    name = rank_by.partition("/")[0]
-    metrics_by_task = {
-        "regression": metrics.REGRESSION,
-        "labels": metrics.LABELS,
-        "scores": metrics.SCORES,
-    }
-    for task, names in metrics_by_task.items():
-        if name in names:
-            if metrics.greater_is_better(name) is None:
-                raise MetricUndefined(
-                    rank_by,
-                    "neither a greater nor a smaller value of it is better, so it cannot rank",
-                )
-            return cast("Task", task)
-    available = [*metrics.REGRESSION, *metrics.LABELS, *metrics.SCORES, *custom]
-    raise MetricUndefined(rank_by, f"there is no such metric; there are: {', '.join(available)}")
+    metric = metrics.find(rank_by)
+    if metric is None:
+        available = [*[known.name for known in metrics.METRICS], *custom]
+        raise MetricUndefined(
+            rank_by, f"there is no such metric; there are: {', '.join(available)}"
+        )
+    if not metric.ranks:
+        raise MetricUndefined(
+            rank_by, "neither a greater nor a smaller value of it is better, so it cannot rank"
+        )
+    return metric.task
 
 
 def _check_metric(

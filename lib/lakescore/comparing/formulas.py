@@ -1,4 +1,4 @@
-"""Metrics: their names, and their values from sums over rows. The definitions are scikit-learn's.
+"""Formulas: the values of metrics from sums over rows. The definitions are scikit-learn's.
 
 A vector of sums holds the sum over all rows first, then one sum for each bootstrap. A metric of
 such vectors is a vector of the same kind.
@@ -10,54 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lakescore.comparing.gathering import BINS_OF_CALIBRATION, PART, Floats
+from lakescore.comparing.gathering import BINS_OF_CALIBRATION, LARGEST, PART, Floats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lakescore.comparing.gathering import Task
+    from lakescore.metrics import Task
 
-Sums = "Mapping[str, Floats]"
-
-REGRESSION = (
-    "rmse", "mae", "mape", "r2", "max_error", "bias", "median_absolute_error",
-    "absolute_error_p90", "absolute_error_p95", "mean_pinball_loss_0.1", "mean_pinball_loss_0.9",
-)  # fmt: skip
-LABELS = (
-    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_macro",
-    "recall_macro", "f1_macro", "precision_weighted", "recall_weighted", "f1_weighted",
-)  # fmt: skip
-SCORES = (
-    "log_loss", "brier_score_loss", "calibration_error", "roc_auc", "roc_auc_ovr",
-    "roc_auc_ovr_weighted", "average_precision",
-)  # fmt: skip
 QUANTILES = {"median_absolute_error": 0.5, "absolute_error_p90": 0.9, "absolute_error_p95": 0.95}
 _PINBALL = {"mean_pinball_loss_0.1": 0.1, "mean_pinball_loss_0.9": 0.9}
-_GREATER_IS_BETTER = frozenset(
-    {*LABELS, "r2", "roc_auc", "roc_auc_ovr", "roc_auc_ovr_weighted", "average_precision"}
-)
-_UP_TO_ONE = _GREATER_IS_BETTER | {"brier_score_loss", "calibration_error"}
 _NO_VARIANCE = 1e-13
 """Relative: if the variance is at most this, the labels are equal."""
-
-
-def greater_is_better(metric: str) -> bool | None:
-    """Return whether a greater value is better; None if the metric is unknown or has no direction.
-
-    A metric of one class, such as `recall/late`, has the direction of `recall`.
-    """
-    name = metric.partition("/")[0]
-    if name not in {*REGRESSION, *LABELS, *SCORES} or name == "bias":
-        return None
-    return name in _GREATER_IS_BETTER
-
-
-def bounds(metric: str) -> tuple[float, float]:
-    """Return the least and the greatest possible value of the metric."""
-    name = metric.partition("/")[0]
-    if name not in {*REGRESSION, *LABELS, *SCORES} or name == "bias":
-        return -np.inf, np.inf
-    return (-np.inf if name == "r2" else 0.0), (1.0 if name in _UP_TO_ONE else np.inf)
 
 
 def metrics_from_sums(
@@ -148,7 +111,7 @@ def _regression(sums: Mapping[str, Floats], weight: Floats) -> dict[str, Floats]
         "mae": _divide(absolute, weight),
         "mape": _divide(sums["relative"], weight),
         "r2": _r2(sums, weight),
-        "max_error": sums["max_error"],
+        "max_error": sums[f"{LARGEST}error"],
         "bias": -_divide(error, weight),
     }
     for name, alpha in _PINBALL.items():

@@ -1,9 +1,9 @@
-"""The trust policy: which model versions may be loaded. Loading a pickled model runs its code.
+"""The trust policy: the model versions that can be loaded. A pickled model runs its code on load.
 
-A rule that is left out allows everything, but for `sources`, which by default leaves out the web,
-and `environments`, which a policy that has any other rule sets to none.
-What the registry says is checked before a file is fetched, what the files say on the private copy
-that would be loaded, and its digest before any of it is.
+A missing rule allows everything, with two exceptions. `sources` does not allow the web by default,
+and `environments` is none if the policy has any other rule.
+The facts of the registry are checked before a file is fetched. The digest and the facts of the
+files are checked on the private copy, before any of it is loaded.
 """
 
 from __future__ import annotations
@@ -32,45 +32,45 @@ _PICKLES = {"pickle", "cloudpickle"}
 
 
 class Trust(BaseModel):
-    """The rules; each that is given must hold."""
+    """The rules; a version must meet all rules that are set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     registries: _Texts | None = Field(
         default=None,
-        description="allowed registries: schemes (sqlite) or beginnings of their URIs "
+        description="allowed registries: schemes (sqlite) or prefixes of their URIs "
         "(https://mlflow.example.org)",
     )
     sources: _Texts = Field(
         default=_STORES,
-        description="where files may lie: schemes (s3) or beginnings of URIs (s3://models/prod)",
+        description="allowed locations of files: schemes (s3) or prefixes of URIs (s3://models/prod)",
     )
     flavours: _Texts | None = Field(
-        default=None, description="allowed MLflow flavours; python_function is a model of one's own"
+        default=None, description="allowed MLflow flavours; python_function is a custom model"
     )
     formats: _Texts | None = Field(
         default=None,
-        description="allowed serialisation formats: skops, json, ubj, onnx, ..., and those that "
-        "run code when they are loaded: pickle, cloudpickle, code (Python files of the model)",
+        description="allowed serialisation formats: skops, json, ubj, onnx, ..., and the formats "
+        "that run code on load: pickle, cloudpickle, code (Python files of the model)",
     )
     tags: dict[str, str | None] = Field(
-        default={}, description="tags that a version must carry; null allows any value"
+        default={}, description="tags that a version must have; null allows any value"
     )
     aliases: _Texts | None = Field(
         default=None, description="aliases of which at least one must point at the version"
     )
     digest: Literal["optional", "required"] = Field(
         default="optional",
-        description="required: lakescore register must have written a digest into the ledger, or "
-        "it stands in digests; one that is known must always be that of the copy",
+        description="required: the version's digest must be in the ledger, written by lakescore "
+        "register, or in digests; a known digest must always match the copy",
     )
     digests: dict[_Pinned, _Digest] = Field(
         default={}, description="the digests of versions, as name/3: sha256:..."
     )
     environments: Environments | None = Field(
         default=None,
-        description="whether an env_manager may install what a model's files ask for: none, or "
-        "wheels of plain name==version; none where there is any other rule",
+        description="the packages that an env_manager can install for a model: none, or wheels "
+        "of plain name==version; default: none if there is any other rule",
     )
 
     @property
@@ -80,10 +80,10 @@ class Trust(BaseModel):
 
     @property
     def installing(self) -> Environments | None:
-        """The rule for environments; None where there is no policy."""
+        """The rule for environments; None if there is no policy."""
         return self.environments or ("none" if self.is_given else None)
 
-    def check_version(  # noqa: PLR0913 - each is a fact of its own
+    def check_version(  # noqa: PLR0913 - each is a separate fact
         self,
         uri: str,
         *,
@@ -93,65 +93,68 @@ class Trust(BaseModel):
         aliases: Iterable[str],
         recorded: str | None,
     ) -> None:
-        """Check what the registry says of the pinned *uri*: nothing has been fetched yet.
+        """Check the facts of the registry about the pinned *uri*, before any file is fetched.
 
         Args:
             uri: `models:/<name>/<integer>`.
             registry: the URI of the registry.
             location: the URI of the version's files.
-            tags: of the version.
-            aliases: of the version.
-            recorded: the digest that the ledger holds, if any.
+            tags: the tags of the version.
+            aliases: the aliases of the version.
+            recorded: the digest in the ledger; None if it has none.
 
         Raises:
-            NotTrusted: says which rule refuses it.
+            NotTrusted: a rule refuses the version; the error names the rule.
         """
-        if self.registries is not None and not any(_within(registry, r) for r in self.registries):
+        if self.registries is not None and not any(
+            _is_within(registry, r) for r in self.registries
+        ):
             raise NotTrusted(uri, "registries", f"the registry is {registry}", self.registries)
         if ".." in PurePosixPath(unquote(unquote(location))).parts:
             raise NotTrusted(uri, "sources", f"its files lie at {location}", ["no parts '..'"])
-        if not any(_within(location, source) for source in self.sources):
+        if not any(_is_within(location, source) for source in self.sources):
             raise NotTrusted(uri, "sources", f"its files lie at {location}", self.sources)
         for key, value in self.tags.items():
             if key not in tags or value not in (None, tags[key]):
-                asked = key if value is None else f"{key}={value}"
-                raise NotTrusted(uri, "tags", f"its tags are {_pairs(tags)}", [asked])
-        there = sorted(aliases)
-        if self.aliases is not None and not set(self.aliases) & set(there):
-            raise NotTrusted(uri, "aliases", f"its aliases are {_names(there)}", self.aliases)
-        if self.digest == "required" and not (recorded or self._pinned(uri)):
+                required = key if value is None else f"{key}={value}"
+                raise NotTrusted(uri, "tags", f"its tags are {_pairs(tags)}", [required])
+        names = sorted(aliases)
+        if self.aliases is not None and not set(self.aliases) & set(names):
+            raise NotTrusted(uri, "aliases", f"its aliases are {_names(names)}", self.aliases)
+        if self.digest == "required" and not (recorded or self._policy_digest(uri)):
             raise NotTrusted(
                 uri,
                 "digest",
-                "the ledger holds none of it (a tag is no evidence)",
-                ["one that lakescore register wrote, or one in digests"],
+                "the ledger has no digest of it (a tag is not evidence)",
+                ["a digest that lakescore register wrote, or a digest in digests"],
             )
 
     def check_digest(
         self, uri: str, digest: str, *, recorded: str | None, tagged: str | None
     ) -> str | None:
-        """Hold the digest of the private copy of the pinned *uri* against those that are known.
+        """Compare the digest of the private copy of the pinned *uri* with the known digests.
 
         Args:
             uri: `models:/<name>/<integer>`.
-            digest: of all files of the copy.
-            recorded: the digest that the ledger holds, if any.
-            tagged: the digest in the version's tag, if any. Whoever may write tags can set it, so
-                it can show that files have changed, and never that they have not.
+            digest: the digest of all files of the copy.
+            recorded: the digest in the ledger; None if it has none.
+            tagged: the digest in the version's tag; None if it has none. Anyone with the right to
+                write tags can set it. So it can prove that files have changed, but never that they
+                have not.
 
         Returns:
-            Who says that this is the digest: `the trust policy`, `the ledger`, or None.
+            The source that confirms the digest: `the trust policy`, `the ledger`, or None.
 
         Raises:
-            DigestDiffers: the copy is not what was registered, or what the policy names.
+            DigestDiffers: the copy differs from the registered files, or from the policy's digest.
         """
-        evidence = {"the trust policy": self._pinned(uri), "the ledger": recorded}
+        evidence = {"the trust policy": self._policy_digest(uri), "the ledger": recorded}
         for where, known in {**evidence, "its tag": tagged}.items():
             if known is not None and known != digest:
                 raise DigestDiffers(uri, digest, known, where)
         return next((where for where, known in evidence.items() if known), None)
 
-    def check_files(  # noqa: PLR0913 - each is a fact of its own
+    def check_files(  # noqa: PLR0913 - each is a separate fact
         self,
         uri: str,
         *,
@@ -161,53 +164,57 @@ class Trust(BaseModel):
         pickles: Callable[[], Iterable[str]] = tuple,
         modules: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """Check how the private copy of the pinned *uri* would be loaded: nothing has been yet.
+        """Check the way in which MLflow would load the private copy of the pinned *uri*.
+
+        Nothing is loaded before this check.
 
         Args:
             uri: `models:/<name>/<integer>`.
-            flavours: of its MLmodel file.
-            formats: of what its loader reads.
-            doubts: why it is not known that its loader reads nothing else.
-            pickles: finds the pickles among the files that no loader reads.
-            modules: finds the modules among them.
+            flavours: the flavours of its MLmodel file.
+            formats: the formats of the files that its loader reads.
+            doubts: the reasons why its loader could read other files too.
+            pickles: a function that finds the pickles among the files that no loader reads.
+            modules: a function that finds the modules among them.
 
         Raises:
-            NotTrusted: says which rule refuses it.
+            NotTrusted: a rule refuses the version; the error names the rule.
         """
         if self.flavours is None and self.formats is None:
             return
-        for rule, allowed, has in (
+        for rule, allowed, present in (
             ("flavours", self.flavours, flavours),
             ("formats", self.formats, formats),
         ):
-            refused = [each for each in has if allowed is not None and each not in allowed]
+            refused = [name for name in present if allowed is not None and name not in allowed]
             if refused:
                 raise NotTrusted(uri, rule, f"it has {_names(refused)}", allowed or ())
         rule = "flavours" if self.formats is None else "formats"
         if doubt := next(iter(doubts), None):
-            raise NotTrusted(uri, rule, doubt, ["a model that lakescore knows how MLflow reads"])
+            raise NotTrusted(uri, rule, doubt, ["a model with a loader that lakescore knows"])
         if self.formats is None or _PICKLES & set(self.formats):
             return
         if file := next(iter(pickles()), None):
-            raise NotTrusted(uri, rule, f"beside it lies a pickle, {file!r}", self.formats)
+            raise NotTrusted(uri, rule, f"its folder also has a pickle, {file!r}", self.formats)
         if "code" not in self.formats and (file := next(iter(modules()), None)):
-            raise NotTrusted(uri, rule, f"beside it lies a module, {file!r}", self.formats)
+            raise NotTrusted(uri, rule, f"its folder also has a module, {file!r}", self.formats)
 
-    def _pinned(self, uri: str) -> str | None:
+    def _policy_digest(self, uri: str) -> str | None:
         return self.digests.get(uri.removeprefix("models:/"))
 
 
-def _within(uri: str, allowed: str) -> bool:
-    """Tell whether *uri* has the scheme *allowed*, or lies at or below the URI *allowed*.
+def _is_within(uri: str, allowed: str) -> bool:
+    """Return whether *uri* has the scheme *allowed*, or is at or below the URI *allowed*.
 
-    Schemes, hosts and whole parts of the path are compared, never texts: `s3://models` does not
+    It compares schemes, hosts and complete parts of the path, never texts: `s3://models` does not
     allow `s3://models-of-others`.
     """
     scheme, host, path = _parts(uri)
     if not re.search(r"[:/]", allowed):
         return scheme == allowed.lower()
-    scheme_, host_, path_ = _parts(allowed)
-    return (scheme, host) == (scheme_, host_) and path[: len(path_)] == path_
+    allowed_scheme, allowed_host, allowed_path = _parts(allowed)
+    return (scheme, host) == (allowed_scheme, allowed_host) and path[
+        : len(allowed_path)
+    ] == allowed_path
 
 
 def _parts(uri: str) -> tuple[str, str, tuple[str, ...]]:

@@ -120,7 +120,9 @@ def test_tags_are_added_changed_and_removed_in_the_page(
     expect(page.get_by_text("Tag note removed.")).to_be_visible()
     assert registry.describe(version).tags == {"team": "crew", "quarter": "Q4 <b>"}
     page.get_by_role("button", name="Close").click()
-    expect(page.get_by_role("status").filter(has_text="is shown as it is now")).to_be_visible()
+    expect(
+        page.get_by_role("status").filter(has_text="The page shows the current state of")
+    ).to_be_visible()
     opened(page)
     expect(page.get_by_label("value of quarter")).to_have_value("Q4 <b>")
 
@@ -192,7 +194,9 @@ def test_an_alias_is_promoted_rolled_back_and_withdrawn_through_the_ledger(
         page.get_by_role("button", name=f"Promote version {number}").click()
         expect(page.get_by_text(f"to version {number}.")).to_be_visible()
         page.get_by_role("button", name="Close").click()
-        expect(page.get_by_role("status").filter(has_text="as it is now")).to_be_visible()
+        expect(
+            page.get_by_role("status").filter(has_text="The page shows the current state of")
+        ).to_be_visible()
     assert registry.resolve(f"{NAME}@champion").version == 2
     page.get_by_role("button", name="History of aliases").click()
     expect(page.get_by_role("dialog").get_by_text("reason 2")).to_be_visible()

@@ -93,7 +93,7 @@ def test_rolling_back_walks_back_the_way_that_was_promoted(store: Store, four: s
     assert rollback(four, alias="champion", reason="late").target == 2
     promote(f"{four}/4", to="champion")
     assert [rollback(four, alias="champion").target for _ in range(2)] == [2, 1]
-    with pytest.raises(NothingToRollBack, match="no version before is known"):
+    with pytest.raises(NothingToRollBack, match="no earlier version is known"):
         rollback(four, alias="champion")
     assert alias(store, four) == 1
     assert [each.kind for each in history(four)] == [
@@ -298,7 +298,7 @@ def test_the_same_withdrawal_again_finishes_what_a_killed_one_began(
 def test_a_process_killed_after_it_moved_the_alias_leaves_a_true_history(
     store: Store, four: str
 ) -> None:
-    killed(store, four, "Book.finish")
+    killed(store, four, "Journal.finish")
     assert alias(store, four) == 2
     assert moves(four) == [("champion", None, 2, "promote")]
     assert promote(f"{four}/2", to="champion").status == "unchanged"

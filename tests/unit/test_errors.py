@@ -46,7 +46,9 @@ INSTANCES = [
     errors.BadReference("flight-delay", "it names no version and no alias"),
     errors.BadFilter("metrics.rmse <", "a value or a condition is missing", 13),
     errors.BadColumn("metric.rmse", ["version", "metrics.<key>"]),
-    errors.BadName("an alias", "cham\x1bpion", "it holds other than letters, digits, _ and -"),
+    errors.BadName(
+        "an alias", "cham\x1bpion", "it holds characters other than letters, digits, _ and -"
+    ),
     errors.ModelNotFound(
         "flight-dely",
         ["flight-delay", "crew@night"],
@@ -74,13 +76,13 @@ INSTANCES = [
     errors.TagNotFound("models:/flight-delay/3", "quarte", ["team", "quarter"]),
     errors.RunNotFound("0123"),
     errors.NotAModel("runs:/0123/model", "there is no such run"),
-    errors.NothingToRollBack("flight-delay", "champion", "no version before is known"),
+    errors.NothingToRollBack("flight-delay", "champion", "no earlier version is known"),
     errors.LedgerLost("flight-delay", "mlflow runs restore --run-id 0123"),
     errors.VersionNotReady("models:/flight-delay/3", "PENDING_REGISTRATION"),
     errors.SignatureMissing("models:/flight-delay/3"),
     errors.RegistryRefused("https://registry.example"),
     errors.RegistryUnavailable("http://user:secret@registry.example:5000", "connection refused"),
-    errors.IntegrityError("the artifact data/link is a symbolic link; none is followed"),
+    errors.IntegrityError("the artifact data/link is a symbolic link; links are not followed"),
     errors.ArtifactsMissing("models:/flight-delay/3", "there is no MLmodel file among them"),
     errors.NotTrusted(
         "models:/flight-delay/3",

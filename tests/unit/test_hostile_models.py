@@ -305,10 +305,15 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
     ("flavour", "changes", "rules", "said"),
     [
         # What is no text, or another one, is no format that any loader knows.
-        ("sklearn", {"serialization_format": ["skops"]}, ALL, "it has unknown|none of scikit"),
-        ("sklearn", {"serialization_format": "SKOPS"}, ALL, "it has unknown|none of scikit"),
-        ("sklearn", {"serialization_format": {"skops": 1}}, ALL, "it has unknown|none of scikit"),
-        ("sklearn", {"pickled_model": 5}, ALL, "it has unknown|names no file|is no text"),
+        ("sklearn", {"serialization_format": ["skops"]}, ALL, "it has unknown|unknown to scikit"),
+        ("sklearn", {"serialization_format": "SKOPS"}, ALL, "it has unknown|unknown to scikit"),
+        (
+            "sklearn",
+            {"serialization_format": {"skops": 1}},
+            ALL,
+            "it has unknown|unknown to scikit",
+        ),
+        ("sklearn", {"pickled_model": 5}, ALL, "it has unknown|does not name a file|is not a text"),
         ("sklearn", {"pickled_model": "gone.skops"}, ALL, "it has unknown|gone.skops"),
         # The file's own word for which types skops shall trust.
         (
@@ -317,7 +322,7 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
             (STRICT, BY_FORMATS),
             "it has skops-trusted-types",
         ),
-        ("python_function", {"loader_module": ["mlflow.sklearn"]}, ALL, "unknown|no text"),
+        ("python_function", {"loader_module": ["mlflow.sklearn"]}, ALL, "unknown|not a text"),
         (
             "python_function",
             {"loader_module": "mlflow.sklearn.evil"},
@@ -325,7 +330,7 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
             "mlflow.sklearn.evil|unk",
         ),
         ("python_function", {"predict_fn": "__class__"}, ALL, "its predict_fn is '__class__'"),
-        ("python_function", {"config": "config.yaml"}, ALL, "its config is no mapping"),
+        ("python_function", {"config": "config.yaml"}, ALL, "its config is not a mapping"),
         ("python_function", {"data": ""}, ALL, "unknown|reads ''"),
         ("python_function", {"data": "./model.skops"}, ALL, "unknown|reads './model.skops'"),
         ("python_function", {"code": "code"}, (STRICT, BY_FORMATS), "it has code"),
@@ -392,7 +397,7 @@ def test_what_lies_beside_the_model_is_no_pickle_and_no_module(
 ) -> None:
     plant(folder)
     for trust in (STRICT, BY_FORMATS):
-        with pytest.raises(NotTrusted, match=f"beside it lies {said}"):
+        with pytest.raises(NotTrusted, match=f"its folder also has {said}"):
             held(folder.path, trust)
 
 
@@ -411,7 +416,7 @@ def test_a_model_that_other_machines_read_otherwise_is_refused(folder: Folder) -
     text = (folder.path / "MLmodel").read_text()
     (folder.path / "MLmodel").write_text(f"run_id: Å\n{text}", encoding="utf-8")
     for trust in ALL:
-        with pytest.raises(NotTrusted, match="signs that some machines would read"):
+        with pytest.raises(NotTrusted, match="characters that some machines would read"):
             held(folder.path, trust)
 
 
@@ -494,7 +499,7 @@ def test_a_tag_is_no_evidence(registry: Registry, folder: Folder) -> None:
     shutil.copytree(folder.path, registry.files("tagged", 1), dirs_exist_ok=True)
     card = artifacts.card_of(URI, artifacts.fetch(URI, str(registry.files("tagged", 1))))
     registry.client.set_model_version_tag("tagged", "1", "lakescore.card", artifacts.card_tag(card))
-    with pytest.raises(NotTrusted, match=r"rule 'digest': the ledger holds none .*no evidence"):
+    with pytest.raises(NotTrusted, match=r"rule 'digest': the ledger has no digest .*not evidence"):
         library.resolve("tagged/1", trust=Trust(digest="required"))
     assert library.resolve("tagged/1").digest_by is None
     registry.client.delete_registered_model("tagged")

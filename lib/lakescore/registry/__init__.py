@@ -1,8 +1,9 @@
-"""The registry library: everything that one does with model versions; none of it needs Spark.
+"""The registry library: all operations on model versions, without Spark.
 
-Hides MLflow's registry: its URI forms, its searches that forget aliases, its aliases that forget
-where they were, its timeouts of minutes, and where a version's facts are scattered (version, run,
-logged model, MLmodel file). Importing it imports neither MLflow nor Spark; the first call does.
+It hides MLflow's registry: the forms of its URIs, searches that return no aliases, aliases without
+a history, timeouts of minutes, and the four places of a version's facts (version, run, logged
+model, MLmodel file). Importing this package imports neither MLflow nor Spark; the first call
+imports MLflow.
 """
 
 from lakescore.registry.artifacts import digest_of

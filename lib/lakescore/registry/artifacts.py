@@ -1,6 +1,6 @@
-"""A version's files: what they say, a private copy, and the digest of the very copy to be loaded.
+"""A version's files: their card, a private copy, and the digest of the copy that will be loaded.
 
-Nothing here loads a model: MLmodel is read as YAML, all other files as bytes.
+Nothing here loads a model: this module reads MLmodel as YAML, and all other files as bytes.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
     from lakescore.registry.loaders import Reading
 
-# MLflow adds it to a copy that was fetched by a registered version's URI. It is no part of the
-# model and differs between copies, so it is deleted from each: no file is left out of a digest.
+# MLflow adds this file to a copy that it fetches by a registered version's URI. The file is not
+# part of the model and differs between copies. `fetch` deletes it: a digest covers all files.
 _ADDED_BY_MLFLOW = "registered_model_meta"
 _MODEL_FILE = "MLmodel"
 _NO_ROOM = re.compile("|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))))
-_LONGEST_CARD = 90_000  # characters; MLflow's tags of versions hold 100,000
+_LONGEST_CARD = 90_000  # characters; a tag of a version in MLflow holds 100,000
 _TEXTS = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"}
-"""What MLflow writes beside each model: texts, of which some begin as a pickle could."""
+"""The text files that MLflow writes beside each model; some begin as a pickle could."""
 _MODULES = {".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".dll", ".dylib", ".pth", ".whl", ".egg"}
 
 
@@ -57,13 +57,13 @@ def fetch(uri: str, source: str) -> Path:
     """Copy the artifacts of the pinned *uri* from *source* into a private folder and return it.
 
     Raises:
-        ArtifactsMissing: the files are not there, or hold no MLmodel.
-        ModelNotCopied: there is no room for the copy.
-        StorageUnavailable, StorageRefused: an object store does not give them.
+        ArtifactsMissing: the files do not exist, or include no MLmodel.
+        ModelNotCopied: there is no space for the copy.
+        StorageUnavailable, StorageRefused: an object store does not return the files.
     """
     target = Path(tempfile.mkdtemp(dir=scratch()))
-    with _there(uri):
-        fetched = _copied(source, target)
+    with _artifact_errors(uri):
+        fetched = _copy_folder(source, target)
     if not (fetched / _MODEL_FILE).is_file():
         raise ArtifactsMissing(uri, "there is no MLmodel file among them")
     fetched.chmod(0o700)
@@ -71,8 +71,11 @@ def fetch(uri: str, source: str) -> Path:
     return fetched
 
 
-def _copied(source: str, target: Path) -> Path:
-    """Copy the folder *source* into *target*: MLflow would start threads for files at hand."""
+def _copy_folder(source: str, target: Path) -> Path:
+    """Copy the folder *source* into *target*, and return the copy.
+
+    Local files are copied here, since MLflow would start threads for them.
+    """
     import mlflow  # noqa: PLC0415 - seconds of import that --help must not pay
 
     parts = urlsplit(source)
@@ -80,44 +83,44 @@ def _copied(source: str, target: Path) -> Path:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target)))
     folder = Path(unquote(parts.path))
     copy = target / (folder.name or "artifacts")
-    # A link stays one, which no digest takes.
+    # A link stays a link, and `digest_of` refuses it.
     shutil.copytree(folder, copy, symlinks=True, copy_function=shutil.copy)
     for path in copy.rglob("*"):
         if path.is_dir() and not path.is_symlink():
-            path.chmod(0o700)  # else a folder that is read-only would outlive the process
+            path.chmod(0o700)  # the process cannot remove a read-only folder at its end
     return copy
 
 
 def fetch_file(uri: str, source: str, path: str) -> Path:
-    """Copy the one file *path* of those at *source* into a private folder and return the copy.
+    """Copy the file *path* at *source* into a private folder and return the copy.
 
     Raises:
-        ArtifactsMissing: it is not there.
+        ArtifactsMissing: the file does not exist.
     """
-    with _there(uri):
+    with _artifact_errors(uri):
         folder = tempfile.mkdtemp(dir=scratch())
         return Path(_repository(source).download_artifacts(path, folder))  # type: ignore[no-untyped-call]
 
 
 def list_files(uri: str, source: str) -> tuple[File, ...]:
-    """Return the files at *source*, sorted by path: a request a folder.
+    """Return the files at *source*, sorted by path: one request per folder.
 
     Raises:
-        ArtifactsMissing: there are none.
+        ArtifactsMissing: there are no files.
     """
-    found: list[File] = []
+    listed: list[File] = []
     folders: list[str | None] = [None]
-    with _there(uri):
+    with _artifact_errors(uri):
         repository = _repository(source)
         while folders:
-            for each in repository.list_artifacts(folders.pop()):
-                if each.is_dir:
-                    folders.append(each.path)
+            for entry in repository.list_artifacts(folders.pop()):
+                if entry.is_dir:
+                    folders.append(entry.path)
                 else:
-                    found.append(File(each.path, int(each.file_size or 0)))
-    if not found:
+                    listed.append(File(entry.path, int(entry.file_size or 0)))
+    if not listed:
         raise ArtifactsMissing(uri, "there are no files")
-    return tuple(sorted(found, key=lambda file: file.path))
+    return tuple(sorted(listed, key=lambda file: file.path))
 
 
 def _repository(source: str) -> ArtifactRepository:
@@ -129,27 +132,28 @@ def _repository(source: str) -> ArtifactRepository:
 
 
 @contextmanager
-def _there(uri: str) -> Iterator[None]:
+def _artifact_errors(uri: str) -> Iterator[None]:
+    """Raise the errors of a store's client as errors of lakescore."""
     try:
         yield
     except LakescoreError:
         raise
-    except Exception as error:  # stores raise what their clients do: no library, no such scheme
+    except Exception as error:  # each store's client has its own: no library, no such scheme
         if _NO_ROOM.search(str(error)):
             raise ModelNotCopied(uri, tempfile.gettempdir(), str(error)) from error
-        known = explain_error(error, f"the artifacts of {uri}")
-        if isinstance(known, (StorageUnavailable, StorageRefused)):
-            raise known from error
+        explained = explain_error(error, f"the artifacts of {uri}")
+        if isinstance(explained, (StorageUnavailable, StorageRefused)):
+            raise explained from error
         raise ArtifactsMissing(uri, str(error)) from error
 
 
 def digest_of(folder: Path) -> str:
     """Return `sha256:<hex>` over the sorted (SHA-256, size, path) of all files in *folder*.
 
-    Two copies of one model have one digest, wherever they were fetched from.
+    All copies of one model have the same digest, even from different sources.
 
     Raises:
-        IntegrityError: *folder* holds a symbolic link, which could lead out of it.
+        IntegrityError: *folder* contains a symbolic link, which could lead out of the folder.
     """
     lines = []
     for file in _files_in(folder):
@@ -160,32 +164,34 @@ def digest_of(folder: Path) -> str:
 
 
 def _files_in(folder: Path) -> list[File]:
-    found = []
+    files = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            raise IntegrityError(f"the artifact {relative} is a symbolic link; none is followed")
+            raise IntegrityError(
+                f"the artifact {relative} is a symbolic link; links are not followed"
+            )
         if path.is_file():
-            found.append(File(relative, path.stat().st_size))
-    return found
+            files.append(File(relative, path.stat().st_size))
+    return files
 
 
 def card_of(uri: str, folder: Path) -> Card:
     """Read the card of the pinned *uri* from its copy in *folder*, with the copy's digest.
 
     Raises:
-        IntegrityError: there is a symbolic link, or MLmodel cannot be read.
+        IntegrityError: a file is a symbolic link, or MLmodel cannot be read.
     """
     return _card(uri, folder, _files_in(folder), digest_of(folder))
 
 
 def read_card(uri: str, source: str, *, digest_up_to: int = 0) -> Card:
-    """Read the card of the pinned *uri* from *source*, where its files lie.
+    """Read the card of the pinned *uri* from its files at *source*.
 
     Args:
         uri: the version, for messages.
         source: the URI of the files.
-        digest_up_to: bytes; files that are larger in all are not fetched for their digest.
+        digest_up_to: bytes; if the files are larger in total, they are not fetched for a digest.
 
     Raises:
         ArtifactsMissing: there are no files, or no MLmodel among them.
@@ -205,7 +211,7 @@ def _card(uri: str, folder: Path, files: Sequence[File], digest: str | None) -> 
         model = Model.from_dict(values)
         signature = model.signature
         if signature:
-            signature_facts(signature)  # whether it can be told again
+            signature_facts(signature)  # fails if the signature cannot be written as JSON
         reading = loaders.read(values, folder)
         wrapper = loaders.settings_of(values).get("python_function", {})
         return Card(
@@ -220,21 +226,21 @@ def _card(uri: str, folder: Path, files: Sequence[File], digest: str | None) -> 
         )
     except IntegrityError:
         raise
-    except Exception as error:  # whatever MLflow's parsing of a damaged file raises
+    except Exception as error:  # MLflow's parser raises many types for a damaged file
         raise IntegrityError(f"the MLmodel file of {uri} cannot be read: {error}") from error
 
 
 def _model_file(folder: Path) -> dict[str, Any]:
-    """Return MLmodel's values.
+    """Return the values of MLmodel.
 
     Raises:
-        IntegrityError: it names a file out of *folder*, which no digest covers.
+        IntegrityError: MLmodel names a file outside *folder*, which no digest covers.
     """
     values = parsed((folder / _MODEL_FILE).read_text(encoding="utf-8"))
     if not isinstance(values, dict):
-        raise TypeError("it holds no keys and values")
-    if (leading := loaders.leads_out(values)) is not None:
-        key, path = leading
+        raise TypeError("it is not a mapping of keys to values")
+    if (outside := loaders.leads_out(values)) is not None:
+        key, path = outside
         raise IntegrityError(f"the {key} of MLmodel is {path!r}, which leads out of its folder")
     return values
 
@@ -243,56 +249,62 @@ def reading_of(uri: str, folder: Path) -> Reading:
     """Return how MLflow would load the copy of the pinned *uri* in *folder*.
 
     Raises:
-        IntegrityError: MLmodel cannot be read, or names a file out of *folder*.
+        IntegrityError: MLmodel cannot be read, or names a file outside *folder*.
     """
     try:
         reading = loaders.read(_model_file(folder), folder)
-        if not (folder / _MODEL_FILE).read_bytes().isascii():  # MLflow writes nothing else
-            doubt = "its MLmodel holds signs that some machines would read in another way"
+        if not (folder / _MODEL_FILE).read_bytes().isascii():  # MLflow writes only ASCII
+            doubt = "its MLmodel has characters that some machines would read in another way"
             return replace(reading, doubts=(*reading.doubts, doubt))
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise IntegrityError(f"the MLmodel file of {uri} cannot be read: {error}") from error
     return reading
 
 
-def pickles_in(folder: Path, but: Sequence[str]) -> list[str]:
-    """Return the files in *folder* that hold a pickle which imports something, sorted.
+def pickles_in(folder: Path, skipped: Sequence[str]) -> list[str]:
+    """Return the files in *folder* that contain a pickle with an import, sorted.
 
     Args:
         folder: a private copy.
-        but: files and folders that are not looked at.
+        skipped: files and folders to skip.
     """
-    return [file for file in _left_over(folder, but) if _is_pickle(folder, file)]
+    return [file for file in _remaining_files(folder, skipped) if _is_pickle(folder, file)]
 
 
-def modules_in(folder: Path, but: Sequence[str]) -> list[str]:
-    """Return the files in *folder* that Python could import or run, sorted; *but* as above."""
-    left = _left_over(folder, but)
-    return [file for file in left if PurePosixPath(file).suffix.lower() in _MODULES]
+def modules_in(folder: Path, skipped: Sequence[str]) -> list[str]:
+    """Return the files in *folder* that Python could import or run, sorted.
+
+    Args:
+        folder: a private copy.
+        skipped: as in `pickles_in`.
+    """
+    remaining = _remaining_files(folder, skipped)
+    return [file for file in remaining if PurePosixPath(file).suffix.lower() in _MODULES]
 
 
-def _left_over(folder: Path, but: Sequence[str]) -> list[str]:
+def _remaining_files(folder: Path, skipped: Sequence[str]) -> list[str]:
     return [
         file.path
         for file in _files_in(folder)
-        if not any(file.path == each or file.path.startswith(f"{each}/") for each in but)
+        if not any(file.path == path or file.path.startswith(f"{path}/") for path in skipped)
     ]
 
 
 def _is_pickle(folder: Path, file: str) -> bool:
-    from picklescan.scanner import scan_file_path  # noqa: PLC0415 - only where a policy asks
+    from picklescan.scanner import scan_file_path  # noqa: PLC0415 - only some policies need it
 
     path = folder / file
     if not path.stat().st_size:
         return False
-    logging.getLogger("picklescan").setLevel(logging.CRITICAL)  # it tells of each file that is none
+    # picklescan logs each file that is not a pickle.
+    logging.getLogger("picklescan").setLevel(logging.CRITICAL)
     try:
-        found = scan_file_path(str(path))
-    except Exception:  # noqa: BLE001 - it raises many things where opcodes make no sense
+        scan = scan_file_path(str(path))
+    except Exception:  # noqa: BLE001 - it raises many types for invalid opcodes
         return True
-    if found.issues_count or not found.globals:
-        return bool(found.issues_count)
-    return not (found.scan_err and (file in _TEXTS or _is_text(path)))
+    if scan.issues_count or not scan.globals:
+        return bool(scan.issues_count)
+    return not (scan.scan_err and (file in _TEXTS or _is_text(path)))
 
 
 def _is_text(path: Path) -> bool:
@@ -307,7 +319,7 @@ def _text(value: object) -> str | None:
 
 
 def card_tag(card: Card) -> str:
-    """Return *card* as the JSON that `register` records; without files where they are too many."""
+    """Return *card* as the JSON that `register` records; without files if there are too many."""
     facts = {
         "signature": card.signature.to_dict() if card.signature else None,
         "flavours": card.flavours,
@@ -318,12 +330,12 @@ def card_tag(card: Card) -> str:
         "digest": card.digest,
     }
     files = [[file.path, file.size] for file in card.files or ()]
-    whole = json.dumps({**facts, "files": files})
-    return whole if len(whole) <= _LONGEST_CARD else json.dumps({**facts, "files": None})
+    text = json.dumps({**facts, "files": files})
+    return text if len(text) <= _LONGEST_CARD else json.dumps({**facts, "files": None})
 
 
 def recorded_card(tag: str | None) -> Card | None:
-    """Return the card that was recorded as *tag*, or nothing where that is none."""
+    """Return the card that *tag* records; None if *tag* is not a valid card."""
     from mlflow.models import ModelSignature  # noqa: PLC0415
 
     try:

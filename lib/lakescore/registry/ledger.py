@@ -1,11 +1,11 @@
 """The ledger: who moved which alias, from which version to which, when and why.
 
-MLflow moves an alias without asking where it was, and forgets. Here a move is first an entry in
-the model's book, which only one of two can write, then the alias is moved, then the entry is noted
-as done. A move that is not, since its process died, is finished by the next one who moves the
-alias.
+MLflow moves an alias without a check of its present version, and keeps no history. Here a move has
+three steps: write an entry into the model's journal, which only one of two processes can do; move
+the alias; record the entry as done. If a process dies before the last step, the next process that
+moves the alias finishes the move.
 
-The price: what other tools do to an alias is seen only afterwards, as a move from outside.
+The price: the ledger sees the moves of other tools only later, as moves from outside.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
 
-_LONGEST_REASON = 2000  # characters; MLflow cuts off what is longer than 6,000 in all
+_LONGEST_REASON = 2000  # characters; MLflow cuts an entry after 6,000
 _UNDER_WAY = timedelta(seconds=60)
 _COLUMNS = ("number", "when", "alias", "from", "to", "by", "kind", "reason")
 
@@ -51,21 +51,21 @@ class AliasChange(Shown):
     """One move of an alias."""
 
     number: int = 0
-    """Its place in the ledger; 0 for a move from outside, which has none."""
+    """The move's number in the ledger; 0 for a move from outside, which has no number."""
     alias: str
     origin: int | None
-    """The version that the alias pointed at before; None where it pointed at none."""
+    """The version that the alias pointed at before; None if it pointed at no version."""
     target: int | None
-    """None where it was taken away."""
+    """The version that the alias points at after the move; None if the alias was withdrawn."""
     when: datetime
-    """UTC, by the clock of who moved it; for a move from outside, when it was noticed."""
+    """UTC, by the clock of the mover; for a move from outside, the time of its detection."""
     kind: Kind
     by: str | None = None
     reason: str | None = None
     evidence: str | None = None
-    """The MLflow run that speaks for the move."""
+    """The MLflow run that justifies the move."""
     done: bool = False
-    """False where the process died before it moved the alias: the next move finishes it."""
+    """False if the process died before it moved the alias: the next move finishes it."""
 
     def facts(self) -> dict[str, Any]:
         """Return the move as plain JSON values."""
@@ -85,7 +85,7 @@ class AliasChange(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class AliasOutcome(Shown):
-    """What `promote`, `rollback` or `withdraw` did."""
+    """The outcome of `promote`, `rollback` or `withdraw`."""
 
     status: Literal["moved", "unchanged"]
     name: str
@@ -93,7 +93,7 @@ class AliasOutcome(Shown):
     origin: int | None
     target: int | None
     number: int | None
-    """The move's place in the ledger; None where nothing was to be moved."""
+    """The move's number in the ledger; None if no move was necessary."""
 
     def facts(self) -> dict[str, Any]:
         """Return the outcome as plain JSON values."""
@@ -111,10 +111,10 @@ class History(Rows[AliasChange]):
     """The moves of a registered model's aliases, oldest first."""
 
     def at(self, when: datetime) -> dict[str, int | None]:
-        """Return where each alias pointed at the time *when*, as far as the ledger knows.
+        """Return the version of each alias at the time *when*, as far as the ledger knows.
 
         Aliases whose first known move came later are left out. A move from outside counts from
-        the time at which it was noticed.
+        the time of its detection.
 
         Args:
             when: with a time zone.
@@ -130,26 +130,27 @@ def promote(
     reason: str | None = None,
     evidence: str | None = None,
 ) -> AliasOutcome:
-    """Point the alias *to* at the version that *reference* names, and write it into the ledger.
+    """Point the alias *to* at the version that *reference* names; record the move in the ledger.
 
-    Two who promote at once cannot both win: the second is told, whether it gives *expect* or not.
-    Where the alias points at the version already, nothing is done, whatever *expect* says: the same
-    command may be repeated.
+    If two processes promote at once, only one can succeed: the other gets `AliasMoved`, with or
+    without *expect*. If the alias points at the version already, nothing changes, and
+    *expect* is not checked: a command can be repeated.
 
     Args:
         reference: as in `resolve`.
         to: the alias.
-        expect: the version that the alias must point at now, 0 for none; checked only if given.
-        reason: why, in at most 2,000 characters.
-        evidence: the id of an MLflow run that speaks for it, such as a comparison.
+        expect: the version that the alias must point at now, 0 for no version; None for no check.
+        reason: the reason for the move, at most 2,000 characters.
+        evidence: the id of an MLflow run that justifies the move, such as a comparison.
 
     Raises:
-        AliasMoved: the alias does not point where *expect* says, or another one moves it now.
+        AliasMoved: the alias does not point at the version *expect*, or another process moves it
+            now.
         VersionNotReady: the version's registration has not finished, or has failed.
-        RunNotFound: *evidence* is no run.
+        RunNotFound: there is no run *evidence*.
         BadName: *to* cannot be an alias.
         ConfigError: *reason* is too long.
-        As `describe` besides, for *reference*.
+        Also all that `describe` raises, for *reference*.
     """
     check_alias(to)
     _check_reason(reason)
@@ -160,12 +161,12 @@ def promote(
             raise VersionNotReady(record.uri, record.status)
         if evidence is not None:
             _check_run(client, evidence)
-        alias = _Alias(client, record.name, to)
-        there = alias.settled(record.version)
-        if there == record.version:
-            return alias.unchanged(there)
-        _check_expected(record.name, to, expect, there)
-        return alias.move("promote", there, record.version, reason=reason, evidence=evidence)
+        state = _Alias(client, record.name, to)
+        current = state.settle(record.version)
+        if current == record.version:
+            return state.unchanged(current)
+        _check_expected(record.name, to, expect, current)
+        return state.move("promote", current, record.version, reason=reason, evidence=evidence)
 
 
 def rollback(
@@ -173,7 +174,7 @@ def rollback(
 ) -> AliasOutcome:
     """Point *alias* back at the version that it pointed at before the last promotion.
 
-    Rolling back again goes one promotion further back. Versions that were deleted are passed over.
+    A second rollback goes one promotion further back. Deleted versions are skipped.
 
     Args:
         name: the registered model's name.
@@ -182,9 +183,9 @@ def rollback(
         reason: as in `promote`.
 
     Raises:
-        NothingToRollBack: the ledger knows no version before that still exists.
+        NothingToRollBack: the ledger knows no earlier version that still exists.
         AliasMoved: as `promote`.
-        ModelNotFound, BadName, ConfigError: the names or the reason are none.
+        ModelNotFound, BadName, ConfigError: a name or the reason is not valid.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     check_name(name)
@@ -193,18 +194,18 @@ def rollback(
     client = connect()
     with answering():
         reading.model_named(client, name)
-        moving = _Alias(client, name, alias)
-        there = moving.settled()
-        _check_expected(name, alias, expect, there)
-        return moving.move("rollback", there, moving.before(), reason=reason)
+        state = _Alias(client, name, alias)
+        current = state.settle()
+        _check_expected(name, alias, expect, current)
+        return state.move("rollback", current, state.previous(), reason=reason)
 
 
 def withdraw(
     name: str, *, alias: str, expect: int | None = None, reason: str | None = None
 ) -> AliasOutcome:
-    """Take *alias* of the registered model *name* away, and write it into the ledger.
+    """Withdraw *alias* of the registered model *name*, and write the move into the ledger.
 
-    `rollback` brings it back. Where it was taken away already, nothing is done.
+    `rollback` restores it. If the alias is withdrawn already, nothing changes.
 
     Args:
         name: the registered model's name.
@@ -213,9 +214,9 @@ def withdraw(
         reason: as in `promote`.
 
     Raises:
-        AliasNotFound: it points at no version, and never did as far as the ledger knows.
+        AliasNotFound: the alias points at no version, and the ledger has no move of it.
         AliasMoved: as `promote`.
-        ModelNotFound, BadName, ConfigError: the names or the reason are none.
+        ModelNotFound, BadName, ConfigError: a name or the reason is not valid.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     check_name(name)
@@ -224,39 +225,39 @@ def withdraw(
     client = connect()
     with answering():
         model = reading.model_named(client, name)
-        moving = _Alias(client, name, alias)
-        there = moving.settled(None)
-        if there is None:
-            if not moving.known:
+        state = _Alias(client, name, alias)
+        current = state.settle(None)
+        if current is None:
+            if not state.is_known:
                 raise AliasNotFound(name, alias, reading.aliases_of(model))
-            return moving.unchanged(there)
-        _check_expected(name, alias, expect, there)
-        return moving.move("withdraw", there, None, reason=reason)
+            return state.unchanged(current)
+        _check_expected(name, alias, expect, current)
+        return state.move("withdraw", current, None, reason=reason)
 
 
-def _check_expected(name: str, alias: str, expect: int | None, there: int | None) -> None:
-    if expect is not None and expect != (there or 0):
-        raise AliasMoved(name, alias, expect or None, there)
+def _check_expected(name: str, alias: str, expect: int | None, current: int | None) -> None:
+    if expect is not None and expect != (current or 0):
+        raise AliasMoved(name, alias, expect or None, current)
 
 
 def history(name: str, *, alias: str | None = None) -> History:
     """Return the moves of the aliases of the registered model *name*, oldest first.
 
-    Where an alias points elsewhere than the ledger says, other tools moved it, or its version was
-    deleted: that move is shown too. The ledger outlives its model.
+    If an alias differs from the ledger, another tool moved it, or someone deleted its version: the
+    history shows that move too. The ledger outlives its model.
 
     Args:
         name: the registered model's name.
-        alias: one alias; all when left out.
+        alias: one alias; None for all.
 
     Raises:
-        ModelNotFound: there is no such registered model, and no ledger of one.
+        ModelNotFound: there is no such registered model, and the ledger has no entry about it.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     check_name(name)
     client = connect()
     with answering():
-        journal = Journal.found(client, name)
+        journal = Journal.find(client, name)
         moves = _moves(journal) if journal else []
         try:
             aliases: Mapping[str, int] = reading.aliases_of(reading.model_named(client, name))
@@ -264,30 +265,30 @@ def history(name: str, *, alias: str | None = None) -> History:
             if not moves:
                 raise
             aliases = {}
-    moves = _with_outside(moves, aliases)
+    moves = _add_outside_moves(moves, aliases)
     return History([move for move in moves if alias in (None, move.alias)], _COLUMNS)
 
 
 class _Alias:
-    """One alias of one model: what the ledger says of it, and where it points."""
+    """One alias of one model: its moves in the ledger, and its present version."""
 
     def __init__(self, client: MlflowClient, name: str, alias: str) -> None:
         self._client, self._name, self._alias = client, name, alias
-        self._book = Journal.opened(client, name)
-        self._moves = _moves(self._book)
+        self._journal = Journal.opened(client, name)
+        self._moves = _moves(self._journal)
 
     @property
-    def known(self) -> bool:
-        """Whether the ledger has moved the alias."""
-        return _last(self._moves, self._alias) is not None
+    def is_known(self) -> bool:
+        """Whether the ledger has a move of the alias."""
+        return _last_move(self._moves, self._alias) is not None
 
-    def settled(self, *targets: int | None) -> int | None:
-        """Return where the alias points, after any unfinished move of it was finished.
+    def settle(self, *targets: int | None) -> int | None:
+        """Finish an unfinished move of the alias, if there is one, and return the present version.
 
-        A move that began just now may still be under way: it is left alone, unless it goes to one
-        of *targets*.
+        A move that began just now can still be in progress: it is not touched, unless it goes to
+        one of *targets*.
         """
-        last = _last(self._moves, self._alias)
+        last = _last_move(self._moves, self._alias)
         if last is not None and not last.done:
             age = _now() - last.when
             if age < _UNDER_WAY and last.target not in targets:
@@ -295,27 +296,27 @@ class _Alias:
             self._carry_out(last)
         return self._aliases().get(self._alias)
 
-    def before(self) -> int:
-        """Return the version that the alias pointed at before, of those that still exist."""
-        moves = _with_outside(self._moves, self._aliases())
+    def previous(self) -> int:
+        """Return the previous version of the alias, among those that still exist."""
+        moves = _add_outside_moves(self._moves, self._aliases())
         path: list[int | None] = []
         for move in moves:
             if move.alias == self._alias and move.kind == "rollback":
-                path = path[: _place(path, move.target) + 1]
+                path = path[: _last_index(path, move.target) + 1]
             elif move.alias == self._alias:
                 path.append(move.target)
-        there = {int(each.version) for each in reading.versions_of(self._client, self._name)}
-        earlier = [version for version in path[:-1] if version in there]
+        existing = {int(v.version) for v in reading.versions_of(self._client, self._name)}
+        earlier = [version for version in path[:-1] if version in existing]
         if not earlier:
             reason = (
-                "the versions before were deleted" if path[1:] else "no version before is known"
+                "all earlier versions were deleted" if path[1:] else "no earlier version is known"
             )
             raise NothingToRollBack(self._name, self._alias, reason)
         return int(str(earlier[-1]))
 
-    def unchanged(self, there: int | None) -> AliasOutcome:
-        """Return the outcome of a move to where the alias points already."""
-        return self._outcome("unchanged", there, there, None)
+    def unchanged(self, current: int | None) -> AliasOutcome:
+        """Return the outcome if the alias points at the target already."""
+        return self._outcome("unchanged", current, current, None)
 
     def move(
         self,
@@ -326,10 +327,10 @@ class _Alias:
         reason: str | None,
         evidence: str | None = None,
     ) -> AliasOutcome:
-        """Write a move into the ledger after what was read of it, and move the alias.
+        """Write a move into the ledger after the entries that were read, and move the alias.
 
         Raises:
-            AliasMoved: another move of this alias came first.
+            AliasMoved: another process moved this alias first.
         """
         move = AliasChange(
             alias=self._alias,
@@ -342,9 +343,9 @@ class _Alias:
             evidence=evidence,
         )
         number = self._moves[-1].number + 1 if self._moves else 1
-        known = _last(self._moves, self._alias)
-        while not self._book.write(number, move.facts()):
-            newest = _last(_moves(self._book), self._alias)
+        known = _last_move(self._moves, self._alias)
+        while not self._journal.write(number, move.facts()):
+            newest = _last_move(_moves(self._journal), self._alias)
             if newest is not None and newest.number != (known.number if known else 0):
                 raise AliasMoved(self._name, self._alias, origin, newest.target)
             number += 1
@@ -368,12 +369,12 @@ class _Alias:
         )
 
     def _carry_out(self, move: AliasChange) -> None:
-        """Move the alias as *move* says, note that it is done, and give way to any later move."""
+        """Move the alias as *move* says, record the move as done, and respect a later move."""
         self._point(move)
-        self._book.finish(move.number, {"when": _now().isoformat(), "by": who()})
-        last = _last(_moves(self._book), self._alias)
+        self._journal.finish(move.number, {"when": _now().isoformat(), "by": who()})
+        last = _last_move(_moves(self._journal), self._alias)
         if last is not None and last.number > move.number and last.done:
-            self._point(last)  # this process slept while another finished its move and went on
+            self._point(last)  # another process finished this move and made the next one
 
     def _point(self, move: AliasChange) -> None:
         from mlflow import MlflowException  # noqa: PLC0415
@@ -384,7 +385,7 @@ class _Alias:
             else:
                 self._client.set_registered_model_alias(self._name, self._alias, str(move.target))
         except MlflowException as error:
-            if not is_missing(error):  # the version was deleted since: history shows it
+            if not is_missing(error):  # the version was deleted meanwhile; `history` shows it
                 raise
 
     def _aliases(self) -> dict[str, int]:
@@ -409,39 +410,43 @@ def _moves(journal: Journal) -> list[AliasChange]:
     ]
 
 
-def _last(moves: Sequence[AliasChange], alias: str) -> AliasChange | None:
+def _last_move(moves: Sequence[AliasChange], alias: str) -> AliasChange | None:
     return next((move for move in reversed(moves) if move.alias == alias), None)
 
 
-def _with_outside(moves: Sequence[AliasChange], aliases: Mapping[str, int]) -> list[AliasChange]:
-    """Return *moves* with those between them that the ledger did not make.
+def _add_outside_moves(
+    moves: Sequence[AliasChange], aliases: Mapping[str, int]
+) -> list[AliasChange]:
+    """Return *moves*, and between them the moves that other tools made.
 
-    Such a move has the time at which it was noticed: by the next move of the alias, or now.
+    The time of such a move is the time of its detection: the next move of the alias, or now.
     """
     seen: dict[str, AliasChange] = {}
     shown: list[AliasChange] = []
     for move in moves:
         before = seen[move.alias].target if move.alias in seen else None
         if before != move.origin:
-            shown.append(_outside(move.alias, before, move.origin, move.when))
+            shown.append(_outside_move(move.alias, before, move.origin, move.when))
         shown.append(move)
         seen[move.alias] = move
     for alias in sorted({*seen, *aliases}):
         last, now = seen.get(alias), aliases.get(alias)
-        there = last.target if last else None
-        if now != there and not (last and not last.done and now == last.origin):
-            shown.append(_outside(alias, there, now, _now()))
+        recorded = last.target if last else None
+        if now != recorded and not (last and not last.done and now == last.origin):
+            shown.append(_outside_move(alias, recorded, now, _now()))
     return shown
 
 
-def _outside(alias: str, origin: int | None, target: int | None, noticed: datetime) -> AliasChange:
+def _outside_move(
+    alias: str, origin: int | None, target: int | None, when: datetime
+) -> AliasChange:
     return AliasChange(
-        alias=alias, origin=origin, target=target, when=noticed, kind="outside", done=True
+        alias=alias, origin=origin, target=target, when=when, kind="outside", done=True
     )
 
 
-def _place(path: Sequence[int | None], version: int | None) -> int:
-    return max((n for n, each in enumerate(path) if each == version), default=-1)
+def _last_index(path: Sequence[int | None], version: int | None) -> int:
+    return max((n for n, step in enumerate(path) if step == version), default=-1)
 
 
 def _now() -> datetime:
@@ -449,12 +454,12 @@ def _now() -> datetime:
 
 
 def who() -> str:
-    """Return who this is, for the ledger: user@host."""
+    """Return the name of this process's user for the ledger: user@host."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if not user:
         try:
             user = getpass.getuser()
-        except (KeyError, OSError):  # a container's user often has a number and no name
+        except (KeyError, OSError):  # a container's user often has a number but no name
             user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
@@ -462,7 +467,7 @@ def who() -> str:
 def _check_reason(reason: str | None) -> None:
     if reason and (len(reason) > _LONGEST_REASON or not reason.isprintable()):
         raise ConfigError(
-            f"a reason has at most {_LONGEST_REASON} characters, in one line that can be seen"
+            f"a reason has at most {_LONGEST_REASON} printable characters, in one line"
         )
 
 

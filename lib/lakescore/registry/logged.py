@@ -1,4 +1,4 @@
-"""The models that runs logged: what could be registered as a version."""
+"""The models that runs logged, which can be registered as versions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel as Logged
 
 _COLUMNS = ("logged_model_id", "name", "run_name", "experiment", "created_at", "registered")
-_IN_A_SEARCH = 100
+_MOST_MODELS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedModel(Shown):
-    """A model that a run logged, whose files are all there."""
+    """A logged model of a run, with all of its files."""
 
     logged_model_id: str
     name: str
@@ -32,10 +32,10 @@ class LoggedModel(Shown):
     created_at: datetime
     """UTC."""
     registered: tuple[str, ...]
-    """The versions that were made of it, as `name/3`."""
+    """The versions that were registered from it, as `name/3`."""
 
     def facts(self) -> dict[str, Any]:
-        """Return it as plain JSON values, without credentials."""
+        """Return the logged model as plain JSON values, without credentials."""
         return {
             "logged_model_id": self.logged_model_id,
             "name": clean(self.name),
@@ -48,10 +48,10 @@ class LoggedModel(Shown):
 
 
 def logged_models(*, limit: int = 50) -> Rows[LoggedModel]:
-    """Return the models that runs logged last, newest first: four requests.
+    """Return the last models that runs logged, newest first: four requests.
 
     Args:
-        limit: how many are looked at, up to 100; those whose files are not all there are left out.
+        limit: the number of models to search, at most 100; models with missing files are left out.
 
     Raises:
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
@@ -59,63 +59,65 @@ def logged_models(*, limit: int = 50) -> Rows[LoggedModel]:
     client = connect()
     with answering():
         experiments = {
-            each.experiment_id: each.name
-            for each in pages(
+            experiment.experiment_id: experiment.name
+            for experiment in pages(
                 lambda token: client.search_experiments(max_results=1000, page_token=token)
             )
         }
         newest = client.search_logged_models(
             list(experiments),
-            max_results=min(limit, _IN_A_SEARCH),
+            max_results=min(limit, _MOST_MODELS),
             order_by=[{"field_name": "creation_timestamp", "ascending": False}],
         )
-        # Stores differ in what a filter by status compares.
-        found = [each for each in newest if each.status == "READY"]
-        runs = sorted({each.source_run_id for each in found if each.source_run_id})
-        names = _names(client, list(experiments), runs)
+        # Stores differ in the values that a filter by status compares.
+        ready = [model for model in newest if model.status == "READY"]
+        runs = sorted({model.source_run_id for model in ready if model.source_run_id})
+        names = _run_names(client, list(experiments), runs)
         versions = _versions(client, runs)
-    return Rows((_record(each, experiments, names, versions) for each in found), _COLUMNS)
+    return Rows((_record(model, experiments, names, versions) for model in ready), _COLUMNS)
 
 
 def _record(
-    found: Logged,
+    model: Logged,
     experiments: Mapping[str, str],
     names: Mapping[str, str],
     versions: Mapping[str, Sequence[str]],
 ) -> LoggedModel:
     return LoggedModel(
-        logged_model_id=found.model_id,
-        name=found.name,
-        run_id=found.source_run_id or None,
-        run_name=names.get(found.source_run_id or ""),
-        experiment=experiments[found.experiment_id],
-        created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, tz=UTC),
-        registered=tuple(versions.get(found.model_id, ())),
+        logged_model_id=model.model_id,
+        name=model.name,
+        run_id=model.source_run_id or None,
+        run_name=names.get(model.source_run_id or ""),
+        experiment=experiments[model.experiment_id],
+        created_at=datetime.fromtimestamp(model.creation_timestamp / 1000, tz=UTC),
+        registered=tuple(versions.get(model.model_id, ())),
     )
 
 
-def _names(client: MlflowClient, experiments: list[str], run_ids: Iterable[str]) -> dict[str, str]:
-    ids = ", ".join(f"'{each}'" for each in run_ids)
+def _run_names(
+    client: MlflowClient, experiments: list[str], run_ids: Iterable[str]
+) -> dict[str, str]:
+    ids = ", ".join(f"'{run_id}'" for run_id in run_ids)
     if not ids:
         return {}
-    found = client.search_runs(
-        experiments, f"attributes.run_id IN ({ids})", max_results=_IN_A_SEARCH
+    runs = client.search_runs(
+        experiments, f"attributes.run_id IN ({ids})", max_results=_MOST_MODELS
     )
-    return {run.info.run_id: run.info.run_name for run in found}
+    return {run.info.run_id: run.info.run_name for run in runs}
 
 
 def _versions(client: MlflowClient, run_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Return the versions by logged model; a catalog's search knows no runs."""
-    ids = ", ".join(f"'{each}'" for each in run_ids)
+    """Return the versions by logged model; the search of a catalog cannot filter by run."""
+    ids = ", ".join(f"'{run_id}'" for run_id in run_ids)
     if not ids or is_unity_catalog():
         return {}
-    made: dict[str, list[str]] = {}
-    found = pages(
+    by_model: dict[str, list[str]] = {}
+    versions = pages(
         lambda token: client.search_model_versions(
             f"run_id IN ({ids})", max_results=1000, page_token=token
         )
     )
-    for each in sorted(found, key=lambda version: int(version.version)):
-        logged_model_id = (each.source or "").removeprefix("models:/")
-        made.setdefault(logged_model_id, []).append(f"{each.name}/{each.version}")
-    return made
+    for version in sorted(versions, key=lambda version: int(version.version)):
+        logged_model_id = (version.source or "").removeprefix("models:/")
+        by_model.setdefault(logged_model_id, []).append(f"{version.name}/{version.version}")
+    return by_model

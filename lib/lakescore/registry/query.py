@@ -1,16 +1,17 @@
-"""Filters and orders over version records: parsed as SQL by a real parser, never evaluated as code.
+"""Filters and orders over version records: a SQL parser reads them; they never run as code.
 
 Operands are a version's properties (`version`, `status`, `run_name`, `created_at`, ...),
-`metrics.x`, `params.x`, `tags.x`, `aliases`, and what its files say (`flavours`, `size`, ...); odd
-keys stand in back-ticks: ``tags.`my key` ``.
-Text is compared as a number where the other side is one, and as a time (ISO 8601, UTC unless it
-says otherwise) where the other side is one. `aliases = 'x'` holds for any of them.
-There are two truths: a comparison with a value that a version lacks, or that cannot be read so, is
-false; `!=`, `not in` and `not` are the exact opposite of `=`, `in` and what stands after them, so
-`tags.team != 'ops'` finds the versions without a team. `is null` finds what a version lacks.
+`metrics.x`, `params.x`, `tags.x`, `aliases`, and the facts of its files (`flavours`, `size`, ...).
+Put other keys into back-ticks: ``tags.`my key` ``.
+A text is compared as a number if the other side is a number, and as a time (ISO 8601, UTC if it has
+no time zone) if the other side is a time. `aliases = 'x'` is true if any alias is `x`.
+There are two truth values. A comparison is false if the version lacks the value, or if the value
+cannot be read as a number or a time. `!=`, `not in` and `not` are the exact opposite of `=`, `in`
+and the condition after `not`, so `tags.team != 'ops'` finds the versions without a team. `is null`
+finds the versions that lack a value.
 
-The server filters what it can and nothing else, and all is evaluated here again: what it filters
-only saves time.
+The server filters by the conditions that it can evaluate. This module evaluates all conditions
+again: the server's filter only saves time.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ Value = str | float | datetime | tuple[str, ...] | None
 Operand = Callable[["VersionRecord"], Value]
 Condition = Callable[["VersionRecord"], bool]
 
-_OF_FILES = ("flavours", "formats", "mlflow_version", "python_version", "size", "digest")
+_FILE_FACTS = ("flavours", "formats", "mlflow_version", "python_version", "size", "digest")
 _PROPERTIES = (
     "version", "status", "description", "created_at", "updated_at", "run_id", "run_name", "source",
-    "logged_model_id", "aliases", *_OF_FILES,
+    "logged_model_id", "aliases", *_FILE_FACTS,
 )  # fmt: skip
 _GROUPS = ("metrics", "params", "tags")
 COLUMNS = (*_PROPERTIES, *(f"{group}.<key>" for group in _GROUPS))
 _LONGEST = 4000
-# Quotes are doubled within quotes, keys may stand in back-ticks, and nothing is an escape.
+# Double a quote to write it within quotes; keys can stand in back-ticks; no character escapes.
 _DIALECT = "sqlite"
 _ORDERINGS: dict[type[sql.Expr], Callable[[Any, Any], bool]] = {
     sql.LT: operator.lt,
@@ -58,7 +59,7 @@ _REASONS = {
     "Expecting )": "a ')' is missing",
     "Invalid expression": "this does not belong here",
 }
-_ON_SERVER = {"version": "version_number", "run_id": "run_id", "source": "source_path"}
+_SERVER_COLUMNS = {"version": "version_number", "run_id": "run_id", "source": "source_path"}
 _OPERATORS: dict[type[sql.Expr], str] = {
     sql.EQ: "=",
     sql.NEQ: "!=",
@@ -73,83 +74,83 @@ _SAFE_TEXT = re.compile(r"[^'\"\\`\x00-\x1f]*")
 
 @dataclass(frozen=True)
 class SplitFilter:
-    """Where a filter is evaluated."""
+    """The conditions of a filter, by the place of their evaluation."""
 
     server: tuple[str, ...]
-    """Conditions in MLflow's own language, which the server filters by."""
+    """Conditions in MLflow's own language, for the server."""
     here: tuple[str, ...]
     """Conditions that only lakescore can evaluate."""
     files: bool
-    """Whether the versions' files must be asked, where `register` recorded nothing of them."""
+    """Whether the versions' files must be read if `register` recorded no card."""
 
 
 class Filter:
-    """A filter, read once.
+    """A filter, parsed once.
 
     Raises:
-        BadFilter: the text does not parse, or asks for more than comparisons; says where.
+        BadFilter: the text cannot be parsed, or has more than comparisons; the error says where.
     """
 
     def __init__(self, text: str) -> None:
         self._node = _parse(text)
         try:
-            self._holds = _Reading(text).condition(self._node)
-            self.plan = self._planned()
+            self._holds = _Compiler(text).condition(self._node)
+            self.plan = self._split()
         except RecursionError:
             raise BadFilter(text[:80], "it is nested too deeply") from None
 
     def matching(self, records: Iterable[VersionRecord]) -> list[VersionRecord]:
-        """Return the *records* for which the filter holds."""
+        """Return the *records* for which the filter is true."""
         return [record for record in records if self._holds(record)]
 
-    def _planned(self) -> SplitFilter:
+    def _split(self) -> SplitFilter:
         server, here = [], []
         for node in _conjuncts(self._node):
-            sent = _for_server(node)
-            if sent is None:
+            condition = _server_condition(node)
+            if condition is None:
                 here.append(node.sql())
             else:
-                server.append(sent)
-        return SplitFilter(tuple(server), tuple(here), _asks_files(self._node))
+                server.append(condition)
+        return SplitFilter(tuple(server), tuple(here), _needs_files(self._node))
 
 
 class Order:
-    """An order, `COLUMN [asc|desc]`, read once.
+    """An order, `COLUMN [asc|desc]`, parsed once.
 
     Raises:
-        BadFilter: the text is no column, or one that has no order.
+        BadFilter: the text is not a column, or the column has no order.
     """
 
     def __init__(self, text: str) -> None:
         column, self._descending = text.strip(), False
-        if found := re.fullmatch(r"(.+?)\s+(asc|desc)", column, re.IGNORECASE):
-            column, self._descending = found[1], found[2].lower() == "desc"
+        if match := re.fullmatch(r"(.+?)\s+(asc|desc)", column, re.IGNORECASE):
+            column, self._descending = match[1], match[2].lower() == "desc"
         node = _parse(column)
         if not isinstance(node, sql.Column):
-            raise BadFilter(text, "an order is one column, with asc or desc behind it")
+            raise BadFilter(text, "an order is one column, followed by asc or desc")
         if node.name in ("aliases", "flavours", "formats") and not node.table:
             raise BadFilter(text, f"versions cannot be ordered by their {node.name}")
-        self._operand = _Reading(text).operand(node)
-        self.files = _asks_files(node)
+        self._operand = _Compiler(text).operand(node)
+        self.files = _needs_files(node)
 
     def sorted(self, records: Iterable[VersionRecord]) -> list[VersionRecord]:
-        """Return the *records* in this order, those that lack the value last.
+        """Return the *records* in this order; records that lack the value come last.
 
-        Equal ones keep their order. Text is ordered as numbers where all of it is.
+        Records with equal values keep their order. Texts are ordered as numbers if all are numbers.
         """
-        known, lacking = self._keyed(records)
+        known, lacking = self._split_by_value(records)
         known.sort(key=operator.itemgetter(0), reverse=self._descending)
         return [record for _, record in known] + lacking
 
     def first(self, records: Iterable[VersionRecord]) -> list[VersionRecord]:
-        """Return the *records* that stand first: several on a tie, none that lacks the value."""
-        known, _ = self._keyed(records)
+        """Return the first of the *records*: several if tied, none of those that lack the value."""
+        known, _ = self._split_by_value(records)
         if not known:
             return []
         best = (max if self._descending else min)(key for key, _ in known)
         return [record for key, record in known if key == best]
 
-    def _keyed(
+    def _split_by_value(
         self, records: Iterable[VersionRecord]
     ) -> tuple[list[tuple[Any, VersionRecord]], list[VersionRecord]]:
         values = [(self._operand(record), record) for record in records]
@@ -168,11 +169,13 @@ def _parse(text: str) -> sql.Expr:
         return sqlglot.parse_one(text, dialect=_DIALECT)
     except sqlglot.errors.ParseError as error:
         problem = error.errors[0] if error.errors else {}
-        said = str(problem.get("description") or "it cannot be parsed")
-        reason = next((ours for theirs, ours in _REASONS.items() if theirs in said), said)
+        message = str(problem.get("description") or "it cannot be parsed")
+        reason = next(
+            (translation for phrase, translation in _REASONS.items() if phrase in message), message
+        )
         highlight = str(problem.get("highlight") or "")
-        at = problem.get("col", len(highlight)) - len(highlight)
-        raise BadFilter(text, reason, at if highlight else None) from None
+        position = problem.get("col", len(highlight)) - len(highlight)
+        raise BadFilter(text, reason, position if highlight else None) from None
     except sqlglot.errors.SqlglotError:
         raise BadFilter(text, "a quote is not closed", _last_quote(text)) from None
     except RecursionError:
@@ -180,17 +183,17 @@ def _parse(text: str) -> sql.Expr:
 
 
 def _last_quote(text: str) -> int | None:
-    places = [found.start() for found in re.finditer(r"['\"`]", text)]
-    return places[-1] if places else None
+    positions = [match.start() for match in re.finditer(r"['\"`]", text)]
+    return positions[-1] if positions else None
 
 
-class _Reading:
-    """Turns the parser's tree into functions of a record; what is not listed here is refused."""
+class _Compiler:
+    """Turn the parser's tree into functions of a record; refuse all nodes that are not listed."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def condition(self, node: sql.Expr) -> Condition:  # noqa: C901, PLR0911 - a case a condition
+    def condition(self, node: sql.Expr) -> Condition:  # noqa: C901, PLR0911 - one case per condition
         match node:
             case sql.Paren():
                 return self.condition(node.this)
@@ -209,7 +212,7 @@ class _Reading:
             case sql.In() if node.args.get("field"):
                 return self._equality(node.this, node.args["field"])
             case sql.In() if not node.args.get("query"):
-                options = [self._equality(node.this, each) for each in node.expressions]
+                options = [self._equality(node.this, value) for value in node.expressions]
                 return lambda record: any(holds(record) for holds in options)
             case sql.Between():
                 low = self._ordering(operator.ge, node.this, node.args["low"])
@@ -246,7 +249,7 @@ class _Reading:
             key = ".".join(keys)
             return lambda record: getattr(record, group).get(key)
         if group in _PROPERTIES and not keys:
-            return lambda record: _plain(getattr(record, group))
+            return lambda record: _comparable(getattr(record, group))
         raise self._refusal(node)
 
     def _equality(self, left: sql.Expr, right: sql.Expr) -> Condition:
@@ -258,7 +261,7 @@ class _Reading:
                 return other in one
             if isinstance(other, tuple):
                 return one in other
-            one, other = _alike(one, other)
+            one, other = _convert_alike(one, other)
             return one is not None and one == other
 
         return holds
@@ -269,12 +272,12 @@ class _Reading:
         for node in (left, right):
             if isinstance(node, sql.Column) and node.name in ("aliases", "flavours", "formats"):
                 raise BadFilter(
-                    self._text, f"{node.name} are compared with =, !=, in and like", _place(node)
+                    self._text, f"{node.name} are compared with =, !=, in and like", _position(node)
                 )
         first, second = self.operand(left), self.operand(right)
 
         def holds(record: VersionRecord) -> bool:
-            one, other = _alike(first(record), second(record))
+            one, other = _convert_alike(first(record), second(record))
             return one is not None and other is not None and compare(one, other)
 
         return holds
@@ -291,27 +294,27 @@ class _Reading:
         def holds(record: VersionRecord) -> bool:
             value = operand(record)
             texts = value if isinstance(value, tuple) else (value,)
-            return any(isinstance(each, str) and shape.fullmatch(each) for each in texts)
+            return any(isinstance(text, str) and shape.fullmatch(text) for text in texts)
 
         if node.args.get("negate"):
             return lambda record: not holds(record)
         return holds
 
     def _refusal(self, node: sql.Expr) -> BadFilter:
-        asked = node.sql()
-        first = re.split(r"[.(\s]", asked)[0]
+        requested = node.sql()
+        first = re.split(r"[.(\s]", requested)[0]
         near = nearest(first, [*_PROPERTIES, *_GROUPS]) if isinstance(node, sql.Column) else ""
         return BadFilter(
             self._text,
-            f"{asked[:60]!r} is not a column or condition of model versions"
-            f"{'' if repr(asked) in near else near}; columns: {listed(COLUMNS, most=40)}",
-            _place(node),
+            f"{requested[:60]!r} is not a column or condition of model versions"
+            f"{'' if repr(requested) in near else near}; columns: {listed(COLUMNS, most=40)}",
+            _position(node),
         )
 
 
-def _place(node: sql.Expr) -> int | None:
-    """Return where *node* begins in the text, as far as the parser kept it."""
-    starts = [each.meta["start"] for each in node.walk() if "start" in each.meta]
+def _position(node: sql.Expr) -> int | None:
+    """Return the position of *node* in the text; None if the parser did not keep it."""
+    starts = [child.meta["start"] for child in node.walk() if "start" in child.meta]
     return min(starts, default=None)
 
 
@@ -324,58 +327,58 @@ def _conjuncts(node: sql.Expr) -> list[sql.Expr]:
     return [node]
 
 
-def _asks_files(node: sql.Expr) -> bool:
-    return any(not c.table and c.name in _OF_FILES for c in node.find_all(sql.Column))
+def _needs_files(node: sql.Expr) -> bool:
+    return any(not c.table and c.name in _FILE_FACTS for c in node.find_all(sql.Column))
 
 
-def _for_server(node: sql.Expr) -> str | None:
-    """Return the condition in MLflow's language, where it keeps at least what *node* holds for.
+def _server_condition(node: sql.Expr) -> str | None:
+    """Return *node* in MLflow's language; None if MLflow would drop versions that match *node*.
 
-    `!=` on a tag is not such: MLflow drops the versions that lack the tag.
+    So it is for `!=` on a tag: MLflow drops the versions that lack the tag.
     """
     column = node.this
     if not isinstance(column, sql.Column):
         return None
     group, *keys = [part.name for part in column.parts]
     if group == "tags" and keys and _SAFE_KEY.fullmatch(".".join(keys)):
-        asked = f"tags.`{'.'.join(keys)}`"
-    elif group in _ON_SERVER and not keys:
-        asked = _ON_SERVER[group]
+        operand = f"tags.`{'.'.join(keys)}`"
+    elif group in _SERVER_COLUMNS and not keys:
+        operand = _SERVER_COLUMNS[group]
     else:
         return None
-    return _sent(node, asked, numeric=group == "version")
+    return _translate(node, operand, numeric=group == "version")
 
 
-def _sent(node: sql.Expr, asked: str, *, numeric: bool) -> str | None:
+def _translate(node: sql.Expr, operand: str, *, numeric: bool) -> str | None:
     value = node.args.get("expression")
-    if isinstance(node, sql.In) and asked == "run_id":
-        texts = [_quoted(each) for each in node.expressions]
+    if isinstance(node, sql.In) and operand == "run_id":
+        texts = [_quote_text(option) for option in node.expressions]
         return None if None in texts or not texts else f"run_id IN ({', '.join(map(str, texts))})"
     if numeric:
-        whole = isinstance(value, sql.Literal) and re.fullmatch(r"\d{1,9}", str(value.this))
+        digits = isinstance(value, sql.Literal) and re.fullmatch(r"\d{1,9}", str(value.this))
         comparison = _OPERATORS.get(type(node))
-        return f"{asked} {comparison} {whole[0]}" if whole and comparison else None
-    quoted = _quoted(value)
+        return f"{operand} {comparison} {digits[0]}" if digits and comparison else None
+    quoted = _quote_text(value)
     if quoted is None or not isinstance(node, (sql.EQ, sql.Like)) or node.args.get("negate"):
         return None
-    return f"{asked} {'=' if isinstance(node, sql.EQ) else 'LIKE'} {quoted}"
+    return f"{operand} {'=' if isinstance(node, sql.EQ) else 'LIKE'} {quoted}"
 
 
-def _quoted(value: object) -> str | None:
+def _quote_text(value: object) -> str | None:
     if isinstance(value, sql.Literal) and value.is_string and _SAFE_TEXT.fullmatch(value.this):
         return f"'{value.this}'"
     return None
 
 
-def _plain(value: Any) -> Value:  # noqa: ANN401 - any property
+def _comparable(value: Any) -> Value:  # noqa: ANN401 - any property
     return float(value) if isinstance(value, int) else value
 
 
-def _alike(one: Value, other: Value) -> tuple[Any, Any]:
-    """Return both as numbers, or both as times, where one of them is such."""
-    for kind, read in ((float, _number), (datetime, _time)):
+def _convert_alike(one: Value, other: Value) -> tuple[Any, Any]:
+    """Return both as numbers if one is a number, or both as times if one is a time."""
+    for kind, convert in ((float, _number), (datetime, _time)):
         if isinstance(one, kind) or isinstance(other, kind):
-            return read(one), read(other)
+            return convert(one), convert(other)
     return one, other
 
 
@@ -392,9 +395,9 @@ def _number(value: Value) -> float | None:
 
 def _time(value: Value) -> datetime | None:
     try:
-        read = datetime.fromisoformat(value) if isinstance(value, str) else value
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         return None
-    if not isinstance(read, datetime):
+    if not isinstance(time, datetime):
         return None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
-"""Records, read in few requests: MLflow keeps a version's facts in four places.
+"""Read records in few requests: MLflow keeps a version's facts in four places.
 
-The version's own row has neither aliases (the model has them) nor metrics nor params (its run and
-its logged model have them), and its signature stands in a file. Each place is asked in bulk.
+A version's row has no aliases, which the model has. It has no metrics and params, which its run and
+its logged model have. Its signature is in a file. This module reads each place in bulk.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 CARD_TAG = "lakescore.card"
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
-_IN_A_SEARCH = 100
-_ASKED_ALONE = 3
-"""So many models are asked for one by one: a search brings others along."""
+_BATCH = 100  # ids or names in a search
+_MOST_SINGLE = 3
+"""Up to this number, models are fetched one by one: a search also returns other models."""
 _READERS = 8
 
 
@@ -41,7 +41,7 @@ def model_named(client: MlflowClient, name: str) -> Model:
     """Return the registered model *name*, with its aliases.
 
     Raises:
-        ModelNotFound: there is none; says which there are.
+        ModelNotFound: the model does not exist; the error names the existing models.
     """
     from mlflow import MlflowException  # noqa: PLC0415
 
@@ -54,15 +54,15 @@ def model_named(client: MlflowClient, name: str) -> Model:
 
 
 def some_names(client: MlflowClient) -> list[str]:
-    """Return the names of registered models, a thousand at the most, for messages."""
-    return [each.name for each in client.search_registered_models(max_results=1000)]
+    """Return the names of at most a thousand registered models, for messages."""
+    return [model.name for model in client.search_registered_models(max_results=1000)]
 
 
 def version_numbered(client: MlflowClient, name: str, number: int) -> Registered:
     """Return version *number* of the registered model *name*.
 
     Raises:
-        VersionNotFound, VersionDeleted: there is none; says which there are.
+        VersionNotFound, VersionDeleted: it does not exist; the error names the existing versions.
     """
     from mlflow import MlflowException  # noqa: PLC0415
 
@@ -71,74 +71,78 @@ def version_numbered(client: MlflowClient, name: str, number: int) -> Registered
     except MlflowException as error:
         if not is_missing(error):
             raise
-        there = [int(each.version) for each in versions_of(client, name)]
-        kind = VersionDeleted if there and 0 < number < max(there) else VersionNotFound
-        raise kind(name, number, there) from error
+        numbers = [int(version.version) for version in versions_of(client, name)]
+        kind = VersionDeleted if numbers and 0 < number < max(numbers) else VersionNotFound
+        raise kind(name, number, numbers) from error
 
 
 def models_named(client: MlflowClient, names: Collection[str]) -> dict[str, Model]:
-    """Return the registered models *names*, by name, with their aliases; what is missing is not.
+    """Return the registered models *names* by name, with their aliases; skip missing models.
 
-    Of many, all whose names begin alike are asked for, by thousands.
+    For many names, it searches all models that begin with the common prefix, in thousands.
     """
-    if len(names) <= _ASKED_ALONE or is_unity_catalog():
-        alone = [_or_none(client.get_registered_model, name) for name in sorted(names)]
-        return {model.name: model for model in alone if model}
+    if len(names) <= _MOST_SINGLE or is_unity_catalog():
+        single = [_fetch_or_none(client.get_registered_model, name) for name in sorted(names)]
+        return {model.name: model for model in single if model}
     first, last = min(names), max(names)
-    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    asked = _like("".join(letter for letter, _ in alike) + "*")
-    found = pages(lambda token: client.search_registered_models(asked, 1000, page_token=token))
-    return {model.name: model for model in found if model.name in names}
+    common = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    condition = _name_filter("".join(letter for letter, _ in common) + "*")
+    models = pages(lambda token: client.search_registered_models(condition, 1000, page_token=token))
+    return {model.name: model for model in models if model.name in names}
 
 
 def versions_numbered(
     client: MlflowClient, wanted: Collection[tuple[str, int]]
 ) -> list[Registered]:
-    """Return the versions *wanted*, which are names and numbers; what is missing is left out."""
-    alone = {key for key in wanted if "'" in key[0]}
-    if len(wanted) <= _ASKED_ALONE or is_unity_catalog():
-        alone = set(wanted)
-    found = [_or_none(client.get_model_version, name, str(n)) for name, n in sorted(alone)]
-    # By number, so that a search brings along few others.
-    others = sorted(set(wanted) - alone, key=lambda key: (key[1], key[0]))
-    for start in range(0, len(others), _IN_A_SEARCH):
-        part = others[start : start + _IN_A_SEARCH]
-        found += _versions_by(
+    """Return the versions *wanted*, given as names and numbers; skip missing versions."""
+    single = {key for key in wanted if "'" in key[0]}
+    if len(wanted) <= _MOST_SINGLE or is_unity_catalog():
+        single = set(wanted)
+    versions = [
+        _fetch_or_none(client.get_model_version, name, str(n)) for name, n in sorted(single)
+    ]
+    # Sorted by number, so that a search returns few other versions.
+    others = sorted(set(wanted) - single, key=lambda key: (key[1], key[0]))
+    for start in range(0, len(others), _BATCH):
+        batch = others[start : start + _BATCH]
+        versions += _search_versions(
             client,
-            f"name IN ({_quoted(sorted({name for name, _ in part}))}) "
-            f"AND version_number >= {part[0][1]} AND version_number <= {part[-1][1]}",
+            f"name IN ({_quote_all(sorted({name for name, _ in batch}))}) "
+            f"AND version_number >= {batch[0][1]} AND version_number <= {batch[-1][1]}",
         )
-    return [each for each in found if each and (each.name, int(each.version)) in wanted]
+    return [v for v in versions if v and (v.name, int(v.version)) in wanted]
 
 
 def latest_of(client: MlflowClient, names: Collection[str]) -> dict[str, int]:
-    """Return the highest number of a version of each registered model that has any."""
+    """Return the highest version number of each registered model that has versions."""
     latest: dict[str, int] = {}
-    if len(names) <= _ASKED_ALONE or is_unity_catalog() or any("'" in name for name in names):
-        found = [each for name in sorted(names) for each in versions_of(client, name, limit=1)]
+    if len(names) <= _MOST_SINGLE or is_unity_catalog() or any("'" in name for name in names):
+        versions = [v for name in sorted(names) for v in versions_of(client, name, limit=1)]
     else:
-        parts = [sorted(names)[n : n + _IN_A_SEARCH] for n in range(0, len(names), _IN_A_SEARCH)]
-        found = [e for part in parts for e in _versions_by(client, f"name IN ({_quoted(part)})")]
-    for each in found:
-        latest[each.name] = max(latest.get(each.name, 0), int(each.version))
+        batches = [sorted(names)[n : n + _BATCH] for n in range(0, len(names), _BATCH)]
+        versions = [
+            v for c in batches for v in _search_versions(client, f"name IN ({_quote_all(c)})")
+        ]
+    for version in versions:
+        latest[version.name] = max(latest.get(version.name, 0), int(version.version))
     return latest
 
 
-def located(
-    client: MlflowClient, models: Mapping[str, Model], found: Sequence[Registered]
+def located_records(
+    client: MlflowClient, models: Mapping[str, Model], versions: Sequence[Registered]
 ) -> list[tuple[VersionRecord, str]]:
-    """Return what `records_of` does of versions of several *models*, each with its location.
+    """Return the records of versions of several *models*, each with the location of its files.
 
-    A logged model says itself where its files lie; of other versions the store is asked.
+    A logged model names the location of its files; for other versions, the store is asked.
     """
-    runs, logged = _origins(client, found)
+    runs, logged = _origins(client, versions)
     records = []
-    for each in found:
-        origin = logged.get(_logged_model_id(each) or "")
-        run = runs.get(each.run_id or "")
-        record = _record(each, aliases_of(models[each.name]), run, origin)
-        told = origin.artifact_location if origin and not is_unity_catalog() else None
-        records.append((record, told or location_of(client, record)))
+    for version in versions:
+        origin = logged.get(_logged_model_id(version) or "")
+        run = runs.get(version.run_id or "")
+        record = _record(version, aliases_of(models[version.name]), run, origin)
+        location = origin.artifact_location if origin and not is_unity_catalog() else None
+        records.append((record, location or location_of(client, record)))
     return records
 
 
@@ -152,51 +156,55 @@ def versions_of(
     """Return the versions of the registered model *name*, newest first.
 
     Args:
-        client: the store's.
+        client: the client of the store.
         name: the registered model's name.
         conditions: further filters, in MLflow's own language.
-        limit: how many at the most; all when left out.
+        limit: maximum number of versions; None for all.
     """
-    asked = " AND ".join([_name_is(name), *conditions])
+    condition = " AND ".join([_name_is(name), *conditions])
     order = None if is_unity_catalog() else ["version_number DESC"]
     most = None if is_unity_catalog() or "LIKE" in _name_is(name) else limit
-    found = pages(
+    versions = pages(
         lambda token: client.search_model_versions(
-            asked, max_results=most or 1000, order_by=order, page_token=token
+            condition, max_results=most or 1000, order_by=order, page_token=token
         ),
         most,
     )
-    ours = [each for each in found if each.name == name]
+    exact = [version for version in versions if version.name == name]
     if is_unity_catalog():
-        ours.sort(key=lambda each: -int(each.version))
-    return ours[:limit]
+        exact.sort(key=lambda version: -int(version.version))
+    return exact[:limit]
 
 
 def _name_is(name: str) -> str:
-    """Return the filter for one name: MLflow's filters know no way to write a quote in quotes."""
+    """Return the filter for one name: MLflow's filters cannot escape a quote within quotes."""
     if "'" not in name:
         return f"name = '{name}'"
     return f"""name LIKE '{name.replace("'", "_")}'""" if '"' in name else f'name = "{name}"'
 
 
 def records_of(
-    client: MlflowClient, model: Model, found: Sequence[Registered]
+    client: MlflowClient, model: Model, versions: Sequence[Registered]
 ) -> list[VersionRecord]:
-    """Join what MLflow keeps apart: versions, the model's aliases, runs and logged models."""
-    runs, logged = _origins(client, found)
+    """Join versions with the model's aliases, their runs and their logged models."""
+    runs, logged = _origins(client, versions)
     aliases = aliases_of(model)
     return [
         _record(
-            each, aliases, runs.get(each.run_id or ""), logged.get(_logged_model_id(each) or "")
+            version,
+            aliases,
+            runs.get(version.run_id or ""),
+            logged.get(_logged_model_id(version) or ""),
         )
-        for each in found
+        for version in versions
     ]
 
 
-def with_cards(client: MlflowClient, records: Sequence[VersionRecord]) -> list[VersionRecord]:
-    """Read the files' facts of those *records* that lack them: a few requests each, at once.
+def add_cards(client: MlflowClient, records: Sequence[VersionRecord]) -> list[VersionRecord]:
+    """Read the cards of the *records* that have none: a few requests each, in parallel.
 
-    A version whose files are gone, or damaged, keeps no card: a listing must not fail for one.
+    If the files of a version are missing or damaged, it gets no card: a listing must not fail for
+    one version.
     """
 
     def read(record: VersionRecord) -> VersionRecord:
@@ -214,9 +222,9 @@ def with_cards(client: MlflowClient, records: Sequence[VersionRecord]) -> list[V
 
 
 def location_of(client: MlflowClient, record: VersionRecord) -> str:
-    """Return where the version's files lie, as the store itself says.
+    """Return the location of the version's files, as the store names it.
 
-    A catalog hands out credentials for a registered version's own URI alone.
+    A catalog gives credentials only for the URI of the registered version.
     """
     if is_unity_catalog():
         return record.uri
@@ -226,24 +234,26 @@ def location_of(client: MlflowClient, record: VersionRecord) -> str:
 def all_models(
     client: MlflowClient, pattern: str, tags: Mapping[str, str | None]
 ) -> list[RegisteredModel]:
-    """Return the registered models whose name matches *pattern* and that carry *tags*."""
-    asked = _like(pattern)
-    found = [
-        each
-        for each in pages(
-            lambda token: client.search_registered_models(asked, 1000, page_token=token)
+    """Return the registered models that match *pattern* and have *tags*."""
+    condition = _name_filter(pattern)
+    models = [
+        model
+        for model in pages(
+            lambda token: client.search_registered_models(condition, 1000, page_token=token)
         )
-        if fnmatchcase(each.name, pattern)
-        and all(key in each.tags and value in (None, each.tags[key]) for key, value in tags.items())
+        if fnmatchcase(model.name, pattern)
+        and all(
+            key in model.tags and value in (None, model.tags[key]) for key, value in tags.items()
+        )
     ]
-    versions: dict[str, list[Registered]] = {each.name: [] for each in found}
-    for each in _versions_of_all(client, list(versions)):
-        versions.setdefault(each.name, []).append(each)
-    return sorted((model_record(each, versions[each.name]) for each in found), key=lambda m: m.name)
+    versions: dict[str, list[Registered]] = {model.name: [] for model in models}
+    for version in _versions_of_all(client, list(versions)):
+        versions.setdefault(version.name, []).append(version)
+    return sorted((model_record(m, versions[m.name]) for m in models), key=lambda m: m.name)
 
 
-def _like(pattern: str) -> str | None:
-    """Return a filter that keeps at least the names that *pattern* matches."""
+def _name_filter(pattern: str) -> str | None:
+    """Return a filter that keeps all names that *pattern* matches, and perhaps more."""
     if is_unity_catalog() or pattern == "*" or set(pattern) & set("'[\\"):
         return None
     return f"name LIKE '{pattern.translate({ord('*'): '%', ord('?'): '_'})}'"
@@ -251,75 +261,79 @@ def _like(pattern: str) -> str | None:
 
 def _versions_of_all(client: MlflowClient, names: Sequence[str]) -> Iterable[Registered]:
     if is_unity_catalog():
-        return [each for name in names for each in versions_of(client, name)]
-    if any("'" in name for name in names) or len(names) > _IN_A_SEARCH:
+        return [version for name in names for version in versions_of(client, name)]
+    if any("'" in name for name in names) or len(names) > _BATCH:
         filters = [""]
     else:
-        filters = [f"name IN ({_quoted(names)})"] if names else []
-    return [each for asked in filters for each in _versions_by(client, asked)]
+        filters = [f"name IN ({_quote_all(names)})"] if names else []
+    return [v for condition in filters for v in _search_versions(client, condition)]
 
 
-def _versions_by(client: MlflowClient, asked: str) -> list[Registered]:
+def _search_versions(client: MlflowClient, condition: str) -> list[Registered]:
     return pages(
-        lambda token: client.search_model_versions(asked, max_results=10_000, page_token=token)
+        lambda token: client.search_model_versions(condition, max_results=10_000, page_token=token)
     )
 
 
-def model_record(found: Model, versions: Sequence[Registered]) -> RegisteredModel:
-    """Return the record of a registered model with these *versions*."""
-    changes = [found.last_updated_timestamp, *(each.last_updated_timestamp for each in versions)]
+def model_record(model: Model, versions: Sequence[Registered]) -> RegisteredModel:
+    """Return the record of a registered *model* with its *versions*."""
+    changes = [model.last_updated_timestamp, *(v.last_updated_timestamp for v in versions)]
     return RegisteredModel(
-        name=found.name,
-        description=found.description or None,
-        created_at=_time(found.creation_timestamp),
+        name=model.name,
+        description=model.description or None,
+        created_at=_time(model.creation_timestamp),
         changed_at=_time(max(change for change in changes if change)),
-        tags=dict(found.tags),
-        aliases=dict(sorted(aliases_of(found).items())),
+        tags=dict(model.tags),
+        aliases=dict(sorted(aliases_of(model).items())),
         versions=len(versions),
-        latest=max((int(each.version) for each in versions), default=None),
+        latest=max((int(version.version) for version in versions), default=None),
     )
 
 
 def aliases_of(model: Model) -> dict[str, int]:
-    """Return alias -> version."""
+    """Return the model's aliases: alias -> version."""
     return {alias: int(version) for alias, version in model.aliases.items()}
 
 
 def _origins(
-    client: MlflowClient, found: Sequence[Registered]
+    client: MlflowClient, versions: Sequence[Registered]
 ) -> tuple[dict[str, Run], dict[str, LoggedModel]]:
-    """Return the runs and logged models of the versions, by id; those that are gone are left out.
+    """Return the runs and logged models of the versions, by id; skip deleted ones.
 
-    One version is asked for directly, several are searched: a search needs all experiments' ids.
+    For one version, it makes direct requests; for several, it searches: a search needs the ids of
+    all experiments.
     """
     from mlflow.entities import ViewType  # noqa: PLC0415
 
-    run_ids = sorted({each.run_id for each in found if each.run_id})
-    model_ids = sorted({model_id for each in found if (model_id := _logged_model_id(each))})
-    if len(found) == 1:
-        runs = [_or_none(client.get_run, each) for each in run_ids]
-        models = [_or_none(client.get_logged_model, each) for each in model_ids]
+    run_ids = sorted({version.run_id for version in versions if version.run_id})
+    model_ids = sorted({model_id for v in versions if (model_id := _logged_model_id(v))})
+    if len(versions) == 1:
+        runs = [_fetch_or_none(client.get_run, run_id) for run_id in run_ids]
+        models = [_fetch_or_none(client.get_logged_model, model_id) for model_id in model_ids]
     elif run_ids or model_ids:
-        places = [
-            each.experiment_id
-            for each in pages(
+        experiment_ids = [
+            experiment.experiment_id
+            for experiment in pages(
                 lambda token: client.search_experiments(ViewType.ALL, 1000, page_token=token)
             )
         ]
-        runs = _searched(
+        runs = _search_by_id(
             run_ids,
             lambda ids, token: client.search_runs(
-                places,
+                experiment_ids,
                 f"attributes.run_id IN ({ids})",
                 ViewType.ALL,
-                max_results=_IN_A_SEARCH,
+                max_results=_BATCH,
                 page_token=token,
             ),
         )
-        models = _searched(
+        models = _search_by_id(
             model_ids,
             lambda ids, token: client.search_logged_models(
-                places, f"model_id IN ({ids})", max_results=_IN_A_SEARCH, page_token=token
+                experiment_ids,
+                f"model_id IN ({ids})",
+                max_results=_BATCH,
+                page_token=token,
             ),
         )
     else:
@@ -330,86 +344,86 @@ def _origins(
     )
 
 
-def _or_none(ask: Any, *identifiers: str) -> Any:  # noqa: ANN401 - a run, a model or a version
+def _fetch_or_none(fetch: Any, *identifiers: str) -> Any:  # noqa: ANN401 - a run, a model or a version
     from mlflow import MlflowException  # noqa: PLC0415
 
     try:
-        return ask(*identifiers)
-    except MlflowException as error:  # a run may be deleted while its version lives on
+        return fetch(*identifiers)
+    except MlflowException as error:  # a run can be deleted while its version remains
         if not is_missing(error):
             raise
         return None
 
 
-def _searched(identifiers: Sequence[str], ask: Any) -> list[Any]:  # noqa: ANN401 - likewise
+def _search_by_id(identifiers: Sequence[str], search: Any) -> list[Any]:  # noqa: ANN401 - likewise
     return [
-        each
-        for start in range(0, len(identifiers), _IN_A_SEARCH)
-        for each in pages(
-            lambda token, start=start: ask(  # type: ignore[misc]
-                _quoted(identifiers[start : start + _IN_A_SEARCH]), token
+        entity
+        for start in range(0, len(identifiers), _BATCH)
+        for entity in pages(
+            lambda token, start=start: search(  # type: ignore[misc]
+                _quote_all(identifiers[start : start + _BATCH]), token
             )
         )
     ]
 
 
-def _quoted(values: Sequence[str]) -> str:
-    return ", ".join(f"'{each}'" for each in values)
+def _quote_all(values: Sequence[str]) -> str:
+    return ", ".join(f"'{value}'" for value in values)
 
 
 def _record(
-    found: Registered, aliases: Mapping[str, int], run: Run | None, logged: LoggedModel | None
+    registered: Registered, aliases: Mapping[str, int], run: Run | None, logged: LoggedModel | None
 ) -> VersionRecord:
-    number = int(found.version)
+    number = int(registered.version)
     return VersionRecord(
-        name=found.name,
+        name=registered.name,
         version=number,
-        status=str(found.status),
-        description=found.description or None,
-        created_at=_time(found.creation_timestamp),
-        updated_at=_time(found.last_updated_timestamp or found.creation_timestamp),
-        run_id=found.run_id or None,
+        status=str(registered.status),
+        description=registered.description or None,
+        created_at=_time(registered.creation_timestamp),
+        updated_at=_time(registered.last_updated_timestamp or registered.creation_timestamp),
+        run_id=registered.run_id or None,
         run_name=run.info.run_name if run else None,
-        source=found.source or None,
-        logged_model_id=_logged_model_id(found),
+        source=registered.source or None,
+        logged_model_id=_logged_model_id(registered),
         params={**(run.data.params if run else {}), **(logged.params or {} if logged else {})},
         metrics=_metrics(run, logged),
         measured_on=_measured_on(logged),
-        tags={key: each for key, each in found.tags.items() if not key.startswith(OWN_TAGS)},
+        tags={key: value for key, value in registered.tags.items() if not key.startswith(OWN_TAGS)},
         aliases=tuple(sorted(alias for alias, version in aliases.items() if version == number)),
-        card=artifacts.recorded_card(found.tags.get(CARD_TAG)),
+        card=artifacts.recorded_card(registered.tags.get(CARD_TAG)),
     )
 
 
 def _metrics(run: Run | None, logged: LoggedModel | None) -> dict[str, float]:
-    """Return the last value of each metric; the logged model's own outweighs its run's.
+    """Return the last value of each metric; a value of the logged model overrides its run's.
 
-    But for NaN: MLflow's table of logged models' metrics holds 0 in its place.
+    NaN is the exception: MLflow's table of logged models' metrics holds 0 in its place.
     """
-    of_run = run.data.metrics if run else {}
-    lost = {key: value for key, value in of_run.items() if math.isnan(value)}
-    return {**of_run, **{each.key: each.value for each in _last(logged)}, **lost}
+    run_metrics = run.data.metrics if run else {}
+    lost = {key: value for key, value in run_metrics.items() if math.isnan(value)}
+    return {**run_metrics, **{metric.key: metric.value for metric in _last_metrics(logged)}, **lost}
 
 
 def _measured_on(logged: LoggedModel | None) -> dict[str, Dataset]:
-    """Return on which data the last value of each metric was measured; a run's own has none."""
-    last = {each.key: each for each in _last(logged)}
+    """Return the dataset of the last value of each metric; a metric of a run has no dataset."""
+    last = {metric.key: metric for metric in _last_metrics(logged)}
     return {
-        key: Dataset(each.dataset_name, each.dataset_digest)
-        for key, each in last.items()
-        if each.dataset_name and each.dataset_digest
+        key: Dataset(metric.dataset_name, metric.dataset_digest)
+        for key, metric in last.items()
+        if metric.dataset_name and metric.dataset_digest
     }
 
 
-def _last(logged: LoggedModel | None) -> list[Metric]:
-    """Return what was logged for this very model, the last of each metric last."""
-    logs: list[Metric] = (logged.metrics or []) if logged else []
-    return sorted(logs, key=lambda each: (each.step, each.timestamp))
+def _last_metrics(logged: LoggedModel | None) -> list[Metric]:
+    """Return the metrics of the logged model, the last value of each metric last."""
+    metrics: list[Metric] = (logged.metrics or []) if logged else []
+    return sorted(metrics, key=lambda metric: (metric.step, metric.timestamp))
 
 
-def _logged_model_id(found: Registered) -> str | None:
-    logged = _LOGGED_MODEL.fullmatch(found.source or "")
-    return logged[1] if logged else None
+def _logged_model_id(version: Registered) -> str | None:
+    match = _LOGGED_MODEL.fullmatch(version.source or "")
+    return match[1] if match else None
 
 
 def _time(milliseconds: int) -> datetime:

@@ -1,6 +1,6 @@
-"""What is known of registered models and their versions.
+"""Records of registered models and their versions.
 
-`facts()` of each is plain JSON whose keys are an interface: docs/registry.md lists them.
+Each `facts()` returns plain JSON. Its keys are an interface: docs/registry.md lists them.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class File(Shown):
 
 @dataclass(frozen=True)
 class Dataset(Shown):
-    """The data that a metric was measured on, as MLflow knows them."""
+    """The dataset of a metric, as MLflow records it."""
 
     name: str
     digest: str
-    """Metrics of one name whose digests are equal can be compared."""
+    """Metrics of the same name can be compared if their digests are equal."""
 
     def facts(self) -> dict[str, Any]:
         """Return name and digest."""
@@ -52,31 +52,31 @@ class Dataset(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a version's files say of it; the registry's own tables hold none of this.
+    """The facts of a version's files, which the registry's own tables do not have.
 
-    A listing knows it where `register` recorded it, in the tag `lakescore.card`; `describe` reads
-    the files, and `resolve` takes it from the very copy that will be loaded.
+    A listing knows the card if `register` recorded it, in the tag `lakescore.card`. `describe`
+    reads it from the files, and `resolve` from the copy that will be loaded.
     """
 
     signature: ModelSignature | None
     flavours: tuple[str, ...]
-    """What MLflow would load it with: `sklearn`, `python_function` (a model of one's own), ..."""
+    """The loaders that MLflow would use: `sklearn`, `python_function` (a custom model), ..."""
     formats: tuple[str, ...]
-    """How it is serialised: `skops`, `cloudpickle`, `json`, `code`, ..."""
+    """The serialisation formats: `skops`, `cloudpickle`, `json`, `code`, ..."""
     mlflow_version: str | None
     python_version: str | None
     files: tuple[File, ...] | None
-    """None where there are too many to be recorded."""
+    """None if there are too many files to record."""
     size: int
     """Bytes of all files."""
     digest: str | None
-    """`sha256:<hex>` of the files; see `digest_of`. In a listing it is what the tag says, which
-    anyone who may write tags can set."""
+    """`sha256:<hex>` of the files; see `digest_of`. In a listing, it is the value of the tag, which
+    anyone with the right to write tags can set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VersionRecord(Shown):
-    """One registered model version, as the registry holds it now."""
+    """One registered model version in its present state in the registry."""
 
     name: str
     version: int
@@ -90,18 +90,18 @@ class VersionRecord(Shown):
     run_id: str | None
     run_name: str | None
     source: str | None
-    """What the version was registered from, as the registry says it."""
+    """The source that the version was registered from, as the registry records it."""
     logged_model_id: str | None
-    """MLflow 3's `m-<32 hex digits>`; versions that were registered from elsewhere have none."""
+    """MLflow 3's `m-<32 hex digits>`; None if the version has another kind of source."""
     params: Mapping[str, str]
     """The hyperparameters of the version's run and logged model."""
     metrics: Mapping[str, float]
-    """The last value of each metric; what was logged for this very model outweighs its run's."""
+    """The last value of each metric; a value of the logged model overrides its run's."""
     tags: Mapping[str, str]
-    """Those that people set; what lakescore notes for itself is left out."""
+    """The tags of users; the tags that lakescore writes for itself are left out."""
     aliases: tuple[str, ...]
     measured_on: Mapping[str, Dataset] = field(default_factory=dict)
-    """By metric the data that it was measured on, where that was logged with it."""
+    """The dataset of each metric, if it was logged with the metric."""
     card: Card | None = None
 
     @property
@@ -111,46 +111,46 @@ class VersionRecord(Shown):
 
     @property
     def signature(self) -> ModelSignature | None:
-        """What the model takes and gives, where its card is known."""
+        """The inputs and outputs of the model; None if its card is not known."""
         return self.card.signature if self.card else None
 
     @property
     def files(self) -> tuple[File, ...] | None:
-        """The logged files, where the card is known."""
+        """The logged files; None if they are not known."""
         return self.card.files if self.card else None
 
     @property
     def digest(self) -> str | None:
-        """`sha256:<hex>` of the files, where it is known."""
+        """`sha256:<hex>` of the files; None if it is not known."""
         return self.card.digest if self.card else None
 
     @property
     def flavours(self) -> tuple[str, ...] | None:
-        """See `Card`."""
+        """The flavours of the model; see `Card`."""
         return self.card.flavours if self.card else None
 
     @property
     def formats(self) -> tuple[str, ...] | None:
-        """See `Card`."""
+        """The serialisation formats of the model; see `Card`."""
         return self.card.formats if self.card else None
 
     @property
     def mlflow_version(self) -> str | None:
-        """The MLflow that logged the model."""
+        """The version of the MLflow that logged the model."""
         return self.card.mlflow_version if self.card else None
 
     @property
     def python_version(self) -> str | None:
-        """The Python that logged the model."""
+        """The version of the Python that logged the model."""
         return self.card.python_version if self.card else None
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files."""
+        """The bytes of all files."""
         return self.card.size if self.card else None
 
     def facts(self) -> dict[str, Any]:
-        """Return all of it as plain JSON values, without credentials."""
+        """Return the record as plain JSON values, without credentials."""
         return {
             "name": self.name,
             "version": self.version,
@@ -168,10 +168,10 @@ class VersionRecord(Shown):
             "params": clean(self.params),
             "metrics": {k: v if math.isfinite(v) else None for k, v in self.metrics.items()},
             "measured_on": {key: data.facts() for key, data in self.measured_on.items()},
-            **self._of_card(),
+            **self._card_facts(),
         }
 
-    def _of_card(self) -> dict[str, Any]:
+    def _card_facts(self) -> dict[str, Any]:
         return {
             "flavours": _list(self.flavours),
             "formats": _list(self.formats),
@@ -186,26 +186,26 @@ class VersionRecord(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion(VersionRecord):
-    """A version that a reference was resolved to: pinned, with its artifacts at hand.
+    """The pinned version that a reference was resolved to, with a copy of its artifacts.
 
-    Everything that a run says of its model comes from this one object, so what is loaded and what
-    is written in rows, commit and run cannot differ.
+    A run takes all facts about its model from this object. So the loaded model cannot differ from
+    the one named in rows, commit and run.
     """
 
     reference: str
-    """As typed."""
+    """The reference as the user typed it."""
     artifacts: Path
     """A private copy of the artifacts, removed when the process ends."""
     card: Card
-    """Of that copy."""
+    """The card of that copy."""
     digest_by: str | None = None
-    """Who says that the copy has its digest: the trust policy, the ledger, or nobody."""
+    """The source that confirms the digest: the trust policy or the ledger; None if nothing does."""
     installing: Environments | None = None
-    """The trust policy's rule for environments; None where there is no policy."""
+    """The trust policy's rule for environments; None if there is no policy."""
 
     @property
     def signature(self) -> ModelSignature:
-        """What the model takes and gives: a version without one is never resolved."""
+        """The inputs and outputs of the model: a version without a signature is never resolved."""
         assert self.card.signature is not None  # noqa: S101 - narrows for mypy
         return self.card.signature
 
@@ -217,18 +217,18 @@ class ModelVersion(VersionRecord):
 
     @property
     def pin(self) -> str:
-        """The pinned URI, how its digest begins, and who says that it is this one, for people."""
+        """For people: the pinned URI, the start of its digest, and the source that confirms it."""
         evidence = f", as {self.digest_by} says" if self.digest_by else ""
         return f"{self.uri} ({self.digest[:19]}{evidence})"
 
     def facts(self) -> dict[str, Any]:
-        """Return all of it as plain JSON values, with the reference as typed."""
+        """Return the version as plain JSON values, with the reference that the user typed."""
         return {**super().facts(), "reference": self.reference, "digest_by": self.digest_by}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredModel(Shown):
-    """One registered model, with what a list of models should say."""
+    """One registered model, with the facts for a list of models."""
 
     name: str
     description: str | None
@@ -240,12 +240,12 @@ class RegisteredModel(Shown):
     aliases: Mapping[str, int]
     """Alias -> version."""
     versions: int
-    """How many there are; deleted ones do not count."""
+    """The number of versions, without deleted ones."""
     latest: int | None
     """The highest version number."""
 
     def facts(self) -> dict[str, Any]:
-        """Return all of it as plain JSON values, without credentials."""
+        """Return the model as plain JSON values, without credentials."""
         return {
             "name": self.name,
             "versions": self.versions,
@@ -268,10 +268,10 @@ def signature_facts(signature: ModelSignature) -> dict[str, Any]:
 
 
 def clean(value: Any) -> Any:  # noqa: ANN401 - text, texts or nothing
-    """Return a text, or the texts of a mapping, without credentials."""
+    """Remove credentials from a text, or from the texts of a mapping."""
     if isinstance(value, str):
         return redact(value)
-    return value if value is None else {key: redact(each) for key, each in value.items()}
+    return value if value is None else {key: redact(text) for key, text in value.items()}
 
 
 def _list(values: Sequence[Any] | None) -> list[Any] | None:

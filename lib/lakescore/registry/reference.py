@@ -1,7 +1,7 @@
-"""What a person types, read: references and names, and what is hostile in them refused.
+"""Parse the references and names that people type, and refuse hostile ones.
 
-MLflow itself lets through names with control characters, `%2f`, `?` or `#`, and aliases that end
-in a line break.
+MLflow itself accepts names with control characters, `%2f`, `?` or `#`, and aliases that end with a
+line break.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lakescore.errors import BadName, BadReference
 
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]{32})")
 OWN_TAGS = "lakescore."
-"""How the tags begin that lakescore notes for itself."""
+"""The prefix of the tags that lakescore writes for itself."""
 _TAG = re.compile(r"[/\w.\- :]*")  # MLflow's own rule
 _PART_OF_QUERY = re.compile(r"&(?=(?:where|order_by)=)")
 _PATH = re.compile(r"\.\.|[/\\:]|^\.?$")
@@ -58,7 +58,7 @@ class ByLoggedModel:
 
 @dataclass(frozen=True)
 class Query:
-    """`name?where=FILTER&order_by=COLUMN [desc]`: the one version that answers."""
+    """`name?where=FILTER&order_by=COLUMN [desc]`: the only version that matches."""
 
     name: str
     where: str | None
@@ -70,42 +70,43 @@ Reference = Named | ByLoggedModel | Query
 
 
 def parse(reference: str) -> Reference:
-    """Read *reference*.
+    """Parse *reference*.
 
-    A model's name may hold `@` (MLflow allows it), so an alias begins at the last one.
+    A model's name can contain `@` (MLflow allows it), so an alias begins after the last `@`.
 
     Raises:
-        BadReference: it has none of the forms, or holds control characters or path tricks.
+        BadReference: *reference* has none of the forms, or contains control characters or path
+            tricks.
     """
     if len(reference) > _LONGEST:
         raise BadReference(reference[:80] + "...", f"it is longer than {_LONGEST} characters")
     if not reference.isprintable():
         raise BadReference(reference, "it holds characters that cannot be seen")
-    if found := _LOGGED_MODEL.fullmatch(reference):
-        return ByLoggedModel(found["id"])
+    if match := _LOGGED_MODEL.fullmatch(reference):
+        return ByLoggedModel(match["id"])
     text, question, query = reference.removeprefix("models:/").partition("?")
     if question:
-        return _query(reference, text, query)
+        return _parse_query(reference, text, query)
     name, slash, version = text.partition("/")
     if slash:
-        return _by_version(reference, name, version)
+        return _parse_version(reference, name, version)
     name, _, alias = text.rpartition("@")
     if not name.strip():
         raise BadReference(reference, "it names no version and no alias")
     if not re.fullmatch(r"[\w-]+", alias):
         raise BadReference(reference, f"{alias!r} cannot be an alias")
-    return ByAlias(_named(reference, name), alias)
+    return ByAlias(_check_model_name(reference, name), alias)
 
 
 def parse_template(template: str, placeholder: str) -> Named | Query:
-    """Read a reference in which *placeholder*, in braces, stands for a part of the name or alias.
+    """Parse a reference in which *placeholder*, in braces, is a part of the name or alias.
 
     Raises:
-        BadReference: as `parse`, or it names no model.
+        BadReference: as `parse`; or *template* names no model.
     """
     try:
         form = parse(template)
-    except BadReference:  # an alias holds no braces
+    except BadReference:  # an alias cannot contain braces
         form = parse(template.replace(placeholder, "x"))
     if isinstance(form, ByLoggedModel):
         raise BadReference(template, "it names no model")
@@ -113,13 +114,13 @@ def parse_template(template: str, placeholder: str) -> Named | Query:
 
 
 def fill(template: str, placeholder: str, value: str) -> str:
-    """Return the reference *template* with *value* in the place of *placeholder*.
+    """Replace *placeholder* with *value* in the reference *template*.
 
     Raises:
-        BadReference: *value* could be taken for more than a part of a name.
+        BadReference: *value* could mean more than a part of a name.
     """
     reference = template.replace(placeholder, value)
-    if reason := _wrong(value):
+    if reason := _name_fault(value):
         raise BadReference(reference, f"{value!r} cannot be a part of a name: {reason}")
     if set("@{}\ufffd") & set(unicodedata.normalize("NFKC", value)):
         raise BadReference(reference, f"{value!r} cannot be a part of a name")
@@ -129,38 +130,42 @@ def fill(template: str, placeholder: str, value: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return *name* where it can be a registered model's.
+    """Return *name* if a registered model can have it.
 
     Raises:
-        BadName: it is empty or too long, or holds what cannot be seen, or parts of a path or URI.
+        BadName: *name* is empty or too long, or contains characters that cannot be seen, or parts
+            of a path or URI.
     """
-    return _checked("a model's name", name)
+    return _check_text("a model's name", name)
 
 
 def check_alias(alias: str) -> str:
-    """Return *alias* where a version can be given it.
+    """Return *alias* if a version can have it.
 
     Raises:
-        BadName: it is none, or one that MLflow reserves.
+        BadName: *alias* is not valid, or MLflow reserves it.
     """
     if not re.fullmatch(r"[\w-]{1,250}", alias):
-        raise BadName("an alias", alias, "it holds other than letters, digits, _ and -")
+        raise BadName("an alias", alias, "it holds characters other than letters, digits, _ and -")
     if _RESERVED_ALIAS.fullmatch(alias):
         raise BadName("an alias", alias, "MLflow reserves latest, and v1, v2, ...")
     return alias
 
 
 def check_tag(key: str, value: str = "") -> None:
-    """Check that a version or a registered model can be given the tag.
+    """Check that a version or a registered model can have the tag.
 
     Raises:
-        BadName: the key is none, or lakescore's own; or the value holds what cannot be seen.
+        BadName: the key is not valid, or reserved for lakescore; or the value contains characters
+            that cannot be seen.
     """
     if key.startswith(OWN_TAGS):
-        raise BadName("a tag", key, f"what begins with {OWN_TAGS} lakescore writes itself")
-    _checked("a tag", key.replace("/", "").replace(":", ""))
+        raise BadName("a tag", key, f"tags that begin with {OWN_TAGS} are reserved for lakescore")
+    _check_text("a tag", key.replace("/", "").replace(":", ""))
     if not _TAG.fullmatch(key):
-        raise BadName("a tag", key, "it holds other than letters, digits, blanks and / _ - . :")
+        raise BadName(
+            "a tag", key, "it holds characters other than letters, digits, spaces and / _ - . :"
+        )
     if not value.isprintable():
         raise BadName(f"the value of tag {key!r}", value, "it holds characters that cannot be seen")
     if len(value) > _LONGEST_VALUE:
@@ -168,10 +173,10 @@ def check_tag(key: str, value: str = "") -> None:
 
 
 def check_description(description: str | None) -> None:
-    """Check that a version or a registered model can be described so, in several lines.
+    """Check that a version or a registered model can have the description, of one or more lines.
 
     Raises:
-        BadName: it is too long, or holds what cannot be seen.
+        BadName: *description* is too long, or contains characters that cannot be seen.
     """
     if description is None:
         return
@@ -181,22 +186,22 @@ def check_description(description: str | None) -> None:
         raise BadName("a description", description, f"it is over {_LONGEST_VALUE} characters")
 
 
-def _checked(what: str, name: str) -> str:
-    reason = _wrong(name)
+def _check_text(kind: str, name: str) -> str:
+    reason = _name_fault(name)
     if reason:
-        raise BadName(what, name, reason)
+        raise BadName(kind, name, reason)
     return name
 
 
-def _named(reference: str, name: str) -> str:
-    reason = _wrong(name)
+def _check_model_name(reference: str, name: str) -> str:
+    reason = _name_fault(name)
     if reason:
         raise BadReference(reference, f"{name!r} cannot be a model's name: {reason}")
     return name
 
 
-def _wrong(name: str) -> str | None:
-    """Return what is wrong with a name: also in the form that other programs may turn it into."""
+def _name_fault(name: str) -> str | None:
+    """Return the fault of a name, or of the form that other programs can turn it into; or None."""
     folded = unicodedata.normalize("NFKC", name)
     faults = {
         "it holds characters that cannot be seen": not name.isprintable(),
@@ -206,24 +211,24 @@ def _wrong(name: str) -> str | None:
         "it holds parts of a URI": _URI_PART.search(folded),
         "it reads as a logged model's id": _LOGGED_MODEL.fullmatch(f"models:/{name}"),
     }
-    return next((fault for fault, found in faults.items() if found), None)
+    return next((fault for fault, is_present in faults.items() if is_present), None)
 
 
-def _query(reference: str, name: str, query: str) -> Query:
-    given = [part.partition("=")[::2] for part in _PART_OF_QUERY.split(query)]
-    parts = {key: value.strip() for key, value in given}
+def _parse_query(reference: str, name: str, query: str) -> Query:
+    pairs = [part.partition("=")[::2] for part in _PART_OF_QUERY.split(query)]
+    parts = {key: value.strip() for key, value in pairs}
     if not name.strip() or "/" in name:
-        raise BadReference(reference, "a query stands after the model's name alone")
-    _named(reference, name)
-    if len(parts) < len(given) or not all(parts.values()) or parts.keys() - {"where", "order_by"}:
-        raise BadReference(reference, "a query holds where=, order_by= or both, each once")
+        raise BadReference(reference, "a query follows only a model's name")
+    _check_model_name(reference, name)
+    if len(parts) < len(pairs) or not all(parts.values()) or parts.keys() - {"where", "order_by"}:
+        raise BadReference(reference, "a query has where=, order_by= or both, each once")
     return Query(name, parts.get("where"), parts.get("order_by"))
 
 
-def _by_version(reference: str, name: str, version: str) -> ByVersion | Latest:
+def _parse_version(reference: str, name: str, version: str) -> ByVersion | Latest:
     if not name.strip():
         raise BadReference(reference, "the model's name is empty")
-    _named(reference, name)
+    _check_model_name(reference, name)
     if version == "latest":
         return Latest(name)
     if re.fullmatch(r"[0-9]{1,9}", version):

@@ -1,4 +1,4 @@
-"""From a reference to a version: listed, described, or pinned with its files at hand."""
+"""Find the versions that references name: list, describe, or pin them, with their files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lakescore.errors import (
     nearest,
 )
 from lakescore.registry import artifacts, reading
-from lakescore.registry.difference import Difference, compared
+from lakescore.registry.difference import Difference, compare_records
 from lakescore.registry.journal import Journal
 from lakescore.registry.query import Filter, Order, SplitFilter
 from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
@@ -52,29 +52,29 @@ if TYPE_CHECKING:
 
 READY = "READY"
 _FETCHED_AT_ONCE = 4
-_FILES_READ = 10
-"""Of how many versions files are read: each costs a few requests, where nothing was recorded."""
-_DIGESTED = 100_000_000
+_MOST_CARDS_READ = 10
+"""Maximum number of versions whose files are read: a few requests each, without a recorded card."""
+_MOST_BYTES_FOR_DIGEST = 100_000_000
 _COLUMNS = ("version", "aliases", "created_at", "run_name", "metrics")
-_COLUMNS_OF_MODELS = ("name", "versions", "latest", "aliases", "tags", "changed_at")
+_MODEL_COLUMNS = ("name", "versions", "latest", "aliases", "tags", "changed_at")
 _EVERYTHING = Trust()
 
 
 def models(
     pattern: str = "*", *, tags: Mapping[str, str | None] | None = None
 ) -> Rows[RegisteredModel]:
-    """Return the registered models, by name: two requests, more where there are thousands.
+    """Return the registered models, sorted by name: two requests, or more for thousands of models.
 
     Args:
-        pattern: of the name, as a shell's: `flight-*`.
-        tags: those that a model must carry; None as a value allows any.
+        pattern: a pattern of the name, as in a shell: `flight-*`.
+        tags: the tags that a model must have; the value None allows any value.
 
     Raises:
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     client = connect()
     with answering():
-        return Rows(reading.all_models(client, pattern, tags or {}), _COLUMNS_OF_MODELS)
+        return Rows(reading.all_models(client, pattern, tags or {}), _MODEL_COLUMNS)
 
 
 def versions(
@@ -87,21 +87,22 @@ def versions(
 ) -> Rows[VersionRecord]:
     """Return the versions of the registered model *name*, newest first.
 
-    A bounded handful of requests, however many versions: the versions by thousands, then their
-    runs and logged models by hundreds. What the files say is known where `register` recorded it;
-    otherwise it takes a few requests a version, which only *whole*, or a filter on it, asks for.
+    The number of requests is small: one per thousand versions, then one per hundred runs and one
+    per hundred logged models. The facts of the files are known if `register` recorded them.
+    Otherwise they take a few requests per version, which only *whole*, or a filter on such a fact,
+    causes.
 
     Args:
         name: the registered model's name.
         where: a filter; see `lakescore.registry.query`.
         order_by: `COLUMN [asc|desc]`; versions that lack the value come last.
-        limit: how many at the most.
-        whole: whether every record shall have its `card`: signature, files, flavours; None where
-            no more than ten versions are found.
+        limit: maximum number of versions; None for all.
+        whole: whether every record must have its `card`: signature, files, flavours; None: only if
+            there are at most ten versions.
 
     Raises:
         ModelNotFound: there is no such registered model.
-        BadFilter: *where* or *order_by* does not read as one; says where.
+        BadFilter: *where* or *order_by* cannot be parsed; the error says where.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     check_name(name)
@@ -109,47 +110,47 @@ def versions(
     client = connect()
     with answering():
         model = reading.model_named(client, name)
-        sent = _sent(condition)
-        enough = limit if order is None and not (condition and condition.plan.here) else None
-        found = reading.versions_of(client, name, conditions=sent, limit=enough)
-        records = reading.records_of(client, model, found)
+        conditions = _server_conditions(condition)
+        most = limit if order is None and not (condition and condition.plan.here) else None
+        registered = reading.versions_of(client, name, conditions=conditions, limit=most)
+        records = reading.records_of(client, model, registered)
         if whole or (condition and condition.plan.files) or (order and order.files):
-            records = reading.with_cards(client, records)
-        kept = condition.matching(records) if condition else records
-        listed = (order.sorted(kept) if order else kept)[:limit]
-        if whole is None and len(listed) <= _FILES_READ:
-            listed = reading.with_cards(client, listed)
+            records = reading.add_cards(client, records)
+        matching = condition.matching(records) if condition else records
+        listed = (order.sorted(matching) if order else matching)[:limit]
+        if whole is None and len(listed) <= _MOST_CARDS_READ:
+            listed = reading.add_cards(client, listed)
     return Rows(listed, _COLUMNS)
 
 
 def explain(name: str, where: str | None) -> SplitFilter:
-    """Return which conditions of *where* the server filters by, and which are evaluated here.
+    """Return the conditions of *where* that the server evaluates, and those evaluated here.
 
     Raises:
-        BadFilter: *where* does not read as a filter; says where.
+        BadFilter: *where* cannot be parsed; the error says where.
     """
     condition = Filter(where) if where else None
     plan = condition.plan if condition else SplitFilter((), (), files=False)
-    return replace(plan, server=(f"name = '{name}'", *_sent(condition)))
+    return replace(plan, server=(f"name = '{name}'", *_server_conditions(condition)))
 
 
-def _sent(condition: Filter | None) -> Sequence[str]:
-    """Return what the server shall filter by; a catalog knows nothing but names."""
+def _server_conditions(condition: Filter | None) -> Sequence[str]:
+    """Return the conditions for the server; a catalog can filter only by name."""
     return () if condition is None or is_unity_catalog() else condition.plan.server
 
 
-def describe(reference: str, *, digest_up_to: int = _DIGESTED) -> VersionRecord:
-    """Return all that is known of one version, with its signature and files: nothing is loaded.
+def describe(reference: str, *, digest_up_to: int = _MOST_BYTES_FOR_DIGEST) -> VersionRecord:
+    """Return all facts of one version, with its signature and files; the model is not loaded.
 
     Args:
         reference: as in `resolve`.
-        digest_up_to: bytes; where no digest was recorded, files that are larger in all are not
-            fetched for it.
+        digest_up_to: bytes; if no digest was recorded, and the files are larger in total, they are
+            not fetched for a digest.
 
     Raises:
         BadReference, ModelNotFound, VersionNotFound, VersionDeleted, AliasNotFound,
             QueryNotUnique: as `resolve`.
-        ArtifactsMissing, IntegrityError: the files are gone, or cannot be read.
+        ArtifactsMissing, IntegrityError: the files are missing, or cannot be read.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     client = connect()
@@ -163,94 +164,98 @@ def describe(reference: str, *, digest_up_to: int = _DIGESTED) -> VersionRecord:
 
 
 def diff(references: Sequence[str], *, changed: bool = False) -> Difference:
-    """Return versions side by side, each but the first held against the first.
+    """Compare versions side by side: the first with each of the others.
 
     Args:
         references: as in `resolve`; two or more.
-        changed: whether only what differs is kept.
+        changed: whether to keep only the lines that differ.
 
     Raises:
         As `describe`.
     """
-    return compared([describe(each) for each in references], changed=changed)
+    return compare_records([describe(reference) for reference in references], changed=changed)
 
 
 def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
-    """Pin *reference* to one model version and fetch its artifacts: asked once, told once.
+    """Pin *reference* to one model version, and fetch its artifacts.
+
+    The result does not change if an alias moves later.
 
     Args:
         reference: `name/3`, `name@alias`, `name/latest`, any of these after `models:/`,
             `models:/m-<hex>`, or a query `name?where=FILTER&order_by=COLUMN [desc]`.
-        trust: which versions may be loaded. What the registry says is checked before anything is
-            fetched, what the files say, and their digest, on the private copy. The default lets
-            nearly all be loaded, and so all code run that a model brings.
+        trust: the policy for the versions that can be loaded. The facts of the registry are
+            checked before any file is fetched; the facts of the files, and their digest, on the
+            private copy. The default allows nearly all versions, and so any code of a model can
+            run.
 
     Raises:
         BadReference: *reference* has none of these forms.
-        ModelNotFound, VersionNotFound, VersionDeleted, AliasNotFound: there is no such thing.
-        QueryNotUnique: the query names no version, or several (ties in its order included).
-        VersionNotReady, SignatureMissing: the version cannot be scored with.
-        NotTrusted, DigestDiffers: the policy refuses it, or its files are not what was registered.
-        ArtifactsMissing, IntegrityError: its files are gone, or lead out of their folder.
+        ModelNotFound, VersionNotFound, VersionDeleted, AliasNotFound: it does not exist.
+        QueryNotUnique: the query matches no version, or several (also a tie in its order).
+        VersionNotReady, SignatureMissing: the version cannot be used for scoring.
+        NotTrusted, DigestDiffers: the policy refuses it, or its files changed since registration.
+        ArtifactsMissing, IntegrityError: its files are missing, or lead out of their folder.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     client = connect()
     with answering():
         record = find(client, reference)
         location = reading.location_of(client, record)
-        journal = Journal.found(client, record.name)
+        journal = Journal.find(client, record.name)
         recorded = journal.digest(record.version, record.created_at) if journal else None
     _check_record(record, location, recorded, trust)
     copy = artifacts.fetch(record.uri, location)
-    return _with_files(reference, record, copy, recorded, trust)
+    return _pin(reference, record, copy, recorded, trust)
 
 
 def resolve_all(
     references: Collection[str], *, trust: Trust = _EVERYTHING
 ) -> dict[str, ModelVersion | RegistryError]:
-    """Pin many references at once, as `resolve` does: the registry is asked in bulk.
+    """Pin many references at once, as `resolve` does, with bulk requests to the registry.
 
-    A handful of requests for each hundred of them, but for queries and ids of logged models, and
-    in a catalog, which knows no such searches. Files are fetched several at a time.
+    It makes a few requests per hundred references. Queries and ids of logged models take single
+    requests, and so do all references in a catalog, which has no such searches. The files of
+    several versions are fetched in parallel.
 
     Args:
         references: as in `resolve`.
         trust: as in `resolve`.
 
     Returns:
-        For each of *references* its version, or the error that there is no such model, version or
-        alias.
+        The version of each of *references*, or the error that the model, version or alias does not
+        exist.
 
     Raises:
-        As `resolve` besides.
+        All other errors of `resolve`.
     """
     client = connect()
     with answering():
-        found, missing = _find_all(client, dict.fromkeys(references))
+        records, missing = _find_all(client, dict.fromkeys(references))
         recorded = Journal.digests(
-            client, {(r.name, r.version, r.created_at) for r, _ in found.values()}
+            client, {(r.name, r.version, r.created_at) for r, _ in records.values()}
         )
 
-    firsts = {record.uri: reference for reference, (record, _) in reversed(found.items())}
-    places = {uri: found[reference] for uri, reference in firsts.items()}
-    digests = {uri: recorded.get((r.name, r.version)) for uri, (r, _) in places.items()}
-    for uri, (record, location) in places.items():
+    firsts = {record.uri: reference for reference, (record, _) in reversed(records.items())}
+    located = {uri: records[reference] for uri, reference in firsts.items()}
+    digests = {uri: recorded.get((r.name, r.version)) for uri, (r, _) in located.items()}
+    for uri, (record, location) in located.items():
         _check_record(record, location, digests[uri], trust)
-    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as fetching:
-        copies = fetching.map(artifacts.fetch, places, [at for _, at in places.values()])
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+        copies = pool.map(artifacts.fetch, located, [at for _, at in located.values()])
         pinned = {
-            uri: _with_files(firsts[uri], record, copy, digests[uri], trust)
-            for (uri, (record, _)), copy in zip(places.items(), copies, strict=True)
+            uri: _pin(firsts[uri], record, copy, digests[uri], trust)
+            for (uri, (record, _)), copy in zip(located.items(), copies, strict=True)
         }
     versions = {
         reference: replace(pinned[record.uri], reference=reference)
-        for reference, (record, _) in found.items()
+        for reference, (record, _) in records.items()
     }
-    return {each: versions.get(each) or missing[each] for each in references}
+    return {r: versions.get(r) or missing[r] for r in references}
 
 
 def _check_record(record: VersionRecord, location: str, recorded: str | None, trust: Trust) -> None:
-    """Hold that a version can be loaded, and that the policy lets it in, by what is on record."""
+    """Check by the facts of the registry that a version is ready and that the policy allows it."""
     trust.check_version(
         record.uri,
         registry=store_uri(),
@@ -263,22 +268,22 @@ def _check_record(record: VersionRecord, location: str, recorded: str | None, tr
         raise VersionNotReady(record.uri, record.status)
 
 
-def _with_files(
+def _pin(
     reference: str, record: VersionRecord, copy: Path, recorded: str | None, trust: Trust
 ) -> ModelVersion:
-    """Return the version of *record* with a private *copy* of its files, if it is let in."""
+    """Return the pinned version of *record* with the private *copy* of its files, if trusted."""
     card = artifacts.card_of(record.uri, copy)
     digest_by = trust.check_digest(
         record.uri, str(card.digest), recorded=recorded, tagged=record.digest
     )
-    way = artifacts.reading_of(record.uri, copy)
+    loading = artifacts.reading_of(record.uri, copy)
     trust.check_files(
         record.uri,
-        flavours=way.flavours,
-        formats=way.formats,
-        doubts=way.doubts,
-        pickles=partial(artifacts.pickles_in, copy, way.files),
-        modules=partial(artifacts.modules_in, copy, way.files),
+        flavours=loading.flavours,
+        formats=loading.formats,
+        doubts=loading.doubts,
+        pickles=partial(artifacts.pickles_in, copy, loading.files),
+        modules=partial(artifacts.modules_in, copy, loading.files),
     )
     _check_signature(record.uri, card)
     facts = {field.name: getattr(record, field.name) for field in fields(record)}
@@ -299,10 +304,10 @@ def _check_signature(uri: str, card: Card) -> None:
 
 
 def files(reference: str) -> Rows[File]:
-    """Return the logged files of one version, sorted by path: a request a folder.
+    """Return the logged files of one version, sorted by path: one request per folder.
 
     Raises:
-        As `describe`, but that nothing is read of the files.
+        As `describe`, without the errors of reading a file.
     """
     client = connect()
     with answering():
@@ -317,20 +322,20 @@ def fetch_file(reference: str, path: str, to: Path) -> Path:
     Args:
         reference: as in `resolve`.
         path: as `files` lists it.
-        to: an existing folder, or one to be made.
+        to: the folder; it is created if it does not exist.
 
     Raises:
-        ArtifactsMissing: there is no such file among those that are logged.
-        FileExists: *to* holds a file of that name, which is left as it is.
+        ArtifactsMissing: the version has no such file.
+        FileExists: *to* already has a file of that name, which is not changed.
         ConfigError: *to* cannot be written to.
     """
     client = connect()
     with answering():
         record = find(client, reference)
         location = reading.location_of(client, record)
-        there = [file.path for file in artifacts.list_files(record.uri, location)]
-        if path not in there:
-            raise ArtifactsMissing(record.uri, f"there is no file {path!r}{nearest(path, there)}")
+        paths = [file.path for file in artifacts.list_files(record.uri, location)]
+        if path not in paths:
+            raise ArtifactsMissing(record.uri, f"there is no file {path!r}{nearest(path, paths)}")
         target = to / PurePosixPath(path).name
         if target.exists() or target.is_symlink():
             raise FileExists(target)
@@ -345,60 +350,63 @@ def fetch_file(reference: str, path: str, to: Path) -> Path:
 
 
 def find(client: MlflowClient, reference: str) -> VersionRecord:
-    """Return the record of the one version that *reference* names: the one way to it."""
-    asked = parse(reference)
-    if isinstance(asked, Query):
-        return _answer(reference, asked)
-    model, number = _pick(client, reference, asked)
-    found = reading.version_numbered(client, model.name, number)
-    return reading.records_of(client, model, [found])[0]
+    """Return the record of the version that *reference* names."""
+    form = parse(reference)
+    if isinstance(form, Query):
+        return _run_query(reference, form)
+    model, number = _pick(client, reference, form)
+    version = reading.version_numbered(client, model.name, number)
+    return reading.records_of(client, model, [version])[0]
 
 
 def _find_all(
     client: MlflowClient, references: Iterable[str]
 ) -> tuple[dict[str, tuple[VersionRecord, str]], dict[str, RegistryError]]:
-    """Return the records of versions with their locations, and the errors of what is missing."""
-    asked = {reference: parse(reference) for reference in references}
-    forms = [each for each in asked.values() if isinstance(each, Named)]
+    """Return the records of versions with their locations, and the errors of missing versions."""
+    parsed = {reference: parse(reference) for reference in references}
+    forms = [form for form in parsed.values() if isinstance(form, Named)]
     models = reading.models_named(client, {form.name for form in forms})
     latest = reading.latest_of(client, {form.name for form in forms if isinstance(form, Latest)})
-    found: dict[str, tuple[VersionRecord, str]] = {}
+    located: dict[str, tuple[VersionRecord, str]] = {}
     wanted: dict[str, tuple[str, int]] = {}
     missing: dict[str, RegistryError] = {}
-    lacks_some = any(form.name not in models for form in forms)
-    known = reading.some_names(client) if lacks_some else []
-    for reference, form in asked.items():
+    any_missing = any(form.name not in models for form in forms)
+    existing = reading.some_names(client) if any_missing else []
+    for reference, form in parsed.items():
         try:
             if isinstance(form, (ByLoggedModel, Query)):
                 record = find(client, reference)
-                found[reference] = record, reading.location_of(client, record)
+                located[reference] = record, reading.location_of(client, record)
             else:
-                wanted[reference] = form.name, _number(form, models, latest, known)
+                wanted[reference] = form.name, _version_number(form, models, latest, existing)
         except QueryNotUnique as error:
-            if error.found:  # several answer, which is no matter of a model that is missing
+            if error.found:  # several versions match, so no version is missing
                 raise
             missing[reference] = error
         except (ModelNotFound, VersionNotFound, AliasNotFound) as error:
             missing[reference] = error
-    there = reading.versions_numbered(client, set(wanted.values()))
-    records = {(r.name, r.version): (r, at) for r, at in reading.located(client, models, there)}
+    registered = reading.versions_numbered(client, set(wanted.values()))
+    records = {
+        (r.name, r.version): (r, at)
+        for r, at in reading.located_records(client, models, registered)
+    }
     for reference, key in wanted.items():
         try:
-            if key not in records:  # the error says which there are
+            if key not in records:  # this raises the error that names the existing versions
                 reading.version_numbered(client, *key)
                 raise RegistryError(f"the MLflow store hides version {key[1]} of {key[0]!r}")
-            found[reference] = records[key]
+            located[reference] = records[key]
         except VersionNotFound as error:
             missing[reference] = error
-    return found, missing
+    return located, missing
 
 
-def _number(
-    form: Named, models: Mapping[str, Model], latest: Mapping[str, int], known: Sequence[str]
+def _version_number(
+    form: Named, models: Mapping[str, Model], latest: Mapping[str, int], existing: Sequence[str]
 ) -> int:
-    """Return the number of the version that *form* names; *known* are names for a message."""
+    """Return the number of the version that *form* names; *existing* are models for a message."""
     if form.name not in models:
-        raise ModelNotFound(form.name, known, store_uri())
+        raise ModelNotFound(form.name, existing, store_uri())
     match form:
         case ByVersion(_, version):
             return version
@@ -413,8 +421,8 @@ def _number(
             return aliases[alias]
 
 
-def _pick(client: MlflowClient, reference: str, asked: Reference) -> tuple[Model, int]:
-    match asked:
+def _pick(client: MlflowClient, reference: str, form: Reference) -> tuple[Model, int]:
+    match form:
         case ByVersion(name, version):
             return reading.model_named(client, name), version
         case ByAlias(name, alias):
@@ -430,23 +438,24 @@ def _pick(client: MlflowClient, reference: str, asked: Reference) -> tuple[Model
                 raise VersionNotFound(name, "at all", [])
             return model, int(newest[0].version)
         case ByLoggedModel(logged_model_id):
-            found = client.search_model_versions(f"source_path = 'models:/{logged_model_id}'")
-            if len(found) != 1:
-                there = [f"{each.name}/{each.version}" for each in found]
-                raise QueryNotUnique(reference, [int(each.version) for each in found], there)
-            return reading.model_named(client, found[0].name), int(found[0].version)
-    raise AssertionError(asked)
+            registered = client.search_model_versions(f"source_path = 'models:/{logged_model_id}'")
+            if len(registered) != 1:
+                names = [f"{version.name}/{version.version}" for version in registered]
+                numbers = [int(version.version) for version in registered]
+                raise QueryNotUnique(reference, numbers, names)
+            return reading.model_named(client, registered[0].name), int(registered[0].version)
+    raise AssertionError(form)
 
 
-def _answer(reference: str, asked: Query) -> VersionRecord:
-    """Return the one version that a query names: never the first of several."""
-    order = Order(asked.order_by) if asked.order_by else None
-    records = versions(asked.name, where=asked.where, order_by=asked.order_by)
-    found = order.first(records) if order else records
-    if len(found) != 1:
-        there = [_summary(each) for each in (records or versions(asked.name))]
-        raise QueryNotUnique(reference, [each.version for each in found], there)
-    return found[0]
+def _run_query(reference: str, query: Query) -> VersionRecord:
+    """Return the only version that a query matches: never the first of several."""
+    order = Order(query.order_by) if query.order_by else None
+    records = versions(query.name, where=query.where, order_by=query.order_by)
+    first = order.first(records) if order else records
+    if len(first) != 1:
+        summaries = [_summary(record) for record in (records or versions(query.name))]
+        raise QueryNotUnique(reference, [record.version for record in first], summaries)
+    return first[0]
 
 
 def _summary(record: VersionRecord) -> str:

@@ -1,4 +1,4 @@
-"""The connection: one client, a budget of seconds, and errors of one line without credentials."""
+"""Connect to MLflow: one client, short timeouts, and errors of one line without credentials."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# MLflow's own defaults are 7 retries of 120 s: four minutes until a silent server is an error.
+# MLflow's own defaults, 7 retries and 120 s, take four minutes until a silent server is an error.
 _BUDGET = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _OURS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_POOL_MAXSIZE": "64",  # files of several models are fetched at once
+    "MLFLOW_HTTP_POOL_MAXSIZE": "64",  # files of several models are fetched in parallel
 }
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5"}
-"""With MLflow's backoff (0, 4, 8, 16, 32 s) a minute, in which a server is restarted."""
+"""With MLflow's backoff (0, 4, 8, 16, 32 s) this is a minute, enough for a server to restart."""
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def connect(*, create: bool = False) -> MlflowClient:
-    """Return the client of the configured store: the only maker of one.
+    """Return a client of the configured store; no other function creates clients.
 
-    The store is MLflow's own setting (`MLFLOW_TRACKING_URI`, or what the platform set) and, where
-    there is none, the embedded SQLite store under `LAKESCORE_HOME`, made only if *create* is true.
+    MLflow's own setting names the store (`MLFLOW_TRACKING_URI`, or the setting of the platform). If
+    it is not set, the store is the embedded SQLite store under `LAKESCORE_HOME`, which is created
+    only if *create* is true.
 
     Raises:
         NoTrackingStore: nothing is configured and there is no embedded store.
@@ -63,30 +64,31 @@ def connect(*, create: bool = False) -> MlflowClient:
         store.parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{store}")
     if redact(mlflow.get_tracking_uri()) != mlflow.get_tracking_uri():
-        # At the end of each run MLflow writes the URI to standard output, with the password in it.
+        # At the end of each run, MLflow prints the URI to standard output, with the password.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with answering():
         for uri in dict.fromkeys([mlflow.get_tracking_uri(), mlflow.get_registry_uri()]):
             _check_reachable(uri)
-        return mlflow.MlflowClient()  # noqa: TID251 - here is the one
+        return mlflow.MlflowClient()  # noqa: TID251 - the only one
 
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Have MLflow wait for a server that is restarted, unless its own settings say how long.
+    """Make MLflow wait while a server restarts, unless its own settings define the retries.
 
-    For what follows hours of work. What a job begins with fails soon instead, and is repeated.
+    Use it for requests after hours of work. A request at the start of a job fails soon instead, and
+    the job is repeated.
     """
-    ours = [name for name in _PATIENCE if os.environ.get(name) in {None, _BUDGET[name]}]
-    os.environ.update({name: _PATIENCE[name] for name in ours})
+    names = [name for name in _PATIENCE if os.environ.get(name) in {None, _BUDGET[name]}]
+    os.environ.update({name: _PATIENCE[name] for name in names})
     try:
         yield
     finally:
-        os.environ.update({name: _BUDGET[name] for name in ours})
+        os.environ.update({name: _BUDGET[name] for name in names})
 
 
 class _Redacted(logging.Filter):
-    """Takes the credentials of URIs out of what MLflow and its libraries log."""
+    """Remove the credentials of URIs from the log messages of MLflow and its libraries."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), ()
@@ -94,16 +96,18 @@ class _Redacted(logging.Filter):
 
 
 def _quiet_logs() -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # the making of a store, step by step
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # traces of our errors
+    # Alembic logs each step of the creation of a store.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It logs the tracebacks of errors that lakescore raises too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for logger in (logging.getLogger(), logging.getLogger("mlflow")):
         for handler in logger.handlers:
-            if not any(isinstance(each, _Redacted) for each in handler.filters):
+            if not any(isinstance(filter_, _Redacted) for filter_ in handler.filters):
                 handler.addFilter(_Redacted())
 
 
 def _check_reachable(uri: str) -> None:
-    """Reach a database's port once: MLflow retries its connection for most of an hour."""
+    """Connect once to a database's port: MLflow would retry its connection for most of an hour."""
     parts = urlsplit(uri)
     usual_port = _DATABASE_PORTS.get(parts.scheme.split("+")[0])
     if usual_port is None or parts.hostname is None:
@@ -119,21 +123,21 @@ def _check_reachable(uri: str) -> None:
 
 
 def experiment(name: str) -> str:
-    """Return the id of the MLflow experiment *name*, made when it does not exist."""
+    """Return the id of the MLflow experiment *name*; create it if it does not exist."""
     import mlflow  # noqa: PLC0415
 
     client = connect(create=True)
     if client.get_experiment_by_name(name) is None:
-        with suppress(mlflow.MlflowException):  # another process made it first
+        with suppress(mlflow.MlflowException):  # another process created it first
             client.create_experiment(name, artifact_location())
     return str(mlflow.set_experiment(name).experiment_id)
 
 
 def artifact_location() -> str | None:
-    """Return where a new experiment's artifacts shall lie; None leaves it to the server.
+    """Return the location of a new experiment's artifacts; None if the server decides.
 
-    Those of the embedded store lie beside it, under `LAKESCORE_HOME`: MLflow alone would put them
-    into a folder `mlruns` wherever the process happens to run.
+    Artifacts of the embedded store are beside it, under `LAKESCORE_HOME`: MLflow itself would put
+    them into a folder `mlruns` in the working directory.
     """
     import mlflow  # noqa: PLC0415
 
@@ -143,36 +147,36 @@ def artifact_location() -> str | None:
 
 
 def store_uri() -> str:
-    """Return the registry's URI, with its credentials: for comparing, never for telling."""
+    """Return the registry's URI with its credentials: compare it, but never show it."""
     import mlflow  # noqa: PLC0415
 
     return mlflow.get_registry_uri()
 
 
 def is_unity_catalog() -> bool:
-    """Tell whether the registry is a catalog, whose searches know little but a model's name."""
+    """Return whether the registry is a catalog, whose searches filter only by a model's name."""
     return store_uri().startswith("databricks")
 
 
 def pages(ask: Callable[[str | None], PagedList[T]], most: int | None = None) -> list[T]:
-    """Return what the pages hold, of which *ask* returns one: all, or until there are *most*."""
-    found: list[T] = []
+    """Return the items of all pages, or stop at *most* items; *ask* returns the page of a token."""
+    items: list[T] = []
     token = None
-    while token != "" and (most is None or len(found) < most):
+    while token != "" and (most is None or len(items) < most):
         page = ask(token)
-        found += page
+        items += page
         token = page.token or ""
-    return found
+    return items
 
 
 def is_missing(error: Exception) -> bool:
-    """Tell whether MLflow says that a thing does not exist, rather than that it went wrong."""
+    """Return whether MLflow reports that a thing does not exist, and no other fault."""
     return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn what MLflow raises into errors of ours: one line each."""
+    """Raise the errors of MLflow as errors of lakescore, of one line each."""
     from mlflow import MlflowException  # noqa: PLC0415
 
     try:
@@ -196,7 +200,7 @@ def answering() -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the innermost reason in a few words."""
+    """Return the innermost cause of *error* in a few words."""
     text = str(error)
     for words in (
         "Connection refused",

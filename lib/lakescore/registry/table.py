@@ -1,4 +1,4 @@
-"""Records as tables: one shape for the terminal, for notebooks and for pandas."""
+"""Show records as tables: one form for the terminal, for notebooks and for pandas."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)\S*")
 _BOUND = re.compile(r"\.(low|high)$")
-"""How the bounds of a metric's interval end, which `compare` logs beside it."""
+"""The suffixes of the bounds of a metric's interval, which `compare` logs beside the metric."""
 _GROUPS = ("metrics", "params", "tags")
 
 
 class Shown(ABC):
-    """A record that shows itself as a table in a notebook."""
+    """A record that a notebook shows as a table."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
@@ -40,11 +40,11 @@ R = TypeVar("R", bound=Shown)
 
 
 class Rows(list[R]):
-    """A list of records that shows itself as a table.
+    """A list of records that a notebook shows as a table.
 
     Args:
         records: the records.
-        columns: those that people see; see `grid`.
+        columns: the columns for people; see `grid`.
     """
 
     def __init__(self, records: Iterable[R], columns: Sequence[str] = ()) -> None:
@@ -52,30 +52,30 @@ class Rows(list[R]):
         self.columns = columns
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a frame with a row a record; metrics, params and tags get a column each."""
-        import pandas as pd  # noqa: PLC0415 - no part of --help
+        """Return a frame with one row per record, and one column per metric, param and tag."""
+        import pandas as pd  # noqa: PLC0415 - --help does not need it
 
-        return pd.DataFrame([_flat(record.facts()) for record in self])
+        return pd.DataFrame([_flatten(record.facts()) for record in self])
 
     def selected(self, columns: Sequence[str] = ()) -> tuple[list[str], list[list[Any]]]:
-        """Return headings, and the plain JSON values below them.
+        """Return the headings, and the plain JSON values of each row.
 
         Args:
-            columns: keys of the records' facts. `metrics` is one value, `metrics.rmse` that of one
-                metric, `metrics.*` a column for each that matches; the bounds `rmse.low` and
-                `rmse.high` are left out where `rmse` matches. Those of the list when left out.
+            columns: keys of the records' facts; empty for the columns of the list. `metrics` is one
+                value, `metrics.rmse` the value of one metric, `metrics.*` a column per matching
+                metric. The bounds `rmse.low` and `rmse.high` are left out if `rmse` matches.
 
         Raises:
             BadColumn: no record can have such a column.
         """
         facts = [record.facts() for record in self]
-        paths = [path for column in columns or self.columns for path in _expanded(column, facts)]
+        paths = [path for column in columns or self.columns for path in _expand(column, facts)]
         return [".".join(path) for path in paths], [
-            [_value(each, path) for path in paths] for each in facts
+            [_value(record, path) for path in paths] for record in facts
         ]
 
     def grid(self, columns: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-        """Return what `selected` does as people read it."""
+        """Return the result of `selected` as texts for people."""
         heads, lines = self.selected(columns)
         return heads, [[text(value) for value in line] for line in lines]
 
@@ -84,7 +84,7 @@ class Rows(list[R]):
 
 
 def text(value: object) -> str:
-    """Return one value as people read it: times to the minute, numbers with six digits."""
+    """Return one value as text for people: times to the minute, numbers with six digits."""
     match value:
         case None:
             return ""
@@ -93,9 +93,9 @@ def text(value: object) -> str:
         case dict() if "type" in value:  # a column of a signature
             return f"{value.get('name') or '-'}: {column_type(value)}"
         case dict():
-            return ", ".join(f"{key}={text(each)}" for key, each in value.items())
+            return ", ".join(f"{key}={text(inner)}" for key, inner in value.items())
         case list():
-            return ", ".join(text(each) for each in value)
+            return ", ".join(text(item) for item in value)
     return visible(_SECONDS.sub(r"\1 \2", str(value)))
 
 
@@ -107,17 +107,19 @@ def column_type(column: Mapping[str, Any]) -> str:
     return f"{column['type']}{inner or ''}"
 
 
-def _expanded(column: str, facts: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+def _expand(column: str, facts: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     group, dot, pattern = column.partition(".")
     known = list(facts[0]) if facts else [group]
     if group not in known or (dot and group not in _GROUPS):
-        raise BadColumn(column, [*known, *(f"{each}.<key>" for each in _GROUPS)])
+        raise BadColumn(column, [*known, *(f"{name}.<key>" for name in _GROUPS)])
     if "*" not in pattern:
         return [(group, pattern.strip("`")) if dot else (group,)]
-    keys = dict.fromkeys(key for each in facts for key in each[group])
-    chosen = dict.fromkeys(key for key in keys if fnmatchcase(key, pattern))
-    of = {key: _BOUND.sub("", key) if group == "metrics" else key for key in chosen}
-    return [(group, key) for key in chosen if of[key] == key or of[key] not in chosen]
+    keys = dict.fromkeys(key for record in facts for key in record[group])
+    matching = dict.fromkeys(key for key in keys if fnmatchcase(key, pattern))
+    metric_of = {key: _BOUND.sub("", key) if group == "metrics" else key for key in matching}
+    return [
+        (group, key) for key in matching if metric_of[key] == key or metric_of[key] not in matching
+    ]
 
 
 def _value(facts: dict[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401 - any JSON value
@@ -125,11 +127,11 @@ def _value(facts: dict[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401 -
     return value.get(path[1]) if len(path) > 1 else value
 
 
-def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+def _flatten(facts: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in facts.items():
         if key in _GROUPS:
-            flat |= {f"{key}.{each}": inner for each, inner in value.items()}
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
             flat[key] = value
     return flat

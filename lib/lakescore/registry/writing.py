@@ -1,4 +1,4 @@
-"""New models and versions, and their tags."""
+"""Create models and versions, and change their tags and descriptions."""
 
 from __future__ import annotations
 
@@ -47,49 +47,49 @@ _RUN = re.compile(r"[0-9a-f]{32}")
 _PATH_OF_RUN = re.compile(r"runs:/([0-9a-f]{32})/(.+)")
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
 _IMPORTED_INTO = "lakescore"
-_SECONDS_BETWEEN_LOOKS = 1.0
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Described(Shown):
-    """What was described."""
+    """A version or a registered model, after a change of its description."""
 
     of: str
     """A version's pinned URI, or a registered model's name."""
     description: str | None
 
     def facts(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
+        """Return the result as plain JSON values."""
         return {"of": self.of, "description": clean(self.description)}
 
 
 @dataclass(frozen=True)
 class Tagged(Shown):
-    """What was tagged or untagged."""
+    """A version or a registered model, after a change of its tags."""
 
     of: str
     """A version's pinned URI, or a registered model's name."""
     tags: Mapping[str, str]
-    """All of its tags now."""
+    """All present tags."""
 
     def facts(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
+        """Return the result as plain JSON values."""
         return {"of": self.of, "tags": clean(dict(sorted(self.tags.items())))}
 
 
 def create(
     name: str, *, tags: Mapping[str, str] | None = None, description: str | None = None
 ) -> RegisteredModel:
-    """Make an empty registered model, to add versions to later.
+    """Create an empty registered model, to add versions later.
 
     Args:
-        name: its name.
-        tags: its tags.
-        description: what it is for.
+        name: the name of the model.
+        tags: the tags of the model.
+        description: the purpose of the model.
 
     Raises:
-        BadName: the name, a tag or the description is none.
-        ModelExists: there is one of that name.
+        BadName: the name, a tag or the description is not valid.
+        ModelExists: a model of that name exists.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     from mlflow import MlflowException  # noqa: PLC0415
@@ -108,7 +108,7 @@ def create(
         return reading.model_record(client.get_registered_model(name), [])
 
 
-def register(  # noqa: PLR0913 - all but two by name, and optional
+def register(  # noqa: PLR0913 - all but two are optional keywords
     source: str,
     name: str,
     *,
@@ -118,26 +118,26 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
     wait: float = 0,
     signed: bool = True,
 ) -> VersionRecord:
-    """Register a model as the next version of *name*, which is made if it is missing.
+    """Register a model as the next version of *name*; create *name* if it does not exist.
 
-    The files are copied once to note their card (signature, flavours, sizes, digest) in the tag
-    `lakescore.card`, where listings find it. The digest is written into the ledger too, where it
-    cannot be changed, and `resolve` holds every later copy against it.
+    The files are copied once to record their card (signature, flavours, sizes, digest) in the tag
+    `lakescore.card`, which listings read. The digest is also written into the ledger, where nobody
+    can change it, and `resolve` checks every later copy against it.
 
     Args:
         source: a run's id, `runs:/<run id>/<name>`, `models:/m-<hex>`, or a folder or URI with an
             MLmodel file. The files of a folder on this machine are copied into the store.
         name: the registered model's name.
-        tags: of the version.
-        alias: to be moved to it, through the ledger.
-        description: of the version.
+        tags: the tags of the version.
+        alias: the alias to move to the version, through the ledger.
+        description: the description of the version.
         wait: seconds to wait until the version is ready; 0 does not wait.
-        signed: whether a model without a signature is refused.
+        signed: whether to refuse a model without a signature.
 
     Raises:
-        NotAModel: *source* is nothing that could be registered.
+        NotAModel: *source* cannot be registered.
         SignatureMissing: the model has no signature, and *signed* is true.
-        VersionNotReady: its registration failed, or was not finished within *wait*.
+        VersionNotReady: the registration failed, or did not finish within *wait* seconds.
         BadName, AliasMoved, ArtifactsMissing, IntegrityError, LedgerLost: as their names say.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
@@ -158,14 +158,14 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
         if signed and card.signature is None:
             raise SignatureMissing(source)
         if model_id is None and "://" not in origin and not origin.startswith("runs:"):
-            model_id = _imported(client, Path(origin))
+            model_id = _import_folder(client, Path(origin))
         try:
             client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         journal = Journal.opened(client, name)
-        made = client.create_model_version(
+        created = client.create_model_version(
             name,
             f"models:/{model_id}" if model_id else origin,
             run_id,
@@ -174,12 +174,12 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
             await_creation_for=0,
             model_id=model_id,
         )
-        reference = f"{name}/{made.version}"
+        reference = f"{name}/{created.version}"
         record = find(client, reference)
         facts = {"digest": card.digest, "when": datetime.now(UTC).isoformat(), "by": who()}
         if not journal.record_digest(record.version, record.created_at, facts):
-            known = journal.digest(record.version, record.created_at)
-            raise DigestDiffers(record.uri, str(card.digest), str(known), "the ledger")
+            recorded = journal.digest(record.version, record.created_at)
+            raise DigestDiffers(record.uri, str(card.digest), str(recorded), "the ledger")
         _wait(client, reference, wait)
     if alias is not None:
         try:
@@ -192,21 +192,21 @@ def register(  # noqa: PLR0913 - all but two by name, and optional
 
 
 def _origin(client: MlflowClient, source: str) -> tuple[str, str | None, str | None]:
-    """Return where the files of *source* lie, and its run and logged model, if it has them."""
+    """Return the location of the files of *source*, and its run and logged model, or None."""
     if _RUN.fullmatch(source):
-        return _of_run(client, source, source, None)
-    if found := _PATH_OF_RUN.fullmatch(source):
-        return _of_run(client, source, found[1], found[2])
-    if found := _LOGGED_MODEL.fullmatch(source):
-        return _of_logged_model(client, source, found[1])
+        return _run_origin(client, source, source, None)
+    if match := _PATH_OF_RUN.fullmatch(source):
+        return _run_origin(client, source, match[1], match[2])
+    if match := _LOGGED_MODEL.fullmatch(source):
+        return _logged_model_origin(client, source, match[1])
     if not source.isprintable() or source.startswith(("runs:", "models:")):
-        raise NotAModel(source, "it has none of the forms")
+        raise NotAModel(source, "it has none of the forms of a source")
     if "://" not in source and not (Path(source) / "MLmodel").is_file():
         raise NotAModel(source, "there is no such folder with an MLmodel file")
     return source, None, None
 
 
-def _of_run(
+def _run_origin(
     client: MlflowClient, source: str, run_id: str, name: str | None
 ) -> tuple[str, str | None, str | None]:
     from mlflow import MlflowException  # noqa: PLC0415
@@ -217,18 +217,18 @@ def _of_run(
         if not is_missing(error):
             raise
         raise NotAModel(source, "there is no such run") from error
-    logged = [each.model_id for each in (run.outputs.model_outputs if run.outputs else [])]
-    models = [client.get_logged_model(each) for each in dict.fromkeys(logged)]
-    found = [each for each in models if name in (None, each.name)]
-    if len(found) == 1:
-        return str(found[0].artifact_location), run_id, str(found[0].model_id)
-    if not found and name is not None:  # logged by an MLflow before 3, among the run's own files
+    logged = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
+    models = [client.get_logged_model(model_id) for model_id in dict.fromkeys(logged)]
+    matching = [model for model in models if name in (None, model.name)]
+    if len(matching) == 1:
+        return str(matching[0].artifact_location), run_id, str(matching[0].model_id)
+    if not matching and name is not None:  # an MLflow before 3 logged it among the run's files
         return f"{str(run.info.artifact_uri).rstrip('/')}/{name}", run_id, None
-    there = ", ".join(f"models:/{each.model_id} ({each.name})" for each in found) or "none"
-    raise NotAModel(source, f"the run logged {len(found)} models: {there}")
+    names = ", ".join(f"models:/{model.model_id} ({model.name})" for model in matching) or "none"
+    raise NotAModel(source, f"the run logged {len(matching)} models: {names}")
 
 
-def _of_logged_model(
+def _logged_model_origin(
     client: MlflowClient, source: str, model_id: str
 ) -> tuple[str, str | None, str]:
     from mlflow import MlflowException  # noqa: PLC0415
@@ -242,13 +242,15 @@ def _of_logged_model(
     return str(logged.artifact_location), logged.source_run_id or None, model_id
 
 
-def _imported(client: MlflowClient, folder: Path) -> str:
+def _import_folder(client: MlflowClient, folder: Path) -> str:
     """Copy the model in *folder* into the store, and return the logged model's id.
 
-    A server refuses to register a path on another machine, and a path on this one can change.
+    A server refuses to register a path on another machine, and the files of a path can change.
     """
-    place = experiment(_IMPORTED_INTO)
-    logged = client.create_logged_model(place, name=re.sub(r"[/:.%\"']", "-", folder.name) or None)
+    experiment_id = experiment(_IMPORTED_INTO)
+    logged = client.create_logged_model(
+        experiment_id, name=re.sub(r"[/:.%\"']", "-", folder.name) or None
+    )
     client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
     return str(logged.model_id)
@@ -262,7 +264,7 @@ def _wait(client: MlflowClient, reference: str, seconds: float) -> None:
             return
         if record.status == "FAILED_REGISTRATION" or time.monotonic() > deadline:
             raise VersionNotReady(record.uri, record.status)
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        time.sleep(_POLL_SECONDS)
 
 
 def tag(
@@ -272,26 +274,26 @@ def tag(
     of_model: bool = False,
     expect: Mapping[str, str | None] | None = None,
 ) -> Tagged:
-    """Add or change tags of a version, or of a registered model; all are checked before any is set.
+    """Add or change tags of a version, or of a registered model, after a check of all tags.
 
-    Returns what was tagged, with all of its tags now.
+    Return the version or model, with all of its present tags.
 
     Args:
         reference: as in `resolve`, or the registered model's name.
         tags: the tags.
         of_model: whether *reference* is the name of a registered model.
-        expect: what tags must be now, as `facts` shows them; None for not there. Looked at just
-            before, since MLflow itself cannot compare and set.
+        expect: the values that tags must have now, as `facts` shows them; None for no such tag.
+            They are checked just before the change, since MLflow itself cannot compare and set.
 
     Raises:
-        BadName: a tag is none, or one that lakescore writes itself.
-        EditedMeanwhile: a tag is not what *expect* says; none was set.
-        As `describe` besides, for *reference*.
+        BadName: a tag is not valid, or reserved for lakescore.
+        EditedMeanwhile: a tag does not have the value in *expect*; no tag was set.
+        Also all that `describe` raises, for *reference*.
     """
     _check_tags(tags)
     client = connect()
     with answering():
-        edited = _edited(client, reference, of_model=of_model)
+        edited = _open_for_edit(client, reference, of_model=of_model)
         _check_expected(edited, expect)
         for key, value in tags.items():
             edited.set_tag(key, value)
@@ -305,9 +307,9 @@ def untag(
     of_model: bool = False,
     expect: Mapping[str, str | None] | None = None,
 ) -> Tagged:
-    """Remove tags of a version, or of a registered model; all are checked before any is removed.
+    """Remove tags of a version, or of a registered model, after a check of all keys.
 
-    Returns what was untagged, with all of its tags now.
+    Return the version or model, with all of its present tags.
 
     Args:
         reference: as in `resolve`, or the registered model's name.
@@ -316,21 +318,21 @@ def untag(
         expect: as in `tag`.
 
     Raises:
-        EditedMeanwhile: a tag is not what *expect* says; none was removed.
+        EditedMeanwhile: a tag does not have the value in *expect*; no tag was removed.
         TagNotFound: there is no such tag.
-        BadName: the key is none, or one that lakescore writes itself.
-        As `describe` besides, for *reference*.
+        BadName: a key is not valid, or reserved for lakescore.
+        Also all that `describe` raises, for *reference*.
     """
     _check_tags(dict.fromkeys(keys, ""))
     client = connect()
     with answering():
-        edited = _edited(client, reference, of_model=of_model)
+        edited = _open_for_edit(client, reference, of_model=of_model)
         _check_expected(edited, expect)
-        _check_there(edited, keys)
+        _check_tags_exist(edited, keys)
         for key in keys:
             edited.delete_tag(key)
-        left = {key: value for key, value in edited.tags.items() if key not in keys}
-        return Tagged(edited.of, left)
+        remaining = {key: value for key, value in edited.tags.items() if key not in keys}
+        return Tagged(edited.of, remaining)
 
 
 def describe_as(
@@ -340,35 +342,35 @@ def describe_as(
 
     Args:
         reference: as in `resolve`, or the registered model's name.
-        description: what it is, for people.
+        description: the text for people.
         of_model: whether *reference* is the name of a registered model.
-        expect: what it must be now, as `facts` shows it, empty for none; checked only if given.
+        expect: the present description, as `facts` shows it, empty for none; None for no check.
 
     Raises:
-        BadName: the description is too long, or holds what cannot be seen.
-        EditedMeanwhile: it is not what *expect* says; nothing was set.
-        As `describe` besides, for *reference*.
+        BadName: the description is too long, or contains characters that cannot be seen.
+        EditedMeanwhile: the present description is not *expect*; nothing was set.
+        Also all that `describe` raises, for *reference*.
     """
     check_description(description)
     client = connect()
     with answering():
-        edited = _edited(client, reference, of_model=of_model)
-        there = edited.description
-        if expect is not None and expect != redact(there or ""):
-            what = f"the description of {edited.owner}"
-            raise EditedMeanwhile(what, expect or None, there or None)
+        edited = _open_for_edit(client, reference, of_model=of_model)
+        current = edited.description
+        if expect is not None and expect != redact(current or ""):
+            field = f"the description of {edited.owner}"
+            raise EditedMeanwhile(field, expect or None, current or None)
         edited.describe(description)
         return Described(edited.of, description or None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Edited:
-    """A version or a registered model as it was read, and how it is written to."""
+    """A version or a registered model as it was read, with the functions that change it."""
 
     of: str
     """A version's pinned URI, or a registered model's name."""
     owner: str
-    """The same, for messages."""
+    """The name for messages."""
     tags: Mapping[str, str]
     description: str | None
     set_tag: Callable[[str, str], object]
@@ -376,7 +378,7 @@ class _Edited:
     describe: Callable[[str], object]
 
 
-def _edited(client: MlflowClient, reference: str, *, of_model: bool) -> _Edited:
+def _open_for_edit(client: MlflowClient, reference: str, *, of_model: bool) -> _Edited:
     if of_model:
         model = reading.model_named(client, check_name(reference))
         return _Edited(
@@ -402,11 +404,11 @@ def _edited(client: MlflowClient, reference: str, *, of_model: bool) -> _Edited:
 
 
 def _check_expected(edited: _Edited, expect: Mapping[str, str | None] | None) -> None:
-    """Hold tags against what a reader saw of them: texts without credentials."""
+    """Compare tags with the values that a reader saw, which have no credentials."""
     for key, expected in (expect or {}).items():
-        found = redact(edited.tags[key]) if key in edited.tags else None
-        if found != expected:
-            raise EditedMeanwhile(f"the tag {key!r} of {edited.owner}", expected, found)
+        current = redact(edited.tags[key]) if key in edited.tags else None
+        if current != expected:
+            raise EditedMeanwhile(f"the tag {key!r} of {edited.owner}", expected, current)
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
@@ -414,7 +416,7 @@ def _check_tags(tags: Mapping[str, str]) -> None:
         check_tag(key, value)
 
 
-def _check_there(edited: _Edited, keys: Iterable[str]) -> None:
+def _check_tags_exist(edited: _Edited, keys: Iterable[str]) -> None:
     for key in keys:
         if key not in edited.tags:
             raise TagNotFound(edited.owner, key, edited.tags)

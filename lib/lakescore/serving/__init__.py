@@ -1,7 +1,7 @@
-"""Serving: registered models live in a browser, seen and changed, on loopback alone.
+"""Serve live pages of registered models, to view and change them in a browser, only on loopback.
 
-The API's calls are those of `lakescore.registry`, so what the command line refuses is refused here,
-and every move of an alias stands in the ledger.
+The API calls `lakescore.registry`. So it refuses the same requests as the command line, and the
+ledger records every move of an alias.
 """
 
 from lakescore.serving.api import application

@@ -1,6 +1,7 @@
-"""What a page can ask and do: each a call of the registry library, with the rules that it has.
+"""The API of the pages: each request calls the registry library, and follows its rules.
 
-Names come in the path, all else in JSON. Nothing here takes a path or a URI, or loads a model.
+Names are in the path, all other values in JSON. No request accepts a path or a URI, or loads a
+model.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from lakescore.errors import (
     visible,
 )
 from lakescore.serving import pages
-from lakescore.serving.guarding import refused
+from lakescore.serving.guarding import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,39 +56,39 @@ _STATUS = {
     (ConfigError, BadName, BadReference): 400,
     (RegistryError, IntegrityError): 422,
 }
-_UNWATCHED: TelemetryConfig = {
+_NO_TELEMETRY: TelemetryConfig = {
     "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
 }  # fmt: skip
-_editing = Lock()
-"""Held from the look at what is there to the write, so that this server's own edits keep apart."""
+_edit_lock = Lock()
+"""Held from the check of the present value to the write, so that edits here do not overlap."""
 _router = APIRouter(prefix="/api")
 
 
 def application(names: Sequence[str]) -> FastAPI:
-    """Return the application, which is not guarded yet.
+    """Return the application, without its guard.
 
     Args:
-        names: the registered models that may be seen and changed; all where it is empty.
+        names: the registered models that can be viewed and changed; empty for all.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_UNWATCHED)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     app.state.names = frozenset(names)
     app.include_router(_router)
     app.include_router(pages.router)
-    app.exception_handler(LakescoreError)(_on_error)
-    app.exception_handler(RequestValidationError)(_on_invalid)
-    app.exception_handler(HTTPException)(_on_http)
-    app.exception_handler(Exception)(_on_surprise)
+    app.exception_handler(LakescoreError)(_answer_error)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    app.exception_handler(HTTPException)(_answer_http_error)
+    app.exception_handler(Exception)(_answer_unexpected)
     return app
 
 
-def _served(name: str, request: Request) -> str:
+def _check_served(name: str, request: Request) -> str:
     names = request.app.state.names
     if names and name not in names:
         raise NotServed(name, names)
     return name
 
 
-Name = Annotated[str, Depends(_served)]
+Name = Annotated[str, Depends(_check_served)]
 Version = Annotated[int, Path(ge=1, lt=10**9)]
 
 
@@ -96,7 +97,7 @@ class _Body(BaseModel):
 
 
 class NewModel(_Body):
-    """A registered model to be made."""
+    """A registered model to create."""
 
     name: str
     description: str | None = None
@@ -104,7 +105,7 @@ class NewModel(_Body):
 
 
 class NewVersion(_Body):
-    """A logged model to be registered; ids alone, since a path or URI could name any file."""
+    """A logged model to register; only by its id, since a path or URI could name any file."""
 
     logged_model_id: Annotated[str, Field(pattern=r"^m-[0-9a-f]{32}$")]
     description: str | None = None
@@ -112,48 +113,49 @@ class NewVersion(_Body):
 
 
 class Tag(_Body):
-    """A tag to be set, or removed where its value is null."""
+    """A tag to set, or to remove if its value is null."""
 
     key: str
     value: str | None
     expected: str | None
-    """What the reader saw; null for no such tag."""
+    """The value that the reader saw; null for no such tag."""
 
 
 class Description(_Body):
-    """A description to be set; an empty one removes it."""
+    """A description to set; an empty one removes the description."""
 
     description: str
     expected: str
-    """What the reader saw; empty for none."""
+    """The description that the reader saw; empty for none."""
 
 
 class Promotion(_Body):
-    """Where an alias shall point."""
+    """The version that an alias must point at."""
 
     version: Annotated[int, Field(ge=1, lt=10**9)]
     expected: Annotated[int, Field(ge=0)]
-    """The version that the reader saw there; 0 for none."""
+    """The version that the reader saw; 0 for none."""
     reason: str | None = None
     evidence: str | None = None
 
 
 class Return(_Body):
-    """Where an alias pointed when the reader decided to take it back, or away."""
+    """The request to roll back or withdraw an alias."""
 
     expected: Annotated[int, Field(ge=0)]
+    """The version that the reader saw; 0 for none."""
     reason: str | None = None
 
 
 @_router.get("/models")
 def _models(request: Request) -> list[dict[str, Any]]:
     names = request.app.state.names
-    return [each.facts() for each in registry.models() if not names or each.name in names]
+    return [model.facts() for model in registry.models() if not names or model.name in names]
 
 
 @_router.post("/models", status_code=201)
 def _create(new: NewModel, request: Request) -> dict[str, Any]:
-    _served(new.name, request)
+    _check_served(new.name, request)
     return registry.create(new.name, tags=new.tags, description=new.description).facts()
 
 
@@ -186,7 +188,7 @@ def _tag_version(name: Name, version: Version, tag: Tag) -> dict[str, Any]:
 
 def _tag(reference: str, tag: Tag, *, of_model: bool) -> dict[str, Any]:
     expect = {tag.key: tag.expected}
-    with _editing:
+    with _edit_lock:
         if tag.value is None:
             changed = registry.untag(reference, [tag.key], of_model=of_model, expect=expect)
         else:
@@ -197,7 +199,7 @@ def _tag(reference: str, tag: Tag, *, of_model: bool) -> dict[str, Any]:
 
 @_router.put("/models/{name}/description")
 def _describe_model(name: Name, new: Description) -> dict[str, Any]:
-    with _editing:
+    with _edit_lock:
         return registry.describe_as(
             name, new.description, of_model=True, expect=new.expected
         ).facts()
@@ -205,7 +207,7 @@ def _describe_model(name: Name, new: Description) -> dict[str, Any]:
 
 @_router.put("/models/{name}/versions/{version}/description")
 def _describe_version(name: Name, version: Version, new: Description) -> dict[str, Any]:
-    with _editing:
+    with _edit_lock:
         return registry.describe_as(
             f"{name}/{version}", new.description, expect=new.expected
         ).facts()
@@ -239,29 +241,29 @@ def _history(name: Name) -> list[dict[str, Any]]:
 
 @_router.get("/logged-models")
 def _logged_models(limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[dict[str, Any]]:
-    return [each.facts() for each in registry.logged_models(limit=limit)]
+    return [model.facts() for model in registry.logged_models(limit=limit)]
 
 
-def _on_error(_: Request, error: Exception) -> Response:
+def _answer_error(_: Request, error: Exception) -> Response:
     status = next((code for kinds, code in _STATUS.items() if isinstance(error, kinds)), 500)
     if isinstance(error, LakescoreError) and error.exit_code == _LOST_A_RACE:
         status = 409
-    return refused(status, type(error).__name__, str(error))
+    return refuse(status, type(error).__name__, str(error))
 
 
-def _on_invalid(_: Request, error: Exception) -> Response:
+def _answer_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows for mypy
     first = error.errors()[0]
-    place = ".".join(str(each) for each in first["loc"])
-    return refused(400, "BadRequest", visible(redact(f"{place}: {first['msg']}")))
+    place = ".".join(str(part) for part in first["loc"])
+    return refuse(400, "BadRequest", visible(redact(f"{place}: {first['msg']}")))
 
 
-def _on_http(request: Request, error: Exception) -> Response:
+def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows for mypy
     phrase = HTTPStatus(error.status_code).phrase
-    asked = visible(redact(f"{request.method} {request.url.path}"))
-    return refused(error.status_code, phrase.replace(" ", ""), f"{asked}: {phrase.lower()}")
+    requested = visible(redact(f"{request.method} {request.url.path}"))
+    return refuse(error.status_code, phrase.replace(" ", ""), f"{requested}: {phrase.lower()}")
 
 
-def _on_surprise(_: Request, __: Exception) -> Response:
-    return refused(500, "Surprise", "something went wrong here; the server's terminal says what")
+def _answer_unexpected(_: Request, __: Exception) -> Response:
+    return refuse(500, "Surprise", "an unexpected error occurred; the server's terminal shows it")

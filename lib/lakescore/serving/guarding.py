@@ -1,9 +1,9 @@
-"""What every request must pass before anything looks at it, and what every answer carries.
+"""Check every request before it reaches the application, and add headers to every answer.
 
-A browser sends requests to loopback for any page that asks it to, and any process of any user of
-the machine can. So the token decides who may ask; it travels in a header, which no foreign page can
-set and no other port sees, as it would a cookie. Host and Origin are held against our own address,
-so that a name that was made to point here (DNS rebinding) reaches nothing.
+A browser sends requests to loopback for any page, and any process of any user of the machine can
+send them too. So each request needs the token. The token is in a header: a foreign page cannot set
+it, and another port does not see it, as it would see a cookie. Host and Origin are compared with
+the server's own address. So a name that someone points at it (DNS rebinding) gets no answer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 100_000
-"""Bytes; the longest description and the tags of a version are a tenth of it."""
-_OPEN = re.compile(r"/|/models/[^/]+")
-"""What is given without the token: pages that hold no data, and ask for the token."""
+"""Bytes; the longest description and the tags of a version are a tenth of this."""
+_OPEN_PATHS = re.compile(r"/|/models/[^/]+")
+"""The paths that need no token: their pages have no data, and fetch it with the token."""
 _HEADERS = {
     "cache-control": "no-store",
     "cross-origin-opener-policy": "same-origin",
@@ -30,16 +30,16 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-_NOTHING = "default-src 'none'; frame-ancestors 'none'"
+_STRICTEST_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class Guard:
-    """An application behind a token, open to its own pages alone.
+    """An application behind a token, open only to its own pages.
 
     Args:
-        app: what is guarded.
-        token: what each request must bring: `Authorization: Bearer <token>`.
-        port: that the server listens on.
+        app: the application to guard.
+        token: the token that each request must have: `Authorization: Bearer <token>`.
+        port: the port that the server listens on.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
@@ -50,7 +50,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
-        if scope["type"] != "http":  # there are no web sockets here
+        if scope["type"] != "http":  # the application has no web sockets
             return
         app = self._refusal(scope) or self._app
 
@@ -59,7 +59,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                headers.setdefault("content-security-policy", _NOTHING)
+                headers.setdefault("content-security-policy", _STRICTEST_POLICY)
             await send(message)
 
         await app(scope, receive, send_guarded)
@@ -67,28 +67,30 @@ class Guard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         if headers.getlist("host") not in [[host] for host in self._hosts]:
-            return refused(403, "ForeignHost", f"this server is {self._hosts[0]} and nothing else")
+            return refuse(403, "ForeignHost", f"this server answers only at {self._hosts[0]}")
         if any(origin not in self._origins for origin in headers.getlist("origin")):
-            return refused(403, "ForeignOrigin", "other pages may not ask this server")
-        is_open = scope["method"] == "GET" and _OPEN.fullmatch(scope["path"])
-        given = headers.get("authorization", "").encode()
-        if not is_open and not hmac.compare_digest(given, self._key):
-            return refused(
+            return refuse(403, "ForeignOrigin", "pages of other origins cannot use this server")
+        is_open = scope["method"] == "GET" and _OPEN_PATHS.fullmatch(scope["path"])
+        key = headers.get("authorization", "").encode()
+        if not is_open and not hmac.compare_digest(key, self._key):
+            return refuse(
                 401, "TokenMissing", "open the address that lakescore serve printed when it started"
             )
         if "transfer-encoding" in headers:
-            return refused(411, "LengthMissing", "say how long the request is: Content-Length")
+            return refuse(
+                411, "LengthMissing", "the request has no length; add the header Content-Length"
+            )
         if int(headers.get("content-length", "0")) > LARGEST_BODY:
-            return refused(413, "TooLarge", f"a request has at most {LARGEST_BODY:,} bytes")
+            return refuse(413, "TooLarge", f"a request can have at most {LARGEST_BODY:,} bytes")
         return None
 
 
-def refused(status: int, kind: str, message: str) -> JSONResponse:
-    """Return the answer to a request that was not carried out.
+def refuse(status: int, kind: str, message: str) -> JSONResponse:
+    """Return the answer to a refused request.
 
     Args:
-        status: of HTTP.
-        kind: for programs: the class of the error.
+        status: the status code of HTTP.
+        kind: the class of the error, for programs.
         message: one line for people.
     """
     return JSONResponse({"error": {"kind": kind, "message": message}}, status)

@@ -1,7 +1,7 @@
-"""The pages: the report's own, with what edits it, and two that hold no data and ask for it.
+"""The pages: the report's page with editors, and two pages without data, which fetch it.
 
-A browser sends no token when it opens an address. So what it gets there is a door: a script that
-takes the token from the address, asks the API with it, and shows what comes back.
+A browser sends no token when it opens an address. So the answer is a door: a page with a script
+that takes the token from the address, sends it to the API, and shows the result.
 """
 
 from __future__ import annotations
@@ -23,64 +23,64 @@ if TYPE_CHECKING:
 router = APIRouter()
 _TEMPLATES = environment("page", "lakescore.serving")
 _SELF = "'self'"
-_ASKING = "Asking the registry …"
+_LOADING = "Loading from the registry …"
 
 
 def live(name: str, document: Mapping[str, Any]) -> str:
-    """Return the page of a model's versions, with the scripts that edit it.
+    """Return the page of a model's versions, with the scripts that edit them.
 
     Args:
-        name: the registered model's.
-        document: as `reporting.registry_document` gives it.
+        name: the registered model's name.
+        document: the result of `reporting.registry_document`.
     """
     if document["versions"]:
         styles = [_read("live.css")]
-        return reporting.page(document, scripts=_editing(), styles=styles, connect=_SELF)
-    return _shell(name, "There is no version yet.", _editing_nothing())
+        return reporting.page(document, scripts=_editing_scripts(), styles=styles, connect=_SELF)
+    return _shell(name, "There is no version yet.", _empty_editing_scripts())
 
 
 @router.get("/")
 def _list() -> HTMLResponse:
-    scripts = [reporting.part("elements"), *_named("session", "notices", "forms", "models")]
+    scripts = [reporting.part("elements"), *_read_scripts("session", "notices", "forms", "models")]
     return _door([*scripts, Script("models.begin();")])
 
 
 @router.get("/models/{name}")
 def _model(name: str) -> HTMLResponse:
-    # In a block, since the page that takes this one's place has a session of its own.
+    # In a block, since the page that replaces this one declares `session` again.
     return _door([Script(f"{{\n{_read('session.js')}{_read('door.js')}door.open();\n}}")], name)
 
 
 def _door(scripts: Sequence[Script], title: str = "Registered models") -> HTMLResponse:
-    """Return a page that holds no data; its policy is that of what will be shown in it, too."""
-    policy = reporting.policy([*scripts, *_editing_nothing()], _SELF)
+    """Return a page without data; its policy also allows the scripts of the next page."""
+    policy = reporting.policy([*scripts, *_empty_editing_scripts()], _SELF)
     return HTMLResponse(
-        _shell(title, _ASKING, scripts),
+        _shell(title, _LOADING, scripts),
         headers={"content-security-policy": f"{policy}; frame-ancestors 'none'"},
     )
 
 
-def _shell(title: str, said: str, scripts: Sequence[Script]) -> str:
+def _shell(title: str, message: str, scripts: Sequence[Script]) -> str:
     return _TEMPLATES.get_template("shell.html.j2").render(
         title=title,
-        said=said,
+        said=message,
         style=f"{reporting.style()}\n{_read('live.css')}",
         scripts=scripts,
     )
 
 
 @cache
-def _editing() -> tuple[Script, ...]:
-    return _named("session", "notices", "forms", "editing")
+def _editing_scripts() -> tuple[Script, ...]:
+    return _read_scripts("session", "notices", "forms", "editing")
 
 
 @cache
-def _editing_nothing() -> tuple[Script, ...]:
+def _empty_editing_scripts() -> tuple[Script, ...]:
     start = Script("editing.begin({ versions: [] });")
-    return (reporting.part("elements"), *_editing(), start)
+    return (reporting.part("elements"), *_editing_scripts(), start)
 
 
-def _named(*names: str) -> tuple[Script, ...]:
+def _read_scripts(*names: str) -> tuple[Script, ...]:
     return tuple(Script(_read(f"{name}.js")) for name in names)
 
 

@@ -1,4 +1,4 @@
-"""The server's life: a socket of loopback, an address with a token, and an end in order."""
+"""Run the server: a socket on loopback, an address with a token, and an orderly end."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def serve(
     """Show registered models until the process is told to stop (Ctrl-C, SIGTERM).
 
     Args:
-        names: those that may be seen and changed; all where it is empty.
-        port: of loopback; 0 takes one that is free.
-        announce: is given the address, with the token in it, once requests are answered.
-        browse: whether a browser shall open it.
-        patience: the seconds that a request may take to arrive; slower clients are cut off.
+        names: the models that can be viewed and changed; empty for all.
+        port: the port on loopback; 0 takes a free port.
+        announce: a function that gets the address, with the token, once the server listens.
+        browse: whether to open the address in a browser.
+        patience: the seconds in which a request must arrive; slower clients are disconnected.
 
     Raises:
-        ModelNotFound: there is none of a name.
-        ConfigError: the port is taken.
+        ModelNotFound: a model of *names* does not exist.
+        ConfigError: the port is in use.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
     token = secrets.token_urlsafe(32)
-    with _listening(port) as listener:
-        _look_at(names)
+    with _listen(port) as listener:
+        _check_models(names)
         port = listener.getsockname()[1]
         page = f"models/{quote(names[0], safe='')}" if len(names) == 1 else ""
         address = f"http://{_HOST}:{port}/{page}#token={token}"
@@ -70,14 +70,14 @@ def serve(
                 timeout_graceful_shutdown=_SECONDS_TO_FINISH,
             )
         )
-        with _stopped_by_signals(server):
+        with _stop_on_signals(server):
             announce(address)
-            with _opened(address, browse=browse):
+            with _open_browser(address, browse=browse):
                 server.run(sockets=[listener])
 
 
-def _look_at(names: Sequence[str]) -> None:
-    """Find out now, rather than in the page, that a model or the registry is not there."""
+def _check_models(names: Sequence[str]) -> None:
+    """Raise the error of a missing model or registry now, not later in the page."""
     for name in names:
         registry.versions(name, limit=1)
     if not names:
@@ -85,21 +85,21 @@ def _look_at(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
+def _listen(port: int) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server((_HOST, port))
     except OSError as error:
         raise ConfigError(
             f"cannot listen on port {port} of {_HOST}: {error.strerror or error}; name another "
-            "--port, or none to take one that is free"
+            "--port, or leave it out to take a free port"
         ) from error
     with listener:
         yield listener
 
 
 @contextmanager
-def _opened(address: str, *, browse: bool) -> Iterator[None]:
-    """Open a browser at a file of ours that leads on: arguments of a process are seen by all."""
+def _open_browser(address: str, *, browse: bool) -> Iterator[None]:
+    """Open a browser at a private file that redirects: all users see a process's arguments."""
     browser = _browser() if browse else None
     if browser is None:
         yield
@@ -114,7 +114,7 @@ def _opened(address: str, *, browse: bool) -> Iterator[None]:
 
 
 def _browser() -> webbrowser.BaseBrowser | None:
-    """Return the browser, if there is one with a window: others would take the terminal."""
+    """Return the browser if it has a window: other browsers would take the terminal."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
@@ -123,15 +123,15 @@ def _browser() -> webbrowser.BaseBrowser | None:
 
 
 @contextmanager
-def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Let signals end the server and nothing else: uvicorn raises them again when it is done."""
+def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Make signals end only the server: uvicorn raises them again after its end."""
 
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    before = {each: signal.signal(each, stop) for each in _SIGNALS}
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

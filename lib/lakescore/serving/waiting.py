@@ -1,7 +1,7 @@
-"""How long a connection is waited for: one that sends or reads too slowly is cut off.
+"""Limit the wait for a client: a connection that sends or reads too slowly is closed.
 
-uvicorn bounds only the pause between two requests. A client that sends a byte now and then, or
-none, would else hold its connection, and so a file handle, for ever.
+uvicorn limits only the pause between two requests. Without this limit, a client that sends a byte
+now and then, or none, could keep its connection, and so a file handle, for ever.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ if TYPE_CHECKING:
 
 
 class Bounded(H11Protocol):
-    """uvicorn's protocol of a connection, with bounds."""
+    """uvicorn's protocol of a connection, with a time limit."""
 
     patience: ClassVar[float]
-    """Seconds from a connection's beginning, or a request's first byte, to its last, and for a
-    client to make room for more of an answer."""
-    _cut: asyncio.TimerHandle | None = None
-    _is_full = False
+    """Seconds from the start of a connection, or from a request's first byte, to its last; also the
+    seconds in which a client must read enough to make space for more of an answer."""
+    _timer: asyncio.TimerHandle | None = None
+    _is_buffer_full = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start to wait for the first request."""
         super().connection_made(transport)
-        self._look()
+        self._update_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Wait on, unless the request is whole."""
+        """Continue to wait, unless the request is complete."""
         super().data_received(data)
-        self._look()
+        self._update_timer()
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""
         super().pause_writing()
-        self._is_full = True
-        self._look()
+        self._is_buffer_full = True
+        self._update_timer()
 
     def resume_writing(self) -> None:
-        """Go on, since it has read."""
+        """Continue, since the client has read."""
         super().resume_writing()
-        self._is_full = False
-        self._look()
+        self._is_buffer_full = False
+        self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
-        if self._cut is not None:
-            self._cut.cancel()
+        """Stop the wait."""
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
-    def _look(self) -> None:
-        """Cut the connection off in a while where the client is waited for, or take that back."""
-        waits = self._is_full or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
-        if waits and self._cut is None:
-            self._cut = self.loop.call_later(self.patience, self.transport.abort)
-        elif not waits and self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
+    def _update_timer(self) -> None:
+        """Start the timer that closes the connection, if the client must act; or cancel it."""
+        waits = self._is_buffer_full or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if waits and self._timer is None:
+            self._timer = self.loop.call_later(self.patience, self.transport.abort)
+        elif not waits and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def protocol(patience: float) -> type[Bounded]:
-    """Return the protocol with so many seconds of patience."""
+    """Return the protocol with *patience*, in seconds."""
     return type("Bounded", (Bounded,), {"patience": patience})

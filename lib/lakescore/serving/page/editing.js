@@ -17,7 +17,7 @@ const editing = (() => {
   async function versionNow(version) {
     const now = await session.ask("GET", session.path("models", version.name, "document"));
     const found = now.versions.find((each) => each.version === version.version);
-    if (!found) throw new Error(`version ${version.version} is not there any more`);
+    if (!found) throw new Error(`version ${version.version} does not exist any more`);
     return found;
   }
 
@@ -60,9 +60,9 @@ const editing = (() => {
     }
 
     const promote = form([
-      field("Alias", alias, "such as champion"),
+      field("Alias", alias, "for example champion"),
       field("Reason", reason, "for the ledger"),
-      field("Evidence", evidence, "id of an MLflow run that speaks for it"),
+      field("Evidence", evidence, "id of an MLflow run that justifies it"),
       make("datalist", { id: known }, [...new Set([...there.keys(), "champion", "challenger"])].map((value) => make("option", { value }))),
     ], `Promote version ${version.version}`, said, async () => {
       const to = session.path("models", version.name, "aliases", alias.value);
@@ -82,7 +82,7 @@ const editing = (() => {
   }
 
   function edit({ version, dialog, body }, document_) {
-    const changed = forms.tellAtClose(dialog, () => notices.reload(`${version.name} is shown as it is now.`));
+    const changed = forms.tellAtClose(dialog, () => notices.reload(`The page shows the current state of ${version.name}.`));
     const place = session.path("models", version.name, "versions", version.version);
     body.prepend(aliases(version, document_, changed));
     body.prepend(forms.description(`${place}/description`, version.description,
@@ -105,7 +105,7 @@ const editing = (() => {
     const heads = ["number", "when (UTC)", "alias", "move", "kind", "by", "reason", "evidence", ""];
     forms.dialog(`Who moved the aliases of ${name}`, moves.length
       ? elements.table(heads, moves.reverse().map(row), { label: "history of aliases" })
-      : make("p", {}, "No alias was ever moved."));
+      : make("p", {}, "No alias has moved yet."));
   }
 
   function choice(found) {
@@ -127,7 +127,7 @@ const editing = (() => {
     const tags = lines({ dir: "auto" });
     const description = lines({ maxlength: forms.LONGEST.description, dir: "auto" });
     const node = form([
-      choice(found), field("Description", description), field("Tags", tags, "one a line, as key=value"),
+      choice(found), field("Description", description), field("Tags", tags, "one per line, as key=value"),
     ], "Register", said, async () => {
       const chosen = node.querySelector("input[type=radio]:checked").value;
       const made = await session.ask("POST", session.path("models", name, "versions"), {

@@ -144,7 +144,7 @@ const forms = (() => {
 
     const add = form([field("New tag", key), field("Value", value)], "Add tag", said, async () => {
       const name = key.value.trim();
-      if (Object.hasOwn(there, name)) throw new Error(`there is a tag ${name} already; change its value above`);
+      if (Object.hasOwn(there, name)) throw new Error(`the tag ${name} exists already; change its value above`);
       if (!await save(name, value.value, null)) return;
       key.value = "";
       value.value = "";

@@ -12,13 +12,13 @@ const models = (() => {
 
   async function now(name) {
     const found = (await session.ask("GET", "/api/models")).find((each) => each.name === name);
-    if (!found) throw new Error(`${name} is not there any more`);
+    if (!found) throw new Error(`${name} does not exist any more`);
     return found;
   }
 
   function edit(model) {
     const { node, body } = forms.dialog(model.name, []);
-    const changed = forms.tellAtClose(node, () => notices.reload(`${model.name} is shown as it is now.`));
+    const changed = forms.tellAtClose(node, () => notices.reload(`The page shows the current state of ${model.name}.`));
     const to = session.path("models", model.name);
     body.append(
       forms.tags(`${to}/tags`, model.tags, async () => (await now(model.name)).tags, changed),
@@ -33,7 +33,7 @@ const models = (() => {
     const description = lines({ maxlength: forms.LONGEST.description, dir: "auto" });
     const tags = lines({ dir: "auto" });
     const node = form([
-      field("Name", name), field("Description", description), field("Tags", tags, "one a line, as key=value"),
+      field("Name", name), field("Description", description), field("Tags", tags, "one per line, as key=value"),
     ], "Create", said, async () => {
       const made = await session.ask("POST", "/api/models", {
         name: name.value, description: description.value || null, tags: forms.pairs(tags.value),

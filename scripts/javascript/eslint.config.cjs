@@ -12,7 +12,7 @@ module.exports = [
       "no-var": "error",
       "prefer-const": "error",
       eqeqeq: ["error", "always", { null: "ignore" }],
-      complexity: ["error", 15],
+      complexity: ["error", 25], // each `?.`, `??` and `?:` counts, so plain lists of choices reach 15
       "max-len": ["error", { code: 130, ignoreUrls: true }],
     },
   },

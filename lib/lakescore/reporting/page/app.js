@@ -63,10 +63,12 @@ const app = (() => {
 
   /** Make the buttons of the parts work: the address holds choices, so it cannot name a part. */
   function navigate() {
-    for (const link of document.querySelectorAll("[data-to]")) {
+    /** @type {NodeListOf<HTMLElement>} */
+    const links = document.querySelectorAll("[data-to]");
+    for (const link of links) {
       link.addEventListener("click", (event) => {
         event.preventDefault();
-        const part = document.getElementById(link.dataset.to);
+        const part = elements.get(`#${link.dataset.to}`);
         part.scrollIntoView();
         part.focus({ preventScroll: true });
       });
@@ -74,12 +76,12 @@ const app = (() => {
   }
 
   function offerDocument(text) {
-    document.getElementById("save-document").addEventListener("click", () =>
+    elements.get("#save-document").addEventListener("click", () =>
       downloads.saveText("report", "json", text, "application/json"));
   }
 
   function start() {
-    const text = document.getElementById("report").textContent;
+    const text = elements.get("#report").textContent;
     const document_ = JSON.parse(text);
     navigate();
     offerDocument(text);

@@ -32,6 +32,12 @@ const charts = (() => {
   const CELL = 26;
   const HEIGHT = 250;
 
+  /**
+   * The X or Y channel of an encoding, without its field.
+   *
+   * @typedef {{ type: string, title: string | null, sort?: null, stack?: null, scale?: object, axis?: object }} Channel
+   */
+
   const NAMELESS = new Set(["version", "property:label"]);
 
   /** Return a text that Vega can look up in an object, where a few names exist already. */
@@ -75,7 +81,8 @@ const charts = (() => {
       return {
         tip: tipOf(row, [x, y, colour, facet]),
         x: safe(x?.value(row) ?? null), y: safe(y?.value(row) ?? null),
-        c: safe(colour?.value(row) ?? null), f: safe(facet?.value(row) ?? null), n: order.get(row.uri), o: source.order?.(row) ?? 0,
+        c: safe(colour?.value(row) ?? null), f: safe(facet?.value(row) ?? null),
+        n: order.get(row.uri), o: source.order?.(row) ?? 0,
         xLow, xHigh, yLow, yHigh, small: row.small === true, rows: row.rows ?? null, uri: row.uri,
       };
     });
@@ -102,6 +109,7 @@ const charts = (() => {
     return !column || column.type === "text";
   }
 
+  /** @returns {Channel} */
   function axis(column, discrete, order, more = {}) {
     const isVersionNumber = column?.key === "property:version" && !discrete;
     if (column?.type === "time" && !discrete) return { type: "temporal", title: title(column), ...more };
@@ -111,9 +119,10 @@ const charts = (() => {
     }
     const scale = column.unit ? { domain: [0, 1] }
       : column.least === 0 ? { zero: true } : { zero: false, nice: !isVersionNumber, padding: 8 };
-    return {
-      type: "quantitative", title: title(column), scale, axis: { tickCount: 6 }, ...more, ...(isVersionNumber ? { axis: { format: "d", ...(order.length <= TICKS ? { values: order } : { tickMinStep: 1 }), ...more.axis } } : {}),
-    };
+    const quantitative = { type: "quantitative", title: title(column), scale, axis: { tickCount: 6 }, ...more };
+    if (!isVersionNumber) return quantitative;
+    const ticks = order.length <= TICKS ? { values: order } : { tickMinStep: 1 };
+    return { ...quantitative, axis: { format: "d", ...ticks, ...more.axis } };
   }
 
   function colouring(column, rows, theme, symbol = "circle") {
@@ -123,8 +132,9 @@ const charts = (() => {
       return { field: "c", type: "quantitative", title: columnTitle, scale: { range: theme.rise } };
     }
     const domain = unique(rows, "c");
-    const legend = domain.length > LEGEND_FITS
-      ? null : { title: null, labelLimit: 220, symbolType: symbol, symbolStrokeWidth: symbol === "stroke" ? 3 : 0, symbolOpacity: 1 };
+    const legend = domain.length > LEGEND_FITS ? null : {
+      title: null, labelLimit: 220, symbolType: symbol, symbolStrokeWidth: symbol === "stroke" ? 3 : 0, symbolOpacity: 1,
+    };
     return {
       field: "c", type: "nominal", title: columnTitle, legend,
       scale: { domain, range: domain.map((_, place) => theme.colours[place % theme.colours.length]) },
@@ -250,12 +260,16 @@ const charts = (() => {
       ? { domain: [-most, 0, most], range: good, interpolate: "rgb" }
       : { range: theme.rise, interpolate: "rgb" };
     const share = colour?.key === "share";
+    const axisX = {
+      orient: chart.facet ? "bottom" : "top", labelLimit: 90, domain: false, ticks: false, titlePadding: 6,
+    };
     const encoding = {
-      x: { field: "x", ...axis(x, true, unique(rows, "x"), { axis: { orient: chart.facet ? "bottom" : "top", labelLimit: 90, domain: false, ticks: false, titlePadding: 6 } }) },
+      x: { field: "x", ...axis(x, true, unique(rows, "x"), { axis: axisX }) },
       y: { field: "y", ...axis(y, true, unique(rows, "y"), { axis: { domain: false, ticks: false } }) },
     };
     const tile = { type: "rect", cornerRadius: 2, stroke: theme.paper, strokeWidth: 2 };
     const empty = { transform: [{ filter: { not: { field: "c", valid: true } } }], encoding };
+    /** @type {object[]} */
     const layer = [{ ...empty, mark: { ...tile, color: theme.none } }, {
       mark: tile, transform: [{ filter: { field: "c", valid: true } }],
       encoding: {
@@ -331,7 +345,10 @@ const charts = (() => {
     const y = { field: "h", type: "quantitative", axis: null, scale: { domain: [0, 1] } };
     return {
       layer: [
-        { data: { values: ends }, mark: { type: "rule", color: theme.line }, encoding: { x, y: { datum: 0, type: "quantitative", axis: null }, y2: { datum: 1 } } },
+        {
+          data: { values: ends }, mark: { type: "rule", color: theme.line },
+          encoding: { x, y: { datum: 0, type: "quantitative", axis: null }, y2: { datum: 1 } },
+        },
         {
           data: { values: points }, mark: { type: "line", strokeWidth: 1.8, opacity: 0.8, point: { size: 36 } },
           encoding: {
@@ -357,7 +374,7 @@ const charts = (() => {
    * @param chart the chart that the reader describes.
    * @param source the source of its data.
    * @param uris the versions that it shows, in order.
-   * @param look { theme: "light" | "dark", width, better }; `better`: whether more is better.
+   * @param {{ theme: "light" | "dark", width: number, better: boolean }} look `better`: whether more is better.
    */
   function spec(chart, source, uris, look) {
     const theme = THEMES[look.theme];

@@ -101,11 +101,11 @@ const comparison = (() => {
     return none ? [{ value: "", label: none }, ...options] : options;
   }
 
-  /** Return a chart of another source, with axes that this source has. */
+  /** Return a chart of another source, with axes that this source has and without a title. */
   function chartOfSource(source) {
     const preset = presets.find((chart) => chart.source === source.id);
-    const { title, ...kept } = preset ?? {};
-    return { kind: "line", x: source.columns[0].key, y: source.columns.at(-1).key, colour: "", facet: "", dimensions: [], ...kept, source: source.id };
+    const [x, y] = [source.columns[0].key, source.columns.at(-1).key];
+    return { kind: "line", x, y, colour: "", facet: "", dimensions: [], ...preset, source: source.id, title: "" };
   }
 
   function editor(card, index) {
@@ -128,7 +128,7 @@ const comparison = (() => {
     return make("form", { class: "editor", submit: (event) => event.preventDefault() },
       make("label", { class: "field wide" }, make("span", {}, "Title"), title),
       select("Shows", [...chartSources.values()].map((shown) => ({ value: shown.id, label: shown.name })), chart.source,
-        (value) => change({ ...chartOfSource(chartSources.get(value)), title: "" })),
+        (value) => change(chartOfSource(chartSources.get(value)))),
       select("Kind", charts.KINDS.map(([value, label]) => ({ value, label })), chart.kind,
         (value) => change({ kind: value })),
       ...(chart.kind === "parallel" ? [dimensions] : [field("X axis", "x"), field("Y axis", "y")]),
@@ -181,7 +181,7 @@ const comparison = (() => {
       { value: "new", label: "A chart of your own" }];
     return select("Charts", options, "", (value) => {
       if (value === "") return;
-      const newChart = { source: "versions", kind: "scatter", ...chartOfSource(chartSources.get("versions")), title: "" };
+      const newChart = { source: "versions", kind: "scatter", ...chartOfSource(chartSources.get("versions")) };
       const chart = { of: "selected", ...(value === "new" ? newChart : presets[Number(value)]) };
       state.change({ charts: [...state.get().charts, chart] });
       const last = cards.at(-1);

@@ -3,11 +3,12 @@
 const downloads = (() => {
   "use strict";
 
-  /** Return a CSV cell that a spreadsheet does not read as a formula (a text after =, +, - or @). */
+  /** Return a CSV cell that a spreadsheet does not read as a formula (a text after `=`, `+`, `-` or `@`). */
   function cell(value) {
     if (value === null || value === undefined) return "";
     if (typeof value === "number") return String(value);
     const text = String(value);
+    // eslint-disable-next-line no-control-regex -- a spreadsheet may skip control characters too
     const safe = /^[\s\u0000-\u001f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/.test(text) ? `'${text}` : text;
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   }

@@ -19,6 +19,18 @@ const elements = (() => {
     return node;
   }
 
+  /**
+   * Return the element of the page, or of `place`, that fits a selector.
+   *
+   * @param {string} selector
+   * @param {ParentNode} place
+   */
+  function get(selector, place = document) {
+    const found = place.querySelector(selector);
+    if (!(found instanceof HTMLElement)) throw new Error(`the page has no ${selector}`);
+    return found;
+  }
+
   /** Return a text of at most `most` characters, without cutting a character. */
   function short(text, most = LONGEST) {
     const characters = [...String(text)];
@@ -60,6 +72,7 @@ const elements = (() => {
   /** Return a table in a box that scrolls. Cells are texts or nodes. */
   function table(heads, rows, attributes = {}) {
     const cell = (tag, extra) => (content) => make(tag, extra, content);
+    /** @param {(string | Node)[]} cells */
     const line = ([first, ...rest], attributes_ = {}) =>
       make("tr", attributes_, make("th", { scope: "row" }, first), rest.map(cell("td", {})));
     return make(
@@ -83,5 +96,5 @@ const elements = (() => {
     };
   }
 
-  return { button, checkbox, make, select, settled, short, table };
+  return { button, checkbox, get, make, select, settled, short, table };
 })();

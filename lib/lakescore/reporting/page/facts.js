@@ -88,14 +88,18 @@ const facts = (() => {
           make("span", {}, group))));
       }
       rows.push(make("tr", { class: line.differs ? "differs" : "" },
-        make("th", { scope: "row", title: line.key }, make("span", { class: "clamp", dir: "auto" }, elements.short(line.key, 120))),
+        make("th", { scope: "row", title: line.key },
+          make("span", { class: "clamp", dir: "auto" }, elements.short(line.key, 120))),
         line.values.map((value) => make("td", {}, clamp(value)))));
     }
     const heads = ["", ...versions.map(headOf)];
-    const verdicts = versions.filter((version) => version.compatibility).map((version) => make("li", {},
-      make("span", { class: version.compatibility.verdict === "breaking" ? "bad mark" : "good mark" },
-        version.compatibility.verdict),
-      make("span", {}, ` ${names.get(version.uri)} in place of ${values.short(version.compatibility.with)}: ${elements.short(version.compatibility.reasons.join("; "), 600)}`)));
+    const verdicts = versions.filter((version) => version.compatibility).map((version) => {
+      const { verdict, with: replaced, reasons } = version.compatibility;
+      const text = elements.short(reasons.join("; "), 600);
+      return make("li", {},
+        make("span", { class: verdict === "breaking" ? "bad mark" : "good mark" }, verdict),
+        make("span", {}, ` ${names.get(version.uri)} in place of ${values.short(replaced)}: ${text}`));
+    });
     return [
       verdicts.length ? make("ul", { class: "plain" }, verdicts) : null,
       note(selectedVersions()),
@@ -132,21 +136,28 @@ const facts = (() => {
       make("span", { class: "clamp", dir: "auto", title: name }, elements.short(name, 80)),
       ...versions.map((version) => metricCell(byVersion.get(version.uri))),
     ]);
-    if (!rows.length || !versions.length) return [make("p", { class: "dim" }, "Nothing to show: select versions in the list.")];
-    const csvRows = () => [...measured].flatMap(([name, byVersion]) => versions.filter((v) => byVersion.has(v.uri)).map((version) => {
-      const line = byVersion.get(version.uri);
-      return [name, values.short(version.uri), line.value, line.low, line.high, line.difference,
-        line.difference_low, line.difference_high, line.rows, line.rank, line.dataset ?? null, line.digest ?? null];
-    }));
+    if (!rows.length || !versions.length) {
+      return [make("p", { class: "dim" }, "Nothing to show: select versions in the list.")];
+    }
+    const csvRows = () => [...measured].flatMap(([name, byVersion]) => {
+      const known = versions.filter((version) => byVersion.has(version.uri));
+      return known.map((version) => {
+        const line = byVersion.get(version.uri);
+        return [name, values.short(version.uri), line.value, line.low, line.high, line.difference,
+          line.difference_low, line.difference_high, line.rows, line.rank, line.dataset ?? null, line.digest ?? null];
+      });
+    });
+    const scopeOptions = scopes.map((other) => ({ value: other, label: scopeNames[other] ?? other }));
     return [
       note(selectedVersions()),
       make("div", { class: "tools" },
-        scopes.length > 1 ? select("Over the", scopes.map((other) => ({ value: other, label: scopeNames[other] ?? other })), scope,
+        scopes.length > 1 ? select("Over the", scopeOptions, scope,
           (value) => state.change({ facts: { ...state.get().facts, scope: value } })) : null,
         button("CSV", () => downloads.saveCsv("metrics", ["metric", "version", "value", "low", "high",
           "difference", "difference low", "difference high", "rows", "rank", "dataset", "digest"], csvRows()),
         { "aria-label": "download the metrics as CSV" })),
-      scope === "own" ? make("p", { class: "dim" }, "The versions have different rows here, so the columns cannot be compared.") : null,
+      scope === "own"
+        ? make("p", { class: "dim" }, "The versions have different rows here, so the columns cannot be compared.") : null,
       elements.table(["metric", ...versions.map(headOf)], rows, { label: "metrics of the selected versions", class: "numbers" }),
       scope === "common" ? make("p", { class: "dim" }, "Bold: rank 1, alone or shared.") : null,
     ].filter(Boolean);
@@ -176,8 +187,10 @@ const facts = (() => {
         document_.metrics.filter((line) => line.slice_by !== null).map((line) => [line.slice, values.short(line.uri),
           line.metric, line.rows, line.small ? "yes" : "no", line.value, line.low, line.high, line.difference, line.rank])),
       { "aria-label": "download the slices as CSV" })),
-      elements.table(["slice", "rows", ...versions.map(headOf)], rows, { label: `slices by ${elements.short(rankBy, 60)}`, class: "numbers" }),
-      make("p", { class: "dim" }, "Bold: rank 1 in the slice, alone or shared. The intervals in a slice are corrected for the pairs of versions, not for the number of slices."),
+      elements.table(["slice", "rows", ...versions.map(headOf)], rows,
+        { label: `slices by ${elements.short(rankBy, 60)}`, class: "numbers" }),
+      make("p", { class: "dim" }, "Bold: rank 1 in the slice, alone or shared. The intervals in a slice are corrected"
+        + " for the pairs of versions, not for the number of slices."),
     ];
   }
 
@@ -194,10 +207,12 @@ const facts = (() => {
       return [
         headOf(version),
         make("div", { class: "number" }, values.number(version.rows_failed),
-          errors.map(([kind, count]) => make("small", { class: "clamp" }, `${elements.short(kind, 60)}: ${values.number(count)}`))),
+          errors.map(([kind, count]) =>
+            make("small", { class: "clamp" }, `${elements.short(kind, 60)}: ${values.number(count)}`))),
         version.is_baseline ? "baseline" : values.number(shifts.get(version.uri)?.psi),
         ...(labelled ? [
-          make("div", { class: "number" }, values.number(flip?.flips), flip ? make("small", {}, share(flip.flips, flip.rows)) : null),
+          make("div", { class: "number" }, values.number(flip?.flips),
+            flip ? make("small", {}, share(flip.flips, flip.rows)) : null),
           values.number(flip?.mended), values.number(flip?.broken),
         ] : []),
       ];
@@ -207,6 +222,7 @@ const facts = (() => {
     return [elements.table(heads, rows, { label: "failures and shifts", class: "numbers" })];
   }
 
+  /** @type {[id: string, content: () => Node[], has: () => boolean][]} */
   const PARTS = [
     ["differences", differences, () => true],
     ["metrics", metrics, () => document_.metrics.length > 0],
@@ -221,7 +237,7 @@ const facts = (() => {
       for (const [id, content, has] of PARTS) {
         const place = document.getElementById(id);
         if (!place) continue;
-        if (has()) place.querySelector(".content").replaceChildren(...content());
+        if (has()) elements.get(".content", place).replaceChildren(...content());
         else place.remove();
       }
     };

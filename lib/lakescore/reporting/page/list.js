@@ -301,7 +301,7 @@ const list = (() => {
       else if (!["sort", "charts", "theme", "facts"].some(only)) draw();
       if (choose.node.open) updateColumnTicks();
       const typing = narrow.body.contains(document.activeElement)
-        && document.activeElement.matches("input[type=text]");
+        && document.activeElement?.matches("input[type=text]");
       if (narrow.node.open && changed.has("filters") && !typing) narrow.fill();
     });
     follow();

@@ -153,7 +153,7 @@ const sources = (() => {
       ofCalibration(document_, names),
       ofConfusion(document_, names),
     ];
-    return new Map(all.filter(Boolean).map((source) => [source.id, source]));
+    return new Map(all.filter((source) => source !== null).map((source) => [source.id, source]));
   }
 
   /** Return the charts that the page begins with, or offers, if the document has their data. */

@@ -8,7 +8,7 @@ const state = (() => {
 
   let first = {};
   let chosen = {};
-  let listeners = [];
+  const listeners = [];
   let written = "";
 
   const copy = (value) => JSON.parse(JSON.stringify(value));

@@ -7,6 +7,7 @@
 const values = (() => {
   "use strict";
 
+  /** @type {[key: string, name: string, type: string][]} */
   const PROPERTIES = [
     ["rank", "rank", "number"],
     ["aliases", "aliases", "text"],
@@ -96,6 +97,7 @@ const values = (() => {
     return byMetric;
   }
 
+  /** @returns {[low: number, high: number] | null} */
   const pair = (low, high) =>
     low === null || low === undefined || high === null || high === undefined ? null : [low, high];
 
@@ -207,7 +209,7 @@ const values = (() => {
 
   /** Compare two values; empty values come last in both directions. */
   function compare(a, b, sign) {
-    if (isEmpty(a) || isEmpty(b)) return isEmpty(a) - isEmpty(b);
+    if (isEmpty(a) || isEmpty(b)) return Number(isEmpty(a)) - Number(isEmpty(b));
     const order = typeof a === "number" && typeof b === "number"
       ? a - b : collator.compare(String(a), String(b));
     return sign * order;

@@ -11,7 +11,8 @@ const door = (() => {
       document.write(page); // what a browser would show, could it send the token
       document.close();
     } catch (error) {
-      document.getElementById("said").textContent = error.message;
+      const said = /** @type {HTMLElement} */ (document.getElementById("said"));
+      said.textContent = error.message;
     }
   }
 

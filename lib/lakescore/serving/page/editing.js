@@ -63,7 +63,8 @@ const editing = (() => {
       field("Alias", alias, "for example champion"),
       field("Reason", reason, "for the ledger"),
       field("Evidence", evidence, "id of an MLflow run that justifies it"),
-      make("datalist", { id: known }, [...new Set([...there.keys(), "champion", "challenger"])].map((value) => make("option", { value }))),
+      make("datalist", { id: known },
+        [...new Set([...there.keys(), "champion", "challenger"])].map((value) => make("option", { value }))),
     ], `Promote version ${version.version}`, said, async () => {
       const to = session.path("models", version.name, "aliases", alias.value);
       note(await session.ask("PUT", to, {
@@ -110,10 +111,19 @@ const editing = (() => {
 
   function choice(found) {
     const heads = ["", "model", "run", "experiment", "logged (UTC)", "registered as"];
-    const line = (each) => make("tr", {},
-      make("td", {}, make("input", { type: "radio", name: "logged", required: true, value: each.logged_model_id, "aria-label": `${each.name} of run ${each.run_name ?? each.run_id ?? "none"}` })),
-      [each.name, each.run_name ?? each.run_id ?? "–", each.experiment, each.created_at.slice(0, 16).replace("T", " "), each.registered.join(", ") || "–"]
-        .map((value) => make("td", { dir: "auto" }, elements.short(value, 120))));
+    const line = (each) => {
+      const run = each.run_name ?? each.run_id;
+      const pick = make("input", {
+        type: "radio", name: "logged", required: true, value: each.logged_model_id,
+        "aria-label": `${each.name} of run ${run ?? "none"}`,
+      });
+      const texts = [
+        each.name, run ?? "–", each.experiment, each.created_at.slice(0, 16).replace("T", " "),
+        each.registered.join(", ") || "–",
+      ];
+      return make("tr", {}, make("td", {}, pick),
+        texts.map((value) => make("td", { dir: "auto" }, elements.short(value, 120))));
+    };
     return elements.table(heads, found.map(line), { label: "logged models" });
   }
 
@@ -145,8 +155,8 @@ const editing = (() => {
 
   function begin(document_) {
     const name = decodeURIComponent(location.pathname.split("/")[2]);
-    document.querySelector(".brand").prepend(make("a", { href: "/" }, "Models"), " / ");
-    document.querySelector("#verdict").append(make("div", { class: "live" },
+    elements.get(".brand").prepend(make("a", { href: "/" }, "Models"), " / ");
+    elements.get("#verdict").append(make("div", { class: "live" },
       tool("Register a version", () => register(name)), tool("History of aliases", () => showHistory(name)),
       document_.versions.length
         ? make("span", { class: "dim" }, "Open a version to edit its tags, description and aliases.") : null));

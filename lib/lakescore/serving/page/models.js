@@ -53,15 +53,15 @@ const models = (() => {
   }
 
   async function begin() {
-    const said = document.getElementById("said");
-    document.querySelector("#verdict").append(make("div", { class: "live" }, button("Create a model", create)));
+    const said = elements.get("#said");
+    elements.get("#verdict").append(make("div", { class: "live" }, button("Create a model", create)));
     notices.begin();
     try {
       const found = await session.ask("GET", "/api/models");
       const heads = ["name", "versions", "aliases", "tags", "description", "changed (UTC)", ""];
       said.textContent = found.length === 1 ? "One registered model." : `${found.length} registered models.`;
       if (found.length) {
-        document.querySelector("main").append(
+        elements.get("main").append(
           make("section", {}, elements.table(heads, found.map(row), { label: "registered models" })),
         );
       }

@@ -34,6 +34,7 @@ const session = (() => {
   async function ask(method, to, facts) {
     const headers = { authorization: `Bearer ${localStorage.getItem(KEPT) ?? ""}` };
     if (facts !== undefined) headers["content-type"] = "application/json";
+    /** @type {RequestInit} */
     const asked = {
       method, headers, body: facts === undefined ? undefined : JSON.stringify(facts),
       cache: "no-store", credentials: "omit", redirect: "error",

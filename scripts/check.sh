@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, then lint, formatting, types, import contracts and the JavaScript of the pages.
+# Set up, then check lint, formatting, types, import contracts and the JavaScript of the pages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh

@@ -393,7 +393,7 @@ def spread(
     slots, partitions = Runner.of(rows.sparkSession).slots, tasks(rows)
     try:
         if selection is None:
-            raise NotEligible("the rows are no snapshot's")  # noqa: TRY301 - as all others
+            raise NotEligible("the rows are not a snapshot's")  # noqa: TRY301 - as all others
         files = _files(selection)
         groups = sum(math.ceil(file.size / _BYTES_A_ROW_GROUP) for file in files)
     except NotEligible:
@@ -731,7 +731,7 @@ def _row_limit(snapshot: Snapshot | DataFrame) -> int:
 
 def _snapshot_log(snapshot: Snapshot | DataFrame) -> Log:
     if not isinstance(snapshot, Snapshot):
-        raise NotEligible("the rows are no snapshot's")
+        raise NotEligible("the rows are not a snapshot's")
     return snapshot.log
 
 

@@ -106,7 +106,7 @@ from lakescore import loading, registry, scoring, session, signature, slicing, e
 spark = session.start("tests", properties=Path("conf/spark/connect.conf"))
 model = registry.resolve("at connect/1")
 def planned(rows, engine, scan="direct"):
-    contract = signature.agree("rows", rows, loading.prepare(model), ["id"])
+    contract = signature.bind("rows", rows, loading.prepare(model), ["id"])
     return scoring.plan(engine, slicing.select(rows, None, ["all"]), [contract], ["id"], scan)
 """
 

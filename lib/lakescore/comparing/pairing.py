@@ -147,7 +147,7 @@ def segments(rows: Selection | DataFrame, address: str, by: str) -> dict[str | N
     slicing.check_segments(rows.schema[by])
     try:
         if not isinstance(rows, Selection):
-            raise NotEligible("the rows are no snapshot's")  # noqa: TRY301 - as all others
+            raise NotEligible("the rows are not a snapshot's")  # noqa: TRY301 - as all others
         return _segments_here(rows, str(rows.column), by)
     except NotEligible as not_eligible:
         if isinstance(rows, Selection):

@@ -16,6 +16,7 @@ from lakescore.errors import (
     SegmentsUnfit,
     SegmentsUnresolved,
 )
+from lakescore.provenance import VERSION_COLUMNS
 from lakescore.registry import resolve, resolve_all
 from lakescore.registry.reference import fill, parse_template
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 Asked: TypeAlias = str | Segments
 """The value of `model` in a job's file: a version's reference, or a model a segment."""
-COLUMNS = ("model_version", "model_uri", "logged_model_id", "model_run_id", "model_reference")
-"""The columns of a row that identify the version that scored it, besides the model's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +104,7 @@ class Assignment:
         ]  # fmt: skip
 
     def facts(self, model: ModelVersion | None = None) -> dict[str, Any]:
-        """Return the values of `COLUMNS` in rows that the version *model* scored."""
+        """Return the values of `VERSION_COLUMNS` in rows that the version *model* scored."""
         model = self.models[0] if model is None else model
         values = (
             model.version,
@@ -114,7 +113,7 @@ class Assignment:
             model.run_id,
             model.reference,
         )
-        return dict(zip(COLUMNS, values, strict=True))
+        return dict(zip(VERSION_COLUMNS, values, strict=True))
 
 
 def family_name(reference: str) -> str:

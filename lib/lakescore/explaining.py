@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakescore import provenance
 from lakescore.errors import (
     ColumnsMissing,
     InputContractError,
@@ -21,6 +22,7 @@ from lakescore.errors import (
 )
 from lakescore.home import home
 from lakescore.logs import Log, NotEligible
+from lakescore.provenance import COLUMNS, ERROR_COLUMNS
 from lakescore.storage import explain_error
 
 if TYPE_CHECKING:
@@ -28,18 +30,10 @@ if TYPE_CHECKING:
 
     from pyarrow.dataset import Dataset
 
-_LINEAGE = (
-    "model_uri",
-    "model_reference",
-    "model_run_id",
-    "logged_model_id",
-    "input_table",
-    "input_version",
-    "slice",
-    "scoring_run_id",
-    "scored_at",
-)
-_OTHER = {"model_name", "model_version"}
+    from lakescore.provenance import SliceCommit
+
+_MODEL_COLUMNS = {"model_name", "model_version"}
+"""Columns of lineage that `model_uri` tells too."""
 _MOST_ROWS = 100
 _NAME = re.compile(r"\w+(\.\w+){1,2}")
 """The form of a table's name in a catalog. The names of folders seldom have a dot."""
@@ -85,7 +79,7 @@ def _find_rows(address: str, place: str, key: Mapping[str, str]) -> list[dict[st
     if log is None:
         raise TableNotFound(place)
     rows = _explain_rows(place, log, key)
-    quarantines = _quarantine_addresses(place, log)
+    quarantines = provenance.quarantines(log.commits(), f"{place.rstrip('/')}_quarantine")
     for quarantine in quarantines:
         quarantine_log = _open_log(quarantine) if "/" in quarantine else None
         if quarantine_log is not None and key.keys() <= quarantine_log.stored.keys():
@@ -94,21 +88,6 @@ def _find_rows(address: str, place: str, key: Mapping[str, str]) -> list[dict[st
         wanted = {name: _show(_encode(text)) for name, text in key.items()}
         raise RowNotFound(place, wanted, [name for name in quarantines if "/" not in name])
     return rows
-
-
-def _quarantine_addresses(place: str, log: Log) -> list[str]:
-    """Return the addresses of the quarantines, the newest first.
-
-    If the job's file names a quarantine, the commits name it too. Otherwise it lies beside the
-    output.
-    """
-    commits = log.commits()
-    named = [metadata["quarantine"] for _, metadata in commits if metadata.get("quarantine")]
-    if not named or any(
-        "slices" in metadata and "quarantine" not in metadata for _, metadata in commits
-    ):
-        named.append(place.rstrip("/") + "_quarantine")
-    return list(dict.fromkeys(named))
 
 
 def _open_log(place: str) -> Log | None:
@@ -125,12 +104,12 @@ def _explain_rows(place: str, log: Log, key: Mapping[str, str]) -> list[dict[str
     missing = [name for name in key if name not in names]
     if missing:
         raise ColumnsMissing(place, missing, names)
-    if not {*_LINEAGE, *_OTHER} <= set(names):
+    if not set(COLUMNS) <= set(names):
         raise InputContractError(f"{place} is not a table of predictions: its rows have no lineage")
     table = _read_rows(dataset, key)
     columns = [_column_values(column) for column in table.columns]
-    commits = _newest_commits(log)
-    status = "quarantined" if {"error_type", "error_message"} <= set(names) else "published"
+    commits = provenance.newest(log.commits())
+    status = "quarantined" if set(ERROR_COLUMNS) <= set(names) else "published"
     rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
     return [_explain_row(row, status, commits) for row in rows]
 
@@ -173,34 +152,20 @@ def _encode(text: str) -> bytes:
 
 
 def _explain_row(
-    row: Mapping[str, Any], status: str, commits: Mapping[tuple[str, str], Mapping[str, Any]]
+    row: Mapping[str, Any], status: str, commits: Mapping[tuple[str, str], SliceCommit]
 ) -> dict[str, Any]:
-    columns = {name: v for name, v in row.items() if name not in _OTHER and name not in _LINEAGE}
+    columns = {name: value for name, value in row.items() if name not in COLUMNS}
+    shown = [name for name in COLUMNS if name not in _MODEL_COLUMNS]
+    explained = {"status": status, "row": columns, **{name: row[name] for name in shown}}
     commit = commits.get((row["slice"], row["scoring_run_id"]))
-    explained = {"status": status, "row": columns, **{name: row[name] for name in _LINEAGE}}
     if commit is None:
         return explained
-    version_facts = {"model_digest": commit["digests"].get(row["model_uri"])}
-    facts = {name: commit[name] for name in ("committed_in", "settings")}
-    return {**explained, **facts, **version_facts}
-
-
-def _newest_commits(log: Log) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return facts from the newest commit metadata of each slice and run."""
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for version, metadata in log.commits():
-        for entry in metadata.get("slices", []):
-            facts = {"committed_in": version, "digests": _digests(metadata)}
-            facts["settings"] = metadata.get("settings")
-            newest.setdefault((entry["slice"], entry["scoring_run_id"]), facts)
-    return newest
-
-
-def _digests(metadata: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the digests of the versions that the commit *metadata* names, by URI."""
-    if "segments" in metadata:
-        return {uri: digest for _, uri, digest in metadata["segments"]}
-    return {metadata["model_uri"]: metadata.get("model_digest")} if "model_uri" in metadata else {}
+    return {
+        **explained,
+        "committed_in": commit.version,
+        "settings": commit.record.settings,
+        "model_digest": commit.record.digests.get(row["model_uri"]),
+    }
 
 
 def _spellings(text: str) -> pa.Array:

@@ -21,8 +21,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore import assignment
 from lakescore.errors import redact
+from lakescore.provenance import COLUMNS, VERSION_COLUMNS, CommitRecord, CommittedSlice, Pin
 from lakescore.registry import experiment, patient
 from lakescore.slicing import SLICE, WHOLE
 
@@ -38,30 +38,12 @@ if TYPE_CHECKING:
 
 _ODD_IN_METRICS = re.compile(r"[^\w\-. :/]")
 """The characters that MLflow refuses in a metric's name."""
-COLUMNS = (
-    "model_name",
-    "model_version",
-    "model_uri",
-    "logged_model_id",
-    "model_run_id",
-    "model_reference",
-    "input_table",
-    "input_version",
-    "slice",
-    "scoring_run_id",
-    "scored_at",
-)
-"""The columns that every prediction carries, after the keys and the prediction itself."""
-VERSION_COLUMNS = assignment.COLUMNS
-"""The columns that differ by segment, if each segment has its own version."""
 _KINDS = {
     "model_version": IntegerType(),
     "input_version": LongType(),
     "scored_at": TimestampType(),
 }
 """The types of the columns that are not texts."""
-ERROR_COLUMNS = ("error_type", "error_message")
-"""The columns that a quarantined row has in the place of the prediction."""
 
 
 def kind_of(name: str) -> DataType:
@@ -217,31 +199,38 @@ def carried(run: SliceRun, *, scored_at: datetime) -> dict[str, Any]:
     return {**_common_facts(run), **slice_facts}
 
 
-def commit(runs: Sequence[SliceRun], *, scored_at: datetime) -> dict[str, Any]:
-    """Return the commit metadata of *runs*, which the Delta commit holds as `userMetadata`."""
-    slices = [
-        {"slice": run.slice, "scoring_run_id": run.run_id, "fingerprint": run.fingerprint}
-        for run in runs
-    ]
-    return {
-        **_common_facts(runs[0]),
-        **_version_facts(runs),
-        "input_id": runs[0].input_id,
-        "settings": runs[0].settings,
-        "scored_at": scored_at.isoformat(),
-        "slices": slices,
-    }
+def commit_record(
+    runs: Sequence[SliceRun], *, scored_at: datetime, quarantine: str | None
+) -> CommitRecord:
+    """Return the record that the Delta commit of *runs* keeps."""
+    run, assigned = runs[0], runs[0].assigned
+    return CommitRecord(
+        model_name=assigned.name,
+        model_reference=assigned.reference,
+        pins=_commit_pins(runs),
+        segment_by=assigned.by,
+        version=assigned.facts() if assigned.by is None else {},
+        input_table=run.input_table,
+        input_version=run.input_version,
+        input_id=run.input_id,
+        settings=run.settings,
+        scored_at=scored_at.isoformat(),
+        slices=tuple(CommittedSlice(run.slice, run.run_id, run.fingerprint) for run in runs),
+        quarantine=quarantine,
+    )
 
 
-def _version_facts(runs: Sequence[SliceRun]) -> dict[str, Any]:
-    """Return the commit metadata on the version, or on the versions of the segments of *runs*."""
+def _commit_pins(runs: Sequence[SliceRun]) -> tuple[Pin, ...]:
+    """Return the version of all rows of *runs*, or the versions of their segments."""
     assigned = runs[0].assigned
     if assigned.by is None:
-        return {"model_digest": assigned.models[0].digest}
+        return (Pin(None, assigned.models[0].uri, assigned.models[0].digest),)
     segments = dict.fromkeys(name for run in runs for name in assigned.rows.get(run.slice, {}))
-    models = {name: assigned.model_of(name) for name in segments}
-    pins = [[name, m and m.uri, m and m.digest] for name, m in models.items()]
-    return {"model_reference": assigned.reference, "segment_by": assigned.by, "segments": pins}
+    models = [(name, assigned.model_of(name)) for name in segments]
+    return tuple(
+        Pin(name, None, None) if model is None else Pin(name, model.uri, model.digest)
+        for name, model in models
+    )
 
 
 def place(runs: Sequence[SliceRun]) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import StringType, StructField, StructType
 
-from lakescore import changes, lineage, scanning, scoring, signature, slicing, tables
+from lakescore import changes, lineage, provenance, scanning, scoring, signature, slicing, tables
 from lakescore.arrow import arrow_type, frame
 from lakescore.errors import (
     AnotherRunWon,
@@ -29,6 +29,7 @@ from lakescore.errors import (
     listed,
 )
 from lakescore.logs import NotEligible
+from lakescore.provenance import COLUMNS, ERROR_COLUMNS
 from lakescore.slicing import RESERVED_PREFIX, SLICE
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from lakescore import executor
     from lakescore.config import ScoreJob
     from lakescore.lineage import SliceRun
+    from lakescore.provenance import SliceCommit
     from lakescore.runner import Runner
     from lakescore.scoring import Plan
     from lakescore.snapshots import Snapshot
@@ -100,18 +102,18 @@ class Publisher:
     def __init__(self, config: ScoreJob, source: Snapshot) -> None:
         self._runner, self._config, self._source = source.runner, config, source
         self._address = address = config.output.address
-        self._commit_facts: dict[tuple[str, str], dict[str, Any]] | None = None
+        self._commits: dict[tuple[str, str], SliceCommit] | None = None
         self._written: list[dict[str, Any]] = []
         """The facts of each commit."""
         quarantine_columns = [
             *config.quarantine_columns_of(source.schema.names),
-            *lineage.ERROR_COLUMNS,
+            *ERROR_COLUMNS,
         ]
         signature.check_names(source.address, "quarantine", quarantine_columns)
         existing = self._existing
         if existing is None:
             return
-        missing = set(lineage.COLUMNS) - set(existing.schema.names)
+        missing = set(COLUMNS) - set(existing.schema.names)
         if missing:
             raise SchemaDrift(
                 address, f"it lacks {listed(sorted(missing))}, so it is not an output"
@@ -163,7 +165,7 @@ class Publisher:
         """
         if not runs:
             return []
-        self._commit_facts = None
+        self._commits = None
         published = _earlier_slices(self._existing, runs)
         quarantined = _earlier_slices(
             _find_snapshot(self._runner, self._config.quarantine_address), runs
@@ -222,11 +224,15 @@ class Publisher:
         def is_due(run: SliceRun, earlier: PublishedSlice) -> bool:
             if earlier.table != table or changed is None or earlier.input_version > source.version:
                 return self._differs(run, earlier)
-            commit = self._newest_commits.get((run.slice, earlier.run_id), {})
+            commit = self._newest_commits.get((run.slice, earlier.run_id))
             earlier_fingerprint = run.fingerprint_of(replace(source, version=earlier.input_version))
-            same_inputs = earlier_fingerprint in {earlier.run_id, commit.get("fingerprint")}
+            same_inputs = earlier_fingerprint in {
+                earlier.run_id,
+                commit.part.fingerprint if commit else None,
+            }
             # If the log no longer holds the commit, only the row's version is known.
-            is_known = same_inputs or (commit["input_id"] == source.table_id if commit else True)
+            same_table = commit is None or commit.record.input_id == source.table_id
+            is_known = same_inputs or same_table
             if not is_known or changed.get(run.slice, -1) > earlier.input_version:
                 return True
             if run.assigned.by is not None and not same_inputs and _has_other_segments(run, commit):
@@ -234,23 +240,18 @@ class Publisher:
             if self._config.on_new_version == "forward_only":
                 return False
             newer = earlier.model_version is None or earlier.model_version != run.version
-            return not same_inputs and (bool(commit) or newer)
+            return not same_inputs and (commit is not None or newer)
 
         return is_due
 
     @property
-    def _newest_commits(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-        """The newest commit metadata of each slice and run, while the log holds it."""
-        if self._commit_facts is None:
-            self._commit_facts = {}
-            commits = (
-                tables.commits(self._runner, self._address) if self._existing is not None else []
-            )
-            for _, metadata in commits:
-                for entry in metadata.get("slices", []):
-                    facts = {**entry, **{k: metadata.get(k) for k in ("input_id", "segments")}}
-                    self._commit_facts.setdefault((entry["slice"], entry["scoring_run_id"]), facts)
-        return self._commit_facts
+    def _newest_commits(self) -> Mapping[tuple[str, str], SliceCommit]:
+        """The newest commit of each slice and run, while the log holds it."""
+        if self._commits is None:
+            exists = self._existing is not None
+            commits = tables.commits(self._runner, self._address) if exists else []
+            self._commits = provenance.newest(commits)
+        return self._commits
 
     def commits(self, runs: Sequence[SliceRun], names: Sequence[str]) -> list[list[SliceRun]]:
         """Return *runs* grouped by commit: all in one commit, or one slice a commit.
@@ -307,10 +308,8 @@ class Publisher:
             TooManyErrors: more rows failed than the job allows; nothing was published.
             RowsLost: there are too few or too many rows; nothing was published.
         """
-        named_quarantine = (
-            {"quarantine": self._config.quarantine_address} if self._config.quarantine else {}
-        )
-        publishing = _Publishing(planned, runs, sizes, lineage.now(), named_quarantine)
+        quarantine = self._config.quarantine_address if self._config.quarantine else None
+        publishing = _Publishing(planned, runs, sizes, lineage.now(), quarantine)
         try:
             if self._config.write_mode == "merge" and self._is_published():
                 failed, version = self._merge(publishing)
@@ -356,7 +355,7 @@ class Publisher:
             metadata=publishing.metadata,
             find_by=self._config.id_columns if self._config.writes_keys else (),
             append=self._config.write_mode != "replace",
-            made_with=publishing.quarantine or None,
+            made_with=provenance.name_quarantine(publishing.quarantine),
         ) as written:
             self._write_files(written, publishing)
             failed = self._check_counts(publishing, written.counts("slice"))
@@ -398,7 +397,7 @@ class Publisher:
             by = planned.slice_at if has_slices else None
             # A constant of the slice wins over a column with the same name.
             version_columns = {field.name for field in planned.version_columns}
-            constant_names = set(lineage.COLUMNS) - version_columns
+            constant_names = set(COLUMNS) - version_columns
             scored_places = {
                 name: place for name, place in places.items() if name not in constant_names
             }
@@ -477,7 +476,7 @@ class Publisher:
             return {}
         why = pc.list_element(failed.column(scoring.ERRORS), 0)
         keys = failed.select([*self._config.id_columns, SLICE])
-        for part, name in zip(("type", "message"), lineage.ERROR_COLUMNS, strict=True):
+        for part, name in zip(("type", "message"), ERROR_COLUMNS, strict=True):
             keys = keys.append_column(name, pc.struct_field(why, part))
         counts = Counter(keys.column(SLICE).to_pylist())
         keys = publishing.add_versions(keys, failed)
@@ -518,7 +517,7 @@ class Publisher:
         """Return the columns of a quarantine of keys."""
         schema = publishing.planned.schema
         keys = [StructField(name, schema[name].dataType) for name in self._config.id_columns]
-        errors = [StructField(name, StringType()) for name in lineage.ERROR_COLUMNS]
+        errors = [StructField(name, StringType()) for name in ERROR_COLUMNS]
         fields = [*keys, *errors, *publishing.planned.version_columns]
         return lineage.stamped(StructType(fields), publishing.runs)
 
@@ -527,7 +526,7 @@ class Publisher:
         if run.run_id == run.fingerprint:
             return True
         commit = self._newest_commits.get((run.slice, run.run_id))
-        if commit is not None and commit["fingerprint"] != run.fingerprint:
+        if commit is not None and commit.part.fingerprint != run.fingerprint:
             raise RunIdReused(run.run_id, run.slice)
         return commit is not None
 
@@ -540,8 +539,8 @@ class _Publishing:
     runs: Sequence[SliceRun]
     sizes: Mapping[str, int]
     scored_at: datetime
-    quarantine: Mapping[str, str]
-    """The key `quarantine` with the address, if the job's file names one."""
+    quarantine: str | None
+    """The address of the quarantine, if the job's file names one."""
 
     @property
     def constants(self) -> dict[str, dict[str, Any]]:
@@ -551,7 +550,9 @@ class _Publishing:
     @property
     def metadata(self) -> dict[str, Any]:
         """The commit metadata."""
-        return {**lineage.commit(self.runs, scored_at=self.scored_at), **self.quarantine}
+        return lineage.commit_record(
+            self.runs, scored_at=self.scored_at, quarantine=self.quarantine
+        ).metadata()
 
     def add_versions(self, quarantined: pa.Table, failed: pa.Table) -> pa.Table:
         """Return *quarantined* with the columns of the versions that could not score the rows.
@@ -573,13 +574,12 @@ class _Publishing:
         return scoring.evaluated(self.planned, [run.slice for run in self.runs])
 
 
-def _has_other_segments(run: SliceRun, commit: Mapping[str, Any]) -> bool:
+def _has_other_segments(run: SliceRun, commit: SliceCommit | None) -> bool:
     """Return whether segments of the slice got or lost a version since the slice was scored."""
-    segment_counts = run.assigned.rows.get(run.slice, {})
-    earlier = {
-        name for name, uri, _ in commit.get("segments") or () if uri and name in segment_counts
-    }
-    return earlier != {name for name in segment_counts if run.assigned.model_of(name) is not None}
+    segments = run.assigned.rows.get(run.slice, {})
+    pins = commit.record.pins if commit is not None and commit.record.segment_by else ()
+    earlier = {pin.segment for pin in pins if pin.uri and pin.segment in segments}
+    return earlier != {name for name in segments if run.assigned.model_of(name) is not None}
 
 
 def _check_file_sizes(planned: Plan, slices: int, rows: int) -> None:
@@ -635,7 +635,7 @@ def _join_input(
 
     The columns of errors and *more* come from *failed*.
     """
-    columns, failed_columns = [*keys, SLICE], [*lineage.ERROR_COLUMNS, *more]
+    columns, failed_columns = [*keys, SLICE], [*ERROR_COLUMNS, *more]
     failed_keys = failed.dropDuplicates(columns).select(
         *[F.col(f"`{name}`").alias(f"{RESERVED_PREFIX}k{n}") for n, name in enumerate(columns)],
         *failed_columns,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import executor, scanning, scoring, slicing, tables
+from lakescore import executor, provenance, scanning, scoring, slicing, tables
 from lakescore.arrow import arrow_type, collected, legible, struct
 from lakescore.assignment import assign_all, assign_by_segment
 from lakescore.config import ScoreJob, Segments
@@ -34,22 +34,13 @@ if TYPE_CHECKING:
 
     from lakescore.assignment import Assignment
     from lakescore.config import ReplayJob
+    from lakescore.provenance import CommitRecord, Pin
     from lakescore.runner import Runner
     from lakescore.scanning import Selection
     from lakescore.scoring import Plan
     from lakescore.trust import Trust
 
 _EXAMPLES = 5
-_INPUTS = (
-    "model_name",
-    "model_uri",
-    "model_digest",
-    "segment_by",
-    "input_table",
-    "input_version",
-    "settings",
-)
-"""The keys of the commit metadata that are equal for all slices of a run."""
 _MOST_ROWS_HERE = 2_000_000
 """If more rows were published, Spark reads them."""
 _ROWS_A_TASK = 500_000
@@ -119,16 +110,6 @@ class Recorded:
         )
 
 
-@dataclass(frozen=True)
-class Pin:
-    """A version that a run used, for the rows of a segment or for all rows."""
-
-    segment: str | None
-    uri: str | None
-    """None if no version scored the rows of the segment."""
-    digest: str | None
-
-
 def recorded(runner: Runner, config: ReplayJob) -> Recorded:
     """Read the commit metadata of the run.
 
@@ -138,20 +119,19 @@ def recorded(runner: Runner, config: ReplayJob) -> Recorded:
         KeysNotPublished: the rows of the run have no keys that identify them.
     """
     address = config.output.address
-    newest: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}  # by slice and model's name
-    for version, metadata in tables.commits(runner, address):
-        for entry in metadata.get("slices", []) if "settings" in metadata else []:
-            if entry["scoring_run_id"] == config.run:
-                newest.setdefault((entry["slice"], metadata["model_name"]), (version, metadata))
+    newest: dict[tuple[str, str], tuple[int, CommitRecord]] = {}  # by slice and model's name
+    for version, record in provenance.records(tables.commits(runner, address)):
+        for part in record.slices if record.settings is not None else ():
+            if part.run_id == config.run:
+                newest.setdefault((part.name, record.model_name), (version, record))
     if not newest:
         raise RunNotPublished(address, config.run)
-    metadata = newest[min(newest)][1]
-    pins = {pin.segment: pin for _, commit in newest.values() for pin in _read_pins(commit)}
+    first = newest[min(newest)][1]
+    pins = {pin.segment: pin for _, record in newest.values() for pin in record.pins}
     differing = [
         place
-        for place, (_, commit) in newest.items()
-        if any(commit.get(key) != metadata.get(key) for key in _INPUTS)
-        or any(pins[pin.segment] != pin for pin in _read_pins(commit))
+        for place, (_, record) in newest.items()
+        if record.inputs != first.inputs or any(pins[pin.segment] != pin for pin in record.pins)
     ]
     if differing:
         same = sorted(newest.keys() - set(differing))
@@ -161,7 +141,7 @@ def recorded(runner: Runner, config: ReplayJob) -> Recorded:
         raise RunNotOne(config.run, *slices)
     names = sorted(name for name, _ in newest)
     versions = {name: version for (name, _), (version, _) in newest.items()}
-    if metadata["settings"].get("passthrough") == "none":
+    if (first.settings or {}).get("passthrough") == "none":
         raise KeysNotPublished(address, config.run)
     parts = [
         replace(
@@ -170,35 +150,29 @@ def recorded(runner: Runner, config: ReplayJob) -> Recorded:
                 "slice",
                 [name for name in names if versions[name] == version],
             ),
-            within={"model_name": (metadata["model_name"],)},
+            within={"model_name": (first.model_name,)},
         )
         for version in sorted(set(versions.values()))
     ]
-    source = metadata["input_table"]
-    input_settings = {
-        "path" if "/" in source else "table": source,
-        "version": metadata["input_version"],
-    }
-    by = metadata["settings"].get("slice_by")
-    segments = {"by": metadata.get("segment_by"), "name": metadata["model_reference"]}
-    job = ScoreJob.model_validate(
-        {
-            **metadata["settings"],
-            "model": segments if "segments" in metadata else metadata["model_uri"],
-            "input": input_settings,
-            "output": config.output,
-            "slices": names if by else None,
-        }
-    )
-    run_values = {"scoring_run_id": config.run, "model_name": metadata["model_name"]}
+    run_values = {"scoring_run_id": config.run, "model_name": first.model_name}
+    job = _read_job(first, config, names)
     return Recorded(run_values, tuple(parts), job, tuple(pins.values()))
 
 
-def _read_pins(metadata: Mapping[str, Any]) -> list[Pin]:
-    """Return the versions that the commit *metadata* names."""
-    if "segments" not in metadata:
-        return [Pin(None, metadata["model_uri"], metadata["model_digest"])]
-    return [Pin(*segment) for segment in metadata["segments"]]
+def _read_job(record: CommitRecord, config: ReplayJob, slices: Sequence[str]) -> ScoreJob:
+    """Return the job that a commit's *record* is of, with its input pinned."""
+    settings = dict(record.settings or {})
+    address = "path" if "/" in record.input_table else "table"
+    family = {"by": record.segment_by, "name": record.model_reference}
+    return ScoreJob.model_validate(
+        {
+            **settings,
+            "model": record.pins[0].uri if record.segment_by is None else family,
+            "input": {address: record.input_table, "version": record.input_version},
+            "output": config.output,
+            "slices": list(slices) if settings.get("slice_by") else None,
+        }
+    )
 
 
 def compare(planned: Plan, recorded: Recorded, *, tolerance: float) -> dict[str, Any]:

@@ -62,6 +62,7 @@ from lakescore.errors import (
 )
 from lakescore.filing import Place
 from lakescore.logs import NotEligible
+from lakescore.provenance import VERSION_COLUMNS
 from lakescore.runner import FAILURES, Runner
 from lakescore.signature import Binding
 from lakescore.slicing import RESERVED_PREFIX, SLICE
@@ -196,7 +197,7 @@ class Plan:
         """The columns that name the version of a row, if each segment has its own version."""
         if self.shown_family is None:
             return []
-        return [StructField(name, lineage.kind_of(name)) for name in lineage.VERSION_COLUMNS]
+        return [StructField(name, lineage.kind_of(name)) for name in VERSION_COLUMNS]
 
     @property
     def decisive(self) -> list[str]:

@@ -30,7 +30,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore import executor, lineage
+from lakescore import executor
 from lakescore.errors import (
     CaseDiffers,
     ColumnsCollide,
@@ -45,6 +45,7 @@ from lakescore.errors import (
     listed,
 )
 from lakescore.options import BindOptions
+from lakescore.provenance import COLUMNS
 from lakescore.slicing import RESERVED_PREFIX
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def bind(
         asked_nulls=nulls,
         decision=_make_decision(loadable, outputs, options.threshold),
     )
-    if collisions := _repeated_names([*contract.written, *lineage.COLUMNS]):
+    if collisions := _repeated_names([*contract.written, *COLUMNS]):
         clashing = [name for name in contract.written if name in collisions]
         reason = "lakescore writes columns with these names too"
         raise OutputsCollide(model.uri, "outputs", clashing, reason)
@@ -377,7 +378,7 @@ def check_names(address: str, target: str, names: Sequence[str], read: Sequence[
         ColumnsCollide: two columns have the same name.
         ColumnsUnfit: a column has a name that cannot be used.
     """
-    collisions = _repeated_names([*names, *lineage.COLUMNS])
+    collisions = _repeated_names([*names, *COLUMNS])
     if collisions:
         raise ColumnsCollide(target, collisions)
     quoted = [name for name in dict.fromkeys([*names, *read]) if "`" in name]

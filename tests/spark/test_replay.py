@@ -185,7 +185,7 @@ def test_a_run_whose_files_were_vacuumed_is_told_in_one_line(own_job: ScoreJob, 
         main(ReplayJob, replay.run, [str(file_of(own_job, run))])
     assert ended.value.code == 5
     receipt = json.loads(file_of(own_job, run).with_suffix(".json").read_text())
-    assert receipt["error"].startswith(f"file:{address}/")
+    assert receipt["error"].startswith(f"the file file:{address}/")
     assert (
         "parquet does not exist any more, but the version of the table that the run reads"
         in receipt["error"]

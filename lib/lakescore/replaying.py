@@ -189,7 +189,7 @@ def compare(planned: Plan, recorded: Recorded, *, tolerance: float) -> dict[str,
     keys = recorded.job.id_columns
     # This comes first, since it can start Spark, which then also scores.
     published = recorded.published([*keys, SLICE, *planned.decisive], planned.runner)
-    with scoring.held(planned) as replayed:
+    with scoring.cached(planned) as replayed:
         return reconcile(
             published, replayed, keys=keys, columns=planned.decisive, tolerance=tolerance
         )

@@ -585,7 +585,7 @@ def tried(planned: Plan) -> DataFrame:
 
 
 @contextmanager
-def held(planned: Plan) -> Iterator[DataFrame | pa.Table]:
+def cached(planned: Plan) -> Iterator[DataFrame | pa.Table]:
     """Cache the result of `tried` to read it several times, and add up the task reports.
 
     Yields:

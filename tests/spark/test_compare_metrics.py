@@ -38,7 +38,7 @@ def evaluated(
         weight="weight" if "weight" in columns else None,
         slices=["part"] if "part" in columns else [],
     )  # fmt: skip
-    with comparing.held(paired) as kept:
+    with comparing.cached(paired) as kept:
         found = comparing.evaluate(kept, **{"replicates": 100, **asked})
         here = replace(kept, rows=passes.fetch(kept.rows))  # as where no Spark runs
         assert_same(found, comparing.evaluate(here, **{"replicates": 100, **asked}))
@@ -225,7 +225,7 @@ def test_a_threshold_decides_what_metrics_of_labels_and_flips_count(spark: Spark
     y, decided = frame["_label"].to_numpy(), {u: scores[u][:, 1] >= 0.8 for u in (A, B)}
     problem = comparing.infer(scored.schema, (A, B), rank_by="f1", threshold=0.8)
     paired = comparing.pair(scored, (A, B), problem, keys=["id"])
-    with comparing.held(paired) as kept:
+    with comparing.cached(paired) as kept:
         found = comparing.evaluate(kept, replicates=100)
         (flips,) = differing.flips(kept, A)
     for uri in (A, B):
@@ -310,7 +310,7 @@ def test_a_score_that_is_not_a_number_is_none_wherever_rows_are_counted(
         f"id int, _label int, `{A}` {kind}, `{B}` {kind}",
     )  # fmt: skip
     paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
-    with comparing.held(paired) as kept:
+    with comparing.cached(paired) as kept:
         found = comparing.evaluate(kept, replicates=100)
         failed = {(row.id, row.model_uri) for row in differing.failures(kept).collect()}
         (flips,) = differing.flips(kept, A)

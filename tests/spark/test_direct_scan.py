@@ -187,7 +187,7 @@ def test_only_the_rows_of_the_slices_are_predicted(
     plan = read_by_workers(by_spark, days, ["id", slicing.SLICE])
     assert len(values(plan)) == 40
     told = replace(plan, totals=executor.TaskTotals())
-    with scoring.held(told) as rows:
+    with scoring.cached(told) as rows:
         assert rows.count() == 40
     assert told.totals.rows == 40
 

@@ -175,7 +175,7 @@ def test_groups_that_are_predicted_apart_get_their_own_values_and_the_plan_says_
     contract = signature.bind("rows", rows, prepare(resolve(f"{name}/1")))
     planned = scoring.plan(engine, rows, [contract], keep=["x"])
     planned = replace(planned, spread=None)  # a slow machine's: the rows stay together
-    with scoring.held(planned) as scored:
+    with scoring.cached(planned) as scored:
         found = scored.orderBy("x").collect()
     frame["p"] = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame)
     assert [row["prediction"] for row in found] == frame["p"].tolist() == [100.0, 20.0, 300.0, 40.0]

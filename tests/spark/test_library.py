@@ -106,7 +106,7 @@ def test_rows_are_left_out_and_counted_where_the_caller_asks_for_it(
     patients: Snapshot, model: ModelVersion
 ) -> None:
     plan = planned(patients.rows, patients.rows, model)
-    with scoring.held(plan) as rows:
+    with scoring.cached(plan) as rows:
         found = rows.collect()
     aside = plan.set_aside()
     assert (len(found), plan.failed) == (ROWS - len(BAD), len(BAD))

@@ -9,7 +9,7 @@ gates. `document` returns the whole comparison as JSON.
 from lakescore.comparing.candidates import Candidates, pin_candidates
 from lakescore.comparing.comparison import Comparison, compare
 from lakescore.comparing.document import document, lines
-from lakescore.comparing.evaluating import Evaluation, evaluate, held
+from lakescore.comparing.evaluating import Evaluation, cached, evaluate
 from lakescore.comparing.gates import GateResult, act_on_gates, evaluate_gates
 from lakescore.comparing.pairing import LABEL, Paired, Problem, check, infer, labelled, pair, select
 
@@ -22,12 +22,12 @@ __all__ = [
     "Paired",
     "Problem",
     "act_on_gates",
+    "cached",
     "check",
     "compare",
     "document",
     "evaluate",
     "evaluate_gates",
-    "held",
     "infer",
     "labelled",
     "lines",

@@ -166,7 +166,7 @@ def compare(planned: Plan, candidates: Candidates, options: CompareOptions) -> I
         pairs = pairing.pair(
             scored, uris, problem, keys=options.keys, weight=options.weight, slices=every_slice
         )
-    with scoring.evaluated(planned, ["the holdout"]), evaluating.held(pairs) as kept:
+    with scoring.evaluated(planned, ["the holdout"]), evaluating.cached(pairs) as kept:
         paired = replace(kept, rows=planned.heard(kept.rows))
         evaluate = partial(
             evaluating.evaluate, replicates=options.bootstraps, seed=options.seed,

@@ -88,9 +88,9 @@ class Evaluation:
 
 
 @contextmanager
-def held(paired: Paired) -> Iterator[Paired]:
+def cached(paired: Paired) -> Iterator[Paired]:
     """Keep the rows while they are read again, so that each row is predicted once."""
-    with passes.held(paired.rows) as kept:
+    with passes.cached(paired.rows) as kept:
         yield replace(paired, rows=kept)
 
 
@@ -323,7 +323,7 @@ def _quantiles(
 def _areas(rows: passes.Rows, spec: Spec) -> dict[int, dict[str, Any]]:
     """Return by group the areas under its curves; see `ordering.walk`."""
     by_group: dict[int, dict[str, Any]] = defaultdict(dict)
-    with passes.held(passes.in_order(rows, one_partition=False)) as ordered:
+    with passes.cached(passes.in_order(rows, one_partition=False)) as ordered:
         totals = passes.mapped(ordered, ordering.add_up(spec.draws), ordering.RESULTS)
         before, totals_by_group = _weights_before(passes.tuples(totals))
         walked = passes.mapped(ordered, ordering.walk(spec.draws, before), ordering.RESULTS)

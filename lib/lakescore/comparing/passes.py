@@ -60,7 +60,7 @@ def in_order(rows: Rows, *, one_partition: bool) -> Rows:
 
 
 @contextmanager
-def held(rows: Rows, level: StorageLevel = StorageLevel.MEMORY_AND_DISK) -> Iterator[Rows]:
+def cached(rows: Rows, level: StorageLevel = StorageLevel.MEMORY_AND_DISK) -> Iterator[Rows]:
     """Keep *rows* while they are read again."""
     if not isinstance(rows, DataFrame):
         yield rows

@@ -164,7 +164,9 @@ const sources = (() => {
     const single = new Set((document_.curves ?? []).map((point) => point.class)).size < 2;
     const facet = (key) => (single ? "" : key);
     const name = main?.name;
-    const listed = { source: "versions", kind: "line", x: "property:version", of: "listed" };
+    const listed = values.isNumbered(document_.versions)
+      ? { source: "versions", kind: "line", x: "property:version", of: "listed" }
+      : { source: "versions", kind: "scatter", x: "property:label", of: "listed" };
     const tunable = columns.filter((column) => column.group === "Hyperparameters"
       && column.type === "number" && new Set(document_.versions.map(column.value)).size > 2);
     return [

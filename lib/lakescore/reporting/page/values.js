@@ -42,10 +42,15 @@ const values = (() => {
   /** Return `flight-delay/3` of `models:/flight-delay/3`. */
   const short = (uri) => uri.replace(/^models:\//, "");
 
-  /** Return the names of versions: the number alone if all are numbered versions of one model. */
-  function labels(versions) {
+  /** Return whether a number names each version: all are of one model, and each has a number. */
+  function isNumbered(versions) {
     const names = new Set(versions.map((version) => version.name));
-    const numbered = names.size === 1 && versions.every((version) => !isEmpty(version.version));
+    return names.size === 1 && versions.every((version) => !isEmpty(version.version));
+  }
+
+  /** Return the labels of versions: the number alone if it names each version. */
+  function labels(versions) {
+    const numbered = isNumbered(versions);
     return new Map(versions.map((version) => [
       version.uri, numbered ? `v${version.version}` : short(version.uri),
     ]));
@@ -216,7 +221,7 @@ const values = (() => {
   }
 
   return {
-    columns, compare, firstColumns, isEmpty, isEqual, labels, mapping, metricLines, number, pair,
+    columns, compare, firstColumns, isEmpty, isEqual, isNumbered, labels, mapping, metricLines, number, pair,
     range, short, shown, time,
   };
 })();

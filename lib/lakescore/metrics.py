@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 Task: TypeAlias = Literal["regression", "labels", "scores"]
 """What is predicted: numbers, classes, or the probabilities of classes."""
+
+
+_HALVED = "brier_score_loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,10 @@ class Metric:
     """None if neither direction is better, so that it cannot rank."""
     least: float = 0.0
     most: float = math.inf
+
+    def of_two_classes(self) -> Metric:
+        """Return the metric as it is of two classes, whose Brier score is halved."""
+        return replace(self, most=min(self.most, 1.0)) if self.name == _HALVED else self
 
     @property
     def ranks(self) -> bool:
@@ -63,7 +70,7 @@ METRICS = (
     _share("recall_weighted"),
     _share("f1_weighted"),
     _error("log_loss", "scores"),
-    _error("brier_score_loss", "scores", most=2.0),  # of more than two classes; else at most 1
+    _error("brier_score_loss", "scores", most=2.0),  # of two classes 1: see `of_two_classes`
     _error("calibration_error", "scores", most=1.0),
     _share("roc_auc", "scores"),
     _share("roc_auc_ovr", "scores"),

@@ -118,31 +118,44 @@ class CommitRecord:
         Other writers can put anything there.
         """
         try:
-            pins = (
-                [Pin(*pin) for pin in metadata["segments"]]
-                if "segments" in metadata
-                else [Pin(None, metadata["model_uri"], metadata.get("model_digest"))]
-            )
-            slices = [
-                CommittedSlice(part["slice"], part["scoring_run_id"], part.get("fingerprint"))
-                for part in metadata["slices"]
-            ]
-            return cls(
+            by, segments = metadata.get("segment_by"), metadata.get("segments")
+            if (by is None) != (segments is None):
+                return None
+            if segments is None:
+                segments = [(None, metadata["model_uri"], metadata.get("model_digest"))]
+            record = cls(
                 model_name=metadata["model_name"],
                 model_reference=metadata.get("model_reference"),
-                pins=tuple(pins),
-                segment_by=metadata.get("segment_by"),
+                pins=tuple(Pin(*pin) for pin in segments),
+                segment_by=by,
                 version={name: metadata.get(name) for name in VERSION_COLUMNS},
                 input_table=metadata["input_table"],
                 input_version=metadata["input_version"],
                 input_id=metadata.get("input_id"),
                 settings=metadata.get("settings"),
                 scored_at=metadata.get("scored_at"),
-                slices=tuple(slices),
+                slices=tuple(
+                    CommittedSlice(part["slice"], part["scoring_run_id"], part.get("fingerprint"))
+                    for part in metadata["slices"]
+                ),
                 quarantine=metadata.get("quarantine"),
             )
         except (AttributeError, KeyError, TypeError):
             return None
+        return record if record._is_sound() else None
+
+    def _is_sound(self) -> bool:
+        """Return whether the values have the types that a record has, as far as others use them."""
+        texts = [self.model_name, self.input_table]
+        texts += [text for part in self.slices for text in part[:2]]
+        perhaps = [self.input_id, *[part.fingerprint for part in self.slices]]
+        perhaps += [text for pin in self.pins for text in pin]
+        return (
+            bool(self.pins)
+            and all(isinstance(text, str) for text in texts)
+            and all(text is None or isinstance(text, str) for text in perhaps)
+            and (self.settings is None or isinstance(self.settings, dict))
+        )
 
 
 class SliceCommit(NamedTuple):

@@ -990,6 +990,16 @@ def changes(table: _Table, after: int, last: int | None = None) -> list[FileChan
     ]
 
 
+_READ_ERRORS: tuple[type[Exception], ...] = (
+    LakescoreError,
+    NotEligible,
+    OSError,
+    ValueError,
+    *FAILURES,
+)
+"""The errors of a look at a log, of delta-rs, of a store or of Spark."""
+
+
 def added(runner: Runner, address: str, version: int) -> dict[str, int]:
     """Return `files_written` and `bytes_written` of a commit; nothing if they are not known.
 
@@ -997,11 +1007,15 @@ def added(runner: Runner, address: str, version: int) -> dict[str, int]:
     """
     try:
         commit_changes = changes(_Table.at(runner, address), version - 1, version)
-    except (LakescoreError, OSError, ValueError):
+    except _READ_ERRORS:
         return {}
     if commit_changes is None:
         return {}
-    sizes = [change.size for change in commit_changes if change.added]
+    # A file that only got a deletion vector is removed and added again under its name.
+    removed = {change.name for change in commit_changes if not change.added}
+    sizes = [
+        change.size for change in commit_changes if change.added and change.name not in removed
+    ]
     return {"bytes_written": sum(sizes), "files_written": len(sizes)}
 
 

@@ -24,8 +24,8 @@ RUNNERS = st.sampled_from(["auto", "spark"])  # auto begins without Spark here
 MODES = st.sampled_from(["replace", "append"])
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
     "before the write": (publishing.tables, "begin", False),
-    "before the quarantine": (publishing.Publisher, "_check", False),
-    "before the commit": (publishing.Publisher, "_check", True),
+    "before the quarantine": (publishing.Publisher, "_check_counts", False),
+    "before the commit": (publishing.Publisher, "_check_counts", True),
     "before the receipt": (lineage, "log_run", False),
 }
 """What is called at a moment, and whether it is done by then."""

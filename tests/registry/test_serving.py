@@ -303,7 +303,11 @@ TO = "/api/models/x/aliases/x"
 @pytest.mark.parametrize(
     ("asked", "facts", "refused"),
     [
-        (f"GET /api/models/{MISSING}/page", None, "404 ModelNotFound: no registered model"),
+        (
+            f"GET /api/models/{MISSING}/page",
+            None,
+            "404 ModelNotFound: there is no registered model",
+        ),
         (f"GET /api/models/{MISSING}/history", None, "404 ModelNotFound"),
         (f"PATCH /api/models/{MISSING}/tags", TAG, "404 ModelNotFound"),
         (
@@ -515,7 +519,7 @@ def test_a_browser_is_shown_the_way_by_a_file_that_only_its_user_reads(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["no-such-model-here"], 3, "error: no registered model 'no-such-model-here'"),
+        (["no-such-model-here"], 3, "error: there is no registered model 'no-such-model-here'"),
         (["--port", "TAKEN"], 2, "error: cannot listen on port"),
     ],
 )

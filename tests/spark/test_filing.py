@@ -24,6 +24,7 @@ from lakescore import executor, filing, lineage, tables
 from lakescore.config import ScoreJob
 from lakescore.errors import FilesUnwritten, WrittenFilesMissing
 from lakescore.executor.writing import written
+from lakescore.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,6 +160,25 @@ def test_the_receipt_counts_the_files_and_bytes_of_all_commits(
     assert table.version() == before + commits
     assert (output["files_written"], output["bytes_written"]) == (len(new), sum(new))
     assert output["seconds_to_commit"] >= 0
+
+
+def test_a_file_that_got_a_deletion_vector_was_not_written_again(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "marked")
+    rows = spark.range(1000).selectExpr("id", "'a' AS model_name", "0D AS prediction")
+    writer = rows.coalesce(1).write.format("delta").option("delta.enableDeletionVectors", "true")
+    writer.save(address)
+    new = spark.createDataFrame([(7, "a", 1.0)], "id bigint, model_name string, prediction double")
+    version = tables.merge(
+        new, address, keys=["id"], within={"model_name": "a"}, metadata={"of": "a test"}
+    )
+    history = Delta.forPath(spark, address).history(1).head()
+    assert history is not None
+    assert history["operationMetrics"]["numTargetDeletionVectorsAdded"] == "1"
+    figures = tables.added(Runner.of(spark), address, version)
+    assert figures["files_written"] == int(history["operationMetrics"]["numTargetFilesAdded"])
+    assert figures["bytes_written"] == int(history["operationMetrics"]["numTargetBytesAdded"])
 
 
 def test_a_slice_is_replaced_and_others_stay(

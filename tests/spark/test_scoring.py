@@ -224,7 +224,7 @@ def test_a_row_that_spark_udf_cannot_score_ends_the_run_before_a_task_is_started
     register("no null", LinearRegression().fit(X[["x"]], X["y"]), X[["x"]])
     rows = spark.createDataFrame([(1.0,), (None,)], "x double")
     contract = signature.bind("the table", rows, prepare(resolve("no null/1")))
-    with pytest.raises(ScoringFailed, match="none aside: ValueError: Input X contains NaN"):
+    with pytest.raises(ScoringFailed, match="quarantines none: ValueError: Input X contains NaN"):
         scoring.plan("spark_udf", rows, [contract], keep=[])
 
 

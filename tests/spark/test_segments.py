@@ -192,7 +192,7 @@ def test_all_segments_without_a_model_are_named_before_anything_is_scored(job: J
     with pytest.raises(SegmentsUnresolved) as refused:
         score.run(job(missing="fail"))
     sentence = (
-        "2 of 4 segments by region have no model: None, 'west'; of 'west': no registered model"
+        "2 of 4 segments by region have no model: None, 'west'; for 'west': there is no registered "
     )
     assert str(refused.value).startswith(sentence)
     assert refused.value.facts == {"segments_without_model": [None, "west"]}

@@ -94,6 +94,12 @@ def test_the_keys_of_the_metadata_are_an_interface() -> None:
         {**ONE_VERSION.metadata(), "slices": [None]},
         {**A_SEGMENT_A_VERSION.metadata(), "segments": [["north"]]},
         {**A_SEGMENT_A_VERSION.metadata(), "segments": 3},
+        {**A_SEGMENT_A_VERSION.metadata(), "segments": []},
+        {**A_SEGMENT_A_VERSION.metadata(), "segment_by": None},
+        {**ONE_VERSION.metadata(), "slices": [{"slice": {}, "scoring_run_id": "run-1"}]},
+        {**ONE_VERSION.metadata(), "slices": [{"slice": "all", "scoring_run_id": ["run-1"]}]},
+        {**ONE_VERSION.metadata(), "model_uri": ["models:/demand/3"]},
+        {**ONE_VERSION.metadata(), "settings": "none"},
     ],
 )
 def test_what_others_write_is_no_record(metadata: dict[str, Any]) -> None:

@@ -463,6 +463,8 @@ def _part(  # noqa: PLR0913, PLR0917 - a place has these coordinates
             for uri, (_, values) in vectors_by_uri.items()
         }
         metric = _metric(name, functions)
+        if len(paired.problem.classes) == 2:  # noqa: PLR2004 - classes
+            metric = metric.of_two_classes()
         standings[name] = ranking.stand(
             vectors,
             better_high=metric.greater_is_better,
@@ -477,8 +479,7 @@ def _part(  # noqa: PLR0913, PLR0917 - a place has these coordinates
 
 def _metric(name: str, functions: Mapping[str, Callable[..., Any]]) -> Metric:
     """Return the metric *name*; of a custom one, what its function says."""
-    known = None if name in functions else metrics.find(name)
-    if known is not None:
+    if name not in functions and (known := metrics.find(name)) is not None:
         return known
     better = bool(getattr(functions[name], "greater_is_better", False))
     return Metric(name=name, task="regression", greater_is_better=better, least=-math.inf)

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakescore import metrics
 from lakescore.comparing.candidates import CHAMPION
 from lakescore.errors import ConfigError, GateFailed, listed, nearest, visible
 from lakescore.registry import promote
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.evaluating import Part
+    from lakescore.comparing.ranking import Standing
     from lakescore.options import GateMode, GateOptions, Threshold
 
 _PROMOTE = "promote"
@@ -131,7 +131,7 @@ def evaluate_gates(comparison: Comparison, options: GateOptions) -> GateResult |
         )
     checks: list[GateCheck] = []
     for metric, threshold in options.thresholds.items():
-        _check_direction(metric, threshold, list(common.standings))
+        _check_direction(metric, threshold, common.standings)
         checks += _metric_checks(common, candidate, candidates.baseline, metric, threshold)
     if options.signature:
         checks.append(_signature_check(candidates, candidate))
@@ -182,13 +182,13 @@ def act_on_gates(
     return {"moved": moved.facts()}
 
 
-def _check_direction(metric: str, threshold: Threshold, available: Sequence[str]) -> None:
-    if metric not in available:
+def _check_direction(metric: str, threshold: Threshold, standings: Mapping[str, Standing]) -> None:
+    if metric not in standings:
         raise ConfigError(
-            f"gates: there is no metric {metric!r}{nearest(metric, available)}; there are: "
-            f"{listed(available, most=40)}"
+            f"gates: there is no metric {metric!r}{nearest(metric, list(standings))}; there are: "
+            f"{listed(standings, most=40)}"
         )
-    known = found.greater_is_better if (found := metrics.find(metric)) else None
+    known = standings[metric].better_high
     if known is not None and known != threshold.greater_is_better:
         raise ConfigError(
             f"gates: {metric} is better {'greater' if known else 'smaller'}; write "

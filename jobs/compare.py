@@ -34,14 +34,14 @@ def run(config: CompareJob) -> dict[str, Any]:
     candidates = pinned.assign(holdout.address, rows, config.label, config.where)
     versions = candidates.models.items()
     loadables = {uri: prepare(model, runner, config.loading) for uri, model in versions}
-    bindings = signature.bind_side_by_side(candidates.each, holdout, loadables, config.binding)
+    bindings = signature.bind_side_by_side(candidates.sides, holdout, loadables, config.binding)
     comparing.check(rows, holdout.address, bindings)
     keep = [comparing.LABEL, *config.keep]
     planned = scoring.plan(config.engine, rows, bindings, keep, config.scan)
     stage(str(planned))
 
     facts = lineage.comparison_columns(
-        candidates.each, holdout, config.run_id, config.row_settings, config.decisive
+        candidates.sides, holdout, config.run_id, config.row_settings, config.decisive
     )
     with comparing.compare(planned, candidates, config.comparing) as comparison:
         gates = comparing.evaluate_gates(comparison, config.gating)

@@ -16,6 +16,7 @@ from lakescore.errors import (
     SegmentsUnfit,
     SegmentsUnresolved,
 )
+from lakescore.options import family_name
 from lakescore.provenance import VERSION_COLUMNS
 from lakescore.registry import resolve, resolve_all
 from lakescore.registry.reference import fill, parse_template
@@ -96,11 +97,11 @@ class Assignment:
     @property
     def segments(self) -> list[dict[str, Any]]:
         """The segments of all slices as plain values: name, rows, URI and digest of the version."""
-        models = {segment: self.model_of(segment) for segment in self.sizes}
+        models = [(name, rows, self.model_of(name)) for name, rows in self.sizes.items()]
         return [
             {"segment": name, "rows": rows, "uri": model and model.uri,
              "digest": model and model.digest}
-            for (name, rows), model in zip(self.sizes.items(), models.values(), strict=True)
+            for name, rows, model in models
         ]  # fmt: skip
 
     def facts(self, model: ModelVersion | None = None) -> dict[str, Any]:
@@ -114,11 +115,6 @@ class Assignment:
             model.reference,
         )
         return dict(zip(VERSION_COLUMNS, values, strict=True))
-
-
-def family_name(reference: str) -> str:
-    """Return the name of a family of versions: its reference without `models:/`."""
-    return reference.removeprefix("models:/")
 
 
 def pin_of(model: ModelVersion) -> list[Any]:

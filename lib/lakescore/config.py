@@ -41,6 +41,7 @@ from lakescore.options import (
     RunnerName,
     ScanName,
     Threshold,
+    family_name,
 )
 from lakescore.trust import Trust
 
@@ -300,7 +301,7 @@ class Segments(Strict):
     @property
     def called(self) -> str:
         """The name without the prefix `models:/`, so that both spellings are the same."""
-        return self.name.removeprefix("models:/")
+        return family_name(self.name)
 
     @property
     def placeholder(self) -> str:

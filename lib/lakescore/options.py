@@ -104,3 +104,8 @@ class GateOptions:
     """Whether the candidate's signature must be compatible with the baseline's."""
     on_pass: str | None = None
     """`promote`, `set alias NAME`, or None."""
+
+
+def family_name(reference: str) -> str:
+    """Return the name of a family of versions: its reference without `models:/`."""
+    return reference.removeprefix("models:/")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 VERSION_COLUMNS = (
     "model_version",
@@ -105,8 +105,8 @@ class CommitRecord:
             "settings": self.settings,
             "scored_at": self.scored_at,
             "slices": [
-                {"slice": each.name, "scoring_run_id": each.run_id, "fingerprint": each.fingerprint}
-                for each in self.slices
+                {"slice": part.name, "scoring_run_id": part.run_id, "fingerprint": part.fingerprint}
+                for part in self.slices
             ],
             **({} if self.quarantine is None else {"quarantine": self.quarantine}),
         }
@@ -193,16 +193,14 @@ def name_quarantine(address: str | None) -> dict[str, Any] | None:
     return None if address is None else {"quarantine": address}
 
 
-def quarantines(commits: Iterable[tuple[int, Mapping[str, Any]]], usual: str) -> list[str]:
+def quarantines(commits: Sequence[tuple[int, Mapping[str, Any]]], usual: str) -> list[str]:
     """Return the addresses of a table's quarantines, the newest first.
 
     Args:
         commits: versions and metadata, the newest first.
         usual: the address of the quarantine of a job whose file names none.
     """
-    every = [metadata for _, metadata in commits]
-    named = [str(metadata["quarantine"]) for metadata in every if metadata.get("quarantine")]
-    predictions = [record for metadata in every if (record := CommitRecord.read(metadata))]
-    if not named or any(record.quarantine is None for record in predictions):
+    named = [str(metadata["quarantine"]) for _, metadata in commits if metadata.get("quarantine")]
+    if not named or any(record.quarantine is None for _, record in records(commits)):
         named.append(usual)
     return list(dict.fromkeys(named))

@@ -398,13 +398,13 @@ def test_a_comparison_ranks_by_a_metric_that_we_know() -> None:
         assert job.rank_by == name
 
 
+RANGES = {metric.name: metric.most for metric in METRICS}
+
+
 def test_briers_score_of_two_classes_is_at_most_1() -> None:
     bounds = {metric.name: metric.of_two_classes().most for metric in METRICS}
     assert bounds["brier_score_loss"] == 1.0
     assert {n: most for n, most in bounds.items() if most != RANGES[n]} == {"brier_score_loss": 1.0}
-
-
-RANGES = {metric.name: metric.most for metric in METRICS}
 
 
 def test_every_metric_is_described() -> None:

@@ -10,9 +10,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from lakescore import assignment
-from lakescore.assignment import family_name
 from lakescore.comparing import pairing
 from lakescore.errors import AliasNotFound, HoldoutEmpty, NothingToCompare, listed
+from lakescore.options import family_name
 from lakescore.registry import Trust, versions
 from lakescore.registry.difference import compare_signatures
 from lakescore.slicing import WHOLE
@@ -42,8 +42,8 @@ class Candidates:
     """The key of the candidate that the gates check, if the job names one."""
 
     @property
-    def each(self) -> list[Assignment]:
-        """The assignment of each candidate, in the requested order."""
+    def sides(self) -> list[Assignment]:
+        """The assignment of each candidate, in order: one column of predictions for each."""
         return list(self.assigned.values())
 
     @property

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lakescore import registry
-from lakescore.errors import redact
 from lakescore.home import home
+from lakescore.wording import redact
 
 NAME = "flight-delay"
 LABEL = "arr_delay"

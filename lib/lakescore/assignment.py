@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakescore import slicing
 from lakescore.config import Segments
-from lakescore.errors import (
-    BadReference,
-    ColumnsMissing,
-    RegistryError,
-    SegmentsUnfit,
-    SegmentsUnresolved,
-)
+from lakescore.errors import ColumnsMissing, InputContractError, RegistryError
 from lakescore.options import family_name
 from lakescore.provenance import VERSION_COLUMNS
 from lakescore.registry import resolve, resolve_all
+from lakescore.registry.errors import BadReference
 from lakescore.registry.reference import fill, parse_template
+from lakescore.wording import listed, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +26,34 @@ if TYPE_CHECKING:
 
 Asked: TypeAlias = str | Segments
 """The value of `model` in a job's file: a version's reference, or a model a segment."""
+
+
+class SegmentsUnresolved(RegistryError):
+    """Some segments have no model."""
+
+    def __init__(
+        self, column: str, missing: Mapping[str | None, RegistryError], segments: int
+    ) -> None:
+        named = [item for item in missing.items() if item[0] is not None]
+        segment, error = next(iter(named or missing.items()))
+        super().__init__(
+            f"{len(missing)} of {segments} segments by {column} have no model: "
+            f"{listed(map(repr, missing), most=20)}; for {segment!r}: {error}; register models for "
+            "these segments, or set missing: {default: REFERENCE}, or missing: skip if other "
+            "segments have a model"
+        )
+        self.facts = {"segments_without_model": list(missing)}
+
+
+class SegmentsUnfit(InputContractError):
+    """Values of the segment column cannot be a part of a model's name."""
+
+    def __init__(self, address: str, column: str, values: Iterable[str]) -> None:
+        super().__init__(
+            f"column {column!r} of {address} has segments that cannot be a part of a model's name: "
+            f"{listed(map(shortened, values))}; nothing was scored; fix these rows, or filter them "
+            "out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

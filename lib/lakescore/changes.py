@@ -10,8 +10,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 
 from lakescore import scanning, tables
 from lakescore.classic import FAILURES
-from lakescore.errors import RunnerRefused, SnapshotNotFound
 from lakescore.logs import NotEligible
+from lakescore.runner import RunnerRefused
+from lakescore.snapshots import SnapshotNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

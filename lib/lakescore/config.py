@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from lakescore.encoding import Spelt
-from lakescore.errors import ConfigError, listed, nearest
+from lakescore.errors import ConfigError
 from lakescore.home import home
 from lakescore.metrics import RANKING
 from lakescore.options import (
@@ -44,6 +44,7 @@ from lakescore.options import (
     family_name,
 )
 from lakescore.trust import Trust
+from lakescore.wording import listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,10 +10,11 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 
 from lakescore.encoding import parsed
-from lakescore.errors import ModuleMissing
+from lakescore.errors import InputContractError
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _REQUIREMENTS = "requirements.txt"
@@ -22,6 +23,21 @@ _ONLY_WHEELS = "--only-binary :all:"
 """A line of a requirements file: pip and uv apply it to everything that the file installs."""
 _TOOLS = ["pip", "setuptools", "wheel"]
 """MLflow names these without a version if the machine that logged the model lacked them."""
+
+
+class ModuleMissing(InputContractError):
+    """A module that the model imports is not installed here."""
+
+    def __init__(self, uri: str, module: str, missing: Sequence[str]) -> None:
+        if missing:
+            cause = f"these packages of its requirements.txt are not installed: {listed(missing)}"
+            advice = "install them, or set env_manager: virtualenv"
+        else:
+            cause = "its requirements.txt names no package that is missing"
+            advice = "install it, or log the model with code_paths that contain it"
+        super().__init__(
+            f"{uri} needs the module {module!r}, which is missing here; {cause}; {advice}"
+        )
 
 
 def differences(artifacts: Path) -> list[dict[str, str | None]]:

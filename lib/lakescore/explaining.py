@@ -12,21 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakescore import provenance
-from lakescore.errors import (
-    ColumnsMissing,
-    InputContractError,
-    KeyUnreadable,
-    RowNotFound,
-    TableNotAtPath,
-    TableNotFound,
-)
+from lakescore.errors import ColumnsMissing, ConfigError, InputContractError, LakescoreError
 from lakescore.home import home
 from lakescore.logs import Log, NotEligible
 from lakescore.provenance import COLUMNS, ERROR_COLUMNS
-from lakescore.storage import explain_error
+from lakescore.storage import TableNotFound, explain_error
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pyarrow.dataset import Dataset
 
@@ -40,6 +34,42 @@ _NAME = re.compile(r"\w+(\.\w+){1,2}")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
 """The end of a time that has a zone or an offset."""
+
+
+class TableNotAtPath(TableNotFound):
+    """The folder does not exist, and its path looks like a name of a catalog."""
+
+    def __init__(self, address: str, name: str) -> None:
+        LakescoreError.__init__(
+            self,
+            f"there is no table at {address}; without Spark, give the table's folder or URI, not "
+            f"its name in a catalog (DESCRIBE DETAIL {name} shows the location)",
+        )
+
+
+class RowNotFound(InputContractError):
+    """Neither the table nor its quarantine has a row with that key."""
+
+    def __init__(self, address: str, key: Mapping[str, str], unread: Sequence[str] = ()) -> None:
+        values = listed(f"{name}={value}" for name, value in key.items())
+        problem = f"neither {address} nor its quarantine has a row with {values}"
+        advice = "check the values, or score the row"
+        if unread:  # names of a catalog
+            problem = (
+                f"no row of {address} has {values}, and its quarantine {listed(unread)} was not "
+                "read: only Spark can open a table by its name"
+            )
+            advice = "check the values, or give that table's folder"
+        super().__init__(f"{problem}; {advice}")
+
+
+class KeyUnreadable(ConfigError):
+    """A value does not have the type of its column."""
+
+    def __init__(self, name: str, text: str, kind: str) -> None:
+        super().__init__(
+            f"--key {name}={text}: {text!r} does not fit the type of the column, {kind}"
+        )
 
 
 def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore import executor
 from lakescore.arrow import arrow_type, is_plain, is_writable
-from lakescore.errors import WrittenFilesMissing
+from lakescore.errors import ConfigError, IntegrityError
 from lakescore.logs import NewFile, NotEligible
 
 if TYPE_CHECKING:
@@ -35,6 +35,26 @@ _COMPRESSIONS = {
 }
 _NAME = re.compile(r"`((?:[^`]|``)+)`|([^`,]+)")
 """A name in a list of columns, in back-ticks or without."""
+
+
+class FilesUnwritten(ConfigError):
+    """Workers cannot write to the folder of the table of predictions."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(
+            f"workers cannot write to {folder}: {reason}; nothing more was published; allow the "
+            "user that runs Spark's workers to write there, then run it again"
+        )
+
+
+class WrittenFilesMissing(IntegrityError):
+    """The driver does not find a file that workers wrote."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        super().__init__(
+            f"workers wrote {name} into {folder}, but the driver does not find the same file "
+            "there; nothing more was published; keep tables in a folder that all machines share"
+        )
 
 
 @dataclass(frozen=True)

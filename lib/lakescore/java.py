@@ -9,9 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lakescore.errors import JavaMissing
+from lakescore.errors import LakescoreError
 
 _OLDEST = 17
+
+
+class JavaMissing(LakescoreError):
+    """Spark cannot start without Java."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"Spark needs Java 17 or newer, but {problem}; install a JRE (on Debian: apt-get "
+            "install default-jre-headless) or point JAVA_HOME at one"
+        )
 
 
 def sharing() -> list[str]:

@@ -20,16 +20,12 @@ import typer
 
 from lakescore import console, joblist, metering, scanning, session, storage
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
-from lakescore.errors import (
-    LakescoreError,
-    MetricsNotWritten,
-    NotRun,
-    RunnerRefused,
-    Stopped,
-    TimedOut,
-    redact,
-)
+from lakescore.errors import LakescoreError, Stopped, TemporaryError
+from lakescore.joblist import NotRun
+from lakescore.metering import MetricsNotWritten
 from lakescore.receipt import jobs_receipt
+from lakescore.runner import RunnerRefused
+from lakescore.wording import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +41,17 @@ _TRUSTS_ALL = (
     "no trust policy: code in a model from a stranger would run; name a policy with trust: or "
     "LAKESCORE_TRUST (docs/registry.md)"
 )
+
+
+class TimedOut(TemporaryError):
+    """The run took longer than the job allows."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the run took longer than timeout_seconds: {seconds:g}, so it was stopped; it "
+            "publishes nothing more; run it again, and it recognises everything that is published "
+            "already"
+        )
 
 
 def main(

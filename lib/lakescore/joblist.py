@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, JsonValue
 
 from lakescore.config import ScoreJob, Segments, Strict, is_override, load, read, validate
-from lakescore.errors import ConfigError, LakescoreError, listed
+from lakescore.errors import ConfigError, LakescoreError, TemporaryError
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,13 @@ _MOST_JOBS = 10_000
 """The largest number of jobs in a list: a longer list has a mistake in its matrix."""
 _LONGEST_NAME = 200
 """In bytes, since a name can become the name of a file."""
+
+
+class NotRun(TemporaryError):
+    """One of several jobs was never started, because all jobs were stopped."""
+
+    def __init__(self) -> None:
+        super().__init__("the job was not started; run it again")
 
 
 class Entry(Strict):

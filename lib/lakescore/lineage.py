@@ -21,10 +21,10 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore.errors import redact
 from lakescore.provenance import COLUMNS, VERSION_COLUMNS, CommitRecord, CommittedSlice, Pin
 from lakescore.registry import experiment, patient
 from lakescore.slicing import SLICE, WHOLE
+from lakescore.wording import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -21,22 +21,15 @@ import yaml
 
 from lakescore import environment, executor
 from lakescore.encoding import parsed, spelt
-from lakescore.errors import (
-    FlavorMissing,
-    NotTrusted,
-    OptionUnknown,
-    OptionUnreadable,
-    ScoringFailed,
-    UnsupportedSignature,
-    listed,
-    nearest,
-)
+from lakescore.errors import ConfigError, InputContractError, ScoringFailed
 from lakescore.home import scratch
 from lakescore.isolation import own_code
 from lakescore.options import LoadOptions
+from lakescore.trust import NotTrusted
+from lakescore.wording import listed, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lakescore.options import EnvManager
     from lakescore.registry import ModelVersion
@@ -46,6 +39,42 @@ _AS_LOGGED = LoadOptions()
 _PROBA = "predict_proba"
 _Reader = Callable[[Any], Any]
 """Turns a value of the job's file, whose scalars are texts, into the type that a model declares."""
+
+
+class OptionUnknown(ConfigError):
+    """The model does not declare this parameter or this key of its configuration."""
+
+    def __init__(self, what: str, name: str, uri: str, known: Sequence[str]) -> None:
+        declared = f"it declares {listed(known)}" if known else "it declares none"
+        super().__init__(
+            f"pyfunc.{what}: {uri} does not know {name!r}{nearest(name, known)}; {declared} (in "
+            "its signature, or in the configuration that it was logged with)"
+        )
+
+
+class OptionUnreadable(ConfigError):
+    """A value of a parameter or of the configuration does not have the declared type."""
+
+    def __init__(self, name: str, text: object, uri: str, reason: str) -> None:
+        super().__init__(f"pyfunc: {name}={text} does not fit the declaration of {uri}: {reason}")
+
+
+class UnsupportedSignature(InputContractError):
+    """The signature needs a type that a table's column cannot have."""
+
+    def __init__(self, uri: str, what: str) -> None:
+        super().__init__(f"{uri} cannot score a table: {what}")
+
+
+class FlavorMissing(InputContractError):
+    """The version has no flavour that MLflow can apply to rows."""
+
+    def __init__(self, uri: str, flavors: Iterable[str]) -> None:
+        super().__init__(
+            f"{uri} lacks the flavour python_function, which scoring a table needs; it has: "
+            f"{listed(flavors)}; wrap it in a PythonModel, and log that with "
+            "mlflow.pyfunc.log_model"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

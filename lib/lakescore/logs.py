@@ -23,8 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakescore.errors import AnotherRunWon, listed
+from lakescore.errors import ConflictError
 from lakescore.storage import explain_error, folder
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,6 +79,16 @@ _CHECKPOINT_EVERY = 10
 """Delta's default interval, in commits."""
 _COMMIT_NAME = "lakescoreCommit"
 """The key that names a commit of lakescore, to find the commit if the answer to it was lost."""
+
+
+class AnotherRunWon(ConflictError):
+    """Another run wrote the same slice first."""
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(
+            f"another run wrote {what} of {address} while this run scored it; "
+            "this run did not write it"
+        )
 
 
 class NotEligible(Exception):

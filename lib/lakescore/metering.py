@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from lakescore.errors import MetricsNotWritten
+from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 _LABELS = ("job", "file", "model", "output")
 _KINDS = ("in", "scored", "quarantined", "skipped")
+
+
+class MetricsNotWritten(ConfigError):
+    """The file of metrics cannot be written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"cannot write the metrics to {path}: {reason}; set prometheus to another file"
+        )
 
 
 def write(receipt: Mapping[str, Any], path: Path) -> None:

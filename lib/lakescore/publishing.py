@@ -18,19 +18,13 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from lakescore import changes, lineage, provenance, scanning, scoring, signature, slicing, tables
 from lakescore.arrow import arrow_type, frame
-from lakescore.errors import (
-    AnotherRunWon,
-    LakescoreError,
-    RowsLost,
-    RunIdReused,
-    SchemaDrift,
-    TableNotFound,
-    TooManyErrors,
-    listed,
-)
-from lakescore.logs import NotEligible
+from lakescore.errors import ConfigError, IntegrityError, LakescoreError, RequirementNotMet
+from lakescore.logs import AnotherRunWon, NotEligible
 from lakescore.provenance import COLUMNS, ERROR_COLUMNS
 from lakescore.slicing import RESERVED_PREFIX, SLICE
+from lakescore.storage import TableNotFound
+from lakescore.tables import SchemaDrift
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +47,58 @@ PARTITIONED_BY = ("model_name", "slice")
 _FEW_FILES = 8
 _FEWEST_ROWS_A_FILE = 50_000
 """Each task would write a file a slice. Spark writes fewer files if they would be smaller."""
+
+
+class RunIdReused(ConfigError):
+    """The requested run id already belongs to a run with other inputs."""
+
+    def __init__(self, run_id: str, slice_name: str) -> None:
+        super().__init__(
+            f"run_id {run_id!r} has already scored slice {slice_name!r} with other inputs or "
+            "settings; give another run_id, or leave it out, then it is derived"
+        )
+
+
+class RowsLost(IntegrityError):
+    """The scored and quarantined rows do not add up to the input rows."""
+
+    def __init__(self, slices: str, rows_in: int, scored: int, failed: int) -> None:
+        super().__init__(
+            f"slice {slices} has {rows_in} input rows, but {scored} were scored and {failed} "
+            "quarantined; the slice was not published; try again with engine=spark_udf, and report "
+            "this error"
+        )
+
+
+class TooManyErrors(RequirementNotMet):
+    """More rows failed than the job's file allows."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - separate facts
+        self,
+        uri: str,
+        slices: Sequence[str],
+        counts: tuple[int, int, int],
+        reasons: Sequence[str],
+        quarantine: str,
+        where: str,
+    ) -> None:
+        failed, rows, allowed = counts
+        reason = reasons[0] if reasons else "no error"
+        advice = "fix them, or raise max_errors or max_error_fraction"
+        failure = f"{failed} of {rows} rows, but only {allowed} may fail: {reason}"
+        if failed == rows and len(reasons) == 1:
+            failure = f"any of {rows} rows, all for one reason: {reason}"
+            advice = "fix the cause in the table or in the model: until then, no row can be scored"
+        super().__init__(
+            f"{uri} could not score {failure}; "
+            f"no prediction of {listed(slices, most=4)} was published; the failed rows are in "
+            f"{quarantine} where {where}; {advice}"
+        )
+        self.facts = {
+            "rows_in": rows,
+            "rows_quarantined": failed,
+            "quarantine": {"table": quarantine},
+        }
 
 
 @dataclass(frozen=True)

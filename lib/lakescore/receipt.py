@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from lakescore.environment import differences
-from lakescore.errors import listed
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,17 +17,12 @@ from lakescore import executor, provenance, scanning, scoring, slicing, tables
 from lakescore.arrow import arrow_type, collected, legible, struct
 from lakescore.assignment import assign_all, assign_by_segment
 from lakescore.config import ScoreJob, Segments
-from lakescore.errors import (
-    DigestDiffers,
-    KeysNotPublished,
-    RegistryError,
-    ReplayDiffers,
-    RunNotOne,
-    RunNotPublished,
-)
+from lakescore.errors import InputContractError, IntegrityError, RegistryError
 from lakescore.logs import NotEligible
 from lakescore.registry import resolve_all
 from lakescore.slicing import SLICE
+from lakescore.trust import DigestDiffers
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +40,51 @@ _MOST_ROWS_HERE = 2_000_000
 """If more rows were published, Spark reads them."""
 _ROWS_A_TASK = 500_000
 """About the number of rows that a task of Spark compares; it must hold all rows of a key."""
+
+
+class ReplayDiffers(IntegrityError):
+    """A replay of a run gives other predictions than the run published."""
+
+    def __init__(self, run: str, counts: Mapping[str, Any]) -> None:
+        example = counts["examples"][0] if counts["examples"] else "none"
+        super().__init__(
+            f"of {counts['rows']} rows of run {run}, {counts['same']} are the same, "
+            f"{counts['different']} differ, {counts['only_published']} are only in the table and "
+            f"{counts['only_replayed']} only in the replay, such as {example}; check if the model "
+            "depends on more than its input, or set a tolerance"
+        )
+        self.facts = {**counts, "status": "different", "run": run}
+
+
+class RunNotPublished(InputContractError):
+    """No commit of the table belongs to that run."""
+
+    def __init__(self, address: str, run: str) -> None:
+        super().__init__(
+            f"no commit in the log of {address} belongs to run {run}; look for a scoring_run_id in "
+            "the table's rows; if the log no longer has the commit, keep it longer "
+            "(delta.logRetentionDuration)"
+        )
+
+
+class RunNotOne(InputContractError):
+    """The slices of a run were scored with different inputs or settings."""
+
+    def __init__(self, run: str, first: Sequence[str], others: Sequence[str]) -> None:
+        super().__init__(
+            f"run {run} scored {listed(first)} with other inputs or settings than "
+            f"{listed(others)}, so it cannot be replayed as one run; give each run its own id"
+        )
+
+
+class KeysNotPublished(InputContractError):
+    """The rows of a run have no keys that identify them."""
+
+    def __init__(self, address: str, run: str) -> None:
+        super().__init__(
+            f"run {run} wrote no keys into {address} (passthrough: none), so its rows cannot be "
+            "compared with the rows of a replay"
+        )
 
 
 @dataclass(frozen=True)

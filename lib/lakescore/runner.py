@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakescore import classic
 from lakescore.arrow import collected, struct
-from lakescore.errors import RunnerRefused
+from lakescore.errors import ConfigError
 from lakescore.workers import TaskFailed
 
 if TYPE_CHECKING:
@@ -34,6 +34,16 @@ _SECONDS_TO_START = 8.0
 
 _SECONDS_TO_SHARE = 2.0
 """The time in which a second worker imports a model's library and loads the model."""
+
+
+class RunnerRefused(ConfigError):
+    """The job needs Spark, and the requested runner works without it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"runner local cannot be used: {reason}; give runner=auto, which then starts Spark"
+        )
+        self.reason = reason
 
 
 class Runner:

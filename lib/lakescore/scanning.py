@@ -38,11 +38,12 @@ from pyspark.sql.types import (
 from lakescore import executor
 from lakescore.arrow import arrow_type, collected, frame, is_plain, struct
 from lakescore.classic import tasks
-from lakescore.errors import FilesGone, FileUnreadable, listed
+from lakescore.errors import InputContractError
 from lakescore.logs import NotEligible
 from lakescore.runner import FAILURES, Runner
 from lakescore.snapshots import Snapshot
 from lakescore.storage import plain_path
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -110,6 +111,27 @@ _CAUSE = re.compile(r"\nCaused by: (?:[\w.$]+: )?([^\n]*)")
 _SIZE = re.compile(r"(\d+)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 """The units of bytes in Spark's settings, as powers of two."""
+
+
+class FilesGone(InputContractError):
+    """Files that a version of a table needs do not exist any more."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"the file {path} does not exist any more, but the version of the table that the run "
+            "reads needs it; probably VACUUM removed it; restore it, or read a newer version, and "
+            "keep files longer (delta.deletedFileRetentionDuration)"
+        )
+
+
+class FileUnreadable(InputContractError):
+    """Spark cannot read a file of a table."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"Spark cannot read {path}, a file of the table: {reason}; write its rows again in a "
+            "format that Spark reads, with the types of the table, or restore the file"
+        )
 
 
 @dataclass(frozen=True)

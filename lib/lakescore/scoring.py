@@ -53,19 +53,18 @@ from lakescore.arrow import arrow_type, collected, legible, readable, struct
 from lakescore.errors import (
     EngineRefused,
     FeaturesLeftOut,
-    FilesUnwritten,
     LakescoreError,
     ResultUnfit,
     ScoringFailed,
-    StorageFull,
-    listed,
 )
-from lakescore.filing import Place
+from lakescore.filing import FilesUnwritten, Place
 from lakescore.logs import NotEligible
 from lakescore.provenance import VERSION_COLUMNS
 from lakescore.runner import FAILURES, Runner
 from lakescore.signature import Binding
 from lakescore.slicing import RESERVED_PREFIX, SLICE
+from lakescore.storage import StorageFull
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

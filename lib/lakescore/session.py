@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import console, java, workers
-from lakescore.errors import ConfigError, ConnectUnavailable, RunnerRefused, listed, nearest
+from lakescore.errors import ConfigError, TemporaryError
 from lakescore.places import read_properties
-from lakescore.runner import Runner
+from lakescore.runner import Runner, RunnerRefused
+from lakescore.wording import listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,16 @@ _FIXED_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.runSQLOnFiles": "false",  # text.`/etc/passwd` is not a table
 }
+
+
+class ConnectUnavailable(TemporaryError):
+    """A Spark Connect server does not answer."""
+
+    def __init__(self, remote: str) -> None:
+        super().__init__(
+            f"no Spark Connect server answers at {remote}; start it, or set spark.remote to its "
+            "address, then run it again"
+        )
 
 
 def start(name: str, *, properties: Path | None = None, models: Sequence[str] = ()) -> SparkSession:

@@ -12,16 +12,11 @@ from pyspark.sql.types import DataType, DateType, IntegralType, StringType, Stru
 
 from lakescore import scanning
 from lakescore.arrow import arrow_type, is_collated, readable
-from lakescore.errors import (
-    ColumnsMissing,
-    DuplicateKeys,
-    InputContractError,
-    KeysInTwoSlices,
-    NullsFound,
-)
+from lakescore.errors import ColumnsMissing, InputContractError
 from lakescore.logs import NotEligible
 from lakescore.scanning import Selection
 from lakescore.snapshots import Snapshot
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +36,44 @@ _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 _LONGEST_FOLDER = 255
 _CHAR = re.compile(r"char\(([0-9]+)\)")
 """The type in a schema of a text that is filled up with spaces."""
+
+
+class NullsFound(InputContractError):
+    """Columns have nulls, and the job's file forbids them with `nulls: fail`."""
+
+    def __init__(self, address: str, counts: Mapping[str, int]) -> None:
+        columns = listed(f"{name!r} in {count} rows" for name, count in counts.items())
+        super().__init__(
+            f"{address} has nulls, which nulls: fail does not allow: {columns}; their slices were "
+            "not scored; fix the rows, or set null or quarantine instead of fail"
+        )
+
+
+class DuplicateKeys(InputContractError):
+    """Rows of a slice have the same key."""
+
+    def __init__(
+        self, address: str, keys: Sequence[str], rows: int, examples: Sequence[str]
+    ) -> None:
+        super().__init__(
+            f"{rows} rows of {address} share their {listed(keys)} with another row of their "
+            f"slice, such as {listed(examples)}; their slices were not scored; fix the rows, add "
+            "id_columns, or set on_duplicate_key: keep"
+        )
+
+
+class KeysInTwoSlices(InputContractError):
+    """Rows of different slices have the same key, and the run merges rows by key."""
+
+    def __init__(
+        self, address: str, keys: Sequence[str], rows: int, examples: Sequence[str]
+    ) -> None:
+        super().__init__(
+            f"{rows} rows of {address} share their {listed(keys)} with a row of another slice, "
+            f"such as {listed(examples)}, so write_mode: merge would keep only one of them; "
+            "nothing was scored; fix the rows, add id_columns (for example slice_by), or set "
+            "write_mode: replace"
+        )
 
 
 def cut(rows: DataFrame, column: str | None, names: Sequence[str]) -> DataFrame:

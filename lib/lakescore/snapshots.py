@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.types import StructType
 
+from lakescore.errors import InputContractError, LakescoreError
 from lakescore.logs import Log, NotEligible
 
 if TYPE_CHECKING:
@@ -16,6 +17,35 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakescore.runner import Runner
+
+
+class NotADeltaTable(InputContractError):
+    """The address exists, but is not a Delta table."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"{address} is not a Delta table; convert it (CONVERT TO DELTA) or name another table"
+        )
+
+
+class ViewNotPinned(NotADeltaTable):
+    """The address names a view, which has no versions."""
+
+    def __init__(self, address: str) -> None:
+        LakescoreError.__init__(
+            self,
+            f"{address} is a view, but a run reads and writes Delta tables at one version, and a "
+            "view has no versions: its tables can change during the run, and a replay could not "
+            "read the same rows again; name the Delta table itself, or create one from the view's "
+            "rows (CREATE TABLE name USING delta AS TABLE of the view)",
+        )
+
+
+class SnapshotNotFound(InputContractError):
+    """The table does not have that version."""
+
+    def __init__(self, address: str, version: object, newest: int) -> None:
+        super().__init__(f"{address} has no version {version} to read; the newest is {newest}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from lakescore.errors import BucketMissing, StorageRefused, StorageUnavailable, StorageUnsupported
+from lakescore.errors import ConfigError, InputContractError, TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,6 +58,81 @@ _KINDS["gs"] = "gs"
 _PATIENCE = {"connect_timeout": "5s", "timeout": "60s", "max_retries": "3", "retry_timeout": "30s"}
 """Limits for delta-rs, which otherwise tries for minutes."""
 _SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER = 5, 60
+
+
+class StorageFull(TemporaryError):
+    """The disk of the table, or the disk of Spark's own files, is full."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"cannot write to {address}: no space left on device; nothing more was published; make "
+            "room there and where Spark keeps its files (spark.local.dir), then run it again"
+        )
+
+
+class StorageUnavailable(TemporaryError):
+    """An object store does not answer."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the object store of {address} does not answer ({reason}); nothing more was "
+            "published; check AWS_ENDPOINT_URL (or spark.hadoop.fs.s3a.endpoint), or "
+            "AZURE_STORAGE_ENDPOINT, and the network, then run it again"
+        )
+
+
+class StorageUnsupported(ConfigError):
+    """Spark has no client for the scheme of an address."""
+
+    def __init__(self, address: str, scheme: str) -> None:
+        remedy = (
+            "fetch hadoop-aws (scripts/fetch_jars.py conf/spark/s3.lock) and submit with PLACE=s3, "
+            "or copy its lines to your own place (docs/object-storage.md)"
+        )
+        if scheme in {"s3", "s3n"}:
+            remedy = "write s3a:// for tables on S3"
+        elif scheme != "s3a":
+            remedy = "name its jars in spark.jars of the place, or give another path"
+        super().__init__(f"Spark has no client for {scheme}:, which {address} needs; {remedy}")
+
+
+class StorageRefused(ConfigError):
+    """An object store refuses the credentials, or they do not permit the access."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the object store refuses {address} ({reason}); give credentials that can read and "
+            "write there, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AZURE_STORAGE_ACCOUNT_KEY (docs/object-storage.md)"
+        )
+
+
+class FolderRefused(ConfigError):
+    """Spark's user cannot write to the folder of a table."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"cannot write to {address}: {reason}; allow the user that runs Spark to create files "
+            "and folders there, or name another table"
+        )
+
+
+class TableNotFound(InputContractError):
+    """The table does not exist."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"there is no table at {address}; check the job's path or table")
+
+
+class BucketMissing(InputContractError):
+    """The bucket does not exist."""
+
+    def __init__(self, address: str) -> None:
+        bucket = urlsplit(address).netloc or address
+        super().__init__(
+            f"there is no bucket {bucket!r}, which {address} needs; create it, or check the job's "
+            "path and the store's endpoint"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

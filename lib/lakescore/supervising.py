@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore import session, tables
 from lakescore.console import stage
-from lakescore.errors import JobLost, LakescoreError, NotRun, Stopped
-from lakescore.joblist import same_place
+from lakescore.errors import LakescoreError, Stopped, TemporaryError
+from lakescore.joblist import NotRun, same_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +36,21 @@ if TYPE_CHECKING:
 _SECONDS_TO_END = 20.0
 _SAFE_PATH = "PYTHONSAFEPATH"
 _LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")  # of the path of a Unix socket
+
+
+class JobLost(TemporaryError):
+    """The process of one of several jobs died."""
+
+    def __init__(self, code: int | None, reason: str = "") -> None:
+        fate = f"ended with code {code}"
+        if code is None:
+            fate = f"could not be started, or does not end ({reason or 'for an unknown reason'})"
+        elif code < 0:
+            fate = f"was killed by signal {-code}, for example because memory ran out"
+        super().__init__(
+            f"the process of the job {fate}; this run publishes nothing more; run it again, "
+            "and it recognises everything that is published already"
+        )
 
 
 def prepare() -> None:

@@ -35,28 +35,22 @@ from pyspark.sql.types import (
 
 from lakescore import executor, filing, logs
 from lakescore.arrow import NO_NAME, collected, frame, is_writable, struct
-from lakescore.errors import (
-    AnotherRunWon,
-    FilesUnwritten,
+from lakescore.errors import InputContractError, LakescoreError
+from lakescore.filing import FilesUnwritten, Form, Place
+from lakescore.logs import AnotherRunWon, FileChange, Log, NotEligible
+from lakescore.runner import FAILURES, Runner
+from lakescore.snapshots import NotADeltaTable, Snapshot, SnapshotNotFound, ViewNotPinned
+from lakescore.storage import (
     FolderRefused,
-    LakescoreError,
-    NotADeltaTable,
-    SchemaDrift,
-    SnapshotNotFound,
     StorageFull,
     StorageRefused,
     StorageUnsupported,
-    TableAppendOnly,
     TableNotFound,
-    TableNotMade,
-    ViewNotPinned,
-    listed,
+    explain_error,
+    folder,
+    plain_path,
 )
-from lakescore.filing import Form, Place
-from lakescore.logs import FileChange, Log, NotEligible
-from lakescore.runner import FAILURES, Runner
-from lakescore.snapshots import Snapshot
-from lakescore.storage import explain_error, folder, plain_path
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,6 +100,42 @@ _MISPLACED = re.compile(rf"\b{executor.Misplaced.__name__}: (.+)")
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
 _NO_FILE = "[DELTA_FILE_NOT_FOUND]"
 _NO_SPACE = "No space left on device"
+
+
+class TableNotMade(InputContractError):
+    """A table to write to does not exist, and cannot be created."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the table {address} cannot be created: {reason}; fix that (CREATE SCHEMA, or another "
+            "name for a column), or name another table"
+        )
+
+
+class SchemaDrift(InputContractError):
+    """The output table has other columns than the run writes."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"the output table {address} does not accept these rows: {reason}; name another "
+            "output, or alter that table"
+        )
+
+
+class TableAppendOnly(InputContractError):
+    """Rows of an append-only table cannot be replaced."""
+
+    def __init__(self, address: str, *, default: bool) -> None:
+        cause = (
+            "spark.databricks.delta.properties.defaults.appendOnly makes new tables append-only"
+            if default
+            else "it is append-only (delta.appendOnly)"
+        )
+        super().__init__(
+            f"rows of {address} cannot be replaced: {cause}; nothing was written there; for "
+            "predictions set write_mode: append; otherwise unset delta.appendOnly, or name another "
+            "table"
+        )
 
 
 def snapshot(spark: SparkSession | Runner, address: str, version: int | None = None) -> Snapshot:

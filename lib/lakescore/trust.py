@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lakescore.errors import DigestDiffers, NotTrusted
+from lakescore.errors import IntegrityError
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,26 @@ _Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Pinned = Annotated[str, Field(pattern=r"^[^/]+/[0-9]+$")]
 Environments = Literal["none", "wheels"]
 _PICKLES = {"pickle", "cloudpickle"}
+
+
+class NotTrusted(IntegrityError):
+    """The trust policy refuses the version."""
+
+    def __init__(self, uri: str, rule: str, has: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f"{uri} is refused by the trust policy's rule {rule!r}: {has}; "
+            f"allowed: {listed(allowed, most=20)}"
+        )
+
+
+class DigestDiffers(IntegrityError):
+    """The files differ from the registered files."""
+
+    def __init__(self, uri: str, digest: str, known: str, where: str) -> None:
+        super().__init__(
+            f"the files of {uri} differ from the registered files: their digest is {digest}, but "
+            f"{where} says {known}; find out who changed them, and register the model again"
+        )
 
 
 class Trust(BaseModel):

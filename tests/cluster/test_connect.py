@@ -156,10 +156,10 @@ def test_a_server_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
     )
     program = f"""
 from pathlib import Path
-from lakescore import errors, session
+from lakescore import session
 try:
     session.start("never", properties=Path({str(place)!r}))
-except errors.ConnectUnavailable as error:
+except session.ConnectUnavailable as error:
     print(error.exit_code, error)
 """
     ended = finish(sys.executable, "-c", program, variables={}, folder=tmp_path)

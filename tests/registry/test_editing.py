@@ -8,7 +8,7 @@ import pytest
 from builders import register
 
 from lakescore import registry
-from lakescore.errors import BadName, EditedMeanwhile
+from lakescore.registry.errors import BadName, EditedMeanwhile
 
 if TYPE_CHECKING:
     from conftest import Store

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from builders import register
 
-from lakescore.errors import (
+from lakescore.registry import history, ledger, promote, rollback, withdraw
+from lakescore.registry.errors import (
     AliasMoved,
     AliasMoving,
     AliasNotFound,
@@ -18,7 +19,6 @@ from lakescore.errors import (
     RunNotFound,
     VersionDeleted,
 )
-from lakescore.registry import history, ledger, promote, rollback, withdraw
 
 if TYPE_CHECKING:
     from conftest import Store
@@ -198,7 +198,7 @@ def test_a_promotion_of_what_is_not_there_writes_nothing(four: str) -> None:
 
 RIVAL = """
 import itertools, json, sys
-from lakescore.errors import AliasMoved, RegistryUnavailable
+from lakescore.registry.errors import AliasMoved, RegistryUnavailable
 from lakescore.registry import promote, connect
 connect()
 print('ready', flush=True); sys.stdin.readline()

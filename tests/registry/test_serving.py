@@ -48,8 +48,9 @@ def refusal(answer: Response, status: int) -> str:
     """Return the message of a refusal, which must be one line of JSON with a kind."""
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
-    assert error.keys() == {"kind", "message"}
+    assert error.keys() == {"kind", "code", "message"}
     assert error["message"].isprintable()
+    assert re.fullmatch("[a-z_]+", error["code"])
     assert "Traceback" not in answer.text
     return f"{error['kind']}: {error['message']}"
 

@@ -11,21 +11,20 @@ import pytest
 from builders import register as log_and_register
 
 from lakescore import registry
-from lakescore.errors import (
+from lakescore.registry import Trust
+from lakescore.registry.errors import (
     ArtifactsMissing,
-    DigestDiffers,
     FileExists,
     ModelExists,
     ModelNotFound,
     NotAModel,
-    NotTrusted,
     QueryNotUnique,
     SignatureMissing,
     TagNotFound,
     VersionDeleted,
     VersionNotFound,
 )
-from lakescore.registry import Trust
+from lakescore.trust import DigestDiffers, NotTrusted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,16 +14,9 @@ from sklearn.linear_model import LinearRegression
 
 from lakescore import scoring
 from lakescore.config import ScoreJob
-from lakescore.errors import (
-    ConfigError,
-    DuplicateKeys,
-    EngineRefused,
-    KeysInTwoSlices,
-    NullsFound,
-    RowsLost,
-    ScoringFailed,
-    TooManyErrors,
-)
+from lakescore.errors import ConfigError, EngineRefused, ScoringFailed
+from lakescore.publishing import RowsLost, TooManyErrors
+from lakescore.slicing import DuplicateKeys, KeysInTwoSlices, NullsFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,9 @@ import score
 
 from lakescore import scanning, slicing, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import InputContractError, TooManyErrors
+from lakescore.errors import InputContractError
 from lakescore.explaining import explain
+from lakescore.publishing import TooManyErrors
 
 if TYPE_CHECKING:
     from pathlib import Path

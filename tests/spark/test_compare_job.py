@@ -19,16 +19,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore import comparing, registry, session
 from lakescore.assignment import assign_all
+from lakescore.comparing.errors import GateFailed, HoldoutEmpty, MetricUndefined
 from lakescore.config import CompareJob
-from lakescore.errors import (
-    AliasMoved,
-    FeaturesUnknown,
-    GateFailed,
-    HoldoutEmpty,
-    MetricUndefined,
-    NullsFound,
-    OptionUnknown,
-)
+from lakescore.loading import OptionUnknown
+from lakescore.registry.errors import AliasMoved
+from lakescore.signature import FeaturesUnknown
+from lakescore.slicing import NullsFound
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -244,7 +244,7 @@ def test_a_threshold_decides_what_metrics_of_labels_and_flips_count(spark: Spark
 def test_a_threshold_is_of_two_classes_that_all_versions_have_in_one_order(
     spark: SparkSession,
 ) -> None:
-    from lakescore.errors import MetricUndefined
+    from lakescore.comparing.errors import MetricUndefined
 
     pair = "struct<p_{}: double, p_{}: double>".format
     same, other = pair("no", "yes"), pair("yes", "no")
@@ -269,7 +269,7 @@ def test_a_threshold_is_of_two_classes_that_all_versions_have_in_one_order(
 def test_labels_of_another_type_than_the_predictions_are_refused(
     spark: SparkSession, label: str, prediction: str
 ) -> None:
-    from lakescore.errors import MetricUndefined
+    from lakescore.comparing.errors import MetricUndefined
 
     schema = spark.createDataFrame([], f"_label {label}, `{A}` {prediction}").schema
     with pytest.raises(MetricUndefined, match=f"predicts {prediction}, but labels are {label}"):
@@ -556,7 +556,7 @@ def test_rows_that_a_version_could_not_score_count_for_the_others_alone(
 
 
 def test_where_no_row_was_scored_by_all_there_is_no_ranking(spark: SparkSession) -> None:
-    from lakescore.errors import MetricUndefined
+    from lakescore.comparing.errors import MetricUndefined
 
     scored = with_failures(spark).where("id > 2")
     with pytest.raises(MetricUndefined, match="no row of 3 could be scored by every version"):
@@ -565,7 +565,7 @@ def test_where_no_row_was_scored_by_all_there_is_no_ranking(spark: SparkSession)
 
 @pytest.mark.parametrize("weight", [None, -1.0, float("nan"), float("inf")])
 def test_a_weight_that_is_none_is_refused(spark: SparkSession, weight: float | None) -> None:
-    from lakescore.errors import WeightsInvalid
+    from lakescore.comparing.errors import WeightsInvalid
 
     scored = spark.createDataFrame(
         [(1, 1.0, 1.0, 1.0), (2, 2.0, 2.0, weight)],
@@ -622,7 +622,7 @@ def test_predictions_that_moved_have_a_stability_index(spark: SparkSession) -> N
 
 
 def test_a_column_with_too_many_values_is_no_slice(spark: SparkSession) -> None:
-    from lakescore.errors import TooManySlices
+    from lakescore.comparing.errors import TooManySlices
 
     frame = rows(300).drop(columns=["weight"])
     frame["part"] = frame["id"].astype(str)
@@ -673,7 +673,7 @@ def test_a_filter_compares_columns(spark: SparkSession, text: str, left: set[int
     ],
 )
 def test_a_filter_can_do_nothing_else(spark: SparkSession, text: str) -> None:
-    from lakescore.errors import BadCondition
+    from lakescore.comparing.errors import BadCondition
 
     holdout = spark.createDataFrame([(1, "x", 1.0)], "id int, carrier string, y double")
     with pytest.raises(BadCondition):

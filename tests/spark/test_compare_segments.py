@@ -22,17 +22,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss, root_mean_squared_error
 from sklearn.tree import DecisionTreeClassifier
 
+from lakescore.assignment import SegmentsUnfit, SegmentsUnresolved
+from lakescore.comparing.errors import GateFailed, HoldoutEmpty
 from lakescore.config import CompareJob
-from lakescore.errors import (
-    ColumnsMissing,
-    ConfigError,
-    GateFailed,
-    HoldoutEmpty,
-    InputContractError,
-    OutputsDiffer,
-    SegmentsUnfit,
-    SegmentsUnresolved,
-)
+from lakescore.errors import ColumnsMissing, ConfigError, InputContractError
+from lakescore.signature import OutputsDiffer
 
 pytestmark = pytest.mark.usefixtures("runner")
 Run = Callable[..., dict[str, Any]]

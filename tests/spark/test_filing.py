@@ -22,8 +22,8 @@ from sklearn.linear_model import LinearRegression
 
 from lakescore import executor, filing, lineage, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import FilesUnwritten, WrittenFilesMissing
 from lakescore.executor.writing import written
+from lakescore.filing import FilesUnwritten, WrittenFilesMissing
 from lakescore.runner import Runner
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from lakescore import scoring, signature
+from lakescore.comparing.errors import GateFailed
 from lakescore.config import CompareJob, ScoreJob
-from lakescore.errors import GateFailed, ScoringFailed
+from lakescore.errors import ScoringFailed
 from lakescore.loading import prepare
 from lakescore.registry import resolve
 

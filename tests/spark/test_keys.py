@@ -10,8 +10,8 @@ import pytest
 from plain_tables import make_table
 
 from lakescore import scanning, slicing, tables
-from lakescore.errors import DuplicateKeys
 from lakescore.executor import keys as comparing
+from lakescore.slicing import DuplicateKeys
 
 if TYPE_CHECKING:
     from pathlib import Path

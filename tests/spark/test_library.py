@@ -11,9 +11,10 @@ from pyspark.errors import PySparkException
 from sklearn.linear_model import LogisticRegression
 
 from lakescore import scoring, session, signature, slicing, tables
-from lakescore.errors import ColumnsCollide, ScoringFailed
+from lakescore.errors import ScoringFailed
 from lakescore.loading import prepare
 from lakescore.registry import ModelVersion, resolve
+from lakescore.signature import ColumnsCollide
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

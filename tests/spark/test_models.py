@@ -24,9 +24,10 @@ from sklearn.tree import DecisionTreeRegressor
 
 from lakescore import scoring, signature, slicing, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import EngineRefused, InputContractError, TooManyErrors
+from lakescore.errors import EngineRefused, InputContractError
 from lakescore.loading import prepare
 from lakescore.options import BindOptions, LoadOptions
+from lakescore.publishing import TooManyErrors
 from lakescore.registry import resolve
 
 if TYPE_CHECKING:

@@ -16,14 +16,11 @@ from sklearn.linear_model import LinearRegression
 from lakescore import explaining, slicing
 from lakescore.config import ScoreJob, load
 from lakescore.encoding import as_json
-from lakescore.errors import (
-    ColumnsCollide,
-    ColumnsUnfit,
-    DuplicateKeys,
-    InputContractError,
-    TableNotFound,
-    TableNotMade,
-)
+from lakescore.errors import InputContractError
+from lakescore.signature import ColumnsCollide, ColumnsUnfit
+from lakescore.slicing import DuplicateKeys
+from lakescore.storage import TableNotFound
+from lakescore.tables import TableNotMade
 
 if TYPE_CHECKING:
     from collections.abc import Callable

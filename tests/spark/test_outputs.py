@@ -13,7 +13,9 @@ from plain_tables import make_table, rows_of, types_of
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore.config import ScoreJob
-from lakescore.errors import ColumnsCollide, ConfigError, UnsupportedSignature
+from lakescore.errors import ConfigError
+from lakescore.loading import UnsupportedSignature
+from lakescore.signature import ColumnsCollide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,15 +20,11 @@ from sklearn.linear_model import LinearRegression
 from lakescore import explaining, tables
 from lakescore.config import ScoreJob
 from lakescore.encoding import as_json
-from lakescore.errors import (
-    FileUnreadable,
-    FolderRefused,
-    NotADeltaTable,
-    SchemaDrift,
-    ScoringFailed,
-    TableAppendOnly,
-    ViewNotPinned,
-)
+from lakescore.errors import ScoringFailed
+from lakescore.scanning import FileUnreadable
+from lakescore.snapshots import NotADeltaTable, ViewNotPinned
+from lakescore.storage import FolderRefused
+from lakescore.tables import SchemaDrift, TableAppendOnly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,9 @@ from plain_tables import make_table, rows_of, types_of
 
 from lakescore import lineage, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import AnotherRunWon, SchemaDrift, TooManyErrors
+from lakescore.logs import AnotherRunWon
+from lakescore.publishing import TooManyErrors
+from lakescore.tables import SchemaDrift
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,19 +19,13 @@ from typer.testing import CliRunner
 from lakescore import explaining, replaying
 from lakescore.cli import app
 from lakescore.config import ReplayJob, ScoreJob
-from lakescore.errors import (
-    ColumnsMissing,
-    InputContractError,
-    KeyUnreadable,
-    ReplayDiffers,
-    RowNotFound,
-    RunnerRefused,
-    RunNotOne,
-    RunNotPublished,
-    TableNotFound,
-)
+from lakescore.errors import ColumnsMissing, InputContractError
+from lakescore.explaining import KeyUnreadable, RowNotFound
 from lakescore.job import main
+from lakescore.replaying import ReplayDiffers, RunNotOne, RunNotPublished
+from lakescore.runner import RunnerRefused
 from lakescore.slicing import SLICE
+from lakescore.storage import TableNotFound
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

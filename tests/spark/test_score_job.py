@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakescore import lineage
 from lakescore.config import ScoreJob
-from lakescore.errors import RunIdReused
+from lakescore.publishing import RunIdReused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

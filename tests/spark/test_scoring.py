@@ -13,15 +13,10 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore import scoring, signature, slicing
-from lakescore.errors import (
-    ColumnsCollide,
-    ColumnsMissing,
-    ScoringFailed,
-    TypesDiffer,
-    UnsupportedSignature,
-)
-from lakescore.loading import prepare
+from lakescore.errors import ColumnsMissing, ScoringFailed
+from lakescore.loading import UnsupportedSignature, prepare
 from lakescore.registry import resolve
+from lakescore.signature import ColumnsCollide, TypesDiffer
 from lakescore.slicing import SLICE
 
 if TYPE_CHECKING:

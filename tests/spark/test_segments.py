@@ -22,16 +22,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
 from lakescore import explaining
+from lakescore.assignment import SegmentsUnfit, SegmentsUnresolved
 from lakescore.config import ReplayJob, ScoreJob
-from lakescore.errors import (
-    EngineRefused,
-    InputContractError,
-    OutputsDiffer,
-    QueryNotUnique,
-    SegmentsUnfit,
-    SegmentsUnresolved,
-    TooManyErrors,
-)
+from lakescore.errors import EngineRefused, InputContractError
+from lakescore.publishing import TooManyErrors
+from lakescore.registry.errors import QueryNotUnique
+from lakescore.signature import OutputsDiffer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,8 @@ from sklearn.linear_model import LinearRegression
 
 from lakescore import slicing, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import InputContractError, NullsFound
+from lakescore.errors import InputContractError
+from lakescore.slicing import NullsFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

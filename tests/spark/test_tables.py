@@ -10,13 +10,10 @@ import pytest
 from chispa import assert_df_equality
 
 from lakescore import tables
-from lakescore.errors import (
-    AnotherRunWon,
-    NotADeltaTable,
-    SchemaDrift,
-    SnapshotNotFound,
-    TableNotFound,
-)
+from lakescore.logs import AnotherRunWon
+from lakescore.snapshots import NotADeltaTable, SnapshotNotFound
+from lakescore.storage import TableNotFound
+from lakescore.tables import SchemaDrift
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,8 +25,7 @@ from clusters import LOCAL, SMALL, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import AZURITE_ACCOUNT, AZURITE_KEY, azure, free_port
 
-from lakescore.errors import AnotherRunWon
-from lakescore.logs import Log, NewFile
+from lakescore.logs import AnotherRunWon, Log, NewFile
 from lakescore.places import read_properties
 from lakescore.storage import folder
 

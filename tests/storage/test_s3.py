@@ -28,8 +28,7 @@ from clusters import LOCAL, SMALL, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import free_port, s3
 
-from lakescore.errors import AnotherRunWon
-from lakescore.logs import Log, NewFile
+from lakescore.logs import AnotherRunWon, Log, NewFile
 from lakescore.places import read_properties
 
 if TYPE_CHECKING:

@@ -1,109 +1,206 @@
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import lakescore
 from lakescore import errors
-from lakescore.errors import LakescoreError, listed, nearest, redact
+from lakescore.assignment import SegmentsUnfit, SegmentsUnresolved
+from lakescore.comparing.errors import (
+    BadCondition,
+    GateFailed,
+    HoldoutEmpty,
+    MetricUndefined,
+    TooManySlices,
+    WeightsInvalid,
+)
+from lakescore.environment import ModuleMissing
+from lakescore.errors import (
+    ColumnsMissing,
+    ConfigError,
+    ConflictError,
+    EngineRefused,
+    FeaturesLeftOut,
+    InputContractError,
+    IntegrityError,
+    LakescoreError,
+    RegistryError,
+    RequirementNotMet,
+    ResultUnfit,
+    ScoringFailed,
+    Stopped,
+    TemporaryError,
+)
+from lakescore.explaining import KeyUnreadable, RowNotFound, TableNotAtPath
+from lakescore.filing import FilesUnwritten, WrittenFilesMissing
+from lakescore.java import JavaMissing
+from lakescore.job import TimedOut
+from lakescore.joblist import NotRun
+from lakescore.loading import FlavorMissing, OptionUnknown, OptionUnreadable, UnsupportedSignature
+from lakescore.logs import AnotherRunWon
+from lakescore.metering import MetricsNotWritten
+from lakescore.publishing import RowsLost, RunIdReused, TooManyErrors
+from lakescore.registry.errors import (
+    AliasMoved,
+    AliasMoving,
+    AliasNotFound,
+    ArtifactsMissing,
+    BadColumn,
+    BadFilter,
+    BadName,
+    BadReference,
+    EditedMeanwhile,
+    FileExists,
+    LedgerLost,
+    ModelExists,
+    ModelNotCopied,
+    ModelNotFound,
+    NotAModel,
+    NothingToCompare,
+    NothingToRollBack,
+    NoTrackingStore,
+    QueryNotUnique,
+    RegistryRefused,
+    RegistryUnavailable,
+    RunNotFound,
+    SignatureMissing,
+    TagNotFound,
+    VersionDeleted,
+    VersionNotFound,
+    VersionNotReady,
+)
+from lakescore.replaying import KeysNotPublished, ReplayDiffers, RunNotOne, RunNotPublished
+from lakescore.reporting.files import ReportNotWritten
+from lakescore.runner import RunnerRefused
+from lakescore.scanning import FilesGone, FileUnreadable
+from lakescore.serving.api import NotServed
+from lakescore.session import ConnectUnavailable
+from lakescore.signature import (
+    CaseDiffers,
+    ColumnsCollide,
+    ColumnsUnfit,
+    FeaturesUnknown,
+    OutputsCollide,
+    OutputsDiffer,
+    ThresholdUndefined,
+    TypesDiffer,
+)
+from lakescore.slicing import DuplicateKeys, KeysInTwoSlices, NullsFound
+from lakescore.snapshots import NotADeltaTable, SnapshotNotFound, ViewNotPinned
+from lakescore.storage import (
+    BucketMissing,
+    FolderRefused,
+    StorageFull,
+    StorageRefused,
+    StorageUnavailable,
+    StorageUnsupported,
+    TableNotFound,
+)
+from lakescore.supervising import JobLost
+from lakescore.tables import SchemaDrift, TableAppendOnly, TableNotMade
+from lakescore.trust import DigestDiffers, NotTrusted
+from lakescore.wording import listed, nearest, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import Golden
 
+DOCS = Path(__file__).parents[2] / "docs"
 INSTANCES = [
     LakescoreError("something else went wrong"),
-    errors.JavaMissing("/opt/java/bin/java is version 11"),
-    errors.ScoringFailed("models:/flight-delay/3", "slices 2013-12-01", "ValueError: NaN"),
-    errors.ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
-    errors.EngineRefused("arrow", "it does not take the columns at (timestamp)"),
-    errors.RunnerRefused("write_mode merge needs Spark"),
-    errors.RunIdReused("nightly-7", "2013-12-01"),
-    errors.RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
-    errors.BadCondition("reflect('x')", "anonymous is not allowed in it"),
-    errors.NothingToCompare("flight-delay", "metrics.rmse < 1"),
-    errors.WrittenFilesMissing("/lake/predictions", "part-1.snappy.parquet"),
-    errors.FilesUnwritten("/lake/predictions", "[Errno 13] Permission denied"),
-    errors.ModelNotCopied("models:/flight-delay/3", "/scratch", "[Errno 27] File too large"),
-    errors.FolderRefused("/lake/predictions", "Permission denied"),
-    errors.FileUnreadable("/lake/departures/f.parquet", "column [at] is INT64, not timestamp"),
-    errors.ViewNotPinned("lake.recent"),
-    errors.TableAppendOnly("/lake/predictions", default=True),
-    errors.ConnectUnavailable("sc://localhost:15002"),
-    errors.MetricsNotWritten(Path("/metrics/score.prom"), "Permission denied"),
-    errors.ReportNotWritten("/lake/reports", "Permission denied"),
-    errors.TooManySlices("tailnum", 200),
-    errors.NoTrackingStore("/lake/.lakescore/mlflow.db"),
-    errors.OptionUnknown("params", "temperatur", "models:/flight-delay/3", ["temperature"]),
-    errors.OptionUnreadable("temperature", "hot", "models:/flight-delay/3", "not a number"),
-    errors.FeaturesUnknown("models:/flight-delay/3", ["distanc"], ["distance", "hour"]),
-    errors.ThresholdUndefined("models:/flight-delay/3", "struct<p_a:double>", 3),
-    errors.FileExists("copies/MLmodel"),
-    errors.BadReference("flight-delay", "it names no version and no alias"),
-    errors.BadFilter("metrics.rmse <", "a value or a condition is missing", 13),
-    errors.BadColumn("metric.rmse", ["version", "metrics.<key>"]),
-    errors.BadName(
-        "an alias", "cham\x1bpion", "it holds characters other than letters, digits, _ and -"
-    ),
-    errors.ModelNotFound(
+    JavaMissing("/opt/java/bin/java is version 11"),
+    ScoringFailed("models:/flight-delay/3", "slices 2013-12-01", "ValueError: NaN"),
+    ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
+    EngineRefused("arrow", "it does not take the columns at (timestamp)"),
+    RunnerRefused("write_mode merge needs Spark"),
+    RunIdReused("nightly-7", "2013-12-01"),
+    RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
+    BadCondition("reflect('x')", "anonymous is not allowed in it"),
+    NothingToCompare("flight-delay", "metrics.rmse < 1"),
+    WrittenFilesMissing("/lake/predictions", "part-1.snappy.parquet"),
+    FilesUnwritten("/lake/predictions", "[Errno 13] Permission denied"),
+    ModelNotCopied("models:/flight-delay/3", "/scratch", "[Errno 27] File too large"),
+    FolderRefused("/lake/predictions", "Permission denied"),
+    FileUnreadable("/lake/departures/f.parquet", "column [at] is INT64, not timestamp"),
+    ViewNotPinned("lake.recent"),
+    TableAppendOnly("/lake/predictions", default=True),
+    ConnectUnavailable("sc://localhost:15002"),
+    MetricsNotWritten(Path("/metrics/score.prom"), "Permission denied"),
+    ReportNotWritten("/lake/reports", "Permission denied"),
+    TooManySlices("tailnum", 200),
+    NoTrackingStore("/lake/.lakescore/mlflow.db"),
+    OptionUnknown("params", "temperatur", "models:/flight-delay/3", ["temperature"]),
+    OptionUnreadable("temperature", "hot", "models:/flight-delay/3", "not a number"),
+    FeaturesUnknown("models:/flight-delay/3", ["distanc"], ["distance", "hour"]),
+    ThresholdUndefined("models:/flight-delay/3", "struct<p_a:double>", 3),
+    FileExists("copies/MLmodel"),
+    BadReference("flight-delay", "it names no version and no alias"),
+    BadFilter("metrics.rmse <", "a value or a condition is missing", 13),
+    BadColumn("metric.rmse", ["version", "metrics.<key>"]),
+    BadName("an alias", "cham\x1bpion", "it holds characters other than letters, digits, _ and -"),
+    ModelNotFound(
         "flight-dely",
         ["flight-delay", "crew@night"],
         "postgresql://user:secret@registry.example/mlflow",
     ),
-    errors.VersionNotFound("flight-delay", 9, [3, 1, 2]),
-    errors.VersionDeleted("flight-delay", 4, range(5, 17)),
-    errors.AliasNotFound("flight-delay", "champ", {"challenger": 2, "champion": 3}),
-    errors.SegmentsUnresolved(
+    VersionNotFound("flight-delay", 9, [3, 1, 2]),
+    VersionDeleted("flight-delay", 4, range(5, 17)),
+    AliasNotFound("flight-delay", "champ", {"challenger": 2, "champion": 3}),
+    SegmentsUnresolved(
         "region",
-        {"north": errors.ModelNotFound("demand-north", ["demand-south"], "sqlite:////lake/m.db")},
+        {"north": ModelNotFound("demand-north", ["demand-south"], "sqlite:////lake/m.db")},
         12,
     ),
-    errors.SegmentsUnfit("/lake/orders", "region", ["a/b", "north@champion"]),
-    errors.OutputsDiffer(
+    SegmentsUnfit("/lake/orders", "region", ["a/b", "north@champion"]),
+    OutputsDiffer(
         ("models:/demand-north/3", "prediction double"),
         ("models:/demand-south/1", "prediction bigint"),
     ),
-    errors.QueryNotUnique(
+    QueryNotUnique(
         "flight-delay?where=metrics.rmse < 16",
         [5, 3],
         ["flight-delay/5 (rmse 15.75)", "flight-delay/3 (champion, rmse 15.75)"],
     ),
-    errors.ModelExists("flight-delay"),
-    errors.TagNotFound("models:/flight-delay/3", "quarte", ["team", "quarter"]),
-    errors.RunNotFound("0123"),
-    errors.NotAModel("runs:/0123/model", "there is no such run"),
-    errors.NothingToRollBack("flight-delay", "champion", "no earlier version is known"),
-    errors.LedgerLost("flight-delay", "mlflow runs restore --run-id 0123"),
-    errors.VersionNotReady("models:/flight-delay/3", "PENDING_REGISTRATION"),
-    errors.SignatureMissing("models:/flight-delay/3"),
-    errors.RegistryRefused("https://registry.example"),
-    errors.RegistryUnavailable("http://user:secret@registry.example:5000", "connection refused"),
-    errors.IntegrityError("the artifact data/link is a symbolic link; links are not followed"),
-    errors.ArtifactsMissing("models:/flight-delay/3", "there is no MLmodel file among them"),
-    errors.NotTrusted(
+    ModelExists("flight-delay"),
+    TagNotFound("models:/flight-delay/3", "quarte", ["team", "quarter"]),
+    RunNotFound("0123"),
+    NotAModel("runs:/0123/model", "there is no such run"),
+    NothingToRollBack("flight-delay", "champion", "no earlier version is known"),
+    LedgerLost("flight-delay", "mlflow runs restore --run-id 0123"),
+    VersionNotReady("models:/flight-delay/3", "PENDING_REGISTRATION"),
+    SignatureMissing("models:/flight-delay/3"),
+    RegistryRefused("https://registry.example"),
+    RegistryUnavailable("http://user:secret@registry.example:5000", "connection refused"),
+    IntegrityError("the artifact data/link is a symbolic link; links are not followed"),
+    ArtifactsMissing("models:/flight-delay/3", "there is no MLmodel file among them"),
+    NotTrusted(
         "models:/flight-delay/3",
         "sources",
         "its files lie at s3://user:secret@bucket/x",
         ["file", "s3://models/prod"],
     ),
-    errors.DigestDiffers(
-        "models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "its tag"
-    ),
-    errors.Stopped(),
-    errors.JobLost(-9),
-    errors.NotRun(),
-    errors.TimedOut(3600.0),
-    errors.StorageFull("/lake/tables/predictions"),
-    errors.StorageUnavailable("s3a://lake/predictions", "connection refused"),
-    errors.StorageUnsupported("s3a://lake/predictions", "s3a"),
-    errors.StorageRefused("s3a://lake/predictions", "InvalidAccessKeyId"),
-    errors.BucketMissing("s3a://lake/predictions"),
-    errors.RowsLost("2013-12-01", 987, 985, 1),
-    errors.ReplayDiffers(
+    DigestDiffers("models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "its tag"),
+    RequirementNotMet("of 987 rows, 12 failed, but only 9 may fail"),
+    ConflictError("someone else wrote the slice 2013-12-01"),
+    TemporaryError("the store does not answer; run it again"),
+    Stopped(),
+    JobLost(-9),
+    NotRun(),
+    TimedOut(3600.0),
+    StorageFull("/lake/tables/predictions"),
+    StorageUnavailable("s3a://lake/predictions", "connection refused"),
+    StorageUnsupported("s3a://lake/predictions", "s3a"),
+    StorageRefused("s3a://lake/predictions", "InvalidAccessKeyId"),
+    BucketMissing("s3a://lake/predictions"),
+    RowsLost("2013-12-01", 987, 985, 1),
+    ReplayDiffers(
         "0f3b",
         {
             "rows": 9,
@@ -114,43 +211,39 @@ INSTANCES = [
             "examples": [{"published": 1.5, "replayed": 1.25}],
         },
     ),
-    errors.InputContractError("slice_by names a column of another type"),
-    errors.TableNotFound("/lake/tables/departures"),
-    errors.NotADeltaTable("/lake/tables/departures"),
-    errors.SnapshotNotFound("/lake/tables/departures", 7, 2),
-    errors.RunNotPublished("/lake/tables/predictions", "0f3b"),
-    errors.RunNotOne("nightly", ["2013-12-01"], ["2013-12-02"]),
-    errors.KeysNotPublished("/lake/tables/predictions", "0f3b"),
-    errors.RowNotFound("/lake/tables/predictions", {"id": "123"}),
-    errors.KeyUnreadable("id", "first", "int32"),
-    errors.ColumnsMissing(
-        "/lake/tables/departures", ["dep_delya", "wind"], ["dep_delay", "distance"]
-    ),
-    errors.TypesDiffer("/lake/tables/departures", {"distance": ("string", "double")}),
-    errors.NullsFound("/lake/tables/departures", {"dep_delay": 12, "distance": 1}),
-    errors.DuplicateKeys("/lake/tables/departures", ["day", "flight"], 4, ["2013-12-01, 11"]),
-    errors.KeysInTwoSlices("/lake/tables/departures", ["flight"], 4, ["11"]),
-    errors.ColumnsCollide("output", ["prediction", "slice"]),
-    errors.ColumnsUnfit("/lake/tables/departures", ["a`b"], "a name cannot hold a backtick"),
-    errors.TableNotAtPath("/lake/lake.predictions", "lake.predictions"),
-    errors.TableNotMade("nowhere.predictions", "the schema nowhere cannot be found"),
-    errors.FilesGone("file:/lake/tables/departures/part-0.parquet"),
-    errors.CaseDiffers("/lake/tables/flights", "Distance", "distance"),
-    errors.OutputsCollide(
+    InputContractError("slice_by names a column of another type"),
+    TableNotFound("/lake/tables/departures"),
+    NotADeltaTable("/lake/tables/departures"),
+    SnapshotNotFound("/lake/tables/departures", 7, 2),
+    RunNotPublished("/lake/tables/predictions", "0f3b"),
+    RunNotOne("nightly", ["2013-12-01"], ["2013-12-02"]),
+    KeysNotPublished("/lake/tables/predictions", "0f3b"),
+    RowNotFound("/lake/tables/predictions", {"id": "123"}),
+    KeyUnreadable("id", "first", "int32"),
+    ColumnsMissing("/lake/tables/departures", ["dep_delya", "wind"], ["dep_delay", "distance"]),
+    TypesDiffer("/lake/tables/departures", {"distance": ("string", "double")}),
+    NullsFound("/lake/tables/departures", {"dep_delay": 12, "distance": 1}),
+    DuplicateKeys("/lake/tables/departures", ["day", "flight"], 4, ["2013-12-01, 11"]),
+    KeysInTwoSlices("/lake/tables/departures", ["flight"], 4, ["11"]),
+    ColumnsCollide("output", ["prediction", "slice"]),
+    ColumnsUnfit("/lake/tables/departures", ["a`b"], "a name cannot hold a backtick"),
+    TableNotAtPath("/lake/lake.predictions", "lake.predictions"),
+    TableNotMade("nowhere.predictions", "the schema nowhere cannot be found"),
+    FilesGone("file:/lake/tables/departures/part-0.parquet"),
+    CaseDiffers("/lake/tables/flights", "Distance", "distance"),
+    OutputsCollide(
         "models:/flight-delay/3", "classes", ["a b", "a_b"], "they would share the column 'p_a_b'"
     ),
-    errors.FlavorMissing("models:/names/1", ["spacy"]),
-    errors.ModuleMissing("models:/names/1", "acme_features", ["acme-features==1.0"]),
-    errors.ResultUnfit(
-        "models:/flight-delay/3", "the signature says long and the model gives 1.25"
-    ),
-    errors.FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
-    errors.UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
-    errors.MetricUndefined("roc_auc", "the label has one class"),
-    errors.HoldoutEmpty("tables/holdout", "arr_delay", "month >= 10"),
-    errors.WeightsInvalid(3, 1000),
-    errors.SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
-    errors.TooManyErrors(
+    FlavorMissing("models:/names/1", ["spacy"]),
+    ModuleMissing("models:/names/1", "acme_features", ["acme-features==1.0"]),
+    ResultUnfit("models:/flight-delay/3", "the signature says long and the model gives 1.25"),
+    FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
+    UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
+    MetricUndefined("roc_auc", "the label has one class"),
+    HoldoutEmpty("tables/holdout", "arr_delay", "month >= 10"),
+    WeightsInvalid(3, 1000),
+    SchemaDrift("/lake/tables/predictions", "it has no column 'prediction'"),
+    TooManyErrors(
         "models:/flight-delay/3",
         ["2013-12-01", "2013-12-02"],
         (12, 987, 9),
@@ -158,14 +251,12 @@ INSTANCES = [
         "/lake/tables/predictions_quarantine",
         "scoring_run_id is 0f3b",
     ),
-    errors.AnotherRunWon("/lake/tables/predictions", "slice '2013-12-01'"),
-    errors.GateFailed(
-        "models:/flight-delay/4", ["rmse is at most 16.2 (asked 15, short by 1.2)"], {}
-    ),
-    errors.AliasMoved("flight-delay", "champion", 3, 4),
-    errors.EditedMeanwhile("the tag 'team' of models:/flight-delay/3", "ops", None),
-    errors.NotServed("crew@night", ["flight-delay"]),
-    errors.AliasMoving("flight-delay", "champion", 4, "ann@laptop", 12),
+    AnotherRunWon("/lake/tables/predictions", "slice '2013-12-01'"),
+    GateFailed("models:/flight-delay/4", ["rmse is at most 16.2 (asked 15, short by 1.2)"], {}),
+    AliasMoved("flight-delay", "champion", 3, 4),
+    EditedMeanwhile("the tag 'team' of models:/flight-delay/3", "ops", None),
+    NotServed("crew@night", ["flight-delay"]),
+    AliasMoving("flight-delay", "champion", 4, "ann@laptop", 12),
 ]
 
 
@@ -178,11 +269,16 @@ def subclasses(kind: type[LakescoreError]) -> Iterator[type[LakescoreError]]:
 def test_every_error_reads_as_agreed(golden: Golden) -> None:
     golden(
         "errors",
-        "".join(f"{type(each).__name__} ({each.exit_code})\n    {each}\n" for each in INSTANCES),
+        "".join(
+            f"{type(each).__name__} ({each.exit_code}, {each.code})\n    {each}\n"
+            for each in INSTANCES
+        ),
     )
 
 
 def test_every_error_is_among_the_instances() -> None:
+    for module in pkgutil.walk_packages(lakescore.__path__, "lakescore."):
+        importlib.import_module(module.name)
     ours = set(subclasses(LakescoreError))
     assert ours == {type(each) for each in INSTANCES}
     assert len(INSTANCES) == len(ours)
@@ -196,7 +292,7 @@ def test_every_error_is_one_line_without_credentials(error: LakescoreError) -> N
 
 def test_a_reason_of_several_lines_becomes_one() -> None:
     reason = "File link\n  /a/b\r\n\n\tno such file\n"
-    assert str(errors.ArtifactsMissing("models:/a/1", reason)).endswith(
+    assert str(ArtifactsMissing("models:/a/1", reason)).endswith(
         "cannot be fetched: File link /a/b no such file"
     )
 
@@ -227,19 +323,59 @@ def test_the_exit_codes_are_those_that_the_module_promises() -> None:
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        (errors.LakescoreError, 1),
-        (errors.ConfigError, 2),
-        (errors.RegistryError, 3),
-        (errors.IntegrityError, 4),
-        (errors.InputContractError, 5),
-        (errors.TooManyErrors, 6),
-        (errors.GateFailed, 6),
-        (errors.AnotherRunWon, 7),
-        (errors.RegistryUnavailable, 75),  # sysexits' EX_TEMPFAIL
+        (LakescoreError, 1),
+        (ConfigError, 2),
+        (RegistryError, 3),
+        (IntegrityError, 4),
+        (InputContractError, 5),
+        (RequirementNotMet, 6),
+        (TooManyErrors, 6),
+        (GateFailed, 6),
+        (ConflictError, 7),
+        (AnotherRunWon, 7),
+        (TemporaryError, 75),
+        (RegistryUnavailable, 75),  # sysexits' EX_TEMPFAIL
     ],
 )
 def test_an_exit_code_never_changes(kind: type[LakescoreError], code: int) -> None:
     assert kind.exit_code == code
+
+
+@pytest.mark.parametrize("error", INSTANCES, ids=lambda each: type(each).__name__)
+def test_an_exit_code_has_one_general_class_that_programs_can_catch(error: LakescoreError) -> None:
+    general = [
+        LakescoreError,
+        ConfigError,
+        RegistryError,
+        IntegrityError,
+        InputContractError,
+        RequirementNotMet,
+        ConflictError,
+        TemporaryError,
+        Stopped,
+    ]
+    kind = next(kind for kind in general if kind.exit_code == error.exit_code)
+    assert isinstance(error, kind)
+    assert kind.__module__ == "lakescore.errors"
+
+
+def test_a_code_is_the_name_of_a_class_in_snake_case() -> None:
+    assert LakescoreError("a module of Java is missing").code == "unexpected"
+    assert NotADeltaTable("/lake/departures").code == "not_a_delta_table"
+
+
+def test_the_documentation_lists_the_codes_of_each_exit_code() -> None:
+    section = (DOCS / "reference.md").read_text().partition("### Codes of errors")[2]
+    rows = re.findall(r"^\| (\d+) \| (`.*) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    documented = [(int(exit_code), re.findall(r"`(\w+)`", codes)) for exit_code, codes in rows]
+    of_classes: dict[int, list[str]] = {}
+    for each in INSTANCES:
+        of_classes.setdefault(each.exit_code, []).append(each.code)
+    codes = [code for code_list in of_classes.values() for code in code_list]
+    assert len(set(codes)) == len(codes)
+    assert documented == [
+        (exit_code, sorted(codes)) for exit_code, codes in sorted(of_classes.items())
+    ]
 
 
 def test_what_is_near_is_suggested_and_what_is_far_is_not() -> None:
@@ -257,9 +393,7 @@ def test_a_long_list_is_cut_and_says_by_how_many() -> None:
 
 def test_what_hits_every_row_is_told_once_and_is_not_the_rows_fault() -> None:
     reasons = ["ValueError: the categories differ"]
-    told = errors.TooManyErrors(
-        "models:/m/1", ["all"], (40, 40, 0), reasons, "aside", "run_id is x"
-    )
+    told = TooManyErrors("models:/m/1", ["all"], (40, 40, 0), reasons, "aside", "run_id is x")
     assert str(told) == (
         "models:/m/1 could not score any of 40 rows, all for one reason: ValueError: the "
         "categories differ; no prediction of all was published; the failed rows are in aside where "

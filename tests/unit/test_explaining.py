@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
-from lakescore.errors import RowNotFound, TableNotFound
-from lakescore.explaining import explain
+from lakescore.explaining import RowNotFound, explain
+from lakescore.storage import TableNotFound
 
 if TYPE_CHECKING:
     from pathlib import Path

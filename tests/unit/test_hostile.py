@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakescore.errors import BadFilter, BadName, BadReference, LakescoreError, redact
+from lakescore.errors import LakescoreError
+from lakescore.registry.errors import BadFilter, BadName, BadReference
 from lakescore.registry.query import Filter, Order
 from lakescore.registry.reference import Query, check_alias, check_name, check_tag, parse
+from lakescore.wording import redact
 
 HOSTILE_NAMES = [
     "",

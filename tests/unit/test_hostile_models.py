@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 from lakescore import environment, errors, loading
 from lakescore import registry as library
 from lakescore.config import ScoreJob, load
-from lakescore.errors import DigestDiffers, IntegrityError, LakescoreError, NotTrusted
+from lakescore.errors import IntegrityError, LakescoreError
 from lakescore.options import LoadOptions
 from lakescore.registry import Trust, artifacts
 from lakescore.registry.journal import Journal
+from lakescore.trust import DigestDiffers, NotTrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

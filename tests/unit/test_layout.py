@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lakescore import session
-from lakescore.errors import ConfigError, ConnectUnavailable
+from lakescore.errors import ConfigError
+from lakescore.session import ConnectUnavailable
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "jobs").glob("*.py"))

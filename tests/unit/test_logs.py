@@ -15,8 +15,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from lakescore.errors import AnotherRunWon
-from lakescore.logs import MADE, Log, NewFile, NotEligible, changes
+from lakescore.logs import MADE, AnotherRunWon, Log, NewFile, NotEligible, changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lakescore import metering
 from lakescore.config import ScoreJob
-from lakescore.errors import LakescoreError, MetricsNotWritten, TooManyErrors
+from lakescore.errors import LakescoreError
 from lakescore.job import main
+from lakescore.metering import MetricsNotWritten
+from lakescore.publishing import TooManyErrors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

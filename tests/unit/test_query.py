@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lakescore.errors import BadFilter
+from lakescore.registry.errors import BadFilter
 from lakescore.registry.query import Filter, Order
 from lakescore.registry.record import Card, VersionRecord
 

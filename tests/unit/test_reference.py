@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lakescore.errors import BadReference
+from lakescore.registry.errors import BadReference
 from lakescore.registry.reference import (
     ByAlias,
     ByLoggedModel,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lakescore import reporting
-from lakescore.errors import ReportNotWritten
+from lakescore.reporting.files import ReportNotWritten
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,22 +16,21 @@ from typing import TYPE_CHECKING
 import pytest
 from builders import register
 
-from lakescore.errors import (
+from lakescore.errors import IntegrityError, RegistryError
+from lakescore.registry import connect, digest_of, experiment, resolve, versions
+from lakescore.registry.errors import (
     AliasNotFound,
     ArtifactsMissing,
     BadReference,
-    IntegrityError,
     ModelNotFound,
     NoTrackingStore,
     QueryNotUnique,
-    RegistryError,
     RegistryUnavailable,
     SignatureMissing,
     VersionDeleted,
     VersionNotFound,
     VersionNotReady,
 )
-from lakescore.registry import connect, digest_of, experiment, resolve, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +53,7 @@ def use(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 LITTLE_ROOM = """
 import resource, sys
-from lakescore.errors import ModelNotCopied
+from lakescore.registry.errors import ModelNotCopied
 from lakescore.registry import artifacts
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 try:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lakescore import session, workers
-from lakescore.errors import RunnerRefused
-from lakescore.runner import Runner
+from lakescore.runner import Runner, RunnerRefused
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,9 @@ from builders import register
 
 from lakescore import registry as library
 from lakescore.config import ScoreJob, load, policy
-from lakescore.errors import ConfigError, DigestDiffers, NotTrusted
+from lakescore.errors import ConfigError
 from lakescore.registry import Trust, artifacts, loaders
+from lakescore.trust import DigestDiffers, NotTrusted
 
 if TYPE_CHECKING:
     from conftest import Registry

@@ -9,7 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from lakescore.encoding import as_json
-from lakescore.errors import ConfigError, LakescoreError, redact, visible
+from lakescore.errors import ConfigError, LakescoreError
+from lakescore.wording import redact, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

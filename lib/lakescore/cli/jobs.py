@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakescore.cli.app import command, pairs, tell
-from lakescore.errors import ConfigError, listed, nearest
+from lakescore.errors import ConfigError
+from lakescore.wording import listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

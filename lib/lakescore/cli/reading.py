@@ -19,7 +19,7 @@ from lakescore.cli.app import (
     say,
     tell,
 )
-from lakescore.errors import BadReference, ConfigError
+from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
     from lakescore.registry.query import SplitFilter
@@ -217,6 +217,8 @@ def resolve(
 
 
 def _add_query(reference: str, where: str | None, order_by: str | None) -> str:
+    from lakescore.registry.errors import BadReference  # noqa: PLC0415
+
     parts = {"where": where, "order_by": order_by}
     query = "&".join(f"{key}={value}" for key, value in parts.items() if value)
     if re.search("&(where|order_by)=", f"{where}{order_by}"):

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from lakescore.cli.app import Json, Name, OrderBy, Where, command, say, tell
-from lakescore.errors import NothingToCompare
 
 
 @command()
@@ -40,6 +39,7 @@ def report(  # noqa: PLR0913 - the command's options
     --json prints the document of the page, and writes the page only with --output.
     """
     from lakescore import registry, reporting  # noqa: PLC0415 - --help does not need it
+    from lakescore.registry.errors import NothingToCompare  # noqa: PLC0415
 
     records = registry.versions(name, where=where, order_by=order_by, limit=limit, whole=whole)
     if not records:

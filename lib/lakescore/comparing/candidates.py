@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore import assignment
 from lakescore.comparing import pairing
-from lakescore.errors import AliasNotFound, HoldoutEmpty, NothingToCompare, listed
+from lakescore.comparing.errors import HoldoutEmpty
 from lakescore.options import family_name
 from lakescore.registry import Trust, versions
 from lakescore.registry.difference import compare_signatures
+from lakescore.registry.errors import AliasNotFound, NothingToCompare
 from lakescore.slicing import WHOLE
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,7 +15,9 @@ from pyspark.sql.types import ArrayType, MapType, StructType
 from lakescore import scoring
 from lakescore.comparing import costing, differing, evaluating, gathering, pairing, passes
 from lakescore.comparing.document import headline, long_form
-from lakescore.errors import ColumnsUnfit, ConfigError, TooManySlices
+from lakescore.comparing.errors import TooManySlices
+from lakescore.errors import ConfigError
+from lakescore.signature import ColumnsUnfit
 from lakescore.slicing import WHOLE
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from pyspark.sql import DataFrame
 
 from lakescore import metrics
 from lakescore.comparing import formulas, gathering, matching, ordering, passes, ranking
+from lakescore.comparing.errors import MetricUndefined, TooManySlices, WeightsInvalid
 from lakescore.comparing.gathering import PART, Spec
-from lakescore.errors import MetricUndefined, TooManySlices, WeightsInvalid
 from lakescore.metrics import Metric
 from lakescore.scanning import skip_batch_size_check
 

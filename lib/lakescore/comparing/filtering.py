@@ -12,7 +12,8 @@ import sqlglot
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sqlglot import expressions as sql
 
-from lakescore.errors import BadCondition, listed, nearest
+from lakescore.comparing.errors import BadCondition
+from lakescore.wording import listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

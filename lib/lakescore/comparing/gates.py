@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakescore.comparing.candidates import CHAMPION
-from lakescore.errors import ConfigError, GateFailed, listed, nearest, visible
+from lakescore.comparing.errors import GateFailed
+from lakescore.errors import ConfigError
 from lakescore.registry import promote
+from lakescore.wording import listed, nearest, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,9 +25,10 @@ from pyspark.sql.types import (
 from lakescore import executor, metrics, scanning, scoring, slicing
 from lakescore.arrow import arrow_type
 from lakescore.comparing import passes
+from lakescore.comparing.errors import HoldoutEmpty, MetricUndefined
 from lakescore.comparing.filtering import condition
 from lakescore.comparing.matching import Columns, match
-from lakescore.errors import ColumnsMissing, HoldoutEmpty, MetricUndefined
+from lakescore.errors import ColumnsMissing
 from lakescore.logs import NotEligible
 from lakescore.scanning import Selection
 from lakescore.scoring import ERRORS, SAID, Plan

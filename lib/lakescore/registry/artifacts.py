@@ -22,18 +22,12 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from lakescore.encoding import parsed
-from lakescore.errors import (
-    ArtifactsMissing,
-    IntegrityError,
-    LakescoreError,
-    ModelNotCopied,
-    StorageRefused,
-    StorageUnavailable,
-)
+from lakescore.errors import IntegrityError, LakescoreError
 from lakescore.home import scratch
 from lakescore.registry import loaders
+from lakescore.registry.errors import ArtifactsMissing, ModelNotCopied
 from lakescore.registry.record import Card, File, signature_facts
-from lakescore.storage import explain_error
+from lakescore.storage import StorageRefused, StorageUnavailable, explain_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

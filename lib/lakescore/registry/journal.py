@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from lakescore.errors import LedgerLost
+from lakescore.registry.errors import LedgerLost
 from lakescore.registry.store import artifact_location
 
 if TYPE_CHECKING:

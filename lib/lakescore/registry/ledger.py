@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from lakescore.errors import (
+from lakescore.errors import ConfigError
+from lakescore.registry import reading
+from lakescore.registry.errors import (
     AliasMoved,
     AliasMoving,
     AliasNotFound,
-    ConfigError,
     ModelNotFound,
     NothingToRollBack,
     RunNotFound,
     VersionNotReady,
 )
-from lakescore.registry import reading
 from lakescore.registry.journal import Journal
 from lakescore.registry.reference import check_alias, check_name
 from lakescore.registry.resolving import READY, find

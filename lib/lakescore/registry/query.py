@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 import sqlglot
 from sqlglot import expressions as sql
 
-from lakescore.errors import BadFilter, listed, nearest
+from lakescore.registry.errors import BadFilter
+from lakescore.wording import listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from lakescore.errors import IntegrityError, ModelNotFound, VersionDeleted, VersionNotFound
+from lakescore.errors import IntegrityError
 from lakescore.registry import artifacts
+from lakescore.registry.errors import ModelNotFound, VersionDeleted, VersionNotFound
 from lakescore.registry.record import Dataset, RegisteredModel, VersionRecord
 from lakescore.registry.reference import OWN_TAGS
 from lakescore.registry.store import is_missing, is_unity_catalog, pages, store_uri

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lakescore.errors import redact
 from lakescore.registry.table import Shown
+from lakescore.wording import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

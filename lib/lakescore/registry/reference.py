@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from lakescore.errors import BadName, BadReference
+from lakescore.registry.errors import BadName, BadReference
 
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]{32})")
 OWN_TAGS = "lakescore."

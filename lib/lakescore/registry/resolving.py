@@ -9,21 +9,19 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from lakescore.errors import (
+from lakescore.errors import ConfigError, RegistryError
+from lakescore.registry import artifacts, reading
+from lakescore.registry.difference import Difference, compare_records
+from lakescore.registry.errors import (
     AliasNotFound,
     ArtifactsMissing,
-    ConfigError,
     FileExists,
     ModelNotFound,
     QueryNotUnique,
-    RegistryError,
     SignatureMissing,
     VersionNotFound,
     VersionNotReady,
-    nearest,
 )
-from lakescore.registry import artifacts, reading
-from lakescore.registry.difference import Difference, compare_records
 from lakescore.registry.journal import Journal
 from lakescore.registry.query import Filter, Order, SplitFilter
 from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
@@ -41,6 +39,7 @@ from lakescore.registry.reference import (
 from lakescore.registry.store import answering, connect, is_unity_catalog, store_uri
 from lakescore.registry.table import Rows
 from lakescore.trust import Trust
+from lakescore.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -10,14 +10,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lakescore.errors import (
-    NoTrackingStore,
-    RegistryError,
-    RegistryRefused,
-    RegistryUnavailable,
-    redact,
-)
+from lakescore.errors import RegistryError
 from lakescore.home import embedded_store
+from lakescore.registry.errors import NoTrackingStore, RegistryRefused, RegistryUnavailable
+from lakescore.wording import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

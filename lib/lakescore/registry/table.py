@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakescore.errors import BadColumn, visible
+from lakescore.registry.errors import BadColumn
+from lakescore.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

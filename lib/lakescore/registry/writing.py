@@ -10,19 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakescore.errors import (
-    DigestDiffers,
+from lakescore.errors import IntegrityError, LakescoreError
+from lakescore.registry import artifacts, reading
+from lakescore.registry.errors import (
     EditedMeanwhile,
-    IntegrityError,
-    LakescoreError,
     ModelExists,
     NotAModel,
     SignatureMissing,
     TagNotFound,
     VersionNotReady,
-    redact,
 )
-from lakescore.registry import artifacts, reading
 from lakescore.registry.journal import Journal
 from lakescore.registry.ledger import promote, who
 from lakescore.registry.record import clean
@@ -35,6 +32,8 @@ from lakescore.registry.reference import (
 from lakescore.registry.resolving import READY, find
 from lakescore.registry.store import answering, connect, experiment, is_missing
 from lakescore.registry.table import Shown
+from lakescore.trust import DigestDiffers
+from lakescore.wording import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

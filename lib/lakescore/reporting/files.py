@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lakescore.errors import ReportNotWritten
+from lakescore.errors import ConfigError
 from lakescore.reporting.markdown import summary
 from lakescore.reporting.rendering import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+
+class ReportNotWritten(ConfigError):
+    """The report cannot be written to its folder."""
+
+    def __init__(self, folder: object, reason: str) -> None:
+        super().__init__(f"cannot write the report to {folder}: {reason}; name another folder")
 
 
 def write(document: Mapping[str, Any], folder: Path) -> dict[str, Path]:

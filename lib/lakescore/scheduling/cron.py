@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakescore.errors import ConfigError, nearest
+from lakescore.errors import ConfigError
+from lakescore.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -19,40 +19,50 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 
 from lakescore import registry, reporting
 from lakescore.errors import (
-    AliasNotFound,
-    AnotherRunWon,
-    BadName,
-    BadReference,
     ConfigError,
+    ConflictError,
     IntegrityError,
     LakescoreError,
+    RegistryError,
+)
+from lakescore.registry.errors import (
+    AliasNotFound,
+    BadName,
+    BadReference,
     ModelExists,
     ModelNotFound,
     NothingToRollBack,
     NoTrackingStore,
-    NotServed,
-    RegistryError,
     RegistryUnavailable,
     TagNotFound,
     VersionNotFound,
-    redact,
-    visible,
 )
 from lakescore.serving import pages
 from lakescore.serving.guarding import refuse
+from lakescore.wording import listed, redact, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fastapi.telemetry import TelemetryConfig
     from starlette.responses import Response
 
-_LOST_A_RACE = AnotherRunWon.exit_code
+
+class NotServed(RegistryError):
+    """The server shows other models only."""
+
+    def __init__(self, name: str, served: Iterable[str]) -> None:
+        super().__init__(
+            f"{name!r} is not among the models that this server shows: {listed(sorted(served))}; "
+            "start it with that name too, or without names to show all models"
+        )
+
+
 _STATUS = {
     (RegistryUnavailable, NoTrackingStore): 503,
     (NotServed,): 403,
     (ModelNotFound, VersionNotFound, AliasNotFound, TagNotFound): 404,
-    (ModelExists, NothingToRollBack): 409,
+    (ModelExists, NothingToRollBack, ConflictError): 409,
     (ConfigError, BadName, BadReference): 400,
     (RegistryError, IntegrityError): 422,
 }
@@ -246,9 +256,8 @@ def _logged_models(limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[dict
 
 def _answer_error(_: Request, error: Exception) -> Response:
     status = next((code for kinds, code in _STATUS.items() if isinstance(error, kinds)), 500)
-    if isinstance(error, LakescoreError) and error.exit_code == _LOST_A_RACE:
-        status = 409
-    return refuse(status, type(error).__name__, str(error))
+    code = error.code if isinstance(error, LakescoreError) else LakescoreError.code
+    return refuse(status, type(error).__name__, str(error), code=code)
 
 
 def _answer_invalid(_: Request, error: Exception) -> Response:
@@ -266,4 +275,5 @@ def _answer_http_error(request: Request, error: Exception) -> Response:
 
 
 def _answer_unexpected(_: Request, __: Exception) -> Response:
-    return refuse(500, "Surprise", "an unexpected error occurred; the server's terminal shows it")
+    message = "an unexpected error occurred; the server's terminal shows it"
+    return refuse(500, "Surprise", message, code=LakescoreError.code)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
+from lakescore.wording import snake_case
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -85,12 +87,14 @@ class Guard:
         return None
 
 
-def refuse(status: int, kind: str, message: str) -> JSONResponse:
+def refuse(status: int, kind: str, message: str, *, code: str | None = None) -> JSONResponse:
     """Return the answer to a refused request.
 
     Args:
         status: the status code of HTTP.
         kind: the class of the error, for programs.
         message: one line for people.
+        code: the stable code of the error, for programs; default: *kind* in snake case.
     """
-    return JSONResponse({"error": {"kind": kind, "message": message}}, status)
+    error = {"kind": kind, "code": code or snake_case(kind), "message": message}
+    return JSONResponse({"error": error}, status)

@@ -128,7 +128,7 @@ def laps() -> dict[str, float]:
 
 def show_error(error: LakescoreError) -> None:
     """Write *error* in one line."""
-    _write_line(str(error), level="ERROR", exit_code=error.exit_code)
+    _write_line(str(error), level="ERROR", code=error.code, exit_code=error.exit_code)
 
 
 def show_slices(receipt: dict[str, Any]) -> None:

@@ -192,7 +192,12 @@ class _JobCommand(Generic[J]):
 
     def record(self, config: J, error: LakescoreError) -> Receipt:
         """Write the receipt of a job that failed, show the error, and return the receipt."""
-        ending = {"status": "failed", "error": str(error), "exit_code": error.exit_code}
+        ending = {
+            "status": "failed",
+            "error": str(error),
+            "code": error.code,
+            "exit_code": error.exit_code,
+        }
         receipt = {**self._head(), **ending, **error.facts}
         _write(receipt, config.receipt)
         if config.prometheus is not None:

@@ -209,7 +209,10 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
         ended: the jobs that have ended, each with its receipt.
         seconds: the seconds that all jobs took together.
     """
-    kept = ("status", "exit_code", "error", "rows_scored", "rows_quarantined", "runner", "seconds")
+    kept = (
+        "status", "exit_code", "code", "error", "rows_scored", "rows_quarantined", "runner",
+        "seconds",
+    )  # fmt: skip
     jobs = [
         {
             "name": job.name,

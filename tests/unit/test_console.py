@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lakescore.console import show_receipt, write_receipt
+from lakescore import console
+from lakescore.console import show_error, show_receipt, write_receipt
 from lakescore.encoding import as_json
+from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +54,13 @@ def test_what_is_no_json_is_written_as_its_text() -> None:
         "1": True,
         "map": {"2013-12-01": 1, "[1, 2]": 2, "NaN": 3, "null": 4, "0.5": {"b'x'": 5}},
     }
+
+
+def test_the_line_of_an_error_has_its_codes_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_context", {"job": "score"})
+    show_error(ConfigError("unknown key 'modle'"))
+    line = strict(capsys.readouterr().err)
+    assert (line["level"], line["msg"]) == ("ERROR", "unknown key 'modle'")
+    assert line["context"] == {"job": "score", "code": "config_error", "exit_code": 2}

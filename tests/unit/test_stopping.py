@@ -40,26 +40,27 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     return process
 
 
-def ending(process: subprocess.Popen[str], folder: Path) -> tuple[int, str]:
-    """Return its exit code and its error, which the receipt and the last line have."""
+def ending(process: subprocess.Popen[str], folder: Path) -> tuple[int, str, str]:
+    """Return its exit code, and code and message of its error; the last line has the message."""
     _, said = process.communicate(timeout=300)
     receipt = json.loads((folder / "receipt.json").read_text())
     assert (receipt["status"], receipt["exit_code"]) == ("failed", process.returncode)
     assert said.splitlines()[-1] == f"error: {receipt['error']}"
-    return process.returncode, receipt["error"]
+    return process.returncode, receipt["code"], receipt["error"]
 
 
 def test_a_job_that_is_told_to_stop_says_so_and_ends(tmp_path: Path) -> None:
     process = start(tmp_path)
     process.send_signal(signal.SIGTERM)
-    code, error = ending(process, tmp_path)
-    assert code == 143
+    exit_code, code, error = ending(process, tmp_path)
+    assert (exit_code, code) == (143, "stopped")
     assert error.startswith("stopped by SIGTERM: ")
 
 
 def test_a_job_that_takes_too_long_says_so_and_ends(tmp_path: Path) -> None:
-    code, error = ending(start(tmp_path, "timeout_seconds=0.5", "runner=spark"), tmp_path)
-    assert code == 75
+    process = start(tmp_path, "timeout_seconds=0.5", "runner=spark")
+    exit_code, code, error = ending(process, tmp_path)
+    assert (exit_code, code) == (75, "timed_out")
     assert error.startswith("the run took longer than timeout_seconds: 0.5, ")
 
 
@@ -109,7 +110,7 @@ def test_jobs_that_are_told_to_stop_while_a_table_does_not_answer_are_not_begun(
     out, said = process.communicate(timeout=60)
     summary = json.loads(out.splitlines()[-1])
     assert (process.returncode, summary["exit_code"]) == (75, 75), said
-    assert [job["error"] for job in summary["jobs"]] == [
-        "the job was not started; run it again"
+    assert [(job["code"], job["error"]) for job in summary["jobs"]] == [
+        ("not_run", "the job was not started; run it again")
     ] * 2
     assert not (tmp_path / "begun").exists()

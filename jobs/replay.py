@@ -24,10 +24,11 @@ def run(config: ReplayJob) -> dict[str, Any]:
     keep = [*job.row_columns, slicing.SLICE]
     planned = scoring.plan(config.engine, rows, binding, keep, config.scan)
     stage(str(planned), ends="plan")
+    execution = scoring.Execution(planned)
     with scoring.evaluated(planned, job.slice_names):
-        comparison = replaying.compare(planned, recorded, tolerance=config.tolerance)
+        comparison = replaying.compare(execution, recorded, tolerance=config.tolerance)
     stage(f"{comparison['same']} of {comparison['rows']} rows are the same", ends="score")
-    report = receipt.replay_receipt(config.run, assigned, source, planned, comparison)
+    report = receipt.replay_receipt(config.run, assigned, source, execution, comparison)
     replaying.require_same(report)
     return report
 

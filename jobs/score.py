@@ -41,19 +41,19 @@ def run(config: ScoreJob) -> dict[str, Any]:
     outcomes = publisher.find_done(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
     stage(f"{len(due)} of {len(runs)} slices to score", runs={r.slice: r.run_id for r in due})
-    plans = []
+    executions = []
     for commit in publisher.commits(due, names):
         with publisher.annotate_errors(outcomes):
-            plans.append(plan(config, source, binding, commit, sizes))
+            executions.append(scoring.Execution(plan(config, source, binding, commit, sizes)))
             if not config.plan:
-                outcomes += publish(publisher, plans[-1], commit, sizes)
+                outcomes += publish(publisher, executions[-1], commit, sizes)
     written = publisher.facts
-    report = receipt.score_receipt(config, source, binding, outcomes, written, plans, unsliced)
-    if config.plan and plans:
+    report = receipt.score_receipt(config, source, binding, outcomes, written, executions, unsliced)
+    if config.plan and executions:
         due_sizes = {run.slice: sizes[run.slice] for run in due}
-        return report | preview(config, binding, publisher, plans[-1], due_sizes)
+        return report | preview(config, binding, publisher, executions[-1].planned, due_sizes)
     stage(f"{receipt.summary(report)} into {config.output.address}", ends="score")
-    if plans:
+    if executions:
         report["tracking_run_id"] = lineage.log_run(config.experiment, "scoring", source, report)
     return report
 
@@ -76,13 +76,13 @@ def plan(
 
 def publish(
     publisher: Publisher,
-    planned: scoring.Plan,
+    execution: scoring.Execution,
     runs: Sequence[SliceRun],
     sizes: Mapping[str, int],
 ) -> list[SliceOutcome]:
     """Score and publish the slices of one commit, and show the progress."""
-    with progress(planned.runner, sum(sizes[run.slice] for run in runs)):
-        return publisher.publish(planned, runs, sizes)
+    with progress(execution.planned.runner, sum(sizes[run.slice] for run in runs)):
+        return publisher.publish(execution, runs, sizes)
 
 
 def preview(
@@ -94,7 +94,7 @@ def preview(
 ) -> dict[str, Any]:
     """Score a few rows, publish nothing, and return the additions to the receipt of a dry run."""
     with publisher.annotate_errors([]):
-        rows = scoring.probe(planned)
+        rows = scoring.preview(planned)
     return receipt.preview(config, binding, planned, sizes, rows)
 
 

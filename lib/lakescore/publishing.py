@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lakescore.lineage import SliceRun
     from lakescore.provenance import SliceCommit
     from lakescore.runner import Runner
-    from lakescore.scoring import Plan
+    from lakescore.scoring import Execution, Plan
     from lakescore.snapshots import Snapshot
     from lakescore.tables import Transaction
 
@@ -338,14 +338,14 @@ class Publisher:
             raise
 
     def publish(
-        self, planned: Plan, runs: Sequence[SliceRun], sizes: Mapping[str, int]
+        self, execution: Execution, runs: Sequence[SliceRun], sizes: Mapping[str, int]
     ) -> list[SliceOutcome]:
-        """Score *planned* and publish it as the slices of *runs*, in one commit.
+        """Score the rows of a plan and publish them as the slices of *runs*, in one commit.
 
         Rows that the model cannot score are quarantined, even if the others are not published.
 
         Args:
-            planned: the plan; it keeps the keys, the columns to write and `SLICE`.
+            execution: runs the plan, which keeps the keys, the columns to write and `SLICE`.
             runs: the runs of its slices.
             sizes: rows of the input by slice. Published and quarantined rows must add up to them.
 
@@ -355,7 +355,7 @@ class Publisher:
             RowsLost: there are too few or too many rows; nothing was published.
         """
         quarantine = self._config.quarantine_address if self._config.quarantine else None
-        publishing = _Publishing(planned, runs, sizes, lineage.now(), quarantine)
+        publishing = _Publishing(execution, runs, sizes, lineage.now(), quarantine)
         try:
             if self._config.write_mode == "merge" and self._is_published():
                 failed, version = self._merge(publishing)
@@ -416,11 +416,10 @@ class Publisher:
 
     def _write_files(self, written: Transaction, publishing: _Publishing) -> None:
         """Score into files that are not visible yet. Workers write them if they can, or Spark."""
-        planned = publishing.planned
         with publishing.evaluated():
             sink = self._sink(written, publishing) if self._config.write == "direct" else None
             if sink is not None:
-                written.add(scoring.file(planned, sink), sink)
+                written.add(publishing.execution.write_files(sink), sink)
             else:
                 self._runner.start(f"Spark writes the rows: {written.reason or 'write: spark'}")
                 rows = self._scored_rows(publishing)
@@ -429,7 +428,7 @@ class Publisher:
                     sql = "SELECT /*+ REBALANCE(slice) */ * FROM {rows}"
                     rows = rows.sparkSession.sql(sql, rows=rows)
                 written.write(rows, self._config.write)
-        planned.totals.add(written.said)
+        publishing.execution.add_reports(written.said)
 
     def _sink(self, written: Transaction, publishing: _Publishing) -> executor.Sink | None:
         """Return the sink for the workers; None if Spark writes the rows."""
@@ -457,7 +456,7 @@ class Publisher:
         kept = self._scored_rows(publishing).persist(StorageLevel.DISK_ONLY)
         try:
             with publishing.evaluated():
-                scored = publishing.planned.heard(kept)
+                scored = publishing.execution.collect_reports(kept)
                 counts = dict(map(tuple, scored.groupBy("slice").count().collect()))
             failed = self._check_counts(publishing, counts)
             began = time.monotonic()
@@ -481,7 +480,7 @@ class Publisher:
         """Compare scored rows with the input; quarantine failed rows, and count them by slice."""
         runs, sizes = publishing.runs, publishing.sizes
         failed = self._quarantine_failed(publishing)
-        total, rows = publishing.planned.failed, sum(sizes[run.slice] for run in runs)
+        total, rows = publishing.execution.failed, sum(sizes[run.slice] for run in runs)
         complete = sum(failed.values()) == total
         for run in runs if complete else []:
             counts_of_slice = published.get(run.slice, 0), failed.get(run.slice, 0)
@@ -491,7 +490,7 @@ class Publisher:
             raise RowsLost(listed(run.slice for run in runs), rows, sum(published.values()), total)
         allowed = self._config.allowed_errors(rows)
         if total > allowed or not complete:
-            reasons = publishing.planned.first_errors()
+            reasons = publishing.execution.first_errors()
             if not complete:
                 reasons = [*reasons[:1], "others, which are not listed"]
             where = f"scoring_run_id is {listed([run.run_id for run in runs], most=2)}"
@@ -514,7 +513,7 @@ class Publisher:
             publishing.runs,
             lineage.place(publishing.runs),
         )
-        failed = publishing.planned.set_aside()
+        failed = publishing.execution.failed_rows()
         if failed is None:
             existing = _find_snapshot(self._runner, address)
             if existing is not None and _count_rows(existing, ("slice",), runs):
@@ -581,12 +580,17 @@ class Publisher:
 class _Publishing:
     """The slices of one commit."""
 
-    planned: Plan
+    execution: Execution
     runs: Sequence[SliceRun]
     sizes: Mapping[str, int]
     scored_at: datetime
     quarantine: str | None
     """The address of the quarantine, if the job's file names one."""
+
+    @property
+    def planned(self) -> Plan:
+        """The plan."""
+        return self.execution.planned
 
     @property
     def constants(self) -> dict[str, dict[str, Any]]:

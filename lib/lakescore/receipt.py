@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lakescore.joblist import Job
     from lakescore.publishing import SliceOutcome
     from lakescore.registry import ModelVersion
-    from lakescore.scoring import Plan
+    from lakescore.scoring import Execution, Plan
     from lakescore.signature import Binding, Contract
     from lakescore.snapshots import Snapshot
 
@@ -74,7 +74,7 @@ def score_receipt(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
     binding: Binding,
     outcomes: Sequence[SliceOutcome],
     written: Mapping[str, Any],
-    plans: Sequence[Plan],
+    executions: Sequence[Execution],
     unsliced: int = 0,
 ) -> dict[str, Any]:
     """Return the receipt of a score job.
@@ -121,7 +121,7 @@ def score_receipt(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
         **_segment_facts(assigned),
         "slices": sorted((outcome.facts() for outcome in outcomes), key=itemgetter("slice")),
         "runner": source.runner.facts(),
-        **({"engine": _engine(plans)} if plans else {}),
+        **({"engine": _engine(executions)} if executions else {}),
     }
 
 
@@ -176,9 +176,9 @@ def preview(
     }
 
 
-def _engine(plans: Sequence[Plan]) -> dict[str, Any]:
-    """Return the facts of the last of *plans*, with the counts of all plans added up."""
-    all_facts = [plan.facts() for plan in plans]
+def _engine(executions: Sequence[Execution]) -> dict[str, Any]:
+    """Return the facts of the last of *executions*, with the counts of all added up."""
+    all_facts = [execution.facts() for execution in executions]
     summed = ("tasks", "bytes_read", "rows_predicted", "loads")
     totals = {
         key: sum(facts.get(key) or 0 for facts in all_facts)
@@ -239,7 +239,11 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
 
 
 def replay_receipt(
-    run: str, assigned: Assignment, source: Snapshot, planned: Plan, counts: Mapping[str, Any]
+    run: str,
+    assigned: Assignment,
+    source: Snapshot,
+    execution: Execution,
+    counts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the receipt of a replay job; *counts* are the result of `replaying.compare`."""
     return {
@@ -249,14 +253,13 @@ def replay_receipt(
         "input": {"table": source.address, "version": source.version},
         **counts,
         "runner": source.runner.facts(),
-        "engine": planned.facts(),
+        "engine": execution.facts(),
     }
 
 
 def compare_receipt(
     comparison: Comparison,
     holdout: Snapshot,
-    planned: Plan,
     facts: Mapping[str, Any],
     *,
     where: str | None,
@@ -281,8 +284,8 @@ def compare_receipt(
         "baseline": comparison.candidates.baseline,
         "rows": comparison.evaluation.rows,
         "rows_common": max(common.rows.values()),
-        "runner": planned.runner.facts(),
-        "engine": planned.facts(),
+        "runner": holdout.runner.facts(),
+        "engine": comparison.execution.facts(),
         "ranking": [
             {
                 "rank": standing.ranks[uri],

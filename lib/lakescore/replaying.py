@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import executor, provenance, scanning, scoring, slicing, tables
+from lakescore import executor, provenance, scanning, slicing, tables
 from lakescore.arrow import arrow_type, collected, legible, struct
 from lakescore.assignment import assign_all, assign_by_segment
 from lakescore.config import ScoreJob, Segments
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lakescore.provenance import CommitRecord, Pin
     from lakescore.runner import Runner
     from lakescore.scanning import Selection
-    from lakescore.scoring import Plan
+    from lakescore.scoring import Execution
     from lakescore.trust import Trust
 
 _EXAMPLES = 5
@@ -215,21 +215,21 @@ def _read_job(record: CommitRecord, config: ReplayJob, slices: Sequence[str]) ->
     )
 
 
-def compare(planned: Plan, recorded: Recorded, *, tolerance: float) -> dict[str, Any]:
+def compare(execution: Execution, recorded: Recorded, *, tolerance: float) -> dict[str, Any]:
     """Score the rows of the run again, and return the differences from its predictions.
 
     Args:
-        planned: the plan to score the rows.
+        execution: scores the rows.
         recorded: the run.
         tolerance: as for `reconcile`.
 
     Returns:
         The report of `reconcile`.
     """
-    keys = recorded.job.id_columns
+    keys, planned = recorded.job.id_columns, execution.planned
     # This comes first, since it can start Spark, which then also scores.
     published = recorded.published([*keys, SLICE, *planned.decisive], planned.runner)
-    with scoring.cached(planned) as replayed:
+    with execution.cached() as replayed:
         return reconcile(
             published, replayed, keys=keys, columns=planned.decisive, tolerance=tolerance
         )

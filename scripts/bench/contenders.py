@@ -67,12 +67,13 @@ class Setting:
         begun = tables.begin(
             self.session, rows.schema, self.target, where=where, metadata={}, find_by=[KEY]
         )
-        at = len(planned.carried)
-        places = {name: Place(n) for n, name in enumerate(planned.carried)}
+        carried_columns = planned.direct.carried if planned.direct else planned.keep
+        at = len(carried_columns)
+        places = {name: Place(n) for n, name in enumerate(carried_columns)}
         places |= {name: Place(at + n) for n, name in enumerate(["prediction", *more])}
         sink = begun.sink(places, carried, None)
         with scoring.evaluated(planned, ["all"]):
-            begun.add(scoring.file(planned, sink), sink)
+            begun.add(scoring.Execution(planned).write_files(sink), sink)
         begun.commit()
 
     def commit(self, parts: list[pa.Table]) -> None:

@@ -23,7 +23,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from pyspark.sql.types import TimestampType
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from lakescore import comparing, executor, scanning, scoring, signature, slicing, tables
+from lakescore import comparing, scanning, scoring, signature, slicing, tables
 from lakescore.loading import prepare
 from lakescore.logs import NotEligible
 from lakescore.registry import resolve
@@ -57,7 +57,7 @@ def whole(snapshot: Snapshot | DataFrame) -> scanning.Selection:
 def read_by_workers(
     plan: scoring.Plan, selection: scanning.Selection, keep: Sequence[str]
 ) -> scoring.Plan:
-    found = scanning.direct(selection, keep, plan.columns, seconds_a_row=1e-5)
+    found = scanning.direct(selection, keep, plan.feature_columns, seconds_a_row=1e-5)
     return replace(plan, source=selection, keep=tuple(keep), direct=found)
 
 
@@ -186,10 +186,10 @@ def test_only_the_rows_of_the_slices_are_predicted(
     days = slicing.select(tables.snapshot(spark, path), "day", ["2013-12-02", "2013-12-04"])
     plan = read_by_workers(by_spark, days, ["id", slicing.SLICE])
     assert len(values(plan)) == 40
-    told = replace(plan, totals=executor.TaskTotals())
-    with scoring.cached(told) as rows:
+    execution = scoring.Execution(plan)
+    with execution.cached() as rows:
         assert rows.count() == 40
-    assert told.totals.rows == 40
+    assert execution.facts()["rows_predicted"] == 40
 
 
 def test_a_slice_may_be_a_day_of_any_calendar(
@@ -249,9 +249,9 @@ def test_one_large_row_group_is_shared_when_the_model_is_dear(
 ) -> None:
     path = table("SELECT id, CAST(id AS DOUBLE) AS x FROM range(0, 1001, 1, 1)")
     selection = whole(tables.snapshot(spark, path))
-    dear = scanning.direct(selection, ["id"], by_spark.columns, seconds_a_row=1e-3)
+    dear = scanning.direct(selection, ["id"], by_spark.feature_columns, seconds_a_row=1e-3)
     assert sorted(sum(piece.rows for piece in task) for task in dear.scan.tasks) == [500, 501]
-    cheap = scanning.direct(selection, ["id"], by_spark.columns, seconds_a_row=1e-9)
+    cheap = scanning.direct(selection, ["id"], by_spark.feature_columns, seconds_a_row=1e-9)
     assert [[piece.rows for piece in task] for task in cheap.scan.tasks] == [[1001]]
     assert scanning.spread(selection.rows, seconds_a_row=1e-3) == 4  # twice the cores
     assert scanning.spread(selection.rows, seconds_a_row=1e-9) is None

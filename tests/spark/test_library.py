@@ -107,10 +107,11 @@ def test_rows_are_left_out_and_counted_where_the_caller_asks_for_it(
     patients: Snapshot, model: ModelVersion
 ) -> None:
     plan = planned(patients.rows, patients.rows, model)
-    with scoring.cached(plan) as rows:
+    execution = scoring.Execution(plan)
+    with execution.cached() as rows:
         found = rows.collect()
-    aside = plan.set_aside()
-    assert (len(found), plan.failed) == (ROWS - len(BAD), len(BAD))
+    aside = execution.failed_rows()
+    assert (len(found), execution.failed) == (ROWS - len(BAD), len(BAD))
     assert aside is not None
     assert sorted(aside.column("id").to_pylist()) == list(BAD)
 

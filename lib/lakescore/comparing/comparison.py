@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lakescore.comparing.evaluating import Evaluation
     from lakescore.comparing.pairing import Paired, Problem
     from lakescore.options import CompareOptions
-    from lakescore.scoring import Plan
+    from lakescore.scoring import Execution, Plan
     from lakescore.snapshots import Snapshot
 
 
@@ -42,6 +42,8 @@ _NESTED = (ArrayType, MapType, StructType)
 class Comparison:
     """A finished comparison: its candidates, its rows and its results."""
 
+    execution: Execution
+    """The run of the plan that scored the holdout."""
     candidates: Candidates
     paired: Paired
     evaluation: Evaluation
@@ -157,19 +159,20 @@ def compare(planned: Plan, candidates: Candidates, options: CompareOptions) -> I
     decision = planned.contracts[0].decision
     _check_columns(planned, [*options.keys, *every_slice])
     problem = pairing.infer(
-        scoring.side_of(planned), uris, problem_type=options.problem_type,
+        scoring.side_by_side_columns(planned), uris, problem_type=options.problem_type,
         rank_by=options.rank_by, positive=options.positive_class,
         threshold=decision.threshold if decision else None, custom=list(custom),
         classes={side.uri: side.contracts[0].loadable.classes for side in planned.sides},
     )  # fmt: skip
     _check_size(planned, problem, len(uris), 1 + len(every_slice))
+    execution, is_here = scoring.Execution(planned), planned.is_here
     with scoring.evaluated(planned, ["the holdout"]):
-        scored = planned if planned.is_here else scoring.side_by_side(planned, says=True)
+        scored = execution if is_here else scoring.side_by_side(planned, says=True)
         pairs = pairing.pair(
             scored, uris, problem, keys=options.keys, weight=options.weight, slices=every_slice
         )
     with scoring.evaluated(planned, ["the holdout"]), evaluating.cached(pairs) as kept:
-        paired = replace(kept, rows=planned.heard(kept.rows))
+        paired = kept if is_here else replace(kept, rows=execution.collect_reports(kept.rows))
         evaluate = partial(
             evaluating.evaluate, replicates=options.bootstraps, seed=options.seed,
             level=options.confidence, custom=custom,
@@ -183,6 +186,7 @@ def compare(planned: Plan, candidates: Candidates, options: CompareOptions) -> I
             evaluation = evaluate(paired)
         failed = any(rows < evaluation.rows for rows in evaluation.own.rows.values())
         yield Comparison(
+            execution=execution,
             candidates=candidates,
             paired=paired,
             evaluation=evaluation,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from threadpoolctl import threadpool_limits
 
 from lakescore import executor
-from lakescore.scoring import sample
 
 if TYPE_CHECKING:
     from lakescore.scoring import Plan
@@ -25,7 +24,7 @@ def costs(planned: Plan) -> dict[str, float | None]:
     MLflow's spark_udf applies the models, or if the version cannot predict these rows. It is None
     for a family too, because the size of its calls depends on the size of its segments.
     """
-    batch = sample(planned, _ROWS) if planned.versions else None
+    batch = planned.sample(_ROWS)
     rates: dict[str, float | None] = dict.fromkeys(planned.uris)
     if batch is None:
         return rates

@@ -31,7 +31,7 @@ from lakescore.comparing.matching import Columns, match
 from lakescore.errors import ColumnsMissing
 from lakescore.logs import NotEligible
 from lakescore.scanning import Selection
-from lakescore.scoring import ERRORS, SAID, Plan
+from lakescore.scoring import ERRORS, SAID, Execution
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _all_classes(
 
 
 def pair(  # noqa: PLR0913 - all but three by keyword
-    scored: DataFrame | Plan,
+    scored: DataFrame | Execution,
     uris: Sequence[str],
     problem: Problem,
     *,
@@ -280,23 +280,24 @@ def pair(  # noqa: PLR0913 - all but three by keyword
     only if the files are read in the same way.
 
     Args:
-        scored: the result of `scoring.side_by_side` or of `scoring.tried`. Or a plan: then workers
-            of this machine score its rows now, and this process holds them.
+        scored: the result of `scoring.side_by_side` or of `scoring.tried`. Or an execution: then
+            workers of this machine score its rows now, and this process holds them.
         uris: the versions or families; each has a column.
         problem: the result of `infer`.
         keys: columns that identify a row; rows with equal keys are drawn together.
         weight: the column of weights; if it is left out, each weight is 1.
         slices: columns whose values divide the rows.
     """
-    if isinstance(scored, Plan):
-        scored_schema, places = scoring.side_of(scored), scoring.places_of(scored)
+    if isinstance(scored, Execution):
+        scored_schema = scoring.side_by_side_columns(scored.planned)
+        places = scored.side_by_side_places()
     else:
         scored_schema, places = scored.schema, {name: n for n, name in enumerate(scored.columns)}
     columns = _columns(scored_schema, places, uris, problem, keys, weight, slices)
     schema = _matched_schema(columns, [arrow_type(scored_schema[name].dataType) for name in keys])
     rows = (
-        scoring.side_by_side_here(scored, partial(match, columns), schema)
-        if isinstance(scored, Plan)
+        scored.map_side_by_side(partial(match, columns), schema)
+        if isinstance(scored, Execution)
         else passes.mapped(scored, match(columns), schema)
     )
     return Paired(

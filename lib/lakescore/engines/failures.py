@@ -1,0 +1,115 @@
+"""Failures: an error of a model or of a read in a worker becomes one line."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+from pyspark.sql.types import TimestampNTZType, TimestampType
+
+from lakescore import environment, executor, scanning, storage
+from lakescore.errors import LakescoreError, ResultUnfit, ScoringFailed, listed
+from lakescore.runner import FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lakescore.engines.plan import Plan
+
+UNFIT_ERRORS = {executor.Misshapen.__name__, executor.Truncated.__name__}
+"""The types of errors of predictions that do not fit the signature."""
+_TRACE = "Traceback (most recent call last)"
+_LOST_TASK = re.compile(r"Lost task .*?\(TID \d+\).*?: (?:[\w.$]+: )?(.+)")
+"""Spark's reason for a lost task. It is used without a trace of Python: if a worker died."""
+_WORKER_LOST = re.compile(r"^(a worker (?:was ended|ended) .+)")
+_UNFIT_LINE = re.compile(rf"\b(?:{'|'.join(sorted(UNFIT_ERRORS))}): (.+)")
+_OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelFailed.__name__}: ")
+"""The start of an error of a model that runs in a separate process."""
+_OUT_OF_BOUNDS = re.compile(r"out of bounds (?:nanosecond )?timestamp", re.IGNORECASE)
+_TIMES_OF_PANDAS = ("1677-09-21 00:12:44", "2262-04-11 23:47:16")
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'(?:, for (models:/\S+))?")
+
+
+@contextmanager
+def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
+    """Turn an error of a model in a worker into one line while *planned* is evaluated.
+
+    Raises:
+        ScoringFailed: a model failed. The message has the error's line of the worker's trace.
+        ResultUnfit: the predictions of a model do not fit its signature.
+        ModuleMissing: a model imports a module that is not installed.
+        FilesGone, FileUnreadable: Spark did not find, or could not read, a file.
+        StorageUnavailable, StorageRefused: an object store failed.
+    """
+    try:
+        with scanning.skip_batch_size_check(planned.runner, lambda: planned.sent):
+            yield
+    except FAILURES as error:
+        if (known := _reading_error(planned, error)) is not None:
+            raise known from error
+        if (reason := _find_reason(str(error))) is None:
+            raise
+        raise _explain_failure(planned, slices, reason) from error
+
+
+def _reading_error(planned: Plan, error: Exception) -> LakescoreError | None:
+    """Return the error of a file or an object store, if Spark met it while it read the rows."""
+    if (known := scanning.unread(error, lambda: planned.rows)) is not None:
+        return known
+    # With a trace of Python, the object store's error is the model's.
+    return None if _TRACE in str(error) else storage.explain_error(error)
+
+
+def _find_reason(error: str) -> str | None:
+    """Return the last line of the worker's trace, or why the worker was lost, if *error* says it.
+
+    The innermost trace comes last.
+    """
+    lines = error.splitlines()
+    traces = [n for n, line in enumerate(lines) if _TRACE in line]
+    if traces:
+        ends = [line for line in lines[traces[-1] + 1 :] if line and not line[0].isspace()]
+        return _OWN_PROCESS.sub("", ends[0] if ends else lines[-1])
+    lost = _LOST_TASK.search(error) or _WORKER_LOST.search(error)
+    return lost[1] if lost else None
+
+
+def _explain_failure(planned: Plan, slices: Sequence[str], reason: str) -> LakescoreError:
+    """Return the error of the models of *planned* that failed on *slices* for this *reason*."""
+    if _OUT_OF_BOUNDS.search(reason):
+        reason = f"{_describe_times(planned) or 'a time is out of bounds'} ({reason})"
+    folders = {
+        contract.loadable.model.uri: contract.loadable.folder for contract in planned.contracts
+    }
+    uris = listed((contract.loadable.model.uri for contract in planned.contracts), most=5)
+    if (unfit := _UNFIT_LINE.search(reason)) is not None:
+        return ResultUnfit(uris, unfit[1])
+    if (missing := _NO_MODULE.match(reason)) is not None:
+        uri = missing[2] or (next(iter(folders)) if len(folders) == 1 else None)
+        if uri in folders:
+            error = ModuleNotFoundError(name=missing[1])
+            return environment.missing(uri, folders[uri], error)
+    return ScoringFailed(uris, f"all of {listed(slices)}", reason)
+
+
+def _describe_times(planned: Plan) -> str:
+    """Return a sentence on feature columns with times that pandas cannot hold as nanoseconds."""
+    if not planned.runner.is_started:  # do not start Spark only for details of an error
+        return ""
+    times = sorted(
+        column.name
+        for column in planned.feature_columns
+        if isinstance(planned.schema[column.name].dataType, (TimestampType, TimestampNTZType))
+    )
+    sentences = []
+    for name in dict.fromkeys(times):
+        value = F.col(f"`{name}`")
+        first, last = (F.lit(time).cast("timestamp") for time in _TIMES_OF_PANDAS)
+        outside = planned.rows.where((value < first) | (value > last))
+        row = outside.agg(F.count("*"), F.min(value).cast("string")).head()
+        if row is not None and row[0]:
+            sentences.append(f"column {name!r} holds a time such as {row[1]} in {row[0]} rows")
+    years = "and pandas knows only the years 1678 to 2261; fix these rows, or filter them out"
+    return f"{listed(sentences)}, {years}" if sentences else ""

@@ -117,48 +117,64 @@ def _prove_family(
     way, which needs no proof. Workers check for each model again if it takes a block of numbers.
     """
     runner, columns = request.runner, request.feature_columns
-    segment_column = StructField(str(assigned.by), request.schema[str(assigned.by)].dataType)
-    sample = _read_rows(request, [*columns, segment_column], scan, probing.ROWS * _SEGMENTS_PROBED)
-    numbers = [
-        assigned.numbers.get(segment) for segment in _segment_texts(sample.column(len(columns)))
-    ]
-    kinds: dict[str, list[int]] = {}
-    for number, contract in enumerate(contracts):
-        kinds.setdefault(_model_kind(contract), []).append(number)
+    features = [probing.feature_positions(contract, columns) for contract in contracts]
     versions = [
-        _pyfunc_version(contract, probing.feature_positions(contract, columns))
-        for contract in contracts
+        _pyfunc_version(contract, positions)
+        for contract, positions in zip(contracts, features, strict=True)
     ]
+    sample, numbers = _sample_segments(request, assigned, scan)
     rows_at_once = executor.BYTES_GATHERED * sample.num_rows / max(1, sample.nbytes)
     rows_a_call = max(1.0, rows_at_once / len(assigned.numbers))
-    rows_tried, seconds = 0, [0.0]
-    for alike in list(kinds.values())[:_SEGMENTS_PROBED]:
-        rows_by_number = Counter(number for number in numbers if number in set(alike))
-        if not rows_by_number:
+    rows_tried, seconds = 0, []
+    for alike in _group_by_kind(contracts)[:_SEGMENTS_PROBED]:
+        tried = Counter(number for number in numbers if number in alike)
+        if not tried:
             continue
-        first = rows_by_number.most_common(1)[0][0]
-        places = [n for n, number in enumerate(numbers) if number == first][: probing.ROWS]
-        rows = sample.take(pa.array(places))
-        contract = contracts[first]
-        version = _fastest_version(
-            runner, contract, probing.feature_positions(contract, columns), rows
-        )
-        a_row = _seconds_a_row(runner, [version], [contract], rows)
+        number = tried.most_common(1)[0][0]
+        rows = _rows_of(sample, numbers, number)
+        version = _fastest_version(runner, contracts[number], features[number], rows)
+        a_row = _seconds_a_row(runner, [version], [contracts[number]], rows)
         seconds.append(a_row + _seconds_a_call(runner, version, rows) / rows_a_call)
         rows_tried += rows.num_rows
-        for number in alike:
-            versions[number] = _version_in_mode(version.mode, contracts[number], versions[number])
+        for like in alike:
+            versions[like] = _version_in_mode(version.mode, contracts[like], versions[like])
         # Its few rows can all have failed, which proves nothing.
-        versions[first] = replace(version, proven=False)
+        versions[number] = replace(version, proven=False)
     family = executor.Family(
         uri=None if request.shown_family else assigned.uri,
         members=tuple(versions),
         position=len(columns),
         numbers=assigned.numbers,
     )
-    kinds_tried = len(seconds) - 1
-    description = f"{rows_tried} rows, of one version of each of {kinds_tried} kinds"
-    return Proof((family,), description, max(seconds))
+    description = f"{rows_tried} rows, of one version of each of {len(seconds)} kinds"
+    return Proof((family,), description, max(seconds, default=0.0))
+
+
+def _sample_segments(
+    request: Request, assigned: Assignment, scan: ScanName
+) -> tuple[pa.RecordBatch, list[int | None]]:
+    """Return rows of the features and the segment, and for each row the number of its version."""
+    columns, name = request.feature_columns, str(assigned.by)
+    segment_column = StructField(name, request.schema[name].dataType)
+    most = probing.ROWS * _SEGMENTS_PROBED
+    sample = _read_rows(request, [*columns, segment_column], scan, most)
+    segments = sample.column(len(columns)).to_pylist()
+    texts = [None if segment is None else str(segment) for segment in segments]
+    return sample, [assigned.numbers.get(text) for text in texts]
+
+
+def _rows_of(sample: pa.RecordBatch, numbers: Sequence[int | None], wanted: int) -> pa.RecordBatch:
+    """Return the first rows of *sample* for the version with the *wanted* number."""
+    places = [n for n, number in enumerate(numbers) if number == wanted]
+    return sample.take(pa.array(places[: probing.ROWS]))
+
+
+def _group_by_kind(contracts: Sequence[Contract]) -> list[set[int]]:
+    """Return the positions of *contracts* in groups: versions that are loaded and called alike."""
+    kinds: dict[str, set[int]] = {}
+    for number, contract in enumerate(contracts):
+        kinds.setdefault(_model_kind(contract), set()).add(number)
+    return list(kinds.values())
 
 
 def _read_rows(
@@ -171,10 +187,6 @@ def _read_rows(
     if sample is None:
         raise EngineIneligible("there are no rows to probe it with")
     return sample
-
-
-def _segment_texts(segments: pa.Array) -> list[str | None]:
-    return [None if segment is None else str(segment) for segment in segments.to_pylist()]
 
 
 def _model_kind(contract: Contract) -> str:

@@ -113,33 +113,3 @@ class ScoringFailed(LakescoreError):
             f"{uri} could not score {where}: {reason}; nothing more was published (-v shows "
             "the full traceback)"
         )
-
-
-class EngineRefused(ConfigError):
-    """The requested engine cannot give the same values as MLflow."""
-
-    def __init__(
-        self, engine: str, reason: str, advice: str = "give engine=auto or spark_udf"
-    ) -> None:
-        super().__init__(f"engine {engine} cannot be used: {reason}; {advice}")
-
-
-class ResultUnfit(InputContractError):
-    """The model gives other predictions than its signature says."""
-
-    def __init__(self, uri: str, reason: str) -> None:
-        super().__init__(
-            f"{uri} cannot score the rows: {reason}; log it with the signature of its real "
-            "output: infer_signature(X, model.predict(X))"
-        )
-
-
-class FeaturesLeftOut(InputContractError):
-    """The model fails on every row, and the table lacks some of its optional features."""
-
-    def __init__(self, uri: str, features: Sequence[str], reason: str) -> None:
-        super().__init__(
-            f"{uri} could not score any row: {reason}; the table lacks its optional features "
-            f"{listed(repr(name) for name in features)}; add them, or map other names in the "
-            "table with columns: {feature: column}"
-        )

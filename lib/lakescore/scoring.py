@@ -25,15 +25,17 @@ from lakescore.engines.plan import (
     PREDICTED,
     SHOWN_COLUMN,
     EngineIneligible,
+    EngineRefused,
     Plan,
     Request,
     decision_type,
 )
-from lakescore.errors import EngineRefused, FilesUnwritten, StorageFull
 from lakescore.executor import SAID
+from lakescore.filing import FilesUnwritten
 from lakescore.runner import FAILURES
 from lakescore.signature import Binding
 from lakescore.slicing import SLICE
+from lakescore.storage import StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -14,7 +14,8 @@ from sklearn.linear_model import LinearRegression
 
 from lakescore import scoring
 from lakescore.config import ScoreJob
-from lakescore.errors import ConfigError, EngineRefused, ScoringFailed
+from lakescore.engines.plan import EngineRefused
+from lakescore.errors import ConfigError, ScoringFailed
 from lakescore.publishing import RowsLost, TooManyErrors
 from lakescore.slicing import DuplicateKeys, KeysInTwoSlices, NullsFound
 

@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lakescore import scoring, signature
-from lakescore.errors import EngineRefused, ResultUnfit
+from lakescore.engines.failures import ResultUnfit
+from lakescore.engines.plan import EngineRefused
 from lakescore.loading import prepare
 from lakescore.registry import ModelVersion, resolve
 

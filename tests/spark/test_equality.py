@@ -21,7 +21,7 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema
 
 from lakescore import scoring, signature
-from lakescore.errors import ResultUnfit
+from lakescore.engines.failures import ResultUnfit
 from lakescore.loading import prepare
 from lakescore.registry import resolve
 

@@ -24,7 +24,8 @@ from sklearn.tree import DecisionTreeRegressor
 
 from lakescore import scoring, signature, slicing, tables
 from lakescore.config import ScoreJob
-from lakescore.errors import EngineRefused, InputContractError
+from lakescore.engines.plan import EngineRefused
+from lakescore.errors import InputContractError
 from lakescore.loading import prepare
 from lakescore.options import BindOptions, LoadOptions
 from lakescore.publishing import TooManyErrors

@@ -24,7 +24,8 @@ from sklearn.tree import DecisionTreeRegressor
 from lakescore import explaining
 from lakescore.assignment import SegmentsUnfit, SegmentsUnresolved
 from lakescore.config import ReplayJob, ScoreJob
-from lakescore.errors import EngineRefused, InputContractError
+from lakescore.engines.plan import EngineRefused
+from lakescore.errors import InputContractError
 from lakescore.publishing import TooManyErrors
 from lakescore.registry.errors import QueryNotUnique
 from lakescore.signature import OutputsDiffer

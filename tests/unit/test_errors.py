@@ -20,19 +20,18 @@ from lakescore.comparing.errors import (
     TooManySlices,
     WeightsInvalid,
 )
+from lakescore.engines.failures import FeaturesLeftOut, ResultUnfit
+from lakescore.engines.plan import EngineRefused
 from lakescore.environment import ModuleMissing
 from lakescore.errors import (
     ColumnsMissing,
     ConfigError,
     ConflictError,
-    EngineRefused,
-    FeaturesLeftOut,
     InputContractError,
     IntegrityError,
     LakescoreError,
     RegistryError,
     RequirementNotMet,
-    ResultUnfit,
     ScoringFailed,
     Stopped,
     TemporaryError,

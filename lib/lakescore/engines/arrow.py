@@ -21,11 +21,11 @@ from lakescore.arrow import arrow_type, collected, struct
 from lakescore.engines import equality, probing
 from lakescore.engines.plan import ERRORS, PREDICTED, EngineIneligible, Plan, Request
 from lakescore.engines.shipping import ship
-from lakescore.errors import listed
 from lakescore.executor import SAID
 from lakescore.filing import Place
 from lakescore.logs import NotEligible
 from lakescore.slicing import SLICE
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

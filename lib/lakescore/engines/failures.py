@@ -10,8 +10,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from pyspark.sql.types import TimestampNTZType, TimestampType
 
 from lakescore import environment, executor, scanning, storage
-from lakescore.errors import LakescoreError, ResultUnfit, ScoringFailed, listed
+from lakescore.errors import InputContractError, LakescoreError, ScoringFailed
 from lakescore.runner import FAILURES
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +31,27 @@ _OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelFailed.__name__}: ")
 _OUT_OF_BOUNDS = re.compile(r"out of bounds (?:nanosecond )?timestamp", re.IGNORECASE)
 _TIMES_OF_PANDAS = ("1677-09-21 00:12:44", "2262-04-11 23:47:16")
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'(?:, for (models:/\S+))?")
+
+
+class ResultUnfit(InputContractError):
+    """The model gives other predictions than its signature says."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"{uri} cannot score the rows: {reason}; log it with the signature of its real "
+            "output: infer_signature(X, model.predict(X))"
+        )
+
+
+class FeaturesLeftOut(InputContractError):
+    """The model fails on every row, and the table lacks some of its optional features."""
+
+    def __init__(self, uri: str, features: Sequence[str], reason: str) -> None:
+        super().__init__(
+            f"{uri} could not score any row: {reason}; the table lacks its optional features "
+            f"{listed(repr(name) for name in features)}; add them, or map other names in the "
+            "table with columns: {feature: column}"
+        )
 
 
 @contextmanager

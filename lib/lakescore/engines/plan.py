@@ -18,6 +18,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor, lineage, scanning, signature
+from lakescore.errors import ConfigError
 from lakescore.logs import NotEligible
 from lakescore.provenance import VERSION_COLUMNS
 from lakescore.runner import Runner
@@ -39,6 +40,15 @@ PREDICTED = f"{RESERVED_PREFIX}p"
 """The prefix of the column of a side's prediction; the number of the side follows."""
 SHOWN_COLUMN = "model_uri"
 """The column that names the version of a row to people, if each segment has its own version."""
+
+
+class EngineRefused(ConfigError):
+    """The requested engine cannot give the same values as MLflow."""
+
+    def __init__(
+        self, engine: str, reason: str, advice: str = "give engine=auto or spark_udf"
+    ) -> None:
+        super().__init__(f"engine {engine} cannot be used: {reason}; {advice}")
 
 
 class EngineIneligible(Exception):

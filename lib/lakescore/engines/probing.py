@@ -21,9 +21,10 @@ from pyspark.sql.types import (
 
 from lakescore import environment, executor, scanning
 from lakescore.arrow import collected
-from lakescore.engines.failures import UNFIT_ERRORS
-from lakescore.errors import FeaturesLeftOut, ResultUnfit, ScoringFailed, listed
+from lakescore.engines.failures import UNFIT_ERRORS, FeaturesLeftOut, ResultUnfit
+from lakescore.errors import ScoringFailed
 from lakescore.logs import NotEligible
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,11 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 
 from lakescore import classic, executor, wrapping
 from lakescore.engines import failures, probing
-from lakescore.engines.plan import PREDICTED, Plan, Request
-from lakescore.errors import EngineRefused, ScoringFailed, listed
+from lakescore.engines.plan import PREDICTED, EngineRefused, Plan, Request
+from lakescore.errors import ScoringFailed
 from lakescore.logs import NotEligible
 from lakescore.slicing import SLICE
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

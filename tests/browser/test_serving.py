@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import documents
 import pytest
-from builders import register, tracking_store
+from builders.models import register, tracking_store
 from playwright.sync_api import expect
 from served import serving
 

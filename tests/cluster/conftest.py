@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyspark
 import pytest
+from builders import models
 from clusters import (
     LOCAL,
     SMALL,
@@ -28,8 +29,6 @@ from lakescore.places import read_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import pandas as pd
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -130,36 +129,22 @@ class Place:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return LAKESCORE_HOME, with a registry in it."""
-    import mlflow
-
     folder = tmp_path_factory.mktemp("home")
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
-    for name in ("models", "lakescore"):
-        mlflow.create_experiment(name, artifact_location=(folder / name).as_uri())
+    models.tracking_store(folder, "models", "lakescore")
     return folder
 
 
 @pytest.fixture(scope="session")
-def register(home: Path) -> Callable[..., Any]:
-    """Register a model with its signature; return it."""
+def register(home: Path) -> Callable[..., int]:
+    """Return `builders.models.register` for the home's registry; it returns the number."""
     import mlflow
-    from mlflow.models import infer_signature
 
-    def add(name: str, model: Any, inputs: pd.DataFrame, outputs: Any) -> Any:
+    def register_here(*given: Any, **options: Any) -> int:
         mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
         mlflow.set_experiment("models")
-        needs = {"signature": infer_signature(inputs, outputs), "pip_requirements": []}
-        with mlflow.start_run(run_name=name):
-            if hasattr(model, "get_params"):
-                logged = mlflow.sklearn.log_model(
-                    model, name="model", serialization_format="cloudpickle", **needs
-                )
-            else:
-                logged = mlflow.pyfunc.log_model(name="model", python_model=model, **needs)
-        mlflow.register_model(logged.model_uri, name)
-        return model
+        return int(models.register(*given, **options).version)
 
-    return add
+    return register_here
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from builders.models import scaling_model
 from clusters import Cluster, wait_for
 from deltalake import DeltaTable, write_deltalake
 from sklearn.linear_model import LinearRegression
@@ -58,12 +59,9 @@ def models(register: Callable[..., Any], trips: pd.DataFrame) -> list[Any]:
         DecisionTreeRegressor(max_depth=4),
     )
     fitted = [kind.fit(trips[FEATURES], trips["label"]) for kind in kinds]
-    found = [
-        register("trips", each, trips[FEATURES], each.predict(trips[FEATURES])) for each in fitted
-    ]
-    for version in "123":
-        mlflow.MlflowClient().set_registered_model_alias("trips", f"v-{version}", version)
-    return found
+    for number, model in enumerate(fitted, 1):
+        register("trips", model, trips[FEATURES], alias=f"v-{number}")
+    return fitted
 
 
 def scoring_into(output: str, model: str = "trips/1", **more: Any) -> dict[str, Any]:
@@ -188,26 +186,12 @@ def test_rankings_are_the_same_in_all_places(
 
 
 @pytest.fixture(scope="module")
-def scaled(home: Path) -> str:
+def scaled(register: Callable[..., int]) -> str:
     """Register a model that multiplies by a parameter and adds what its configuration says."""
-
-    class Scaled(mlflow.pyfunc.PythonModel):
-        def load_context(self, context: Any) -> None:
-            self.offset = context.model_config["offset"]
-
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:  # noqa: ARG002
-            return model_input["a"] * params["factor"] + self.offset
-
-    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
-    mlflow.set_experiment("models")
     example = pd.DataFrame({"a": [1.0]})
     signature = mlflow.models.infer_signature(example, np.array([1.0]), params={"factor": 1.0})
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=Scaled(), signature=signature,
-            model_config={"offset": 0}, pip_requirements=[],
-        )  # fmt: skip
-    mlflow.register_model(logged.model_uri, "scaled on a cluster")
+    model = scaling_model("a")
+    register("scaled on a cluster", model, signature=signature, model_config={"offset": 0})
     return "scaled on a cluster/1"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import score
+from builders.jobs import score_settings
 
 from lakescore.config import ScoreJob
 from lakescore.job import main
@@ -130,16 +131,8 @@ class Lab:
 
     def plain(self, **changes: Any) -> dict[str, Any]:
         """Return the job as its file has it."""
-        return {
-            "model": "obedient/1",
-            "input": {"path": self.input},
-            "output": {"path": self.output},
-            "id_columns": ["id"],
-            "slice_by": "part",
-            "slices": ["a", "b"],
-            "runner": self.runner,
-            **changes,
-        }
+        own = {"model": "obedient/1", "slice_by": "part", "slices": ["a", "b"]}
+        return score_settings(self.folder, self.input, **own | {"runner": self.runner} | changes)
 
     def file(self, **changes: Any) -> tuple[Path, Path]:
         """Write the job's file; return it, and where its receipt will be."""

@@ -18,7 +18,7 @@ import mlflow
 import pandas as pd
 import pytest
 import score
-from builders import stored_artifacts
+from builders.models import stored_artifacts
 from faults.lab import ROWS, Lab, scored
 from sklearn.linear_model import LinearRegression
 from stores import mlflow_server

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from builders import EXPERIMENT, tracking_store
+from builders.models import EXPERIMENT, tracking_store
 from stores import mlflow_server, postgresql
 
 if TYPE_CHECKING:

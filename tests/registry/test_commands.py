@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import register
+from builders.models import register
 from typer.testing import CliRunner
 
 from lakescore.cli import app

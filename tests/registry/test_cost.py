@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from builders import register
+from builders.models import register
 from typer.testing import CliRunner
 
 from lakescore import registry

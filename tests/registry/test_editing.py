@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from builders import register
+from builders.models import register
 
 from lakescore import registry
 from lakescore.registry.errors import BadName, EditedMeanwhile

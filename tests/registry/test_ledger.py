@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from builders import register
+from builders.models import register
 
 from lakescore.registry import history, ledger, promote, rollback, withdraw
 from lakescore.registry.errors import (

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import mlflow
-from builders import register, tracking_store
+from builders.models import register, tracking_store
 from nursery import nursery
 
 ROOT = Path(__file__).parents[2]

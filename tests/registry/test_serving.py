@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import register
+from builders.models import register
 from served import COMMAND, serving
 from starlette.testclient import TestClient
 from stores import free_port

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import register as log_and_register
+from builders.models import register as log_and_register
 
 from lakescore import registry
 from lakescore.registry import Trust
@@ -146,9 +146,9 @@ def test_a_version_tells_its_whole_record(store: Store, name: str) -> None:
     json.dumps(facts)
 
 
-def logged_run(*, signed: bool = True) -> str:
-    """Log a model in a run without registering it, and return the run's id."""
-    made = log_and_register("elsewhere", run_name="trained", metrics={"rmse": 9.5}, signed=signed)
+def logged_run(**options: Any) -> str:
+    """Log a model in a run, and register it as another than the test's; return the run's id."""
+    made = log_and_register("elsewhere", run_name="trained", metrics={"rmse": 9.5}, **options)
     return str(made.run_id)
 
 
@@ -177,7 +177,7 @@ def test_a_folder_is_copied_into_the_store(store: Store, name: str, tmp_path: Pa
 
 
 def test_a_model_without_a_signature_is_registered_only_if_asked(name: str) -> None:
-    run_id = logged_run(signed=False)
+    run_id = logged_run(signature=None)
     with pytest.raises(SignatureMissing, match=run_id):
         registry.register(run_id, name)
     with pytest.raises(ModelNotFound):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import models
 from clusters import LOCAL, QUICK
 
 from lakescore import session
@@ -50,14 +51,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Make the registry once, before anything runs side by side; return its URI."""
     import mlflow
 
-    folder = tmp_path_factory.mktemp("registry")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
-    for name in ("models", "lakescore"):
-        client.create_experiment(name, artifact_location=(folder / "artifacts" / name).as_uri())
-    yield uri
+    yield models.tracking_store(tmp_path_factory.mktemp("registry"), "models", "lakescore")
     mlflow.set_tracking_uri(before)
 
 
@@ -78,32 +73,16 @@ Register = Callable[..., int]
 
 @pytest.fixture(scope="session")
 def register(registry: str) -> Register:
-    """Log a model with its signature and register it under a name; return the version."""
+    """Return `builders.models.register` for the registry; it returns the version's number."""
     import mlflow
-    from mlflow.models import infer_signature
 
-    def add(name: str, model: Any, inputs: Any, outputs: Any = None, alias: str = "") -> int:
+    def register_here(*given: Any, **options: Any) -> int:
         mlflow.set_tracking_uri(registry)
         mlflow.set_experiment("models")
-        scikit = hasattr(model, "get_params")
-        predicted = model.predict(inputs) if outputs is None else outputs
-        signature = infer_signature(inputs, predicted)
-        needs = {"signature": signature, "pip_requirements": ["scikit-learn"]}
-        with mlflow.start_run(run_name=name):
-            mlflow.log_params({"kind": type(model).__name__})
-            logged = (
-                mlflow.sklearn.log_model(
-                    model, name="model", serialization_format="cloudpickle", **needs
-                )
-                if scikit
-                else mlflow.pyfunc.log_model(name="model", python_model=model, **needs)
-            )
-        version = int(mlflow.register_model(logged.model_uri, name).version)
-        if alias:
-            mlflow.MlflowClient().set_registered_model_alias(name, alias, str(version))
-        return version
+        options = {"pip_requirements": ["scikit-learn"]} | options  # which is installed
+        return int(models.register(*given, **options).version)
 
-    return add
+    return register_here
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -9,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
-from plain_tables import make_table, rows_of
+from builders.jobs import score_job
+from builders.tables import make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import scoring
-from lakescore.config import ScoreJob
 from lakescore.engines.plan import EngineRefused
 from lakescore.errors import ConfigError, ScoringFailed
 from lakescore.publishing import RowsLost, TooManyErrors
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import SparkSession
+
+    from lakescore.config import ScoreJob
 
 pytestmark = pytest.mark.usefixtures("model", "runner")
 SCHEMA = "id int, part string, x double, n int, note string"
@@ -57,18 +60,7 @@ def table(tmp_path: Path) -> str:
 
 @pytest.fixture
 def job(table: str, tmp_path: Path) -> Callable[..., ScoreJob]:
-    def make(**changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": "root/1",
-            "input": {"path": table},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-            "slice_by": "part",
-            "slices": ["a", "b"],
-        }
-        return ScoreJob.model_validate(plain | changes)
-
-    return make
+    return partial(score_job, tmp_path, table, model="root/1", slice_by="part", slices=["a", "b"])
 
 
 def aside(config: ScoreJob) -> list[tuple[Any, ...]]:
@@ -124,7 +116,7 @@ def test_a_rerun_within_the_budget_does_nothing_and_mended_rows_leave_the_quaran
 
 
 def test_the_quarantine_holds_whole_rows_where_one_asks_for_them(job: Any, tmp_path: Path) -> None:
-    config = job(quarantine={"path": str(tmp_path / "bad")}, quarantine_columns="all", max_errors=2)
+    config = job(quarantine=tmp_path / "bad", quarantine_columns="all", max_errors=2)
     score.run(config)
     assert rows_of(tmp_path / "bad", "id", "x", "n", "note") == [
         (2, -2.0, 2, "two"),
@@ -278,7 +270,7 @@ def test_rows_that_are_merged_by_a_key_that_two_slices_have_are_refused(
     assert score.run(job(write_mode="merge", slices=["b"]))["rows_scored"] == 2
     with pytest.raises(KeysInTwoSlices):
         score.run(config)  # slice b is done, and a would take a row from it
-    by_both = {"id_columns": ["id", "part"], "output": {"path": f"{config.output.address}-2"}}
+    by_both = {"id_columns": ["id", "part"], "output": f"{config.output.address}-2"}
     assert score.run(job(write_mode="merge", commits=commits, **by_both))["rows_scored"] == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -10,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
+from builders.jobs import score_job
 
 from lakescore import scanning, slicing, tables
-from lakescore.config import ScoreJob
 from lakescore.errors import InputContractError
 from lakescore.explaining import explain
 from lakescore.publishing import TooManyErrors
@@ -58,21 +59,15 @@ def test_a_key_of_any_bytes_is_compared_written_set_aside_and_explained(
     if by == "spark":
         monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 0)  # so that workers compare the keys
     output, aside = str(tmp_path / "predictions"), str(tmp_path / "elsewhere")
-    given = {
-        "model": "superstitious/1",
-        "input": {"path": table},
-        "output": {"path": output},
-        "quarantine": {"path": aside},
-        "id_columns": ["key"],
-        "max_errors": 1,
-        "write": by,
-        "scan": by,
-    }
+    job = partial(
+        score_job, tmp_path, table, model="superstitious/1", quarantine=aside, id_columns=["key"],
+        max_errors=1, write=by, scan=by,
+    )  # fmt: skip
     with pytest.raises(TooManyErrors):
-        score.run(ScoreJob.model_validate(given | {"max_errors": 0}))
+        score.run(job(max_errors=0))
     (row,) = explain(output, {"key": r"\xff"})
     assert (row["status"], row["row"]["error_message"]) == ("quarantined", "13 brings bad luck")
-    receipt = score.run(ScoreJob.model_validate(given))
+    receipt = score.run(job())
     assert (receipt["rows_scored"], receipt["output"]["write"]) == (4, by)
     published = spark.read.format("delta").load(output)
     digits = published.selectExpr("hex(CAST(key AS BINARY))", "prediction").collect()

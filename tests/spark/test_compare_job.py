@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,15 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from builders.jobs import compare_job
+from builders.tables import make_table, rows_of
 from deltalake import DeltaTable
-from plain_tables import make_table, rows_of
 from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakescore import comparing, registry, session
 from lakescore.assignment import assign_all
 from lakescore.comparing.errors import GateFailed, HoldoutEmpty, MetricUndefined
-from lakescore.config import CompareJob
 from lakescore.loading import OptionUnknown
 from lakescore.registry.errors import AliasMoved
 from lakescore.signature import FeaturesUnknown
@@ -47,24 +48,16 @@ def holdout(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame
 
 
 def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **more: Any) -> Any:
-    job = {
-        "versions": versions,
-        "holdout": {"path": path},
-        "label": label,
-        "rank_by": rank_by,
-        "bootstraps": 100,
-        "output": {"path": str(tmp_path / "ranking")},
-        "report": str(tmp_path / "reports"),
-    }
-    found = compare.run(CompareJob.model_validate({**job, **more}))
+    job = partial(compare_job, tmp_path, path, versions=versions, label=label, rank_by=rank_by)
+    found = compare.run(job(**more))
     if "gates" not in more:  # they may move an alias, which is done once
-        more["output"] = {"path": str(tmp_path / "here/ranking")}
+        more["output"] = tmp_path / "here/ranking"
         for name in ("disagreements", "quarantine"):
             if name in more:
                 more[name] = more[name] | {"path": str(tmp_path / "here" / name)}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(session, "_is_running", lambda: False)
-            here = compare.run(CompareJob.model_validate({**job, **more}))
+            here = compare.run(job(**more))
         assert_same(found, here)
         if "id_columns" in more:
             assert here["verdict"] == found["verdict"]
@@ -513,7 +506,7 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
 
 
 def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
-    register: Any, registry: str, tmp_path: Path
+    register: Any, tmp_path: Path
 ) -> None:
     class Capped(mlflow.pyfunc.PythonModel):
         """Doubles a number, up to a parameter, with a bias of its configuration."""
@@ -523,16 +516,8 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
             bias = float(context.model_config.get("bias", 0.0))
             return (2 * model_input["x"]).clip(upper=(params or {"cap": 100.0})["cap"]) + bias
 
-    mlflow.set_tracking_uri(registry)
-    mlflow.set_experiment("models")
-    params = {"cap": 100.0}
-    signature = mlflow.models.infer_signature(X, np.array([0.5]), params)
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=Capped(), signature=signature,
-            model_config={"bias": 0.0}, pip_requirements=["scikit-learn"],
-        )  # fmt: skip
-    mlflow.register_model(logged.model_uri, "capped")
+    signature = mlflow.models.infer_signature(X, np.array([0.5]), params={"cap": 100.0})
+    register("capped", Capped(), signature=signature, model_config={"bias": 0.0})
     wide = pd.DataFrame({"x": [0.0, 1.0, 2.0], "z": [1.0, 0.0, 2.0]})
     register("capped wide", LinearRegression().fit(wide, wide["x"]), wide)
     rows = [(1, 1.0, 0.0, 2.5), (2, None, 0.0, 4.5), (3, 4.0, None, 5.5)]

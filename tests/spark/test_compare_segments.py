@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from plain_tables import make_table, rows_of
+from builders.jobs import compare_job
+from builders.tables import make_table, rows_of
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss, root_mean_squared_error
@@ -75,19 +76,15 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     table = make_table(tmp_path / "holdout", rows, schema)
 
     def go(versions: list[Any], **more: Any) -> dict[str, Any]:
-        job = {
+        own = {
             "versions": versions,
-            "holdout": {"path": table},
             "label": "y",
             "rank_by": "rmse",
-            "bootstraps": 100,
             "id_columns": ["id"],
-            "output": {"path": str(tmp_path / "ranking")},
             "disagreements": {"path": str(tmp_path / "disagreements"), "rows": 1000},
-            "quarantine": {"path": str(tmp_path / "quarantine")},
-            "report": str(tmp_path / "reports"),
+            "quarantine": tmp_path / "quarantine",
         }
-        return compare.run(CompareJob.model_validate(job | more))
+        return compare.run(compare_job(tmp_path, table, **own | more))
 
     return go
 
@@ -309,13 +306,9 @@ def test_a_gate_sees_missing_models_where_two_columns_tell_segments(
     for own in ("a", "b", "0"):
         register(f"{name}-{own}", line(1), X)
     by_region = family(f"{name}-{{region}}/1")
-    job = {
-        "versions": [by_region, family(f"{name}-{{k}}/1", "skip", "k")], "gates": {}, "label": "y",
-        "holdout": {"path": table}, "bootstraps": 100, "output": {"path": str(tmp_path / "r")},
-        "report": str(tmp_path / "reports"),
-    }  # fmt: skip
+    versions = [by_region, family(f"{name}-{{k}}/1", "skip", "k")]
     with pytest.raises(GateFailed, match=r"there is no model \(segments k '1', k '2'\)"):
-        compare.run(CompareJob.model_validate(job))
+        compare.run(compare_job(tmp_path, table, versions=versions, label="y", gates={}))
 
 
 def test_metrics_over_other_rows_have_another_digest(register: Any, run: Run, name: str) -> None:
@@ -346,12 +339,9 @@ def test_probabilities_of_families_equal_those_on_pandas(
     register(f"{name}-flat", DummyClassifier(strategy="prior").fit(features, frame["y"]), features)
     rows = list(frame[["id", "region", "x", "y"]].itertuples(index=False, name=None))
     table = make_table(tmp_path / "labels", rows, "id int, region string, x double, y string")
-    job = {
-        "versions": [family(f"{name}-{{region}}/1"), f"{name}-flat/1"],
-        "holdout": {"path": table}, "label": "y", "prediction": "proba", "bootstraps": 100,
-        "output": {"path": str(tmp_path / "ranking")}, "report": str(tmp_path / "reports"),
-    }  # fmt: skip
-    report = compare.run(CompareJob.model_validate(job))
+    versions = [family(f"{name}-{{region}}/1"), f"{name}-flat/1"]
+    job = compare_job(tmp_path, table, versions=versions, label="y", prediction="proba")
+    report = compare.run(job)
     given = np.where(
         (frame["region"] == "north").to_numpy()[:, None],
         models["north"].predict_proba(features),

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import score
-from plain_tables import make_table
+from builders.tables import make_table
 from sklearn.linear_model import LinearRegression
 
 from lakescore.config import ScoreJob

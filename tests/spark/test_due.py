@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -13,8 +14,9 @@ import pandas as pd
 import pyspark
 import pytest
 import score
+from builders.jobs import score_job
+from builders.tables import commits_of, make_table, rows_of
 from deltalake import DeltaTable
-from plain_tables import commits_of, make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import receipt
@@ -48,18 +50,7 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def job(table: str, tmp_path: Path) -> Job:
-    def make(**changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": "due/1",
-            "input": {"path": table},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-            "slice_by": "day",
-            "slices": "due",
-        }
-        return ScoreJob.model_validate(plain | changes)
-
-    return make
+    return partial(score_job, tmp_path, table, model="due/1", slice_by="day", slices="due")
 
 
 def scored(config: ScoreJob) -> list[str]:
@@ -140,7 +131,7 @@ def test_an_empty_input_and_slices_of_bad_rows_alone_are_done(
 
 def test_other_settings_make_all_slices_due(job: Job, tmp_path: Path) -> None:
     del tmp_path
-    wide = {"passthrough": ["x"], "output": {"path": job().output.address + "_wide"}}
+    wide = {"passthrough": ["x"], "output": job().output.address + "_wide"}
     assert scored(job(**wide)) == ["2013-12-01", "2013-12-02"]
     assert scored(job(**wide)) == []
     assert scored(job(**wide, nulls={"x": "null"})) == ["2013-12-01", "2013-12-02"]
@@ -193,7 +184,7 @@ def test_a_plan_says_in_how_many_batches_the_model_would_be_called(  # noqa: PLR
     rows.write.format("delta").save(str(tmp_path / "many"))
     config = {
         "model": f"counting batches/{version}",
-        "input": {"path": str(tmp_path / "many")},
+        "input": tmp_path / "many",
         "slice_by": "part" if sliced else None,
         "slices": ["a"] if sliced else None,
         "engine": engine,

@@ -119,22 +119,14 @@ def published(rows: DataFrame, engine: Any, name: str) -> list[list[Any]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_both_engines_publish_what_the_model_gives_nulls_included(
-    rows: DataFrame, registry: str, drawn: list[tuple[str, list[Any]]], shape: str, order: list[int]
+    rows: DataFrame, register: Any, drawn: list[tuple[str, list[Any]]], shape: str, order: list[int]
 ) -> None:
     if len(drawn) > 1 and shape in {"objects", "list", "array"}:
         drawn = drawn[:1]
     asked = Schema([ColSpec(DataType[name], f"o{n}") for n, (name, _) in enumerate(drawn)])
     inputs = infer_signature(pd.DataFrame({"x": [1.0]})).inputs
-    mlflow.set_tracking_uri(registry)
-    mlflow.set_experiment("models")
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=model(drawn, shape, order),
-            signature=ModelSignature(inputs, asked),
-            pip_requirements=[],
-        )
-    version = mlflow.register_model(logged.model_uri, "drawn").version
+    drawing = model(drawn, shape, order)
+    version = register("drawn", drawing, signature=ModelSignature(inputs, asked))
     wanted = [expected(values) for _, values in drawn]
     for engine in ("arrow", "spark_udf"):
         found = published(rows, engine, f"drawn/{version}")

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import score
+from builders.jobs import score_job
 from chispa import assert_df_equality
 from delta.tables import DeltaTable as Delta
 from deltalake import DeltaTable
@@ -21,7 +22,6 @@ from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 
 from lakescore import executor, filing, lineage, tables
-from lakescore.config import ScoreJob
 from lakescore.executor.writing import written
 from lakescore.filing import FilesUnwritten, WrittenFilesMissing
 from lakescore.runner import Runner
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
+
+    from lakescore.config import ScoreJob
 
 SCHEMA = (
     "id bigint, key string, day date, x double, y double, flag boolean, small tinyint, short "
@@ -85,15 +87,9 @@ def table(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def job(table: str, tmp_path: Path) -> Callable[..., ScoreJob]:
     def make(name: str, **changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": "pair/1",
-            "input": {"path": table},
-            "output": {"path": str(tmp_path / name)},
-            "id_columns": ["id", "key"],
-            "passthrough": "all",
-            "max_errors": 1,
-        }
-        return ScoreJob.model_validate(plain | changes)
+        own = {"model": "pair/1", "output": tmp_path / name, "id_columns": ["id", "key"]}
+        own |= {"passthrough": "all", "max_errors": 1}
+        return score_job(tmp_path, table, **own | changes)
 
     return make
 

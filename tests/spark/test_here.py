@@ -6,8 +6,8 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders.tables import make_table
 from delta.tables import DeltaTable
-from plain_tables import make_table
 from pyspark.sql.types import DoubleType, StringType, StructField
 
 from lakescore import scanning, slicing, tables

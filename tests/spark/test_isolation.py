@@ -11,15 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
-from mlflow.models import infer_signature
-from plain_tables import make_table, rows_of
+from builders.jobs import compare_job, score_job
+from builders.tables import make_table, rows_of
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from lakescore import scoring, signature
 from lakescore.comparing.errors import GateFailed
-from lakescore.config import CompareJob, ScoreJob
 from lakescore.errors import ScoringFailed
 from lakescore.loading import prepare
 from lakescore.registry import resolve
@@ -99,22 +98,12 @@ def leaking(factor: float, folder: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def shaped(registry: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def shaped(register: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Register a version that doubles and one that triples, by modules of one name."""
-    mlflow.set_tracking_uri(registry)
-    mlflow.set_experiment("models")
     for factor in (2, 3):
         module = tmp_path_factory.mktemp("code") / "shop_features.py"
         module.write_text(f"def shape(x):\n    return {factor} * x\n")
-        with mlflow.start_run():
-            logged = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=shaping(),
-                code_paths=[str(module)],
-                signature=infer_signature(X, np.array([1.0])),
-                pip_requirements=[],
-            )
-        mlflow.register_model(logged.model_uri, "shaped")
+        register("shaped", shaping(), X, np.array([1.0]), code_paths=[str(module)])
     return "shaped"
 
 
@@ -153,18 +142,14 @@ def test_a_version_does_not_pass_its_gate_by_the_module_of_another(
     rows = [(float(n), 2.0 * n) for n in range(1, 201)]
     path = make_table(tmp_path / "holdout", rows, "x double, y double")
     gates = {"metrics": {"rmse": {"greater_is_better": False, "threshold": 1}}}
-    job = CompareJob.model_validate(
-        {
-            "versions": [f"{shaped}/1", f"{shaped}/2"],
-            "baseline": f"{shaped}/1",
-            "holdout": {"path": path},
-            "label": "y",
-            "rank_by": "rmse",
-            "bootstraps": 100,
-            "output": {"path": str(tmp_path / "ranking")},
-            "report": str(tmp_path / "reports"),
-            "gates": {**gates, "candidate": f"{shaped}/2"},
-        }
+    job = compare_job(
+        tmp_path,
+        path,
+        versions=[f"{shaped}/1", f"{shaped}/2"],
+        baseline=f"{shaped}/1",
+        label="y",
+        rank_by="rmse",
+        gates={**gates, "candidate": f"{shaped}/2"},
     )
     with pytest.raises(GateFailed) as raised:
         compare.run(job)
@@ -179,12 +164,10 @@ def test_a_version_does_not_pass_its_gate_by_the_module_of_another(
 def test_a_run_labels_rows_with_the_version_that_computed_them_after_another_run(
     shaped: str, tmp_path: Path
 ) -> None:
-    output = str(tmp_path / "predictions")
     table = make_table(tmp_path / "rows", [(n, float(n)) for n in (1, 2, 3)], "id bigint, x double")
     for version, factor in ((1, 2.0), (2, 3.0)):
-        job = {"input": {"path": table}, "output": {"path": output}, "id_columns": ["id"]}
-        receipt = score.run(ScoreJob.model_validate({"model": f"{shaped}/{version}", **job}))
-        found = rows_of(output, "id", "prediction", "model_version")
+        receipt = score.run(score_job(tmp_path, table, model=f"{shaped}/{version}"))
+        found = rows_of(tmp_path / "predictions", "id", "prediction", "model_version")
         ours = [row[:2] for row in found if row[2] == version]
         assert ours == [(n, n * factor) for n in (1, 2, 3)]
         assert list(receipt["engine"]["own_processes"]) == [f"models:/{shaped}/{version}"]

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from plain_tables import make_table
+from builders.tables import make_table
 
 from lakescore import scanning, slicing, tables
 from lakescore.executor import keys as comparing

@@ -16,6 +16,8 @@ import pytest
 import score
 import statsmodels.api as sm
 import xgboost
+from builders.jobs import score_job
+from builders.models import register
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types.schema import ColSpec, Map, Schema
 from onnx import TensorProto, helper
@@ -23,7 +25,6 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
 
 from lakescore import scoring, signature, slicing, tables
-from lakescore.config import ScoreJob
 from lakescore.engines.plan import EngineRefused
 from lakescore.errors import InputContractError
 from lakescore.loading import prepare
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from lakescore.config import ScoreJob
     from lakescore.snapshots import Snapshot
 
 SCHEMA = (
@@ -289,26 +291,12 @@ def signed(kind: Kind) -> ModelSignature:
     return infer_signature(frame, kind.gives)
 
 
-def log(name: str, model: Any, signature: ModelSignature | None, **given: Any) -> None:
-    """Log a model by its own library and register it."""
-    library = type(model).__module__.partition(".")[0]
-    needs = {"name": "model", "signature": signature, "pip_requirements": []} | given
-    with mlflow.start_run():
-        if isinstance(model, mlflow.pyfunc.PythonModel):
-            logged = mlflow.pyfunc.log_model(python_model=model, **needs)
-        else:
-            if library == "sklearn":
-                needs["serialization_format"] = "cloudpickle"
-            logged = getattr(mlflow, library).log_model(model, **needs)
-    mlflow.register_model(logged.model_uri, name)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def models(registry: str) -> None:
     mlflow.set_tracking_uri(registry)
     mlflow.set_experiment("models")
     for name, kind in KINDS.items():
-        log(name, kind.model, signed(kind))
+        register(name, kind.model, signature=signed(kind))
 
 
 @pytest.fixture(scope="module")
@@ -472,7 +460,8 @@ def test_a_row_that_pandas_cannot_hold_is_set_aside_and_names_the_column(
     bad: Snapshot, scan: str
 ) -> None:
     if scan == "direct":
-        log("late", own(lambda f: f["at"].dt.year.astype("float64")), infer_signature(AT, NUMBER))
+        year = own(lambda f: f["at"].dt.year.astype("float64"))
+        register("late", year, signature=infer_signature(AT, NUMBER))
     plan = planned(bad, ["late"], "auto", scan)
     assert (plan.engine, plan.direct is not None) == ("arrow", scan == "direct")
     found = {row["id"]: row for row in scoring.side_by_side(plan).collect()}
@@ -525,13 +514,7 @@ def test_what_a_rule_for_nulls_needs_and_no_engine_has_is_told_with_both_reasons
 @pytest.fixture
 def job(rows: Snapshot, tmp_path: Path) -> Callable[..., ScoreJob]:
     def make(name: str, **changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": f"{name}/1",
-            "input": {"path": rows.address},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-        }
-        return ScoreJob.model_validate(plain | changes)
+        return score_job(tmp_path, rows.address, model=f"{name}/1", **changes)
 
     return make
 
@@ -554,7 +537,7 @@ def test_lists_are_published_by_both_engines(
         ("a list a row, not all of one length", "arrow", "direct"),
         ("lists to read and to give", "spark_udf", "handed over"),
     ):
-        config = job(name, output={"path": str(tmp_path / engine)})
+        config = job(name, output=tmp_path / engine)
         receipt = score.run(config)
         assert (receipt["engine"]["name"], receipt["output"]["write"]) == (engine, write)
         found = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
@@ -565,7 +548,7 @@ def test_categories_that_a_table_cannot_hold_are_told_once(job: Callable[..., Sc
     kinds = pd.DataFrame({"kind": pd.Categorical(["red", "blue", "red", "blue"])})
     data = lightgbm.Dataset(kinds, F["y"])
     booster = lightgbm.train({"min_data_in_leaf": 1, "verbose": -1}, data, 2)
-    log("of categories", booster, infer_signature(kinds, NUMBER))
+    register("of categories", booster, signature=infer_signature(kinds, NUMBER))
     with pytest.raises(TooManyErrors, match="could not score any of 4 rows, all for one reason: "):
         score.run(job("of categories"))
 
@@ -584,7 +567,7 @@ LOGS_MISSING_MODULE = own(lambda f: __import__("acme_features").shape(f))
 def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> None:
     """Log a model once a process, whatever engine is asked to score it."""
     if not mlflow.MlflowClient().search_registered_models(filter_string=f"name = '{name}'"):
-        log(name, model, infer_signature(sample, gives), **given)
+        register(name, model, signature=infer_signature(sample, gives), **given)
 
 
 @pytest.mark.parametrize("engine", ["auto", "arrow", "spark_udf"])
@@ -729,7 +712,8 @@ def test_classes_that_would_share_a_column_are_told_as_classes(
     rows: Snapshot, labels: list[str], line: str
 ) -> None:
     name = f"classes {labels[0]}"
-    log(name, LogisticRegression().fit(X, labels * 2), infer_signature(X, TEXT))
+    classifier = LogisticRegression().fit(X, labels * 2)
+    register(name, classifier, signature=infer_signature(X, TEXT))
     with pytest.raises(InputContractError, match=line):
         signature.bind(
             "rows", rows.rows, prepare(resolve(f"{name}/1"), options=LoadOptions(output="proba"))
@@ -737,12 +721,8 @@ def test_classes_that_would_share_a_column_are_told_as_classes(
 
 
 def test_a_version_that_mlflow_cannot_apply_to_rows_is_refused_with_its_flavours() -> None:
-    with mlflow.start_run():
-        logged = mlflow.sklearn.log_model(
-            KINDS["a regressor of scikit-learn"].model, name="model",
-            signature=infer_signature(X, NUMBER), pip_requirements=[],
-        )  # fmt: skip
-    mlflow.register_model(logged.model_uri, "of one flavour")
+    regressor = KINDS["a regressor of scikit-learn"].model
+    register("of one flavour", regressor, signature=infer_signature(X, NUMBER))
     version = resolve("of one flavour/1")
     card = version.artifacts / "MLmodel"
     card.chmod(0o600)

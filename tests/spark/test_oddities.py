@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
-from plain_tables import make_table, rows_of
+from builders.jobs import score_job
+from builders.tables import make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import explaining, slicing
@@ -43,16 +45,7 @@ def models(register: Any) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., ScoreJob]:
-    def make(table: str, **changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": "odd/1",
-            "input": {"path": table},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-        }
-        return ScoreJob.model_validate(plain | changes)
-
-    return make
+    return partial(score_job, tmp_path, model="odd/1")
 
 
 def read(spark: SparkSession, config: ScoreJob, *columns: str) -> list[tuple[Any, ...]]:
@@ -115,7 +108,7 @@ def test_names_that_cannot_be_used_are_refused_where_they_are(
     spaced = str(table) + "-spaced"
     frame = spark.createDataFrame([(1, 1.0)], "`my id` int, x double")
     frame.write.format("delta").option("delta.columnMapping.mode", "name").save(spaced)
-    config = job(spaced, id_columns=["my id"], output={"path": f"{spaced}-predictions"})
+    config = job(spaced, id_columns=["my id"], output=f"{spaced}-predictions")
     with pytest.raises(TableNotMade, match=r"cannot be created: .*Found invalid character"):
         score.run(config)
 
@@ -264,7 +257,7 @@ def test_a_plan_is_valid_json_whatever_the_model_gives(
 
 
 def test_params_and_model_config_may_be_lists_and_mappings_of_the_file(
-    registry: str, tmp_path: Path
+    register: Any, tmp_path: Path
 ) -> None:
     from mlflow.models import infer_signature
 
@@ -283,18 +276,13 @@ def test_params_and_model_config_may_be_lists_and_mappings_of_the_file(
             given = [params["weights"], params["shape"], self.config["layers"], self.config["opt"]]
             return [repr(given)] * len(model_input)
 
-    del registry
-    mlflow.set_experiment("models")
     params = {"weights": [1.0], "shape": {"depth": 1, "kinds": ["a"], "mean": 0.5}}
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=Told(),
-            signature=infer_signature(X, np.array(["x"]), params=params),
-            model_config={"layers": [8], "opt": {"rate": 0.1, "name": "adam", "decay": None}},
-            pip_requirements=[],
-        )
-    mlflow.register_model(logged.model_uri, "told")
+    register(
+        "told",
+        Told(),
+        signature=infer_signature(X, np.array(["x"]), params=params),
+        model_config={"layers": [8], "opt": {"rate": 0.1, "name": "adam", "decay": None}},
+    )
     table = make_table(tmp_path / "rows", [(1, 1.0)], "id int, x double")
     file = tmp_path / "score.yaml"
     file.write_text(f"""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import score
-from plain_tables import make_table, rows_of, types_of
+from builders.jobs import score_job
+from builders.models import scaling_model
+from builders.tables import make_table, rows_of, types_of
+from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from lakescore.config import ScoreJob
 from lakescore.errors import ConfigError
 from lakescore.loading import UnsupportedSignature
 from lakescore.signature import ColumnsCollide
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import SparkSession
+
+    from lakescore.config import ScoreJob
 
 SCHEMA = "id int, taille double, note string"
 ROWS = [(1, -3.0, "low"), (2, 0.1, "middle"), (3, 3.0, "high")]
@@ -33,17 +37,7 @@ ENGINES = pytest.mark.parametrize("engine", ["arrow", "spark_udf"])
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., ScoreJob]:
     table = make_table(tmp_path / "rows", ROWS, SCHEMA)
-
-    def make(**changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "input": {"path": table},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-            "columns": {"height": "taille"},
-        }
-        return ScoreJob.model_validate(plain | changes)
-
-    return make
+    return partial(score_job, tmp_path, table, columns={"height": "taille"})
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +72,7 @@ def test_a_label_keeps_its_type_and_a_regressor_gives_a_number_and_not_a_list(
     register("regressor", LinearRegression().fit(X, X["height"]), X)
     types = {}
     for name in ("classes", "numbers", "regressor"):
-        config = job(model=f"{name}/1", engine=engine, output={"path": str(tmp_path / name)})
+        config = job(model=f"{name}/1", engine=engine, output=tmp_path / name)
         score.run(config)
         types[name] = types_of(config.output.address)["prediction"]
     assert types == {"classes": "string", "numbers": "long", "regressor": "double"}
@@ -121,40 +115,17 @@ def test_an_input_column_that_is_called_like_an_output_is_refused(
 ) -> None:
     register("collides", LinearRegression().fit(X, X["height"]), X)
     columns = "id int, taille double, prediction double"
-    clash = {"path": make_table(tmp_path / "clash", [(1, 1.0, 0.5)], columns)}
+    clash = make_table(tmp_path / "clash", [(1, 1.0, 0.5)], columns)
     with pytest.raises(ColumnsCollide, match="would have the columns 'prediction' twice"):
         score.run(job(model="collides/1", passthrough="all", input=clash))
 
 
 @pytest.fixture(scope="module")
-def scaled(registry: str) -> str:  # noqa: ARG001 - there has to be one
-    from mlflow.models import infer_signature
-
-    class Scaled(mlflow.pyfunc.PythonModel):
-        """Multiplies by a parameter and adds what its configuration says."""
-
-        def load_context(self, context: Any) -> None:
-            self.offset = context.model_config["offset"]
-
-        def predict(
-            self,
-            context: Any,  # noqa: ARG002
-            model_input: pd.DataFrame,
-            params: Any = None,
-        ) -> pd.Series:
-            return model_input["height"] * params["factor"] + self.offset
-
-    mlflow.set_experiment("models")
+def scaled(register: Any) -> str:
+    """Register a model that multiplies by a parameter and adds what its configuration says."""
     signature = infer_signature(X, np.array([1.0]), params={"factor": 1.0, "labels": ["a"]})
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=Scaled(),
-            signature=signature,
-            model_config={"offset": 0},
-            pip_requirements=[],
-        )
-    mlflow.register_model(logged.model_uri, "scaled")
+    model = scaling_model("height")
+    register("scaled", model, signature=signature, model_config={"offset": 0})
     return "scaled/1"
 
 

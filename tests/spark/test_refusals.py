@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import score
+from builders.jobs import score_job
+from builders.tables import rows_of
 from mlflow.pyfunc import PythonModel
-from plain_tables import rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import explaining, tables
@@ -45,16 +47,7 @@ def models(register: Any) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    def make(table: str, **changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": "refused/1",
-            "input": {"path": table},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-        }
-        return ScoreJob.model_validate(plain | changes)
-
-    return make
+    return partial(score_job, tmp_path, model="refused/1")
 
 
 @pytest.fixture
@@ -193,7 +186,7 @@ def test_a_job_runs_in_folders_whose_names_read_as_patterns(
     table = str(tmp_path / "rows[a-z]?")
     spark.createDataFrame([(1, 1.0)], "id int, x double").write.format("delta").save(table)
     for name in ("pred[2024-01]", "a=b%20c"):
-        config = job(table, output={"path": str(tmp_path / name)})
+        config = job(table, output=tmp_path / name)
         receipt = score.run(config)
         assert (receipt["engine"]["scan"], receipt["output"]["write"]) == ("direct", "direct")
         (found,) = explaining.explain(config.output.address, {"id": "1"})

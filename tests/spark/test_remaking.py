@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
+from builders.jobs import score_job
+from builders.tables import make_table, rows_of, types_of
 from delta.tables import DeltaTable
-from plain_tables import make_table, rows_of, types_of
 
 from lakescore import lineage, tables
-from lakescore.config import ScoreJob
 from lakescore.logs import AnotherRunWon
 from lakescore.publishing import TooManyErrors
 from lakescore.tables import SchemaDrift
@@ -161,45 +161,31 @@ def mended(register: Any) -> str:
 def test_a_version_of_another_type_is_scored_into_what_a_failed_run_left(
     mended: str, tmp_path: Path, mode: str
 ) -> None:
-    output = str(tmp_path / "output")
+    output = str(tmp_path / "predictions")
     rows = make_table(tmp_path / "rows", [(1, 1.0), (2, 2.0), (3, -3.0)], "id int, x double")
-    job = {
-        "model": f"{mended}/1",
-        "input": {"path": rows},
-        "output": {"path": output},
-        "id_columns": ["id"],
-        "write_mode": mode,
-    }
     with pytest.raises(TooManyErrors):
-        score.run(ScoreJob.model_validate(job))
+        score.run(score_job(tmp_path, rows, model=f"{mended}/1", write_mode=mode))
     assert rows_of(output) == []
-    receipt = score.run(ScoreJob.model_validate(job | {"model": f"{mended}/2", "max_errors": 1}))
+    second = score_job(tmp_path, rows, model=f"{mended}/2", write_mode=mode, max_errors=1)
+    receipt = score.run(second)
     assert (receipt["rows_scored"], receipt["rows_quarantined"]) == (2, 1)
     assert types_of(output)["prediction"] == "double"
     assert rows_of(output, "id", "prediction", "model_version") == [(1, 2.5, 2), (2, 5.0, 2)]
     assert rows_of(f"{output}_quarantine", "id", "model_version") == [(3, 2)]
-    again = score.run(ScoreJob.model_validate(job | {"model": f"{mended}/2", "max_errors": 1}))
-    assert again["status"] == "unchanged"
+    assert score.run(second)["status"] == "unchanged"
 
 
 def test_a_quarantine_that_a_run_left_empty_takes_the_columns_of_the_next(
     spark: SparkSession, mended: str, tmp_path: Path
 ) -> None:
-    output = str(tmp_path / "output")
-    aside = f"{output}_quarantine"
+    aside = str(tmp_path / "predictions_quarantine")
     kinds = {"model_version": "int", "input_version": "bigint", "scored_at": "timestamp"}
     columns = ["id string", *[f"{name} {kinds.get(name, 'string')}" for name in lineage.COLUMNS]]
     place = {"model_name": ["mended"], "slice": ["all"]}
     died = frame(spark, ", ".join(columns))
     begun(died, aside, where=place, find_by=["id"])
     rows = make_table(tmp_path / "rows", [(1, 1.0), (2, -2.0)], "number int, x double")
-    job = {
-        "model": f"{mended}/2",
-        "input": {"path": rows},
-        "output": {"path": output},
-        "id_columns": ["number"],
-        "max_errors": 1,
-    }
-    receipt = score.run(ScoreJob.model_validate(job))
+    job = score_job(tmp_path, rows, model=f"{mended}/2", id_columns=["number"], max_errors=1)
+    receipt = score.run(job)
     assert (receipt["rows_scored"], receipt["rows_quarantined"]) == (1, 1)
     assert rows_of(aside, "number", "error_message") == [(2, "negative")]

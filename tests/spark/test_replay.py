@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import replay
 import score
+from builders.jobs import replay_job, score_job
+from builders.tables import commits_of, make_table, rows_of
 from deltalake import CommitProperties, DeltaTable
-from plain_tables import commits_of, make_table, rows_of
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
@@ -44,19 +45,16 @@ def model(register: Any) -> None:
 def has_run(folder: Path) -> ScoreJob:
     """Return a job that has run, on a table that has changed since."""
     table = make_table(folder / "people", ROWS, "id int, part string, taille double")
-    config = ScoreJob.model_validate(
-        {
-            "model": "tall/1",
-            "input": {"path": table},
-            "output": {"path": str(folder / "predictions")},
-            "id_columns": ["id"],
-            "slice_by": "part",
-            "slices": ["a", "b"],
-            "columns": {"height": "taille"},
-            "prediction": "proba",
-            "threshold": 0.9,
-            "max_errors": 1,
-        }
+    config = score_job(
+        folder,
+        table,
+        model="tall/1",
+        slice_by="part",
+        slices=["a", "b"],
+        columns={"height": "taille"},
+        prediction="proba",
+        threshold=0.9,
+        max_errors=1,
     )
     score.run(config)
     DeltaTable(table).update({"taille": "0.0"})
@@ -80,15 +78,11 @@ def run_of(config: ScoreJob, key: int, model: str = "tall") -> str:
     return next(str(run) for *row, run in found if row == [key, model])
 
 
-def again(config: ScoreJob, run: str, **more: Any) -> ReplayJob:
-    return ReplayJob.model_validate({"output": config.output, "run": run, **more})
-
-
 @pytest.mark.parametrize("engine", ["auto", "spark_udf"])
 def test_a_run_is_made_again_from_the_input_that_it_read(
     job: ScoreJob, engine: str, runner: str
 ) -> None:
-    receipt = replay.run(again(job, run_of(job, 1), engine=engine, tolerance=1e-12))
+    receipt = replay.run(replay_job(job, run_of(job, 1), engine=engine, tolerance=1e-12))
     assert receipt["status"] == "same"
     assert (receipt["rows"], receipt["same"], receipt["examples"]) == (2, 2, [])
     assert receipt["input"]["version"] == 0
@@ -96,7 +90,7 @@ def test_a_run_is_made_again_from_the_input_that_it_read(
 
 
 def test_a_row_that_was_set_aside_is_no_part_of_the_run(job: ScoreJob, runner: str) -> None:
-    receipt = replay.run(again(job, run_of(job, 3)))
+    receipt = replay.run(replay_job(job, run_of(job, 3)))
     assert (receipt["rows"], receipt["same"]) == (1, 1)  # row 4 has a null, which fails again
     assert receipt["engine"]["rows_predicted"] == 2
     assert receipt["runner"]["name"] == runner
@@ -113,9 +107,9 @@ def test_what_others_published_beside_a_run_is_no_part_of_it(
     score.run(own_job.model_copy(update={"model": "wide/1"}))
     second = run_of(own_job, 2, model="tall")
     assert run_of(own_job, 1, model="tall") == first != second
-    receipt = replay.run(again(own_job, second))
+    receipt = replay.run(replay_job(own_job, second))
     assert (receipt["rows"], receipt["same"]) == (1, 1)
-    assert replay.run(again(own_job, first))["same"] == 2
+    assert replay.run(replay_job(own_job, first))["same"] == 2
     assert receipt["runner"]["name"] == runner
 
 
@@ -126,7 +120,7 @@ def test_a_run_of_several_commits_is_made_again_as_a_whole(
     changes = {"commits": "slice", "output": output, "run_id": "nightly"}
     own = ScoreJob.model_validate({**job.model_dump(mode="json", by_alias=True), **changes})
     score.run(own.model_copy(update={"input": job.input.model_copy(update={"version": 0})}))
-    receipt = replay.run(again(own, "nightly"))
+    receipt = replay.run(replay_job(own, "nightly"))
     assert (receipt["rows"], receipt["same"]) == (3, 3)
     assert receipt["runner"]["name"] == runner
 
@@ -136,14 +130,14 @@ def test_rows_that_somebody_deleted_are_found(own_job: ScoreJob, runner: str) ->
     says = saying(json.dumps(commits_of(own_job.output.address)[0]))
     DeltaTable(own_job.output.address).delete("id = 2", commit_properties=says)
     with pytest.raises(ReplayDiffers, match="1 only in the replay") as caught:
-        replay.run(again(own_job, run))
+        replay.run(replay_job(own_job, run))
     (example,) = caught.value.facts["examples"]  # type: ignore[index]
     assert (example["key"], example["published"]) == ({"id": 2}, None)
     assert caught.value.facts["runner"]["name"] == runner  # type: ignore[index]
 
 
 def test_a_replay_that_needs_spark_is_refused_where_it_may_not_start(job: ScoreJob) -> None:
-    asked = again(job, run_of(job, 1), engine="spark_udf", runner="local")
+    asked = replay_job(job, run_of(job, 1), engine="spark_udf", runner="local")
     with pytest.raises(RunnerRefused, match="engine spark_udf needs Spark"):
         replay.run(asked)
 
@@ -161,7 +155,7 @@ def test_a_value_that_somebody_changed_is_found(own_job: ScoreJob, runner: str) 
     with pytest.raises(
         ReplayDiffers, match=r"of 2 rows of run .* 1 are the same, 1 differ"
     ) as found:
-        replay.run(again(own_job, run))
+        replay.run(replay_job(own_job, run))
     assert found.value.exit_code == 4
     example = found.value.facts["examples"][0]  # type: ignore[index]
     assert example["published"]["p_yes"] == pytest.approx(example["replayed"]["p_yes"] + 0.25)
@@ -208,12 +202,12 @@ def test_a_commit_of_somebody_else_is_passed_over(own_job: ScoreJob) -> None:
         table = DeltaTable(own_job.output.address)
         words = saying(text)
         table.update({"model_reference": "'x'"}, predicate="id = 3", commit_properties=words)
-    assert replay.run(again(own_job, run, tolerance=1e-12))["status"] == "same"
+    assert replay.run(replay_job(own_job, run, tolerance=1e-12))["status"] == "same"
 
 
 def test_a_run_that_the_table_does_not_know_is_told(job: ScoreJob) -> None:
     with pytest.raises(RunNotPublished, match="belongs to run nobody; look for a scoring_run_id"):
-        replay.run(again(job, "nobody"))
+        replay.run(replay_job(job, "nobody"))
 
 
 def test_a_row_is_explained_by_its_key_with_the_settings_of_its_run(job: ScoreJob) -> None:
@@ -272,4 +266,4 @@ def test_a_run_id_that_two_models_share_is_refused_whoever_reads(
     for model in ("tall/1", "wide/1"):
         score.run(own_job.model_copy(update={"model": model, "run_id": "nightly"}))
     with pytest.raises(RunNotOne, match="scored a of tall, b of tall with other inputs"):
-        replay.run(again(own_job, "nightly", runner="auto" if runner == "local" else "spark"))
+        replay.run(replay_job(own_job, "nightly", runner="auto" if runner == "local" else "spark"))

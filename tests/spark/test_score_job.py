@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import score
+from builders.jobs import score_job
+from builders.tables import commits_of, make_table, rows_of
 from deltalake import DeltaTable
-from plain_tables import commits_of, make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import lineage
-from lakescore.config import ScoreJob
 from lakescore.publishing import RunIdReused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyspark.sql import SparkSession
+
+    from lakescore.config import ScoreJob
 
 X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
 FIRST, SECOND, THIRD = (dt.date(2013, 12, day) for day in (1, 2, 3))
@@ -50,19 +53,8 @@ def model(register: Any) -> str:
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., ScoreJob]:
     trips = make_table(tmp_path / "trips", TRIPS, SCHEMA)
-
-    def make(**changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": "trips@champion",
-            "input": {"path": trips},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-            "slice_by": "day",
-            "slices": "2013-12-01..2013-12-03",
-        }
-        return ScoreJob.model_validate(plain | changes)
-
-    return make
+    days = {"slice_by": "day", "slices": "2013-12-01..2013-12-03"}
+    return partial(score_job, tmp_path, trips, model="trips@champion", **days)
 
 
 def values(config: ScoreJob) -> list[tuple[int, str, int, float]]:

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import replay
 import score
-from plain_tables import make_table, rows_of
+from builders.jobs import replay_job, score_job
+from builders.tables import make_table, rows_of
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
@@ -23,7 +24,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from lakescore import explaining
 from lakescore.assignment import SegmentsUnfit, SegmentsUnresolved
-from lakescore.config import ReplayJob, ScoreJob
+from lakescore.config import ScoreJob
 from lakescore.engines.plan import EngineRefused
 from lakescore.errors import InputContractError
 from lakescore.publishing import TooManyErrors
@@ -84,15 +85,9 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def job(table: str, tmp_path: Path) -> Job:
     def make(missing: Any = "skip", name: str = "demand-{region}@live", **changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": {"by": "region", "name": name, "missing": missing},
-            "input": {"path": table},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-            "slice_by": "day",
-            "slices": ["2013-12-01", "2013-12-02"],
-        }
-        return ScoreJob.model_validate(plain | changes)
+        model = {"by": "region", "name": name, "missing": missing}
+        days = {"slice_by": "day", "slices": ["2013-12-01", "2013-12-02"]}
+        return score_job(tmp_path, table, **{"model": model, **days, **changes})
 
     return make
 
@@ -288,7 +283,7 @@ def test_a_row_that_cannot_be_scored_is_set_aside_with_the_version_that_failed(
         max_errors=2,
         quarantine_columns="all",
         run_id="whole",
-        quarantine={"path": str(tmp_path / "whole")},
+        quarantine=tmp_path / "whole",
     )
     score.run(whole)
     assert rows_of(whole.quarantine_address, "id", "region", "model_uri") == [
@@ -488,8 +483,7 @@ def test_a_run_is_replayed_with_the_version_that_each_segment_had(
     config = job(name=family + "-{region}@live", commits="slice", run_id="nightly")
     score.run(config)
     register(f"{family}-north", LinearRegression().fit(X, 9 * X["x"]), X, alias="live")
-    again = ReplayJob.model_validate({"output": {"path": config.output.address}, "run": "nightly"})
-    report = replay.run(again)
+    report = replay.run(replay_job(config, "nightly"))
     assert (report["same"], report["rows"], report["model"]["versions"]) == (4, 4, 2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -15,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import score
+from builders.jobs import score_job
+from builders.tables import make_table, rows_of
 from delta.tables import DeltaTable
-from plain_tables import make_table, rows_of
 from sklearn.linear_model import LinearRegression
 
 from lakescore import slicing, tables
-from lakescore.config import ScoreJob
 from lakescore.errors import InputContractError
 from lakescore.slicing import NullsFound
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pyspark.sql import SparkSession
+
+    from lakescore.config import ScoreJob
 
 X = pd.DataFrame({"x": [0.0, 1.0]})
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
@@ -103,18 +106,8 @@ def divided(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., ScoreJob]:
-    def make(**changes: Any) -> ScoreJob:
-        plain: dict[str, Any] = {
-            "model": "spelled/1",
-            "input": {"path": str(tmp_path / "input")},
-            "output": {"path": str(tmp_path / "predictions")},
-            "id_columns": ["id"],
-            "slice_by": "part",
-            "slices": "due",
-        }
-        return ScoreJob.model_validate(plain | changes)
-
-    return make
+    table = tmp_path / "input"
+    return partial(score_job, tmp_path, table, model="spelled/1", slice_by="part", slices="due")
 
 
 def outcomes(receipt: Mapping[str, Any]) -> dict[str, tuple[str, int, int]]:
@@ -215,7 +208,7 @@ def test_rows_set_aside_are_counted_by_value_too(
 ) -> None:
     divided("INT", {"01": [-1.0, 1.0], "1": [-2.0, 2.0, 3.0], "2": [4.0]})
     for scan in ("direct", "spark"):
-        output = {"path": f"{job().output.address}-{scan}"}
+        output = f"{job().output.address}-{scan}"
         config = job(model="spelled picky/1", max_errors=2, scan=scan, output=output)
         receipt = score.run(config)
         assert outcomes(receipt) == {"1": ("scored", 5, 3), "2": ("scored", 1, 1)}

@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 import score
+from builders.jobs import score_job
 from deltalake import DeltaTable, QueryBuilder
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from sklearn.dummy import DummyRegressor
 
 from lakescore import arrow
-from lakescore.config import ScoreJob
 from lakescore.explaining import explain
 
 if TYPE_CHECKING:
@@ -299,16 +299,11 @@ def tables(
     folder = tmp_path_factory.mktemp("written")
 
     def written(name: str, by: str, **changes: Any) -> str:
-        given = {
-            "model": model,
-            "input": {"path": rows},
-            "output": {"path": str(folder / name)},
-            "id_columns": ["id", *KEYS],
-            "slice_by": "part",
-            "slices": SLICES,
-            "write": by,
-        }
-        receipt = score.run(ScoreJob.model_validate(given | changes))
+        job = score_job(
+            folder, rows, model=model, output=folder / name, id_columns=["id", *KEYS],
+            slice_by="part", slices=SLICES, write=by, **changes,
+        )  # fmt: skip
+        receipt = score.run(job)
         assert (receipt["rows_scored"], receipt["output"]["write"]) == (12, by)
         return str(folder / name)
 

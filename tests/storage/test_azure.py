@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from builders.models import register, tracking_store
 from clusters import LOCAL, SMALL, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import AZURITE_ACCOUNT, AZURITE_KEY, azure, free_port
@@ -103,23 +104,13 @@ def lake(
 
 def _register(home: Path) -> None:
     import mlflow
-    from mlflow.models import infer_signature
     from sklearn.linear_model import LinearRegression
 
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
     try:
-        mlflow.create_experiment("models", artifact_location=(home / "models").as_uri())
-        mlflow.create_experiment("lakescore", artifact_location=(home / "runs").as_uri())
-        mlflow.set_experiment("models")
+        tracking_store(home, "models", "lakescore")
         x = pd.DataFrame({"x": [0.0, 1.0]})
-        line = LinearRegression().fit(x, [0.0, 2.0])
-        with mlflow.start_run():
-            logged = mlflow.sklearn.log_model(
-                line, name="model", serialization_format="cloudpickle", pip_requirements=[],
-                signature=infer_signature(x, line.predict(x)),
-            )  # fmt: skip
-        mlflow.register_model(logged.model_uri, "doubling")
+        register("doubling", LinearRegression().fit(x, [0.0, 2.0]), x)
     finally:
         mlflow.set_tracking_uri(before)
 

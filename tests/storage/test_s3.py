@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders.models import register, tracking_store
 from clusters import LOCAL, SMALL, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import free_port, s3
@@ -152,15 +153,12 @@ def _registered(folder: Path, rows: pd.DataFrame) -> list[DecisionTreeRegressor]
     The first is `nearby` too, with artifacts in *folder*.
     """
     import mlflow
-    from mlflow.models import infer_signature
     from sklearn.tree import DecisionTreeRegressor
 
     whole = rows[rows["id"] != 7].astype({"a": float})
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     try:
-        for name in ("models", "lakescore"):
-            mlflow.create_experiment(name, artifact_location=f"s3://lake/artifacts/{name}")
+        tracking_store(folder, "models", "lakescore", artifacts="s3://lake/artifacts")
         mlflow.create_experiment("nearby", artifact_location=(folder / "nearby").as_uri())
         trees = [
             DecisionTreeRegressor(max_depth=depth).fit(whole[FEATURES], whole["label"])
@@ -168,15 +166,7 @@ def _registered(folder: Path, rows: pd.DataFrame) -> list[DecisionTreeRegressor]
         ]
         for name, tree in (("trips", trees[0]), ("trips", trees[1]), ("nearby", trees[0])):
             mlflow.set_experiment("nearby" if name == "nearby" else "models")
-            with mlflow.start_run():
-                logged = mlflow.sklearn.log_model(
-                    tree,
-                    name="model",
-                    serialization_format="cloudpickle",
-                    signature=infer_signature(whole[FEATURES], tree.predict(whole[FEATURES])),
-                    pip_requirements=[],
-                )
-            mlflow.register_model(logged.model_uri, name)
+            register(name, tree, whole[FEATURES])
     finally:
         mlflow.set_tracking_uri(before)
     return trees

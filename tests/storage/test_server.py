@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from builders.models import register
 from clusters import LOCAL, SMALL, environment, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from stores import free_port, mlflow_server, postgresql
@@ -128,7 +129,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _fill(folder: Path) -> None:
-    from mlflow.models import infer_signature
     from sklearn.tree import DecisionTreeRegressor
 
     rows = pd.DataFrame({"id": range(400), "x": np.random.default_rng(7).normal(size=400)})
@@ -137,17 +137,10 @@ def _fill(folder: Path) -> None:
     mlflow.set_experiment("models")
     for depth in (5, 2):
         tree = DecisionTreeRegressor(max_depth=depth).fit(rows[["x"]], rows["label"])
-        with mlflow.start_run():
-            logged = mlflow.sklearn.log_model(
-                tree,
-                name="model",
-                serialization_format="cloudpickle",
-                signature=infer_signature(rows[["x"]], tree.predict(rows[["x"]])),
-                pip_requirements=[],
-            )
-        mlflow.register_model(logged.model_uri, "served")
-    assert logged.artifact_path.startswith("mlflow-artifacts:")
-    mlflow.MlflowClient().set_registered_model_alias("served", "champion", "1")
+        register("served", tree, rows[["x"]])
+    client = mlflow.MlflowClient()
+    assert client.get_model_version_download_uri("served", "2").startswith("mlflow-artifacts:")
+    client.set_registered_model_alias("served", "champion", "1")
 
 
 @pytest.mark.parametrize(

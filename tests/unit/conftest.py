@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from builders import register, stored_artifacts, tracking_store
+from builders.models import delay_model, flights, register, stored_artifacts, tracking_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +88,7 @@ def _fill(client: MlflowClient) -> None:
     client.set_registered_model_alias("flight-delay", "champion", "3")
     client.set_registered_model_alias("flight-delay", "stable", "3")
     client.set_registered_model_alias("flight-delay", "challenger", "2")
-    register("crew@night", run_name="crew", columns=("dep_delay",), metrics={"rmse": 20.0})
+    crew, rows = delay_model(("dep_delay",)), flights()[["dep_delay"]]
+    register("crew@night", crew, rows, run_name="crew", metrics={"rmse": 20.0})
     client.set_registered_model_alias("crew@night", "champion", "1")
-    register("unsigned", run_name="no signature", signed=False)
+    register("unsigned", run_name="no signature", signature=None)

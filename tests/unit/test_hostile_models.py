@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from builders import delay_model, flights
+from builders.models import delay_model, flights
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

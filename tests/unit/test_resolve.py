@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from builders import register
+from builders.models import register
 
 from lakescore.errors import IntegrityError, RegistryError
 from lakescore.registry import connect, digest_of, experiment, resolve, versions

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import register
+from builders.models import register
 
 from lakescore import registry as library
 from lakescore.config import ScoreJob, load, policy

@@ -1,4 +1,4 @@
-"""Small Delta tables, made and read without Spark, where it is not Spark that a test is about."""
+"""Small Delta tables, made and read without Spark: for tests that are not about Spark."""
 
 from __future__ import annotations
 

@@ -93,21 +93,21 @@ def python_without_lakescore(folder: Path) -> Path:
     The packages are links, so that it is made in a second.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    (there,) = (folder / "lib").glob("python*/site-packages")
+    (packages,) = (folder / "lib").glob("python*/site-packages")
     for package in Path(sysconfig.get_path("purelib")).iterdir():
         if "lakescore" not in package.name:
-            (there / package.name).symlink_to(package)
+            (packages / package.name).symlink_to(package)
     return folder / "bin" / "python"
 
 
 def wait_for(look: Callable[[], T], what: str, patience: float = _PATIENCE) -> T:
     """Return what *look* gives as soon as it is something."""
     deadline = time.monotonic() + patience
-    while not (found := look()):
+    while not (value := look()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} is not there after {patience:.0f} s")
         time.sleep(0.1)
-    return found
+    return value
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Worker:
         """The ids of the executor processes that it started and that still run."""
         with contextlib.suppress(FileNotFoundError):
             threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-            children = [pid for each in threads for pid in each.read_text().split()]
+            children = [pid for file in threads for pid in file.read_text().split()]
             command = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
             return [int(pid) for pid in children if _EXECUTOR in command[pid]]
         return []
@@ -192,8 +192,8 @@ class Cluster:
         """Return what the master tells of itself, its workers and applications."""
         address = f"http://127.0.0.1:{self.web}/json/"
         with urllib.request.urlopen(address, timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+            facts: dict[str, Any] = json.load(answer)
+        return facts
 
     def stop(self) -> None:
         """End what was started, with what that started."""

@@ -116,10 +116,11 @@ def of_classes() -> dict[str, Any]:
             for t in (0.1, 0.3, 0.5, 0.7, 0.9)
         ],
         "confusion": [
-            {"uri": uri, "true": true, "predicted": said, "weight": 90.0 if true == said else 10.0}
+            {"uri": uri, "true": true, "predicted": predicted,
+             "weight": 90.0 if true == predicted else 10.0}
             for uri in uris
             for true in classes
-            for said in classes
+            for predicted in classes
         ],
         "flips": [{"uri": uris[0], "rows": 1000, "flips": 40, "mended": 30, "broken": 10}],
         "shifts": [{"uri": uris[0], "psi": 0.02}],
@@ -172,7 +173,7 @@ def _version(uris: Sequence[str], n: int, names: Sequence[str]) -> dict[str, Any
     number, is_baseline = len(uris) - n, n == len(uris) - 1
     kind = _WORDS[n % len(_WORDS)]
     hostile = names[n % len(names)] if names else None
-    extra = {each: f"{each} {n}" for each in names}
+    extra = {name: f"{name} {n}" for name in names}
     inputs = [
         {"name": column, "type": "double", "required": True}
         for column in [*_COLUMNS[: 3 if n else 2], *names]
@@ -196,5 +197,9 @@ def _version(uris: Sequence[str], n: int, names: Sequence[str]) -> dict[str, Any
         "rank": n + 1, "is_baseline": is_baseline, "rows_scored": 9001 - n, "rows_failed": n,
         "errors": {hostile or "ValueError": n} if n else {}, "rows_per_second": 1e5 + n,
     }  # fmt: skip
-    said = {"with": uris[-1], "verdict": "compatible", "reasons": ["the signatures are equal"]}
-    return facts if is_baseline else {**facts, "compatibility": said}
+    compatibility = {
+        "with": uris[-1],
+        "verdict": "compatible",
+        "reasons": ["the signatures are equal"],
+    }
+    return facts if is_baseline else {**facts, "compatibility": compatibility}

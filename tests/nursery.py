@@ -33,11 +33,11 @@ class Process:
 
     Args:
         connection: to its guardian, which says its id, how it ended, and when all ended.
-        said: the file of its standard error.
+        errors: the file of its standard error.
     """
 
-    def __init__(self, connection: socket.socket, said: Path) -> None:
-        self._connection, self._said = connection, said
+    def __init__(self, connection: socket.socket, errors: Path) -> None:
+        self._connection, self._errors = connection, errors
         self._lines = connection.makefile()
         self._code: int | None = None
         self.pid = int(self._lines.readline())
@@ -50,14 +50,14 @@ class Process:
             try:
                 self._lines.read()
             except TimeoutError as error:
-                raise TimeoutError(f"processes outlive one that said {self.said}") from error
+                raise TimeoutError(f"processes outlive one that wrote {self.errors}") from error
             self._code = code
         return self._code
 
     @property
-    def said(self) -> str:
+    def errors(self) -> str:
         """What it wrote to its standard error."""
-        return self._said.read_text()
+        return self._errors.read_text()
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if it still runs."""
@@ -85,19 +85,19 @@ class Nursery:
         self.address = address
 
     def start(
-        self, *command: object, environment: Mapping[str, str], said: Path, folder: Path
+        self, *command: object, environment: Mapping[str, str], errors: Path, folder: Path
     ) -> Process:
-        """Start a script with its arguments, in a *folder*; its standard error is the file *said*.
+        """Start a script in a *folder*; its standard error goes to the file *errors*.
 
         It waits until the libraries are imported.
         """
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self.address)
         words = [str(word) for word in command]
-        with Path(os.devnull).open("r+b") as nothing, said.open("wb") as errors:
-            streams = [nothing.fileno(), nothing.fileno(), errors.fileno()]
+        with Path(os.devnull).open("r+b") as nothing, errors.open("wb") as stream:
+            streams = [nothing.fileno(), nothing.fileno(), stream.fileno()]
             _ask(connection, words, dict(environment), str(folder), streams)
-        return Process(connection, said)
+        return Process(connection, errors)
 
     def write_command(self, script: Path, folder: Path) -> None:
         """Write into *folder* a command of the name of *script*, which is run by a fork."""

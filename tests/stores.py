@@ -52,14 +52,14 @@ def postgresql(folder: Path) -> Iterator[str]:
 
 
 def _postgresql_binaries() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not found and shutil.which("apt-get") and os.geteuid() == 0:
+    servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not servers and shutil.which("apt-get") and os.geteuid() == 0:
         install = "apt-get update && apt-get install -y --no-install-recommends postgresql"
         subprocess.run(["sh", "-c", install], check=False, capture_output=True)
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not found:
+        servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not servers:
         pytest.skip("PostgreSQL is missing: as root, apt-get install postgresql")
-    return found[-1].parent
+    return servers[-1].parent
 
 
 def _unprivileged(folder: Path) -> list[str]:

@@ -106,7 +106,7 @@ class Yarn:
 
     def ended(self) -> list[int]:
         """Return the exit codes of servers that run no longer."""
-        return [code for each in self.started if (code := each.poll()) is not None]
+        return [code for server in self.started if (code := server.poll()) is not None]
 
     def stop(self) -> None:
         """End what was started; a node ends its containers with it."""

@@ -76,8 +76,8 @@ class Reader:
 
     def chosen(self) -> dict[str, Any]:
         """Return the choices that stand in the page's address."""
-        found: dict[str, Any] = json.loads(unquote(self.page.url.partition("#")[2]) or "{}")
-        return found
+        state: dict[str, Any] = json.loads(unquote(self.page.url.partition("#")[2]) or "{}")
+        return state
 
     def card(self, title: str) -> Locator:
         """Return the card of the chart with that title."""

@@ -26,8 +26,8 @@ def titles(reader: Reader) -> list[str]:
 
 def drawing(reader: Reader, title: str) -> str:
     """Return the marks of a chart, by the roles that Vega gives them."""
-    found = reader.card(title).locator("svg").inner_html()
-    return " ".join(sorted(set(re.findall(r"mark-(\w+)", found))))
+    drawn = reader.card(title).locator("svg").inner_html()
+    return " ".join(sorted(set(re.findall(r"mark-(\w+)", drawn))))
 
 
 def test_a_regression_is_drawn_whole(reading: Callable[..., Reader]) -> None:

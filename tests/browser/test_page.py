@@ -123,13 +123,13 @@ def test_axe_finds_nothing_serious(reading: Callable[..., Reader], name: str, sc
     reader.page.get_by_text("Columns (", exact=False).click()
     shipped = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
     reader.page.evaluate(Path(str(shipped)).read_text(encoding="utf-8"))
-    found: dict[str, Any] = reader.page.evaluate("axe.run()")
-    assert len(found["passes"]) > 20
+    results: dict[str, Any] = reader.page.evaluate("axe.run()")
+    assert len(results["passes"]) > 20
     assert [
-        (each["id"], node["target"], node["failureSummary"])
-        for each in found["violations"]
-        if each["impact"] in {"serious", "critical"}
-        for node in each["nodes"]
+        (violation["id"], node["target"], node["failureSummary"])
+        for violation in results["violations"]
+        if violation["impact"] in {"serious", "critical"}
+        for node in violation["nodes"]
     ] == []
 
 

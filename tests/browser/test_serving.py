@@ -79,10 +79,10 @@ def opening(browser: Browser, served: Served) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
             "console",
-            lambda said: (
-                said.type == "error"
-                and not said.text.startswith(_COMPLAINTS_OF_REFUSALS)
-                and complaints.append(said.text)
+            lambda message: (
+                message.type == "error"
+                and not message.text.startswith(_COMPLAINTS_OF_REFUSALS)
+                and complaints.append(message.text)
             ),
         )
         page.goto(f"http://127.0.0.1:{served.port}/{path}#token={served.token}")
@@ -362,13 +362,13 @@ def test_axe_finds_nothing_serious_where_things_are_edited(
 
     def serious(page: Page) -> list[Any]:
         page.evaluate(axe)
-        found: dict[str, Any] = page.evaluate("axe.run()")
-        assert len(found["passes"]) > 10
+        results: dict[str, Any] = page.evaluate("axe.run()")
+        assert len(results["passes"]) > 10
         return [
-            (each["id"], node["target"], node["failureSummary"])
-            for each in found["violations"]
-            if each["impact"] in {"serious", "critical"}
-            for node in each["nodes"]
+            (violation["id"], node["target"], node["failureSummary"])
+            for violation in results["violations"]
+            if violation["impact"] in {"serious", "critical"}
+            for node in violation["nodes"]
         ]
 
     page = opening(color_scheme=scheme, bypass_csp=True)

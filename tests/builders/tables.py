@@ -31,8 +31,8 @@ KINDS = {
 
 def schema_of(columns: str) -> pa.Schema:
     """Return the schema that Spark's own words say, such as "id int, `my id` decimal(9, 2)"."""
-    found = re.findall(r"(?:`([^`]+)`|(\w+)) (\w+(?:\([^)]*\)|<\w+>)?)", columns)
-    return pa.schema([(quoted or plain, _kind(words)) for quoted, plain, words in found])
+    matches = re.findall(r"(?:`([^`]+)`|(\w+)) (\w+(?:\([^)]*\)|<\w+>)?)", columns)
+    return pa.schema([(quoted or plain, _kind(words)) for quoted, plain, words in matches])
 
 
 def _kind(words: str) -> pa.DataType:
@@ -91,5 +91,5 @@ def types_of(path: str | Path) -> dict[str, str]:
 
 def commits_of(path: str | Path) -> list[dict[str, Any]]:
     """Return what commits say of themselves, the newest first."""
-    said = [commit.get("userMetadata") for commit in DeltaTable(str(path)).history()]
-    return [json.loads(text) for text in said if text]
+    texts = [commit.get("userMetadata") for commit in DeltaTable(str(path)).history()]
+    return [json.loads(text) for text in texts if text]

@@ -91,7 +91,7 @@ class Driver:
         """Wait for its end, and for that of all that it started: its JVM and workers."""
         code = self.process.ended(PATIENCE)
         receipt = json.loads(self.receipt.read_text()) if self.receipt.exists() else {}
-        return Ended(code, receipt | {"said": self.process.said})
+        return Ended(code, receipt | {"stderr": self.process.errors})
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Lab:
         process = self.nursery.start(
             *command,
             environment=self.environment | variables,
-            said=self.folder / f"said-{next(self.numbers)}",
+            errors=self.folder / f"errors-{next(self.numbers)}",
             folder=ROOT,
         )
         self.drivers.append(process)

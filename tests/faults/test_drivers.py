@@ -143,7 +143,7 @@ def test_a_driver_told_to_stop_ends_in_seconds_with_a_receipt_and_publishes_noth
     assert time.monotonic() - began < 30
     assert (ended.code, ended.receipt["exit_code"]) == (143, 143)
     assert ended.error.startswith("stopped by SIGTERM")
-    assert ended.receipt["said"].splitlines()[-1] == f"error: {ended.error}"
+    assert ended.receipt["stderr"].splitlines()[-1] == f"error: {ended.error}"
     assert lab.rows() == []
 
 

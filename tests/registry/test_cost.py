@@ -82,10 +82,10 @@ def counted(store: Store, ask: Callable[[], object]) -> tuple[list[str], float]:
 
 def test_200_versions_are_listed_in_a_handful_of_requests(store: Store, many: str) -> None:
     records = registry.versions(many)  # MLflow's first call of a process has much to import
-    assert [each.version for each in records] == list(range(VERSIONS, 0, -1))
+    assert [record.version for record in records] == list(range(VERSIONS, 0, -1))
     assert (records[0].metrics, records[0].params) == ({"rmse": 80.0}, {"depth": "200"})
     assert records[50].aliases == ("champion",)
-    assert len({each.run_name for each in records}) == VERSIONS
+    assert len({record.run_name for record in records}) == VERSIONS
     if store.kind == "server":
         requests, seconds = counted(store, lambda: registry.versions(many))
         assert len(requests) <= 8, requests
@@ -93,10 +93,10 @@ def test_200_versions_are_listed_in_a_handful_of_requests(store: Store, many: st
 
 
 def test_the_server_is_sent_what_it_can_filter(store: Store, many: str) -> None:
-    found = registry.versions(
+    listed = registry.versions(
         many, where="tags.team = 'ops' and version >= 191 and params.depth < 196"
     )
-    assert [each.version for each in found] == [195, 193, 191]
+    assert [record.version for record in listed] == [195, 193, 191]
     if store.kind == "server":
         requests, _ = counted(
             store, lambda: registry.versions(many, where="tags.team = 'ops' and version >= 191")
@@ -105,18 +105,18 @@ def test_the_server_is_sent_what_it_can_filter(store: Store, many: str) -> None:
 
 
 def test_a_limit_without_a_filter_of_our_own_is_the_servers(store: Store, many: str) -> None:
-    assert [each.version for each in registry.versions(many, limit=3)] == [200, 199, 198]
-    found = registry.versions(many, order_by="metrics.rmse desc", limit=2)
-    assert [each.version for each in found] == [1, 2]
+    assert [record.version for record in registry.versions(many, limit=3)] == [200, 199, 198]
+    listed = registry.versions(many, order_by="metrics.rmse desc", limit=2)
+    assert [record.version for record in listed] == [1, 2]
     if store.kind == "server":
         requests, _ = counted(store, lambda: registry.versions(many, limit=3))
         assert len(requests) <= 5, requests
 
 
 def test_a_list_of_models_costs_two_requests(store: Store, many: str) -> None:
-    found = {each.name: each for each in registry.models()}
-    assert (found[many].versions, found[many].latest) == (VERSIONS, VERSIONS)
-    assert found[many].aliases == {"champion": 150}
+    by_name = {model.name: model for model in registry.models()}
+    assert (by_name[many].versions, by_name[many].latest) == (VERSIONS, VERSIONS)
+    assert by_name[many].aliases == {"champion": 150}
     if store.kind == "server":
         requests, seconds = counted(store, registry.models)
         assert len(requests) <= 2, requests
@@ -128,7 +128,7 @@ def test_a_version_is_pinned_in_a_handful_of_requests(store: Store) -> None:
     registry.resolve("pinned/1")
     if store.kind == "server":
         requests, _ = counted(store, lambda: registry.resolve("pinned/1"))
-        of_metadata = [each for each in requests if "artifacts" not in each]
+        of_metadata = [request for request in requests if "artifacts" not in request]
         assert len(of_metadata) <= 9, of_metadata  # three of them are the ledger's
 
 
@@ -180,7 +180,7 @@ def test_many_references_are_pinned_as_one_is_alone(store: Store, regions: list[
 
 
 def test_what_is_missing_of_many_references_is_said_of_each(regions: list[str]) -> None:
-    found = registry.resolve_all(
+    answers = registry.resolve_all(
         [
             *[f"{name}@champion" for name in regions],
             "demand-1@challenger",
@@ -189,7 +189,7 @@ def test_what_is_missing_of_many_references_is_said_of_each(regions: list[str]) 
             "demand-8?where=version = 3",
         ]
     )
-    missing = {ref: error for ref, error in found.items() if isinstance(error, Exception)}
+    missing = {ref: error for ref, error in answers.items() if isinstance(error, Exception)}
     assert {reference: type(error).__name__ for reference, error in missing.items()} == {
         "demand-1@challenger": "AliasNotFound",
         "demand-2/2": "VersionNotFound",
@@ -203,5 +203,7 @@ def test_120_models_are_pinned_in_a_handful_of_requests(store: Store, regions: l
         requests, _ = counted(
             store, lambda: registry.resolve_all([f"{name}@champion" for name in regions])
         )
-        asked = [each for each in requests if "mlflow-artifacts" not in each]  # that is the files
+        asked = [
+            request for request in requests if "mlflow-artifacts" not in request
+        ]  # that is the files
         assert len(asked) <= 12, asked

@@ -49,8 +49,8 @@ def test_what_a_reader_saw_is_without_credentials(name: str) -> None:
 def test_a_description_is_changed_and_removed_unless_another_one_did(name: str) -> None:
     register(name, run_name="one")
     for reference, of_model in ((f"{name}/1", False), (name, True)):
-        said = registry.describe_as(reference, "two\nlines", of_model=of_model, expect="")
-        assert said.description == "two\nlines"
+        described = registry.describe_as(reference, "two\nlines", of_model=of_model, expect="")
+        assert described.description == "two\nlines"
         with pytest.raises(EditedMeanwhile, match=r"is 'two lines' now|is 'two\\nlines' now"):
             registry.describe_as(reference, "mine", of_model=of_model, expect="")
     assert registry.describe(f"{name}/1").description == "two\nlines"
@@ -73,9 +73,9 @@ def test_logged_models_are_listed_newest_first_with_what_they_became(
     failed = store.client.create_logged_model(
         store.client.get_run(made[0].run_id).info.experiment_id, name="unfinished"
     )
-    found = registry.logged_models(limit=10)
-    assert [each.run_name for each in found][:2] == ["run 2", "run 1"]
-    assert found[0].facts() | {"created_at": ""} == {
+    listed = registry.logged_models(limit=10)
+    assert [model.run_name for model in listed][:2] == ["run 2", "run 1"]
+    assert listed[0].facts() | {"created_at": ""} == {
         "logged_model_id": made[1].source.removeprefix("models:/"),
         "name": "model",
         "run_id": made[1].run_id,
@@ -84,4 +84,4 @@ def test_logged_models_are_listed_newest_first_with_what_they_became(
         "created_at": "",
         "registered": [f"{name}/2"],
     }
-    assert failed.model_id not in {each.logged_model_id for each in found}
+    assert failed.model_id not in {model.logged_model_id for model in listed}

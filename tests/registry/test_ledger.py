@@ -38,12 +38,12 @@ def four(store: Store, name: str) -> str:
 
 
 def moves(name: str) -> list[tuple[str, int | None, int | None, str]]:
-    return [(each.alias, each.origin, each.target, each.kind) for each in history(name)]
+    return [(move.alias, move.origin, move.target, move.kind) for move in history(name)]
 
 
 def alias(store: Store, name: str, alias: str = "champion") -> int | None:
-    found = store.client.get_registered_model(name).aliases.get(alias)
-    return None if found is None else int(found)
+    version = store.client.get_registered_model(name).aliases.get(alias)
+    return None if version is None else int(version)
 
 
 def test_a_promotion_moves_the_alias_and_says_who_when_and_why(store: Store, four: str) -> None:
@@ -98,7 +98,7 @@ def test_rolling_back_walks_back_the_way_that_was_promoted(store: Store, four: s
     with pytest.raises(NothingToRollBack, match="no earlier version is known"):
         rollback(four, alias="champion")
     assert alias(store, four) == 1
-    assert [each.kind for each in history(four)] == [
+    assert [move.kind for move in history(four)] == [
         *("promote", "promote", "promote", "rollback", "promote", "rollback", "rollback")
     ]
 
@@ -230,7 +230,9 @@ def test_two_who_promote_at_once_never_overwrite_each_other_silently(
     answers = [rival.communicate("go\n", timeout=120) for rival in rivals]
     won = [json.loads(out) if out else pytest.fail(errors) for out, errors in answers]
     known = history(four)
-    assert sorted(number for each in won for number in each) == [move.number for move in known]
+    assert sorted(number for numbers in won for number in numbers) == [
+        move.number for move in known
+    ]
     assert [move.number for move in known] == list(range(1, len(known) + 1))
     assert [move.origin for move in known] == [None, *(move.target for move in known[:-1])]
     assert alias(store, four) == known[-1].target

@@ -56,7 +56,7 @@ def test_the_tour_of_the_command_line_does_what_it_says(tmp_path: Path) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (0, "")
-    for said in (
+    for line in (
         "flight-delay   3          3        challenger=2",
         "server: tags.`team` = 'airline-ops'",
         "here:   metrics.mae < 99",
@@ -69,4 +69,4 @@ def test_the_tour_of_the_command_line_does_what_it_says(tmp_path: Path) -> None:
         "a rehearsal",
         "champion was version 3",
     ):
-        assert said in done.stdout, done.stdout
+        assert line in done.stdout, done.stdout

@@ -116,11 +116,12 @@ def test_a_door_holds_no_data_and_runs_no_script_but_its_own(path: str) -> None:
     assert answer.status_code == 200
     assert TOKEN not in answer.text
     policy = dict(
-        each.split(maxsplit=1) for each in answer.headers["content-security-policy"].split("; ")
+        directive.split(maxsplit=1)
+        for directive in answer.headers["content-security-policy"].split("; ")
     )
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert policy["connect-src"] == "'self'"
-    assert all(each.startswith("'sha256-") for each in policy["script-src"].split())
+    assert all(source.startswith("'sha256-") for source in policy["script-src"].split())
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -145,11 +146,11 @@ def test_a_models_life_by_the_api(api: TestClient, name: str) -> None:
     assert made.json()["tags"] == {"team": "ops"}
     assert "There is no version yet." in api.get(f"/api/models/{name}/page").text
     listed = api.get("/api/logged-models").json()
-    assert {each["logged_model_id"] for each in listed} >= set(logged)
-    for number, each in enumerate(logged, 1):
+    assert {model["logged_model_id"] for model in listed} >= set(logged)
+    for number, model_id in enumerate(logged, 1):
         version = api.post(
             f"/api/models/{name}/versions",
-            json={"logged_model_id": each, "tags": {"quarter": "Q4"}},
+            json={"logged_model_id": model_id, "tags": {"quarter": "Q4"}},
         )
         assert version.status_code == 201
         assert version.json()["version"] == number
@@ -160,14 +161,14 @@ def test_a_models_life_by_the_api(api: TestClient, name: str) -> None:
     evidence = registry.describe(f"{name}/2").run_id
     api.put(to, json={"version": 2, "expected": 1, "reason": "better", "evidence": evidence})
     document = api.get(f"/api/models/{name}/document").json()
-    assert [each["aliases"] for each in document["versions"]] == [["champion"], []]
+    assert [version["aliases"] for version in document["versions"]] == [["champion"], []]
     assert "has the best stored rmse" in api.get(f"/api/models/{name}/page").text
     assert api.post(f"{to}/rollback", json={"expected": 2, "reason": "late"}).json()["to"] == 1
     assert api.post(f"{to}/withdraw", json={"expected": 1, "reason": "unfit"}).json()["to"] is None
     assert registry.models(name)[0].aliases == {}
     assert api.post(f"{to}/rollback", json={"expected": 0}).json()["to"] == 1
     moves = api.get(f"/api/models/{name}/history").json()
-    assert [(each["kind"], each["to"], each["reason"], each["evidence"]) for each in moves] == [
+    assert [(move["kind"], move["to"], move["reason"], move["evidence"]) for move in moves] == [
         ("promote", 1, "the first", None),
         ("promote", 2, "better", evidence),
         ("rollback", 1, "late", None),
@@ -179,16 +180,16 @@ def test_a_models_life_by_the_api(api: TestClient, name: str) -> None:
 
 def test_tags_are_added_changed_and_removed(api: TestClient, name: str) -> None:
     register(name, run_name="one", tags={"team": "ops"})
-    for to, there in (
+    for to, tags in (
         (f"/api/models/{name}/versions/1/tags", {"team": "ops"}),
         (f"/api/models/{name}/tags", {}),
     ):
         added = api.patch(to, json={"key": "a/b: c", "value": "1", "expected": None})
-        assert added.json()["tags"] == there | {"a/b: c": "1"}
+        assert added.json()["tags"] == tags | {"a/b: c": "1"}
         changed = api.patch(to, json={"key": "a/b: c", "value": "", "expected": "1"})
-        assert changed.json()["tags"] == there | {"a/b: c": ""}
+        assert changed.json()["tags"] == tags | {"a/b: c": ""}
         removed = api.patch(to, json={"key": "a/b: c", "value": None, "expected": ""})
-        assert removed.json()["tags"] == there
+        assert removed.json()["tags"] == tags
 
 
 def test_descriptions_are_set_and_removed(api: TestClient, name: str) -> None:
@@ -331,8 +332,8 @@ def test_what_cannot_be_done_is_said_in_one_line(
     api: TestClient, asked: str, facts: Any, refused: str
 ) -> None:
     method, path = asked.split()
-    status, said = refused.split(maxsplit=1)
-    assert refusal(api.request(method, path, json=facts), int(status)).startswith(said)
+    status, line = refused.split(maxsplit=1)
+    assert refusal(api.request(method, path, json=facts), int(status)).startswith(line)
 
 
 def test_a_model_is_not_created_twice(api: TestClient, name: str) -> None:
@@ -358,7 +359,7 @@ def test_only_the_models_that_it_was_started_for_are_served(name: str) -> None:
     register(name, run_name="one")
     register(f"{name}-other", run_name="one")
     asking = client(name)
-    assert [each["name"] for each in asking.get("/api/models").json()] == [name]
+    assert [model["name"] for model in asking.get("/api/models").json()] == [name]
     assert asking.get(f"/api/models/{name}/document").status_code == 200
     answer = asking.get(f"/api/models/{name}-other/document")
     assert f"is not among the models that this server shows: {name}" in refusal(answer, 403)
@@ -420,10 +421,10 @@ def test_a_server_serves_until_it_is_told_to_stop(store: Store, name: str) -> No
             assert served.ask("GET", "/api/models", headers=headers)[0] == status
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", served.port), timeout=5)
-        said = served.stop()
+        printed = served.stop()
     assert served.process.returncode == 0
-    assert served.token not in said
-    assert "GET" not in said
+    assert served.token not in printed
+    assert "GET" not in printed
 
 
 @embedded
@@ -518,14 +519,14 @@ def test_a_browser_is_shown_the_way_by_a_file_that_only_its_user_reads(
 
 @embedded
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "line"),
     [
         (["no-such-model-here"], 3, "error: there is no registered model 'no-such-model-here'"),
         (["--port", "TAKEN"], 2, "error: cannot listen on port"),
     ],
 )
 def test_what_keeps_it_from_starting_is_said_in_one_line(
-    store: Store, words: list[str], code: int, said: str
+    store: Store, words: list[str], code: int, line: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -538,5 +539,5 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(
             check=False,
         )
     assert done.returncode == code
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(line)
     assert done.stdout == ""

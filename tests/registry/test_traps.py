@@ -38,7 +38,7 @@ def test_searches_forget_aliases(store: Store, name: str) -> None:
     store.client.set_registered_model_alias(name, "Champion", "1")  # another one: cases differ
     assert store.client.search_model_versions(f"name = '{name}'")[0].aliases == []
     assert registry.versions(name)[0].aliases == ("Champion", "champion")
-    assert [each.aliases for each in registry.versions(name, where="aliases = 'champion'")]
+    assert [record.aliases for record in registry.versions(name, where="aliases = 'champion'")]
 
 
 def test_a_version_knows_neither_metrics_nor_params(store: Store, name: str) -> None:
@@ -63,11 +63,11 @@ def test_a_filter_on_a_tag_keeps_the_versions_without_it(store: Store, name: str
     log_and_register(name, run_name="stores", tags={"team": "stores"})
     log_and_register(name, run_name="nobody's")
     theirs = store.client.search_model_versions(f"name = '{name}' and tags.team != 'ops'")
-    assert [int(each.version) for each in theirs] == [2]  # the third one is dropped
+    assert [int(version.version) for version in theirs] == [2]  # the third one is dropped
     ours = registry.versions(name, where="tags.team != 'ops'")
-    assert [each.version for each in ours] == [3, 2]
-    assert [each.version for each in registry.versions(name, where="tags.team is null")] == [3]
-    assert [each.version for each in registry.versions(name, where="tags.team = 'ops'")] == [1]
+    assert [record.version for record in ours] == [3, 2]
+    assert [record.version for record in registry.versions(name, where="tags.team is null")] == [3]
+    assert [record.version for record in registry.versions(name, where="tags.team = 'ops'")] == [1]
 
 
 def test_a_deleted_version_takes_its_aliases_along(store: Store, name: str) -> None:
@@ -75,7 +75,7 @@ def test_a_deleted_version_takes_its_aliases_along(store: Store, name: str) -> N
         log_and_register(name, run_name=run_name)
     store.client.set_registered_model_alias(name, "champion", "2")
     store.client.delete_model_version(name, "2")
-    assert [each.version for each in registry.versions(name)] == [3, 1]
+    assert [record.version for record in registry.versions(name)] == [3, 1]
     assert registry.models(name)[0].aliases == {}
     with pytest.raises(VersionDeleted, match=r"version 2 of .* was deleted; there are: 1, 3$"):
         registry.describe(f"{name}/2")
@@ -88,7 +88,7 @@ def test_a_deleted_run_still_tells_its_facts(store: Store, name: str) -> None:
     made = log_and_register(name, run_name="one", metrics={"rmse": 1.5})
     log_and_register(name, run_name="two")
     store.client.delete_run(made.run_id)
-    assert [each.run_name for each in registry.versions(name)] == ["two", "one"]
+    assert [record.run_name for record in registry.versions(name)] == ["two", "one"]
     assert registry.describe(f"{name}/1").metrics == {"rmse": 1.5}
 
 
@@ -99,9 +99,9 @@ def test_a_name_with_odd_characters_is_found(name: str, odd: str) -> None:
     for wildcard in "'\"_%":  # as a filter of MLflow's could read the name
         if wildcard in odd:
             log_and_register(odd.replace(wildcard, "x"), run_name="another")
-    assert [each.run_name for each in registry.versions(odd)] == ["one"]
+    assert [record.run_name for record in registry.versions(odd)] == ["one"]
     assert registry.describe(f"{odd}/latest").name == odd
-    assert [(each.name, each.versions) for each in registry.models(odd)] == [(odd, 1)]
+    assert [(model.name, model.versions) for model in registry.models(odd)] == [(odd, 1)]
 
 
 def test_a_version_tells_its_whole_record(store: Store, name: str) -> None:
@@ -114,7 +114,7 @@ def test_a_version_tells_its_whole_record(store: Store, name: str) -> None:
     assert datetime.now(UTC) - datetime.fromisoformat(facts.pop("created_at")) < timedelta(hours=1)
     assert facts.pop("updated_at").endswith("+00:00")
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", facts.pop("digest"))
-    files = {each["path"]: each["size"] for each in facts.pop("files")}
+    files = {file["path"]: file["size"] for file in facts.pop("files")}
     assert files.keys() == {
         *("MLmodel", "conda.yaml", "model.pkl", "python_env.yaml", "requirements.txt")
     }
@@ -256,7 +256,7 @@ def test_models_are_made_tagged_and_listed(store: Store, name: str) -> None:
     store.client.set_registered_model_alias(f"{name}-b", "champion", "1")
     registry.tag(f"{name}-b", {"team": "stores", "x/y": "1"}, of_model=True)
     assert [
-        each.facts() | {"created_at": 0, "changed_at": 0} for each in registry.models(f"{name}-*")
+        model.facts() | {"created_at": 0, "changed_at": 0} for model in registry.models(f"{name}-*")
     ] == [
         {
             "name": f"{name}-a",
@@ -279,10 +279,12 @@ def test_models_are_made_tagged_and_listed(store: Store, name: str) -> None:
             "changed_at": 0,
         },
     ]
-    assert [each.name for each in registry.models(f"{name}-*", tags={"team": "ops"})] == [
+    assert [model.name for model in registry.models(f"{name}-*", tags={"team": "ops"})] == [
         f"{name}-a"
     ]
-    assert [each.name for each in registry.models(f"{name}-*", tags={"x/y": None})] == [f"{name}-b"]
+    assert [model.name for model in registry.models(f"{name}-*", tags={"x/y": None})] == [
+        f"{name}-b"
+    ]
 
 
 def test_tags_of_a_version_are_added_changed_and_removed(store: Store, name: str) -> None:

@@ -37,11 +37,11 @@ EXPECTED = [
 def rows(
     request: pytest.FixtureRequest, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> DataFrame:
-    found = spark.sql(QUERY)
-    if request.param == "tables" and not hasattr(found, "toArrow"):
+    frame = spark.sql(QUERY)
+    if request.param == "tables" and not hasattr(frame, "toArrow"):
         pytest.skip("this Spark knows no tables of Arrow")
     monkeypatch.setattr(arrow, "_KNOWS_ARROW", request.param == "tables")
-    return found
+    return frame
 
 
 def in_order(rows: DataFrame) -> str:
@@ -56,7 +56,7 @@ def test_rows_pass_as_they_are(spark: SparkSession, rows: DataFrame) -> None:
     at = [str(row.pop("at").isoformat()) for row in expected]  # type: ignore[attr-defined]
     assert in_order(rows) == repr(list(zip(expected, at, strict=True)))
     again = arrow.frame(spark, arrow.collected(rows))
-    kinds, expected_kinds = ([field.dataType for field in each.schema] for each in (again, rows))
+    kinds, expected_kinds = ([field.dataType for field in frame.schema] for frame in (again, rows))
     if tuple(map(int, spark.version.split(".")[:2])) >= (4, 1):
         assert kinds == expected_kinds
     else:  # which forgets what may be null within a value

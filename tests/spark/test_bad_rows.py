@@ -94,8 +94,8 @@ def test_one_bad_row_is_set_aside_and_nothing_is_published_unless_it_is_allowed(
     assert ids(config) == [1, 4]
     assert aside(config) == expected
     rows = spark.read.format("delta").load(config.quarantine_address)
-    found = rows.select("id", "error_type", "error_message").collect()
-    assert sorted(map(tuple, found)) == expected  # so Spark reads it, too
+    records = rows.select("id", "error_type", "error_message").collect()
+    assert sorted(map(tuple, records)) == expected  # so Spark reads it, too
     assert rows_of(config.quarantine_address, "id", "model_uri", "slice", "input_version")[1] == (
         3, "models:/root/1", "a", 0,
     )  # fmt: skip
@@ -185,9 +185,9 @@ def test_bad_rows_among_many_are_found_in_few_calls_and_the_rest_is_predicted_on
     original = score.scoring.plan
 
     def forget_the_probe(*args: Any, **more: Any) -> Any:
-        found = original(*args, **more)
+        plan = original(*args, **more)
         calls.write_text("")
-        return found
+        return plan
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score.scoring, "plan", forget_the_probe)
@@ -237,8 +237,8 @@ def test_the_modes_replace_append_and_merge_keep_what_they_say(
     make_table(table, rows, SCHEMA, mode="overwrite")
 
     def values() -> list[tuple[int, int, float]]:
-        found = rows_of(job().output.address, "id", "model_version", "prediction")
-        return [(key, version, round(value, 6)) for key, version, value in found]
+        predictions = rows_of(job().output.address, "id", "model_version", "prediction")
+        return [(key, version, round(value, 6)) for key, version, value in predictions]
 
     def run(version: int, mode: str) -> str:
         config = job(model=f"times/{version}", write_mode=mode, slices=["a"])

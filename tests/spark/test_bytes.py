@@ -77,8 +77,8 @@ def test_a_key_of_any_bytes_is_compared_written_set_aside_and_explained(
     spark.conf.set("spark.sql.parquet.filterPushdown", "false")
     try:
         for key, x in ROWS[:2]:
-            found = published.where(f"key = CAST(X'{key}' AS STRING)").select("prediction")
-            assert [row[0] for row in found.collect()] == [x * 2]
+            matching = published.where(f"key = CAST(X'{key}' AS STRING)").select("prediction")
+            assert [row[0] for row in matching.collect()] == [x * 2]
     finally:
         spark.conf.unset("spark.sql.parquet.filterPushdown")
     bad = spark.read.format("delta").load(aside).selectExpr("hex(CAST(key AS BINARY))").collect()
@@ -93,11 +93,11 @@ def test_a_key_of_any_bytes_is_compared_written_set_aside_and_explained(
 def test_keys_of_the_same_bytes_are_one_key(spark: SparkSession, write: Write, table: str) -> None:
     rows = spark.read.format("delta").load(table)
     twice = write(rows.unionAll(rows.where("x = 1")), "twice")
-    found = [
+    repeated = [
         scanning.repeats(slicing.select(tables.snapshot(spark, path), None, ["all"]), ["key"])
         for path in (table, twice)
     ]
-    assert found == [0, 1]
+    assert repeated == [0, 1]
 
 
 def test_a_slice_cannot_be_named_by_such_a_text(spark: SparkSession, table: str) -> None:

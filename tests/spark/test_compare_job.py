@@ -49,7 +49,7 @@ def holdout(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame
 
 def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **more: Any) -> Any:
     job = partial(compare_job, tmp_path, path, versions=versions, label=label, rank_by=rank_by)
-    found = compare.run(job(**more))
+    receipt = compare.run(job(**more))
     if "gates" not in more:  # they may move an alias, which is done once
         more["output"] = tmp_path / "here/ranking"
         for name in ("disagreements", "quarantine"):
@@ -58,30 +58,30 @@ def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **mo
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(session, "_is_running", lambda: False)
             here = compare.run(job(**more))
-        assert_same(found, here)
+        assert_same(receipt, here)
         if "id_columns" in more:
-            assert here["verdict"] == found["verdict"]
-    return found
+            assert here["verdict"] == receipt["verdict"]
+    return receipt
 
 
-def assert_same(found: Any, here: Any) -> None:
+def assert_same(receipt: Any, here: Any) -> None:
     """Hold what Spark found against what workers of this machine did.
 
     Without keys the bootstraps draw rows by their places, which are others.
     """
     facts = ["status", "rows", "rows_common", "baseline", "holdout", "run_id"]
-    assert {name: here[name] for name in facts} == {name: found[name] for name in facts}
+    assert {name: here[name] for name in facts} == {name: receipt[name] for name in facts}
     drawn = ("low", "high", "metrics")
-    for one, other in zip(found["ranking"], here["ranking"], strict=True):
+    for one, other in zip(receipt["ranking"], here["ranking"], strict=True):
         assert {**other, **dict.fromkeys(drawn)} == {**one, **dict.fromkeys(drawn)}
         for name, value in one["metrics"].items():
             expected = value if value is None else pytest.approx(value, rel=1e-9)
             assert other["metrics"][name] == expected, name
 
 
-def among(found: dict[str, float], expected: dict[str, float]) -> bool:
-    """Tell whether *found* has the values of *expected*, beside others."""
-    return {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+def among(values: dict[str, float], expected: dict[str, float]) -> bool:
+    """Tell whether *values* has the values of *expected*, beside others."""
+    return {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
 def test_regression_metrics_are_those_of_scikit_learn_over_all_labelled_rows(
@@ -98,14 +98,14 @@ def test_regression_metrics_are_those_of_scikit_learn_over_all_labelled_rows(
     assert receipt["rows"] == len(labelled) == 392
     assert len(receipt["ranking"]) == 3  # slopes/latest is slopes/3 again
     assert receipt["ranking"][0]["uri"] == "models:/slopes/2"
-    for each in receipt["ranking"]:
-        predicted = models[each["version"] - 1].predict(labelled[["x"]])
+    for candidate in receipt["ranking"]:
+        predicted = models[candidate["version"] - 1].predict(labelled[["x"]])
         expected = {
             "rmse": metrics.root_mean_squared_error(labelled["y"], predicted),
             "mae": metrics.mean_absolute_error(labelled["y"], predicted),
             "r2": metrics.r2_score(labelled["y"], predicted),
         }
-        assert among(each["metrics"], expected)
+        assert among(candidate["metrics"], expected)
     lines = spark.read.format("delta").load(str(tmp_path / "ranking"))
     once = lines.where("scope = 'common'")
     assert once.count() == 3 * 11
@@ -124,14 +124,14 @@ def test_metrics_of_labels_are_those_of_scikit_learn(
     for model in models:
         register("labels", model, X)
     receipt = run(tmp_path, path, [f"labels/{n}" for n in (1, 2, 3)], "is_high", "f1")
-    for each in receipt["ranking"]:
-        predicted = models[each["version"] - 1].predict(rows[["x"]])
+    for candidate in receipt["ranking"]:
+        predicted = models[candidate["version"] - 1].predict(rows[["x"]])
         expected = {
             "f1": metrics.f1_score(rows["is_high"], predicted),
             "accuracy": metrics.accuracy_score(rows["is_high"], predicted),
         }
-        assert among(each["metrics"], expected)
-    values = [each["metrics"]["f1"] for each in receipt["ranking"]]
+        assert among(candidate["metrics"], expected)
+    values = [candidate["metrics"]["f1"] for candidate in receipt["ranking"]]
     assert values == sorted(values, reverse=True)
 
 
@@ -161,7 +161,7 @@ def test_versions_that_predict_the_same_share_a_rank(
     for slope in (2, 2, 5):
         register("twins", LinearRegression().fit(X, slope * X["x"]), X)
     receipt = run(tmp_path, holdout[0], ["twins/3", "twins/1", "twins/2"], "y", "mae")
-    assert [(each["rank"], each["version"]) for each in receipt["ranking"]] == [
+    assert [(candidate["rank"], candidate["version"]) for candidate in receipt["ranking"]] == [
         (1, 1),
         (1, 2),
         (3, 3),
@@ -213,9 +213,9 @@ def test_a_label_that_is_not_a_number_is_no_label(register: Any, tmp_path: Path)
     rows = [(1.0, 2.0), (2.0, float("nan")), (3.0, None)]
     path = make_table(tmp_path / "nan", rows, "x double, y double")
     receipt = run(tmp_path, path, [f"nan labels/{version}"], "y", "mae")
-    found = receipt["ranking"][0]["metrics"]
-    assert (receipt["rows"], found["mae"]) == (1, pytest.approx(1.0))
-    assert found["r2"] is None  # one row has no variance, and JSON no NaN
+    scores = receipt["ranking"][0]["metrics"]
+    assert (receipt["rows"], scores["mae"]) == (1, pytest.approx(1.0))
+    assert scores["r2"] is None  # one row has no variance, and JSON no NaN
 
 
 def test_r2_of_labels_that_are_all_equal_is_that_of_scikit_learn(
@@ -236,7 +236,10 @@ def test_all_rows_count_and_not_the_first_ten_thousand(register: Any, tmp_path: 
     path = make_table(tmp_path / "late", rows, "x double, y double")
     receipt = run(tmp_path, path, ["late truth/1", "late truth/2"], "y", "rmse")
     assert receipt["rows"] == 10_500
-    assert [(each["version"], each["rank"]) for each in receipt["ranking"]] == [(2, 1), (1, 2)]
+    assert [(candidate["version"], candidate["rank"]) for candidate in receipt["ranking"]] == [
+        (2, 1),
+        (1, 2),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -272,13 +275,13 @@ def test_a_query_is_held_against_the_champion_by_slices_weights_and_filter(
         custom_metrics={"gap": "numpy:subtract"},
     )  # fmt: skip
     assert receipt["baseline"] == "models:/gated/1"  # the query does not name it
-    assert [each["version"] for each in receipt["ranking"]] == [2, 1]
+    assert [candidate["version"] for candidate in receipt["ranking"]] == [2, 1]
     assert receipt["rows"] == 500
     rows = DeltaTable(flights).to_pandas().query("id >= 100")
     expected = metrics.root_mean_squared_error(rows["y"], 2 * rows["x"], sample_weight=rows["w"])
-    found = receipt["ranking"][0]["metrics"]
-    assert found["rmse"] == pytest.approx(expected, rel=1e-9)
-    assert found["gap"] == pytest.approx(-found["bias"])
+    scores = receipt["ranking"][0]["metrics"]
+    assert scores["rmse"] == pytest.approx(expected, rel=1e-9)
+    assert scores["gap"] == pytest.approx(-scores["bias"])
 
     lines = spark.read.format("delta").load(str(tmp_path / "ranking"))
     seldom = lines.where("slice = 'part=seldom' AND metric = 'mae' AND model_version = 2").head()
@@ -361,14 +364,14 @@ def test_what_passes_is_promoted_by_the_ledger_with_the_comparison_as_evidence(
 
     client = mlflow.MlflowClient()
     logged = [
-        {m.key: m for m in client.get_logged_model(each["logged_model_id"]).metrics}
-        for each in receipt["ranking"]
+        {m.key: m for m in client.get_logged_model(candidate["logged_model_id"]).metrics}
+        for candidate in receipt["ranking"]
     ]
-    for found, each in zip(logged, receipt["ranking"], strict=True):
-        assert found["rmse"].value == pytest.approx(each["metrics"]["rmse"])
-        assert found["rmse"].dataset_name == "flights@v0"
-        assert found["rmse"].dataset_digest == receipt["holdout"]["digest"]
-        assert found["rmse.low"].value < found["rmse"].value < found["rmse.high"].value
+    for kept, candidate in zip(logged, receipt["ranking"], strict=True):
+        assert kept["rmse"].value == pytest.approx(candidate["metrics"]["rmse"])
+        assert kept["rmse"].dataset_name == "flights@v0"
+        assert kept["rmse"].dataset_digest == receipt["holdout"]["digest"]
+        assert kept["rmse.low"].value < kept["rmse"].value < kept["rmse.high"].value
 
 
 def test_a_version_that_asks_for_another_input_does_not_pass_the_gate_of_signatures(
@@ -388,7 +391,7 @@ def test_a_champion_that_moved_while_versions_were_compared_is_not_replaced(regi
         register("moved", LinearRegression().fit(X, slope * X["x"]), X)
     registry.promote("moved/1", to="champion")
     pinned = [assign_all(registry.resolve(name)) for name in ("moved/2", "moved/1")]
-    candidates = comparing.Candidates({each.uri: each for each in pinned}, "models:/moved/1")
+    candidates = comparing.Candidates({family.uri: family for family in pinned}, "models:/moved/1")
     passed = comparing.GateResult(
         mode="enforce", candidate="models:/moved/2", baseline=candidates.baseline, checks=[],
         on_pass="promote",  # noqa: S106 - no password
@@ -420,8 +423,8 @@ def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
 ) -> None:
     classes = ["New York", "Newark"]  # a blank, which no column's name may hold
     models = [
-        LogisticRegression(C=c).fit(X, [classes[n] for n in each])
-        for c, each in ((1.0, (0, 0, 1, 1)), (0.1, (0, 1, 0, 1)))
+        LogisticRegression(C=c).fit(X, [classes[n] for n in labels])
+        for c, labels in ((1.0, (0, 0, 1, 1)), (0.1, (0, 1, 0, 1)))
     ]
     for model in models:
         register("cities", model, X)
@@ -439,15 +442,15 @@ def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
         prediction="proba",
         id_columns=["id"],
     )
-    for each in receipt["ranking"]:
-        model = models[each["version"] - 1]
+    for candidate in receipt["ranking"]:
+        model = models[candidate["version"] - 1]
         p = model.predict_proba(pd.DataFrame({"x": x}))
         expected = {
             "roc_auc": metrics.roc_auc_score(y == classes[1], p[:, 1]),
             "log_loss": metrics.log_loss(y, p, labels=classes),
             "f1": metrics.f1_score(y, model.predict(pd.DataFrame({"x": x})), pos_label="Newark"),
         }
-        assert among(each["metrics"], expected)
+        assert among(candidate["metrics"], expected)
     document = embedded(receipt["report"]["html"])
     assert document["problem"]["positive_class"] == "Newark"
     assert {point["class"] for point in document["curves"]} == {"Newark"}
@@ -456,12 +459,12 @@ def test_classifiers_are_compared_by_their_probabilities_and_named_classes(
         points = [point for point in document["curves"] if point["uri"] == uri]
         assert len(points) > 5
         for point in points:
-            said = np.where(score >= point["threshold"], "Newark", "New York")
-            recall = metrics.recall_score(y, said, pos_label="Newark")
-            precision = metrics.precision_score(y, said, pos_label="Newark")
+            decided = np.where(score >= point["threshold"], "Newark", "New York")
+            recall = metrics.recall_score(y, decided, pos_label="Newark")
+            precision = metrics.precision_score(y, decided, pos_label="Newark")
             assert (point["true_positive_rate"], point["recall"]) == pytest.approx((recall, recall))
             assert point["precision"] == pytest.approx(precision)
-            wrong = 1 - metrics.recall_score(y, said, pos_label="New York")
+            wrong = 1 - metrics.recall_score(y, decided, pos_label="New York")
             assert point["false_positive_rate"] == pytest.approx(wrong)
     assert {cell["true"] for cell in document["confusion"]} == set(classes)
 
@@ -485,11 +488,11 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
         tmp_path, path, ["strict/1", "strict/2"], "y", "mae", id_columns=["id"],
         quarantine={"path": str(tmp_path / "bad")},
     )  # fmt: skip
-    found = {each["version"]: each for each in receipt["ranking"]}
+    by_version = {candidate["version"]: candidate for candidate in receipt["ranking"]}
     assert (receipt["rows"], receipt["rows_common"]) == (4, 3)
-    assert [found[n]["rows_failed"] for n in (1, 2)] == [0, 1]
-    assert found[1]["metrics"]["mae"] == pytest.approx((2 + 0 + 5) / 3)
-    assert found[2]["metrics"]["mae"] == pytest.approx((0 + 0 + 1) / 3)
+    assert [by_version[n]["rows_failed"] for n in (1, 2)] == [0, 1]
+    assert by_version[1]["metrics"]["mae"] == pytest.approx((2 + 0 + 5) / 3)
+    assert by_version[2]["metrics"]["mae"] == pytest.approx((0 + 0 + 1) / 3)
     facts = ("scope", "metric", "model_version", "rows", "value")
     ranking = rows_of(tmp_path / "ranking", *facts)
     (mae,) = [row[3:] for row in ranking if row[:3] == ("own", "mae", 1)]
@@ -498,7 +501,7 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
     assert bad[:3] == (2, "models:/strict/2", "ValueError")
     assert "no root" in bad[3]
     of_all = run(tmp_path, path, ["strict/1"], "y", "mae", id_columns=["id"])
-    digests = [_logged_digest(each["ranking"][0], "mae") for each in (receipt, of_all)]
+    digests = [_logged_digest(report["ranking"][0], "mae") for report in (receipt, of_all)]
     assert of_all["holdout"]["digest"] == receipt["holdout"]["digest"] == digests[1]
     assert digests[0] != digests[1]  # three rows are no four, and their metrics no comparison
     (strict,) = [v for v in embedded(receipt["report"]["html"])["versions"] if v["version"] == 2]
@@ -530,10 +533,10 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
         "disagreements": {"path": str(tmp_path / "odd")},
     }
     receipt = run(tmp_path, path, ["capped/1", "capped wide/1"], "y", "mae", **asked)
-    found = {each["name"]: each for each in receipt["ranking"]}
+    by_name = {candidate["name"]: candidate for candidate in receipt["ranking"]}
     assert (receipt["rows"], receipt["rows_common"]) == (3, 1)
-    assert (found["capped"]["rows_failed"], found["capped wide"]["rows_failed"]) == (1, 2)
-    assert found["capped"]["metrics"]["mae"] == pytest.approx(0.5)
+    assert (by_name["capped"]["rows_failed"], by_name["capped wide"]["rows_failed"]) == (1, 2)
+    assert by_name["capped"]["metrics"]["mae"] == pytest.approx(0.5)
     assert set(rows_of(tmp_path / "bad", "id", "model_uri", "error_type")) == {
         (2, "models:/capped/1", "NullInput"),
         (2, "models:/capped wide/1", "NullInput"),

@@ -39,35 +39,35 @@ def evaluated(
         slices=["part"] if "part" in columns else [],
     )  # fmt: skip
     with comparing.cached(paired) as kept:
-        found = comparing.evaluate(kept, **{"replicates": 100, **asked})
+        evaluation = comparing.evaluate(kept, **{"replicates": 100, **asked})
         here = replace(kept, rows=passes.fetch(kept.rows))  # as where no Spark runs
-        assert_same(found, comparing.evaluate(here, **{"replicates": 100, **asked}))
-    return found
+        assert_same(evaluation, comparing.evaluate(here, **{"replicates": 100, **asked}))
+    return evaluation
 
 
-def assert_same(found: comparing.Evaluation, here: comparing.Evaluation) -> None:
+def assert_same(evaluation: comparing.Evaluation, here: comparing.Evaluation) -> None:
     """Hold what Spark's workers found against what one process does: all numbers, and intervals."""
-    assert [(p.by, p.value, p.scope, p.rows) for p in found.parts] == [
+    assert [(p.by, p.value, p.scope, p.rows) for p in evaluation.parts] == [
         (p.by, p.value, p.scope, p.rows) for p in here.parts
     ]
-    for one, other in zip(found.parts, here.parts, strict=True):
+    for one, other in zip(evaluation.parts, here.parts, strict=True):
         assert one.standings.keys() == other.standings.keys()
         for metric, standing in one.standings.items():
             for uri, estimate in standing.estimates.items():
-                said, again = estimate.facts(), other.standings[metric].estimates[uri].facts()
+                facts, again = estimate.facts(), other.standings[metric].estimates[uri].facts()
                 expected = [
                     value if value is None else pytest.approx(value, rel=1e-9, abs=1e-12)
-                    for value in said.values()
+                    for value in facts.values()
                 ]
                 assert list(again.values()) == expected, (metric, uri)
-    assert found.cells == here.cells
-    assert found.histograms.keys() == here.histograms.keys()
+    assert evaluation.cells == here.cells
+    assert evaluation.histograms.keys() == here.histograms.keys()
 
 
 def values(part: Any, uri: str) -> dict[str, float]:
     """Return what has a value; a class that only other versions predict has none."""
-    found = {name: standing.estimates[uri].value for name, standing in part.standings.items()}
-    return {name: value for name, value in found.items() if not np.isnan(value)}
+    estimates = {name: standing.estimates[uri].value for name, standing in part.standings.items()}
+    return {name: value for name, value in estimates.items() if not np.isnan(value)}
 
 
 def regression(y: Any, p: Any, w: Any = None) -> dict[str, float]:
@@ -75,7 +75,7 @@ def regression(y: Any, p: Any, w: Any = None) -> dict[str, float]:
     error = np.abs(y - p)
     ones = np.ones(len(y)) if w is None else w
     pinball = truth.mean_pinball_loss
-    found = {
+    scores = {
         "rmse": truth.root_mean_squared_error(y, p, sample_weight=w),
         "mae": truth.mean_absolute_error(y, p, sample_weight=w),
         "mape": truth.mean_absolute_percentage_error(y, p, sample_weight=w),
@@ -90,12 +90,12 @@ def regression(y: Any, p: Any, w: Any = None) -> dict[str, float]:
         # Weights that are counts stand for rows that come so often. Other weights seldom end on a
         # quantile exactly, and numpy knows them for the methods that do not average there.
         counts = ones.astype(np.int64)
-        found[f"absolute_error_p{q}"] = (
+        scores[f"absolute_error_p{q}"] = (
             np.quantile(np.repeat(error, counts), q / 100, method="averaged_inverted_cdf")
             if (counts == ones).all()
             else float(np.quantile(error, q / 100, method="inverted_cdf", weights=w))
         )
-    return found
+    return scores
 
 
 def rows(n: int = 1000, seed: int = 3) -> pd.DataFrame:
@@ -112,12 +112,12 @@ def rows(n: int = 1000, seed: int = 3) -> pd.DataFrame:
 @pytest.mark.parametrize("n", [1000, 10, 1001])  # quantiles lie on a row, or between two
 def test_regression_is_scikit_learns(spark: SparkSession, n: int) -> None:
     frame = rows(n).drop(columns=["weight"])
-    found = evaluated(spark.createDataFrame(frame).repartition(3))
+    evaluation = evaluated(spark.createDataFrame(frame).repartition(3))
     for uri in (A, B):
         expected = regression(frame["_label"], frame[uri])
-        assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
-        assert found.whole.rows[uri] == n
-    for part in found.parts[2:]:
+        assert values(evaluation.whole, uri) == pytest.approx(expected, rel=1e-9)
+        assert evaluation.whole.rows[uri] == n
+    for part in evaluation.parts[2:]:
         inside = frame[frame["part"] == part.value]
         assert part.rows[A] == len(inside)
         if len(inside) > 1:
@@ -130,8 +130,8 @@ def test_weighted_regression_is_scikit_learns(spark: SparkSession, kind: str) ->
     frame = rows()
     if kind == "fractions":
         frame["weight"] = np.random.default_rng(1).random(len(frame))
-    found = evaluated(spark.createDataFrame(frame).repartition(3))
-    parts = {"all": found.whole, "y": next(p for p in found.parts if p.value == "y")}
+    evaluation = evaluated(spark.createDataFrame(frame).repartition(3))
+    parts = {"all": evaluation.whole, "y": next(p for p in evaluation.parts if p.value == "y")}
     for (name, part), uri in ((p, u) for p in parts.items() for u in (A, B)):
         inside = frame if name == "all" else frame[frame["part"] == name]
         expected = regression(inside["_label"], inside[uri], inside["weight"])
@@ -169,7 +169,7 @@ def with_scores(
 
 
 def labels(y: Any, decided: Any, w: Any = None) -> dict[str, float]:
-    found = {
+    scores = {
         "accuracy": truth.accuracy_score(y, decided, sample_weight=w),
         "balanced_accuracy": truth.balanced_accuracy_score(y, decided, sample_weight=w),
     }
@@ -177,13 +177,13 @@ def labels(y: Any, decided: Any, w: Any = None) -> dict[str, float]:
         score = getattr(truth, f"{name}_score")
         given = {"sample_weight": w, "zero_division": 0}
         for average in ("macro", "weighted"):
-            found[f"{name}_{average}"] = score(y, decided, average=average, **given)
+            scores[f"{name}_{average}"] = score(y, decided, average=average, **given)
         every = np.unique([*y, *decided])
-        each = score(y, decided, average=None, labels=every, **given)
-        found |= {f"{name}/{c}": value for c, value in zip(every, each, strict=True)}
+        by_class = score(y, decided, average=None, labels=every, **given)
+        scores |= {f"{name}/{c}": value for c, value in zip(every, by_class, strict=True)}
         if set(every) <= {0, 1}:
-            found[name] = score(y, decided, **given)
-    return found
+            scores[name] = score(y, decided, **given)
+    return scores
 
 
 def calibration_error(right: Any, sure: Any, w: Any = None) -> float:
@@ -200,9 +200,9 @@ def calibration_error(right: Any, sure: Any, w: Any = None) -> float:
 def test_binary_scores_are_scikit_learns(spark: SparkSession, *, weighted: bool) -> None:
     frame, scores = classifier(800, 2)
     frame = frame if weighted else frame.drop(columns="weight")
-    found = evaluated(with_scores(spark, frame, scores).repartition(3))
+    evaluation = evaluated(with_scores(spark, frame, scores).repartition(3))
     inside = {"all": np.ones(800, bool), "x": frame["part"] == "x"}
-    parts = {"all": found.whole, "x": next(p for p in found.parts if p.value == "x")}
+    parts = {"all": evaluation.whole, "x": next(p for p in evaluation.parts if p.value == "x")}
     for (name, chosen), uri in ((i, u) for i in inside.items() for u in (A, B)):
         y, p = frame["_label"][chosen].to_numpy(), scores[uri][np.asarray(chosen)]
         w = frame["weight"][chosen] if weighted else None
@@ -226,7 +226,7 @@ def test_a_threshold_decides_what_metrics_of_labels_and_flips_count(spark: Spark
     problem = comparing.infer(scored.schema, (A, B), rank_by="f1", threshold=0.8)
     paired = comparing.pair(scored, (A, B), problem, keys=["id"])
     with comparing.cached(paired) as kept:
-        found = comparing.evaluate(kept, replicates=100)
+        evaluation = comparing.evaluate(kept, replicates=100)
         (flips,) = differing.flips(kept, A)
     for uri in (A, B):
         expected = labels(y, decided[uri].astype(int))
@@ -234,7 +234,7 @@ def test_a_threshold_decides_what_metrics_of_labels_and_flips_count(spark: Spark
             "log_loss": truth.log_loss(y, scores[uri][:, 1]),
             "roc_auc": truth.roc_auc_score(y, scores[uri][:, 1]),
         }
-        mine = values(found.whole, uri)
+        mine = values(evaluation.whole, uri)
         assert {name: mine[name] for name in expected} == pytest.approx(expected, rel=1e-9)
     differ = decided[A] != decided[B]
     assert flips["flips"] == differ.sum() > 0
@@ -311,19 +311,19 @@ def test_a_score_that_is_not_a_number_is_none_wherever_rows_are_counted(
     )  # fmt: skip
     paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
     with comparing.cached(paired) as kept:
-        found = comparing.evaluate(kept, replicates=100)
+        evaluation = comparing.evaluate(kept, replicates=100)
         failed = {(row.id, row.model_uri) for row in differing.failures(kept).collect()}
         (flips,) = differing.flips(kept, A)
-    assert found.own.rows == {A: 3, B: 3}
+    assert evaluation.own.rows == {A: 3, B: 3}
     assert failed == {(1, B), (3, A)}
-    assert flips["rows"] == found.whole.rows[A] == 2
+    assert flips["rows"] == evaluation.whole.rows[A] == 2
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_multiclass_scores_are_scikit_learns(spark: SparkSession, *, weighted: bool) -> None:
     frame, scores = classifier(900, 4)
     frame = frame.drop(columns=["part"] if weighted else ["weight", "part"])
-    found = evaluated(with_scores(spark, frame, scores))
+    evaluation = evaluated(with_scores(spark, frame, scores))
     w = frame["weight"] if weighted else None
     for uri in (A, B):
         y, p = frame["_label"].to_numpy(), scores[uri]
@@ -338,7 +338,7 @@ def test_multiclass_scores_are_scikit_learns(spark: SparkSession, *, weighted: b
             "average_precision": truth.average_precision_score(y, p, sample_weight=w),
             "calibration_error": calibration_error(decided == y, p.max(axis=1), w),
         }
-        assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
+        assert values(evaluation.whole, uri) == pytest.approx(expected, rel=1e-9)
         matrix = truth.confusion_matrix(y, decided, sample_weight=w)
         cells = {
             (str(i), str(j)): float(matrix[i, j])
@@ -346,33 +346,33 @@ def test_multiclass_scores_are_scikit_learns(spark: SparkSession, *, weighted: b
             for j in range(4)
             if matrix[i, j]
         }
-        assert found.cells[uri] == cells
+        assert evaluation.cells[uri] == cells
 
 
 def test_labels_of_words_are_scikit_learns(spark: SparkSession) -> None:
     pairs = [("red", "red", "red"), ("blue", "red", "blue"), ("green", "green", "black")] * 9
     scored = spark.createDataFrame(
-        [(n, *each) for n, each in enumerate(pairs)],
+        [(n, *pair) for n, pair in enumerate(pairs)],
         f"id int, _label string, `{A}` string, `{B}` string",
     )
-    found = evaluated(scored)
+    evaluation = evaluated(scored)
     for n, uri in enumerate((A, B), 1):
         expected = labels([p[0] for p in pairs], [p[n] for p in pairs])
-        assert values(found.whole, uri) == pytest.approx(expected, rel=1e-9)
+        assert values(evaluation.whole, uri) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_class_that_binary_metrics_are_of_may_be_named(spark: SparkSession) -> None:
     pairs = [("red", "red"), ("blue", "red"), ("red", "blue"), ("red", "red")] * 5
     scored = spark.createDataFrame(
-        [(n, *each) for n, each in enumerate(pairs)], f"id int, _label string, `{A}` string"
+        [(n, *pair) for n, pair in enumerate(pairs)], f"id int, _label string, `{A}` string"
     )
-    true, said = zip(*pairs, strict=True)
-    found = values(evaluated(scored, (A,), problem_type="binary", positive="red").whole, A)
+    true, predicted = zip(*pairs, strict=True)
+    scores = values(evaluated(scored, (A,), problem_type="binary", positive="red").whole, A)
     for name in ("precision", "recall", "f1"):
-        expected = getattr(truth, f"{name}_score")(true, said, pos_label="red")
-        assert found[name] == pytest.approx(expected, rel=1e-9)
-    found = values(evaluated(scored, (A,), problem_type="multiclass").whole, A)
-    assert "f1" not in found
+        expected = getattr(truth, f"{name}_score")(true, predicted, pos_label="red")
+        assert scores[name] == pytest.approx(expected, rel=1e-9)
+    scores = values(evaluated(scored, (A,), problem_type="multiclass").whole, A)
+    assert "f1" not in scores
 
 
 def test_rows_on_which_probabilities_or_labels_differ_most_are_told(spark: SparkSession) -> None:
@@ -386,11 +386,11 @@ def test_rows_on_which_probabilities_or_labels_differ_most_are_told(spark: Spark
 
     def most(scored: DataFrame) -> list[dict[str, Any]]:
         paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
-        found = differing.disagreements(paired, holdout, most=2, inputs=["x"], label="y")
+        differing_rows = differing.disagreements(paired, holdout, most=2, inputs=["x"], label="y")
         here = replace(paired, rows=passes.fetch(paired.rows))
         again = differing.disagreements(here, holdout, most=2, inputs=["x"], label="y")
-        assert again.sort_by("id") == found.sort_by("id")
-        return found.sort_by([("disagreement", "descending")]).to_pylist()
+        assert again.sort_by("id") == differing_rows.sort_by("id")
+        return differing_rows.sort_by([("disagreement", "descending")]).to_pylist()
 
     first, second = most(scored)
     kinds = {"id": 2, "disagreement": 1.0, "y": 0, "x": 1.0}
@@ -474,7 +474,7 @@ def test_a_better_model_by_a_hair_ties_on_few_rows_and_wins_on_many(spark: Spark
     assert many.ranks == {A: 1, B: 2}
     assert many.differences[A, B].high < 0 < many.differences[B, A].low
     few_width, many_width = (
-        each.differences[A, B].high - each.differences[A, B].low for each in (few, many)
+        standing.differences[A, B].high - standing.differences[A, B].low for standing in (few, many)
     )
     assert few_width / many_width == pytest.approx(np.sqrt(300), rel=0.5)
 
@@ -490,22 +490,22 @@ def test_models_that_predict_the_same_tie_with_a_difference_of_nothing(spark: Sp
 
 def test_bootstraps_depend_on_the_rows_keys_and_not_on_where_they_lie(spark: SparkSession) -> None:
     frame = spark.createDataFrame(rows().drop(columns=["part"]))
-    found = [evaluated(frame.repartition(n)).whole.standings for n in (1, 5)]
-    for name in found[0]:
+    runs = [evaluated(frame.repartition(n)).whole.standings for n in (1, 5)]
+    for name in runs[0]:
         for uri in (A, B):
-            once, again = (each[name].estimates[uri] for each in found)
+            once, again = (run[name].estimates[uri] for run in runs)
             assert (again.low, again.high) == pytest.approx((once.low, once.high), rel=1e-9)
     other = evaluated(frame, seed=1).whole.standings["rmse"].estimates[A]
-    assert other.value == pytest.approx(found[0]["rmse"].estimates[A].value)
-    assert other.low != pytest.approx(found[0]["rmse"].estimates[A].low, rel=1e-9)
+    assert other.value == pytest.approx(runs[0]["rmse"].estimates[A].value)
+    assert other.low != pytest.approx(runs[0]["rmse"].estimates[A].low, rel=1e-9)
 
 
 def test_intervals_are_as_wide_as_the_theory_of_a_mean_says(spark: SparkSession) -> None:
     frame = rows(4000).drop(columns=["weight", "part"])
-    found = evaluated(spark.createDataFrame(frame), replicates=400).whole.standings["mae"]
+    standing = evaluated(spark.createDataFrame(frame), replicates=400).whole.standings["mae"]
     errors = (frame["_label"] - frame[A]).abs()
     reach = 1.96 * errors.std() / np.sqrt(len(errors))
-    interval = found.estimates[A]
+    interval = standing.estimates[A]
     assert (interval.high - interval.low) / 2 == pytest.approx(reach, rel=0.15)
 
 
@@ -529,13 +529,13 @@ def test_rows_that_a_version_could_not_score_count_for_the_others_alone(
     from lakescore.comparing import differing
 
     scored = with_failures(spark)
-    found = evaluated(scored)
-    assert found.rows == 5
-    assert found.whole.rows == {A: 2, B: 2}  # rows 1 and 2
-    assert values(found.whole, A)["mae"] == 0.5
-    assert values(found.whole, B)["mae"] == 0.0
-    assert found.own.rows == {A: 4, B: 2}
-    own = values(found.own, A)
+    evaluation = evaluated(scored)
+    assert evaluation.rows == 5
+    assert evaluation.whole.rows == {A: 2, B: 2}  # rows 1 and 2
+    assert values(evaluation.whole, A)["mae"] == 0.5
+    assert values(evaluation.whole, B)["mae"] == 0.0
+    assert evaluation.own.rows == {A: 4, B: 2}
+    own = values(evaluation.own, A)
     assert own["mae"] == (0.5 + 0.5 + 0 + 5) / 4
     assert own["median_absolute_error"] == 0.5
     assert own["max_error"] == 5
@@ -582,28 +582,30 @@ def cost(label: Any, predicted: Any) -> Any:
 
 def test_a_custom_metric_is_the_weighted_mean_of_its_rows(spark: SparkSession) -> None:
     frame = rows(200)
-    found = evaluated(spark.createDataFrame(frame), rank_by="cost", custom={"cost": cost})
+    evaluation = evaluated(spark.createDataFrame(frame), rank_by="cost", custom={"cost": cost})
     losses = cost(frame["_label"], frame[A])
     expected = np.average(losses, weights=frame["weight"])
-    assert values(found.whole, A)["cost"] == pytest.approx(expected, rel=1e-9)
-    assert found.whole.standings["cost"].better_high is False
+    assert values(evaluation.whole, A)["cost"] == pytest.approx(expected, rel=1e-9)
+    assert evaluation.whole.standings["cost"].better_high is False
 
 
 def test_flips_and_shifts_are_counted_against_the_baseline(spark: SparkSession) -> None:
     from lakescore.comparing import differing
 
-    said = [("x", "x", "x"), ("x", "y", "x"), ("y", "y", "x"), ("y", "x", "z"), ("x", "x", "x")]
+    triples = [("x", "x", "x"), ("x", "y", "x"), ("y", "y", "x"), ("y", "x", "z"), ("x", "x", "x")]
     scored = spark.createDataFrame(
-        [(n, *each) for n, each in enumerate(said)],
+        [(n, *triple) for n, triple in enumerate(triples)],
         f"id int, _label string, `{A}` string, `{B}` string",
     )
     paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
     flips = {"uri": B, "rows": 5, "flips": 3, "mended": 1, "broken": 1}  # the fourth is wrong twice
     here = replace(paired, rows=passes.fetch(paired.rows))
     assert differing.flips(paired, A) == differing.flips(here, A) == [flips]
-    found = evaluated(scored)
+    evaluation = evaluated(scored)
     p, q = np.array([4, 1e-4 * 5, 1]) / 5, np.array([3, 2, 1e-4 * 5]) / 5  # of x, y, z
-    assert differing.shifts(found, paired, A) == {B: pytest.approx(np.sum((p - q) * np.log(p / q)))}
+    assert differing.shifts(evaluation, paired, A) == {
+        B: pytest.approx(np.sum((p - q) * np.log(p / q)))
+    }
 
 
 def test_predictions_that_moved_have_a_stability_index(spark: SparkSession) -> None:
@@ -613,12 +615,12 @@ def test_predictions_that_moved_have_a_stability_index(spark: SparkSession) -> N
     frame[B] = frame[A] + 5
     scored = spark.createDataFrame(frame)
     paired = comparing.pair(scored, (A, B), comparing.infer(scored.schema, (A, B)), keys=["id"])
-    (found,) = differing.shifts(evaluated(scored), paired, A).values()
-    assert found > 0.25
+    (shift,) = differing.shifts(evaluated(scored), paired, A).values()
+    assert shift > 0.25
     frame[B] = frame[A].sample(frac=1, random_state=1).to_numpy()  # the same predictions elsewhere
     scored = spark.createDataFrame(frame)
-    (found,) = differing.shifts(evaluated(scored), paired, A).values()
-    assert found == pytest.approx(0)
+    (shift,) = differing.shifts(evaluated(scored), paired, A).values()
+    assert shift == pytest.approx(0)
 
 
 def test_a_column_with_too_many_values_is_no_slice(spark: SparkSession) -> None:
@@ -652,8 +654,8 @@ def test_a_filter_compares_columns(spark: SparkSession, text: str, left: set[int
         ],
         kind,
     ).withColumn("day", F.to_date("day"))
-    found = comparing.select(holdout, "y", where=text)
-    assert {row.id for row in found.collect()} == left  # type: ignore[union-attr]
+    selected = comparing.select(holdout, "y", where=text)
+    assert {row.id for row in selected.collect()} == left  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -685,7 +687,7 @@ def test_an_interval_holds_its_value_also_where_a_score_of_several_classes_is_ab
 ) -> None:
     rows = [(n, "a", (0.05, 0.9, 0.05)) for n in range(50)]  # each is wrong, and sure of it
     schema = f"id int, _label string, `{A}` struct<p_a: double, p_b: double, p_c: double>"
-    found = evaluated(spark.createDataFrame(rows, schema), (A,), rank_by="brier_score_loss")
-    estimate = found.whole.standings["brier_score_loss"].estimates[A]
+    evaluation = evaluated(spark.createDataFrame(rows, schema), (A,), rank_by="brier_score_loss")
+    estimate = evaluation.whole.standings["brier_score_loss"].estimates[A]
     assert estimate.value == pytest.approx(0.95**2 + 0.9**2 + 0.05**2)
     assert estimate.low <= estimate.value <= estimate.high

@@ -93,8 +93,8 @@ def document(report: dict[str, Any]) -> dict[str, Any]:
     page = Path(report["report"]["html"]).read_text(encoding="utf-8")
     begins = '<script type="application/json" id="report">'
     (text,) = re.findall(f"{begins}(.*?)</script>", page, re.DOTALL)
-    found: dict[str, Any] = json.loads(text)
-    return found
+    data: dict[str, Any] = json.loads(text)
+    return data
 
 
 def on_pandas(slopes: dict[str, float], rows: Any = ROWS) -> pd.Series:
@@ -118,8 +118,8 @@ def test_each_row_counts_with_the_version_that_its_segment_has_in_each_family(
         CHALLENGER: on_pandas(challengers),
         "models:/rival-all/1": on_pandas(dict.fromkeys(CHAMPIONS, 2.2)),
     }
-    found = {each["uri"]: each["metrics"]["rmse"] for each in report["ranking"]}
-    assert found == {uri: pytest.approx(rmse(values)) for uri, values in expected.items()}
+    errors = {candidate["uri"]: candidate["metrics"]["rmse"] for candidate in report["ranking"]}
+    assert errors == {uri: pytest.approx(rmse(values)) for uri, values in expected.items()}
     assert report["baseline"] == CHAMPION
     assert (report["rows"], report["rows_common"]) == (6, 6)
 
@@ -141,14 +141,14 @@ def test_a_segment_is_a_slice_and_says_which_version_it_has(run: Run, tmp_path: 
     north = rmse(on_pandas({"north": 2.0}))
     assert (*of_family, "region=north", "common", 3, pytest.approx(north)) in lines
 
-    of_ranking = {each["uri"]: each for each in report["ranking"]}
+    of_ranking = {candidate["uri"]: candidate for candidate in report["ranking"]}
     segments = of_ranking[CHALLENGER]["segments"]
-    assert [(each["segment"], each["rows"], each["uri"]) for each in segments] == [
+    assert [(segment["segment"], segment["rows"], segment["uri"]) for segment in segments] == [
         ("north", 3, "models:/rival-north/2"),
         ("south", 2, "models:/rival-south/2"),
         ("west", 1, None),
     ]
-    of_page = {each["uri"]: each for each in document(report)["versions"]}
+    of_page = {version["uri"]: version for version in document(report)["versions"]}
     assert of_page[CHALLENGER]["segments"] == segments
     assert of_page[CHALLENGER]["version"] is None
     assert of_page[CHALLENGER]["segment_by"] == "region"
@@ -157,13 +157,13 @@ def test_a_segment_is_a_slice_and_says_which_version_it_has(run: Run, tmp_path: 
 def test_rows_of_segments_without_a_version_count_as_not_scored(run: Run, tmp_path: Path) -> None:
     report = run([family(), family(CHALLENGER, "skip")])
     known = [row for row in ROWS if row[1] != "west"]
-    found = {each["uri"]: each["metrics"]["rmse"] for each in report["ranking"]}
-    assert found == {
+    values = {candidate["uri"]: candidate["metrics"]["rmse"] for candidate in report["ranking"]}
+    assert values == {
         CHAMPION: pytest.approx(rmse(on_pandas(CHAMPIONS, known), known)),
         CHALLENGER: pytest.approx(rmse(on_pandas(CHALLENGERS, known), known)),
     }
     assert (report["rows"], report["rows_common"]) == (6, 5)
-    failed = {each["uri"]: each["rows_failed"] for each in report["ranking"]}
+    failed = {candidate["uri"]: candidate["rows_failed"] for candidate in report["ranking"]}
     assert failed == {CHAMPION: 0, CHALLENGER: 1}
     assert rows_of(str(tmp_path / "quarantine"), "id", "model_uri", "error_type", "error") == [
         (5, CHALLENGER, "NoVersion", "the row's segment has no model")
@@ -191,7 +191,7 @@ def test_a_row_that_a_version_cannot_score_names_that_version(
         (3, f"{name}-{{region}}/1", *told),
         (3, template, *told),
     ]
-    assert [each["rows_failed"] for each in report["ranking"]] == [1, 1, 1]
+    assert [candidate["rows_failed"] for candidate in report["ranking"]] == [1, 1, 1]
 
 
 def test_an_error_is_that_of_the_version_of_the_rows_own_segment(
@@ -229,7 +229,7 @@ def test_a_version_of_several_families_is_loaded_once(run: Run) -> None:
     same = "rival-{region}/1"
     report = run([family(), family(same), "rival-north/1"])
     assert report["engine"]["loads"] <= 3 * report["engine"]["workers"]
-    assert {each["rank"] for each in report["ranking"] if "{" in each["uri"]} == {1}
+    assert {candidate["rank"] for candidate in report["ranking"] if "{" in candidate["uri"]} == {1}
 
 
 def test_all_segments_without_a_model_are_named_before_anything_is_scored(
@@ -251,13 +251,13 @@ LABELS = [
 @pytest.mark.parametrize("run", [(LABELS, SCHEMA)], indirect=True)
 def test_segments_are_those_of_rows_that_count(run: Run) -> None:
     report = run([family()])
-    assert [each["segment"] for each in report["ranking"][0]["segments"]] == ["north"]
+    assert [segment["segment"] for segment in report["ranking"][0]["segments"]] == ["north"]
     assert report["rows"] == 2
 
 
 def test_segments_are_those_that_a_filter_leaves(run: Run) -> None:
     report = run([family(), family(CHALLENGER)], where="region in ('north', 'south')")
-    sizes = [(each["segment"], each["rows"]) for each in report["ranking"][0]["segments"]]
+    sizes = [(segment["segment"], segment["rows"]) for segment in report["ranking"][0]["segments"]]
     assert sizes == [("north", 3), ("south", 2)]
 
 
@@ -319,7 +319,11 @@ def test_metrics_over_other_rows_have_another_digest(register: Any, run: Run, na
         mlflow.MlflowClient().set_registered_model_alias(f"{name}-m", region, "1")
         report = run(versions)
         mlflow.MlflowClient().delete_registered_model_alias(f"{name}-m", region)
-        model_id = next(each["logged_model_id"] for each in report["ranking"] if "version" in each)
+        model_id = next(
+            candidate["logged_model_id"]
+            for candidate in report["ranking"]
+            if "version" in candidate
+        )
         logged = mlflow.MlflowClient().get_logged_model(model_id)
         digests.append({metric.dataset_digest for metric in logged.metrics} - set(*digests))
     assert [len(digest) for digest in digests] == [1, 1]
@@ -347,9 +351,9 @@ def test_probabilities_of_families_equal_those_on_pandas(
         models["north"].predict_proba(features),
         models["south"].predict_proba(features),
     )
-    found = {each["uri"]: each["metrics"]["log_loss"] for each in report["ranking"]}
-    assert found[f"{name}-{{region}}/1"] == pytest.approx(log_loss(frame["y"], given), rel=1e-9)
-    assert len(found) == 2
+    losses = {candidate["uri"]: candidate["metrics"]["log_loss"] for candidate in report["ranking"]}
+    assert losses[f"{name}-{{region}}/1"] == pytest.approx(log_loss(frame["y"], given), rel=1e-9)
+    assert len(losses) == 2
 
 
 def test_versions_of_a_family_must_give_the_same(register: Any, run: Run, name: str) -> None:
@@ -427,7 +431,10 @@ def test_the_file_that_repeats_a_comparison_names_the_families(run: Run) -> None
     again = yaml.safe_load(document(first)["repeat"][0]["command"])
     second = compare.run(CompareJob.model_validate(again))
     of_first, of_second = (
-        {each["uri"]: (each["rank"], each["metrics"]["rmse"]) for each in report["ranking"]}
+        {
+            candidate["uri"]: (candidate["rank"], candidate["metrics"]["rmse"])
+            for candidate in report["ranking"]
+        }
         for report in (first, second)
     )
     assert of_second == {
@@ -446,15 +453,15 @@ def test_another_version_of_one_segment_is_another_run(register: Any, run: Run, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "complaint"),
     [
         ({"engine": "spark_udf"}, "a model per segment needs engine: arrow or auto"),
         ({"gates": {"on_pass": "promote"}}, "gates.on_pass: it moves one alias"),
         ({"env_manager": "uv"}, "a model per segment needs env_manager: local"),
     ],
 )
-def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, said: str) -> None:
-    with pytest.raises((ConfigError, ValueError), match=said):
+def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, complaint: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=complaint):
         run([family()], **changes)
 
 

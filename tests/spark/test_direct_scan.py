@@ -57,8 +57,8 @@ def whole(snapshot: Snapshot | DataFrame) -> scanning.Selection:
 def read_by_workers(
     plan: scoring.Plan, selection: scanning.Selection, keep: Sequence[str]
 ) -> scoring.Plan:
-    found = scanning.direct(selection, keep, plan.feature_columns, seconds_a_row=1e-5)
-    return replace(plan, source=selection, keep=tuple(keep), direct=found)
+    direct = scanning.direct(selection, keep, plan.feature_columns, seconds_a_row=1e-5)
+    return replace(plan, source=selection, keep=tuple(keep), direct=direct)
 
 
 def values(plan: scoring.Plan) -> list[str]:
@@ -79,9 +79,9 @@ def values(plan: scoring.Plan) -> list[str]:
 def assert_same(plan: scoring.Plan, selection: scanning.Selection) -> list[str]:
     """See that both ways give the same, and return it."""
     keep = [*selection.whole.columns, selection.adds.name]
-    found = values(read_by_workers(plan, selection, keep))
-    assert found == values(replace(plan, source=selection.rows, keep=tuple(keep)))
-    return found
+    by_workers = values(read_by_workers(plan, selection, keep))
+    assert by_workers == values(replace(plan, source=selection.rows, keep=tuple(keep)))
+    return by_workers
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def test_deleted_rows_never_come_back(
         "SELECT id, CAST(id AS DOUBLE) AS x FROM range(0, 10, 1, 2)", enableDeletionVectors="true"
     )
     DeltaTable.forPath(spark, path).delete("id IN (0, 3, 9)")
-    found = assert_same(by_spark, whole(tables.snapshot(spark, path)))
-    assert len(found) == 7
-    assert not [row for row in found if row.startswith(("(0,", "(3,", "(9,"))]
+    left = assert_same(by_spark, whole(tables.snapshot(spark, path)))
+    assert len(left) == 7
+    assert not [row for row in left if row.startswith(("(0,", "(3,", "(9,"))]
     before = whole(tables.snapshot(spark, path, 0))
     assert len(assert_same(by_spark, before)) == 10  # as it was before the deletion
 
@@ -134,8 +134,8 @@ def test_renamed_dropped_and_added_columns_are_read_by_what_the_log_says(
     spark.sql(f"ALTER TABLE {name} DROP COLUMN word")
     spark.sql(f"ALTER TABLE {name} ADD COLUMN word string")  # null in the rows above
     spark.sql(f"INSERT INTO {name} SELECT 3L, 2D, 6, 'new'")
-    found = assert_same(by_spark, whole(tables.snapshot(spark, path)))
-    assert [row.split(", ")[3] for row in found] == ["None", "None", "None", "'new'"]
+    lines = assert_same(by_spark, whole(tables.snapshot(spark, path)))
+    assert [row.split(", ")[3] for row in lines] == ["None", "None", "None", "'new'"]
 
 
 def test_columns_that_were_widened_are_read_in_the_type_of_now(
@@ -201,8 +201,8 @@ def test_a_slice_may_be_a_day_of_any_calendar(
         f"FROM (SELECT posexplode(array{tuple(days)}))"
     )
     pinned = tables.snapshot(spark, path)
-    found = [assert_same(by_spark, slicing.select(pinned, "day", [day])) for day in days]
-    assert [(len(one), one[0][:2]) for one in found] == [(1, "(0"), (1, "(1"), (1, "(2")]
+    by_day = [assert_same(by_spark, slicing.select(pinned, "day", [day])) for day in days]
+    assert [(len(one), one[0][:2]) for one in by_day] == [(1, "(0"), (1, "(1"), (1, "(2")]
 
 
 def test_a_holdouts_rows_without_a_label_are_not_read(
@@ -214,8 +214,8 @@ def test_a_holdouts_rows_without_a_label_are_not_read(
         "FROM range(3)"
     )
     selection = comparing.select(tables.snapshot(spark, path), "label")
-    found = values(read_by_workers(by_spark, selection, ["id", comparing.LABEL]))
-    assert [row[:8] for row in found] == ["(0, 1.0,"]
+    lines = values(read_by_workers(by_spark, selection, ["id", comparing.LABEL]))
+    assert [row[:8] for row in lines] == ["(0, 1.0,"]
 
 
 def test_times_before_1582_and_of_both_of_sparks_formats_are_the_same_instants(
@@ -385,8 +385,8 @@ def test_of_a_new_table_delta_keeps_the_range_of_the_keys_alone(
         added = next(line for line in log.read_text().splitlines() if '"add"' in line)
         return dict(json.loads(json.loads(added)["add"]["stats"]))
 
-    found = statistics("ids", ["id", "flag", "text"])
-    assert (found["minValues"], found["maxValues"]) == ({"id": 1}, {"id": 1})
+    stats = statistics("ids", ["id", "flag", "text"])
+    assert (stats["minValues"], stats["maxValues"]) == ({"id": 1}, {"id": 1})
     # Booleans have no range, those of texts can be wrong, and without keys no column has one.
     for keys in (["flag", "text"], []):
         assert statistics(f"{len(keys)} others", keys) == {"numRecords": 1}
@@ -432,8 +432,8 @@ def some_rows(spark: SparkSession, seed: int, count: int = 12) -> DataFrame:
 def change(spark: SparkSession, path: str, kind: str, seed: int) -> None:  # noqa: C901 - cases
     """Change the table as its users do; what this table cannot do is left out."""
     name = named(spark, path)
-    there = spark.read.format("delta").load(path).columns
-    shared = [column for column in COLUMNS if column in there]
+    columns = spark.read.format("delta").load(path).columns
+    shared = [column for column in COLUMNS if column in columns]
     new = some_rows(spark, seed).select(*shared)
     match kind:
         case "append":
@@ -448,7 +448,7 @@ def change(spark: SparkSession, path: str, kind: str, seed: int) -> None:  # noq
             fresh = {column: f"new.{column}" for column in shared}
             merge.whenMatchedUpdate(set={"x": "new.x"}).whenNotMatchedInsert(values=fresh).execute()
         case "rename":
-            old = next(c for c in there if c == "s" or c.startswith("s_"))
+            old = next(c for c in columns if c == "s" or c.startswith("s_"))
             spark.sql(f"ALTER TABLE {name} RENAME COLUMN {old} TO s_{seed}")
         case "drop":
             spark.sql(f"ALTER TABLE {name} DROP COLUMN m")

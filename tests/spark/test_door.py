@@ -54,7 +54,7 @@ def file(tmp_path: Path) -> Path:
 
 def exit_code(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(ScoreJob, score.run, [str(each) for each in arguments])
+        main(ScoreJob, score.run, [str(argument) for argument in arguments])
     return int(ended.value.code or 0)
 
 
@@ -86,12 +86,12 @@ def test_bad_input_is_told_in_one_line_with_its_code_and_nothing_is_written(
     here = str(file.parent)
     before = sorted(file.parent.iterdir())
     assert exit_code(file, override.replace("HERE", here)) == code
-    said = capsys.readouterr()
-    assert said.out == ""
-    error = said.err.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    error = printed.err.splitlines()[-1]
     assert error.startswith("error: ")
     assert sentence in error
-    assert "Traceback" not in said.err
+    assert "Traceback" not in printed.err
     written = set(file.parent.iterdir()) - set(before)
     assert written <= {file.parent / "receipt.json"}  # a job's file that does not read names none
     if written:
@@ -119,12 +119,12 @@ def test_a_finished_run_ends_with_its_receipt(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(file, "slice_by=kind", "slices=[a, b]") == 0
-    said = capsys.readouterr()
-    receipt = json.loads(said.out.splitlines()[-1])
+    printed = capsys.readouterr()
+    receipt = json.loads(printed.out.splitlines()[-1])
     assert receipt == json.loads((file.parent / "receipt.json").read_text())
     assert (receipt["job"], receipt["status"], receipt["rows_scored"]) == ("score", "scored", 3)
     assert receipt["seconds"]["total"] > 0
-    assert all(line.startswith("lakescore: ") for line in said.err.splitlines())
+    assert all(line.startswith("lakescore: ") for line in printed.err.splitlines())
 
 
 def test_verbose_adds_the_trace_and_keeps_the_line(
@@ -133,7 +133,7 @@ def test_verbose_adds_the_trace_and_keeps_the_line(
     monkeypatch.setenv("LAKESCORE_VERBOSE", "")  # the door sets it; this puts it back
     assert exit_code(file, "model=door/7", "-v") == 3
     *trace, line = capsys.readouterr().err.splitlines()
-    assert any(each.startswith("Traceback") for each in trace)
+    assert any(text.startswith("Traceback") for text in trace)
     assert line.startswith("error: 'door' has no version 7")
 
 

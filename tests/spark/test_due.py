@@ -56,7 +56,7 @@ def job(table: str, tmp_path: Path) -> Job:
 def scored(config: ScoreJob) -> list[str]:
     """Run the job and return the slices that it scored."""
     slices = score.run(config)["slices"]
-    return [each["slice"] for each in slices if each["status"] == "scored"]
+    return [part["slice"] for part in slices if part["status"] == "scored"]
 
 
 def add(table: str, *rows: tuple[int, dt.date, float]) -> None:
@@ -65,8 +65,8 @@ def add(table: str, *rows: tuple[int, dt.date, float]) -> None:
 
 
 def values(config: ScoreJob) -> list[tuple[int, int, float]]:
-    found = rows_of(config.output.address, "id", "model_version", "prediction")
-    return [(key, version, round(value, 6)) for key, version, value in found]
+    predictions = rows_of(config.output.address, "id", "model_version", "prediction")
+    return [(key, version, round(value, 6)) for key, version, value in predictions]
 
 
 @pytest.mark.parametrize("table", [["day"], []], ids=["divided by day", "not"], indirect=True)
@@ -74,7 +74,7 @@ def test_a_slice_is_due_until_it_is_scored_and_again_when_its_rows_change(
     table: str, job: Job
 ) -> None:
     first = score.run(job())
-    assert [each["slice"] for each in first["slices"]] == ["2013-12-01", "2013-12-02"]
+    assert [part["slice"] for part in first["slices"]] == ["2013-12-01", "2013-12-02"]
     assert (first["rows_scored"], first["rows_of_no_slice"]) == (3, 1)
     assert receipt.summary(first) == "3 of 3 rows scored, 1 rows of the input belong to no slice"
     assert values(job()) == [(1, 1, 2.0), (2, 1, 4.0), (3, 1, 6.0)]
@@ -139,11 +139,14 @@ def test_other_settings_make_all_slices_due(job: Job, tmp_path: Path) -> None:
 
 def test_slices_are_committed_one_by_one_the_oldest_first_where_one_asks(job: Job) -> None:
     receipt = score.run(job(commits="slice"))
-    versions = {each["slice"]: each["output_version"] for each in receipt["slices"]}
+    versions = {part["slice"]: part["output_version"] for part in receipt["slices"]}
     assert versions == {"2013-12-01": 1, "2013-12-02": 2}
     assert receipt["engine"]["rows_predicted"] == 3
     newer, older, _ = commits_of(job().output.address)  # the first made the table
-    assert [each["slices"][0]["slice"] for each in (older, newer)] == ["2013-12-01", "2013-12-02"]
+    assert [commit["slices"][0]["slice"] for commit in (older, newer)] == [
+        "2013-12-01",
+        "2013-12-02",
+    ]
 
 
 @pytest.mark.parametrize("runner", ["spark"], indirect=True)  # whose workers can be told apart
@@ -211,7 +214,7 @@ def test_a_plan_writes_nothing_and_says_what_would_be_done(job: Job, tmp_path: P
     assert receipt["features"] == [{"name": "x", "type": "double", "column": "x", "null": "model"}]
     assert receipt["engine"]["name"] == "arrow"
     assert receipt["environment"] == []  # the model was logged with what is here
-    found = sorted((row["id"], round(row["prediction"], 6)) for row in receipt["probe"])
-    assert found == [(1, 2.0), (2, 4.0), (3, 6.0)]
+    predictions = sorted((row["id"], round(row["prediction"], 6)) for row in receipt["probe"])
+    assert predictions == [(1, 2.0), (2, 4.0), (3, 6.0)]
     assert scored(job()) == ["2013-12-01", "2013-12-02"]
     assert score.run(job(plan=True))["status"] == "unchanged"

@@ -96,13 +96,13 @@ def test_the_arrow_engine_gives_the_values_of_spark_udf(  # noqa: PLR0913, PLR09
     model = resolve(f"engines {name}/1")
     plan = planned(rows, "auto", [model])
     assert (plan.engine, [version.mode for version in plan.versions]) == ("arrow", [mode])
-    found = values(plan)
+    predicted = values(plan)
     expected = values(planned(rows, "spark_udf", [model]))
-    assert len(found) == ROWS
+    assert len(predicted) == ROWS
     if name in {"linear", "strings", "forest of many jobs"}:  # sums, added in whatever order
-        assert np.allclose(found, expected, rtol=1e-12, atol=0)
+        assert np.allclose(predicted, expected, rtol=1e-12, atol=0)
     else:
-        assert found == expected
+        assert predicted == expected
 
 
 def test_a_type_that_the_arrow_engine_does_not_take_is_left_to_spark_udf(
@@ -258,6 +258,6 @@ def test_a_row_is_set_aside_whatever_its_error_is_like(spark: SparkSession, regi
     register("rude", Rude(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0, 2.0]))
     table = spark.createDataFrame([(1, 1.0), (2, -1.0), (3, 3.0)], "id int, b double")
     scored = scoring.side_by_side(planned(table, "arrow", [resolve("rude/1")]))
-    found = {row["id"]: row for row in scored.collect()}
-    assert (found[1][1], found[2][1], found[3][1]) == (1.0, None, 3.0)
-    assert found[2][scoring.ERRORS][0]["message"] == "bad \\udcff"
+    by_id = {row["id"]: row for row in scored.collect()}
+    assert (by_id[1][1], by_id[2][1], by_id[3][1]) == (1.0, None, 3.0)
+    assert by_id[2][scoring.ERRORS][0]["message"] == "bad \\udcff"

@@ -88,13 +88,13 @@ def expected(values: list[Any]) -> list[Any]:
     return [None if pd.isna(value) else value for value in values]
 
 
-def same(found: list[Any], wanted: list[Any]) -> bool:
+def same(values: list[Any], wanted: list[Any]) -> bool:
     return all(
         (a is None) == (b is None)
         and (a is None or (a == b and math.copysign(1, a) == math.copysign(1, b)))
         if isinstance(b, float)
         else a == b and type(a) is type(b)
-        for a, b in zip(found, wanted, strict=True)
+        for a, b in zip(values, wanted, strict=True)
     )
 
 
@@ -108,8 +108,8 @@ def rows(spark: SparkSession) -> DataFrame:
 def published(rows: DataFrame, engine: Any, name: str) -> list[list[Any]]:
     contract = signature.bind("rows", rows, prepare(resolve(name)))
     planned = scoring.plan(engine, rows, [contract], keep=["id"])
-    found = scoring.score(planned).orderBy("id").collect()
-    return [[row[n] for row in found] for n in range(1, len(contract.outputs) + 1)]
+    collected = scoring.score(planned).orderBy("id").collect()
+    return [[row[n] for row in collected] for n in range(1, len(contract.outputs) + 1)]
 
 
 @given(outputs(), st.sampled_from(SHAPES), st.permutations(range(ROWS)))
@@ -129,8 +129,8 @@ def test_both_engines_publish_what_the_model_gives_nulls_included(
     version = register("drawn", drawing, signature=ModelSignature(inputs, asked))
     wanted = [expected(values) for _, values in drawn]
     for engine in ("arrow", "spark_udf"):
-        found = published(rows, engine, f"drawn/{version}")
-        assert all(map(same, found, wanted)), (engine, found, wanted)
+        columns = published(rows, engine, f"drawn/{version}")
+        assert all(map(same, columns, wanted)), (engine, columns, wanted)
 
 
 @pytest.mark.parametrize("engine", ["auto", "arrow", "spark_udf"])
@@ -170,8 +170,12 @@ def test_groups_that_are_predicted_apart_get_their_own_values_and_the_plan_says_
         planned = replace(planned, spread=None)  # a slow machine's: the rows stay together
     execution = scoring.Execution(planned)
     with execution.cached() as scored:
-        found = scored.orderBy("x").collect()
+        collected = scored.orderBy("x").collect()
     frame["p"] = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame)
-    assert [row["prediction"] for row in found] == frame["p"].tolist() == [100.0, 20.0, 300.0, 40.0]
+    assert (
+        [row["prediction"] for row in collected]
+        == frame["p"].tolist()
+        == [100.0, 20.0, 300.0, 40.0]
+    )
     assert planned.reason.endswith("orders them by it")
     assert execution.facts().get("rows_aligned", 4) == 4

@@ -104,9 +104,9 @@ def test_the_rows_are_those_that_spark_writes(
 ) -> None:
     direct, by_spark = job("direct", scan=scan), job("spark", scan=scan, write="spark")
     reports = [score.run(config) for config in (direct, by_spark)]
-    assert [each["output"]["write"] for each in reports] == ["direct", "spark"]
-    assert [each["engine"]["scan"] for each in reports] == [scan, scan]
-    assert [each["rows_scored"] for each in reports] == [19, 19]  # and the 13 is aside
+    assert [report["output"]["write"] for report in reports] == ["direct", "spark"]
+    assert [report["engine"]["scan"] for report in reports] == [scan, scan]
+    assert [report["rows_scored"] for report in reports] == [19, 19]  # and the 13 is aside
     ours, theirs = (read(spark, config).drop("scored_at") for config in (direct, by_spark))
     assert_df_equality(ours, theirs, ignore_row_order=True, allow_nan_equality=True)
     kinds = [(f.name, f.dataType) for f in read(spark, direct).schema]
@@ -126,8 +126,8 @@ def test_the_log_counts_and_bounds_what_the_files_hold(
     assert actions["null_count.id"].sum() == 0
     # Readers can be misled by bounds of texts (tests/spark/test_statistics.py).
     assert "min.key" not in actions or actions["min.key"].isna().all()
-    found = read(spark, config).where("id = 19 AND key = 'key 19 💡'").count()
-    assert found == 1
+    matching = read(spark, config).where("id = 19 AND key = 'key 19 💡'").count()
+    assert matching == 1
     history = Delta.forPath(spark, config.output.address).history(1).head()
     assert history is not None
     assert history["operationMetrics"]["numOutputRows"] == "19"
@@ -151,7 +151,9 @@ def test_the_receipt_counts_the_files_and_bytes_of_all_commits(
     table = DeltaTable(job("predictions").output.address)
     actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     names = {uri.rsplit("/", 1)[-1] for uri in known}
-    new = [each["size_bytes"] for each in actions if each["path"].rsplit("/", 1)[-1] not in names]
+    new = [
+        action["size_bytes"] for action in actions if action["path"].rsplit("/", 1)[-1] not in names
+    ]
     commits = 2 if "commits" in changes else 1
     assert table.version() == before + commits
     assert (output["files_written"], output["bytes_written"]) == (len(new), sum(new))
@@ -210,7 +212,7 @@ def test_slices_of_one_commit_are_told_apart_by_workers_too(
         report = score.run(config)
         assert report["output"]["write"] == "direct"
         rows = read(spark, config).groupBy("slice", "scoring_run_id", "day").count().collect()
-        runs = {each["slice"]: each["run_id"] for each in report["slices"]}
+        runs = {part["slice"]: part["run_id"] for part in report["slices"]}
         assert sorted(map(tuple, rows)) == [(str(d), runs[str(d)], d, 10) for d in DAYS]
 
 
@@ -286,7 +288,7 @@ def test_rows_that_spark_has_anyway_are_handed_to_workers_that_write_them(
     plain = {"model": "line/1", "nulls": {"x": "null"}, **changes}
     handed, by_spark = job("handed", **plain), job("spark", write="spark", **plain)
     reports = [score.run(config) for config in (handed, by_spark)]
-    assert [each["output"]["write"] for each in reports] == ["handed over", "spark"]
+    assert [report["output"]["write"] for report in reports] == ["handed over", "spark"]
     assert reason in reports[0]["output"]["write_reason"]
     assert reports[0]["rows_scored"] == reports[1]["rows_scored"] > 0
     ours, theirs = (read(spark, config).drop("scored_at") for config in (handed, by_spark))
@@ -329,9 +331,9 @@ def interfere(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def register(change: Callable[[Path], object]) -> None:
         files = filing.files
 
-        def looked(found: list[dict[str, Any]], sink: executor.Sink, *rest: Any) -> Any:
-            change(Path(sink.folder, found[0]["path"]))
-            return files(found, sink, *rest)
+        def looked(reported: list[dict[str, Any]], sink: executor.Sink, *rest: Any) -> Any:
+            change(Path(sink.folder, reported[0]["path"]))
+            return files(reported, sink, *rest)
 
         monkeypatch.setattr(filing, "files", looked)
 
@@ -395,12 +397,14 @@ def test_what_a_run_carries_is_what_its_rows_are_stamped_with(
     score.run(config)
     row = read(spark, config).first()
     assert row is not None
-    said = json.loads(
+    stamped = json.loads(
         Delta.forPath(spark, config.output.address).history(1).select("userMetadata").first()[0]
     )
     assert {
-        name: row[name] for name in lineage.COLUMNS if name in said and name != "scored_at"
-    } == {name: said[name] for name in lineage.COLUMNS if name in said and name != "scored_at"}
+        name: row[name] for name in lineage.COLUMNS if name in stamped and name != "scored_at"
+    } == {
+        name: stamped[name] for name in lineage.COLUMNS if name in stamped and name != "scored_at"
+    }
 
 
 def test_no_bound_of_a_struct_hides_a_row_and_no_count_of_it_the_table(
@@ -416,8 +420,8 @@ def test_no_bound_of_a_struct_hides_a_row_and_no_count_of_it_the_table(
         tables.put(spark, rows, path, constants={"run": run}, where=place, metadata={})
 
     put("first")
-    found = spark.read.format("delta").load(path)
-    assert found.where(found["s"]["a"] > 5).count() == 1  # NaN is larger, for Spark
+    table = spark.read.format("delta").load(path)
+    assert table.where(table["s"]["a"] > 5).count() == 1  # NaN is larger, for Spark
     stats = {"delta.dataSkippingStatsColumns": "run,s"}
     DeltaTable(path).alter.set_table_properties(stats)
     put("second")

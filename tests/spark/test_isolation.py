@@ -74,7 +74,7 @@ def leaking(factor: float, folder: str) -> Any:
                 self.folder in sys.path,
                 "leaky" in sys.modules,
                 hasattr(builtins, "leaky"),
-                any("leaky" in str(found) for found in warnings.filters),
+                any("leaky" in str(entry) for entry in warnings.filters),
                 mpl.rcParams["figure.dpi"] == 77,
                 sklearn.get_config()["assume_finite"],
                 np.geterr()["divide"] == "raise",
@@ -155,10 +155,10 @@ def test_a_version_does_not_pass_its_gate_by_the_module_of_another(
         compare.run(job)
     assert raised.value.exit_code == 6
     ranking = rows_of(tmp_path / "ranking", "metric", "scope", "model_version", "value")
-    found = {version: value for *kind, version, value in ranking if kind == ["rmse", "common"]}
+    values = {version: value for *kind, version, value in ranking if kind == ["rmse", "common"]}
     # The root of the mean of x squared, for x = 1 to 200: (n + 1)(2n + 1) / 6.
     expected = {1: 0.0, 2: (201 * 401 / 6) ** 0.5}
-    assert found == pytest.approx(expected)
+    assert values == pytest.approx(expected)
 
 
 def test_a_run_labels_rows_with_the_version_that_computed_them_after_another_run(
@@ -167,8 +167,8 @@ def test_a_run_labels_rows_with_the_version_that_computed_them_after_another_run
     table = make_table(tmp_path / "rows", [(n, float(n)) for n in (1, 2, 3)], "id bigint, x double")
     for version, factor in ((1, 2.0), (2, 3.0)):
         receipt = score.run(score_job(tmp_path, table, model=f"{shaped}/{version}"))
-        found = rows_of(tmp_path / "predictions", "id", "prediction", "model_version")
-        ours = [row[:2] for row in found if row[2] == version]
+        predictions = rows_of(tmp_path / "predictions", "id", "prediction", "model_version")
+        ours = [row[:2] for row in predictions if row[2] == version]
         assert ours == [(n, n * factor) for n in (1, 2, 3)]
         assert list(receipt["engine"]["own_processes"]) == [f"models:/{shaped}/{version}"]
 
@@ -205,8 +205,8 @@ def test_a_scikit_learn_model_with_a_function_of_its_own_has_its_own_process_too
     }
     assert plans[1].isolated == {}
     assert [plan.versions[0].mode for plan in plans] == ["block", "block"]
-    found = dict(values(plans[0]))
-    assert found == pytest.approx({1.0: 1.0, 2.0: 2.0, 5.0: 5.0, 7.0: 7.0})
+    predictions = dict(values(plans[0]))
+    assert predictions == pytest.approx({1.0: 1.0, 2.0: 2.0, 5.0: 5.0, 7.0: 7.0})
     assert "DOUBLED" not in os.environ
 
 

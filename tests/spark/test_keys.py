@@ -54,7 +54,7 @@ def in_files(path: Path, rows: list[tuple[Any, ...]], columns: str, files: int) 
 def test_of_every_type_the_same_key_is_found_and_another_is_not(
     spark: SparkSession, tmp_path: Path, kind: str, values: list[Any], repeats: int
 ) -> None:
-    rows = [(each,) for each in values]
+    rows = [(value,) for value in values]
     table = tables.snapshot(spark, in_files(tmp_path / "rows", rows, f"key {kind}", 3))
     assert scanning.repeats(slicing.select(table, None, ["all"]), ["key"]) == repeats
 

@@ -55,9 +55,9 @@ def plan(request: pytest.FixtureRequest, patients: Snapshot, model: ModelVersion
     """A plan of the 569 rows, by whichever way they come to the model."""
     selection = slicing.select(patients, None, ["all"])
     rows = selection if request.param == "workers read" else patients.rows
-    found = planned(rows, patients.rows, model)
-    assert (found.direct is not None) == (request.param == "workers read")
-    return found
+    plan = planned(rows, patients.rows, model)
+    assert (plan.direct is not None) == (request.param == "workers read")
+    return plan
 
 
 def test_a_row_that_cannot_be_scored_ends_the_query_unless_it_is_asked_for(
@@ -92,13 +92,13 @@ def test_a_row_that_cannot_be_scored_may_stand_there_with_its_error(
     plan = planned(rows, patients.rows, model)
     scored = scoring.score(plan, failing="null")
     assert scored.columns == ["id", "prediction", "error"]
-    found = scored.orderBy("id").collect()
+    records = scored.orderBy("id").collect()
     expected = FITTED.predict(FRAME[["x"]]).tolist()
-    assert [row["id"] for row in found] == list(range(ROWS))
-    assert [row["prediction"] for row in found] == [
+    assert [row["id"] for row in records] == list(range(ROWS))
+    assert [row["prediction"] for row in records] == [
         None if n in BAD else value for n, value in enumerate(expected)
     ]
-    errors = {row["id"]: row["error"] for row in found if row["error"] is not None}
+    errors = {row["id"]: row["error"] for row in records if row["error"] is not None}
     assert set(errors) == set(BAD)
     assert all(text.startswith("ValueError: Input X contains NaN") for text in errors.values())
 
@@ -109,9 +109,9 @@ def test_rows_are_left_out_and_counted_where_the_caller_asks_for_it(
     plan = planned(patients.rows, patients.rows, model)
     execution = scoring.Execution(plan)
     with execution.cached() as rows:
-        found = rows.collect()
+        records = rows.collect()
     aside = execution.failed_rows()
-    assert (len(found), execution.failed) == (ROWS - len(BAD), len(BAD))
+    assert (len(records), execution.failed) == (ROWS - len(BAD), len(BAD))
     assert aside is not None
     assert sorted(aside.column("id").to_pylist()) == list(BAD)
 

@@ -331,9 +331,9 @@ def planned(
 
 
 def scored(plan: scoring.Plan, names: Sequence[str]) -> dict[str, list[Any]]:
-    found = scoring.side_by_side(plan).orderBy("id").collect()
-    assert [row[scoring.ERRORS] for row in found] == [None] * len(ROWS)
-    return {name: [plain(row[f"models:/{name}/1"]) for row in found] for name in names}
+    records = scoring.side_by_side(plan).orderBy("id").collect()
+    assert [row[scoring.ERRORS] for row in records] == [None] * len(ROWS)
+    return {name: [plain(row[f"models:/{name}/1"]) for row in records] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -356,16 +356,16 @@ def by_mlflow(rows: Snapshot) -> dict[str, list[Any]]:
 def predicted(name: str) -> list[Any]:
     """Return what `predict` gives on pandas, row by row."""
     frame = F.assign(nothing=None)[KINDS[name].takes].drop(columns="nothing", errors="ignore")
-    found = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame.copy())
-    if isinstance(found, dict):
-        found = pd.DataFrame(found)
-    if isinstance(found, pd.DataFrame):
+    result = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame.copy())
+    if isinstance(result, dict):
+        result = pd.DataFrame(result)
+    if isinstance(result, pd.DataFrame):
         names = mlflow.models.get_model_info(f"models:/{name}/1").signature.outputs.input_names()
-        found = found[names] if len(names) > 1 else found.iloc[:, 0]
-        found = found.to_numpy().tolist()
-    elif isinstance(found, list) and isinstance(found[0], dict):
-        found = [list(record.values()) for record in found]
-    return [plain(value) for value in found]
+        result = result[names] if len(names) > 1 else result.iloc[:, 0]
+        result = result.to_numpy().tolist()
+    elif isinstance(result, list) and isinstance(result[0], dict):
+        result = [list(record.values()) for record in result]
+    return [plain(value) for value in result]
 
 
 def plain(value: Any) -> Any:
@@ -381,16 +381,16 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def same(found: Any, expected: Any) -> bool:
+def same(given: Any, expected: Any) -> bool:
     """Tell whether two values are equal, numbers but for the order in which sums were made."""
-    if isinstance(found, list) and isinstance(expected, list):
-        return len(found) == len(expected) and all(map(same, found, expected))
-    if isinstance(found, dict) and isinstance(expected, dict):
-        return found.keys() == expected.keys() and all(same(found[k], expected[k]) for k in found)
-    if type(found) is not type(expected):
+    if isinstance(given, list) and isinstance(expected, list):
+        return len(given) == len(expected) and all(map(same, given, expected))
+    if isinstance(given, dict) and isinstance(expected, dict):
+        return given.keys() == expected.keys() and all(same(given[k], expected[k]) for k in given)
+    if type(given) is not type(expected):
         return False
-    return bool(math.isclose(found, expected, rel_tol=1e-12) if type(found) is float else
-                found == expected)  # fmt: skip
+    return bool(math.isclose(given, expected, rel_tol=1e-12) if type(given) is float else
+                given == expected)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DIRECT)
@@ -464,11 +464,11 @@ def test_a_row_that_pandas_cannot_hold_is_set_aside_and_names_the_column(
         register("late", year, signature=infer_signature(AT, NUMBER))
     plan = planned(bad, ["late"], "auto", scan)
     assert (plan.engine, plan.direct is not None) == ("arrow", scan == "direct")
-    found = {row["id"]: row for row in scoring.side_by_side(plan).collect()}
-    assert {n: row[1] for n, row in found.items()} == {
+    by_id = {row["id"]: row for row in scoring.side_by_side(plan).collect()}
+    assert {n: row[1] for n, row in by_id.items()} == {
         1: 2024.0, 2: None, 3: None, 4: None, 5: None, 6: None,
     }  # fmt: skip
-    why = {n: row[scoring.ERRORS] and row[scoring.ERRORS][0]["message"] for n, row in found.items()}
+    why = {n: row[scoring.ERRORS] and row[scoring.ERRORS][0]["message"] for n, row in by_id.items()}
     cannot = "holds a time that pandas cannot hold (1677 to 2262)"
     assert why == {
         1: None,
@@ -526,8 +526,8 @@ def test_names_that_delta_refuses_are_told_as_they_were_and_as_they_are(
     receipt = score.run(job(name))
     assert receipt["output"]["columns"] == ["low_bound", "P_high_"]
     assert receipt["output"]["renamed"] == {"low bound": "low_bound", "P(high)": "P_high_"}
-    found = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
-    assert [[row["low_bound"], row["P_high_"]] for row in found] == predicted(name)
+    records = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
+    assert [[row["low_bound"], row["P_high_"]] for row in records] == predicted(name)
 
 
 def test_lists_are_published_by_both_engines(
@@ -540,8 +540,10 @@ def test_lists_are_published_by_both_engines(
         config = job(name, output=tmp_path / engine)
         receipt = score.run(config)
         assert (receipt["engine"]["name"], receipt["output"]["write"]) == (engine, write)
-        found = spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
-        assert [row["prediction"] for row in found] == predicted(name)
+        records = (
+            spark.read.format("delta").load(receipt["output"]["table"]).orderBy("id").collect()
+        )
+        assert [row["prediction"] for row in records] == predicted(name)
 
 
 def test_categories_that_a_table_cannot_hold_are_told_once(job: Callable[..., ScoreJob]) -> None:

@@ -52,8 +52,8 @@ def read(spark: SparkSession, config: ScoreJob, *columns: str) -> list[tuple[Any
     address = config.output.address
     reader = spark.read.format("delta")
     rows = reader.load(address) if "/" in address else reader.table(address)
-    found = rows.select(*[f"`{name}`" for name in columns]).collect()
-    return sorted(tuple(round(v, 6) if isinstance(v, float) else v for v in row) for row in found)
+    records = rows.select(*[f"`{name}`" for name in columns]).collect()
+    return sorted(tuple(round(v, 6) if isinstance(v, float) else v for v in row) for row in records)
 
 
 @pytest.mark.parametrize("scan", ["direct", "spark"])
@@ -80,8 +80,8 @@ def test_a_feature_may_be_called_like_the_lineage_and_what_is_written_may_not(
     table = make_table(tmp_path / "rows", [(1, 1.0)], "id int, slice double")
     config = job(table, model="odd feature/1")
     score.run(config)
-    found = rows_of(config.output.address, "id", "prediction", "slice")
-    assert found == [(1, pytest.approx(2.0), "all")]
+    written = rows_of(config.output.address, "id", "prediction", "slice")
+    assert written == [(1, pytest.approx(2.0), "all")]
     with pytest.raises(ColumnsCollide, match="the output would have the columns 'slice' twice"):
         score.run(job(table, model="odd feature/1", passthrough="all"))
     with pytest.raises(ColumnsCollide, match="the quarantine would have the columns 'slice' twice"):
@@ -129,8 +129,8 @@ def test_slices_are_called_as_they_like_to_be(
         (n, name, 2.0 * n) for n, name in enumerate(odd)
     ]
     assert score.run(job(table, slice_by="part", slices="due"))["status"] == "unchanged"
-    (found,) = explaining.explain(config.output.address, {"id": str(odd.index("🚀"))})
-    assert found["slice"] == "🚀"
+    (explained,) = explaining.explain(config.output.address, {"id": str(odd.index("🚀"))})
+    assert explained["slice"] == "🚀"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_dates_before_and_after_those_of_python_pass_through_and_are_shown(
     assert shown == [(n, day, f"{day} 10:00:00", "all") for n, day in enumerate(days)]
     config = job(table, **keys)
     score.run(config)
-    found = spark.read.format("delta").load(config.output.address)
-    texts = found.selectExpr("id", "string(day)", "string(at)").orderBy("id").collect()
+    output = spark.read.format("delta").load(config.output.address)
+    texts = output.selectExpr("id", "string(day)", "string(at)").orderBy("id").collect()
     assert [tuple(row) for row in texts] == [row[:3] for row in shown]
     twice = rows.where("id = 0")
     twice.write.format("delta").mode("append").save(table)
@@ -231,8 +231,11 @@ def test_an_output_whose_columns_are_mapped_by_name_is_scored_into_and_explained
     spark.sql("ALTER TABLE mapped DROP COLUMN note")
     assert score.run(job(table, **config))["status"] == "unchanged"
     assert score.run(job(table, **config, model="odd/2"))["status"] == "scored"
-    (found,) = explaining.explain(address, {"id": "1"})
-    assert (found["model_uri"], found["row"]["prediction"]) == ("models:/odd/2", pytest.approx(3))
+    (explained,) = explaining.explain(address, {"id": "1"})
+    assert (explained["model_uri"], explained["row"]["prediction"]) == (
+        "models:/odd/2",
+        pytest.approx(3),
+    )
     assert score.run(job(table, **config, write_mode="merge"))["status"] == "scored"
     assert read(spark, job(table), "id", "prediction") == [(1, 2.0)]
     due = config | {"slices": "due"}
@@ -310,7 +313,7 @@ pyfunc:
     shape = {"depth": 3, "kinds": ["1", "no"], "mean": 1.0}
     opt = {"rate": 1.0, "name": "2", "decay": 0.5}
     assert told() == repr([[1.0, 2.5], shape, [16, 32], opt])
-    found = told(
+    changed = told(
         "pyfunc.params.weights=[7]", "pyfunc.params.shape.depth=4", "pyfunc.model_config.layers=[]"
     )
-    assert found == repr([[7.0], {**shape, "depth": 4}, [], opt])
+    assert changed == repr([[7.0], {**shape, "depth": 4}, [], opt])

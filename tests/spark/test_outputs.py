@@ -56,10 +56,10 @@ def test_probabilities_are_one_named_column_a_class_and_the_threshold_decides(
     receipt = score.run(config)
     assert receipt["output"]["columns"] == ["p_not_so", "p_yes", "decision"]
     rows = spark.read.format("delta").load(config.output.address).orderBy("id")
-    found = rows.select("p_not_so", "p_yes", "decision").collect()
+    records = rows.select("p_not_so", "p_yes", "decision").collect()
     expected = classes.predict_proba(pd.DataFrame({"height": [row[1] for row in ROWS]}))
-    assert np.allclose([[row[0], row[1]] for row in found], expected, rtol=1e-12)
-    assert [row[2] for row in found] == ["not so", "not so", "yes"]  # 0.1 is too near the middle
+    assert np.allclose([[row[0], row[1]] for row in records], expected, rtol=1e-12)
+    assert [row[2] for row in records] == ["not so", "not so", "yes"]  # 0.1 is too near the middle
     assert receipt["engine"]["name"] == engine
 
 

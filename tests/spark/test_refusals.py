@@ -189,8 +189,8 @@ def test_a_job_runs_in_folders_whose_names_read_as_patterns(
         config = job(table, output=tmp_path / name)
         receipt = score.run(config)
         assert (receipt["engine"]["scan"], receipt["output"]["write"]) == ("direct", "direct")
-        (found,) = explaining.explain(config.output.address, {"id": "1"})
-        assert found["row"]["prediction"] == pytest.approx(2.0)
+        (explained,) = explaining.explain(config.output.address, {"id": "1"})
+        assert explained["row"]["prediction"] == pytest.approx(2.0)
 
 
 # Views.
@@ -231,7 +231,7 @@ def handmade(folder: Path, *files: tuple[dict[str, pa.Array], dict[str, Any]]) -
     (folder / "_delta_log").mkdir(parents=True)
     kinds = {"id": "integer", "x": "double", "at": "timestamp"}
     fields = [{"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in kinds.items()]
-    said: list[dict[str, Any]] = [
+    actions: list[dict[str, Any]] = [
         {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}},
         {"metaData": {"id": folder.name, "format": {"provider": "parquet", "options": {}},
                       "schemaString": json.dumps({"type": "struct", "fields": fields}),
@@ -240,12 +240,12 @@ def handmade(folder: Path, *files: tuple[dict[str, pa.Array], dict[str, Any]]) -
     for number, (columns, options) in enumerate(files):
         path = folder / f"part {number}.parquet"
         pq.write_table(pa.table(columns), path, **options)
-        said.append(
+        actions.append(
             {"add": {"path": f"part%20{number}.parquet", "partitionValues": {},
                      "size": path.stat().st_size, "modificationTime": 0, "dataChange": True,
                      "stats": json.dumps({"numRecords": 2})}}
         )  # fmt: skip
-    (folder / "_delta_log" / f"{0:020}.json").write_text("\n".join(map(json.dumps, said)))
+    (folder / "_delta_log" / f"{0:020}.json").write_text("\n".join(map(json.dumps, actions)))
     return str(folder)
 
 

@@ -74,8 +74,8 @@ def own_job(tmp_path: Path) -> ScoreJob:
 
 
 def run_of(config: ScoreJob, key: int, model: str = "tall") -> str:
-    found = rows_of(config.output.address, "id", "model_name", "scoring_run_id")
-    return next(str(run) for *row, run in found if row == [key, model])
+    runs = rows_of(config.output.address, "id", "model_name", "scoring_run_id")
+    return next(str(run) for *row, run in runs if row == [key, model])
 
 
 @pytest.mark.parametrize("engine", ["auto", "spark_udf"])
@@ -154,13 +154,13 @@ def test_a_value_that_somebody_changed_is_found(own_job: ScoreJob, runner: str) 
     table.update({"p_yes": "p_yes + 0.25"}, predicate="id = 2", commit_properties=says)
     with pytest.raises(
         ReplayDiffers, match=r"of 2 rows of run .* 1 are the same, 1 differ"
-    ) as found:
+    ) as raised:
         replay.run(replay_job(own_job, run))
-    assert found.value.exit_code == 4
-    example = found.value.facts["examples"][0]  # type: ignore[index]
+    assert raised.value.exit_code == 4
+    example = raised.value.facts["examples"][0]  # type: ignore[index]
     assert example["published"]["p_yes"] == pytest.approx(example["replayed"]["p_yes"] + 0.25)
     assert (example["key"], example["slice"]) == ({"id": 2}, "a")
-    assert found.value.facts["runner"]["name"] == runner  # type: ignore[index]
+    assert raised.value.facts["runner"]["name"] == runner  # type: ignore[index]
 
 
 @pytest.mark.parametrize("whose", ["input", "output"])
@@ -192,8 +192,8 @@ def test_rows_that_share_a_key_are_told_apart_by_their_predictions(spark: SparkS
         [(1, 2.0, "a"), (1, 4.0, "a")], f"id int, p double, {SLICE} string"
     )
     turned = rows.orderBy(F.desc("p"))
-    found = replaying.reconcile(rows, turned, keys=["id"], columns=["p"], tolerance=0.0)
-    assert (found["rows"], found["same"]) == (2, 2)
+    outcome = replaying.reconcile(rows, turned, keys=["id"], columns=["p"], tolerance=0.0)
+    assert (outcome["rows"], outcome["same"]) == (2, 2)
 
 
 def test_a_commit_of_somebody_else_is_passed_over(own_job: ScoreJob) -> None:
@@ -211,22 +211,22 @@ def test_a_run_that_the_table_does_not_know_is_told(job: ScoreJob) -> None:
 
 
 def test_a_row_is_explained_by_its_key_with_the_settings_of_its_run(job: ScoreJob) -> None:
-    (found,) = explaining.explain(job.output.address, {"id": "2"})
-    assert found["status"] == "published"
-    assert list(found["row"]) == ["id", "p_no", "p_yes", "decision"]
-    assert (found["model_uri"], found["model_reference"]) == ("models:/tall/1", "tall/1")
-    assert (found["input_version"], found["slice"]) == (0, "a")
-    assert found["scoring_run_id"] == run_of(job, 2)
-    assert found["committed_in"] == 1
-    assert found["settings"]["threshold"] == 0.9
-    assert found["model_digest"].startswith("sha256:")
+    (explained,) = explaining.explain(job.output.address, {"id": "2"})
+    assert explained["status"] == "published"
+    assert list(explained["row"]) == ["id", "p_no", "p_yes", "decision"]
+    assert (explained["model_uri"], explained["model_reference"]) == ("models:/tall/1", "tall/1")
+    assert (explained["input_version"], explained["slice"]) == (0, "a")
+    assert explained["scoring_run_id"] == run_of(job, 2)
+    assert explained["committed_in"] == 1
+    assert explained["settings"]["threshold"] == 0.9
+    assert explained["model_digest"].startswith("sha256:")
 
 
 def test_a_row_that_failed_is_explained_by_its_error(job: ScoreJob) -> None:
-    (found,) = explaining.explain(job.output.address, {"id": "4"})
-    assert found["status"] == "quarantined"
-    assert found["row"]["error_type"] == "ValueError"
-    assert "contains NaN" in found["row"]["error_message"]
+    (explained,) = explaining.explain(job.output.address, {"id": "4"})
+    assert explained["status"] == "quarantined"
+    assert explained["row"]["error_type"] == "ValueError"
+    assert "contains NaN" in explained["row"]["error_message"]
 
 
 def test_the_command_prints_what_is_known_as_a_table_or_as_json(job: ScoreJob) -> None:

@@ -58,8 +58,8 @@ def job(tmp_path: Path) -> Callable[..., ScoreJob]:
 
 
 def values(config: ScoreJob) -> list[tuple[int, str, int, float]]:
-    found = rows_of(config.output.address, "id", "slice", "model_version", "prediction")
-    return [(key, name, version, round(value, 6)) for key, name, version, value in found]
+    predictions = rows_of(config.output.address, "id", "slice", "model_version", "prediction")
+    return [(key, name, version, round(value, 6)) for key, name, version, value in predictions]
 
 
 def row_of(config: ScoreJob, key: int) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def test_each_row_is_written_once_with_the_lineage_that_made_it(
 ) -> None:
     config = job(passthrough=["note"])
     receipt = score.run(config)
-    found = spark.read.format("delta").load(config.output.address)
-    assert found.columns == ["id", "note", "prediction", *lineage.COLUMNS]
-    assert dict(found.dtypes)["model_version"] == "int"
-    rows = {row.id: row for row in found.collect()}
+    published = spark.read.format("delta").load(config.output.address)
+    assert published.columns == ["id", "note", "prediction", *lineage.COLUMNS]
+    assert dict(published.dtypes)["model_version"] == "int"
+    rows = {row.id: row for row in published.collect()}
     given = [(n, r.slice, r.model_version, round(r.prediction, 6)) for n, r in rows.items()]
     assert sorted(given) == [
         (1, "2013-12-01", 1, 2.0),
@@ -97,7 +97,7 @@ def test_each_row_is_written_once_with_the_lineage_that_made_it(
     assert (row.model_reference, row.input_version) == ("trips@champion", 0)
     assert row.input_table == config.input.address
     assert row.logged_model_id.startswith("m-")
-    assert [each["status"] for each in receipt["slices"]] == ["scored", "scored", "empty"]
+    assert [part["status"] for part in receipt["slices"]] == ["scored", "scored", "empty"]
     assert (receipt["rows_in"], receipt["rows_scored"]) == (3, 3)
 
 
@@ -109,7 +109,7 @@ def test_the_commit_and_the_tracking_run_say_what_the_rows_say(model: str, job: 
     common = [name for name in lineage.COLUMNS if name in commit and name != "scored_at"]
     assert len(common) == 8
     assert {name: commit[name] for name in common} == {name: row[name] for name in common}
-    ids = {each["slice"]: each["scoring_run_id"] for each in commit["slices"]}
+    ids = {part["slice"]: part["scoring_run_id"] for part in commit["slices"]}
     assert ids["2013-12-02"] == row["scoring_run_id"]
     assert commit["model_digest"] == receipt["model"]["digest"]
     run = mlflow.get_run(receipt["tracking_run_id"])
@@ -142,7 +142,7 @@ def test_another_version_replaces_the_slice_and_no_other_and_back_again(
     ]
     assert values(job()) == replaced
     receipt = score.run(job())  # the first version's run id is known, and its rows are gone
-    assert [each["status"] for each in receipt["slices"]] == ["scored", "unchanged", "empty"]
+    assert [part["status"] for part in receipt["slices"]] == ["scored", "unchanged", "empty"]
     assert {row[2] for row in values(job())} == {1}
 
 

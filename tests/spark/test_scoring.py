@@ -55,8 +55,8 @@ def test_a_regressor_predicts_a_double_and_not_an_array_of_one(
 ) -> None:
     rows = spark.createDataFrame([(1, 0.0), (2, 10.0)], "id int, x double")
     expected = spark.createDataFrame([(1, 1.0), (2, 21.0)], "id int, prediction double")
-    found = scored(rows, doubling, "id").withColumn("prediction", F.round("prediction", 9))
-    assert_df_equality(found, expected, ignore_row_order=True, ignore_nullable=True)
+    predictions = scored(rows, doubling, "id").withColumn("prediction", F.round("prediction", 9))
+    assert_df_equality(predictions, expected, ignore_row_order=True, ignore_nullable=True)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_a_classifier_predicts_labels_of_their_own_type(
     name = f"classifier of {kind}"
     register(name, LogisticRegression(C=1e6).fit(X[["x"]], labels), X[["x"]])
     rows = spark.createDataFrame([(0.0,), (3.0,)], "x double")
-    found = scored(rows, resolve(f"{name}/1"))
-    assert dict(found.dtypes) == {"prediction": kind}
-    assert [row.prediction for row in found.collect()] == [labels[0], labels[-1]]
+    predictions = scored(rows, resolve(f"{name}/1"))
+    assert dict(predictions.dtypes) == {"prediction": kind}
+    assert [row.prediction for row in predictions.collect()] == [labels[0], labels[-1]]
 
 
 def test_several_named_outputs_become_flat_columns(
@@ -88,9 +88,9 @@ def test_several_named_outputs_become_flat_columns(
             return pd.DataFrame({"low": model_input["x"] - 1, "high": model_input["x"] + 1})
 
     register("bounds", Bounds(), X[["x"]], pd.DataFrame({"low": [0.0], "high": [1.0]}))
-    found = scored(spark.createDataFrame([(5.0,)], "x double"), resolve("bounds/1"), "x")
-    assert found.collect() == [(5.0, 4.0, 6.0)]
-    assert found.columns == ["x", "low", "high"]
+    predictions = scored(spark.createDataFrame([(5.0,)], "x double"), resolve("bounds/1"), "x")
+    assert predictions.collect() == [(5.0, 4.0, 6.0)]
+    assert predictions.columns == ["x", "low", "high"]
 
 
 def test_probabilities_stay_together_instead_of_silently_being_class_0(
@@ -103,8 +103,8 @@ def test_probabilities_stay_together_instead_of_silently_being_class_0(
             return np.column_stack([1 - model_input["x"], model_input["x"]])
 
     register("odds", Odds(), X[["x"]], np.array([[0.5, 0.5]]))
-    found = scored(spark.createDataFrame([(0.25,)], "x double"), resolve("odds/1"))
-    assert found.collect() == [([0.75, 0.25],)]
+    predictions = scored(spark.createDataFrame([(0.25,)], "x double"), resolve("odds/1"))
+    assert predictions.collect() == [([0.75, 0.25],)]
 
 
 def test_columns_are_matched_by_name_whatever_their_order(
@@ -188,9 +188,9 @@ def test_each_row_is_predicted_once_even_where_the_prediction_is_filtered_on(
 
     version = register("counting", Counting(), X[["x"]], np.array([1.0]))
     rows = spark.range(1000).selectExpr("CAST(id AS DOUBLE) AS x")
-    found = scored(rows, resolve(f"counting/{version}"), "x")
+    predictions = scored(rows, resolve(f"counting/{version}"), "x")
     calls.write_text("")  # what was predicted to log the model, or to probe the engine
-    assert found.where("prediction >= 500").count() == 500
+    assert predictions.where("prediction >= 500").count() == 500
     assert sum(map(int, calls.read_text().split())) == 1000
 
 

@@ -125,7 +125,7 @@ def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
     rows = spark.read.format("delta").load(config.output.address)
     kept = {"all": ["id", "day", "region", "x"], "none": []}.get(str(config.passthrough), ["id"])
     assert rows.columns[: len(kept) + 1] == [*kept, "prediction"]
-    found = rows.collect()
+    records = rows.collect()
     given = {
         (
             round(row["prediction"], 9),
@@ -133,18 +133,20 @@ def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
             row["model_reference"],
             row["model_version"],
         )
-        for row in found
+        for row in records
     }
     reference = "demand-{}@live".format
     assert given == {
         (value, uri, reference(uri.split("-")[1].split("/")[0]), 1) for _, value, uri in ALONE
     }
     if kept:
-        alone = [(row["id"], round(row["prediction"], 9), row["model_uri"]) for row in found]
+        alone = [(row["id"], round(row["prediction"], 9), row["model_uri"]) for row in records]
         assert sorted(alone) == ALONE
-    assert {row["model_name"] for row in found} == {"demand-{region}"}
+    assert {row["model_name"] for row in records} == {"demand-{region}"}
     assert (report["rows_in"], report["rows_scored"], report["rows_skipped"]) == (4, 4, 2)
-    segments = {each["segment"]: (each["rows"], each["uri"]) for each in report["segments"]}
+    segments = {
+        segment["segment"]: (segment["rows"], segment["uri"]) for segment in report["segments"]
+    }
     assert segments == {
         None: (1, None),
         "north": (2, "models:/demand-north/1"),
@@ -153,7 +155,7 @@ def test_each_row_is_scored_by_the_version_of_its_segment_and_says_so(
     }
     assert report["model"]["versions"] == 2
     again = score.run(config)
-    assert {each["status"] for each in again["slices"]} == {"unchanged"}
+    assert {part["status"] for part in again["slices"]} == {"unchanged"}
 
 
 def test_rows_are_merged_by_their_keys(spark: SparkSession, job: Job) -> None:
@@ -161,8 +163,8 @@ def test_rows_are_merged_by_their_keys(spark: SparkSession, job: Job) -> None:
     score.run(config)
     merged = score.run(job(write_mode="merge", missing={"default": "demand-all@live"}))
     assert merged["rows_scored"] == 3  # the second day has a model for all its rows now
-    found = spark.read.format("delta").load(config.output.address).select("id", "prediction")
-    assert sorted((n, round(value, 9)) for n, value in found.collect()) == [
+    predictions = spark.read.format("delta").load(config.output.address).select("id", "prediction")
+    assert sorted((n, round(value, 9)) for n, value in predictions.collect()) == [
         (1, 2.0), (2, 3.0), (3, 4.0), (4, 9.0), (5, 300.0), (6, 300.0),
     ]  # fmt: skip
 
@@ -170,13 +172,17 @@ def test_rows_are_merged_by_their_keys(spark: SparkSession, job: Job) -> None:
 def test_a_default_scores_what_has_no_model_of_its_own(job: Job) -> None:
     config = job(missing={"default": "demand-all/1"})
     report = score.run(config)
-    found = written(config, "prediction", "model_uri", "model_reference")
-    assert [(n, round(value, 9), uri) for n, value, uri, _ in found] == [
+    predictions = written(config, "prediction", "model_uri", "model_reference")
+    assert [(n, round(value, 9), uri) for n, value, uri, _ in predictions] == [
         *ALONE,
         (5, 300.0, "models:/demand-all/1"),
         (6, 300.0, "models:/demand-all/1"),
     ]
-    assert [row[3] for row in found[3:]] == ["demand-south@live", "demand-all/1", "demand-all/1"]
+    assert [row[3] for row in predictions[3:]] == [
+        "demand-south@live",
+        "demand-all/1",
+        "demand-all/1",
+    ]
     assert (report["rows_in"], report["rows_scored"], report["rows_skipped"]) == (6, 6, 0)
 
 
@@ -204,24 +210,24 @@ def test_a_slice_is_scored_anew_where_the_version_of_one_of_its_segments_is_anot
     assert len(score.run(config)["slices"]) == 2
     register(f"{family}-north", LinearRegression().fit(X, 7 * X["x"]), X, alias="live")
     report = score.run(config)
-    assert {each["slice"]: each["status"] for each in report["slices"]} == {
+    assert {part["slice"]: part["status"] for part in report["slices"]} == {
         "2013-12-01": "scored",
         "2013-12-02": "unchanged",  # has no row of the north
     }
-    found = written(config, "prediction", "model_uri")
-    assert [(n, round(value, 9), uri) for n, value, uri in found] == [
+    predictions = written(config, "prediction", "model_uri")
+    assert [(n, round(value, 9), uri) for n, value, uri in predictions] == [
         (1, 7.0, f"models:/{family}-north/2"),
         (2, 1.0, f"models:/{family}-south/1"),
         (3, 14.0, f"models:/{family}-north/2"),
         (4, 3.0, f"models:/{family}-south/1"),
     ]
     register(f"{family}-west", LinearRegression().fit(X, 9 * X["x"]), X, alias="live")
-    statuses = {each["slice"]: each["status"] for each in score.run(config)["slices"]}
+    statuses = {part["slice"]: part["status"] for part in score.run(config)["slices"]}
     assert statuses == {"2013-12-01": "unchanged", "2013-12-02": "scored"}
     assert (5, 27.0) in [(n, round(v, 9)) for n, v in written(config, "prediction")]
     # Asked for alone, a slice has the same fingerprint as among others.
     alone = score.run(job(name=family + "-{region}@live", slices=["2013-12-01"]))
-    assert [each["status"] for each in alone["slices"]] == ["unchanged"]
+    assert [part["status"] for part in alone["slices"]] == ["unchanged"]
 
 
 @pytest.mark.parametrize(
@@ -254,8 +260,8 @@ def test_a_segment_may_be_an_alias_and_an_integer(
         missing="fail",
     )  # fmt: skip
     score.run(config)
-    found = written(config, "prediction", "model_version", "model_name")
-    assert [(n, round(v, 9), *more) for n, v, *more in found] == [
+    predictions = written(config, "prediction", "model_version", "model_name")
+    assert [(n, round(v, 9), *more) for n, v, *more in predictions] == [
         (1, 4.0, 1, family),
         (2, 5.0, 2, family),
     ]
@@ -333,8 +339,8 @@ def test_models_of_all_kinds_give_what_each_predicts_on_pandas(
     config = job(name=family + "-{region}@live", missing="fail", slice_by=None, slices=None)
     report = score.run(config)
     assert report["engine"]["name"] == "arrow"
-    found = dict(written(config, "prediction"))
-    assert [found[n] for n in frame["id"]] == pytest.approx(expected.tolist(), rel=1e-9)
+    predictions = dict(written(config, "prediction"))
+    assert [predictions[n] for n in frame["id"]] == pytest.approx(expected.tolist(), rel=1e-9)
     assert report["engine"]["loads"] <= 9 * max(1, report["engine"]["workers"]) + 9
 
 
@@ -367,7 +373,7 @@ def test_a_slice_of_which_no_row_has_a_model_is_left_as_it_was(
     before = written(config, "prediction", "model_uri")
     mlflow.MlflowClient().delete_registered_model_alias(f"{family}-south", "live")
     report = score.run(job(name=family + "-{region}@live", slices="due"))
-    statuses = {each["slice"]: each["status"] for each in report["slices"]}
+    statuses = {part["slice"]: part["status"] for part in report["slices"]}
     assert statuses == {"2013-12-01": "scored", "2013-12-02": "skipped"}
     assert report["rows_skipped"] == 4
     after = written(config, "prediction", "model_uri")
@@ -405,7 +411,7 @@ def test_forward_only_scores_a_slice_whose_segments_have_other_models_at_last(
     score.run(config)  # as many rows have a model as before
     assert [(n, round(v, 9)) for n, v in written(config, "prediction")] == [(2, 6.0)]
     register(f"{family}-b", LinearRegression().fit(X, 7 * X["x"]), X, alias="live")
-    assert {each["status"] for each in score.run(config)["slices"]} == {"unchanged"}
+    assert {part["status"] for part in score.run(config)["slices"]} == {"unchanged"}
 
 
 def test_a_probe_whose_rows_all_fail_proves_nothing(
@@ -422,8 +428,8 @@ def test_a_probe_whose_rows_all_fail_proves_nothing(
     config = job(name=family + "-{region}@live", max_errors=1, slice_by=None, slices=None)
     report = score.run(config)
     assert (report["rows_scored"], report["rows_quarantined"]) == (50, 1)
-    found = written(config, "prediction")
-    assert found == [(n, pytest.approx(float(n))) for n in range(5000, 5050)]
+    predictions = written(config, "prediction")
+    assert predictions == [(n, pytest.approx(float(n))) for n in range(5000, 5050)]
 
 
 def test_segments_that_share_a_version_are_set_aside_under_their_own_reference(
@@ -463,8 +469,8 @@ def test_the_commit_says_which_version_each_segment_had(job: Job, tmp_path: Path
     log = tmp_path / "predictions/_delta_log"
     lines = [line for file in log.glob("*.json") for line in file.read_text().splitlines()]
     told = [json.loads(line).get("commitInfo", {}).get("userMetadata", "") for line in lines]
-    (said,) = [each for each in told if "segments" in each]
-    facts = json.loads(said)
+    (stamped,) = [text for text in told if "segments" in text]
+    facts = json.loads(stamped)
     assert facts["segment_by"] == "region"
     assert sorted(((name, uri) for name, uri, _ in facts["segments"]), key=str) == [
         ("north", "models:/demand-north/1"),
@@ -490,7 +496,7 @@ def test_a_run_is_replayed_with_the_version_that_each_segment_had(
 def test_a_row_is_explained_with_the_digest_of_the_version_that_scored_it(job: Job) -> None:
     config = job()
     report = score.run(config)
-    digests = {each["segment"]: each["digest"] for each in report["segments"]}
+    digests = {segment["segment"]: segment["digest"] for segment in report["segments"]}
     for key, region in (("1", "north"), ("2", "south")):
         (row,) = explaining.explain(config.output.address, {"id": key})
         assert row["model_uri"] == f"models:/demand-{region}/1"

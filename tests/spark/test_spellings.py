@@ -63,11 +63,11 @@ def folders(place: Path, rows: Mapping[str, list[float]]) -> None:
         number += len(xs)
 
 
-def added(place: Path, said: str, values: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return what a log says of a file that is added, whose path it has as *said*."""
-    path = place / unquote(said)
+def added(place: Path, logged: str, values: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return what a log says of a file that is added, whose path it has as *logged*."""
+    path = place / unquote(logged)
     rows = {"numRecords": pq.read_metadata(path).num_rows}
-    facts = {"path": said, "partitionValues": values, "size": path.stat().st_size}
+    facts = {"path": logged, "partitionValues": values, "size": path.stat().st_size}
     return {"add": facts | {"modificationTime": 0, "dataChange": True, "stats": json.dumps(rows)}}
 
 
@@ -112,23 +112,25 @@ def job(tmp_path: Path) -> Callable[..., ScoreJob]:
 
 def outcomes(receipt: Mapping[str, Any]) -> dict[str, tuple[str, int, int]]:
     return {
-        each["slice"]: (each["status"], each["rows_in"], each["rows_scored"])
-        for each in receipt["slices"]
+        part["slice"]: (part["status"], part["rows_in"], part["rows_scored"])
+        for part in receipt["slices"]
     }
 
 
 def published(config: ScoreJob) -> list[tuple[str, float]]:
-    found = rows_of(config.output.address, "slice", "prediction")
-    return [(name, round(value, 6)) for name, value in found]
+    predictions = rows_of(config.output.address, "slice", "prediction")
+    return [(name, round(value, 6)) for name, value in predictions]
 
 
 def doubled(place: str, values: Mapping[str, str]) -> list[tuple[str, float]]:
     """Return what the files hold, doubled, by the value that each folder's text is."""
-    found = []
+    expected = []
     for text, value in values.items():
         for file in sorted(Path(place, f"part={text}").glob("*.parquet")):
-            found += [(value, round(2 * x, 6)) for x in pd.read_parquet(file, columns=["x"])["x"]]
-    return sorted(found)
+            expected += [
+                (value, round(2 * x, 6)) for x in pd.read_parquet(file, columns=["x"])["x"]
+            ]
+    return sorted(expected)
 
 
 DAYS = {
@@ -163,7 +165,7 @@ def test_a_slice_holds_all_rows_of_its_value_however_the_log_writes_it(
 
     one = score.run(job(slices=[first], scan=scan))
     assert outcomes(one) == {first: ("scored", sizes[first], sizes[first])}
-    assert published(job()) == [each for each in expected if each[0] == first]
+    assert published(job()) == [pair for pair in expected if pair[0] == first]
 
     due = outcomes(score.run(job(scan=scan)))
     assert due[first] == ("unchanged", sizes[first], 0)
@@ -187,9 +189,11 @@ def test_a_range_of_days_holds_days_however_people_convert_them(
     folders(Path(place), {"2024-1-5": [1.0], "2024-01-05": [2.0], "2024-1-06": [3.0]})
     spark.sql(f"CONVERT TO DELTA parquet.`{place}` PARTITIONED BY (part DATE)")
     log = Path(place, "_delta_log", f"{0:020}.json").read_text()
-    said = [json.loads(line)["add"] for line in log.splitlines() if line.startswith('{"add"')]
+    added_files = [
+        json.loads(line)["add"] for line in log.splitlines() if line.startswith('{"add"')
+    ]
     # What the other tests take CONVERT TO DELTA to write.
-    assert sorted((each["path"], each["partitionValues"]) for each in said) == [
+    assert sorted((file["path"], file["partitionValues"]) for file in added_files) == [
         (f"part={text}/f.parquet", {"part": text})
         for text in ("2024-01-05", "2024-1-06", "2024-1-5")
     ]
@@ -224,8 +228,8 @@ def test_files_that_go_make_the_slice_of_their_value_due(
     DeltaTable.forPath(spark, place).delete("x = 1.0")  # the whole file of folder 01
     assert outcomes(score.run(job()))["1"] == ("scored", 1, 1)
     rows = spark.read.format("delta").load(job().output.address).select("slice", "prediction")
-    found = sorted((name, round(value, 6)) for name, value in rows.collect())
-    assert found == published(job()) == [("1", 4.0), ("2", 6.0)]
+    predictions = sorted((name, round(value, 6)) for name, value in rows.collect())
+    assert predictions == published(job()) == [("1", 4.0), ("2", 6.0)]
 
 
 def test_a_file_of_any_name_makes_its_slice_due(

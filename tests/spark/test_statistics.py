@@ -191,58 +191,58 @@ def sql(asked: Filter, cast: Callable[[str], str]) -> str:
     )
 
 
-Found = list[set[int]]
+Ids = list[set[int]]
 
 
-def by_dataset(path: str, asked: list[Filter]) -> Found:
+def by_dataset(path: str, asked: list[Filter]) -> Ids:
     options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")  # Spark's own times
-    dataset, found = DeltaTable(path).to_pyarrow_dataset(parquet_read_options=options), []
+    dataset, ids = DeltaTable(path).to_pyarrow_dataset(parquet_read_options=options), []
     for name, sign, values in asked:
         field, scalars = pc.field(name), [pa.scalar(v, COLUMNS[name].arrow) for v in values]
         where = {
             "=": lambda: field == scalars[0],  # noqa: B023 - called at once
             "<": lambda: field < scalars[0],  # noqa: B023
             ">": lambda: field > scalars[0],  # noqa: B023
-            "in": lambda: reduce(lambda a, b: a | b, [field == each for each in scalars]),  # noqa: B023
+            "in": lambda: reduce(lambda a, b: a | b, [field == scalar for scalar in scalars]),  # noqa: B023
             "is null": field.is_null,
         }[sign]()
-        found.append(set(dataset.to_table(["id"], filter=where).column("id").to_pylist()))
-    return found
+        ids.append(set(dataset.to_table(["id"], filter=where).column("id").to_pylist()))
+    return ids
 
 
-def by_pandas(path: str, asked: list[Filter]) -> Found:
-    table, found = DeltaTable(path), []
+def by_pandas(path: str, asked: list[Filter]) -> Ids:
+    table, ids = DeltaTable(path), []
     for name, sign, values in asked:
         if sign == "in":
             given = [[(name, "=", pa.scalar(value, COLUMNS[name].arrow))] for value in values]
         else:
             given = [[(name, sign, pa.scalar(values[0], COLUMNS[name].arrow))]]
-        found.append(set(table.to_pandas(columns=["id"], filters=given)["id"].tolist()))
-    return found
+        ids.append(set(table.to_pandas(columns=["id"], filters=given)["id"].tolist()))
+    return ids
 
 
-def by_datafusion(path: str, asked: list[Filter]) -> Found:
-    engine, found = QueryBuilder().register("t", DeltaTable(path)), []
+def by_datafusion(path: str, asked: list[Filter]) -> Ids:
+    engine, ids = QueryBuilder().register("t", DeltaTable(path)), []
     for one in asked:
         kind = COLUMNS[one[0]].datafusion
         where = sql(one, lambda literal: f"arrow_cast('{literal}', '{kind}')")  # noqa: B023
         rows = pa.table(engine.execute(f"select id from t where {where}").read_all())
-        found.append(set(rows.column("id").to_pylist()))
-    return found
+        ids.append(set(rows.column("id").to_pylist()))
+    return ids
 
 
-def by_duckdb(path: str, asked: list[Filter]) -> Found:
-    files, found = DeltaTable(path).file_uris(), []
+def by_duckdb(path: str, asked: list[Filter]) -> Ids:
+    files, ids = DeltaTable(path).file_uris(), []
     with duckdb.connect() as connection:
         rows = connection.read_parquet([*files], hive_partitioning=False)
         rows.create_view("t")
         for one in asked:
             kind = COLUMNS[one[0]].duckdb
             where = sql(one, lambda literal: f"CAST('{literal}' AS {kind})")  # noqa: B023
-            found.append(
+            ids.append(
                 {row[0] for row in connection.execute(f"select id from t where {where}").fetchall()}
             )
-    return found
+    return ids
 
 
 def is_not_asked(reader: str, table: str, asked: Filter) -> bool:
@@ -325,9 +325,9 @@ def test_a_filter_gives_what_a_scan_of_all_rows_gives(
 ) -> None:
     read, nan_is_largest = READERS[reader]
     asked = [one for one in filters() if not is_not_asked(reader, table, one)]
-    found = read(tables[table], asked)
+    by_filter = read(tables[table], asked)
     wrong = []
-    for (name, sign, values), ids in zip(asked, found, strict=True):
+    for (name, sign, values), ids in zip(asked, by_filter, strict=True):
         held = enumerate(COLUMNS[name].cells)
         expected = {n for n, v in held if holds(v, sign, values, nan_is_largest=nan_is_largest)}
         if ids != expected:
@@ -370,14 +370,14 @@ def test_spark_finds_the_rows_that_a_scan_of_all_rows_gives(
 ) -> None:
     """By conditions on all columns at once: a column that hides a row hides it from them all."""
     asked = [filters for row in range(12) for filters in aimed(row)]
-    found: list[set[int]] = [set() for _ in asked]
+    ids: list[set[int]] = [set() for _ in asked]
     rows = spark.read.format("delta").load(tables[table])
     chosen = [
         rows.where(reduce(and_, map(condition, filters))).select(F.lit(n).alias("number"), "id")
         for n, filters in enumerate(asked)
     ]
     for number, key in reduce(DataFrame.unionAll, chosen).collect():
-        found[number].add(key)
+        ids[number].add(key)
     expected = [
         {
             row
@@ -389,7 +389,7 @@ def test_spark_finds_the_rows_that_a_scan_of_all_rows_gives(
         }
         for filters in asked
     ]
-    assert found == expected
+    assert ids == expected
     assert all(expected)
 
 
@@ -400,6 +400,6 @@ def test_explain_finds_a_row_by_every_value_of_every_key(
     """Even where Spark's own bounds are wrong for other readers, as in the last table."""
     for name, kind in KEYS.items():
         for value in {text(cell): cell for cell in kind.cells if cell is not None}.values():
-            found = {row["row"]["id"] for row in explain(tables[table], {name: text(value)})}
+            explained = {row["row"]["id"] for row in explain(tables[table], {name: text(value)})}
             same = [holds(cell, "=", [value], nan_is_largest=True) for cell in kind.cells]
-            assert found == {n for n, is_same in enumerate(same) if is_same}, (name, value)
+            assert explained == {n for n, is_same in enumerate(same) if is_same}, (name, value)

@@ -91,8 +91,8 @@ def test_only_the_named_slice_is_replaced_whatever_its_name(
     after = rows_of(spark, (name, 4))
     version = tables.replace(after, path, where={"slice": [name]}, metadata={"run": 2})
     expected = rows_of(spark, ("other", 1), (name, 4))
-    found = spark.read.format("delta").load(path)
-    assert_df_equality(found, expected, ignore_row_order=True, ignore_nullable=True)
+    left = spark.read.format("delta").load(path)
+    assert_df_equality(left, expected, ignore_row_order=True, ignore_nullable=True)
     assert tables.commits(spark, path)[0] == (version, {"run": 2})
 
 

@@ -53,13 +53,13 @@ def bounds(values: list[Any], kind: pa.DataType) -> Bounds:
 
 def read(text: str, kind: pa.DataType) -> Any:
     """Read a bound back, as the type that it bounds."""
-    said = json.loads(text, parse_float=Decimal if pa.types.is_decimal(kind) else float)
+    bound = json.loads(text, parse_float=Decimal if pa.types.is_decimal(kind) else float)
     if pa.types.is_date(kind):
-        return dt.date.fromisoformat(said)
+        return dt.date.fromisoformat(bound)
     if pa.types.is_timestamp(kind):
-        assert said.endswith("Z") == bool(kind.tz)
-        return dt.datetime.fromisoformat(said)
-    return said.encode() if isinstance(said, str) else said
+        assert bound.endswith("Z") == bool(kind.tz)
+        return dt.datetime.fromisoformat(bound)
+    return bound.encode() if isinstance(bound, str) else bound
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -68,28 +68,28 @@ def read(text: str, kind: pa.DataType) -> Any:
 def test_no_value_lies_beyond_the_bounds(name: str, data: st.DataObject) -> None:
     kind, values = KINDS[name]
     held = data.draw(st.lists(st.none() | values, min_size=1, max_size=8))
-    found = bounds(held, kind)
-    assert found.nulls == held.count(None)
-    there = [
+    bounded = bounds(held, kind)
+    assert bounded.nulls == held.count(None)
+    known = [
         value.encode() if isinstance(value, str) else value for value in held if value is not None
     ]
-    if found.written is None:
-        late = [v for v in there if isinstance(v, dt.datetime) and v.year == 9999]
-        cannot_be_raised = [v for v in there if (LAST * 33).encode() in v] if "text" in name else []
-        assert not there or late or cannot_be_raised
+    if bounded.written is None:
+        late = [v for v in known if isinstance(v, dt.datetime) and v.year == 9999]
+        cannot_be_raised = [v for v in known if (LAST * 33).encode() in v] if "text" in name else []
+        assert not known or late or cannot_be_raised
         return
-    least, most = (read(text, kind) for text in found.written)
-    assert least <= min(there)
-    assert most >= max(there)
+    least, most = (read(text, kind) for text in bounded.written)
+    assert least <= min(known)
+    assert most >= max(known)
 
 
 @often
 @given(st.lists(st.binary(max_size=40) | st.text().map(str.encode), min_size=1))
 def test_texts_that_are_no_utf8_are_bounded_by_their_bytes_or_not_at_all(held: list[bytes]) -> None:
-    found = Bounds()
-    found.add(pa.array(held, pa.binary()).view(pa.string()))
-    if found.written is not None:
-        least, most = (json.loads(text).encode() for text in found.written)
+    bounded = Bounds()
+    bounded.add(pa.array(held, pa.binary()).view(pa.string()))
+    if bounded.written is not None:
+        least, most = (json.loads(text).encode() for text in bounded.written)
         assert least <= min(held)
         assert most >= max(held)
 
@@ -150,9 +150,9 @@ def test_a_bound_is_written_as_delta_writes_it(
 def test_days_that_no_text_of_four_digits_names_are_not_bounded(
     days: int, kind: pa.DataType
 ) -> None:
-    found = Bounds()
-    found.add(pa.array([0, days], pa.int32()).cast(kind))
-    assert found.written is None
+    bounded = Bounds()
+    bounded.add(pa.array([0, days], pa.int32()).cast(kind))
+    assert bounded.written is None
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def test_a_file_has_all_bounds_that_its_table_promises_or_none(
     )
     rows = pa.RecordBatch.from_pydict({"id": [7, 8], "ratio": pa.array(ratios, pa.float64())})
     (file,) = next(iter(written(sink, iter([rows])))).to_pylist()
-    said = json.loads(file["statistics"])
-    least, most = said.get("minValues", {}), said.get("maxValues", {})
+    logged = json.loads(file["statistics"])
+    least, most = logged.get("minValues", {}), logged.get("maxValues", {})
     assert {name: (least[name], most[name]) for name in least} == bounded
-    assert said["nullCount"] == {
+    assert logged["nullCount"] == {
         "id": 0,
         "ratio 💡": ratios.count(None),
         "constant": 2 * (constant is None),

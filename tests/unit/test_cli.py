@@ -96,26 +96,26 @@ def test_help_imports_nothing_heavy() -> None:
         "    try: app(words)\n"
         "    except SystemExit: pass"
     )
-    there = imported(statements)
-    assert "lakescore.config" in there  # the schema was printed
-    assert there & HEAVY == set()
+    modules = imported(statements)
+    assert "lakescore.config" in modules  # the schema was printed
+    assert modules & HEAVY == set()
 
 
 def test_importing_the_registry_imports_neither_mlflow_nor_spark() -> None:
-    there = imported("import lakescore.registry")
-    assert "lakescore.registry.store" in there
-    assert there & {"mlflow", "pandas", "pyspark"} == set()
+    modules = imported("import lakescore.registry")
+    assert "lakescore.registry.store" in modules
+    assert modules & {"mlflow", "pandas", "pyspark"} == set()
 
 
 def test_a_version_is_resolved_where_spark_is_not_installed(registry: Registry) -> None:
     """MLflow imports Spark where it finds it; nothing of what we do may need it."""
-    there = imported(
+    modules = imported(
         "sys.modules |= {'pyspark': None, 'delta': None}\n"
         "from lakescore.registry import resolve\n"
         "assert resolve('flight-delay@champion').version == 3",
         environment={"MLFLOW_TRACKING_URI": registry.uri},
     )
-    assert {name for name in there if name.startswith(("pyspark.", "delta."))} == set()
+    assert {name for name in modules if name.startswith(("pyspark.", "delta."))} == set()
 
 
 def nested(schema: Any) -> Iterator[dict[str, Any]]:
@@ -123,8 +123,8 @@ def nested(schema: Any) -> Iterator[dict[str, Any]]:
     if isinstance(schema, dict):
         if "properties" in schema:
             yield schema
-        for each in schema.values():
-            yield from nested(each)
+        for part in schema.values():
+            yield from nested(part)
 
 
 @pytest.mark.parametrize("job", sorted(JOBS))
@@ -136,10 +136,10 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     compared = {*scored, "VersionQuery", "Slices", "Disagreements", "Gates", "Gate"}
     within = {"score": scored, "compare": compared, "replay": set()}[job]
     names = {JOBS[job].__name__, "Table", "Trust", *within}
-    assert {each["title"] for each in objects} == names
-    for each in objects:
-        assert each["additionalProperties"] is False
-        assert [key for key, field in each["properties"].items() if not field["description"]] == []
+    assert {kind["title"] for kind in objects} == names
+    for kind in objects:
+        assert kind["additionalProperties"] is False
+        assert [key for key, field in kind["properties"].items() if not field["description"]] == []
 
 
 def test_a_version_is_told_to_machines(cli: Cli, registry: Registry) -> None:
@@ -151,7 +151,7 @@ def test_a_version_is_told_to_machines(cli: Cli, registry: Registry) -> None:
     assert facts.pop("updated_at").endswith("+00:00")
     assert facts.pop("digest").startswith("sha256:")
     assert facts.pop("signature").keys() == {"inputs", "outputs", "params"}
-    assert [each["path"] for each in facts.pop("files")][:2] == ["MLmodel", "conda.yaml"]
+    assert [file["path"] for file in facts.pop("files")][:2] == ["MLmodel", "conda.yaml"]
     for varying in ("size", "mlflow_version", "python_version"):
         assert facts.pop(varying)
     assert facts == {
@@ -332,7 +332,7 @@ def test_a_job_with_java_17_or_newer_can_start(
 
 
 @pytest.mark.parametrize(
-    ("says", "found"),
+    ("says", "complaint"),
     [
         ('openjdk version "11.0.2" 2019-01-15', "java is version 11;"),
         ('java version "1.8.0_402"', "java is version 1;"),
@@ -340,13 +340,13 @@ def test_a_job_with_java_17_or_newer_can_start(
     ],
 )
 def test_a_job_with_an_older_java_is_told_so(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str, found: str
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str, complaint: str
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", java(tmp_path, says))
     answer = cli("check", "score", str(ROOT / "conf" / "score.yaml"))
     assert answer.exit_code == 1
     assert answer.stderr.startswith("error: Spark needs Java 17 or newer, but ")
-    assert found in answer.stderr
+    assert complaint in answer.stderr
 
 
 def test_a_java_home_without_java_is_told_so(
@@ -381,7 +381,7 @@ def test_the_document_is_told_to_machines_and_no_page_is_written(
     answer = cli("report", "flight-delay", "--json", "--order-by", "metrics.rmse", "--limit", "2")
     document: dict[str, Any] = json.loads(answer.stdout)
     assert document["format"] == "lakescore-report/1"
-    assert [each["name"] for each in document["versions"]] == ["flight-delay"] * 2
+    assert [version["name"] for version in document["versions"]] == ["flight-delay"] * 2
     assert document["versions"][0]["signature"]["inputs"]
     assert document["repeat"][0]["command"] == (
         "lakescore report flight-delay --order-by metrics.rmse --limit 2"

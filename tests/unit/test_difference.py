@@ -72,6 +72,6 @@ A = {"a": "double", "b": "long"}
     ],
 )
 def test_a_verdict_has_its_reason(before: Any, after: Any, answer: str, reason: str) -> None:
-    said, reasons = compare_signatures(before, after)
-    assert said == answer
+    verdict, reasons = compare_signatures(before, after)
+    assert verdict == answer
     assert reason in "; ".join(reasons)

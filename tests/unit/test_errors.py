@@ -261,16 +261,16 @@ INSTANCES = [
 
 def subclasses(kind: type[LakescoreError]) -> Iterator[type[LakescoreError]]:
     yield kind
-    for each in kind.__subclasses__():
-        yield from subclasses(each)
+    for subclass in kind.__subclasses__():
+        yield from subclasses(subclass)
 
 
 def test_every_error_reads_as_agreed(golden: Golden) -> None:
     golden(
         "errors",
         "".join(
-            f"{type(each).__name__} ({each.exit_code}, {each.code})\n    {each}\n"
-            for each in INSTANCES
+            f"{type(error).__name__} ({error.exit_code}, {error.code})\n    {error}\n"
+            for error in INSTANCES
         ),
     )
 
@@ -279,11 +279,11 @@ def test_every_error_is_among_the_instances() -> None:
     for module in pkgutil.walk_packages(lakescore.__path__, "lakescore."):
         importlib.import_module(module.name)
     ours = set(subclasses(LakescoreError))
-    assert ours == {type(each) for each in INSTANCES}
+    assert ours == {type(error) for error in INSTANCES}
     assert len(INSTANCES) == len(ours)
 
 
-@pytest.mark.parametrize("error", INSTANCES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("error", INSTANCES, ids=lambda error: type(error).__name__)
 def test_every_error_is_one_line_without_credentials(error: LakescoreError) -> None:
     assert str(error).isprintable()
     assert "secret" not in str(error)
@@ -316,7 +316,7 @@ def test_what_stands_before_a_host_is_redacted(text: str, shown: str) -> None:
 
 def test_the_exit_codes_are_those_that_the_module_promises() -> None:
     promised = re.findall(r"(?:interface: |, )(\d+) ", " ".join(inspect.getdoc(errors).split()))  # type: ignore[union-attr]
-    assert {int(code) for code in promised} == {each.exit_code for each in INSTANCES}
+    assert {int(code) for code in promised} == {error.exit_code for error in INSTANCES}
 
 
 @pytest.mark.parametrize(

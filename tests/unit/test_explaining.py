@@ -37,15 +37,15 @@ KEYS = pa.table(
 )
 
 
-def put(path: Path, keys: pa.Table, said: dict[str, Any] | None = None) -> str:
-    """Write a table of predictions, or a quarantine, whose commit says *said*."""
+def put(path: Path, keys: pa.Table, facts: dict[str, Any] | None = None) -> str:
+    """Write a table of predictions, or a quarantine, whose commit has *facts*."""
     rows = keys
     for name in LINEAGE:
         rows = rows.append_column(name, pa.array(["x"] * len(keys)))
     for name in ("model_version", "input_version"):
         rows = rows.append_column(name, pa.array([1] * len(keys)))
-    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(said)})
-    write_deltalake(str(path), rows, commit_properties=properties if said else None)
+    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(facts)})
+    write_deltalake(str(path), rows, commit_properties=properties if facts else None)
     return str(path)
 
 
@@ -86,13 +86,13 @@ def test_a_folder_may_be_called_as_it_likes(table: Path, tmp_path: Path, name: s
     ],
 )
 def test_a_value_is_read_as_its_columns_type(table: Path, key: str, value: str) -> None:
-    (found,) = explain(str(table), {key: value})
-    assert found["row"]["id"] == 7
+    (explained,) = explain(str(table), {key: value})
+    assert explained["row"]["id"] == 7
 
 
 def test_all_keys_must_hold_at_once(table: Path) -> None:
-    (found,) = explain(str(table), {"name": "a=b", "flag": "false"})
-    assert found["row"]["id"] == 8
+    (explained,) = explain(str(table), {"name": "a=b", "flag": "false"})
+    assert explained["row"]["id"] == 8
 
 
 def aside(path: Path, key: int) -> None:
@@ -101,7 +101,7 @@ def aside(path: Path, key: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "found", "lost"),
+    ("named", "readable", "lost"),
     [
         # What the commit names is read, and nothing that has its usual name.
         ({"slices": [], "quarantine": "{}/own"}, ["8"], ["9"]),
@@ -111,14 +111,14 @@ def aside(path: Path, key: int) -> None:
     ],
 )
 def test_a_bad_row_is_found_in_the_quarantine_that_the_commit_names(
-    tmp_path: Path, named: dict[str, Any] | None, found: list[str], lost: list[str]
+    tmp_path: Path, named: dict[str, Any] | None, readable: list[str], lost: list[str]
 ) -> None:
-    said = named and {key: str(tmp_path / "own") if value else [] for key, value in named.items()}
+    facts = named and {key: str(tmp_path / "own") if value else [] for key, value in named.items()}
     published = pa.table({"id": [7], "scored_at": [datetime.now(UTC)]})
-    path = put(tmp_path / "predictions", published, said)
+    path = put(tmp_path / "predictions", published, facts)
     aside(tmp_path / "own", 8)
     aside(tmp_path / "predictions_quarantine", 9)
-    assert [explain(path, {"id": key})[0]["status"] for key in found] == ["quarantined"]
+    assert [explain(path, {"id": key})[0]["status"] for key in readable] == ["quarantined"]
     for key in lost:
         with pytest.raises(RowNotFound):
             explain(path, {"id": key})

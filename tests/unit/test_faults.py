@@ -22,5 +22,5 @@ def test_the_faults_that_are_documented_are_those_that_are_tested() -> None:
     others = ["cluster/test_jobs.py", "storage/test_s3.py", "storage/test_server.py",
               "unit/test_hostile_models.py", "unit/test_logs.py", "registry/test_serving.py",
               "spark/test_isolation.py", "spark/test_equality.py"]  # fmt: skip
-    known = faults.union(*(functions_of(ROOT / "tests" / each) for each in others))
+    known = faults.union(*(functions_of(ROOT / "tests" / file) for file in others))
     assert faults <= documented <= known

@@ -208,6 +208,6 @@ SECRET = st.text(
 @given(secret=SECRET, scheme=st.sampled_from(["postgresql", "mysql+pymysql", "https", "s3"]))
 def test_a_password_never_reaches_an_error(secret: str, scheme: str) -> None:
     uri = f"{scheme}://user:{secret}@host.example:5432/mlflow"
-    for said in (str(LakescoreError(f"no answer of {uri} (refused)")), redact(uri)):
-        assert f":{secret}@" not in said
-        assert "***@host.example:5432/mlflow" in said
+    for text in (str(LakescoreError(f"no answer of {uri} (refused)")), redact(uri)):
+        assert f":{secret}@" not in text
+        assert "***@host.example:5432/mlflow" in text

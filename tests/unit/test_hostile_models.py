@@ -276,7 +276,7 @@ LIVE: list[Callable[[Folder], None]] = [
 ]
 
 
-@pytest.mark.parametrize("tamper", LIVE, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("tamper", LIVE, ids=lambda tamper: tamper.__name__)
 def test_code_that_runs_without_a_policy_runs_under_none_of_them(
     folder: Folder, tamper: Callable[[Folder], None]
 ) -> None:
@@ -304,7 +304,7 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
 
 
 @pytest.mark.parametrize(
-    ("flavour", "changes", "rules", "said"),
+    ("flavour", "changes", "rules", "reason"),
     [
         # What is no text, or another one, is no format that any loader knows.
         ("sklearn", {"serialization_format": ["skops"]}, ALL, "it has unknown|unknown to scikit"),
@@ -352,11 +352,11 @@ def test_what_no_known_loader_reads_in_a_known_way_is_refused(
     flavour: str,
     changes: dict[str, Any],
     rules: tuple[Trust, ...],
-    said: str,
+    reason: str,
 ) -> None:
     folder.change(flavour, **changes)
     for trust in rules:
-        with pytest.raises(NotTrusted, match=said):
+        with pytest.raises(NotTrusted, match=reason):
             held(folder.path, trust)
 
 
@@ -384,7 +384,7 @@ def test_a_path_that_leads_out_of_the_copy_is_refused_by_all(
 
 
 @pytest.mark.parametrize(
-    ("plant", "said"),
+    ("plant", "reason"),
     [
         (lambda it: it.pickle("notes.txt", 0), "a pickle, 'notes.txt'"),
         (lambda it: it.pickle("input_example.json", 2), "a pickle, 'input_example.json'"),
@@ -395,11 +395,11 @@ def test_a_path_that_leads_out_of_the_copy_is_refused_by_all(
     ],
 )
 def test_what_lies_beside_the_model_is_no_pickle_and_no_module(
-    folder: Folder, plant: Callable[[Folder], object], said: str
+    folder: Folder, plant: Callable[[Folder], object], reason: str
 ) -> None:
     plant(folder)
     for trust in (STRICT, BY_FORMATS):
-        with pytest.raises(NotTrusted, match=f"its folder also has {said}"):
+        with pytest.raises(NotTrusted, match=f"its folder also has {reason}"):
             held(folder.path, trust)
 
 
@@ -466,8 +466,8 @@ def test_the_file_that_mlflow_adds_to_copies_cannot_be_the_model(
     folder.change("sklearn", pickled_model="registered_model_meta")
     folder.change("python_function", model_path="registered_model_meta")
     made = library.register(str(folder.path), "meta")
-    there = stored(registry, "meta", folder)
-    there.pickle("registered_model_meta")
+    kept = stored(registry, "meta", folder)
+    kept.pickle("registered_model_meta")
     pinned = Trust(digest="required", digests={"meta/1": str(made.digest)})
     model = library.resolve("meta/1", trust=pinned)  # its digest is that of the files that are left
     assert not (model.artifacts / "registered_model_meta").exists()
@@ -510,12 +510,12 @@ def test_a_tag_is_no_evidence(registry: Registry, folder: Folder) -> None:
 def test_files_that_changed_are_told_by_the_ledger_whatever_the_tag_says(
     registry: Registry, name: str, folder: Folder
 ) -> None:
-    there = stored(registry, name, folder)
-    (there.path / "added.txt").write_text("since")
+    kept = stored(registry, name, folder)
+    (kept.path / "added.txt").write_text("since")
     registry.client.delete_model_version_tag(name, "1", "lakescore.card")
     with pytest.raises(DigestDiffers, match="the ledger says sha256:"):
         library.resolve(f"{name}/1")
-    card = artifacts.card_of(URI, there.path)
+    card = artifacts.card_of(URI, kept.path)
     registry.client.set_model_version_tag(name, "1", "lakescore.card", artifacts.card_tag(card))
     with pytest.raises(DigestDiffers, match="the ledger says sha256:"):
         library.resolve(f"{name}/1")
@@ -560,17 +560,17 @@ def bomb(levels: int = 9) -> str:
 def test_a_yaml_bomb_in_mlmodel_costs_no_time(
     registry: Registry, name: str, folder: Folder, key: str
 ) -> None:
-    there = stored(registry, name, folder)
-    text = (there.path / "MLmodel").read_text()
+    kept = stored(registry, name, folder)
+    text = (kept.path / "MLmodel").read_text()
     line = next(line for line in text.splitlines() if f" {key}:" in line)
     indent = line[: len(line) - len(line.lstrip())]
-    (there.path / "MLmodel").write_text(text.replace(line, f"{indent}{key}: {bomb()}"))
+    (kept.path / "MLmodel").write_text(text.replace(line, f"{indent}{key}: {bomb()}"))
     registry.client.delete_model_version_tag(name, "1", "lakescore.card")
     asked: list[Callable[[], object]] = [
         lambda: library.describe(f"{name}/1"),
         lambda: library.resolve(f"{name}/1"),
         lambda: library.diff([f"{name}/1", f"{name}/1"]),
-        lambda: library.register(str(there.path), name),
+        lambda: library.register(str(kept.path), name),
     ]
     began = time.monotonic()
     for ask in asked:
@@ -640,7 +640,7 @@ def test_a_policy_lets_no_environment_be_made_unless_it_says_so(
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "reason"),
     [
         ("requirements.txt", "./package", "asks for './package'"),
         ("requirements.txt", "evil @ file:///tmp/evil", "asks for 'evil @"),
@@ -671,12 +671,12 @@ def test_a_policy_lets_no_environment_be_made_unless_it_says_so(
     ],
 )
 def test_wheels_are_plain_and_pinned(
-    folder: Folder, file: str, text: str | bytes, said: str
+    folder: Folder, file: str, text: str | bytes, reason: str
 ) -> None:
     of_pyfunc = folder.model["flavors"]["python_function"]
     assert environment.wheels(folder.path, of_pyfunc, "uv").keys()
     (folder.path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=reason):
         environment.wheels(folder.path, of_pyfunc, "uv")
 
 
@@ -729,8 +729,8 @@ def test_nothing_is_built_for_an_environment_of_wheels(
 
 def test_requirements_that_are_no_utf_8_are_read_as_far_as_they_can_be(folder: Folder) -> None:
     (folder.path / "requirements.txt").write_bytes(b"# caf\xe9\ncaf\xe9==1\nscikit-learn==0.1\n")
-    (found,) = environment.differences(folder.path)
-    assert (found["package"], found["asked"]) == ("scikit-learn", "scikit-learn==0.1")
+    (difference,) = environment.differences(folder.path)
+    assert (difference["package"], difference["asked"]) == ("scikit-learn", "scikit-learn==0.1")
 
 
 # --- honest models, whose policies must let them in

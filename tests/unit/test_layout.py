@@ -49,9 +49,9 @@ def test_the_functions_of_a_job_are_read_in_one_glance(job: Path) -> None:
     ],
 )
 def test_versions_that_nobody_tested_are_named(spark: str, jars: str, warning: str) -> None:
-    said = session.untested_versions(spark, jars)
-    assert said.startswith(warning)
-    assert bool(said) == bool(warning)
+    complaint = session.untested_versions(spark, jars)
+    assert complaint.startswith(warning)
+    assert bool(complaint) == bool(warning)
 
 
 def test_the_tested_versions_are_those_of_the_matrix() -> None:
@@ -146,7 +146,7 @@ def test_the_image_takes_what_is_there() -> None:
         for source in line.split()[1:-1]
     ]
     assert len(copied) > 8
-    assert [each for each in copied if not (ROOT / each).exists()] == []
+    assert [source for source in copied if not (ROOT / source).exists()] == []
     kubernetes = (ROOT / "conf/spark/kubernetes.conf").read_text()
     workdir = next(line.split()[1] for line in lines if line.startswith("WORKDIR"))
     assert f"{workdir}/.venv/bin/python" in kubernetes

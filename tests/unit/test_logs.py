@@ -35,13 +35,13 @@ SCHEMA_JSON = {
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Make an empty table as we do; delta-rs would look for the second at `a b c`."""
     folder = tmp_path / request.param
-    said = {"userMetadata": json.dumps(MADE), "operationMetrics": {"numOutputRows": "0"}}
+    facts = {"userMetadata": json.dumps(MADE), "operationMetrics": {"numOutputRows": "0"}}
     plain = tmp_path / "made"
     DeltaTable.create(
         plain.as_uri(),
         schema=SCHEMA,
         partition_by=BY,
-        commit_properties=CommitProperties(custom_metadata=said),
+        commit_properties=CommitProperties(custom_metadata=facts),
     )
     plain.rename(folder)
     return str(folder)
@@ -51,9 +51,9 @@ def file(table: str, name: str, ids: list[int], part: str) -> NewFile:
     """Write a file as workers do."""
     path = Path(table, f"{name}.parquet")
     pq.write_table(pa.table({"id": ids}), path)
-    said = json.dumps({"numRecords": len(ids)})
+    statistics = json.dumps({"numRecords": len(ids)})
     partition = {"model": "m", "slice": part}
-    return NewFile(path.name, partition, len(ids), path.stat().st_size, said)
+    return NewFile(path.name, partition, len(ids), path.stat().st_size, statistics)
 
 
 def publish(log: Log, name: str, ids: list[int], part: str, **how: Any) -> int:
@@ -65,8 +65,8 @@ def publish(log: Log, name: str, ids: list[int], part: str, **how: Any) -> int:
 def rows(table: str) -> list[tuple[int, str]]:
     """Return what another reader sees: pyarrow, by the log as delta-rs tells it."""
     log = Log(table)
-    found = log.dataset().to_table(["id", "slice"]).to_pylist()
-    return sorted((row["id"], row["slice"]) for row in found)
+    records = log.dataset().to_table(["id", "slice"]).to_pylist()
+    return sorted((row["id"], row["slice"]) for row in records)
 
 
 def test_files_take_the_place_of_those_of_their_slice_and_of_no_other(table: str) -> None:
@@ -238,9 +238,9 @@ def test_what_the_log_says_of_a_file_is_typed(three_files: Log) -> None:
 
 
 def test_changes_are_told_as_far_as_the_log_holds_them(three_files: Log) -> None:
-    found = changes(three_files.folder, 0, 2)
-    assert found is not None
-    assert [(each.version, each.added, each.partition) for each in found] == [
+    changed = changes(three_files.folder, 0, 2)
+    assert changed is not None
+    assert [(change.version, change.added, change.partition) for change in changed] == [
         (1, True, {"part": "y"}),
         (2, True, {"part": None}),
     ]

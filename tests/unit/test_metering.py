@@ -31,22 +31,22 @@ RECEIPT = {
 
 
 def read(path: Path) -> dict[tuple[str, str], float]:
-    found = {}
+    samples = {}
     for family in text_string_to_metric_families(path.read_text()):
         for sample in family.samples:
             own = sample.labels.get("kind") or sample.labels.get("stage") or ""
-            found[sample.name, own] = sample.value
+            samples[sample.name, own] = sample.value
             assert set(sample.labels) >= {"job", "file", "model", "output"}
-    return found
+    return samples
 
 
 def test_a_run_says_its_rows_stages_version_end_and_exit_code(tmp_path: Path) -> None:
     path = tmp_path / "new" / "score.prom"
     metering.write(RECEIPT, path)
-    found = read(path)
-    ended = found.pop(("lakescore_run_end_time_seconds", ""))
+    samples = read(path)
+    ended = samples.pop(("lakescore_run_end_time_seconds", ""))
     assert abs(time.time() - ended) < 60
-    assert found == {
+    assert samples == {
         ("lakescore_run_exit_code", ""): 0,
         ("lakescore_run_seconds", "plan"): 0.5,
         ("lakescore_run_seconds", "total"): 2.0,

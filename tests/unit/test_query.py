@@ -45,8 +45,8 @@ RECORDS = [
 ]
 
 
-def found(where: str) -> list[int]:
-    return [each.version for each in Filter(where).matching(RECORDS)]
+def matches(where: str) -> list[int]:
+    return [record.version for record in Filter(where).matching(RECORDS)]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def found(where: str) -> list[int]:
     ],
 )
 def test_a_filter_finds(where: str, versions: list[int]) -> None:
-    assert found(where) == versions
+    assert matches(where) == versions
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_an_error_points_at_the_place(where: str, place: str) -> None:
     ],
 )
 def test_versions_are_ordered(order_by: str, versions: list[int]) -> None:
-    assert [each.version for each in Order(order_by).sorted(RECORDS)] == versions
+    assert [record.version for record in Order(order_by).sorted(RECORDS)] == versions
 
 
 @pytest.mark.parametrize("order_by", ["aliases", "metrics.a, version", "1", "rand()", "version up"])

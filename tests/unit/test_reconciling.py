@@ -40,9 +40,9 @@ def test_every_row_counts_once_on_whichever_side_it_is() -> None:
         (2, "a", 0.25),  # differs
         (1, "a", 0.5),  # the same, elsewhere in the table
     )
-    found = compared(published, replayed)
-    examples = found.pop("examples")
-    assert found == {
+    outcome = compared(published, replayed)
+    examples = outcome.pop("examples")
+    assert outcome == {
         "rows": 6,
         "same": 1,
         "different": 1,
@@ -169,9 +169,9 @@ def test_what_python_cannot_hold_is_compared_and_shown() -> None:
             columns = {"id": pa.array([1, 1]), SLICE: pa.array(["a", "a"]), "p": nested}
             side = pa.table(columns)
             assert compared(side, side.take([1, 0]))["same"] == 2
-            found = compared(side.slice(0, 1), side.slice(1))
-            assert found["different"] == 1
-            assert found["examples"][0]["published"] != {"p": None}
+            outcome = compared(side.slice(0, 1), side.slice(1))
+            assert outcome["different"] == 1
+            assert outcome["examples"][0]["published"] != {"p": None}
         keyed = pa.table({"id": lists, SLICE: pa.array(["a", "a"]), "p": pa.array([1, 2])})
         assert compared(keyed, keyed.take([1, 0]))["same"] == 2
 
@@ -214,9 +214,9 @@ def test_it_counts_what_a_plain_count_of_rows_does(
     )
     sides = [rows(*side.values()) for side in (published, replayed)]
     cut = [pa.Table.from_batches(side.to_batches(max_chunksize=chunk), KEYS) for side in sides]
-    found = compared(*cut)
-    assert tuple(found.values())[:5] == expected
-    assert len(found["examples"]) == min(5, expected[0] - same)
+    outcome = compared(*cut)
+    assert tuple(outcome.values())[:5] == expected
+    assert len(outcome["examples"]) == min(5, expected[0] - same)
 
 
 @settings(max_examples=100, deadline=None)

@@ -23,13 +23,13 @@ def version(number: int, *, digest: str | None = None, **metrics: float) -> Vers
     )  # fmt: skip
 
 
-def said(*records: VersionRecord, order_by: str | None = None) -> str:
+def verdict(*records: VersionRecord, order_by: str | None = None) -> str:
     document = reporting.registry_document("flight-delay", records, order_by=order_by)
     return str(document["verdict"])
 
 
 def test_values_of_one_dataset_are_held_against_one_another() -> None:
-    assert said(
+    assert verdict(
         version(1, digest="5eed", **{"rmse": 12.0, "rmse.low": 11.0, "rmse.high": 13.0}),
         version(2, digest="5eed", **{"rmse": 10.0, "rmse.low": 9.0, "rmse.high": 11.0}),
     ) == (
@@ -47,26 +47,26 @@ def test_values_of_one_dataset_are_held_against_one_another() -> None:
     ],
 )
 def test_values_of_other_data_are_said_to_be_so(digests: tuple[str | None, ...], end: str) -> None:
-    records = [version(n, digest=each, rmse=10.0 + n) for n, each in enumerate(digests, 1)]
-    assert said(*records).endswith(end)
+    records = [version(n, digest=digest, rmse=10.0 + n) for n, digest in enumerate(digests, 1)]
+    assert verdict(*records).endswith(end)
 
 
 def test_the_metric_is_the_one_that_was_sorted_by() -> None:
     records = [version(1, rmse=12.0, latency=3.0), version(2, rmse=10.0, latency=5.0)]
-    assert said(*records).startswith("flight-delay/2 has the best stored rmse: 10")
-    assert said(*records, order_by="metrics.latency").startswith(
+    assert verdict(*records).startswith("flight-delay/2 has the best stored rmse: 10")
+    assert verdict(*records, order_by="metrics.latency").startswith(
         "flight-delay/1 has the least stored latency: 3"
     )
-    assert said(*records, order_by="metrics.latency desc").startswith(
+    assert verdict(*records, order_by="metrics.latency desc").startswith(
         "flight-delay/2 has the best stored latency: 5"
     )
 
 
 def test_without_a_metric_nothing_is_said_to_be_best() -> None:
     nothing = "No stored metric tells which version of flight-delay is best."
-    assert said(version(1), version(2)) == nothing
-    assert said(version(1, steps=3.0)) == nothing
-    assert said(version(1, auc=0.9), version(2)).endswith("; no other version has one.")
+    assert verdict(version(1), version(2)) == nothing
+    assert verdict(version(1, steps=3.0)) == nothing
+    assert verdict(version(1, auc=0.9), version(2)).endswith("; no other version has one.")
 
 
 def test_the_document_has_the_keys_of_a_comparisons() -> None:

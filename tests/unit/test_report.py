@@ -68,8 +68,8 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
         "baseline": uris[0], "versions": versions,
         "metrics": [
             *own,
-            *[{**each, "scope": "own"} for each in own],
-            *[{**each, "slice_by": "origin", "slice": f"origin={value}"} for each in own],
+            *[{**estimate, "scope": "own"} for estimate in own],
+            *[{**estimate, "slice_by": "origin", "slice": f"origin={value}"} for estimate in own],
         ],
         "histograms": [
             {"uri": uri, "kind": "residual", "from": 0.0, "to": 1.0, "weight": 3.0} for uri in uris
@@ -138,7 +138,7 @@ def test_no_script_runs_that_the_policy_does_not_name() -> None:
     (policy,) = [str(a["content"]) for _, a in page.tags if "http-equiv" in a]
     (named,) = [part.split()[1:] for part in policy.split("; ") if part.startswith("script-src")]
     running = [text for a, text in page.scripts if a.get("type") != "application/json"]
-    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in running]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()) for script in running]
     assert named == [f"'sha256-{digest.decode()}'" for digest in digests]
     assert "connect-src 'none'" in policy
 

@@ -68,8 +68,10 @@ def test_no_room_for_a_models_copy_is_worth_a_retry(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("flavors: {}")
     (tmp_path / "model.pkl").write_bytes(bytes(4096))
     command = [sys.executable, "-c", LITTLE_ROOM, tmp_path.as_uri()]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert re.match(r"75 the files of models:/large/1 cannot be copied to .*File too large", said)
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert re.match(
+        r"75 the files of models:/large/1 cannot be copied to .*File too large", printed
+    )
 
 
 @pytest.fixture
@@ -288,7 +290,7 @@ def test_what_is_not_there_is_answered_with_what_is(
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "matches"),
     [
         ("where=metrics.rmse < 16", "versions 3, 5"),
         ("where=version >= 1", "versions 1, 2, 3, 5"),
@@ -304,8 +306,8 @@ def test_what_is_not_there_is_answered_with_what_is(
         ("order_by=metrics.nosuch", "no version"),
     ],
 )
-def test_a_query_must_name_exactly_one_version(query: str, found: str) -> None:
-    with pytest.raises(QueryNotUnique, match=f"matches {found}, but must match") as refused:
+def test_a_query_must_name_exactly_one_version(query: str, matches: str) -> None:
+    with pytest.raises(QueryNotUnique, match=f"matches {matches}, but must match") as refused:
         resolve(f"flight-delay?{query}")
     assert "flight-delay/3 (champion, stable, rmse 15.75, mae 10.5)" in str(refused.value)
 
@@ -370,7 +372,8 @@ def test_a_misspelt_column_is_answered_with_the_nearest() -> None:
 def test_versions_are_listed_newest_first(registry: Registry) -> None:
     records = versions("flight-delay")
     assert [
-        (each.version, each.aliases, each.run_name, dict(each.metrics)) for each in records
+        (record.version, record.aliases, record.run_name, dict(record.metrics))
+        for record in records
     ] == [
         (5, (), "boosting again", {"rmse": 15.75}),
         (3, ("champion", "stable"), "boosting", {"rmse": 15.75, "mae": 10.5}),
@@ -380,7 +383,7 @@ def test_versions_are_listed_newest_first(registry: Registry) -> None:
     assert records[2].tags == {"kind": "trees", "my key": "a b"}
     assert records[3].uri == "models:/flight-delay/1"
     crew = registry.client.get_model_version("crew@night", "1")
-    assert [each.run_id for each in versions("crew@night")] == [crew.run_id]
+    assert [record.run_id for record in versions("crew@night")] == [crew.run_id]
 
 
 @pytest.mark.usefixtures("registry")
@@ -442,7 +445,7 @@ def test_the_embedded_store_and_its_artifacts_lie_in_one_folder(
         .get_experiment(made)
         .artifact_location.startswith((tmp_path / "home" / "artifacts").as_uri())
     )
-    assert [each.name for each in tmp_path.iterdir()] == ["home"]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 @pytest.fixture
@@ -469,8 +472,8 @@ def silent_port() -> Iterator[int]:
         yield int(server.getsockname()[1])
         server.shutdown(socket.SHUT_RDWR)  # wakes accept
     accepting.join(timeout=5)
-    for each in held:
-        each.close()
+    for connection in held:
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,9 @@ def test_an_index_that_could_mean_either_is_an_error(index: Any, says: str) -> N
 def test_each_output_of_a_dictionary_is_put_in_order_by_its_own_index_and_counted_once() -> None:
     result = {"a": series([1, 2, 3, 4], [1, 0, 2, 3]), "b": series([5, 6, 7, 8], [3, 2, 1, 0])}
     before = executor.counted("aligned")
-    found = as_column(result, version(LONG, LONG, names=("a", "b")), ROWS)
-    assert found.field(0).to_pylist() == [2, 1, 3, 4]
-    assert found.field(1).to_pylist() == [8, 7, 6, 5]
+    column = as_column(result, version(LONG, LONG, names=("a", "b")), ROWS)
+    assert column.field(0).to_pylist() == [2, 1, 3, 4]
+    assert column.field(1).to_pylist() == [8, 7, 6, 5]
     assert executor.counted("aligned") - before == ROWS
 
 
@@ -199,9 +199,9 @@ def test_pandas_own_assignment_by_index_is_what_is_published(order: list[int], s
     result = pd.Series([10 * place for place in order], index=[place + shift for place in order])
     frame["p"] = result
     try:
-        found = as_column(result, version(LONG), 6).to_pylist()
+        published = as_column(result, version(LONG), 6).to_pylist()
     except Misshapen:
         assert shift
         return
     assert not shift
-    assert found == frame["p"].tolist()
+    assert published == frame["p"].tolist()

@@ -119,7 +119,7 @@ def of_dag(schedule: Schedule) -> list[ast.stmt]:
 def keywords(task: ast.stmt) -> dict[str | None, str]:
     assert isinstance(task, ast.Assign)
     assert isinstance(task.value, ast.Call)
-    return {each.arg: ast.unparse(each.value) for each in task.value.keywords}
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in task.value.keywords}
 
 
 def test_airflow_gets_python_that_says_what_was_asked() -> None:
@@ -216,9 +216,14 @@ def test_kubernetes_gets_an_application_a_task_each_with_its_times() -> None:
     from kubeflow_spark_api.models import SparkV1beta2ScheduledSparkApplication as Application
 
     (text,) = render(combined("0 5 * * 1-7"), "kubernetes").values()
-    found = list(yaml.safe_load_all(text))
-    assert [Application.from_dict(each).to_dict() for each in found] == found
-    assert {each["metadata"]["name"]: each["spec"]["schedule"] for each in found} == {
+    applications = list(yaml.safe_load_all(text))
+    assert [
+        Application.from_dict(application).to_dict() for application in applications
+    ] == applications
+    assert {
+        application["metadata"]["name"]: application["spec"]["schedule"]
+        for application in applications
+    } == {
         "lakescore-score-1": "0 5 * * 0,1,2,3,4,5,6",  # its cron knows no 7
         "lakescore-score-2": "0 5 * * 0,1,2,3,4,5,6",
         "lakescore-compare": "0 5 * * 1,4",

@@ -42,10 +42,10 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
 
 def ending(process: subprocess.Popen[str], folder: Path) -> tuple[int, str, str]:
     """Return its exit code, and code and message of its error; the last line has the message."""
-    _, said = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=300)
     receipt = json.loads((folder / "receipt.json").read_text())
     assert (receipt["status"], receipt["exit_code"]) == ("failed", process.returncode)
-    assert said.splitlines()[-1] == f"error: {receipt['error']}"
+    assert errors.splitlines()[-1] == f"error: {receipt['error']}"
     return process.returncode, receipt["code"], receipt["error"]
 
 
@@ -107,9 +107,9 @@ def test_jobs_that_are_told_to_stop_while_a_table_does_not_answer_are_not_begun(
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
     process.send_signal(signal.SIGTERM)
-    out, said = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=60)
     summary = json.loads(out.splitlines()[-1])
-    assert (process.returncode, summary["exit_code"]) == (75, 75), said
+    assert (process.returncode, summary["exit_code"]) == (75, 75), errors
     assert [(job["code"], job["error"]) for job in summary["jobs"]] == [
         ("not_run", "the job was not started; run it again")
     ] * 2

@@ -78,10 +78,10 @@ def test_a_dry_run_prints_the_command(submit: Submit, golden: Golden) -> None:
 
 def test_the_command_is_the_same_from_another_folder(submit: Submit, tmp_path: Path) -> None:
     here = submit("score", SCORE, DRY_RUN="1")
-    there = submit("score", SCORE, folder=tmp_path, DRY_RUN="1")
-    assert (there.returncode, there.stderr) == (0, "")
-    assert there.stdout == here.stdout
-    assert f"{ROOT}/jobs/score.py {SCORE}" in there.stdout
+    elsewhere = submit("score", SCORE, folder=tmp_path, DRY_RUN="1")
+    assert (elsewhere.returncode, elsewhere.stderr) == (0, "")
+    assert elsewhere.stdout == here.stdout
+    assert f"{ROOT}/jobs/score.py {SCORE}" in elsewhere.stdout
 
 
 def test_words_with_spaces_stay_one_word(submit: Submit, tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_a_python_for_executors_is_not_the_drivers(
     (tmp_path / "mine.conf").write_text(f"{line}\n")
     given = {"PLACE": f"{tmp_path}/mine.conf", "PYSPARK_PYTHON": "/usr/bin/python3"}
     words = submit("score", SCORE, DRY_RUN="1", **given).stdout.split()
-    found = [word for word in words if word.startswith("spark.pyspark.driver.python=")]
-    assert found == ([f"spark.pyspark.driver.python={python}"] if python else [])
+    drivers = [word for word in words if word.startswith("spark.pyspark.driver.python=")]
+    assert drivers == ([f"spark.pyspark.driver.python={python}"] if python else [])
 
 
 def test_verbose_is_passed_on_and_opens_the_log(submit: Submit) -> None:
@@ -199,8 +199,8 @@ def test_a_typo_is_told_before_any_jvm_starts(
 def test_a_place_that_is_not_there_is_named(submit: Submit) -> None:
     done = submit("score", SCORE, PLACE="moon")
     assert done.returncode == 2
-    there = "connect kubernetes local s3 standalone yarn"
-    assert one_line(done) == f"error: there is no place 'moon'; places: {there}\n"
+    places = "connect kubernetes local s3 standalone yarn"
+    assert one_line(done) == f"error: there is no place 'moon'; places: {places}\n"
     assert submit.jvms == []
 
 

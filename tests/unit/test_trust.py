@@ -22,14 +22,14 @@ URI = "models:/delay/3"
 
 
 def version(trust: Trust, **facts: Any) -> None:
-    there: dict[str, Any] = {
+    plain: dict[str, Any] = {
         "registry": "https://user:secret@mlflow.example/x",
         "location": "s3://models/prod/3",
         "tags": {"approved": "yes"},
         "aliases": ["champion"],
         "recorded": None,
     }
-    trust.check_version(URI, **there | facts)
+    trust.check_version(URI, **plain | facts)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_the_refusal_says_which_rule(
 def test_what_the_files_say_is_held_against_the_rules(
     rules: dict[str, Any], facts: dict[str, Any], rule: str
 ) -> None:
-    there = {"flavours": ["sklearn"], "formats": ["skops"]}
-    Trust(**rules).check_files(URI, **there)
+    plain = {"flavours": ["sklearn"], "formats": ["skops"]}
+    Trust(**rules).check_files(URI, **plain)
     with pytest.raises(NotTrusted, match=f"rule '{rule}'"):
-        Trust(**rules).check_files(URI, **there | facts)
+        Trust(**rules).check_files(URI, **plain | facts)
 
 
 def test_the_digest_of_the_copy_is_the_one_that_is_known() -> None:
@@ -108,12 +108,12 @@ def test_the_digest_of_the_copy_is_the_one_that_is_known() -> None:
     assert Trust().check_digest(URI, DIGEST, recorded=None, tagged=DIGEST) is None
     assert Trust().check_digest(URI, DIGEST, recorded=DIGEST, tagged=None) == "the ledger"
     assert pinned.check_digest(URI, DIGEST, recorded=DIGEST, tagged=None) == "the trust policy"
-    for trust, recorded, tagged, said in (
+    for trust, recorded, tagged, complaint in (
         (wrong, DIGEST, DIGEST, "the trust policy says sha256:1"),
         (pinned, OTHER, DIGEST, "the ledger says sha256:1"),
         (pinned, DIGEST, OTHER, "its tag says sha256:1"),
     ):
-        with pytest.raises(DigestDiffers, match=said):
+        with pytest.raises(DigestDiffers, match=complaint):
             trust.check_digest(URI, DIGEST, recorded=recorded, tagged=tagged)
 
 
@@ -265,12 +265,12 @@ def reading(tmp_path: Path, flavours: dict[str, Any]) -> loaders.Reading:
 @pytest.mark.parametrize("model", HONEST)
 def test_what_mlflow_writes_is_read_in_a_known_way(tmp_path: Path, model: str) -> None:
     flavour, settings, besides, kind = HONEST[model]
-    (file,) = [each for each in settings.values() if str(each).startswith(("m.", "sparkml"))]
+    (file,) = [value for value in settings.values() if str(value).startswith(("m.", "sparkml"))]
     (tmp_path / file).mkdir() if flavour == "spark" else (tmp_path / file).write_text("")
     of_pyfunc = {"loader_module": f"mlflow.{flavour}", **besides}
-    found = reading(tmp_path, {flavour: settings, "python_function": of_pyfunc})
-    assert (found.flavours, found.formats, found.doubts) == ((flavour,), (kind,), ())
-    assert found.files == (file,)
+    card = reading(tmp_path, {flavour: settings, "python_function": of_pyfunc})
+    assert (card.flavours, card.formats, card.doubts) == ((flavour,), (kind,), ())
+    assert card.files == (file,)
     (tmp_path / "other").write_text("")
     for key in besides.keys() - {"predict_fn"}:
         flavours = {flavour: settings, "python_function": {**of_pyfunc, key: "other"}}
@@ -290,5 +290,5 @@ def test_formats_are_those_that_the_loader_would_read(tmp_path: Path) -> None:
         ),
     ):
         of_sklearn = {"pickled_model": "m.skops", **settings}
-        found = reading(tmp_path, {"sklearn": of_sklearn, "python_function": of_pyfunc})
-        assert found.formats == formats
+        card = reading(tmp_path, {"sklearn": of_sklearn, "python_function": of_pyfunc})
+        assert card.formats == formats

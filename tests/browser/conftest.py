@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -16,10 +18,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from lakescore import reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from playwright.sync_api import ConsoleMessage, Locator, Route
 
+Violations = Callable[[Page, int], list[tuple[Any, ...]]]
 READY = "#comparison .content[data-ready=yes]"
 
 
@@ -33,6 +36,29 @@ def browser() -> Iterator[Browser]:
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def violations() -> Violations:
+    """Return a function that runs axe in a page, and returns the serious violations.
+
+    More rules must hold than the number that it takes, so that axe saw a whole page.
+    """
+    shipped = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
+    axe = Path(str(shipped)).read_text(encoding="utf-8")
+
+    def run_axe(page: Page, passes: int) -> list[tuple[Any, ...]]:
+        page.evaluate(axe)
+        results: dict[str, Any] = page.evaluate("axe.run()")
+        assert len(results["passes"]) > passes
+        return [
+            (violation["id"], node["target"], node["failureSummary"])
+            for violation in results["violations"]
+            if violation["impact"] in {"serious", "critical"}
+            for node in violation["nodes"]
+        ]
+
+    return run_axe
 
 
 @pytest.fixture(scope="session")

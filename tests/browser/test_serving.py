@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import http.server
 import json
-import logging
 import threading
 from functools import partial
-from importlib.metadata import distribution
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import documents
 import pytest
-from builders.models import register, tracking_store
+from builders.models import own_home, register, tracking_store
 from playwright.sync_api import expect
 from served import serving
 
@@ -21,7 +18,9 @@ from lakescore import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from conftest import Violations
     from playwright.sync_api import Browser, Page, Route
     from served import Served
 
@@ -33,20 +32,13 @@ _COMPLAINTS_OF_REFUSALS = "Failed to load resource: the server responded with a 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Start a server on a store of its own, which is this process's store too."""
-    import mlflow
-
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     folder = tmp_path_factory.mktemp("live")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAKESCORE_HOME", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", "")  # set_tracking_uri writes it; this puts it back
+    with own_home(folder):
         uri = tracking_store(folder)
         for number in (1, 2):
             register(NAME, run_name=f"run {number}", metrics={"rmse": 12.5 - number})
         with serving("--no-open", environment={"MLFLOW_TRACKING_URI": uri}) as server:
             yield server
-        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
@@ -355,34 +347,20 @@ def test_a_name_that_points_here_reaches_nothing(browser: Browser, served: Serve
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_where_things_are_edited(
-    opening: Callable[..., Page], version: str, scheme: str
+    opening: Callable[..., Page], violations: Violations, version: str, scheme: str
 ) -> None:
-    shipped = distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
-    axe = Path(str(shipped)).read_text(encoding="utf-8")
-
-    def serious(page: Page) -> list[Any]:
-        page.evaluate(axe)
-        results: dict[str, Any] = page.evaluate("axe.run()")
-        assert len(results["passes"]) > 10
-        return [
-            (violation["id"], node["target"], node["failureSummary"])
-            for violation in results["violations"]
-            if violation["impact"] in {"serious", "critical"}
-            for node in violation["nodes"]
-        ]
-
     page = opening(color_scheme=scheme, bypass_csp=True)
     page.get_by_role("button", name=f"Edit {NAME}").wait_for()
-    assert serious(page) == []
+    assert violations(page, 10) == []
     page.get_by_role("button", name="Create a model").click()
-    assert serious(page) == []
+    assert violations(page, 10) == []
     page.goto(page.url + f"models/{version[:-2]}")
     opened(page)
-    assert serious(page) == []
+    assert violations(page, 10) == []
     page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Register a version").click()
     page.get_by_label("Description").wait_for()
-    assert serious(page) == []
+    assert violations(page, 10) == []
 
 
 def test_a_phone_shows_all_of_it(opening: Callable[..., Page], version: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import pandas as pd
     from mlflow import MlflowClient
@@ -56,6 +60,20 @@ def scaling_model(column: str) -> PythonModel:
             return model_input[column] * params["factor"] + self.offset
 
     return Scaling()
+
+
+@contextmanager
+def own_home(folder: Path) -> Iterator[None]:
+    """Let *folder* be LAKESCORE_HOME, with a quiet MLflow that has no store but the test's."""
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAKESCORE_HOME", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", "")  # set_tracking_uri writes it; this puts it back
+        yield
+        mlflow.set_tracking_uri(None)
 
 
 def tracking_store(folder: Path, *experiments: str, artifacts: str = "") -> str:

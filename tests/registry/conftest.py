@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from builders.models import EXPERIMENT, tracking_store
+from builders.models import EXPERIMENT, own_home, tracking_store
 from stores import mlflow_server, postgresql
 
 if TYPE_CHECKING:
@@ -62,12 +61,8 @@ def store(
     """Yield a store; it is the process's own until all tests on it are done."""
     import mlflow
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as processes:
-        patch.setenv("LAKESCORE_HOME", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", "")  # set_tracking_uri writes it; this puts it back
+    with own_home(folder), ExitStack() as processes:
         if request.param == "sqlite":
             uri = database = tracking_store(folder)
         else:
@@ -77,7 +72,6 @@ def store(
             mlflow.set_tracking_uri(uri)
             mlflow.set_experiment(EXPERIMENT)
         yield Store(request.param, uri, mlflow.MlflowClient(), folder, database)
-        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from builders.models import delay_model, flights, register, stored_artifacts, tracking_store
+from builders.models import (
+    delay_model,
+    flights,
+    own_home,
+    register,
+    stored_artifacts,
+    tracking_store,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,17 +67,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """
     import mlflow
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAKESCORE_HOME", str(home))
-        patch.setenv("MLFLOW_TRACKING_URI", "")  # set_tracking_uri writes it; this puts it back
+    with own_home(home):
         uri = tracking_store(home)
         client = mlflow.MlflowClient()
         _fill(client)
         yield Registry(uri, home, client)
-        mlflow.set_tracking_uri(None)
 
 
 def _fill(client: MlflowClient) -> None:

@@ -24,7 +24,7 @@ HOSTILE = (
     "datum.value",
     "  ",
 )
-"""Names and values that people could give, by chance or by intent."""
+"""Names and values that people could use, by chance or on purpose."""
 
 _WORDS = ("linear", "forest", "boosting")
 _COLUMNS = ("distance", "hour", "carrier")

@@ -203,7 +203,6 @@ def test_120_models_are_pinned_in_a_handful_of_requests(store: Store, regions: l
         requests, _ = counted(
             store, lambda: registry.resolve_all([f"{name}@champion" for name in regions])
         )
-        asked = [
-            request for request in requests if "mlflow-artifacts" not in request
-        ]  # that is the files
+        # Requests for artifacts are those for the files.
+        asked = [request for request in requests if "mlflow-artifacts" not in request]
         assert len(asked) <= 12, asked

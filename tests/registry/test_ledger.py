@@ -219,7 +219,7 @@ print(json.dumps(won))
 def test_two_who_promote_at_once_never_overwrite_each_other_silently(
     store: Store, four: str
 ) -> None:
-    """Two processes begin the ledger of this model together, and go on until both moved it."""
+    """Two processes begin the ledger of this model together, until both have moved it."""
     rivals = [
         store.start(RIVAL.replace("{versions}", versions).replace("{name!r}", repr(four)))
         for versions in ("[1, 2]", "[3, 4]")

@@ -23,7 +23,7 @@ def test_the_tour_of_the_command_line_does_what_it_says(tmp_path: Path) -> None:
     assert 12 <= len(tour.splitlines()) <= 20
     before = mlflow.get_tracking_uri()
     try:
-        tracking_store(tmp_path)  # with what the demo registers, but for its forests
+        tracking_store(tmp_path)  # with the versions of the demo, except its forests
         for kind, rmse in (("linear", 18.0), ("forest", 16.0), ("boosting", 15.0)):
             register(
                 "flight-delay",

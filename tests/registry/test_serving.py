@@ -348,7 +348,7 @@ def test_requests_are_bounded() -> None:
     assert "BadRequest" in refusal(
         asking.post("/api/models", content=b"{", headers={"content-type": "application/json"}), 400
     )
-    form = {"content-type": "text/plain"}  # what a foreign page could send unasked
+    form = {"content-type": "text/plain"}  # a foreign page may send this
     assert "BadRequest" in refusal(
         asking.post("/api/models", content=b'{"name": "x"}', headers=form), 400
     )
@@ -444,7 +444,7 @@ serve([], port=0, announce=announce, browse=False, patience=1)
 
 @embedded
 def test_who_sends_or_reads_too_slowly_is_cut_off(store: Store) -> None:
-    """A byte now and then keeps no connection: its whole request must be there in time."""
+    """A client that sends a byte now and then loses its connection: a request must end in time."""
     server = store.start(PATIENT)
     assert server.stdout is not None
     address = server.stdout.readline()

@@ -1,4 +1,4 @@
-"""What MLflow's registry does unexpectedly, and what ours says all the same, on both stores."""
+"""What MLflow's registry does unexpectedly, and what lakescore answers then, on both stores."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_deleted_run_still_tells_its_facts(store: Store, name: str) -> None:
 def test_a_name_with_odd_characters_is_found(name: str, odd: str) -> None:
     odd = f"{odd} {name[:9]}"
     log_and_register(odd, run_name="one")
-    for wildcard in "'\"_%":  # as a filter of MLflow's could read the name
+    for wildcard in "'\"_%":  # wildcards and quotes, as MLflow's filter could read them
         if wildcard in odd:
             log_and_register(odd.replace(wildcard, "x"), run_name="another")
     assert [record.run_name for record in registry.versions(odd)] == ["one"]

@@ -28,7 +28,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         | QUICK
         | {
             "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
-            # As Spark 4 has it; 3.5 would fail at dates before 1582.
+            # Spark 4's default; Spark 3.5's would fail at dates before 1582.
             "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
             "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
             "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
@@ -62,7 +62,7 @@ def runner(
     spark: SparkSession,  # noqa: ARG001 - which jobs find, or start anew as the tests have it
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
-    """Run jobs by Spark, and once more as where no Spark runs: by workers, until they need it."""
+    """Run jobs with Spark, and again as if no Spark ran: with workers, until a job needs Spark."""
     if request.param == "local":
         monkeypatch.setattr(session, "_is_running", lambda: False)
     return str(request.param)

@@ -1,4 +1,4 @@
-"""Rows from Spark to Arrow and back, also by what Spark 3.5 can do."""
+"""Rows from Spark to Arrow and back, also with what Spark 3.5 offers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_rows_pass_as_they_are(spark: SparkSession, rows: DataFrame) -> None:
     kinds, expected_kinds = ([field.dataType for field in frame.schema] for frame in (again, rows))
     if tuple(map(int, spark.version.split(".")[:2])) >= (4, 1):
         assert kinds == expected_kinds
-    else:  # which forgets what may be null within a value
+    else:  # Spark forgets which parts of a value may be null
         assert [k.simpleString() for k in kinds] == [k.simpleString() for k in expected_kinds]
     assert in_order(again) == in_order(rows)
 

@@ -1,4 +1,4 @@
-"""Rows that a model cannot score: set aside, counted, and published only as far as one allows."""
+"""Rows that a model cannot score: set aside, counted, and published only if the job allows it."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_rows_that_vanish_on_the_way_publish_nothing(
     config = job(slices=["b"], write=by)
     real = getattr(scoring, step)
     lose = {
-        "tried": lambda planned: real(planned).where("id < 0"),  # nor do tasks say anything
+        "tried": lambda planned: real(planned).where("id < 0"),  # no task reports it either
         "file": lambda *_: [],
     }
     monkeypatch.setattr(scoring, step, lose[step])
@@ -269,7 +269,7 @@ def test_rows_that_are_merged_by_a_key_that_two_slices_have_are_refused(
         score.run(config)  # into a table that is made, where no row is matched yet
     assert score.run(job(write_mode="merge", slices=["b"]))["rows_scored"] == 2
     with pytest.raises(KeysInTwoSlices):
-        score.run(config)  # slice b is done, and a would take a row from it
+        score.run(config)  # slice b is published, and slice a would take a row from it
     by_both = {"id_columns": ["id", "part"], "output": f"{config.output.address}-2"}
     assert score.run(job(write_mode="merge", commits=commits, **by_both))["rows_scored"] == 3
 

@@ -1,4 +1,4 @@
-"""A text of a table that is no UTF-8 stays the bytes that it is, and no model is blamed for it."""
+"""A text that is not UTF-8 keeps its bytes, and no model gets the blame for it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_key_of_any_bytes_is_compared_written_set_aside_and_explained(
         spark.conf.unset("spark.sql.parquet.filterPushdown")
     bad = spark.read.format("delta").load(aside).selectExpr("hex(CAST(key AS BINARY))").collect()
     assert [row[0] for row in bad] == ["FF"]
-    # As it is shown, and as a shell hands it over.
+    # As lakescore shows it, and as a shell passes it.
     for typed in (r"R\xc9U", b"R\xc9U".decode(errors="surrogateescape")):
         (row,) = explain(output, {"key": typed})
         assert (row["status"], row["row"]) == ("published", {"key": r"R\xc9U", "prediction": 2.0})

@@ -50,7 +50,7 @@ def holdout(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame
 def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **more: Any) -> Any:
     job = partial(compare_job, tmp_path, path, versions=versions, label=label, rank_by=rank_by)
     receipt = compare.run(job(**more))
-    if "gates" not in more:  # they may move an alias, which is done once
+    if "gates" not in more:  # gates may move an alias, which happens once
         more["output"] = tmp_path / "here/ranking"
         for name in ("disagreements", "quarantine"):
             if name in more:
@@ -65,9 +65,9 @@ def run(tmp_path: Path, path: str, versions: Any, label: str, rank_by: str, **mo
 
 
 def assert_same(receipt: Any, here: Any) -> None:
-    """Hold what Spark found against what workers of this machine did.
+    """Compare Spark's report with that of this machine's workers.
 
-    Without keys the bootstraps draw rows by their places, which are others.
+    Without keys the bootstraps draw rows by their places, and these differ.
     """
     facts = ["status", "rows", "rows_common", "baseline", "holdout", "run_id"]
     assert {name: here[name] for name in facts} == {name: receipt[name] for name in facts}
@@ -80,7 +80,7 @@ def assert_same(receipt: Any, here: Any) -> None:
 
 
 def among(values: dict[str, float], expected: dict[str, float]) -> bool:
-    """Tell whether *values* has the values of *expected*, beside others."""
+    """Tell whether *values* contains all of *expected*."""
     return {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
@@ -139,7 +139,7 @@ def test_metrics_of_probabilities_are_those_of_scikit_learn_with_ties_and_certai
     register: Any, holdout: tuple[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     class Probability(mlflow.pyfunc.PythonModel):
-        """A step function: many ties, and probabilities of 0 and 1 that the logarithm fears."""
+        """A step function: many ties, and probabilities 0 and 1 with infinite logarithms."""
 
         def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
             return (model_input["x"] / 3).round(1)
@@ -503,7 +503,7 @@ def test_rows_that_a_version_refuses_are_set_aside_and_the_others_are_compared(
     of_all = run(tmp_path, path, ["strict/1"], "y", "mae", id_columns=["id"])
     digests = [_logged_digest(report["ranking"][0], "mae") for report in (receipt, of_all)]
     assert of_all["holdout"]["digest"] == receipt["holdout"]["digest"] == digests[1]
-    assert digests[0] != digests[1]  # three rows are no four, and their metrics no comparison
+    assert digests[0] != digests[1]  # metrics of three rows cannot be compared with those of four
     (strict,) = [v for v in embedded(receipt["report"]["html"])["versions"] if v["version"] == 2]
     assert strict["errors"] == {"ValueError": 1}
 
@@ -526,8 +526,8 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
     rows = [(1, 1.0, 0.0, 2.5), (2, None, 0.0, 4.5), (3, 4.0, None, 5.5)]
     path = make_table(tmp_path / "named", rows, "id int, width double, z double, y double")
     asked = {
-        "columns": {"x": "width"},  # both have this feature
-        "nulls": {"x": "quarantine", "z": "quarantine"},  # and only one that
+        "columns": {"x": "width"},  # a feature of both models
+        "nulls": {"x": "quarantine", "z": "quarantine"},  # z is a feature of one model only
         "id_columns": ["id"],
         "quarantine": {"path": str(tmp_path / "bad")},
         "disagreements": {"path": str(tmp_path / "odd")},
@@ -603,6 +603,6 @@ def test_a_holdout_without_a_label_is_told_without_spark(
     path = make_table(tmp_path / "early", rows, "x double, y double")
     with pytest.raises(HoldoutEmpty, match="early has a label in 'y', so there is nothing to comp"):
         run(tmp_path, path, ["early/1"], "y", "rmse", runner="local")
-    with pytest.raises(MetricUndefined, match="0 labelled rows"):  # Spark looks, and says so too
+    with pytest.raises(MetricUndefined, match="0 labelled rows"):  # Spark tells this, too
         run(tmp_path, path, ["early/1"], "y", "rmse", where="x > 0")
     assert not (tmp_path / "ranking").exists()

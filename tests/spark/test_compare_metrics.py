@@ -27,7 +27,7 @@ A, B = "models:/m/1", "models:/m/2"
 def evaluated(
     scored: DataFrame, uris: tuple[str, ...] = (A, B), **asked: Any
 ) -> comparing.Evaluation:
-    """Compare what stands in *scored*: `id`, `_label`, a column a version, `weight` and `part`."""
+    """Compare the versions of *scored*: `id`, `_label`, a column per version, `weight`, `part`."""
     columns = scored.columns
     inferred = {k: asked.pop(k) for k in ("rank_by", "problem_type", "positive") if k in asked}
     problem = comparing.infer(
@@ -40,13 +40,13 @@ def evaluated(
     )  # fmt: skip
     with comparing.cached(paired) as kept:
         evaluation = comparing.evaluate(kept, **{"replicates": 100, **asked})
-        here = replace(kept, rows=passes.fetch(kept.rows))  # as where no Spark runs
+        here = replace(kept, rows=passes.fetch(kept.rows))  # as without Spark
         assert_same(evaluation, comparing.evaluate(here, **{"replicates": 100, **asked}))
     return evaluation
 
 
 def assert_same(evaluation: comparing.Evaluation, here: comparing.Evaluation) -> None:
-    """Hold what Spark's workers found against what one process does: all numbers, and intervals."""
+    """Compare Spark's evaluation with that of one process: all numbers and intervals."""
     assert [(p.by, p.value, p.scope, p.rows) for p in evaluation.parts] == [
         (p.by, p.value, p.scope, p.rows) for p in here.parts
     ]
@@ -65,13 +65,13 @@ def assert_same(evaluation: comparing.Evaluation, here: comparing.Evaluation) ->
 
 
 def values(part: Any, uri: str) -> dict[str, float]:
-    """Return what has a value; a class that only other versions predict has none."""
+    """Return the metrics with a value; a class that only other versions predict has none."""
     estimates = {name: standing.estimates[uri].value for name, standing in part.standings.items()}
     return {name: value for name, value in estimates.items() if not np.isnan(value)}
 
 
 def regression(y: Any, p: Any, w: Any = None) -> dict[str, float]:
-    """Return what scikit-learn (and numpy, for what it lacks) says."""
+    """Return the metrics of scikit-learn, or of numpy if scikit-learn lacks one."""
     error = np.abs(y - p)
     ones = np.ones(len(y)) if w is None else w
     pinball = truth.mean_pinball_loss
@@ -187,7 +187,7 @@ def labels(y: Any, decided: Any, w: Any = None) -> dict[str, float]:
 
 
 def calibration_error(right: Any, sure: Any, w: Any = None) -> float:
-    """Return it from scikit-learn's curve; weights, which that lacks, are counts of rows here."""
+    """Return the error of scikit-learn's curve, which takes no weights: here they count rows."""
     if w is not None:
         counts = np.asarray(w).astype(np.int64)
         right, sure = np.repeat(right, counts), np.repeat(sure, counts)
@@ -407,7 +407,7 @@ def test_rows_on_which_probabilities_or_labels_differ_most_are_told(spark: Spark
 def test_rows_are_found_again_by_their_keys_as_spark_joins_them(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """Of two rows with one key each stands with the inputs of both, and NaN is itself."""
+    """Each of two rows with one key is shown with the inputs of both, and NaN equals NaN."""
     from lakescore import tables
     from lakescore.comparing import differing
 
@@ -427,7 +427,7 @@ def test_rows_are_found_again_by_their_keys_as_spark_joins_them(
     assert [(row["disagreement"], row["x"]) for row in by_log if row["id"] == 1.0] == [
         (3.0, 1.0), (2.0, 1.0), (3.0, 2.0), (2.0, 2.0),
     ]  # fmt: skip
-    assert [row["x"] for row in by_log if row["id"] != 1.0] == [3.0]  # no key is no row's
+    assert [row["x"] for row in by_log if row["id"] != 1.0] == [3.0]  # a null key belongs to no row
 
 
 @pytest.mark.parametrize(
@@ -457,7 +457,7 @@ def test_slices_are_written_as_spark_writes_their_values(
 
 
 def hair(n: int, seed: int = 12) -> pd.DataFrame:
-    """Return predictions of which A's errors are 2 % smaller, and otherwise as B's by chance."""
+    """Return predictions of A and B that differ by chance, and A's errors are 2 % smaller."""
     random = np.random.default_rng(seed)
     label, shared = random.normal(0, 10, n), random.normal(0, 1, n)
     frame = pd.DataFrame({"id": np.arange(n), "_label": label})
@@ -576,7 +576,7 @@ def test_a_weight_that_is_none_is_refused(spark: SparkSession, weight: float | N
 
 
 def cost(label: Any, predicted: Any) -> Any:
-    """Take a delay that was not foreseen for three times as bad."""
+    """Count an unforeseen delay three times."""
     return np.where(label > predicted, 3.0, 1.0) * np.abs(label - predicted)
 
 

@@ -1,4 +1,4 @@
-"""Families of versions, one a segment of the holdout, held against each other and one version."""
+"""Families, with a version for each segment of the holdout, compared with each other."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def models(register: Any) -> None:
 
 @pytest.fixture
 def name() -> str:
-    """Return what no other test's models begin with."""
+    """Return a name that no other test's models begin with."""
     return f"rival{next(_NUMBERS)}"
 
 

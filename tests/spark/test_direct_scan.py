@@ -40,7 +40,7 @@ X = pd.DataFrame({"x": [0.0, 1.0, 2.0, None] * 5})
 
 @pytest.fixture(scope="module")
 def by_spark(spark: SparkSession, register: Any) -> scoring.Plan:
-    """Return a plan of a model that takes x, nulls too; tests give it other rows."""
+    """Return a plan for a model of x, which may be null; tests replace its rows."""
     model = HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=1).fit(X, [0, 1, 2, 3] * 5)
     register("steps", model, X)
     version = resolve("steps/1")
@@ -77,7 +77,7 @@ def values(plan: scoring.Plan) -> list[str]:
 
 
 def assert_same(plan: scoring.Plan, selection: scanning.Selection) -> list[str]:
-    """See that both ways give the same, and return it."""
+    """Check that workers and Spark give the same rows, and return these."""
     keep = [*selection.whole.columns, selection.adds.name]
     by_workers = values(read_by_workers(plan, selection, keep))
     assert by_workers == values(replace(plan, source=selection.rows, keep=tuple(keep)))
@@ -89,7 +89,7 @@ def table(spark: SparkSession, tmp_path: Path) -> Callable[..., str]:
     """Make a Delta table from a query, with properties, and return its path."""
 
     def make(query: str, by: Sequence[str] = (), **properties: str) -> str:
-        path = str(tmp_path / "a table")  # the blank is encoded in no log and in many a URI
+        path = str(tmp_path / "a table")  # logs keep the blank as it is, and many URIs encode it
         writer = spark.sql(query).write.format("delta").partitionBy(*by)
         for name, value in properties.items():
             writer = writer.option(f"delta.{name.replace('_', '.')}", value)
@@ -117,7 +117,7 @@ def test_deleted_rows_never_come_back(
     assert len(left) == 7
     assert not [row for row in left if row.startswith(("(0,", "(3,", "(9,"))]
     before = whole(tables.snapshot(spark, path, 0))
-    assert len(assert_same(by_spark, before)) == 10  # as it was before the deletion
+    assert len(assert_same(by_spark, before)) == 10  # the table before the deletion
 
 
 def test_renamed_dropped_and_added_columns_are_read_by_what_the_log_says(

@@ -93,7 +93,8 @@ def test_bad_input_is_told_in_one_line_with_its_code_and_nothing_is_written(
     assert sentence in error
     assert "Traceback" not in printed.err
     written = set(file.parent.iterdir()) - set(before)
-    assert written <= {file.parent / "receipt.json"}  # a job's file that does not read names none
+    # A job's file that cannot be read names no receipt.
+    assert written <= {file.parent / "receipt.json"}
     if written:
         receipt = json.loads((file.parent / "receipt.json").read_text())
         assert (receipt["status"], receipt["exit_code"]) == ("failed", code)

@@ -194,10 +194,10 @@ def test_a_plan_says_in_how_many_batches_the_model_would_be_called(  # noqa: PLR
         "scan": scan,
     }
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1000")
-    spark.conf.set("spark.sql.codegen.wholeStage", "true")  # without, Spark hands single rows on
+    spark.conf.set("spark.sql.codegen.wholeStage", "true")  # without it, Spark passes single rows
     try:
         would = score.run(job(**config, plan=True))["would"]
-        made.unlink(missing_ok=True)  # of the rows that the plan shows
+        made.unlink(missing_ok=True)  # calls for the rows that the plan shows
         score.run(job(**config))
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
@@ -213,7 +213,7 @@ def test_a_plan_writes_nothing_and_says_what_would_be_done(job: Job, tmp_path: P
     assert receipt["would"]["slices"] == {"2013-12-01": 2, "2013-12-02": 1}
     assert receipt["features"] == [{"name": "x", "type": "double", "column": "x", "null": "model"}]
     assert receipt["engine"]["name"] == "arrow"
-    assert receipt["environment"] == []  # the model was logged with what is here
+    assert receipt["environment"] == []  # the model's requirements are installed
     predictions = sorted((row["id"], round(row["prediction"], 6)) for row in receipt["probe"])
     assert predictions == [(1, 2.0), (2, 4.0), (3, 6.0)]
     assert scored(job()) == ["2013-12-01", "2013-12-02"]

@@ -99,7 +99,7 @@ def test_the_arrow_engine_gives_the_values_of_spark_udf(  # noqa: PLR0913, PLR09
     predicted = values(plan)
     expected = values(planned(rows, "spark_udf", [model]))
     assert len(predicted) == ROWS
-    if name in {"linear", "strings", "forest of many jobs"}:  # sums, added in whatever order
+    if name in {"linear", "strings", "forest of many jobs"}:  # sums, in any order
         assert np.allclose(predicted, expected, rtol=1e-12, atol=0)
     else:
         assert predicted == expected

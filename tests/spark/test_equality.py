@@ -1,7 +1,7 @@
-"""The two engines publish one and the same, and it is what `predict` gives on pandas.
+"""Both engines publish what `predict` gives on pandas.
 
-Random models of every output type, with nulls of every kind, by each way to return them. They are
-a few by default; LAKESCORE_EXAMPLES=500 draws as many.
+The models are random: of every output type, with every kind of null, and with every way to return
+values. By default these are a few; LAKESCORE_EXAMPLES=500 draws 500.
 """
 
 from __future__ import annotations
@@ -167,15 +167,12 @@ def test_groups_that_are_predicted_apart_get_their_own_values_and_the_plan_says_
     contract = signature.bind("rows", rows, prepare(resolve(f"{name}/1")))
     planned = scoring.plan(engine, rows, [contract], keep=["x"])
     if engine == "arrow":
-        planned = replace(planned, spread=None)  # a slow machine's: the rows stay together
+        planned = replace(planned, spread=None)  # as on a slow machine: the rows stay together
     execution = scoring.Execution(planned)
     with execution.cached() as scored:
         collected = scored.orderBy("x").collect()
     frame["p"] = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame)
-    assert (
-        [row["prediction"] for row in collected]
-        == frame["p"].tolist()
-        == [100.0, 20.0, 300.0, 40.0]
-    )
+    predictions = [row["prediction"] for row in collected]
+    assert predictions == frame["p"].tolist() == [100.0, 20.0, 300.0, 40.0]
     assert planned.reason.endswith("orders them by it")
     assert execution.facts().get("rows_aligned", 4) == 4

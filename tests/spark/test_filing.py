@@ -1,4 +1,4 @@
-"""Workers write the files of predictions themselves: the table is the one that Spark writes."""
+"""Workers write the files of predictions: the table is the same as if Spark wrote it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_rows_are_those_that_spark_writes(
     reports = [score.run(config) for config in (direct, by_spark)]
     assert [report["output"]["write"] for report in reports] == ["direct", "spark"]
     assert [report["engine"]["scan"] for report in reports] == [scan, scan]
-    assert [report["rows_scored"] for report in reports] == [19, 19]  # and the 13 is aside
+    assert [report["rows_scored"] for report in reports] == [19, 19]  # 13 is in the quarantine
     ours, theirs = (read(spark, config).drop("scored_at") for config in (direct, by_spark))
     assert_df_equality(ours, theirs, ignore_row_order=True, allow_nan_equality=True)
     kinds = [(f.name, f.dataType) for f in read(spark, direct).schema]
@@ -410,7 +410,8 @@ def test_what_a_run_carries_is_what_its_rows_are_stamped_with(
 def test_no_bound_of_a_struct_hides_a_row_and_no_count_of_it_the_table(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    kinds = pa.schema({"s.a": pa.int64(), "s": pa.struct({"a": pa.float64()})})  # two of one path
+    # Two columns with one path.
+    kinds = pa.schema({"s.a": pa.int64(), "s": pa.struct({"a": pa.float64()})})
     nested = [{"a": 1.0}, {"a": 2.0}, {"a": float("nan")}]
     rows = pa.table([pa.array([1, 2, 3]), pa.array(nested, kinds.field("s").type)], kinds)
     path = str(tmp_path / "nested")

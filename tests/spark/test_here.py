@@ -1,4 +1,4 @@
-"""What the driver reads of a small table itself, which must be what Spark reads of it."""
+"""What the driver itself reads from a small table must be what Spark reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VALUES = [
 def divided(
     spark: SparkSession, tmp_path: Path, kind: str, values: list[Any]
 ) -> tuple[Snapshot, DataFrame]:
-    """Return a table of two files, of whose rows one is deleted, and what Spark reads."""
+    """Return a table of two files and a deleted row, and the rows that Spark reads."""
     rows = [(n, value) for n, value in enumerate([*values, values[0]])]
     frame = spark.createDataFrame(rows, f"id int, part {kind}").repartition(2, "id")
     path = str(tmp_path / "rows")

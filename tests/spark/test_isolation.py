@@ -34,10 +34,10 @@ ENGINES: tuple[Literal["arrow", "spark_udf"], ...] = ("arrow", "spark_udf")
 
 
 def shaping() -> Any:
-    """Return a model of a class that its pickle holds, as one of a notebook does."""
+    """Return a model whose pickle holds its class, as if a notebook defined it."""
 
     class Shaped(mlflow.pyfunc.PythonModel):
-        """Both versions ship a module of one name; what it does differs."""
+        """Both versions ship a module with one name and different code."""
 
         def load_context(self, context: Any) -> None:  # noqa: ARG002
             import shop_features
@@ -54,7 +54,7 @@ def leaking(factor: float, folder: str) -> Any:
     """Return a model that changes all that a process shares."""
 
     class Leaky(mlflow.pyfunc.PythonModel):
-        """Change all that a process shares; predict -1 where another version did so before."""
+        """Change all that a process shares; predict -1 if another version changed it before."""
 
         def __init__(self, factor: float, folder: str) -> None:
             self.factor, self.folder = factor, folder
@@ -130,7 +130,8 @@ def test_versions_that_ship_a_module_of_one_name_are_each_scored_by_their_own(
     expected = [(1.0, 2.0, 3.0), (2.0, 4.0, 6.0), (5.0, 10.0, 15.0), (7.0, 14.0, 21.0)]
     one_by_one = [values(planned(rows, engine, name)) for name in (first, second, first)]
     assert one_by_one[0] == [row[:2] for row in expected]
-    assert one_by_one[1] == [(x, three) for x, _, three in expected]  # by workers of the first
+    # By the workers of the first version.
+    assert one_by_one[1] == [(x, three) for x, _, three in expected]
     assert one_by_one[2] == one_by_one[0]
     assert values(planned(rows, engine, first, second)) == expected
     assert values(planned(rows, engine, second, first)) == [(x, c, b) for x, b, c in expected]

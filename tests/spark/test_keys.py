@@ -36,7 +36,7 @@ SAME = [  # two rows of one key, and others that are not it
 
 @pytest.fixture(params=["here", "workers"])
 def who(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Say who compares keys: workers do those of many rows."""
+    """Let the driver compare the keys, and then workers, as for many rows."""
     if request.param == "workers":
         monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 0)
     return str(request.param)

@@ -52,7 +52,7 @@ def planned(
 
 @pytest.fixture(params=["spark reads", "workers read"])
 def plan(request: pytest.FixtureRequest, patients: Snapshot, model: ModelVersion) -> scoring.Plan:
-    """A plan of the 569 rows, by whichever way they come to the model."""
+    """Return a plan of the 569 rows, which Spark or workers read."""
     selection = slicing.select(patients, None, ["all"])
     rows = selection if request.param == "workers read" else patients.rows
     plan = planned(rows, patients.rows, model)

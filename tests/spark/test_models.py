@@ -63,7 +63,7 @@ NAMES = ["id", "x", "y", "n", "kind", "flag", "at", "wall", "day", "blob", "pric
 
 
 def on_pandas() -> pd.DataFrame:
-    """Return the rows as those have them who train on pandas, once with names that are numbers."""
+    """Return the rows as training code has them in pandas, also under names that are numbers."""
     frame = pd.DataFrame(ROWS, columns=NAMES)
     for name in ("at", "wall", "day"):
         frame[name] = frame[name].astype("datetime64[ns]")
@@ -276,7 +276,7 @@ ALIKE = {
     "flags to read", "texts to read", "whole numbers", "decimals for whole numbers",
     "a column that was missing in training", "lists to read", "a list beside a number for a name",
 }  # fmt: skip
-"""What is to MLflow's function as others are, of which each costs a process of its own there."""
+"""Kinds that MLflow's function treats as it treats others; each kind costs it a process."""
 BY_MLFLOW = [name for name in KINDS if os.environ.get("ALL_KINDS") or name not in ALIKE]
 DIRECT = [n for n, kind in KINDS.items() if kind.takes != ["price"] and not kind.spark_udf]
 
@@ -382,7 +382,7 @@ def plain(value: Any) -> Any:
 
 
 def same(given: Any, expected: Any) -> bool:
-    """Tell whether two values are equal, numbers but for the order in which sums were made."""
+    """Tell whether two values are equal; numbers may differ as sums in another order do."""
     if isinstance(given, list) and isinstance(expected, list):
         return len(given) == len(expected) and all(map(same, given, expected))
     if isinstance(given, dict) and isinstance(expected, dict):

@@ -1,4 +1,4 @@
-"""Columns, slices, tables and dates that are called as few are: scored all the same, or refused."""
+"""Columns, slices, tables and dates with unusual names and values: scored as others, or refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("spark")
 
 @pytest.fixture(scope="module", autouse=True)
 def models(register: Any) -> None:
-    """One model of x and one of a feature that is called like a column of the lineage: twice it."""
+    """Register a model that doubles x, and one that doubles a feature named as a lineage column."""
     register("odd", LinearRegression().fit(X, 2 * X["x"]), X)
     feature = X.rename(columns={"x": "slice"})
     register("odd feature", LinearRegression().fit(feature, 2 * feature["slice"]), feature)
@@ -99,7 +99,7 @@ def test_names_that_cannot_be_used_are_refused_where_they_are(
     table = str(tmp_path / "quoted")
     quoted = spark.createDataFrame([(1, 1.0, 2)], "id int, x double, `a``b` int")
     quoted.write.format("delta").save(table)
-    assert score.run(job(table))["rows_scored"] == 1  # nobody asks for it
+    assert score.run(job(table))["rows_scored"] == 1  # the job does not use that column
     with pytest.raises(ColumnsUnfit, match="columns 'a`b', but a name cannot hold a backtick"):
         score.run(job(table, passthrough="all"))
     table = make_table(tmp_path / "own", [(1, 1.0, 2)], "id int, x double, _Lakescore_p int")

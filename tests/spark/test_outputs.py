@@ -42,7 +42,7 @@ def job(tmp_path: Path) -> Callable[..., ScoreJob]:
 
 @pytest.fixture(scope="module")
 def classes(register: Any) -> Any:
-    """Return a classifier of labels that are no words of a column's name."""
+    """Return a classifier whose labels cannot be names of columns."""
     fitted = LogisticRegression().fit(X, ["not so", "not so", "yes", "yes"])
     register("classes", fitted, X)
     return fitted

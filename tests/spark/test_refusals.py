@@ -227,7 +227,7 @@ UNREADABLE = {
 
 
 def handmade(folder: Path, *files: tuple[dict[str, pa.Array], dict[str, Any]]) -> str:
-    """Make a table of id, x and at, as other tools do that check no types."""
+    """Make a table of id, x and at, as a tool does that checks no types."""
     (folder / "_delta_log").mkdir(parents=True)
     kinds = {"id": "integer", "x": "double", "at": "timestamp"}
     fields = [{"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in kinds.items()]

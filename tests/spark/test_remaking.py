@@ -96,7 +96,7 @@ def test_of_two_runs_that_make_a_table_anew_at_once_one_wins(
     asked = [frame(spark, WHOLE, (1, "b", 1)), frame(spark, PRECISE, ("a", 1.5))]
     old, new = [
         begun(rows, failed, where={"slice": [place]})
-        for place, rows in zip("ba", asked, strict=True)  # slices that are not each other's
+        for place, rows in zip("ba", asked, strict=True)  # two different slices
     ]
     new.commit()
     with pytest.raises(AnotherRunWon):

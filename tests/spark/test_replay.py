@@ -1,4 +1,4 @@
-"""A prediction later: which run made it, and that it is made the same way again."""
+"""Predictions afterwards: which run made one, and that a replay makes the same one again."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_row_that_was_set_aside_is_no_part_of_the_run(job: ScoreJob, runner: s
 def test_what_others_published_beside_a_run_is_no_part_of_it(
     own_job: ScoreJob, runner: str
 ) -> None:
-    """Of its slice the table holds a row that a run before left, and rows of another model."""
+    """The table also holds a row of an earlier run in this slice, and rows of another model."""
     first = run_of(own_job, 1)
     DeltaTable(own_job.input.address).delete("id = 1")
     merging = own_job.model_copy(update={"write_mode": "merge", "slices": ["a"]})
@@ -143,7 +143,7 @@ def test_a_replay_that_needs_spark_is_refused_where_it_may_not_start(job: ScoreJ
 
 
 def saying(words: str) -> CommitProperties:
-    """Return what makes a commit say *words*, as lakescore's commits do."""
+    """Return properties by which a commit says *words*, as lakescore's commits do."""
     return CommitProperties(custom_metadata={"userMetadata": words})
 
 

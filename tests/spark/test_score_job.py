@@ -69,7 +69,7 @@ def row_of(config: ScoreJob, key: int) -> dict[str, Any]:
 
 
 def history(config: ScoreJob) -> list[dict[str, Any]]:
-    """Return what each commit says of itself, the newest first, but for the one that made it."""
+    """Return the record of each commit, newest first, except the one that made the table."""
     made = commits_of(config.output.address)
     *runs, first = made
     assert len(made) == DeltaTable(config.output.address).version() + 1
@@ -227,7 +227,7 @@ def test_a_given_run_id_is_kept_recognised_and_not_lent_to_other_inputs(
 def test_a_run_that_cannot_be_logged_is_published_all_the_same(
     model: str, job: Callable[..., ScoreJob], tmp_path: Path
 ) -> None:
-    (tmp_path / "file").touch()  # no folder, in which MLflow could keep what it logs
+    (tmp_path / "file").touch()  # not a folder, so MLflow cannot keep artifacts there
     name = str(tmp_path)
     mlflow.create_experiment(name, artifact_location=(tmp_path / "file").as_uri())
     receipt = score.run(job(model=f"{model}@champion", experiment=name))

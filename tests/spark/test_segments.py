@@ -1,4 +1,4 @@
-"""A model of its own for the rows of each segment: one pass, one commit, each row its version."""
+"""Each segment has its own model: one pass, one commit, and each row names its version."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FACTORS = {"north": 2, "south": 3, "all": 100}
 
 
 def loud(number: float, bad: float) -> Any:
-    """Return a model that fails at a number, and adds its own to others."""
+    """Return a model that fails at the number *bad*, and adds *number* to others."""
 
     class Model(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         def predict(self, context: Any, model_input: pd.DataFrame) -> Any:  # noqa: ARG002
@@ -301,7 +301,7 @@ def test_a_row_that_cannot_be_scored_is_set_aside_with_the_version_that_failed(
 def test_models_of_all_kinds_give_what_each_predicts_on_pandas(
     job: Job, register: Any, family: str, table: str
 ) -> None:
-    """The first of a kind is probed, so others of it must not be taken for what they are not."""
+    """Only the first model of a kind is probed, so the others must really be of its kind."""
     draw = np.random.default_rng(5)
     regions = [f"r{n}" for n in range(9)]
     frame = pd.DataFrame(
@@ -417,7 +417,7 @@ def test_forward_only_scores_a_slice_whose_segments_have_other_models_at_last(
 def test_a_probe_whose_rows_all_fail_proves_nothing(
     job: Job, register: Any, family: str, table: str
 ) -> None:
-    """The first 4,000 rows have one of the north, and its model takes no null."""
+    """Of the first 4,000 rows one is of the north, and its model takes no null."""
     inputs = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 2.0, 4.0]})
     by_name = make_pipeline(ColumnTransformer([("s", StandardScaler(), ["b"])]), LinearRegression())
     register(f"{family}-north", by_name.fit(inputs, inputs["b"]), inputs, alias="live")

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("spark")
 
 @pytest.fixture(scope="module", autouse=True)
 def models(register: Any) -> None:
-    """One model doubles, and the other one does too, but for negative numbers."""
+    """Register a model that doubles, and one that doubles but refuses negative numbers."""
 
     class Picky(mlflow.pyfunc.PythonModel):
         def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:  # noqa: ARG002
@@ -64,7 +64,7 @@ def folders(place: Path, rows: Mapping[str, list[float]]) -> None:
 
 
 def added(place: Path, logged: str, values: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return what a log says of a file that is added, whose path it has as *logged*."""
+    """Return the action of a log that adds a file, whose path is written as *logged*."""
     path = place / unquote(logged)
     rows = {"numRecords": pq.read_metadata(path).num_rows}
     facts = {"path": logged, "partitionValues": values, "size": path.stat().st_size}
@@ -123,7 +123,7 @@ def published(config: ScoreJob) -> list[tuple[str, float]]:
 
 
 def doubled(place: str, values: Mapping[str, str]) -> list[tuple[str, float]]:
-    """Return what the files hold, doubled, by the value that each folder's text is."""
+    """Return the files' numbers, doubled, with the value that each folder's text means."""
     expected = []
     for text, value in values.items():
         for file in sorted(Path(place, f"part={text}").glob("*.parquet")):
@@ -192,7 +192,7 @@ def test_a_range_of_days_holds_days_however_people_convert_them(
     added_files = [
         json.loads(line)["add"] for line in log.splitlines() if line.startswith('{"add"')
     ]
-    # What the other tests take CONVERT TO DELTA to write.
+    # The other tests assume that CONVERT TO DELTA writes this.
     assert sorted((file["path"], file["partitionValues"]) for file in added_files) == [
         (f"part={text}/f.parquet", {"part": text})
         for text in ("2024-01-05", "2024-1-06", "2024-1-5")

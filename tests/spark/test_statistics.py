@@ -1,4 +1,4 @@
-"""No reader misses a row for what a file's statistics say: whoever wrote it, by whatever filter."""
+"""No reader misses a row because of a file's statistics: by any writer, with any filter."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ KEYS = {
             moment("1700-01-01 00:00:00"),
             moment("2262-01-01 00:00:00"),
             moment("2000-01-01 00:00:00.000001"),
-            moment("1969-12-31 23:59:59.999001"),  # before 1970 down is another way
+            moment("1969-12-31 23:59:59.999001"),  # before 1970, down is away from zero
             moment("1970-01-01 00:00:00"),
             None,
             *NULLS,
@@ -295,7 +295,7 @@ def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
 def tables(
     spark: SparkSession, rows: str, model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """Write the predictions by workers, by Spark, and by workers into a table that promises all."""
+    """Write the predictions by workers, by Spark, and by workers where all bounds are promised."""
     folder = tmp_path_factory.mktemp("written")
 
     def written(name: str, by: str, **changes: Any) -> str:
@@ -336,7 +336,7 @@ def test_a_filter_gives_what_a_scan_of_all_rows_gives(
 
 
 def aimed(row: int) -> list[list[Filter]]:
-    """Return conditions on all columns that hold of one row together: equal, among, and beyond."""
+    """Return conditions on all columns that one row fulfils: equal, among, and beyond."""
     equal: list[Filter] = []
     among: list[Filter] = []
     beyond: list[Filter] = []

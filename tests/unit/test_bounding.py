@@ -1,4 +1,4 @@
-"""What the log says of a file's values holds for each of them, whatever they are."""
+"""The bounds of a file's values in the log hold for each value, of any type."""
 
 from __future__ import annotations
 
@@ -120,11 +120,11 @@ def test_texts_that_are_no_utf8_are_bounded_by_their_bytes_or_not_at_all(held: l
             [dt.datetime(1, 1, 1)],  # noqa: DTZ001 - of no zone
             ('"0001-01-01T00:00:00.000"',) * 2,
         ),
-        # Up would be the year 10000, which readers cannot read.
+        # Rounded up, this would be the year 10000, which readers cannot read.
         (pa.timestamp("us"), [dt.datetime.max], None),  # noqa: DTZ901
         (pa.string(), ["", "b"], ('""', '"b"')),
         (pa.string(), ["u" * 32], ('"' + "u" * 32 + '"',) * 2),
-        # Cut, and raised by a character that sorts behind all that may follow.
+        # Cut, and ended by a character that sorts after everything that may follow.
         (pa.string(), ["u" * 36], ('"' + "u" * 32 + '"', '"' + "u" * 32 + '\x7f"')),
         (pa.string(), ["u" * 32 + "é"], ('"' + "u" * 32 + '"', '"' + "u" * 32 + LAST + '"')),
         (
@@ -159,7 +159,7 @@ def test_days_that_no_text_of_four_digits_names_are_not_bounded(
     ("ratios", "constant", "bounded"),
     [
         ([1.5, None], "c", {"id": (7, 8), "ratio 💡": (1.5, 1.5), "constant": ("c", "c")}),
-        # Where there is nothing to bound, nothing is missing.
+        # Without a value there is nothing to bound, so no bound is missing.
         ([None, None], None, {"id": (7, 8)}),
         # Without one bound the file has none: delta-rs would skip it for any filter on that column.
         ([1.5, math.nan], "c", {}),

@@ -108,7 +108,7 @@ def test_importing_the_registry_imports_neither_mlflow_nor_spark() -> None:
 
 
 def test_a_version_is_resolved_where_spark_is_not_installed(registry: Registry) -> None:
-    """MLflow imports Spark where it finds it; nothing of what we do may need it."""
+    """MLflow imports Spark if it is installed; lakescore may not need it here."""
     modules = imported(
         "sys.modules |= {'pyspark': None, 'delta': None}\n"
         "from lakescore.registry import resolve\n"

@@ -1,4 +1,4 @@
-"""What machines read of a run: JSON, whatever a model gives."""
+"""Machines read JSON of a run, whatever a model gives."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_folder_may_be_called_as_it_likes(table: Path, tmp_path: Path, name: s
     ("key", "value"),
     [
         ("id", "7"),
-        ("at", "2013-12-01 10:00:00"),  # UTC where nothing else is said
+        ("at", "2013-12-01 10:00:00"),  # UTC by default
         ("at", "2013-12-01T10:00:00Z"),
         ("at", "2013-12-01T11:00:00+01:00"),
         ("day", "2013-12-01"),
@@ -82,7 +82,7 @@ def test_a_folder_may_be_called_as_it_likes(table: Path, tmp_path: Path, name: s
         ("ratio", "nan"),
         ("single", "0.1"),
         ("latin", r"R\xc9U"),  # as it is shown
-        ("latin", b"R\xc9U".decode(errors="surrogateescape")),  # as a shell hands it over
+        ("latin", b"R\xc9U".decode(errors="surrogateescape")),  # as a shell passes it
     ],
 )
 def test_a_value_is_read_as_its_columns_type(table: Path, key: str, value: str) -> None:
@@ -103,7 +103,7 @@ def aside(path: Path, key: int) -> None:
 @pytest.mark.parametrize(
     ("named", "readable", "lost"),
     [
-        # What the commit names is read, and nothing that has its usual name.
+        # The quarantine that the commit names is read, and not one with the usual name.
         ({"slices": [], "quarantine": "{}/own"}, ["8"], ["9"]),
         ({"quarantine": "{}/own"}, ["8"], ["9"]),  # of a run that published nothing
         ({"slices": []}, ["9"], ["8"]),

@@ -1,4 +1,4 @@
-"""What people and machines type to get at something else than a model's name, alias or tag."""
+"""Names, aliases and tags that people and machines type to reach something else."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HOSTILE_NAMES = [
     "a\x7f",
     "a\x85b",  # a line break to some
     "a\u2028b",  # likewise
-    "a\u202eb",  # turns what follows round
+    "a\u202eb",  # reverses the text after it
     "a\u200bb",  # has no width
     "\ufeffa",
     "a\ud800",  # half a character

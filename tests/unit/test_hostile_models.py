@@ -1,7 +1,7 @@
 """Models that would run code of their own when they are loaded, and the policies that refuse them.
 
-Each is a real skops model with a hand on it. Its payload makes a folder, the marker. That a payload
-is alive is shown first, without a policy; with one, nothing may ever make the marker.
+Each is a real skops model that was tampered with. Its payload makes a folder, the marker. That a
+payload is alive is shown first, without a policy; with one, nothing may ever make the marker.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def folder(honest: Path, tmp_path: Path) -> Folder:
 
 
 def held(folder: Path, trust: Trust) -> None:
-    """Hold a copy against a policy, as `resolve` does."""
+    """Check a copy by a policy, as `resolve` does."""
     artifacts.card_of(URI, folder)
     way = artifacts.reading_of(URI, folder)
     trust.check_files(
@@ -143,7 +143,7 @@ def held(folder: Path, trust: Trust) -> None:
 
 
 def loaded(folder: Path) -> None:
-    """Load a copy in all ways that lakescore and MLflow do, whatever comes of it."""
+    """Load a copy in all ways that lakescore and MLflow have, and ignore what comes of it."""
     import mlflow
 
     for load_model in (mlflow.pyfunc.load_model, mlflow.sklearn.load_model):
@@ -250,7 +250,7 @@ def a_chat_model(folder: Folder) -> None:
 
 
 def keys_that_stand_twice(folder: Folder) -> None:
-    """YAML's last one wins, and it is the hostile one."""
+    """The last key wins in YAML, and it is the hostile one."""
     folder.pickle("evil.pkl")
     again = {"loader_module": "mlflow.pmdarima", "data": "evil.pkl", "python_version": "3.11.7"}
     model = folder.model
@@ -306,7 +306,7 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
 @pytest.mark.parametrize(
     ("flavour", "changes", "rules", "reason"),
     [
-        # What is no text, or another one, is no format that any loader knows.
+        # A format that is no text, or an unknown text, is known to no loader.
         ("sklearn", {"serialization_format": ["skops"]}, ALL, "it has unknown|unknown to scikit"),
         ("sklearn", {"serialization_format": "SKOPS"}, ALL, "it has unknown|unknown to scikit"),
         (
@@ -317,7 +317,7 @@ def test_a_pickle_is_refused_by_its_format_and_allowed_by_its_flavour_alone(
         ),
         ("sklearn", {"pickled_model": 5}, ALL, "it has unknown|does not name a file|is not a text"),
         ("sklearn", {"pickled_model": "gone.skops"}, ALL, "it has unknown|gone.skops"),
-        # The file's own word for which types skops shall trust.
+        # The file itself lists the types that skops shall trust.
         (
             "sklearn",
             {"skops_trusted_types": ["os.system"]},
@@ -861,7 +861,7 @@ ONE = st.one_of(
     st.tuples(st.sampled_from(FLAVOURS), st.just(""), st.just("gone")),
     st.tuples(st.sampled_from(FLAVOURS), st.just(""), st.sampled_from([None, "text", []])),
 )
-SEVERAL = st.one_of(  # what belongs together, so that more of the models can be loaded at all
+SEVERAL = st.one_of(  # changes that belong together, so that more of the models can be loaded
     st.builds(
         lambda loader, file: [
             ("python_function", "loader_module", f"mlflow.{loader}"),

@@ -11,7 +11,7 @@ from lakescore.registry.record import Card, VersionRecord
 
 
 def record(version: int, **facts: Any) -> VersionRecord:
-    """Return a version that has nothing but what is given."""
+    """Return a version that has only the given facts."""
     nothing: dict[str, Any] = {
         "name": "delay", "status": "READY", "description": None, "run_id": None, "run_name": None,
         "source": None, "logged_model_id": None, "params": {}, "metrics": {}, "tags": {},
@@ -146,7 +146,7 @@ def test_what_is_no_order_is_refused(order_by: str) -> None:
         ("version != 3 and run_id = 'a'", ["version_number != 3", "run_id = 'a'"], []),
         ("run_id in ('a', 'b')", ["run_id IN ('a', 'b')"], []),
         ("source = 's3://x'", ["source_path = 's3://x'"], []),
-        # What MLflow cannot, or answers otherwise.
+        # Filters that MLflow refuses, or answers differently.
         ("tags.team != 'ops'", [], ["tags.team <> 'ops'"]),
         ("tags.team not like 'o%'", [], ["tags.team NOT LIKE 'o%'"]),
         ("tags.team ilike 'o%'", [], ["tags.team ILIKE 'o%'"]),

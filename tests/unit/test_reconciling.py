@@ -90,7 +90,7 @@ def test_rows_that_share_a_key_are_paired_in_the_order_of_their_predictions() ->
         (NAN, NAN, 0.0, 1),
         (INF, INF, 0.1, 1),
         (0.0, -0.0, 0.0, 1),
-        # What is infinite, or is no number, is within no tolerance of anything.
+        # No tolerance covers an infinite value, or NaN.
         (INF, 5.0, 0.1, 0),
         (INF, -INF, 0.1, 0),
         (NAN, 5.0, 0.1, 0),
@@ -200,7 +200,7 @@ FEW = st.tuples(
 def test_it_counts_what_a_plain_count_of_rows_does(
     one: list[tuple[Any, ...]], other: list[tuple[Any, ...]], chunk: int
 ) -> None:
-    """As long as keys are not shared, sets say what is the same."""
+    """If no rows share a key, sets tell which rows are the same."""
     published = {row[:2]: row for row in one}
     replayed = {row[:2]: row for row in other}
     both = published.keys() & replayed.keys()

@@ -1,4 +1,4 @@
-"""The page of what the registry holds: what the stored metrics say, and what they cannot."""
+"""The page of a registered model: what its stored metrics tell, and what they cannot."""
 
 from __future__ import annotations
 

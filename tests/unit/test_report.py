@@ -1,4 +1,4 @@
-"""The report: one file that asks no network, whatever the names in it."""
+"""The report is one file that uses no network, whatever names it holds."""
 
 from __future__ import annotations
 

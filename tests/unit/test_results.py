@@ -194,7 +194,7 @@ def test_a_value_of_another_type_is_an_error_and_never_cast(
 @given(order=st.permutations(range(6)), shift=st.integers(-3, 3))
 @settings(max_examples=200, deadline=None)
 def test_pandas_own_assignment_by_index_is_what_is_published(order: list[int], shift: int) -> None:
-    """Hold what is published against `frame["p"] = result`, which aligns, or against an error."""
+    """The published values are those of `frame["p"] = result`, or there is an error."""
     frame = pd.DataFrame({"x": range(6)})
     result = pd.Series([10 * place for place in order], index=[place + shift for place in order])
     frame["p"] = result

@@ -19,7 +19,7 @@ class Spark:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the place local of a job, whose Spark would start."""
+    """Return the place `local`, in which a job would start Spark."""
     monkeypatch.setattr("sys.argv", [str(tmp_path / "jobs" / "score.py")])
     for name in ("PLACE", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -43,7 +43,7 @@ def test_nothing_starts_spark_before_it_is_needed() -> None:
 @pytest.mark.usefixtures("place")
 def test_rows_that_take_longer_than_starting_spark_are_sparks() -> None:
     runner = session.choose("job", "auto")
-    runner.choose(seconds=3 * 7.0)  # of one core, and there are three
+    runner.choose(seconds=3 * 7.0)  # the seconds of one core, and there are three
     assert runner.facts() == {
         "name": "local",
         "reason": "the rows take about 7.0 s, and to start Spark takes longer",

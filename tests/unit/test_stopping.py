@@ -1,4 +1,4 @@
-"""A job ends when it is told to, and when its time is over, whatever it waits for."""
+"""A job ends when it is stopped, and when its time is over, whatever it waits for."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_a_log_of_json_is_sparks_too_and_no_key_of_the_job(
 
 
 def test_both_logs_say_as_much() -> None:
-    """They differ by their layout alone, so that one is not forgotten when the other changes."""
+    """They differ in their layout only: whoever changes one must change the other."""
     text, json = (
         (ROOT / f"conf/spark/log4j2{kind}.properties").read_text().splitlines()[1:]
         for kind in ("", "-json")

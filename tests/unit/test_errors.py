@@ -340,7 +340,7 @@ def test_an_exit_code_never_changes(kind: type[LakescoreError], code: int) -> No
     assert kind.exit_code == code
 
 
-@pytest.mark.parametrize("error", INSTANCES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("error", INSTANCES, ids=lambda error: type(error).__name__)
 def test_an_exit_code_has_one_general_class_that_programs_can_catch(error: LakescoreError) -> None:
     general = [
         LakescoreError,
@@ -368,8 +368,8 @@ def test_the_documentation_lists_the_codes_of_each_exit_code() -> None:
     rows = re.findall(r"^\| (\d+) \| (`.*) \|$", section.partition("\n## ")[0], re.MULTILINE)
     documented = [(int(exit_code), re.findall(r"`(\w+)`", codes)) for exit_code, codes in rows]
     of_classes: dict[int, list[str]] = {}
-    for each in INSTANCES:
-        of_classes.setdefault(each.exit_code, []).append(each.code)
+    for error in INSTANCES:
+        of_classes.setdefault(error.exit_code, []).append(error.code)
     codes = [code for code_list in of_classes.values() for code in code_list]
     assert len(set(codes)) == len(codes)
     assert documented == [

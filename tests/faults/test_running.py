@@ -23,7 +23,7 @@ from faults.lab import ROWS, Lab, scored
 from sklearn.linear_model import LinearRegression
 from stores import mlflow_server
 
-from lakescore import assignment, publishing, tables
+from lakescore import assignment, tables
 from lakescore.registry import register as register_with_digest
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def test_a_full_disk_publishes_nothing_and_the_run_is_repeated_when_there_is_roo
         filler.write_bytes(bytes(shutil.disk_usage(disk).free - 4096))
 
     # Room for the table, which is made first, and not for its rows.
-    once(publishing.tables, "begin", after=fill)
+    once(tables, "begin", after=fill)
     ended = lab.run(output=output, write=write)
     assert ended.code == 75
     assert "no space left on device" in ended.error
@@ -331,7 +331,7 @@ def test_an_output_that_changes_during_the_run_is_never_written_askew(lab: Lab) 
     ended = lab.run()  # a column that predictions lack is null there
     assert ended.code == 0
     assert lab.rows() == scored(1)
-    once(publishing.tables, "begin", before=change(drop="prediction"))
+    once(tables, "begin", before=change(drop="prediction"))
     ended = lab.run(model="obedient/2")
     assert ended.code == 5
     found = lab.frame()

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from lakescore import lineage, publishing, session
+from lakescore import lineage, session, tables
+from lakescore.publishing.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +24,9 @@ WRITES = st.sampled_from(["direct", "spark"])
 RUNNERS = st.sampled_from(["auto", "spark"])  # auto begins without Spark here
 MODES = st.sampled_from(["replace", "append"])
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
-    "before the write": (publishing.tables, "begin", False),
-    "before the quarantine": (publishing.Publisher, "_check_counts", False),
-    "before the commit": (publishing.Publisher, "_check_counts", True),
+    "before the write": (tables, "begin", False),
+    "before the quarantine": (Output, "_check_counts", False),
+    "before the commit": (Output, "_check_counts", True),
     "before the receipt": (lineage, "log_run", False),
 }
 """What is called at a moment, and whether it is done by then."""

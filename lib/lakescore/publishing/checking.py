@@ -1,0 +1,96 @@
+"""Checking: the rows of a commit add up to the input, and few enough of them failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakescore.errors import IntegrityError, RequirementNotMet
+from lakescore.wording import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lakescore.config import ScoreJob
+    from lakescore.publishing.batch import Batch
+
+
+class RowsLost(IntegrityError):
+    """The scored and quarantined rows do not add up to the input rows."""
+
+    def __init__(self, slices: str, rows_in: int, scored: int, failed: int) -> None:
+        super().__init__(
+            f"slice {slices} has {rows_in} input rows, but {scored} were scored and {failed} "
+            "quarantined; the slice was not published; try again with engine=spark_udf, and report "
+            "this error"
+        )
+
+
+class TooManyErrors(RequirementNotMet):
+    """More rows failed than the job's file allows."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - separate facts
+        self,
+        uri: str,
+        slices: Sequence[str],
+        counts: tuple[int, int, int],
+        reasons: Sequence[str],
+        quarantine: str,
+        where: str,
+    ) -> None:
+        failed, rows, allowed = counts
+        reason = reasons[0] if reasons else "no error"
+        advice = "fix them, or raise max_errors or max_error_fraction"
+        failure = f"{failed} of {rows} rows, but only {allowed} may fail: {reason}"
+        if failed == rows and len(reasons) == 1:
+            failure = f"any of {rows} rows, all for one reason: {reason}"
+            advice = "fix the cause in the table or in the model: until then, no row can be scored"
+        super().__init__(
+            f"{uri} could not score {failure}; "
+            f"no prediction of {listed(slices, most=4)} was published; the failed rows are in "
+            f"{quarantine} where {where}; {advice}"
+        )
+        self.facts = {
+            "rows_in": rows,
+            "rows_quarantined": failed,
+            "quarantine": {"table": quarantine},
+        }
+
+
+def check_counts(
+    config: ScoreJob, batch: Batch, published: Mapping[str, int], failed: Mapping[str, int]
+) -> None:
+    """Check that the rows that were scored and that failed are those of the input.
+
+    Args:
+        config: the job's file, with the number of rows that may fail.
+        batch: the slices.
+        published: the scored rows by slice.
+        failed: the quarantined rows by slice, as far as their slices are known.
+
+    Raises:
+        RowsLost: there are too few or too many rows.
+        TooManyErrors: more rows failed than the job allows.
+    """
+    runs, sizes = batch.runs, batch.sizes
+    total, rows = batch.execution.failed, sum(sizes[run.slice] for run in runs)
+    complete = sum(failed.values()) == total
+    for run in runs if complete else []:
+        counts_of_slice = published.get(run.slice, 0), failed.get(run.slice, 0)
+        if sum(counts_of_slice) != sizes[run.slice]:
+            raise RowsLost(run.slice, sizes[run.slice], *counts_of_slice)
+    if sum(published.values()) + total != rows:
+        raise RowsLost(listed(run.slice for run in runs), rows, sum(published.values()), total)
+    allowed = config.allowed_errors(rows)
+    if total <= allowed and complete:
+        return
+    reasons = batch.execution.first_errors()
+    if not complete:
+        reasons = [*reasons[:1], "others, which are not listed"]
+    raise TooManyErrors(
+        runs[0].assigned.uri,
+        [run.slice for run in runs],
+        (total, rows, allowed),
+        reasons,
+        config.quarantine_address,
+        f"scoring_run_id is {listed([run.run_id for run in runs], most=2)}",
+    )

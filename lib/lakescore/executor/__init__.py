@@ -4,22 +4,15 @@ It imports nothing else of lakescore and is pickled by value. So executors need 
 requirements, and MLflow if the model is not a plain scikit-learn one. They never need our package.
 """
 
-from .applying import (
-    WHY,
-    Description,
-    Version,
-    answer,
-    attempt,
-    cpu_seconds,
-    describe,
-    predicted,
-)
+from .applying import WHY, attempt, describe, predicted
 from .choosing import BYTES_GATHERED, Family, SegmentUnknown
 from .counting import NULLS, nulls
+from .delegating import answer, cpu_seconds
 from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
+from .loading import Description
 from .nesting import innermost
 from .predicting import Failing, Task, few, narrowed, predictor
 from .reading import (
@@ -39,6 +32,7 @@ from .results import alike
 from .sealing import SEALED, opened, seal, sealed, unseal
 from .storing import LOCAL, Store
 from .tallying import SAID, TaskTotals, listed_at_most
+from .version import Version
 from .writing import FILES, Decided, Misplaced, OutputColumn, Sink, Unwritten, filer
 
 __all__ = [

@@ -11,7 +11,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .applying import Version
+    from .version import Version
 
     Numbers = np.ndarray[Any, np.dtype[np.int64]]
 

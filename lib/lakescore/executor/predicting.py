@@ -17,8 +17,8 @@ from .writing import FILES, chosen, written
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .applying import Version
     from .reading import Scan
+    from .version import Version
     from .writing import OutputColumn, Sink
 
 

@@ -12,7 +12,7 @@ from .fitting import Misshapen, fitted
 from .keeping import count, counted
 
 if TYPE_CHECKING:
-    from .applying import Version
+    from .version import Version
 
 _TOLERANCE = 1e-12
 """Relative; for models that add many numbers, whose order depends on their libraries."""

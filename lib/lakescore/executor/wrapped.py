@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .applying import Version, predicted
+from .applying import predicted
+from .version import Version
 
 
 def _load_pyfunc(path: str) -> Wrapped:

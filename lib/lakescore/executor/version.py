@@ -1,0 +1,52 @@
+"""Version: one model version as a worker applies it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One model version as a worker applies it."""
+
+    uri: str
+    key: str
+    """The key of the loaded model: equal keys mean equal models."""
+    folder: str
+    """The artifacts: an absolute path, or the name of an archive that Spark ships."""
+    mode: Literal["block", "frame", "pyfunc"]
+    """The input of the model: one block of numbers (scikit-learn), a pandas frame (scikit-learn),
+    or a frame through MLflow's PyFuncModel, which checks it against the signature again."""
+    pickled: str | None
+    """The scikit-learn model's file in *folder*, if it can be read without MLflow."""
+    features: tuple[tuple[str | int, int], ...]
+    """The signature's columns: name, and position in the batch."""
+    outputs: pa.Schema
+    """The outputs of the model: one column, or several that become one struct."""
+    method: str = "predict"
+    """The method of a scikit-learn model that `block` and `frame` call."""
+    params: Mapping[str, Any] | None = None
+    """The parameters of MLflow's `predict`, for the mode `pyfunc` alone."""
+    nulls: tuple[tuple[str | int, int, Literal["null", "quarantine"]], ...] = ()
+    """Features, with their positions, whose nulls the model never gets. If one is null, the
+    prediction is null, or the row fails."""
+    names: tuple[Any, ...] | None = None
+    """The signature's names of the outputs, if any; they select the model's outputs by name."""
+    size: int = 0
+    """Bytes of its files."""
+    proven: bool = True
+    """Whether a comparison showed that `block` gives the same values as `frame`. If not, the
+    workers compare."""
+    program: bytes | None = field(default=None, repr=False)
+    """The program of the version's own process; None if the version needs no such process."""
+
+
+def output_type(outputs: pa.Schema) -> pa.DataType:
+    """Return the type of a column of predictions: a struct if there are several *outputs*."""
+    return pa.struct(list(outputs)) if len(outputs) > 1 else outputs.field(0).type

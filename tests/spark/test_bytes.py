@@ -17,6 +17,7 @@ from lakescore import scanning, slicing, tables
 from lakescore.errors import InputContractError
 from lakescore.explaining import explain
 from lakescore.publishing import TooManyErrors
+from lakescore.scanning import fetching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ def test_a_key_of_any_bytes_is_compared_written_set_aside_and_explained(
     spark: SparkSession, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     if by == "spark":
-        monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 0)  # so that workers compare the keys
+        monkeypatch.setattr(fetching, "MOST_ROWS_HERE", 0)  # so that workers compare the keys
     output, aside = str(tmp_path / "predictions"), str(tmp_path / "elsewhere")
     job = partial(
         score_job, tmp_path, table, model="superstitious/1", quarantine=aside, id_columns=["key"],

@@ -12,6 +12,7 @@ from pyspark.sql.types import DoubleType, StringType, StructField
 
 from lakescore import scanning, slicing, tables
 from lakescore.logs import NotEligible
+from lakescore.scanning import fetching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def test_slices_and_their_sizes_are_those_that_spark_counts(
 def test_of_many_rows_the_driver_reads_none(
     divided: tuple[Snapshot, DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 4)
+    monkeypatch.setattr(fetching, "MOST_ROWS_HERE", 4)
     table, _ = divided
     with pytest.raises(NotEligible, match="not partitioned by part"):
         scanning.counted(table, "part")
@@ -96,7 +97,7 @@ def test_the_first_rows_are_rows_of_the_slice_in_the_models_types(
     assert all(type(value) is float and value % 10 == 3 for value in few.column("f0").to_pylist())
     every = scanning.first(chosen, features, 200)
     assert sorted(every.column("f0").to_pylist()) == [float(n) for n in range(3, 1000, 10)]
-    monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 100)
+    monkeypatch.setattr(fetching, "MOST_ROWS_HERE", 100)
     with pytest.raises(NotEligible, match="too many other rows"):
         scanning.first(chosen, features, 200)
     none = scanning.first(slicing.select(table, "part", ["x"]), features, 5)

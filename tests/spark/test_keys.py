@@ -11,6 +11,7 @@ from builders.tables import make_table
 
 from lakescore import scanning, slicing, tables
 from lakescore.executor import keys as comparing
+from lakescore.scanning import fetching
 from lakescore.slicing import DuplicateKeys
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SAME = [  # two rows of one key, and others that are not it
 def who(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the driver compare the keys, and then workers, as for many rows."""
     if request.param == "workers":
-        monkeypatch.setattr(scanning, "_MOST_ROWS_HERE", 0)
+        monkeypatch.setattr(fetching, "MOST_ROWS_HERE", 0)
     return str(request.param)
 
 

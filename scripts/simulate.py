@@ -18,7 +18,7 @@ import vl_convert
 from rich.console import Console
 
 from lakescore import metrics
-from lakescore.comparing import formulas, gathering, ordering, ranking
+from lakescore.comparing import bootstrapping, formulas, gathering, ordering, ranking
 
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmark"
 SIZES = (100, 1_000, 10_000)
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
     asked = parser.parse_args()
-    draws = gathering.draws(BOOTSTRAPS, 0)
+    draws = bootstrapping.draws(BOOTSTRAPS, 0)
     found = []
     for kind in PLAIN:
         world = World(kind)
@@ -83,7 +83,7 @@ def measured(
 ) -> dict[str, list[Any]]:
     """Return each metric of both versions, as vectors over the bootstraps."""
     label, predictions = world.draw(rows, random)
-    bucket = random.integers(0, gathering.BUCKETS, rows)
+    bucket = random.integers(0, bootstrapping.BUCKETS, rows)
     values: dict[str, list[Any]] = {}
     for each in evaluated(world.kind, label, predictions, bucket, draws):
         for name in (*PLAIN[world.kind], *WALKED[world.kind]):
@@ -178,7 +178,7 @@ def false_winners(versions: int, trials: int, draws: Array) -> dict[str, Any]:
         random = np.random.default_rng([versions, trial])
         label = random.normal(0, 10, 1000)
         predictions = [label + random.normal(0, 1, 1000) for _ in range(versions)]
-        bucket = random.integers(0, gathering.BUCKETS, 1000)
+        bucket = random.integers(0, bootstrapping.BUCKETS, 1000)
         found = evaluated("regression", label, predictions, bucket, draws)
         vectors = {str(n): each["rmse"] for n, each in enumerate(found)}
         standing = ranking.stand(vectors, better_high=False, bounds=(0, np.inf), level=LEVEL)

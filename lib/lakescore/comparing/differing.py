@@ -13,15 +13,15 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 
 from lakescore import scanning
 from lakescore.arrow import arrow_type
-from lakescore.comparing import gathering, matching, passes
+from lakescore.comparing import binning, matching, passes
 from lakescore.comparing.gathering import PART
 from lakescore.comparing.matching import DISAGREEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lakescore.comparing.batches import Floats
     from lakescore.comparing.evaluating import Evaluation
-    from lakescore.comparing.gathering import Floats
     from lakescore.comparing.pairing import Paired
     from lakescore.snapshots import Snapshot
 
@@ -151,11 +151,11 @@ def shifts(evaluation: Evaluation, paired: Paired, baseline: str) -> dict[str, f
 
 def _distribution(evaluation: Evaluation, paired: Paired, uri: str) -> Floats:
     if paired.problem.task == "regression":
-        return evaluation.histograms.get((uri, "prediction"), np.zeros(gathering.BINS))
+        return evaluation.histograms.get((uri, "prediction"), np.zeros(binning.BINS))
     positive = paired.problem.positive
     if positive in paired.problem.classes:
         names = [PART.join(["score", str(positive), truth]) for truth in "01"]
-        weights: Floats = np.zeros(gathering.BINS)
+        weights: Floats = np.zeros(binning.BINS)
         for name in names:
             weights = weights + evaluation.histograms.get((uri, name), 0.0)
         return weights

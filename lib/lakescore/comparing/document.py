@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from lakescore.comparing import gathering
+from lakescore.comparing import binning
 from lakescore.comparing.gathering import PART
 from lakescore.encoding import REPORT_FORMAT
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lakescore.assignment import Assignment
+    from lakescore.comparing.batches import Floats
     from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.evaluating import Part
-    from lakescore.comparing.gathering import Floats
     from lakescore.comparing.ranking import Interval, Standing
 
 _RECEIPT_KEYS = ("run_id", "holdout", "label", "where", "engine", "tables", "gates")
@@ -285,7 +285,7 @@ def _histograms(comparison: Comparison) -> Iterator[dict[str, Any]]:
             for (version, histogram), bins in evaluation.histograms.items()
             if histogram == name
         }
-        edges = gathering.thresholds() if kind == "score" else gathering.edges()
+        edges = binning.thresholds() if kind == "score" else binning.edges()
         ends = _bar_ends(kind, list(by_version.values()), edges)
         class_, _, truth = class_part.partition(PART)
         for uri, weights in by_version.items():
@@ -318,7 +318,7 @@ def _bar_ends(kind: str, histograms: Sequence[Floats], edges: Floats) -> Floats:
 
 def _curves(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield points of the ROC and precision-recall curves, which are exact at their thresholds."""
-    evaluation, starts = comparison.evaluation, gathering.thresholds()
+    evaluation, starts = comparison.evaluation, binning.thresholds()
     for (uri, name), hits in evaluation.histograms.items():
         kind, _, class_part = name.partition(PART)
         class_, _, truth = class_part.partition(PART)
@@ -346,7 +346,7 @@ def _curves(comparison: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def _calibration(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    bins = gathering.BINS_OF_CALIBRATION
+    bins = binning.BINS_OF_CALIBRATION
     for uri, sums in comparison.evaluation.calibration.items():
         for n, (weight, score, right_weight) in enumerate(sums):
             if weight > 0:

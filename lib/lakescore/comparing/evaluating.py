@@ -19,7 +19,18 @@ from pyspark import cloudpickle
 from pyspark.sql import DataFrame
 
 from lakescore import metrics
-from lakescore.comparing import formulas, gathering, matching, ordering, passes, ranking
+from lakescore.comparing import (
+    batches,
+    binning,
+    bootstrapping,
+    formulas,
+    gathering,
+    matching,
+    ordering,
+    passes,
+    ranking,
+    terms,
+)
 from lakescore.comparing.errors import MetricUndefined, TooManySlices, WeightsInvalid
 from lakescore.comparing.gathering import PART, Spec
 from lakescore.metrics import Metric
@@ -28,11 +39,11 @@ from lakescore.scanning import skip_batch_size_check
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from lakescore.comparing.gathering import Floats
+    from lakescore.comparing.batches import Floats
     from lakescore.comparing.pairing import Paired
     from lakescore.comparing.ranking import Standing
 
-for _module in (gathering, matching, ordering):
+for _module in (batches, binning, bootstrapping, gathering, matching, ordering, terms):
     cloudpickle.register_pickle_by_value(_module)  # type: ignore[no-untyped-call]
 
 ALL = (-1, None)
@@ -120,7 +131,7 @@ def evaluate(
         TooManySlices: a column divides the rows into too many slices.
     """
     functions = dict(custom or {})
-    draws = gathering.draws(replicates, seed)
+    draws = bootstrapping.draws(replicates, seed)
     spec = _spec(paired, draws, functions)
     with _explain_errors(paired):
         sums, counts = _gather_sums(paired.numbers, spec)
@@ -223,7 +234,7 @@ def _gather_sums(rows: passes.Rows, spec: Spec) -> tuple[Summed, Summed]:
         if bins is None:
             sums[key] = numbers
         else:
-            counts[key] = np.zeros(gathering.BINS)
+            counts[key] = np.zeros(binning.BINS)
             counts[key][np.frombuffer(bins, np.int64)] = numbers
     return sums, counts
 
@@ -372,7 +383,7 @@ def _windows(counted: Floats, sums: Mapping[str, Floats]) -> tuple[float, ...]:
     """
     weight, squares = sums["w"][0], sums["ww"][0]
     below = np.cumsum(counted) / counted.sum()
-    upper = gathering.edges()[1:]
+    upper = binning.edges()[1:]
     effective = weight * weight / squares
     windows: list[tuple[float, float]] = []
     for q in formulas.QUANTILES.values():
@@ -511,7 +522,7 @@ def _calibration(paired: Paired, by_place: Arranged) -> dict[str, list[tuple[flo
             by_uri[uri] = [
                 (float(sums[f"{names[0]}{n}"][0]), float(sums[f"{names[1]}{n}"][0]),
                  float(sums[f"{names[2]}{n}"][0]))
-                for n in range(gathering.BINS_OF_CALIBRATION)
+                for n in range(binning.BINS_OF_CALIBRATION)
             ]  # fmt: skip
     return by_uri
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lakescore.comparing.gathering import BINS_OF_CALIBRATION, LARGEST, PART, Floats
+from lakescore.comparing.binning import BINS_OF_CALIBRATION
+from lakescore.comparing.gathering import LARGEST, PART
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from lakescore.comparing.batches import Floats
     from lakescore.metrics import Task
 
 QUANTILES = {"median_absolute_error": 0.5, "absolute_error_p90": 0.9, "absolute_error_p95": 0.95}

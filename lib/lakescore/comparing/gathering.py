@@ -5,8 +5,8 @@ Element 0 of a vector is the sum over all rows. Element b is the sum in which ea
 often as the b-th Poisson bootstrap draws it. The draws depend on the row's key alone. Therefore
 versions share them, which makes differences paired, and repeated tasks draw the same.
 
-This module imports only `executor` of lakescore. Both are pickled by value, so executors never need
-our package.
+This module, and the modules of this package that it imports, import only `executor` of lakescore.
+All of them are pickled by value, so executors never need our package.
 """
 
 from __future__ import annotations
@@ -18,33 +18,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakescore.executor import gathered
+from lakescore.comparing.batches import Array, Floats, Ints, floats, larger
+from lakescore.comparing.binning import BINS, BINS_OF_CALIBRATION, bins_of, bins_of_scores
+from lakescore.comparing.bootstrapping import BUCKETS
+from lakescore.comparing.terms import Terms, decide, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lakescore.metrics import Task
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Array = np.ndarray[Any, Any]
-"""Numbers, or codes of classes; the task decides."""
-Terms = dict[str, tuple[Floats, Ints | None]]
-"""By name of a sum, the value that each row adds, and the part that it adds to (class or bin)."""
-
-BUCKETS = 1024
-"""Rows of one bucket of keys are drawn together, which adds 2 % of noise to a standard error."""
 LARGEST = "largest "
 """A sum whose name begins so is a maximum: two of them make the larger one."""
 MOST_SLICES = 200
 MOST_CLASSES = 100
 _MOST_PARTS = 4000
 """The maximum of slices times classes: 32 MB for each version and sum."""
-BINS_OF_CALIBRATION = 10
 PART = "\x1f"
 """The separator between the name of a sum and its class or bin."""
-_ROWS_AT_ONCE = 65_536
 SCHEMA = pa.schema(
     {
         "slice_by": pa.int32(),
@@ -58,18 +49,6 @@ SCHEMA = pa.schema(
 )
 """The rows that `gather` returns. `slice_by` is -1 for all rows. `version` is -1 for sums of no
 version. `bins` is null except for histograms."""
-
-# A histogram's bins are the leading bits of a double: sign, exponent and 5 bits of the fraction.
-# Each power of two has 32 bins, whose edges are exact. Numbers nearer to 0 than 2^-40 share one
-# bin. Numbers farther from 0 than 2^60 share the outermost bin of their sign.
-_FRACTION = 5
-_LEAST, _MOST = -40, 60
-_BASE = (1023 + _LEAST) << _FRACTION
-_HALF = (_MOST - _LEAST) << _FRACTION
-BINS = 2 * _HALF + 1
-"""Bin `_HALF` holds 0; the bins of negative numbers come before it."""
-_MIDDLE = ((-1 - _LEAST) << _FRACTION) + 1
-"""The bin of the probability 0.5, counted from the bin of 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +71,6 @@ class Spec:
     """For two classes, the lowest score that decides for the second class."""
     custom: tuple[tuple[str, Callable[..., Any]], ...] = ()
     """By name, functions of (labels, predictions) that return one or more numbers for each row."""
-
-
-def draws(replicates: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return how often each bootstrap draws the rows of each bucket; column 0 is all ones.
-
-    Poisson(1) counts: Chamandy, Muralidharan, Najmi, Naidu: Estimating Uncertainty for Massive
-    Data Streams, 2012. `RandomState` gives the same stream in all versions of numpy.
-    """
-    drawn = np.random.RandomState(seed).poisson(1.0, (BUCKETS, replicates))
-    ones = np.ones((BUCKETS, 1))
-    return np.hstack([ones, drawn]).astype(np.uint8)
 
 
 def gather(spec: Spec) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -147,46 +115,6 @@ def merge(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield _batch(rows)
 
 
-def bins_of(values: Floats) -> Ints:
-    """Return the bins of *values*, in ascending order; infinities have the outermost bins."""
-    magnitude = np.abs(values, dtype=np.float64)
-    leading = (magnitude.view(np.int64) >> (52 - _FRACTION)) - _BASE + 1
-    bins: Ints = _HALF + np.sign(values).astype(np.int64) * np.clip(leading, 0, _HALF)
-    return bins
-
-
-def edges() -> Floats:
-    """Return the bins' edges, one more than there are bins: bin n lies from edge n to n + 1.
-
-    A bin of positive numbers holds its lower edge, a bin of negative numbers its upper edge, and
-    the bin of 0 neither.
-    """
-    outer = np.append(_powers(), np.inf)
-    return np.concatenate([-outer[::-1], outer])
-
-
-def bins_of_scores(scores: Floats) -> Ints:
-    """Return the ascending bins of probabilities, which are as fine near 1 as near 0."""
-    high = scores > 0.5  # noqa: PLR2004 - the middle
-    from_top = 2 * _MIDDLE + 1 + _HALF - bins_of(1.0 - scores)
-    return np.where(high, from_top, bins_of(scores) - _HALF)
-
-
-def thresholds() -> Floats:
-    """Return the smallest probability that each bin of `bins_of_scores` can hold."""
-    upper = _powers()[: _MIDDLE + 1]
-    low = np.concatenate([[0.0], upper[:_MIDDLE]])
-    # The bin of 1 - p from `lo` to `hi` holds every p above 1 - hi.
-    high = np.nextafter(np.maximum(1.0 - upper, 0.5), 2.0)[::-1]
-    return np.concatenate([low, high])
-
-
-def _powers() -> Floats:
-    """Return the lower edges of the bins of positive numbers."""
-    bits = (np.arange(_HALF, dtype=np.int64) + _BASE) << (52 - _FRACTION)
-    return bits.view(np.float64)
-
-
 class Sums:
     """The sums of one task."""
 
@@ -223,7 +151,9 @@ class Sums:
                 if not mask.any():
                     continue
                 rows = slice(None) if mask.all() else mask
-                terms = self._terms(labels[rows], predicted[rows], weights[rows])
+                terms = terms_of(
+                    spec, list(self._classes), labels[rows], predicted[rows], weights[rows]
+                )
                 for by, code in places:
                     place = None if code is None else code[rows]
                     self._add(n, by, scope, terms, place, buckets[rows])
@@ -309,75 +239,6 @@ class Sums:
         scores[known] = floats(column.drop_null().flatten()).reshape(-1, width)
         return scores, ~np.isnan(scores).any(axis=1)
 
-    def _terms(self, label: Array, predicted: Array, weight: Floats) -> Terms:
-        spec = self._spec
-        terms: Terms = {
-            "n": (np.ones(len(weight)), None),
-            "w": (weight, None),
-            "ww": (weight * weight, None),
-        }
-        if spec.task == "regression":
-            error, shifted = label - predicted, label - spec.shift
-            size = np.abs(error)
-            relative = size / np.maximum(np.abs(label), np.finfo(np.float64).eps)
-            for name, values in (
-                ("error", error), ("absolute", size), ("squared", error * error),
-                ("relative", relative), ("label", shifted), ("label squared", shifted * shifted),
-            ):  # fmt: skip
-                terms[name] = (weight * values, None)
-        else:
-            decided = self._decide(predicted)
-            terms["support"] = (weight, label)
-            terms["predicted"] = (weight, decided)
-            terms["hits"] = (weight * (label == decided), label)
-            if spec.task == "scores":
-                terms |= self._score_terms(label, predicted, decided, weight)
-        for name, function in spec.custom:
-            names = np.array([*self._classes, ""], dtype=object)
-            truth = label if spec.task == "regression" else names[label]
-            prediction = names[predicted] if spec.task == "labels" else predicted
-            values = np.asarray(function(truth, prediction), np.float64)
-            flat = values.reshape(len(weight), -1)
-            parts = np.tile(np.arange(flat.shape[1]), len(weight))
-            terms[f"custom {name}"] = ((flat * weight[:, None]).reshape(-1), parts)
-        return terms
-
-    def _decide(self, predicted: Array) -> Ints:
-        """Return the predicted classes of labels or scores."""
-        if self._spec.task == "labels":
-            return predicted
-        classes: Ints = (
-            predicted.argmax(axis=1)
-            if self._spec.threshold is None
-            else (predicted[:, 1] >= self._spec.threshold).astype(np.int64)
-        )
-        return classes
-
-    def _score_terms(self, label: Ints, scores: Floats, decided: Ints, weight: Floats) -> Terms:
-        width = scores.shape[1]
-        known = label < width
-        true_score = np.where(
-            known, scores[np.arange(len(label)), np.minimum(label, width - 1)], 0.0
-        )
-        epsilon = np.finfo(np.float64).eps
-        one_hot = (np.arange(width) == label[:, None]).astype(np.float64)
-        distance = ((one_hot - scores) ** 2).sum(axis=1) + ~known
-        if len(self._spec.of_interest) == 1:  # binary: the score of the positive class
-            (positive,) = self._spec.of_interest
-            confidence, is_right = scores[:, positive], (label == positive).astype(np.float64)
-        else:
-            confidence, is_right = scores.max(axis=1), (label == decided).astype(np.float64)
-        # As in sklearn.calibration.calibration_curve, an edge belongs to the bin below.
-        inner = np.linspace(0.0, 1.0, BINS_OF_CALIBRATION + 1)[1:-1]
-        bin_index = np.searchsorted(inner, confidence)
-        return {
-            "log loss": (-weight * np.log(np.clip(true_score, epsilon, 1.0 - epsilon)), None),
-            "distance": (weight * distance, None),
-            "bin weight": (weight, bin_index),
-            "bin score": (weight * confidence, bin_index),
-            "bin right": (weight * is_right, bin_index),
-        }
-
     def _add(  # noqa: PLR0913, PLR0917 - a place has these coordinates
         self, version: int, by: int, scope: str, terms: Terms, code: Ints | None, bucket: Ints
     ) -> None:
@@ -413,7 +274,7 @@ class Sums:
             self._add_to_histogram((*key, "residual"), bins_of(label - predicted), weight)
             self._add_to_histogram((*key, "prediction"), bins_of(predicted), weight)
             return
-        decided = self._decide(predicted)
+        decided = decide(self._spec, predicted)
         if self._spec.task == "scores":
             for n in self._spec.of_interest:
                 bins = bins_of_scores(predicted[:, n])
@@ -457,25 +318,6 @@ class Sums:
 
 def _too_many(column: int, most: int) -> str:
     return f"slices by column {column} have more than {most} values"
-
-
-def larger(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in fewer batches, because the cost of a batch grows with the slices."""
-    return gathered(batches, len, _ROWS_AT_ONCE)
-
-
-def partition() -> int:
-    """Return the number of the Spark partition of this task; 0 without Spark."""
-    from pyspark import TaskContext  # noqa: PLC0415 - in a worker only
-
-    context = TaskContext.get()
-    return context.partitionId() if context else 0
-
-
-def floats(column: pa.Array) -> Floats:
-    """Return the column as doubles; null becomes NaN."""
-    values: Floats = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-    return values
 
 
 def _grow(sums: Floats | None, shape: tuple[int, ...]) -> Floats:

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakescore.comparing.gathering import BUCKETS, Bools, Floats, floats, partition
+from lakescore.comparing.batches import Bools, Floats, floats, partition
+from lakescore.comparing.bootstrapping import BUCKETS
 from lakescore.executor import SAID, WHY, row_hashes
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakescore.comparing.gathering import BUCKETS, Bools, Floats, Ints, floats, larger, partition
+from lakescore.comparing.batches import Bools, Floats, Ints, floats, larger, partition
+from lakescore.comparing.bootstrapping import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lakescore.comparing.gathering import Floats
+    from lakescore.comparing.batches import Floats
 
 _LEAST_BOOTSTRAPS = 20
 """An interval needs at least this number of bootstraps that have a value."""

@@ -1,0 +1,319 @@
+"""The file of a compare job: the versions, the holdout, the metrics and the gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from lakescore.config.jobs import Applying, check_families
+from lakescore.config.models import Model, Segments, VersionQuery
+from lakescore.config.strict import Strict
+from lakescore.config.tables import InputTable, Table
+from lakescore.home import home
+from lakescore.metrics import RANKING
+from lakescore.options import (
+    BindOptions,
+    CompareOptions,
+    GateMode,
+    GateOptions,
+    ProblemType,
+    Threshold,
+)
+from lakescore.wording import listed, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ROW_TABLE_COLUMNS = {
+    *("comparing_run_id", "holdout_table", "holdout_version", "holdout_digest", "compared_at"),
+    *("disagreement", "model_uri", "error_type", "error"),
+}
+"""The columns of the tables of rows that a comparison writes, besides the keys."""
+
+
+class Slices(Strict):
+    """The parts of the holdout that get their own metrics."""
+
+    by: tuple[str, ...] = Field(
+        min_length=1,
+        description="columns; each value of a column is a slice (at most 200 per column)",
+    )
+    small: int = Field(default=100, ge=1, description="slices with fewer rows are marked as small")
+
+
+class Gate(Strict):
+    """The conditions for one metric, with the fields of MLflow's MetricThreshold."""
+
+    greater_is_better: bool = Field(description="whether a larger value of the metric is better")
+    threshold: float | None = Field(
+        default=None,
+        description="value that the metric must reach; the bound of its confidence interval counts",
+    )
+    min_absolute_change: float | None = Field(
+        default=None,
+        gt=0,
+        description="by how much the metric must be better than the baseline's",
+    )
+    min_relative_change: float | None = Field(
+        default=None, gt=0, le=1, description="the same, as a fraction of the baseline's value"
+    )
+
+
+class Gates(Strict):
+    """The conditions for the candidate, and the action if it meets them."""
+
+    mode: GateMode = Field(
+        default="enforce",
+        description="enforce (exit with code 6 if a gate is not met, otherwise do on_pass), "
+        "dry_run (only report the result), or disabled (evaluate no gates)",
+    )
+    candidate: str | None = Field(
+        default=None,
+        description="reference of the version to check against the gates, or the name of a model "
+        "per segment; default: the best version other than the baseline",
+    )
+    metrics: dict[str, Gate] = Field(default={}, description="the conditions for each metric")
+    signature: bool = Field(
+        default=True,
+        description="whether the candidate's signature must be compatible with the baseline's",
+    )
+    on_pass: Annotated[str, Field(pattern=r"^(promote|set alias [\w-]+)$")] | None = Field(
+        default=None,
+        description="what to do with the candidate: promote (to champion), or set alias NAME",
+    )
+
+
+class Disagreements(Table):
+    """The table of the rows on which versions disagree most."""
+
+    rows: int = Field(default=100, ge=1, le=100_000, description="number of rows")
+
+
+def _kind_of_versions(value: object) -> str:
+    return "query" if isinstance(value, (dict, VersionQuery)) else "list"
+
+
+class CompareJob(Applying):
+    """Score several versions on all rows of one holdout, and rank them."""
+
+    versions: Annotated[
+        Annotated[tuple[Model, ...], Field(min_length=1), Tag("list")]
+        | Annotated[VersionQuery, Tag("query")],
+        Discriminator(_kind_of_versions),
+    ] = Field(
+        description="the versions to compare: a list of references, or of {by, name, missing} for "
+        "a model per segment; or a query with the keys name, where, order_by and limit"
+    )
+    baseline: str | None = Field(
+        default=None,
+        description="reference of the version to compare the others with, or the name of a model "
+        "per segment; default: the first entry if it is a model per segment, otherwise the model's "
+        "champion, otherwise the first version",
+    )
+    holdout: InputTable = Field(description="table of labelled rows")
+    label: str = Field(min_length=1, description="the holdout's column of the true values")
+    where: str | None = Field(
+        default=None, description="filter on the holdout's rows, such as month >= 10"
+    )
+    weight: str | None = Field(default=None, description="the holdout's column of row weights")
+    id_columns: tuple[str, ...] = Field(
+        default=(),
+        description="columns that together identify a row; they seed the bootstrap, and identify "
+        "the rows of the tables disagreements and quarantine",
+    )
+    slices: Slices | None = Field(
+        default=None, description="the slices of the holdout that get their own metrics"
+    )
+    problem_type: ProblemType | None = Field(
+        default=None,
+        description="the kind of prediction; default: inferred from the signature and the label",
+    )
+    positive_class: str | None = Field(
+        default=None,
+        description="the class that binary metrics are about; default: the model's second class",
+    )
+    rank_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="metric that ranks the versions; default: rmse, log_loss or accuracy",
+    )
+    custom_metrics: dict[str, Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]] = Field(
+        default={}, description="more metrics, each as name: package.module:function"
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="confidence level of the intervals"
+    )
+    bootstraps: int = Field(default=400, ge=100, le=5000, description="number of bootstrap samples")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the bootstrap")
+    output: Table = Field(description="table for the metrics")
+    disagreements: Disagreements | None = Field(
+        default=None, description="table for the rows on which versions disagree most"
+    )
+    quarantine: Table | None = Field(
+        default=None, description="table for the rows that a version could not score"
+    )
+    report: str = Field(
+        default="reports",
+        min_length=1,
+        description="folder for the report; a relative path is below LAKESCORE_HOME",
+    )
+    gates: Gates | None = Field(
+        default=None, description="the conditions for a candidate, and the action if it meets them"
+    )
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        known = [*RANKING, *self.custom_metrics]
+        requested = {"rank_by": [self.rank_by] if self.rank_by else []}
+        requested["gates.metrics"] = list(self.gates.metrics) if self.gates else []
+        for key, names in requested.items():
+            for name in names:
+                if name not in known and name.partition("/")[0] not in RANKING:
+                    raise ValueError(
+                        f"{key}: there is no metric {name!r} that can rank{nearest(name, known)}; "
+                        f"there are: {listed(known, most=40)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _check_row_tables(self) -> Self:
+        for name in ("disagreements", "quarantine"):
+            if getattr(self, name) is not None and not self.id_columns:
+                raise ValueError(f"{name} needs id_columns, which identify its rows")
+            if getattr(self, name) is not None and (
+                taken := _ROW_TABLE_COLUMNS & set(self.id_columns)
+            ):
+                raise ValueError(
+                    f"id_columns: the table {name} has its own columns with the names "
+                    f"{listed(sorted(taken))}; rename those of the holdout"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_versions(self) -> Self:
+        check_families(self, self.families)
+        for name in {family.called for family in self.families}:
+            alike = {
+                (family.by, str(family.missing))
+                for family in self.families
+                if family.called == name
+            }
+            if len(alike) > 1:
+                raise ValueError(f"versions: {name} occurs twice, with another by or missing")
+        if self.families and self.gates and self.gates.on_pass is not None:
+            raise ValueError(
+                "gates.on_pass: it moves one alias, but versions has a model per segment; leave it "
+                "out"
+            )
+        return self
+
+    @property
+    def families(self) -> tuple[Segments, ...]:
+        """The entries of `versions` that are a model per segment."""
+        entries = () if isinstance(self.versions, VersionQuery) else self.versions
+        return tuple(entry for entry in entries if isinstance(entry, Segments))
+
+    @property
+    def references(self) -> tuple[str | Segments, ...]:
+        """The entries of `versions`; nothing for a query."""
+        return () if isinstance(self.versions, VersionQuery) else self.versions
+
+    @property
+    def query(self) -> dict[str, Any] | None:
+        """The query in `versions`, if it is one, as arguments of `registry.versions`."""
+        return self.versions.model_dump() if isinstance(self.versions, VersionQuery) else None
+
+    @property
+    def candidate(self) -> str | None:
+        """The name of the candidate that gates are for, if the file names one."""
+        return self.gates.candidate if self.gates else None
+
+    @property
+    def comparing(self) -> CompareOptions:
+        """How versions are compared."""
+        return CompareOptions(
+            label=self.label,
+            keys=self.id_columns,
+            weight=self.weight,
+            slices=self.slices.by if self.slices else (),
+            small=self.slices.small if self.slices else 1,
+            problem_type=self.problem_type,
+            rank_by=self.rank_by,
+            positive_class=self.positive_class,
+            custom_metrics=self.custom_metrics,
+            confidence=self.confidence,
+            bootstraps=self.bootstraps,
+            seed=self.seed,
+            most_disagreements=self.disagreements.rows if self.disagreements else 1,
+        )
+
+    @property
+    def gating(self) -> GateOptions:
+        """The conditions for the candidate."""
+        gates = self.gates or Gates(mode="disabled")
+        return GateOptions(
+            thresholds={
+                name: Threshold(**gate.model_dump()) for name, gate in gates.metrics.items()
+            },
+            mode=gates.mode,
+            signature=gates.signature,
+            on_pass=gates.on_pass,
+        )
+
+    @property
+    def row_settings(self) -> dict[str, Any]:
+        """The settings that decide which rows count, and with which weight."""
+        return {name: getattr(self, name) for name in ("label", "where", "weight")}
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the results."""
+        excluded = {"versions", "holdout", "output", "engine", "scan", "experiment", "run_id",
+                    "receipt", "prometheus", "timeout_seconds", "trust", "disagreements",
+                    "quarantine", "report", "runner"}  # fmt: skip
+        return self.model_dump(mode="json", exclude=excluded)
+
+    @property
+    def binding(self) -> BindOptions:
+        """How the holdout's columns become features."""
+        return self._bind_options([self.label, *self.keep])
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """The holdout's columns that are kept beside the predictions."""
+        weight = (self.weight,) if self.weight else ()
+        slices = self.slices.by if self.slices else ()
+        segments = [family.by for family in self.families]
+        return tuple(dict.fromkeys([*self.id_columns, *weight, *slices, *segments]))
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The addresses of the tables to write, by content; the metrics, which rank, are last."""
+        tables = {"disagreements": self.disagreements, "quarantine": self.quarantine,
+                  "metrics": self.output}  # fmt: skip
+        return {name: table.address for name, table in tables.items() if table is not None}
+
+    def pinned(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a job's file that gives the results of *receipt* again.
+
+        A model per segment keeps its name; a later run resolves that name again.
+        """
+        families = {family.called: family.model_dump(mode="json") for family in self.families}
+        excluded = {"run_id", "receipt", "prometheus", "trust", "timeout_seconds"}
+        values = self.model_dump(
+            mode="json", exclude=excluded, exclude_defaults=True, by_alias=True
+        )
+        uris = [ranked["uri"] for ranked in receipt["ranking"]]
+        return {
+            **values,
+            "versions": [families.get(uri, uri) for uri in uris],
+            "baseline": receipt["baseline"],
+            "holdout": {**values["holdout"], "version": receipt["holdout"]["version"]},
+        }
+
+    @property
+    def pages(self) -> Path:
+        """The absolute folder for the report."""
+        return home() / Path(self.report).expanduser()

@@ -1,0 +1,146 @@
+"""The keys that several kinds of jobs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, Field, JsonValue
+
+from lakescore.config.strict import Strict
+from lakescore.config.trusting import policy, read_policy
+from lakescore.options import (
+    BindOptions,
+    EngineName,
+    EnvManager,
+    LoadOptions,
+    NullRule,
+    OutputName,
+    RunnerName,
+    ScanName,
+)
+from lakescore.trust import Trust
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lakescore.config.models import Segments
+
+RunId = Annotated[str, Field(pattern=r"^[\w.:+-]{1,200}$")]
+
+
+class Job(Strict):
+    """The keys of every job."""
+
+    engine: EngineName = Field(
+        default="auto",
+        description="how to apply models: spark_udf (MLflow's own function), arrow (faster), or "
+        "auto, which uses arrow if a probe with real rows shows equal predictions",
+    )
+    scan: ScanName = Field(
+        default="direct",
+        description="who reads the table for the arrow engine: direct (the workers, if they read "
+        "exactly what Spark reads), or spark (always Spark)",
+    )
+    runner: RunnerName = Field(
+        default="auto",
+        description="what runs the tasks: spark, local (processes of this machine, without Spark), "
+        "or auto, which uses these processes if PLACE is local and the rows take less time than "
+        "the start of Spark",
+    )
+    experiment: str = Field(
+        default="lakescore", min_length=1, description="MLflow experiment for the run"
+    )
+    run_id: RunId | None = Field(
+        default=None, description="id of the run; default: derived from its inputs"
+    )
+    receipt: Path | None = Field(
+        default=None, description="file for the receipt, which is also the last line of the output"
+    )
+    prometheus: Path | None = Field(
+        default=None,
+        description="file for the counts of the run, written at its end in the format of "
+        "Prometheus, for node_exporter's textfile collector",
+    )
+    timeout_seconds: float | None = Field(
+        default=None, gt=0, description="stop the run after this many seconds; default: never"
+    )
+    trust: Annotated[Trust, BeforeValidator(read_policy, json_schema_input_type=str | Trust)] = (
+        Field(
+            default_factory=policy,
+            description="file of the trust policy, relative to this file's folder, or its rules; "
+            "default: the file that LAKESCORE_TRUST names",
+        )
+    )
+
+
+class Pyfunc(Strict):
+    """The arguments for MLflow's loader and for `predict`; the model declares which it has."""
+
+    params: dict[str, JsonValue] = Field(
+        default_factory=dict, description="parameters of the model's signature, for `predict`"
+    )
+    config: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        alias="model_config",  # pydantic reserves this name
+        description="values that override the configuration that the model was logged with",
+    )
+
+
+class Applying(Job):
+    """The keys of a job that applies models: their inputs, and how they are loaded."""
+
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="for each feature that has another name in the table, its column there",
+    )
+    nulls: dict[str, NullRule] = Field(
+        default_factory=dict,
+        description="for each feature, how to treat a row that has a null there: model (pass it to "
+        "the model), fail (score no rows at all), null (publish a null), or quarantine (put the "
+        "row into the quarantine); default: model, but quarantine for integers and booleans, whose "
+        "nulls cannot be passed to a model",
+    )
+    prediction: OutputName = Field(
+        default="prediction",
+        description="what to write or compare: prediction (the model's own), or proba (a "
+        "classifier's probabilities, as p_<class>)",
+    )
+    threshold: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="minimum score for a decision (of two classes: minimum probability of the "
+        "second); predictions get a column for it, and a comparison counts it as the label",
+    )
+    pyfunc: Pyfunc = Field(
+        default_factory=Pyfunc, description="params and model_config of the model"
+    )
+    env_manager: EnvManager = Field(
+        default="local",
+        description="packages that a model runs with: local (the packages installed here), or "
+        "virtualenv, uv or conda (MLflow's spark_udf creates the environment that the model was "
+        "logged with)",
+    )
+
+    @property
+    def loading(self) -> LoadOptions:
+        """How a version is loaded and called."""
+        return LoadOptions(
+            output=self.prediction,
+            params=self.pyfunc.params,
+            model_config=self.pyfunc.config,
+            env_manager=self.env_manager,
+        )
+
+    def _bind_options(self, read: Sequence[str]) -> BindOptions:
+        return BindOptions(
+            read=tuple(read), columns=self.columns, nulls=self.nulls, threshold=self.threshold
+        )
+
+
+def check_families(job: Applying, families: Sequence[Segments]) -> None:
+    """Check that *job* can apply a model per segment, if its file has such *families*."""
+    if families and job.engine == "spark_udf":
+        raise ValueError("a model per segment needs engine: arrow or auto")
+    if families and job.env_manager != "local":
+        raise ValueError("a model per segment needs env_manager: local")

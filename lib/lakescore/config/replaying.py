@@ -1,0 +1,20 @@
+"""The file of a replay job: the run whose predictions are made again."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lakescore.config.jobs import Job, RunId
+from lakescore.config.tables import Table
+
+
+class ReplayJob(Job):
+    """Make the predictions of a run again, and check that they are the same."""
+
+    output: Table = Field(description="table of predictions that the run wrote")
+    run: RunId = Field(description="id of the run: scoring_run_id in its rows")
+    tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        description="numbers are equal if they differ by at most this fraction of the larger one",
+    )

@@ -1,0 +1,38 @@
+"""The signature: the inputs and outputs of a model, checked against a table before scoring."""
+
+from lakescore.signature.binding import Binding, bind_all, bind_assigned, bind_side_by_side
+from lakescore.signature.contract import Contract, HasSchema, bind
+from lakescore.signature.errors import (
+    CaseDiffers,
+    ColumnsCollide,
+    ColumnsUnfit,
+    FeaturesUnknown,
+    OutputsCollide,
+    OutputsDiffer,
+    ThresholdUndefined,
+    TypesDiffer,
+)
+from lakescore.signature.naming import check_names
+from lakescore.signature.outputs import DECISION, PREDICTION, Decision
+
+__all__ = [
+    "DECISION",
+    "PREDICTION",
+    "Binding",
+    "CaseDiffers",
+    "ColumnsCollide",
+    "ColumnsUnfit",
+    "Contract",
+    "Decision",
+    "FeaturesUnknown",
+    "HasSchema",
+    "OutputsCollide",
+    "OutputsDiffer",
+    "ThresholdUndefined",
+    "TypesDiffer",
+    "bind",
+    "bind_all",
+    "bind_assigned",
+    "bind_side_by_side",
+    "check_names",
+]

@@ -1,0 +1,158 @@
+"""The contract of one version with a table, checked before scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pyspark.sql.types import StructField, StructType
+
+from lakescore.errors import ColumnsMissing
+from lakescore.options import BindOptions
+from lakescore.provenance import COLUMNS
+from lakescore.signature.errors import ColumnsUnfit, OutputsCollide
+from lakescore.signature.features import (
+    check_features,
+    choose_specs,
+    feature_of,
+    find_casts,
+    input_specs,
+    null_rule,
+)
+from lakescore.signature.naming import check_names, repeated_names
+from lakescore.signature.outputs import (
+    DECISION,
+    Decision,
+    make_decision,
+    outputs_of,
+    results_schema,
+)
+from lakescore.slicing import RESERVED_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+    from lakescore.loading import Loadable
+    from lakescore.options import NullRule
+
+BY_NAME = BindOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The columns that a model reads from a table, and the columns that it gives."""
+
+    loadable: Loadable
+    features: tuple[StructField, ...]
+    """The signature's columns, with the types that the model was trained on."""
+    names: Mapping[str, str | int]
+    """By feature, its name in the model, which can be a number."""
+    left_out: tuple[str, ...]
+    """Optional features that the table lacks. The model does not get them."""
+    sources: Mapping[str, str]
+    """By feature, the table's column."""
+    casts: Mapping[str, tuple[str, str]]
+    """The columns that are cast, losslessly: name -> (type in the table, type for the model)."""
+    outputs: StructType
+    """The prediction's columns: `prediction`, the signature's names if it has several, or
+    `p_<class>`. Delta accepts these names."""
+    results: pa.Schema
+    """The same columns with the names and types of the signature, for the checks of workers."""
+    renamed: Mapping[str, str]
+    """By output or class, the column's name, if Delta refuses the original name."""
+    nulls: Mapping[str, NullRule]
+    """By feature, the policy for rows with a null there, unless the model decides."""
+    asked_nulls: Mapping[str, NullRule]
+    """The policies that the job's file asks for."""
+    decision: Decision | None = None
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The names of the prediction's columns, the decision last."""
+        return (*self.outputs.names, *([DECISION] if self.decision else []))
+
+    @property
+    def never_null(self) -> tuple[str, ...]:
+        """The table's columns that must hold no null in the scored rows."""
+        return tuple(self.sources[name] for name, rule in self.nulls.items() if rule == "fail")
+
+
+class HasSchema(Protocol):
+    """An object with columns: a frame or a snapshot."""
+
+    @property
+    def schema(self) -> StructType:
+        """The columns of the object."""
+
+
+def bind(
+    address: str,
+    rows: HasSchema,
+    loadable: Loadable,
+    keep: Sequence[str] = (),
+    options: BindOptions = BY_NAME,
+) -> Contract:
+    """Check the columns of *rows* against the model's signature before scoring.
+
+    Args:
+        address: the table, for messages.
+        rows: a frame or a snapshot; only its schema is read.
+        loadable: the pinned version, with the options to load it.
+        keep: columns of the table that the output must hold beside the prediction.
+        options: how the table's columns become features.
+
+    Raises:
+        ColumnsMissing: the table lacks columns of the signature, of *keep* or of *options*.
+        FeaturesUnknown: *options* name a feature that the signature lacks.
+        TypesDiffer: a column cannot be cast losslessly to the signature's type.
+        CaseDiffers: the table has an optional feature in another case.
+        ColumnsCollide, OutputsCollide: two columns of the output would have the same name.
+        ColumnsUnfit: the table has a column whose name cannot be used.
+        ThresholdUndefined: the model does not give exactly one score for the threshold.
+        UnsupportedSignature: the signature is of tensors, or has an output that no column can hold.
+    """
+    schema, columns, nulls = rows.schema, options.columns, options.nulls
+    model, specs = loadable.model, input_specs(loadable)
+    check_features([loadable], columns, nulls)
+    wanted = choose_specs(address, specs, schema, columns)
+    names = {str(spec.name): spec.name for spec in wanted}
+    sources = {name: columns.get(name, name) for name in names}
+    needed = dict.fromkeys([*sources.values(), *keep, *options.read])
+    if missing := [name for name in needed if name not in schema.names]:
+        raise ColumnsMissing(address, missing, schema.names)
+    features = tuple(
+        feature_of(model.uri, spec, schema[sources[str(spec.name)]].dataType) for spec in wanted
+    )
+    model_outputs = outputs_of(loadable)
+    # Arrow distinguishes nullable fields from others, and all columns from pandas are nullable.
+    outputs = StructType([StructField(output.name, output.kind) for output in model_outputs])
+    contract = Contract(
+        loadable=loadable,
+        features=features,
+        names=names,
+        left_out=tuple(str(spec.name) for spec in specs if spec not in wanted),
+        sources=sources,
+        casts=find_casts(address, schema, [(sources[f.name], f.dataType) for f in features]),
+        outputs=outputs,
+        results=results_schema(outputs, model_outputs),
+        renamed={}
+        if len(model_outputs) == 1
+        else {str(o.original): o.name for o in model_outputs if o.is_renamed},
+        nulls={f.name: rule for f in features if (rule := null_rule(f, nulls)) != "model"},
+        asked_nulls=nulls,
+        decision=make_decision(loadable, outputs, options.threshold),
+    )
+    if collisions := repeated_names([*contract.written, *COLUMNS]):
+        clashing = [name for name in contract.written if name in collisions]
+        reason = "lakescore writes columns with these names too"
+        raise OutputsCollide(model.uri, "outputs", clashing, reason)
+    read = [*sources.values(), *options.read]
+    check_names(address, "output", [*keep, *contract.written], read=read)
+    reserved = [name for name in schema.names if name.lower().startswith(RESERVED_PREFIX)]
+    if reserved:
+        raise ColumnsUnfit(
+            address, reserved, f"names that begin with {RESERVED_PREFIX} are lakescore's own"
+        )
+    return contract

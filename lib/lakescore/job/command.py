@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, cast
@@ -20,19 +15,17 @@ import typer
 
 from lakescore import console, joblist, metering, scanning, session, storage
 from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
-from lakescore.errors import LakescoreError, Stopped, TemporaryError
-from lakescore.joblist import NotRun
+from lakescore.errors import LakescoreError
+from lakescore.job.batch import Batch
+from lakescore.job.stopping import end_when_stopped, end_with_parent
 from lakescore.metering import MetricsNotWritten
-from lakescore.receipt import jobs_receipt
 from lakescore.runner import RunnerRefused
 from lakescore.wording import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from pydantic.fields import FieldInfo
-
-    from lakescore.supervising import Channel
 
     Receipt = dict[str, Any]
 
@@ -41,17 +34,6 @@ _TRUSTS_ALL = (
     "no trust policy: code in a model from a stranger would run; name a policy with trust: or "
     "LAKESCORE_TRUST (docs/registry.md)"
 )
-
-
-class TimedOut(TemporaryError):
-    """The run took longer than the job allows."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"the run took longer than timeout_seconds: {seconds:g}, so it was stopped; it "
-            "publishes nothing more; run it again, and it recognises everything that is published "
-            "already"
-        )
 
 
 def main(
@@ -86,7 +68,7 @@ def main(
             typer.Option(help="format of the log: text, or one JSON document per line"),
         ] = "text",
     ) -> None:
-        job = _JobCommand(name, run, verbose=verbose, log=log)
+        job = JobCommand(name, run, verbose=verbose, log=log)
         job.open()
         argv = [str(config), *(words or ())]
         code = _run_several(cast("Any", job), argv) if several else _run_one(job, kind, argv)
@@ -95,7 +77,7 @@ def main(
     app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")
 
 
-def _run_one(command: _JobCommand[J], kind: type[J], words: Sequence[str]) -> int:
+def _run_one(command: JobCommand[J], kind: type[J], words: Sequence[str]) -> int:
     """Run the job of a file; return its exit code."""
     console.begin()
     path, *overrides = words
@@ -106,7 +88,7 @@ def _run_one(command: _JobCommand[J], kind: type[J], words: Sequence[str]) -> in
     return _run_alone(command, config)
 
 
-def _run_alone(command: _JobCommand[J], config: J) -> int:
+def _run_alone(command: JobCommand[J], config: J) -> int:
     """Run the only job of this process; return its exit code."""
     receipt = command.attempt(config, stopped=lambda _: None)
     if "exit_code" in receipt:
@@ -115,19 +97,19 @@ def _run_alone(command: _JobCommand[J], config: J) -> int:
     return 0
 
 
-def _run_several(command: _JobCommand[ScoreJob], words: Sequence[str]) -> int:
+def _run_several(command: JobCommand[ScoreJob], words: Sequence[str]) -> int:
     """Run the score jobs of *words*; return the exit code of the only job, or the highest one."""
     console.begin()
     try:
         jobs = joblist.jobs_of(words)
         if not jobs.are_listed:
             return _run_alone(command, jobs.jobs[0].config)
-        return _Batch(command, jobs).run()
+        return Batch(command, jobs).run()
     except Exception as error:  # noqa: BLE001 - handled like an error of a job itself
         return command.failed(error).exit_code
 
 
-class _JobCommand(Generic[J]):
+class JobCommand(Generic[J]):
     """A command that runs jobs of one kind; every run ends with a receipt.
 
     Args:
@@ -169,8 +151,8 @@ class _JobCommand(Generic[J]):
             console.stage(_TRUSTS_ALL)
         try:
             session.prepare(config.runner)
-            _end_with_parent()
-            with _stopping(
+            end_with_parent()
+            with end_when_stopped(
                 lambda error: stopped(self.record(config, error)), config.timeout_seconds
             ):
                 receipt: Receipt = self._head() | self._run(config)
@@ -226,184 +208,6 @@ def _write(receipt: Receipt, path: Path | None) -> None:
             console.write_receipt(receipt, path)
         except OSError as error:
             console.stage(f"the receipt cannot be written to {path}: {error.strerror or error}")
-
-
-class _Batch:
-    """Several jobs of one command.
-
-    Args:
-        command: the command that runs all jobs.
-        jobs: the requested jobs.
-    """
-
-    def __init__(self, command: _JobCommand[ScoreJob], jobs: joblist.Jobs) -> None:
-        self._command, self._jobs = command, jobs
-        self._receipts: dict[str, Receipt] = {}
-        self._started = time.monotonic()
-
-    def run(self) -> int:
-        """Run the jobs, and end with a summary; return the highest exit code.
-
-        After the summary, a Ctrl-C is raised again.
-        """
-        try:
-            with suppress(_StopRequested), _raise_when_stopped():
-                if session.runs_here():
-                    self._run_in_processes()
-                else:
-                    self._run_in_driver()
-        except KeyboardInterrupt:
-            self._summarize()
-            raise
-        except Exception as error:  # noqa: BLE001 - the summary includes the jobs that did run
-            code = self._command.failed(error).exit_code
-            return max(code, self._summarize())
-        return self._summarize()
-
-    def _run_in_processes(self) -> None:
-        from lakescore import supervising  # noqa: PLC0415 - only several jobs need it
-
-        supervising.prepare()
-        jobs = supervising.pin_inputs(self._jobs.jobs)
-        parallel = min(self._jobs.parallel or session.onlooker().slots, len(jobs))
-        work = partial(_run_jobs, self._command)
-        supervising.Supervisor(work, self._show, self._record_lost, parallel).run(jobs)
-
-    def _run_in_driver(self) -> None:
-        """Run one job after the other in this process, which uses Spark on other machines."""
-        for job in self._jobs.jobs:
-            console.begin(job.name)
-            receipt = self._command.attempt(job.config, stopped=partial(self._stop, job))
-            self._show(job, receipt)
-
-    def _stop(self, job: joblist.Job, receipt: Receipt) -> None:
-        self._show(job, receipt)
-        os._exit(self._summarize())
-
-    def _show(self, job: joblist.Job, receipt: Receipt) -> None:
-        self._receipts[job.name] = receipt
-        console.show_receipt(receipt | {"name": job.name})
-
-    def _record_lost(self, job: joblist.Job, error: LakescoreError) -> Receipt:
-        console.begin(job.name)
-        receipt = self._command.record(job.config, error)
-        console.begin()
-        return receipt
-
-    def _summarize(self) -> int:
-        """Show the receipts of all jobs and the summary; return the highest exit code."""
-        console.begin()
-        for job in self._jobs.jobs:
-            if job.name not in self._receipts:
-                self._show(job, self._record_lost(job, NotRun()))
-        seconds = round(time.monotonic() - self._started, 2)
-        summary = jobs_receipt(
-            [(job, self._receipts[job.name]) for job in self._jobs.jobs], seconds
-        )
-        console.stage(summary.pop("summary"))
-        console.show_receipt(summary)
-        return int(summary["exit_code"])
-
-
-def _run_jobs(command: _JobCommand[ScoreJob], channel: Channel) -> None:
-    """Run the jobs that *channel* brings to this process, which was started for them."""
-    gc.freeze()  # memory that processes share stays shared
-    # Ctrl-C goes to all processes of a terminal. The parent process stops this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel.open()
-    command.open()
-    for job, spark, reason in channel.jobs():
-        session.allow_spark(allowed=spark, reason=reason)
-        console.begin(job.name)
-        try:
-            receipt = command.attempt(
-                job.config,
-                stopped=partial(channel.answer, takes_more=False),
-                may_decline=job.config.runner == "auto" and not spark,
-            )
-        except RunnerRefused as not_eligible:
-            channel.answer(not_eligible.reason, takes_more=False)
-            return
-        channel.answer(receipt, takes_more=spark and session.is_answering())
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent, which started it to run jobs, has ended."""
-    parent = multiprocessing.parent_process()
-    name = "lakescore-parent"
-    if parent is None or any(thread.name == name for thread in threading.enumerate()):
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(NotRun.exit_code)
-
-    threading.Thread(target=watch, name=name, daemon=True).start()
-
-
-class _StopRequested(BaseException):
-    """A scheduler asks this process to end.
-
-    It is not an `Exception`: it can occur anywhere, also in code that catches every `Exception`.
-    """
-
-
-@contextmanager
-def _raise_when_stopped() -> Iterator[None]:
-    """Raise `_StopRequested` once in the body when a scheduler asks this process to end."""
-
-    def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process ends already
-        raise _StopRequested
-
-    if threading.current_thread() is not threading.main_thread():  # it alone handles signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _stopping(failed: Callable[[LakescoreError], None], seconds: float | None) -> Iterator[None]:
-    """End the process when a scheduler asks for it (SIGTERM), or when *seconds* have passed.
-
-    The process ends at once. Unwinding would call the JVM, and wait until the JVM has answered the
-    current call, for example to a model that hangs. Without the driver, its JVM and the workers end
-    too. A commit is complete or does not happen.
-    """
-    deciding, is_over = threading.RLock(), False  # a signal can arrive while this thread has it
-
-    def stop(error: LakescoreError) -> None:
-        nonlocal is_over
-        with deciding:
-            if is_over:  # the body ended at the same moment
-                return
-            is_over = True
-        try:
-            failed(error)
-        finally:
-            os._exit(error.exit_code)
-
-    timer = threading.Timer(seconds, stop, [TimedOut(seconds)]) if seconds else None
-    is_main = threading.current_thread() is threading.main_thread()  # it alone handles signals
-    before = signal.signal(signal.SIGTERM, lambda *_: stop(Stopped())) if is_main else None
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield
-    finally:
-        if timer is not None:
-            timer.cancel()
-        with deciding:
-            is_stopping, is_over = is_over, True
-        if is_stopping:
-            threading.Event().wait()  # until the process ends
-        if is_main:
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _explain_error(error: BaseException) -> LakescoreError:

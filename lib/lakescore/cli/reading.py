@@ -22,7 +22,7 @@ from lakescore.cli.app import (
 from lakescore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lakescore.registry.query import SplitFilter
+    from lakescore.registry.pushdown import SplitFilter
 
 _FILE_COLUMNS = {
     "flavours", "formats", "mlflow_version", "python_version", "size", "digest", "signature",

@@ -23,7 +23,8 @@ from lakescore.registry.errors import (
     VersionNotReady,
 )
 from lakescore.registry.journal import Journal
-from lakescore.registry.query import Filter, Order, SplitFilter
+from lakescore.registry.pushdown import SplitFilter
+from lakescore.registry.query import Filter, Order
 from lakescore.registry.record import ModelVersion, RegisteredModel, VersionRecord
 from lakescore.registry.reference import (
     ByAlias,

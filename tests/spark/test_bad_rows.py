@@ -211,17 +211,15 @@ def test_an_error_that_hits_every_row_fails_at_once(register: Any, table: str, j
         score.run(config)
 
 
-@pytest.mark.parametrize(("by", "step"), [("spark", "tried"), ("direct", "file")])
+@pytest.mark.parametrize("by", ["spark", "direct"])
 def test_rows_that_vanish_on_the_way_publish_nothing(
-    job: Any, monkeypatch: pytest.MonkeyPatch, by: str, step: str
+    job: Any, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     config = job(slices=["b"], write=by)
-    real = getattr(scoring, step)
-    lose = {
-        "tried": lambda planned: real(planned).where("id < 0"),  # no task reports it either
-        "file": lambda *_: [],
-    }
-    monkeypatch.setattr(scoring, step, lose[step])
+    tried = scoring.tried
+    # no task reports the rows either
+    monkeypatch.setattr(scoring, "tried", lambda planned: tried(planned).where("id < 0"))
+    monkeypatch.setattr(scoring.Execution, "write_files", lambda *_: [])
     with pytest.raises(RowsLost, match="slice b has 1 input rows, but 0 were scored and 0 q"):
         score.run(config)
     assert ids(config) == []

@@ -70,7 +70,7 @@ class CompareOptions:
     """Slices with fewer rows than this are marked."""
     problem_type: ProblemType | None = None
     rank_by: str | None = None
-    """The metric that ranks; see `pairing.infer` for the default."""
+    """The metric that ranks; see `problem.infer` for the default."""
     positive_class: str | None = None
     custom_metrics: Mapping[str, str] = field(default_factory=dict)
     """By name, `package.module:function`."""

@@ -11,7 +11,9 @@ from lakescore.comparing.comparison import Comparison, compare
 from lakescore.comparing.document import document, lines
 from lakescore.comparing.evaluating import Evaluation, cached, evaluate
 from lakescore.comparing.gates import GateResult, act_on_gates, evaluate_gates
-from lakescore.comparing.pairing import LABEL, Paired, Problem, check, infer, labelled, pair, select
+from lakescore.comparing.holdout import LABEL, check, labelled, select
+from lakescore.comparing.pairing import Paired, pair
+from lakescore.comparing.problem import Problem, infer
 
 __all__ = [
     "LABEL",

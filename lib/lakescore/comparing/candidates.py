@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from lakescore import assignment
-from lakescore.comparing import pairing
+from lakescore.comparing import holdout
 from lakescore.comparing.errors import HoldoutEmpty
 from lakescore.options import family_name
 from lakescore.registry import Trust, versions
@@ -145,7 +145,7 @@ class PinnedCandidates:
 
         Args:
             address: the holdout's address, for messages.
-            rows: the rows that `pairing.select` returns.
+            rows: the rows that `holdout.select` returns.
             label: the label's column, for messages.
             where: the filter, for messages.
 
@@ -155,7 +155,7 @@ class PinnedCandidates:
             The errors of `assignment.Pinned.assign`.
         """
         columns = dict.fromkeys(entry.by for entry in self.entries.values() if entry.by is not None)
-        segment_rows = {by: pairing.segments(rows, address, by) for by in columns}
+        segment_rows = {by: holdout.segments(rows, address, by) for by in columns}
         if not all(segment_rows.values()):
             raise HoldoutEmpty(address, label, where)
         assigned = {

@@ -16,6 +16,7 @@ from lakescore import scoring
 from lakescore.comparing import costing, differing, evaluating, gathering, pairing, passes
 from lakescore.comparing.document import headline, long_form
 from lakescore.comparing.errors import TooManySlices
+from lakescore.comparing.problem import infer
 from lakescore.errors import ConfigError
 from lakescore.signature import ColumnsUnfit
 from lakescore.slicing import WHOLE
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from lakescore.assignment import Assignment
     from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.evaluating import Evaluation
-    from lakescore.comparing.pairing import Paired, Problem
+    from lakescore.comparing.pairing import Paired
+    from lakescore.comparing.problem import Problem
     from lakescore.options import CompareOptions
     from lakescore.scoring import Execution, Plan
     from lakescore.snapshots import Snapshot
@@ -158,7 +160,7 @@ def compare(planned: Plan, candidates: Candidates, options: CompareOptions) -> I
     custom = {name: _import_metric(name, path) for name, path in options.custom_metrics.items()}
     decision = planned.contracts[0].decision
     _check_columns(planned, [*options.keys, *every_slice])
-    problem = pairing.infer(
+    problem = infer(
         scoring.side_by_side_columns(planned), uris, problem_type=options.problem_type,
         rank_by=options.rank_by, positive=options.positive_class,
         threshold=decision.threshold if decision else None, custom=list(custom),

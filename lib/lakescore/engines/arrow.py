@@ -177,6 +177,16 @@ class ArrowPlan(Plan):
             places[column.name] = Place(last + 1 + n)
         return places
 
+    @property
+    def isolated(self) -> dict[str, str]:
+        """The versions that run in separate processes, and the code that makes it necessary."""
+        loadables = [contract.loadable for contract in self.contracts]
+        return {
+            loadable.model.uri: loadable.own_code
+            for loadable in loadables
+            if loadable.own_code is not None
+        }
+
     def sample(self, most: int) -> pa.RecordBatch | None:
         """Return at most *most* of the first rows as workers get them; None without rows."""
         scan: ScanName = "direct" if self.direct is not None else "spark"
@@ -185,16 +195,11 @@ class ArrowPlan(Plan):
     def facts(self) -> dict[str, Any]:
         """Return the choices for the receipt."""
         modes = [version.mode for version in list_members(self.versions)]
-        loadables = [contract.loadable for contract in self.contracts]
         facts: dict[str, Any] = {
             "name": self.engine,
             "reason": self.reason,
             "modes": sorted(set(modes)) if self.has_families else modes,
-            "own_processes": {
-                loadable.model.uri: loadable.own_code
-                for loadable in loadables
-                if loadable.own_code is not None
-            },
+            "own_processes": self.isolated,
         }
         if self.direct is not None:
             return facts | {

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 _AS_LOGGED = LoadOptions()
 _PROBA = "predict_proba"
+_BOOSTING = ("lightgbm", "xgboost", "catboost")
+"""The libraries, besides scikit-learn, whose models workers can call without MLflow."""
+_MAY_BE_CATEGORIES = {"string", "integer", "long"}
+"""The types of features that a boosting library can have been trained on as categories."""
 _Reader = Callable[[Any], Any]
 """Turns a value of the job's file, whose scalars are texts, into the type that a model declares."""
 
@@ -91,8 +95,12 @@ class Loadable:
     env_manager: EnvManager
     own_code: str | None = None
     """The code that the version brings, if any. Such a version runs in a separate process."""
+    proba: bool = False
+    """Whether the model gives the probabilities of classes."""
     classes: tuple[Any, ...] = ()
     """The classes of a classifier that gives probabilities, in its order and type."""
+    has_categories: bool = False
+    """Whether the model was trained on pandas categories, which tables and MLflow do not have."""
 
     @property
     def pyfunc(self) -> executor.Version:
@@ -120,8 +128,27 @@ class Loadable:
         return tuple(schema.input_names()) if schema.has_input_names() else None
 
     @property
+    def reference(self) -> executor.Version:
+        """The version whose values all engines give, without features and outputs so far.
+
+        It is MLflow's PyFuncModel. But MLflow does not pass on probabilities or categories of a
+        boosting library; then it is the library's own model.
+        """
+        return self.native if self.is_library_reference else self.pyfunc
+
+    @property
+    def is_library_reference(self) -> bool:
+        """Whether `reference` is the library's own model."""
+        return self.library in _BOOSTING and (self.proba or self.has_categories)
+
+    @property
     def native(self) -> executor.Version:
-        """The version as a scikit-learn model, without features and outputs so far."""
+        """The version as a model of its library, without features and outputs so far."""
+        if self.library in _BOOSTING:
+            settings, method = self.flavors[self.library], _PROBA if self.proba else "predict"
+            return replace(
+                self.pyfunc, mode="frame", library=self.library, settings=settings, method=method
+            )
         flavor = self.flavors["sklearn"]
         readable = flavor.get("serialization_format") in {"pickle", "cloudpickle"}
         method = self.flavors["python_function"].get("predict_fn", "predict")
@@ -129,10 +156,15 @@ class Loadable:
         return replace(self.pyfunc, mode="frame", pickled=pickled, method=method)
 
     @property
-    def is_native(self) -> bool:
-        """Whether `native` gives the same values as MLflow's wrapper around the model."""
-        plain = not self.flavors.get("python_function", {}).get("code") and self.params is None
-        return "sklearn" in self.flavors and plain
+    def library(self) -> str | None:
+        """The library whose model can be called itself; None if only MLflow can call the version.
+
+        MLflow also runs the code that the version brings, and passes on parameters.
+        """
+        loader = self.flavors.get("python_function", {})
+        if loader.get("code") or self.params is not None:
+            return None
+        return _find_library(self.flavors)
 
 
 def prepare(
@@ -161,10 +193,11 @@ def prepare(
     if options.model_config:
         configured = loader.get("config") or {}
         changed["config"] = _parse_config(model, configured, options.model_config)
-    if options.output == "proba":
-        if "sklearn" not in card["flavors"]:
-            flavors = ", ".join(card["flavors"])
-            raise UnsupportedSignature(model.uri, f"only scikit-learn has {_PROBA}, not {flavors}")
+    proba, library = options.output == "proba", _find_library(card["flavors"])
+    if proba and library is None:
+        flavors, libraries = ", ".join(card["flavors"]), listed(["sklearn", *_BOOSTING])
+        raise UnsupportedSignature(model.uri, f"only {libraries} have {_PROBA}, not {flavors}")
+    if proba and library == "sklearn":
         changed["predict_fn"] = _PROBA
     files = _environment_files(model, loader, options.env_manager)
     folder, key = model.artifacts, model.digest
@@ -182,10 +215,36 @@ def prepare(
         params=_parse_params(model, options.params) if options.params else None,
         env_manager=options.env_manager,
         own_code=own_code(card["flavors"], folder),
+        proba=proba,
     )
-    if options.output != "proba":
+    if not proba and not _may_have_categories(loadable):
         return loadable
-    return replace(loadable, classes=_class_labels(loadable, runner))
+    estimator = _describe(loadable, runner)
+    return replace(
+        loadable,
+        classes=_class_labels(model.uri, estimator) if proba else (),
+        has_categories=bool(estimator.categories),
+    )
+
+
+def _find_library(flavors: Mapping[str, Any]) -> str | None:
+    """Return the library of the model that MLflow's `python_function` loads, if it is known."""
+    if "sklearn" in flavors:
+        return "sklearn"
+    loader = flavors["python_function"]
+    for name in _BOOSTING:
+        settings = flavors.get(name, {})
+        is_loaded = loader.get("loader_module") == f"mlflow.{name}"
+        if is_loaded and settings.get("data") == loader.get("data") is not None:
+            return name
+    return None
+
+
+def _may_have_categories(loadable: Loadable) -> bool:
+    inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
+    if loadable.library not in _BOOSTING or inputs is None or inputs.is_tensor_spec():
+        return False
+    return any(getattr(spec.type, "name", "") in _MAY_BE_CATEGORIES for spec in inputs)
 
 
 @cache
@@ -221,17 +280,19 @@ def _copy_artifacts(model: ModelVersion, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def _class_labels(loadable: Loadable, runner: Runner | None) -> tuple[Any, ...]:
+def _describe(loadable: Loadable, runner: Runner | None) -> executor.Description:
     uri = loadable.model.uri
     try:
         if runner is None:
-            estimator = executor.describe(loadable.native)
-        else:
-            estimator = runner.call(executor.describe, loadable.native)
+            return executor.describe(loadable.native)
+        return runner.call(executor.describe, loadable.native)
     except ModuleNotFoundError as error:
         raise environment.missing(uri, loadable.folder, error) from error
     except executor.ModelFailed as error:
         raise ScoringFailed(uri, "any row", str(error)) from error
+
+
+def _class_labels(uri: str, estimator: executor.Description) -> tuple[Any, ...]:
     classes = estimator.classes
     if classes is None or _PROBA not in estimator.methods:
         raise UnsupportedSignature(uri, f"its {estimator.kind} has no {_PROBA}")

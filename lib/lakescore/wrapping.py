@@ -53,6 +53,9 @@ def wrap(version: executor.Version) -> Path:
         "key": version.key,
         "mode": version.mode,
         "pickled": version.pickled,
+        "library": version.library,
+        "settings": dict(version.settings),
+        "method": version.method,
         "features": version.features,
         "outputs": version.outputs.serialize().to_pybytes(),
         "params": version.params,
@@ -60,7 +63,10 @@ def wrap(version: executor.Version) -> Path:
         "program": version.program,
     }
     # The key stands for files and options; features and outputs depend on the table.
-    bound = json.dumps([version.features, str(version.outputs), version.names], default=str)
+    bound = json.dumps(
+        [version.mode, version.method, version.features, str(version.outputs), version.names],
+        default=str,
+    )
     digest = hashlib.sha256(f"{version.key} {version.folder} {bound}".encode()).hexdigest()
     folder = scratch() / digest[:32]
     if folder.is_dir():

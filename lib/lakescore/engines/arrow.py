@@ -262,7 +262,7 @@ def prepare(request: Request, scan: ScanName) -> ArrowPlan:
     modes = listed(dict.fromkeys(version.mode for version in list_members(proof.sides)))
     note = probing.order_note(aligned)
     planned = ArrowPlan(
-        reason=f"{modes}, equal to MLflow's PyFuncModel on {proof.rows}{note}",
+        reason=f"{modes}, equal to {_describe_references(request)} on {proof.rows}{note}",
         source=request.source,
         keep=request.keep,
         sides=request.sides,
@@ -270,6 +270,17 @@ def prepare(request: Request, scan: ScanName) -> ArrowPlan:
         versions=proof.sides,
     )
     return _choose_reader(planned, scan, proof.seconds_a_row)
+
+
+def _describe_references(request: Request) -> str:
+    """Return whose values the versions give."""
+    names = [
+        f"{contract.loadable.library}'s own model"
+        if contract.loadable.is_library_reference
+        else "MLflow's PyFuncModel"
+        for contract in request.contracts
+    ]
+    return " and ".join(dict.fromkeys(names))
 
 
 def _check_eligible(request: Request) -> None:

@@ -1,4 +1,8 @@
-"""Equality: the fastest way to call a version that gives MLflow's values on a few real rows."""
+"""Equality: the fastest way to call a version that gives the expected values on a few real rows.
+
+MLflow's PyFuncModel gives the expected values. If MLflow does not pass on what is asked for, the
+library's own model does.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ _EXACT_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.dummy")
 
 @dataclass(frozen=True)
 class Proof:
-    """Versions that are called in the fastest way that gives MLflow's values."""
+    """Versions that are called in the fastest way that gives the expected values."""
 
     sides: tuple[executor.Version | executor.Family, ...]
     """One a side of the request."""
@@ -47,7 +51,7 @@ class Proof:
 
 
 def prove(request: Request, scan: ScanName) -> Proof:
-    """Return the versions of *request* in the fastest way that gives MLflow's values.
+    """Return the versions of *request* in the fastest way that gives the expected values.
 
     Args:
         request: the request; features of the versions get positions in `feature_columns`.
@@ -119,7 +123,7 @@ def _prove_family(
     runner, columns = request.runner, request.feature_columns
     features = [probing.feature_positions(contract, columns) for contract in contracts]
     versions = [
-        _pyfunc_version(contract, positions)
+        _reference_version(contract, positions)
         for contract, positions in zip(contracts, features, strict=True)
     ]
     sample, numbers = _sample_segments(request, assigned, scan)
@@ -193,12 +197,12 @@ def _model_kind(contract: Contract) -> str:
     """Return the facts that decide how a version is loaded and called; not what it learned."""
     loadable, results = contract.loadable, str(contract.results)
     loader = {k: v for k, v in loadable.flavors.get("python_function", {}).items() if k != "env"}
-    native = loadable.native if loadable.is_native else None
+    native = loadable.native if loadable.library else None
     return repr(
         (
             *(loader, loadable.params, loadable.own_code, results, contract.features),
             *(dict(contract.names), dict(contract.sources), dict(contract.nulls)),
-            (native.pickled, native.method, native.names) if native is not None else None,
+            (native.library, native.pickled, native.method, native.names) if native else None,
         )
     )
 
@@ -239,22 +243,22 @@ def _fastest_version(
     sample: pa.RecordBatch,
     read_elsewhere: Callable[[], pa.RecordBatch] | None = None,
 ) -> executor.Version:
-    """Return the version for workers, in the fastest mode that gives MLflow's values.
+    """Return the version for workers, in the fastest mode that gives the expected values.
 
     If all rows of *sample* fail, *read_elsewhere* returns rows from other places in the table.
     """
-    pyfunc = _pyfunc_version(contract, features)
-    expected, why = probing.attempt(runner, pyfunc, contract, sample)
+    reference = _reference_version(contract, features)
+    expected, why = probing.attempt(runner, reference, contract, sample)
     if read_elsewhere is not None and not why.null_count and sample.num_rows >= _HOPELESS_ROWS:
-        _check_scores_any(runner, pyfunc, contract, sample.num_rows, read_elsewhere())
+        _check_scores_any(runner, reference, contract, sample.num_rows, read_elsewhere())
     if expected.null_count == len(expected):  # no row can show a difference
-        return pyfunc
-    for version in _faster_versions(runner, pyfunc, contract):
+        return reference
+    for version in _faster_versions(runner, reference, contract):
         if _gives_expected(
             runner, version, sample, (expected, why), exact=_is_exact(runner, version)
         ):
             return version
-    return pyfunc
+    return reference
 
 
 def _check_scores_any(
@@ -279,10 +283,10 @@ def _check_scores_any(
         )
 
 
-def _pyfunc_version(
+def _reference_version(
     contract: Contract, features: tuple[tuple[str | int, int], ...]
 ) -> executor.Version:
-    """Return a version as MLflow's PyFuncModel, with its rules for nulls."""
+    """Return the version whose values are expected, with its policies for nulls."""
     positions: Mapping[str | int, int] = dict(features)
     names = contract.names
     nulls = tuple(
@@ -294,37 +298,38 @@ def _pyfunc_version(
 
 
 def _version_in_mode(
-    mode: Literal["block", "frame", "pyfunc"], contract: Contract, pyfunc: executor.Version
+    mode: Literal["block", "frame", "pyfunc"], contract: Contract, reference: executor.Version
 ) -> executor.Version:
     """Return a version in the mode in which a version of its kind was proven."""
-    if mode == "pyfunc":
-        return pyfunc
-    return replace(_native_version(contract, pyfunc), mode=mode, proven=False)
+    if mode == reference.mode:
+        return reference
+    return replace(_native_version(contract, reference), mode=mode, proven=False)
 
 
-def _native_version(contract: Contract, pyfunc: executor.Version) -> executor.Version:
-    """Return a version as a scikit-learn model."""
+def _native_version(contract: Contract, reference: executor.Version) -> executor.Version:
+    """Return a version as a model of its library."""
     return replace(
         contract.loadable.native,
-        features=pyfunc.features,
-        outputs=pyfunc.outputs,
-        nulls=pyfunc.nulls,
+        features=reference.features,
+        outputs=reference.outputs,
+        nulls=reference.nulls,
     )
 
 
 def _faster_versions(
-    runner: Runner, pyfunc: executor.Version, contract: Contract
+    runner: Runner, reference: executor.Version, contract: Contract
 ) -> Iterator[executor.Version]:
-    """Yield a scikit-learn version in faster modes, the fastest first."""
-    if not contract.loadable.is_native:
+    """Yield the version as a model of its library in faster modes, the fastest first."""
+    if contract.loadable.library is None:
         return
-    raw = _native_version(contract, pyfunc)
+    raw = _native_version(contract, reference)
     kinds = {feature.dataType for feature in contract.features}
     if kinds <= {DoubleType()} or kinds <= {FloatType()}:
         names = runner.call(executor.describe, raw).features
         if names is None or tuple(name for name, _ in raw.features) == names:
             yield replace(raw, mode="block")
-    yield raw
+    if reference.mode == "pyfunc":
+        yield raw
 
 
 def _gives_expected(

@@ -107,8 +107,8 @@ def feature_positions(
 def bind_version(
     contract: Contract, features: tuple[tuple[str | int, int], ...]
 ) -> executor.Version:
-    """Return the version as MLflow's PyFuncModel with *features*: names and positions."""
-    return replace(contract.loadable.pyfunc, features=features, outputs=contract.results)
+    """Return the version that gives the expected values, with *features*: names and positions."""
+    return replace(contract.loadable.reference, features=features, outputs=contract.results)
 
 
 def attempt(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .isolating import ModelFailed
 from .keeping import count, counted, shelf
+from .libraries import load_boosted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +79,8 @@ def _load(version: Version) -> Any:
         return model
     # A block of numbers has no names; its columns are already in the model's order.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    if version.library != "sklearn":
+        return load_boosted(version.library, folder, version.settings, cores())
     if version.pickled is None:
         import mlflow.sklearn  # noqa: PLC0415 - see above
 
@@ -130,7 +133,7 @@ def error_message(error: Exception) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The facts of a loaded scikit-learn model."""
+    """The facts of a loaded model of a library."""
 
     kind: str
     """The name of its class."""
@@ -142,6 +145,8 @@ class Description:
     """A classifier's `classes_`; None for other models."""
     methods: frozenset[str]
     """`predict_proba`, if it has this method."""
+    categories: tuple[str, ...]
+    """The columns that are categories for it, which it gets as pandas categories."""
 
 
 def describe_model(version: Version) -> Description:
@@ -155,4 +160,5 @@ def describe_model(version: Version) -> Description:
         features=None if names is None else tuple(names),
         classes=getattr(estimator, "classes_", None),
         methods=frozenset(name for name in ("predict_proba",) if hasattr(estimator, name)),
+        categories=tuple(getattr(estimator, "category_columns", ())),
     )

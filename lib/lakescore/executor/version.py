@@ -21,7 +21,7 @@ class Version:
     folder: str
     """The artifacts: an absolute path, or the name of an archive that Spark ships."""
     mode: Literal["block", "frame", "pyfunc"]
-    """The input of the model: one block of numbers (scikit-learn), a pandas frame (scikit-learn),
+    """The input of the model: one block of numbers or a pandas frame for the library's own model,
     or a frame through MLflow's PyFuncModel, which checks it against the signature again."""
     pickled: str | None
     """The scikit-learn model's file in *folder*, if it can be read without MLflow."""
@@ -29,8 +29,12 @@ class Version:
     """The signature's columns: name, and position in the batch."""
     outputs: pa.Schema
     """The outputs of the model: one column, or several that become one struct."""
+    library: str = "sklearn"
+    """The library of the model that `block` and `frame` call."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of the library's flavour in `MLmodel`, if it is a boosting library."""
     method: str = "predict"
-    """The method of a scikit-learn model that `block` and `frame` call."""
+    """The method of the library's own model that `block` and `frame` call."""
     params: Mapping[str, Any] | None = None
     """The parameters of MLflow's `predict`, for the mode `pyfunc` alone."""
     nulls: tuple[tuple[str | int, int, Literal["null", "quarantine"]], ...] = ()

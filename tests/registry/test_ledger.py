@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from builders.models import register
 
-from lakescore.registry import history, ledger, promote, rollback, withdraw
+from lakescore.registry import history, moving, promote, rollback, withdraw
 from lakescore.registry.errors import (
     AliasMoved,
     AliasMoving,
@@ -270,7 +270,7 @@ def test_a_process_killed_before_it_moved_the_alias_is_made_good(
     with pytest.raises(AliasMoving, match=r"began to move .* to version 2 \d+ s ago") as refused:
         promote(f"{four}/3", to="champion")  # for all it knows, that process still runs
     assert refused.value.exit_code == 7
-    monkeypatch.setattr(ledger, "_UNDER_WAY", timedelta(0))
+    monkeypatch.setattr(moving, "_UNDER_WAY", timedelta(0))
     promote(f"{four}/3", to="champion", expect=2)
     assert [(move.origin, move.target, move.done) for move in history(four)] == [
         (None, 1, True),
@@ -313,7 +313,7 @@ def test_one_who_slept_gives_way_to_who_went_on(
     store: Store, four: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was stopped just before it moved the alias undoes its late move."""
-    monkeypatch.setattr(ledger, "_UNDER_WAY", timedelta(0))
+    monkeypatch.setattr(moving, "_UNDER_WAY", timedelta(0))
     code = """
 import sys
 from lakescore.registry import promote

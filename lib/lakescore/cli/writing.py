@@ -9,7 +9,7 @@ import typer
 from lakescore.cli.app import Json, Name, command, complete_reference, pairs, say, tell
 
 if TYPE_CHECKING:
-    from lakescore.registry.writing import Tagged
+    from lakescore.registry.editing import Tagged
 
 _SECONDS_TO_WAIT = 300
 _OfModel = Annotated[

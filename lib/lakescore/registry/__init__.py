@@ -7,31 +7,17 @@ imports MLflow.
 """
 
 from lakescore.registry.artifacts import digest_of
+from lakescore.registry.describing import describe, diff, fetch_file, files
 from lakescore.registry.difference import Difference
-from lakescore.registry.ledger import (
-    AliasChange,
-    AliasOutcome,
-    History,
-    history,
-    promote,
-    rollback,
-    withdraw,
-)
+from lakescore.registry.editing import describe_as, tag, untag
+from lakescore.registry.ledger import AliasChange, History, history
+from lakescore.registry.listing import explain, models, versions
 from lakescore.registry.logged import LoggedModel, logged_models
+from lakescore.registry.moving import AliasOutcome, promote, rollback, withdraw
 from lakescore.registry.record import Card, File, ModelVersion, RegisteredModel, VersionRecord
-from lakescore.registry.resolving import (
-    describe,
-    diff,
-    explain,
-    fetch_file,
-    files,
-    models,
-    resolve,
-    resolve_all,
-    versions,
-)
+from lakescore.registry.registering import create, register
+from lakescore.registry.resolving import resolve, resolve_all
 from lakescore.registry.store import connect, experiment, patient
-from lakescore.registry.writing import create, describe_as, register, tag, untag
 from lakescore.trust import Trust
 
 __all__ = [

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from lakescore.trust import Environments
 
+READY = "READY"
+"""The status of a version that can be used."""
+
 
 @dataclass(frozen=True)
 class File(Shown):

@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lakescore.registry.errors import BadName, BadReference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]{32})")
 OWN_TAGS = "lakescore."
@@ -170,6 +174,16 @@ def check_tag(key: str, value: str = "") -> None:
         raise BadName(f"the value of tag {key!r}", value, "it holds characters that cannot be seen")
     if len(value) > _LONGEST_VALUE:
         raise BadName(f"the value of tag {key!r}", value, f"it is over {_LONGEST_VALUE} characters")
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Check that a version or a registered model can have all *tags*.
+
+    Raises:
+        BadName: as `check_tag`.
+    """
+    for key, value in tags.items():
+        check_tag(key, value)
 
 
 def check_description(description: str | None) -> None:

@@ -1,42 +1,27 @@
-"""Create models and versions, and change their tags and descriptions."""
+"""Create registered models, and register models as their versions."""
 
 from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lakescore.errors import IntegrityError, LakescoreError
-from lakescore.registry import artifacts, reading
-from lakescore.registry.errors import (
-    EditedMeanwhile,
-    ModelExists,
-    NotAModel,
-    SignatureMissing,
-    TagNotFound,
-    VersionNotReady,
-)
+from lakescore.registry import artifacts, joining
+from lakescore.registry.errors import ModelExists, NotAModel, SignatureMissing, VersionNotReady
+from lakescore.registry.finding import find
 from lakescore.registry.journal import Journal
-from lakescore.registry.ledger import promote, who
-from lakescore.registry.record import clean
-from lakescore.registry.reference import (
-    check_alias,
-    check_description,
-    check_name,
-    check_tag,
-)
-from lakescore.registry.resolving import READY, find
+from lakescore.registry.ledger import who
+from lakescore.registry.moving import promote
+from lakescore.registry.record import READY
+from lakescore.registry.reference import check_alias, check_description, check_name, check_tags
 from lakescore.registry.store import answering, connect, experiment, is_missing
-from lakescore.registry.table import Shown
 from lakescore.trust import DigestDiffers
-from lakescore.wording import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Mapping
 
     from mlflow import MlflowClient  # noqa: TID251 - a type
 
@@ -47,33 +32,6 @@ _PATH_OF_RUN = re.compile(r"runs:/([0-9a-f]{32})/(.+)")
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
 _IMPORTED_INTO = "lakescore"
 _POLL_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Described(Shown):
-    """A version or a registered model, after a change of its description."""
-
-    of: str
-    """A version's pinned URI, or a registered model's name."""
-    description: str | None
-
-    def facts(self) -> dict[str, Any]:
-        """Return the result as plain JSON values."""
-        return {"of": self.of, "description": clean(self.description)}
-
-
-@dataclass(frozen=True)
-class Tagged(Shown):
-    """A version or a registered model, after a change of its tags."""
-
-    of: str
-    """A version's pinned URI, or a registered model's name."""
-    tags: Mapping[str, str]
-    """All present tags."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return the result as plain JSON values."""
-        return {"of": self.of, "tags": clean(dict(sorted(self.tags.items())))}
 
 
 def create(
@@ -95,7 +53,7 @@ def create(
 
     check_name(name)
     check_description(description)
-    _check_tags(tags or {})
+    check_tags(tags or {})
     client = connect(create=True)
     with answering():
         try:
@@ -104,7 +62,7 @@ def create(
             if error.error_code == "RESOURCE_ALREADY_EXISTS":
                 raise ModelExists(name) from error
             raise
-        return reading.model_record(client.get_registered_model(name), [])
+        return joining.model_record(client.get_registered_model(name), [])
 
 
 def register(  # noqa: PLR0913 - all but two are optional keywords
@@ -144,7 +102,7 @@ def register(  # noqa: PLR0913 - all but two are optional keywords
 
     check_name(name)
     check_description(description)
-    _check_tags(tags or {})
+    check_tags(tags or {})
     if alias is not None:
         check_alias(alias)
     client = connect(create=True)
@@ -168,7 +126,7 @@ def register(  # noqa: PLR0913 - all but two are optional keywords
             name,
             f"models:/{model_id}" if model_id else origin,
             run_id,
-            {**(tags or {}), reading.CARD_TAG: artifacts.card_tag(card)},
+            {**(tags or {}), joining.CARD_TAG: artifacts.card_tag(card)},
             description=description,
             await_creation_for=0,
             model_id=model_id,
@@ -264,158 +222,3 @@ def _wait(client: MlflowClient, reference: str, seconds: float) -> None:
         if record.status == "FAILED_REGISTRATION" or time.monotonic() > deadline:
             raise VersionNotReady(record.uri, record.status)
         time.sleep(_POLL_SECONDS)
-
-
-def tag(
-    reference: str,
-    tags: Mapping[str, str],
-    *,
-    of_model: bool = False,
-    expect: Mapping[str, str | None] | None = None,
-) -> Tagged:
-    """Add or change tags of a version, or of a registered model, after a check of all tags.
-
-    Return the version or model, with all of its present tags.
-
-    Args:
-        reference: as in `resolve`, or the registered model's name.
-        tags: the tags.
-        of_model: whether *reference* is the name of a registered model.
-        expect: the values that tags must have now, as `facts` shows them; None for no such tag.
-            They are checked just before the change, since MLflow itself cannot compare and set.
-
-    Raises:
-        BadName: a tag is not valid, or reserved for lakescore.
-        EditedMeanwhile: a tag does not have the value in *expect*; no tag was set.
-        Also all that `describe` raises, for *reference*.
-    """
-    _check_tags(tags)
-    client = connect()
-    with answering():
-        edited = _open_for_edit(client, reference, of_model=of_model)
-        _check_expected(edited, expect)
-        for key, value in tags.items():
-            edited.set_tag(key, value)
-        return Tagged(edited.of, {**edited.tags, **tags})
-
-
-def untag(
-    reference: str,
-    keys: Collection[str],
-    *,
-    of_model: bool = False,
-    expect: Mapping[str, str | None] | None = None,
-) -> Tagged:
-    """Remove tags of a version, or of a registered model, after a check of all keys.
-
-    Return the version or model, with all of its present tags.
-
-    Args:
-        reference: as in `resolve`, or the registered model's name.
-        keys: the tags' keys.
-        of_model: whether *reference* is the name of a registered model.
-        expect: as in `tag`.
-
-    Raises:
-        EditedMeanwhile: a tag does not have the value in *expect*; no tag was removed.
-        TagNotFound: there is no such tag.
-        BadName: a key is not valid, or reserved for lakescore.
-        Also all that `describe` raises, for *reference*.
-    """
-    _check_tags(dict.fromkeys(keys, ""))
-    client = connect()
-    with answering():
-        edited = _open_for_edit(client, reference, of_model=of_model)
-        _check_expected(edited, expect)
-        _check_tags_exist(edited, keys)
-        for key in keys:
-            edited.delete_tag(key)
-        remaining = {key: value for key, value in edited.tags.items() if key not in keys}
-        return Tagged(edited.of, remaining)
-
-
-def describe_as(
-    reference: str, description: str, *, of_model: bool = False, expect: str | None = None
-) -> Described:
-    """Set the description of a version, or of a registered model; an empty one removes it.
-
-    Args:
-        reference: as in `resolve`, or the registered model's name.
-        description: the text for people.
-        of_model: whether *reference* is the name of a registered model.
-        expect: the present description, as `facts` shows it, empty for none; None for no check.
-
-    Raises:
-        BadName: the description is too long, or contains characters that cannot be seen.
-        EditedMeanwhile: the present description is not *expect*; nothing was set.
-        Also all that `describe` raises, for *reference*.
-    """
-    check_description(description)
-    client = connect()
-    with answering():
-        edited = _open_for_edit(client, reference, of_model=of_model)
-        current = edited.description
-        if expect is not None and expect != redact(current or ""):
-            field = f"the description of {edited.owner}"
-            raise EditedMeanwhile(field, expect or None, current or None)
-        edited.describe(description)
-        return Described(edited.of, description or None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Edited:
-    """A version or a registered model as it was read, with the functions that change it."""
-
-    of: str
-    """A version's pinned URI, or a registered model's name."""
-    owner: str
-    """The name for messages."""
-    tags: Mapping[str, str]
-    description: str | None
-    set_tag: Callable[[str, str], object]
-    delete_tag: Callable[[str], object]
-    describe: Callable[[str], object]
-
-
-def _open_for_edit(client: MlflowClient, reference: str, *, of_model: bool) -> _Edited:
-    if of_model:
-        model = reading.model_named(client, check_name(reference))
-        return _Edited(
-            of=model.name,
-            owner=repr(model.name),
-            tags=model.tags,
-            description=model.description,
-            set_tag=partial(client.set_registered_model_tag, model.name),
-            delete_tag=partial(client.delete_registered_model_tag, model.name),
-            describe=partial(client.update_registered_model, model.name),
-        )
-    record = find(client, reference)
-    version = record.name, str(record.version)
-    return _Edited(
-        of=record.uri,
-        owner=record.uri,
-        tags=record.tags,
-        description=record.description,
-        set_tag=partial(client.set_model_version_tag, *version),
-        delete_tag=partial(client.delete_model_version_tag, *version),
-        describe=partial(client.update_model_version, *version),
-    )
-
-
-def _check_expected(edited: _Edited, expect: Mapping[str, str | None] | None) -> None:
-    """Compare tags with the values that a reader saw, which have no credentials."""
-    for key, expected in (expect or {}).items():
-        current = redact(edited.tags[key]) if key in edited.tags else None
-        if current != expected:
-            raise EditedMeanwhile(f"the tag {key!r} of {edited.owner}", expected, current)
-
-
-def _check_tags(tags: Mapping[str, str]) -> None:
-    for key, value in tags.items():
-        check_tag(key, value)
-
-
-def _check_tags_exist(edited: _Edited, keys: Iterable[str]) -> None:
-    for key in keys:
-        if key not in edited.tags:
-            raise TagNotFound(edited.owner, key, edited.tags)

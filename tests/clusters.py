@@ -42,7 +42,10 @@ SMALL = {
 }
 """Properties of a small driver and small executors, on top of a place's."""
 LOCAL = {"spark.master": "local[2,4]"}
+DAEMON = Path(__file__).with_name("daemon")
 QUICK = {
+    "spark.python.daemon.module": "preloaded_daemon",
+    "spark.executorEnv.PYTHONPATH": str(DAEMON),
     "spark.sql.shuffle.partitions": "2",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     # Short queries are interpreted sooner than they are compiled.

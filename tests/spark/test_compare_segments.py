@@ -235,7 +235,7 @@ def test_a_version_of_several_families_is_loaded_once(run: Run) -> None:
 def test_all_segments_without_a_model_are_named_before_anything_is_scored(
     run: Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(SegmentsUnresolved, match=r"1 of 3 segments by region .*'west'"):
+    with pytest.raises(SegmentsUnresolved, match="no model for 1 of 3 segments by region: 'west'"):
         run([family(), family(CHALLENGER)])
     assert not (tmp_path / "ranking").exists()
 
@@ -455,9 +455,9 @@ def test_another_version_of_one_segment_is_another_run(register: Any, run: Run, 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"engine": "spark_udf"}, "a model per segment needs engine: arrow or auto"),
+        ({"engine": "spark_udf"}, "one model per segment needs engine: arrow or auto"),
         ({"gates": {"on_pass": "promote"}}, "gates.on_pass: it moves one alias"),
-        ({"env_manager": "uv"}, "a model per segment needs env_manager: local"),
+        ({"env_manager": "uv"}, "one model per segment needs env_manager: local"),
     ],
 )
 def test_what_a_family_cannot_do_is_refused(run: Run, changes: Any, complaint: str) -> None:

@@ -53,7 +53,18 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "models", "versions", "show", "files", "diff", "report", "serve", "resolve"),
+        *(
+            "",
+            "explain",
+            "models",
+            "versions",
+            "show",
+            "files",
+            "diff",
+            "report",
+            "serve",
+            "resolve",
+        ),
         *(
             "create",
             "register",

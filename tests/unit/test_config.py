@@ -271,7 +271,7 @@ def test_a_wrong_override_is_refused_by_its_key(file: Path, override: str, sente
 def test_a_model_a_segment_is_loaded_by_our_own_workers(file: Path, other: str) -> None:
     asked = "model={by: a, name: 'd-{a}@c'}"
     assert load(ScoreJob, file, [asked]).segment_by == "a"
-    assert "a model per segment needs" in refusal(file, asked, other)
+    assert "one model per segment needs" in refusal(file, asked, other)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = (
     "Exit codes: 0 done, also if there was nothing to do; 1 any other error; 2 usage or "
-    "configuration; 3 registry or resolution; 4 integrity or trust; 7 someone else moved the "
-    "alias; 75 a retry may help."
+    "configuration; 3 registry or resolution; 4 integrity or trust; 5 no such table or row; 7 "
+    "someone else moved the alias; 75 a retry may help."
 )
 
 

@@ -12,7 +12,9 @@ from lakescore.errors import ConfigError
 
 @command()
 def explain(
-    table: Annotated[str, typer.Argument(help="folder or URI of a table of predictions")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="folder or URI of a table of predictions")
+    ],
     *,
     key: Annotated[
         list[str], typer.Option(help="column=value of the row; can be repeated", show_default=False)

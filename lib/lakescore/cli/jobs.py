@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 @command()
-def schema(job: str) -> None:
-    """Print the JSON schema of a job's file.
-
-    JOB is score, compare or replay, or jobs for a list of jobs.
-    """
+def schema(
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="score, compare, replay, or jobs for a list")
+    ],
+) -> None:
+    """Print the JSON schema of a job's file."""
     from lakescore.joblist import JobList  # noqa: PLC0415
 
     tell((JobList if job == "jobs" else _job_type(job)).model_json_schema())
@@ -31,9 +32,16 @@ def schema(job: str) -> None:
 
 @command()
 def check(
-    job: str,
-    config: Path,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...")] = None,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="score, compare or replay")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="the job's file, such as conf/score.yaml")
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG]... [KEY=VALUE]...", help="more files, and keys to override"
+        ),
+    ] = None,
 ) -> None:
     """Check a job's file and its overrides, and show the first problem.
 
@@ -53,7 +61,9 @@ def check(
 
 @command()
 def schedule(  # noqa: PLR0913 - the command's options
-    config: Annotated[str, typer.Argument(help="the job's file, such as conf/score.yaml")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="the job's file, such as conf/score.yaml")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="keys to override")
     ] = None,
@@ -72,13 +82,20 @@ def schedule(  # noqa: PLR0913 - the command's options
     ] = None,
     then_on: Annotated[
         str | None,
-        typer.Option(metavar="DAYS", help="days for --then, such as mon,thu [every time]"),
+        typer.Option(metavar="DAYS", help="days for --then, such as mon,thu; default: every time"),
     ] = None,
     within: Annotated[
-        str | None, typer.Option(help="raise an alarm if a run takes longer than this: 2h, or 90m")
+        str | None,
+        typer.Option(
+            help="mark a run that takes longer than this, such as 2h or 90m; databricks only"
+        ),
     ] = None,
     place: Annotated[
-        str | None, typer.Option(help="name of conf/spark/PLACE.conf [standalone or kubernetes]")
+        str | None,
+        typer.Option(
+            help="name of conf/spark/PLACE.conf; default: standalone, or kubernetes with --to "
+            "kubernetes"
+        ),
     ] = None,
     project: Annotated[
         str, typer.Option(help="folder of this project on the machine or image that runs the job")

@@ -113,7 +113,7 @@ def history(
 ) -> None:
     """Show who moved the aliases of NAME, when and why.
 
-    A move by another tool is shown as from outside, with the time at which lakescore noticed it.
+    A move by another tool is shown as `outside`, with the time at which lakescore noticed it.
     """
     from lakescore import registry  # noqa: PLC0415
 

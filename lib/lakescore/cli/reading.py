@@ -32,7 +32,10 @@ _FILE_COLUMNS = {
 
 @command()
 def models(
-    pattern: Annotated[str, typer.Argument(help="pattern of the names, such as 'flight-*'")] = "*",
+    pattern: Annotated[
+        str,
+        typer.Argument(metavar="PATTERN", help="pattern of the names, such as 'flight-*'"),
+    ] = "*",
     *,
     tag: Annotated[
         list[str] | None, typer.Option(help="key=value, or key for any value; can be repeated")

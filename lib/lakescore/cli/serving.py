@@ -31,7 +31,7 @@ def serve(
     """Show registered models live in a browser, until Ctrl-C.
 
     In the page you can edit tags, descriptions and aliases, create models, and register logged
-    models. The command prints the address of the page, which contains its key: everyone with the
+    models. The command prints the address of the page, which contains its token: everyone with the
     address can do what you can do. Only this machine can reach the page.
     """
     from lakescore.serving import serve  # noqa: PLC0415 - --help does not need it

@@ -104,13 +104,13 @@ class CompareJob(Applying):
         Discriminator(_kind_of_versions),
     ] = Field(
         description="the versions to compare: a list of references, or of {by, name, missing} for "
-        "a model per segment; or a query with the keys name, where, order_by and limit"
+        "one model per segment; or a query with the keys name, where, order_by and limit"
     )
     baseline: str | None = Field(
         default=None,
-        description="reference of the version to compare the others with, or the name of a model "
-        "per segment; default: the first entry if it is a model per segment, otherwise the model's "
-        "champion, otherwise the first version",
+        description="reference of the version to compare the others with, or the name of an "
+        "entry with one model per segment; default: the first entry if it has one model per "
+        "segment, otherwise the model's champion, otherwise the first version",
     )
     holdout: InputTable = Field(description="table of labelled rows")
     label: str = Field(min_length=1, description="the holdout's column of the true values")
@@ -204,14 +204,14 @@ class CompareJob(Applying):
                 raise ValueError(f"versions: {name} occurs twice, with another by or missing")
         if self.families and self.gates and self.gates.on_pass is not None:
             raise ValueError(
-                "gates.on_pass: it moves one alias, but versions has a model per segment; leave it "
-                "out"
+                "gates.on_pass: it moves one alias, but versions has one model per segment; leave "
+                "on_pass out"
             )
         return self
 
     @property
     def families(self) -> tuple[Segments, ...]:
-        """The entries of `versions` that are a model per segment."""
+        """The entries of `versions` with one model per segment."""
         entries = () if isinstance(self.versions, VersionQuery) else self.versions
         return tuple(entry for entry in entries if isinstance(entry, Segments))
 
@@ -298,7 +298,7 @@ class CompareJob(Applying):
     def pinned(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of a job's file that gives the results of *receipt* again.
 
-        A model per segment keeps its name; a later run resolves that name again.
+        An entry with one model per segment keeps its name; a later run resolves that name again.
         """
         families = {family.called: family.model_dump(mode="json") for family in self.families}
         excluded = {"run_id", "receipt", "prometheus", "trust", "timeout_seconds"}

@@ -139,8 +139,8 @@ class Applying(Job):
 
 
 def check_families(job: Applying, families: Sequence[Segments]) -> None:
-    """Check that *job* can apply a model per segment, if its file has such *families*."""
+    """Check that *job* can apply one model per segment, if its file has such *families*."""
     if families and job.engine == "spark_udf":
-        raise ValueError("a model per segment needs engine: arrow or auto")
+        raise ValueError("one model per segment needs engine: arrow or auto")
     if families and job.env_manager != "local":
-        raise ValueError("a model per segment needs env_manager: local")
+        raise ValueError("one model per segment needs env_manager: local")

@@ -1,4 +1,4 @@
-"""The models that a job names: a reference, a model per segment, or a query for versions."""
+"""The models that a job names: a reference, one model per segment, or a query for versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Otherwise(Strict):
 
 
 class Segments(Strict):
-    """A model per segment: each value of a column has its own model."""
+    """One model per segment: each value of a column has its own model."""
 
     by: str = Field(
         min_length=1, description="the input's column that names the segment: a text or an integer"

@@ -25,7 +25,7 @@ class ScoreJob(Applying):
 
     model: Model = Field(
         description="the model version: name/3, name@alias, name/latest, models:/..., or "
-        "name?where=...&order_by=...; or for a model per segment the keys by, name and missing",
+        "name?where=...&order_by=...; or for one model per segment the keys by, name and missing",
     )
     input: InputTable = Field(description="table of the rows to score")
     output: Table = Field(description="table for the predictions")
@@ -205,7 +205,7 @@ class ScoreJob(Applying):
 
     @property
     def segment_by(self) -> str | None:
-        """The column that names a row's segment; None without a model per segment."""
+        """The column that names a row's segment; None unless there is one model per segment."""
         return self.model.by if isinstance(self.model, Segments) else None
 
     @property

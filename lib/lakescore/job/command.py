@@ -49,6 +49,7 @@ def main(
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     name = kind.__name__.removesuffix("Job").lower()
     several = kind is ScoreJob
+    first: Any = typer.Argument(metavar="CONFIG", help=f"the job's file, such as conf/{name}.yaml")
     further: Any = typer.Argument(
         None,
         metavar="[CONFIG]... [KEY=VALUE]..." if several else "[KEY=VALUE]...",
@@ -57,7 +58,7 @@ def main(
 
     @app.command(help=kind.__doc__, epilog=_describe_keys(kind))
     def command(
-        config: Annotated[Path, typer.Argument(help="the job's file, such as conf/score.yaml")],
+        config: Path = first,
         words: list[str] | None = further,
         *,
         verbose: Annotated[

@@ -7,6 +7,7 @@ from lakescore.config import ReplayJob
 from lakescore.console import stage
 from lakescore.job import main
 from lakescore.session import choose
+from lakescore.wording import counted
 
 
 def run(config: ReplayJob) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def run(config: ReplayJob) -> dict[str, Any]:
     execution = scoring.Execution(planned)
     with scoring.evaluated(planned, job.slice_names):
         comparison = replaying.compare(execution, recorded, tolerance=config.tolerance)
-    stage(f"{comparison['same']} of {comparison['rows']} rows are the same", ends="score")
+    stage(f"{comparison['same']} of {counted(comparison['rows'], 'row')} the same", ends="score")
     report = receipt.replay_receipt(config.run, assigned, source, execution, comparison)
     replaying.require_same(report)
     return report

@@ -1,4 +1,4 @@
-"""Score slices of a Delta table with one pinned model version, or one version a segment."""
+"""Score slices of a Delta table with one pinned model version, or one version per segment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lakescore.console import progress, stage
 from lakescore.job import main
 from lakescore.publishing import Publisher
 from lakescore.session import choose
+from lakescore.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,10 @@ def run(config: ScoreJob) -> dict[str, Any]:
     publisher = Publisher(config, source)
     outcomes = publisher.find_done(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
-    stage(f"{len(due)} of {len(runs)} slices to score", runs={r.slice: r.run_id for r in due})
+    stage(
+        f"{len(due)} of {counted(len(runs), 'slice')} to score",
+        runs={r.slice: r.run_id for r in due},
+    )
     executions = []
     for commit in publisher.commits(due, names):
         with publisher.annotate_errors(outcomes):
@@ -92,7 +96,7 @@ def preview(
     planned: scoring.Plan,
     sizes: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Score a few rows, publish nothing, and return the additions to the receipt of a dry run."""
+    """Score a few rows, publish nothing, and return the additions to the receipt of a plan."""
     with publisher.annotate_errors([]):
         rows = scoring.preview(planned)
     return receipt.preview(config, binding, planned, sizes, rows)

@@ -15,7 +15,7 @@ from lakescore.provenance import VERSION_COLUMNS
 from lakescore.registry import resolve, resolve_all
 from lakescore.registry.errors import BadReference
 from lakescore.registry.reference import fill, parse_template
-from lakescore.wording import listed, shortened
+from lakescore.wording import counted, listed, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lakescore.trust import Trust
 
 Asked: TypeAlias = str | Segments
-"""The value of `model` in a job's file: a version's reference, or a model a segment."""
+"""The value of `model` in a job's file: a version's reference, or one model per segment."""
 
 
 class SegmentsUnresolved(RegistryError):
@@ -37,7 +37,7 @@ class SegmentsUnresolved(RegistryError):
         named = [item for item in missing.items() if item[0] is not None]
         segment, error = next(iter(named or missing.items()))
         super().__init__(
-            f"{len(missing)} of {segments} segments by {column} have no model: "
+            f"no model for {len(missing)} of {counted(segments, 'segment')} by {column}: "
             f"{listed(map(repr, missing), most=20)}; for {segment!r}: {error}; register models for "
             "these segments, or set missing: {default: REFERENCE}, or missing: skip if other "
             "segments have a model"
@@ -51,8 +51,8 @@ class SegmentsUnfit(InputContractError):
     def __init__(self, address: str, column: str, values: Iterable[str]) -> None:
         super().__init__(
             f"column {column!r} of {address} has segments that cannot be a part of a model's name: "
-            f"{listed(map(shortened, values))}; nothing was scored; fix these rows, or filter them "
-            "out"
+            f"{listed(map(shortened, values))}; nothing was scored; fix these rows, or remove "
+            "them"
         )
 
 
@@ -82,8 +82,8 @@ class Assignment:
         """The pinned versions, for people."""
         if self.by is None:
             return self.models[0].pin
-        segments = f"{len(self.numbers)} segments by {self.by}"
-        return f"{len(self.models)} versions for {segments}"
+        segments = f"{counted(len(self.numbers), 'segment')} by {self.by}"
+        return f"{counted(len(self.models), 'version')} for {segments}"
 
     def model_of(self, segment: str | None) -> ModelVersion | None:
         """Return the version that scores the rows of *segment*, or all rows."""
@@ -171,7 +171,7 @@ class Pinned:
 
     @property
     def uri(self) -> str:
-        """The version's URI; for a model a segment, the name of the family."""
+        """The version's URI; for one model per segment, the name of the family."""
         if isinstance(self.asked, Segments) or not self.model:
             return family_name(self.reference)
         return self.model.uri
@@ -181,8 +181,8 @@ class Pinned:
         if not isinstance(self.asked, Segments):
             return f"{self.asked} is {self.model.pin if self.model else None}"
         if self.model is None:
-            return f"{self.reference} is a model a segment"
-        return f"{self.reference} is a model a segment, otherwise {self.model.pin}"
+            return f"{self.reference} is one model per segment"
+        return f"{self.reference} is one model per segment, otherwise {self.model.pin}"
 
     def assign(self, source: Snapshot, slice_by: str | None, slices: Sequence[str]) -> Assignment:
         """Pin the version of each segment in the *slices* of *source*.

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakescore.encoding import as_json
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -181,12 +181,12 @@ def show_plan(receipt: Mapping[str, Any]) -> None:
     ]
     lines = {
         "would load": would["load"],
-        "would write": f"{would['rows']} rows of {listed(slices, most=4)} into "
+        "would write": f"{counted(would['rows'], 'row')} of {listed(slices, most=4)} into "
         f"{receipt['output']['table']} ({would['write_mode']}, commits: {would['commits']})",
         "columns": listed(receipt["output"]["columns"]),
         "features": listed(features),
         "casts": listed(casts),
-        "calls": f"about {would['batches']} batches, in {would['tasks']} tasks",
+        "calls": f"about {would['batches']}, in {counted(would['tasks'], 'task')}",
         "environment": listed(unmet) if unmet else "as the version requires",
     }
     for name, text in lines.items():

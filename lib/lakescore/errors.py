@@ -91,7 +91,7 @@ class Stopped(LakescoreError):
 
     def __init__(self) -> None:
         super().__init__(
-            "stopped by SIGTERM: this run publishes nothing more; run it again, and it recognises "
+            "stopped by SIGTERM: this run publishes nothing more; run the job again: it recognises "
             "everything that is published already"
         )
 

@@ -43,7 +43,7 @@ class FilesUnwritten(ConfigError):
     def __init__(self, folder: str, reason: str) -> None:
         super().__init__(
             f"workers cannot write to {folder}: {reason}; nothing more was published; allow the "
-            "user that runs Spark's workers to write there, then run it again"
+            "user that runs Spark's workers to write there, then run the job again"
         )
 
 

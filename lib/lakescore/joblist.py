@@ -34,7 +34,7 @@ class NotRun(TemporaryError):
     """One of several jobs was never started, because all jobs were stopped."""
 
     def __init__(self) -> None:
-        super().__init__("the job was not started; run it again")
+        super().__init__("the job was not started; run the command again")
 
 
 class Entry(Strict):
@@ -148,7 +148,9 @@ def jobs_of(words: Sequence[str]) -> Jobs:
             jobs += _expand_entry(path, entry, overrides)
         parallel, receipts = parallel or job_list.parallel, receipts or job_list.receipts
         if len(jobs) > _MOST_JOBS:
-            raise ConfigError(f"{path} has {len(jobs)} jobs, but a list can have {_MOST_JOBS}")
+            raise ConfigError(
+                f"{path} has {len(jobs)} jobs, but a list can have at most {_MOST_JOBS}"
+            )
     jobs = _add_receipts(_number_names(jobs), receipts)
     _refuse_shared_files(jobs)
     _refuse_chains(jobs)
@@ -176,7 +178,8 @@ def _expand_entry(path: Path, entry: Entry, overrides: Sequence[str]) -> Iterato
         files = _matching_files(path, entry.file)
         jobs = len(files) * math.prod(map(len, entry.matrix.values()))
         if jobs > _MOST_JOBS:
-            raise ConfigError(f"{entry.file} has {jobs} jobs, but a list can have {_MOST_JOBS}")  # noqa: TRY301 - like those of _matching_files
+            message = f"{entry.file} has {jobs} jobs, but a list can have at most {_MOST_JOBS}"
+            raise ConfigError(message)  # noqa: TRY301 - like those of _matching_files
         for file in files:
             for values in itertools.product(*entry.matrix.values()):
                 chosen = dict(zip(entry.matrix, values, strict=True))

@@ -297,7 +297,7 @@ def _class_labels(uri: str, estimator: executor.Description) -> tuple[Any, ...]:
     if classes is None or _PROBA not in estimator.methods:
         raise UnsupportedSignature(uri, f"its {estimator.kind} has no {_PROBA}")
     if getattr(classes, "ndim", 1) != 1 or isinstance(classes, list):
-        raise UnsupportedSignature(uri, "it has several labels a row")
+        raise UnsupportedSignature(uri, "it has several labels per row")
     return tuple(label.item() if hasattr(label, "item") else label for label in classes)
 
 

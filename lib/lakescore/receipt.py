@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from lakescore.environment import differences
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +132,7 @@ def preview(
     sizes: Mapping[str, int],
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return the facts that the receipt of a dry run adds to the receipt of a score job.
+    """Return the facts that the receipt of a plan adds to the receipt of a score job.
 
     `would` describes what the job would do: among others, the number of `tasks`, and about how many
     `batches` the model would score. `environment` has the requirements of the model that the
@@ -192,10 +192,10 @@ def summary(report: Mapping[str, Any]) -> str:
     """Return the result of the score job of *report* in a few words."""
     failed = f", {report['rows_quarantined']} quarantined" if report["rows_quarantined"] else ""
     outside = report.get("rows_of_no_slice", 0)
-    unsliced = f", {outside} rows of the input belong to no slice" if outside else ""
+    unsliced = f", {counted(outside, 'row')} of the input in no slice" if outside else ""
     skipped = report.get("rows_skipped", 0)
-    unassigned = f", {skipped} rows belong to segments without a model" if skipped else ""
-    scored = f"{report['rows_scored']} of {report['rows_in']} rows scored"
+    unassigned = f", {counted(skipped, 'row')} in segments without a model" if skipped else ""
+    scored = f"{report['rows_scored']} of {counted(report['rows_in'], 'row')} scored"
     return f"{scored}{failed}{unsliced}{unassigned}"
 
 
@@ -226,7 +226,7 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
     failed = [f"{job['name']} ({job['exit_code']})" for job in jobs if job["exit_code"]]
     rows = sum(job.get("rows_scored", 0) for job in jobs)
     failures = f"; failed: {listed(failed)}" if failed else ""
-    done = f"{len(jobs) - len(failed)} of {len(jobs)} jobs done"
+    done = f"{len(jobs) - len(failed)} of {counted(len(jobs), 'job')} done"
     return {
         "status": "failed" if failed else "done",
         "exit_code": max(job["exit_code"] for job in jobs),
@@ -234,7 +234,7 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
         "rows_scored": rows,
         "seconds": seconds,
         "jobs": jobs,
-        "summary": f"{done}, {rows} rows scored in {seconds:.1f} s{failures}",
+        "summary": f"{done}, {counted(rows, 'row')} scored in {seconds:.1f} s{failures}",
     }
 
 

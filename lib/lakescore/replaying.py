@@ -22,7 +22,7 @@ from lakescore.logs import NotEligible
 from lakescore.registry import resolve_all
 from lakescore.slicing import SLICE
 from lakescore.trust import DigestDiffers
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,10 +48,11 @@ class ReplayDiffers(IntegrityError):
     def __init__(self, run: str, counts: Mapping[str, Any]) -> None:
         example = counts["examples"][0] if counts["examples"] else "none"
         super().__init__(
-            f"of {counts['rows']} rows of run {run}, {counts['same']} are the same, "
-            f"{counts['different']} differ, {counts['only_published']} are only in the table and "
-            f"{counts['only_replayed']} only in the replay, such as {example}; check if the model "
-            "depends on more than its input, or set a tolerance"
+            f"the replay differs from run {run}: of {counted(counts['rows'], 'row')}, "
+            f"{counts['same']} the same, {counts['different']} different, "
+            f"{counts['only_published']} only in the table, {counts['only_replayed']} only in the "
+            f"replay; an example: {example}; check if the model depends on more than its input, or "
+            "set a tolerance"
         )
         self.facts = {**counts, "status": "different", "run": run}
 

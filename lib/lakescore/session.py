@@ -61,7 +61,7 @@ class ConnectUnavailable(TemporaryError):
     def __init__(self, remote: str) -> None:
         super().__init__(
             f"no Spark Connect server answers at {remote}; start it, or set spark.remote to its "
-            "address, then run it again"
+            "address, then run the job again"
         )
 
 

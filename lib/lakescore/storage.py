@@ -66,7 +66,7 @@ class StorageFull(TemporaryError):
     def __init__(self, address: str) -> None:
         super().__init__(
             f"cannot write to {address}: no space left on device; nothing more was published; make "
-            "room there and where Spark keeps its files (spark.local.dir), then run it again"
+            "room there and where Spark keeps its files (spark.local.dir), then run the job again"
         )
 
 
@@ -77,7 +77,7 @@ class StorageUnavailable(TemporaryError):
         super().__init__(
             f"the object store of {address} does not answer ({reason}); nothing more was "
             "published; check AWS_ENDPOINT_URL (or spark.hadoop.fs.s3a.endpoint), or "
-            "AZURE_STORAGE_ENDPOINT, and the network, then run it again"
+            "AZURE_STORAGE_ENDPOINT, and the network, then run the job again"
         )
 
 

@@ -48,8 +48,8 @@ class JobLost(TemporaryError):
         elif code < 0:
             fate = f"was killed by signal {-code}, for example because memory ran out"
         super().__init__(
-            f"the process of the job {fate}; this run publishes nothing more; run it again, "
-            "and it recognises everything that is published already"
+            f"the process of the job {fate}; this run publishes nothing more; run the job again: "
+            "it recognises everything that is published already"
         )
 
 

@@ -48,6 +48,11 @@ def listed(names: Iterable[object], *, most: int = 10) -> str:
     return ", ".join(shown[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """Return *number* with its *noun*, such as `1 row` or `2 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shortened(value: str) -> str:
     """Return *value* in quotes, cut after 80 characters."""
     return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}...")

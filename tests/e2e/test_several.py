@@ -311,7 +311,7 @@ def test_told_to_stop_it_stops_what_runs_and_begins_nothing_more(
     assert ended_with(summary) == [143, 75]
     assert "error: [score#1] stopped by SIGTERM" in said
     assert "lakescore: 0 of 2 jobs done, 0 rows scored in" in said
-    assert summary["jobs"][1]["error"] == "the job was not started; run it again"
+    assert summary["jobs"][1]["error"] == "the job was not started; run the command again"
     assert several.receipt("score#2")["exit_code"] == 75
     assert several.tables() == []
     for pid in server:

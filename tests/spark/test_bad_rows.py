@@ -132,7 +132,7 @@ def test_a_null_is_published_as_null_set_aside_or_refused_as_the_job_says(job: A
         score.run(job(**only, nulls={"n": "null"}, engine="spark_udf"))
     score.run(job(**only, nulls={"n": "null"}))
     assert rows_of(job().output.address, "id", "prediction") == [(1, 2.0**0.5), (3, None)]
-    with pytest.raises(NullsFound, match="'n' in 1 rows; their slices were not scored"):
+    with pytest.raises(NullsFound, match="'n' in 1 row; their slices were not scored"):
         score.run(job(**only, nulls={"n": "fail"}))
     with pytest.raises(ConfigError, match="name 'm', which models:/root/1 does not take"):
         score.run(job(**only, nulls={"m": "null"}))
@@ -143,7 +143,7 @@ def test_that_no_null_is_there_is_seen_by_whoever_reads_the_rows(job: Any, runne
     receipt = score.run(job(**rule))
     assert (receipt["status"], receipt["runner"]["name"]) == ("scored", runner)
     for scan in ("direct", "spark"):
-        with pytest.raises(NullsFound, match="'n' in 1 rows; their slices were not scored"):
+        with pytest.raises(NullsFound, match="'n' in 1 row; their slices were not scored"):
             score.run(job(**rule | {"slices": ["a"]}, scan=scan))
 
 
@@ -220,7 +220,7 @@ def test_rows_that_vanish_on_the_way_publish_nothing(
     # no task reports the rows either
     monkeypatch.setattr(scoring, "tried", lambda planned: tried(planned).where("id < 0"))
     monkeypatch.setattr(scoring.Execution, "write_files", lambda *_: [])
-    with pytest.raises(RowsLost, match="slice b has 1 input rows, but 0 were scored and 0 q"):
+    with pytest.raises(RowsLost, match="slice b do not add up: 1 in the input, 0 scored, 0 quar"):
         score.run(config)
     assert ids(config) == []
 

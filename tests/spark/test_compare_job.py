@@ -555,7 +555,7 @@ def test_inputs_and_options_of_models_are_those_that_the_score_job_has(
     assert mae == pytest.approx((abs(2.25 - 2.5) + abs(5.25 - 5.5)) / 2)
     assert with_options["run_id"] != receipt["run_id"]
 
-    with pytest.raises(NullsFound, match="'width' in 1 rows") as refused:
+    with pytest.raises(NullsFound, match="'width' in 1 row") as refused:
         run(tmp_path, path, ["capped/1"], "y", "mae", **{**asked, "nulls": {"x": "fail"}})
     assert refused.value.exit_code == 5
     with pytest.raises(FeaturesUnknown, match=r"'xx'.*capped/1, models:/capped wide/1"):

@@ -76,7 +76,7 @@ def test_a_slice_is_due_until_it_is_scored_and_again_when_its_rows_change(
     first = score.run(job())
     assert [part["slice"] for part in first["slices"]] == ["2013-12-01", "2013-12-02"]
     assert (first["rows_scored"], first["rows_of_no_slice"]) == (3, 1)
-    assert receipt.summary(first) == "3 of 3 rows scored, 1 rows of the input belong to no slice"
+    assert receipt.summary(first) == "3 of 3 rows scored, 1 row of the input in no slice"
     assert values(job()) == [(1, 1, 2.0), (2, 1, 4.0), (3, 1, 6.0)]
     assert scored(job()) == []
     add(table, (5, SECOND, 5.0), (6, THIRD, 6.0))

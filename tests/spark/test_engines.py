@@ -210,7 +210,7 @@ def test_another_number_of_predictions_than_rows_is_an_error(
 
     register("short", Short(), pd.DataFrame({"b": [1.0, 2.0]}), np.array([1.0]))
     for engine in ("arrow", "auto", "spark_udf"):
-        with pytest.raises(ResultUnfit, match="the model gave 0 predictions for 1 rows"):
+        with pytest.raises(ResultUnfit, match="a result of length 0 for a batch of length 1"):
             planned(rows, engine, [resolve("short/1")])
 
 
@@ -244,7 +244,7 @@ def test_a_model_that_sums_a_batch_up_is_no_model_of_rows(rows: DataFrame, regis
 
     register("mean", Mean(), pd.DataFrame({"b": [1.0]}), np.array([1.0]))
     for engine in ("arrow", "auto", "spark_udf"):
-        with pytest.raises(ResultUnfit, match="the model gave 1 predictions for 200 rows"):
+        with pytest.raises(ResultUnfit, match="a result of length 1 for a batch of length 200"):
             planned(rows, engine, [resolve("mean/1")])
 
 

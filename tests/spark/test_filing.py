@@ -278,7 +278,7 @@ def test_what_spark_does_better_is_left_to_spark(
         ),
         (
             {"slice_by": "id", "slices": [str(n) for n in range(10)]},
-            "tasks would write small files of 10 slices",
+            "would write small files of 10 slices",
         ),
     ],
 )

@@ -136,7 +136,7 @@ def test_slices_are_called_as_they_like_to_be(
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("", "rows whose column 'part' is empty are of no slice"),
+        ("", "rows whose column 'part' is empty belong to no slice"),
         (NULL_FOLDER, f"is {NULL_FOLDER} cannot be a slice: in a table that is partitioned by it"),
         ("x" * 250, "needs a folder whose name has 256 bytes, and a file system takes 255"),
         ("ü" * 125, "needs a folder whose name has 256 bytes"),

@@ -153,7 +153,7 @@ def test_a_value_that_somebody_changed_is_found(own_job: ScoreJob, runner: str) 
     table = DeltaTable(own_job.output.address)
     table.update({"p_yes": "p_yes + 0.25"}, predicate="id = 2", commit_properties=says)
     with pytest.raises(
-        ReplayDiffers, match=r"of 2 rows of run .* 1 are the same, 1 differ"
+        ReplayDiffers, match=r"from run .*: of 2 rows, 1 the same, 1 different"
     ) as raised:
         replay.run(replay_job(own_job, run))
     assert raised.value.exit_code == 4

@@ -190,7 +190,7 @@ def test_all_segments_without_a_model_are_named_before_anything_is_scored(job: J
     with pytest.raises(SegmentsUnresolved) as refused:
         score.run(job(missing="fail"))
     sentence = (
-        "2 of 4 segments by region have no model: None, 'west'; for 'west': there is no registered "
+        "no model for 2 of 4 segments by region: None, 'west'; for 'west': there is no registered "
     )
     assert str(refused.value).startswith(sentence)
     assert refused.value.facts == {"segments_without_model": [None, "west"]}
@@ -381,7 +381,7 @@ def test_a_slice_of_which_no_row_has_a_model_is_left_as_it_was(
 
 
 def test_where_no_segment_has_a_model_nothing_is_skipped(job: Job, tmp_path: Path) -> None:
-    with pytest.raises(SegmentsUnresolved, match="4 of 4 segments by region have no model"):
+    with pytest.raises(SegmentsUnresolved, match="no model for 4 of 4 segments by region"):
         score.run(job(name="nothing-{region}@live"))
     assert not (tmp_path / "predictions").exists()
 

@@ -291,7 +291,7 @@ def test_what_a_slice_of_padded_texts_holds_is_looked_at_where_files_are_bounded
     spark.sql("CREATE TABLE bounded (id BIGINT, x DOUBLE, part CHAR(4)) USING delta")
     spark.sql("INSERT INTO bounded VALUES (1, 1.0, 'ab'), (2, NULL, 'cd')")
     only = {"input": {"table": "bounded"}, "slices": ["cd  "]}  # the file's last value is 'cd'
-    with pytest.raises(NullsFound, match="'x' in 1 rows"):
+    with pytest.raises(NullsFound, match="'x' in 1 row"):
         score.run(job(**only, nulls={"x": "fail"}))
     receipt = score.run(job(**only, nulls={"x": "quarantine"}, engine="arrow", max_errors=1))
     assert (receipt["rows_scored"], receipt["rows_quarantined"]) == (0, 1)

@@ -104,7 +104,7 @@ from lakescore.storage import (
 from lakescore.supervising import JobLost
 from lakescore.tables import SchemaDrift, TableAppendOnly, TableNotMade
 from lakescore.trust import DigestDiffers, NotTrusted
-from lakescore.wording import listed, nearest, redact
+from lakescore.wording import counted, listed, nearest, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ INSTANCES = [
     RunnerRefused("write_mode merge needs Spark"),
     RunIdReused("nightly-7", "2013-12-01"),
     RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
-    BadCondition("reflect('x')", "anonymous is not allowed in it"),
+    BadCondition("reflect('x')", "reflect is not allowed"),
     NothingToCompare("flight-delay", "metrics.rmse < 1"),
     WrittenFilesMissing("/lake/predictions", "part-1.snappy.parquet"),
     FilesUnwritten("/lake/predictions", "[Errno 13] Permission denied"),
@@ -185,7 +185,9 @@ INSTANCES = [
         "its files lie at s3://user:secret@bucket/x",
         ["file", "s3://models/prod"],
     ),
-    DigestDiffers("models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "its tag"),
+    DigestDiffers(
+        "models:/flight-delay/3", "sha256:" + "0" * 64, "sha256:" + "1" * 64, "the ledger"
+    ),
     RequirementNotMet("of 987 rows, 12 failed, but only 9 may fail"),
     ConflictError("someone else wrote the slice 2013-12-01"),
     TemporaryError("the store does not answer; run it again"),
@@ -388,6 +390,10 @@ def test_a_long_list_is_cut_and_says_by_how_many() -> None:
     assert listed([3, 1]) == "3, 1"
     assert listed(range(4), most=4) == "0, 1, 2, 3"
     assert listed(range(6), most=4) == "0, 1, 2, 3 and 2 more"
+
+
+def test_one_thing_is_counted_in_the_singular() -> None:
+    assert [counted(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
 
 
 def test_what_hits_every_row_is_told_once_and_is_not_the_rows_fault() -> None:

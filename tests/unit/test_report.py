@@ -55,7 +55,7 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
             "mode": "enforce", "candidate": uris[1], "baseline": uris[0], "passed": False,
             "on_pass": None, "checks": [check],
         },
-        "verdict": f"Too close to call between {name}/1 and {name}/2.",
+        "verdict": f"{name}/1 and {name}/2 share rank 1.",
         "problem": {
             "type": "regression", "predictions": "regression", "rank_by": "rmse",
             "greater_is_better": False, "classes": [], "positive_class": None,
@@ -124,7 +124,7 @@ def test_the_page_asks_no_network_and_embeds_the_document_once(tmp_path: Path) -
     assert json.loads(embedded) == document()
     seen = " ".join("".join(page.texts).split())
     for part in (
-        "Too close to call between flight-delay/1 and flight-delay/2.",
+        "flight-delay/1 and flight-delay/2 share rank 1.",
         "Gates not passed",
         "short by 1",
         "where origin = 'JFK'",
@@ -154,7 +154,7 @@ def test_names_are_text_and_never_markup() -> None:
 
 def test_the_summary_is_a_table_of_the_versions() -> None:
     summary = reporting.summary(document())
-    assert summary.startswith("**Too close to call")
+    assert summary.startswith("**flight-delay/1 and flight-delay/2 share rank 1")
     assert re.search(
         r"^\| 1 \| flight\-delay/1 \(baseline\) \| 2 \(1 to 3\) \| - \|$", summary, re.MULTILINE
     )

@@ -112,7 +112,7 @@ def test_what_comes_with_names_is_taken_by_the_name_that_the_signature_has(
         (CUSTOMERS, version(DOUBLE), r"\['customer', 'score'\]; its signature has 1, unnamed"),
         (CUSTOMERS, version(DOUBLE, names=("p",)), r"\['customer', 'score'\]; its .* \['p'\]"),
         (CUSTOMERS[["score"]], version(DOUBLE, names=("p",)), r"\['score'\]; its .* \['p'\]"),
-        (CUSTOMERS.to_numpy(), version(DOUBLE), "2 values a row; its signature has one"),
+        (CUSTOMERS.to_numpy(), version(DOUBLE), "2 values per row; its signature has one"),
         (CUSTOMERS.to_numpy(), version(DOUBLE, DOUBLE, DOUBLE), "not 3 columns"),
         (CUSTOMERS, version(DOUBLE, LONG, names=("score", "x")), r"has \['score', 'x'\]"),
         (
@@ -120,9 +120,9 @@ def test_what_comes_with_names_is_taken_by_the_name_that_the_signature_has(
             version(DOUBLE, names=("score",)),
             "gave the columns",
         ),
-        (CUSTOMERS["score"].iloc[:3], version(DOUBLE), "3 predictions for 4 rows"),
-        (1.0, version(DOUBLE), "1 predictions for 4 rows"),
-        (None, version(DOUBLE), "1 predictions for 4 rows"),
+        (CUSTOMERS["score"].iloc[:3], version(DOUBLE), "length 3 for a batch of length 4"),
+        (1.0, version(DOUBLE), "length 1 for a batch of length 4"),
+        (None, version(DOUBLE), "length 1 for a batch of length 4"),
     ],
 )
 def test_what_does_not_fit_the_names_or_the_rows_is_an_error(

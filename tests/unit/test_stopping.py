@@ -111,6 +111,6 @@ def test_jobs_that_are_told_to_stop_while_a_table_does_not_answer_are_not_begun(
     summary = json.loads(out.splitlines()[-1])
     assert (process.returncode, summary["exit_code"]) == (75, 75), errors
     assert [(job["code"], job["error"]) for job in summary["jobs"]] == [
-        ("not_run", "the job was not started; run it again")
+        ("not_run", "the job was not started; run the command again")
     ] * 2
     assert not (tmp_path / "begun").exists()

@@ -110,7 +110,7 @@ def headline(comparison: Comparison) -> str:
         names_of_leaders = (
             f"{', '.join(names[uri] for uri in leaders[:-1])} and {names[leaders[-1]]}"
         )
-        sentence = f"Too close to call between {names_of_leaders}: {names[leaders[0]]} has {best}"
+        sentence = f"{names_of_leaders} share rank 1: {names[leaders[0]]} has {best}"
     else:
         sentence = f"{names[leaders[0]]} is best: {best}"
     if others:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import ConfigError, InputContractError, RequirementNotMet
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,8 +51,8 @@ class WeightsInvalid(InputContractError):
 
     def __init__(self, wrong: int, rows: int) -> None:
         super().__init__(
-            f"{wrong} of {rows} labelled rows have a weight that is missing, negative or infinite; "
-            "filter these rows out (where), or fix them"
+            f"the weight is missing, negative or infinite in {wrong} of "
+            f"{counted(rows, 'labelled row')}; leave these rows out (where), or fix them"
         )
 
 

@@ -47,9 +47,11 @@ def condition(text: str, columns: Sequence[str]) -> Column:
         raise BadCondition(text[:80], str(error).splitlines()[0]) from None
     for node in nodes:
         if type(node) not in _ALLOWED:
-            raise BadCondition(text[:80], f"{type(node).__name__.lower()} is not allowed in it")
+            is_unknown = isinstance(node, sql.Anonymous)  # a function that sqlglot does not know
+            name = node.name if is_unknown else type(node).__name__.lower()
+            raise BadCondition(text[:80], f"{name} is not allowed")
         if isinstance(node, sql.Cast) and not isinstance(node.this, sql.Literal):
-            raise BadCondition(text[:80], "only a text can be cast in it")
+            raise BadCondition(text[:80], "only a text can be cast")
         if isinstance(node, sql.Column) and (node.table or node.name not in columns):
             raise BadCondition(
                 text[:80],

@@ -128,8 +128,8 @@ def evaluate_gates(comparison: Comparison, options: GateOptions) -> GateResult |
     ]
     if options.on_pass is not None and families:
         raise ConfigError(
-            f"gates: on_pass moves the alias of one version, but {families[0]} is a family with a "
-            "version for each segment; leave on_pass out"
+            f"gates: on_pass moves the alias of one version, but {families[0]} is one model "
+            "per segment; leave on_pass out"
         )
     checks: list[GateCheck] = []
     for metric, threshold in options.thresholds.items():

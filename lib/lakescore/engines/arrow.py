@@ -25,7 +25,7 @@ from lakescore.executor import SAID
 from lakescore.filing import Place
 from lakescore.logs import NotEligible
 from lakescore.slicing import SLICE
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -211,7 +211,7 @@ class ArrowPlan(Plan):
         """Return one line with the choices and their reasons."""
         line = f"engine {self.engine}: {self.reason}"
         if self.direct is not None:
-            return f"{line}; workers read the files, in {self.tasks} tasks"
+            return f"{line}; workers read the files, in {counted(self.tasks, 'task')}"
         spread = f", spread over {self.spread} partitions" if self.spread else ""
         return f"{line}; Spark reads them ({self.scan_reason}){spread}"
 

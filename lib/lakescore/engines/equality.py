@@ -19,6 +19,7 @@ from lakescore.engines import probing
 from lakescore.engines.plan import EngineIneligible
 from lakescore.errors import ScoringFailed
 from lakescore.logs import NotEligible
+from lakescore.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,7 +109,7 @@ def _prove_versions(request: Request, contracts: Sequence[Contract], scan: ScanN
         for contract in contracts
     )
     seconds = _seconds_a_row(runner, versions, contracts, sample)
-    return Proof(versions, f"{sample.num_rows} rows", seconds)
+    return Proof(versions, counted(sample.num_rows, "row"), seconds)
 
 
 def _prove_family(
@@ -150,7 +151,9 @@ def _prove_family(
         position=len(columns),
         numbers=assigned.numbers,
     )
-    description = f"{rows_tried} rows, of one version of each of {len(seconds)} kinds"
+    description = (
+        f"{counted(rows_tried, 'row')}, of one version of each of {counted(len(seconds), 'kind')}"
+    )
     return Proof((family,), description, max(seconds, default=0.0))
 
 

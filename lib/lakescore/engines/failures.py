@@ -12,7 +12,7 @@ from pyspark.sql.types import TimestampNTZType, TimestampType
 from lakescore import environment, executor, scanning, storage
 from lakescore.errors import InputContractError, LakescoreError, ScoringFailed
 from lakescore.runner import FAILURES
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,6 +132,8 @@ def _describe_times(planned: Plan) -> str:
         outside = planned.rows.where((value < first) | (value > last))
         row = outside.agg(F.count("*"), F.min(value).cast("string")).head()
         if row is not None and row[0]:
-            sentences.append(f"column {name!r} holds a time such as {row[1]} in {row[0]} rows")
-    years = "and pandas knows only the years 1678 to 2261; fix these rows, or filter them out"
+            sentences.append(
+                f"column {name!r} holds a time such as {row[1]} in {counted(row[0], 'row')}"
+            )
+    years = "and pandas knows only the years 1678 to 2261; fix these rows, or remove them"
     return f"{listed(sentences)}, {years}" if sentences else ""

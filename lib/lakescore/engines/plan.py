@@ -64,7 +64,7 @@ class Request:
     keep: tuple[str, ...]
     """The columns of `rows` that the result has beside the predictions."""
     sides: tuple[Binding, ...]
-    """One for each column of predictions: a version, or a family with a version a segment."""
+    """One for each column of predictions: a version, or a family with one version per segment."""
     shown_family: Assignment | None = None
     """The family of the only side, if each row must name the version that scored it."""
 
@@ -102,7 +102,7 @@ class Request:
 
     @property
     def has_families(self) -> bool:
-        """Whether a column of predictions comes from a family, with a version a segment."""
+        """Whether a column of predictions comes from a family, with one version per segment."""
         return any(side.family for side in self.sides)
 
     @property

@@ -149,13 +149,17 @@ def _make_array(result: Any, output: pa.Field, rows: int) -> pa.Array:
     if rows == 1:
         values = np.atleast_1d(values)
     if not values.ndim or len(values) != rows:
-        raise Misshapen(f"the model gave {values.size} predictions for {rows} rows")
+        raise Misshapen(
+            f"the model gave a result of length {values.size} for a batch of length {rows}"
+        )
     if pa.types.is_list(output.type) and values.ndim == 2:  # noqa: PLR2004 - rows and columns
         flat = fitted(values.reshape(-1), output.with_type(output.type.value_type))
         offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(values.shape[1])
         return pa.ListArray.from_arrays(offsets, flat)
     if values.ndim > 1 and not is_nested:
         if values.shape[1:] != (1,):
-            raise Misshapen(f"the model gave {values.shape[1]} values a row; its signature has one")
+            raise Misshapen(
+                f"the model gave {values.shape[1]} values per row; its signature has one"
+            )
         values = values.reshape(-1)
     return fitted(values, output)

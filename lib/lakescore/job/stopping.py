@@ -22,7 +22,7 @@ class TimedOut(TemporaryError):
     def __init__(self, seconds: float) -> None:
         super().__init__(
             f"the run took longer than timeout_seconds: {seconds:g}, so it was stopped; it "
-            "publishes nothing more; run it again, and it recognises everything that is published "
+            "publishes nothing more; run the job again: it recognises everything that is published "
             "already"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakescore.errors import IntegrityError, RequirementNotMet
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ class RowsLost(IntegrityError):
 
     def __init__(self, slices: str, rows_in: int, scored: int, failed: int) -> None:
         super().__init__(
-            f"slice {slices} has {rows_in} input rows, but {scored} were scored and {failed} "
-            "quarantined; the slice was not published; try again with engine=spark_udf, and report "
-            "this error"
+            f"the rows of slice {slices} do not add up: {rows_in} in the input, {scored} scored, "
+            f"{failed} quarantined; the slice was not published; try again with engine=spark_udf, "
+            "and report this error"
         )
 
 
@@ -40,9 +40,9 @@ class TooManyErrors(RequirementNotMet):
         failed, rows, allowed = counts
         reason = reasons[0] if reasons else "no error"
         advice = "fix them, or raise max_errors or max_error_fraction"
-        failure = f"{failed} of {rows} rows, but only {allowed} may fail: {reason}"
+        failure = f"{failed} of {counted(rows, 'row')}, but only {allowed} may fail: {reason}"
         if failed == rows and len(reasons) == 1:
-            failure = f"any of {rows} rows, all for one reason: {reason}"
+            failure = f"any of {counted(rows, 'row')}, all for one reason: {reason}"
             advice = "fix the cause in the table or in the model: until then, no row can be scored"
         super().__init__(
             f"{uri} could not score {failure}; "

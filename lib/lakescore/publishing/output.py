@@ -14,7 +14,7 @@ from lakescore.logs import AnotherRunWon, NotEligible
 from lakescore.provenance import COLUMNS
 from lakescore.publishing.checking import check_counts
 from lakescore.tables import SchemaDrift
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ PARTITIONED_BY = ("model_name", "slice")
 """The partition columns of a table of predictions, and of its quarantine."""
 _FEW_FILES = 8
 _FEWEST_ROWS_A_FILE = 50_000
-"""Each task would write a file a slice. Spark writes fewer files if they would be smaller."""
+"""Each task would write one file per slice. Spark writes fewer files if they would be smaller."""
 
 
 class Output:
@@ -150,7 +150,7 @@ class Output:
             else:
                 self._runner.start(f"Spark writes the rows: {written.reason or 'write: spark'}")
                 rows = self._scored_rows(batch)
-                if len(batch.runs) > 1:  # otherwise each task writes a file a slice
+                if len(batch.runs) > 1:  # otherwise each task writes one file per slice
                     # SQL, since hint() of Spark 3.5 takes no column.
                     sql = "SELECT /*+ REBALANCE(slice) */ * FROM {rows}"
                     rows = rows.sparkSession.sql(sql, rows=rows)
@@ -213,4 +213,5 @@ def _check_file_sizes(planned: Plan, slices: int, rows: int) -> None:
         raise NotEligible("nothing in the rows names their slice")
     files = planned.tasks * slices
     if files > _FEW_FILES and rows < _FEWEST_ROWS_A_FILE * files:
-        raise NotEligible(f"{planned.tasks} tasks would write small files of {slices} slices")
+        tasks = counted(planned.tasks, "task")
+        raise NotEligible(f"{tasks} would write small files of {counted(slices, 'slice')}")

@@ -31,7 +31,7 @@ class RunIdReused(ConfigError):
     def __init__(self, run_id: str, slice_name: str) -> None:
         super().__init__(
             f"run_id {run_id!r} has already scored slice {slice_name!r} with other inputs or "
-            "settings; give another run_id, or leave it out, then it is derived"
+            "settings; give another run_id, or leave it out: the run then derives one"
         )
 
 

@@ -24,7 +24,7 @@ class ModelNotCopied(TemporaryError):
     def __init__(self, uri: str, folder: str, reason: str) -> None:
         super().__init__(
             f"the files of {uri} cannot be copied to {folder}: {reason}; make room there, or set "
-            "TMPDIR to another folder, then run it again"
+            "TMPDIR to another folder, then run the job again"
         )
 
 
@@ -160,7 +160,7 @@ class RunNotFound(RegistryError):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(
-            f"there is no run {run_id!r} in the tracking store; give the id of an MLflow run, "
+            f"there is no run {run_id!r} in the MLflow store; give the id of an MLflow run, "
             "such as a receipt's tracking_run_id"
         )
 

@@ -17,6 +17,7 @@ from lakescore.classic import tasks
 from lakescore.logs import NotEligible
 from lakescore.runner import Runner
 from lakescore.scanning.selection import selected_files
+from lakescore.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,9 @@ def row_groups(
         if problem:
             raise NotEligible(f"a file of the table {problem}")
         if sum(rows) != file.rows:
-            raise NotEligible(f"a file has {sum(rows)} rows, but the log counts {file.rows}")
+            raise NotEligible(
+                f"a file has {counted(sum(rows), 'row')}, but the log counts {file.rows}"
+            )
     return [rows for rows, _ in footers]
 
 

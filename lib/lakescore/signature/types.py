@@ -166,7 +166,7 @@ def _tensor_type(model: ModelVersion, spec: Any) -> DataType:  # noqa: ANN401 - 
     """Return the column type of the array that `infer_signature(X, model.predict(X))` saw.
 
     MLflow itself reads `(-1,)` as an array of one. This function returns the type of the model's
-    values instead: a number a row.
+    values instead: one number per row.
     """
     kind, shape = spec.type, spec.shape
     scalar = StringType() if kind.kind in "USO" else _NUMPY_KINDS.get(kind.str[1:])

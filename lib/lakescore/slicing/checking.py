@@ -13,7 +13,7 @@ from lakescore.logs import NotEligible
 from lakescore.scanning import Selection
 from lakescore.slicing.naming import WHOLE
 from lakescore.slicing.selecting import RESERVED_PREFIX, SLICE, start_spark
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ class NullsFound(InputContractError):
     """Columns have nulls, and the job's file forbids them with `nulls: fail`."""
 
     def __init__(self, address: str, counts: Mapping[str, int]) -> None:
-        columns = listed(f"{name!r} in {count} rows" for name, count in counts.items())
+        columns = listed(f"{name!r} in {counted(count, 'row')}" for name, count in counts.items())
         super().__init__(
             f"{address} has nulls, which nulls: fail does not allow: {columns}; their slices were "
             "not scored; fix the rows, or set null or quarantine instead of fail"

@@ -57,11 +57,11 @@ def _check_text(field: StructField, name: str) -> None:
             f"up to {letters} letters"
         )
     if not name:  # Delta stores it as null in a partition column
-        raise InputContractError(f"rows whose column {column!r} is empty are of no slice")
+        raise InputContractError(f"rows whose column {column!r} is empty belong to no slice")
     if name == _NULL_FOLDER:
         raise InputContractError(
             f"rows whose column {column!r} is {name} cannot be a slice: in a table that is "
-            "partitioned by it, it means null; filter them out, or rename the value"
+            "partitioned by it, it means null; remove them, or rename the value"
         )
     if (long := len(f"slice={_folder_name(name)}".encode())) > _LONGEST_FOLDER:
         raise InputContractError(

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -190,3 +191,16 @@ def test_nothing_needs_more_of_spark_than_it_offers_to_everybody(folder: str) ->
     assert [path for path, text in sources.items() if _PRIVATE.search(text)] == []
     drivers = [path.name for path, text in sources.items() if _OF_A_DRIVER.search(text)]
     assert set(drivers) <= {"classic.py"}  # what a client of Spark Connect does without
+
+
+def test_the_architecture_shows_the_layers_that_imports_are_checked_against() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## The layers")[2]
+    lines = text.split("```")[1].splitlines()
+    rows = [re.split(r" {2,}", line, maxsplit=1) for line in lines if line and line[0] != " "]
+    assert all(len(row) == 2 for row in rows)  # names, and what they do
+    assert [set(names.split(" | ")) for names, _ in rows] == [
+        set(layer.split(" | ")) for layer in layers
+    ]

@@ -100,17 +100,17 @@ class Results:
             # Both on as many cores: two that share a core's parts cost each other some per cent.
             ("forest, rate of direct scan / limit", limit / forest(c.DIRECT), ">=", 0.95),
             ("linear, direct scan, T(K=4) / T(1)", in_one_pass, "<=", 1.3),
-            ("loads a worker and version", each, "=", 1),
+            ("loads per worker and version", each, "=", 1),
             ("small table, s of a whole job over the bare Spark write", over, "<=", 2),
             ("forest, efficiency from one core to two", efficiency, ">=", 0.92),
             ("flights, pruned spark_udf / ours", flights(c.PRUNED) / flights(c.DIRECT), ">=", 1.5),
             ("small job, cold / a plain program", started(local) / started(plain), "<=", 1.36),
             ("small job, cold / a plain program, CPU", cold_cpu, "<=", 1.59),
             ("1M linear rows, cold / the limit", cold_large, "<=", 2),
-            ("many models, s a model", started(starting.MANY), "<=", 0.5),
-            ("many models, s a model with Spark", started(starting.MANY_BY_SPARK), "<=", 2.5),
+            ("many models, s per model", started(starting.MANY), "<=", 0.5),
+            ("many models, s per model with Spark", started(starting.MANY_BY_SPARK), "<=", 2.5),
             ("compare of three versions, cold, s", started(starting.COMPARE), "<=", 15),
-            ("a model a segment, 1,000 / one model", many / one, "<=", 3),
+            ("one model per segment, 1,000 / one model", many / one, "<=", 3),
         ]
 
     def _slopes(self, race: str, unit: str) -> Callable[[Contender], float]:
@@ -131,7 +131,7 @@ class Results:
             f"Written by `./scripts/bench.sh`: {facts}.",
             "",
             "T = a + b n over the least disturbed round of each size; n in millions of rows. What",
-            "the columns mean, and what the limits are made of: [README.md](README.md).",
+            "the columns mean, and what the limits consist of: [README.md](README.md).",
             "",
         ]
         for name, race in self.found["races"].items():
@@ -155,7 +155,7 @@ class Results:
             ]
         if by_segment := self.found.get("segments"):
             text += [
-                "## A model a segment",
+                "## One model per segment",
                 "",
                 f"{by_segment['rows']:,} linear rows of {by_segment['segments']:,} segments,",
                 "each command from a cold start.",
@@ -163,7 +163,7 @@ class Results:
                 *_as_markdown(("command", "wall s", "CPU-s"), starting.lines(by_segment)),
             ]
         if cold := self.found.get("cold"):
-            text += ["## A fresh session each", ""]
+            text += ["## A fresh session for each contender", ""]
             small, large = cold["small"], cold["large"]
             text += [
                 f"Two jobs of {small:,} linear rows; memory while scoring {large:,}.",

@@ -1,4 +1,4 @@
-"""A model a segment: a thousand versions over the rows that one scores, each a whole command."""
+"""One model per segment: a thousand versions over the rows that one scores, each a whole command."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 from bench.starting import LARGE, ROOT, timed
 from bench.workloads import KEY, NAME, NUMBERS, WORKLOADS
 
-ONE, MANY = "one model", "a model a segment"
+ONE, MANY = "one model", "one model per segment"
 SEGMENTS = 1_000
 _LINEAR = WORKLOADS["linear"]
 _SEGMENT = "store"
@@ -24,7 +24,7 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name of its 
 
 
 def measure(folder: Path, rounds: int, *, quick: bool) -> dict[str, Any]:
-    """Score the same rows with one model, and with one a segment, *rounds* times in turn.
+    """Score the same rows with one model, and with one model per segment, *rounds* times in turn.
 
     Private copies of models lie in memory, for both: to make a file takes a millisecond on some
     disks, and a thousand models have five thousand.

@@ -135,5 +135,5 @@ def _describe_times(planned: Plan) -> str:
             sentences.append(
                 f"column {name!r} holds a time such as {row[1]} in {counted(row[0], 'row')}"
             )
-    years = "and pandas knows only the years 1678 to 2261; fix these rows, or remove them"
+    years = "and pandas knows only times from 1677-09-21 to 2262-04-11; fix these rows, or remove them"
     return f"{listed(sentences)}, {years}" if sentences else ""

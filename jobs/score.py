@@ -10,7 +10,6 @@ from lakescore.console import progress, stage
 from lakescore.job import main
 from lakescore.publishing import Publisher
 from lakescore.session import choose
-from lakescore.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,10 +40,7 @@ def run(config: ScoreJob) -> dict[str, Any]:
     publisher = Publisher(config, source)
     outcomes = publisher.find_done(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
-    stage(
-        f"{len(due)} of {counted(len(runs), 'slice')} to score",
-        runs={r.slice: r.run_id for r in due},
-    )
+    stage(f"slices to score: {len(due)} of {len(runs)}", runs={r.slice: r.run_id for r in due})
     executions = []
     for commit in publisher.commits(due, names):
         with publisher.annotate_errors(outcomes):

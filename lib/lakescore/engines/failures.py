@@ -135,5 +135,6 @@ def _describe_times(planned: Plan) -> str:
             sentences.append(
                 f"column {name!r} holds a time such as {row[1]} in {counted(row[0], 'row')}"
             )
-    years = "and pandas knows only times from 1677-09-21 to 2262-04-11; fix these rows, or remove them"
-    return f"{listed(sentences)}, {years}" if sentences else ""
+    limits = "and pandas knows only times from 1677-09-21 to 2262-04-11"
+    advice = "fix these rows, or remove them"
+    return f"{listed(sentences)}, {limits}; {advice}" if sentences else ""

@@ -1,4 +1,4 @@
-"""One model per segment: a thousand versions over the rows that one scores, each a whole command."""
+"""One model per segment: a thousand versions, and one version, score the same rows."""
 
 import os
 import shutil

@@ -131,11 +131,15 @@ KINDS = {
         BINARY,
     ),
     "CatBoost's classifier of texts": Kind(
-        catboost.CatBoostClassifier(n_estimators=12, verbose=0, allow_writing_files=False).fit(TRAINING[NUMBERS], NAMED),
+        catboost.CatBoostClassifier(
+            n_estimators=12, verbose=0, allow_writing_files=False
+        ).fit(TRAINING[NUMBERS], NAMED),
         NUMBERS, "block", ("high", "low", "middle"),
     ),
     "CatBoost's regressor": Kind(
-        catboost.CatBoostRegressor(n_estimators=12, verbose=0, allow_writing_files=False).fit(TRAINING[NUMBERS], TARGET),
+        catboost.CatBoostRegressor(
+            n_estimators=12, verbose=0, allow_writing_files=False
+        ).fit(TRAINING[NUMBERS], TARGET),
         NUMBERS, "block",
     ),
 }  # fmt: skip

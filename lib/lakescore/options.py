@@ -45,6 +45,8 @@ class BindOptions:
 
     read: tuple[str, ...] = ()
     """Further columns of the table that the job needs."""
+    features: tuple[str, ...] = ()
+    """The table's columns, in the order of a signature that does not name its columns."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """By feature, the table's column if it has another name."""
     nulls: Mapping[str, NullRule] = field(default_factory=dict)

@@ -88,6 +88,7 @@ def xgboost_trained(columns: list[str], label: Any, **settings: Any) -> Any:
 
 
 FEW = {"n_estimators": 12, "n_jobs": 1}
+CAT = {"n_estimators": 12, "verbose": 0, "allow_writing_files": False}
 BINARY, THREE = (0, 1), (0, 1, 2)
 KINDS = {
     "LightGBM's classifier of texts": Kind(
@@ -131,15 +132,11 @@ KINDS = {
         BINARY,
     ),
     "CatBoost's classifier of texts": Kind(
-        catboost.CatBoostClassifier(
-            n_estimators=12, verbose=0, allow_writing_files=False
-        ).fit(TRAINING[NUMBERS], NAMED),
+        catboost.CatBoostClassifier(**CAT).fit(TRAINING[NUMBERS], NAMED),
         NUMBERS, "block", ("high", "low", "middle"),
     ),
     "CatBoost's regressor": Kind(
-        catboost.CatBoostRegressor(
-            n_estimators=12, verbose=0, allow_writing_files=False
-        ).fit(TRAINING[NUMBERS], TARGET),
+        catboost.CatBoostRegressor(**CAT).fit(TRAINING[NUMBERS], TARGET),
         NUMBERS, "block",
     ),
 }  # fmt: skip

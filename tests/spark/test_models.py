@@ -626,9 +626,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             own(lambda f: f[:, 0]),
             np.zeros((1, 2)),
             NUMBER,
-            ("URI cannot score a table: its signature does not name the columns "
-            "of a table; log it with signature=infer_signature(X, ...), where X is a DataFrame "
-            "whose columns have names"),
+            ("URI cannot score a table: its signature has 2 columns without names; name the "
+            "table's columns in the order of the training data: features: [COLUMN1, COLUMN2]"),
         ),
         (
             "numbers out of order",

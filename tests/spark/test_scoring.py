@@ -165,9 +165,11 @@ def test_an_output_column_that_would_stand_twice_is_refused(
         signature.bind("the table", rows, prepare(doubling), keep=keep)
 
 
-def test_a_model_of_tensors_is_refused_by_name(spark: SparkSession, register: Any) -> None:
+def test_a_model_without_names_is_refused_by_its_uri(spark: SparkSession, register: Any) -> None:
     register("tensors", LinearRegression().fit(X.to_numpy(), X["x"]), X.to_numpy())
-    with pytest.raises(UnsupportedSignature, match="does not name the columns of a table"):
+    with pytest.raises(
+        UnsupportedSignature, match="tensors/1 .* its signature has 1 columns? without names"
+    ):
         signature.bind(
             "the table", spark.createDataFrame([], "x double"), prepare(resolve("tensors/1"))
         )

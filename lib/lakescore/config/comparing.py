@@ -273,6 +273,8 @@ class CompareJob(Applying):
         excluded = {"versions", "holdout", "output", "engine", "scan", "experiment", "run_id",
                     "receipt", "prometheus", "timeout_seconds", "trust", "disagreements",
                     "quarantine", "report", "runner"}  # fmt: skip
+        if not self.features:  # the ids of comparisons stay as they were
+            excluded.add("features")
         return self.model_dump(mode="json", exclude=excluded)
 
     @property

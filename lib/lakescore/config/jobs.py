@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue, field_validator
 
 from lakescore.config.strict import Strict
 from lakescore.config.trusting import policy, read_policy
@@ -20,6 +20,7 @@ from lakescore.options import (
     ScanName,
 )
 from lakescore.trust import Trust
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +91,11 @@ class Pyfunc(Strict):
 class Applying(Job):
     """The keys of a job that applies models: their inputs, and how they are loaded."""
 
+    features: tuple[str, ...] = Field(
+        default=(),
+        description="the table's columns that the model reads, in the order of its training data; "
+        "only for a model whose signature has no names (it was inferred from an array)",
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="for each feature that has another name in the table, its column there",
@@ -134,8 +140,20 @@ class Applying(Job):
 
     def _bind_options(self, read: Sequence[str]) -> BindOptions:
         return BindOptions(
-            read=tuple(read), columns=self.columns, nulls=self.nulls, threshold=self.threshold
+            read=tuple(read),
+            features=self.features,
+            columns=self.columns,
+            nulls=self.nulls,
+            threshold=self.threshold,
         )
+
+    @field_validator("features")
+    @classmethod
+    def _check_features(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        repeated = [name for n, name in enumerate(features) if name in features[:n]]
+        if repeated:
+            raise ValueError(f"names {listed(map(repr, repeated))} twice")
+        return features
 
 
 def check_families(job: Applying, families: Sequence[Segments]) -> None:

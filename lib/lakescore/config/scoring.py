@@ -231,6 +231,8 @@ class ScoreJob(Applying):
             "columns",
             "nulls",
         }
+        if self.features:  # without them, the ids of runs stay as they were
+            names.add("features")
         return self.model_dump(mode="json", include={*names, "pyfunc"}, by_alias=True)
 
 

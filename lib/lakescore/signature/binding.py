@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lakescore.signature.contract import BY_NAME, Contract, HasSchema, bind
 from lakescore.signature.errors import OutputsDiffer
-from lakescore.signature.features import check_features, feature_names
+from lakescore.signature.features import check_features, feature_names, lacks_names
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ def bind_all(
         FeaturesUnknown: *options* name a feature that all signatures lack.
         Also the errors of `bind`.
     """
-    check_features(loadables, options.columns, options.nulls)
+    check_features(loadables, options)
     contracts = []
     for loadable in loadables:
-        known = set(feature_names(loadable))
+        known = set(feature_names(loadable, options.features))
         columns = {name: column for name, column in options.columns.items() if name in known}
         nulls = {name: rule for name, rule in options.nulls.items() if name in known}
-        own_options = replace(options, columns=columns, nulls=nulls)
+        features = options.features if lacks_names(loadable) else ()
+        own_options = replace(options, features=features, columns=columns, nulls=nulls)
         contracts.append(bind(address, rows, loadable, keep, own_options))
     return contracts
 

@@ -106,16 +106,18 @@ def bind(
     Raises:
         ColumnsMissing: the table lacks columns of the signature, of *keep* or of *options*.
         FeaturesUnknown: *options* name a feature that the signature lacks.
+        FeaturesMiscounted, FeaturesNamed: the features of *options* do not fit the signature.
         TypesDiffer: a column cannot be cast losslessly to the signature's type.
         CaseDiffers: the table has an optional feature in another case.
         ColumnsCollide, OutputsCollide: two columns of the output would have the same name.
         ColumnsUnfit: the table has a column whose name cannot be used.
         ThresholdUndefined: the model does not give exactly one score for the threshold.
-        UnsupportedSignature: the signature is of tensors, or has an output that no column can hold.
+        UnsupportedSignature: the signature has no names and *options* give none, or no column can
+            hold its inputs or an output.
     """
     schema, columns, nulls = rows.schema, options.columns, options.nulls
-    model, specs = loadable.model, input_specs(loadable)
-    check_features([loadable], columns, nulls)
+    model, specs = loadable.model, input_specs(loadable, options.features)
+    check_features([loadable], options)
     wanted = choose_specs(address, specs, schema, columns)
     names = {str(spec.name): spec.name for spec in wanted}
     sources = {name: columns.get(name, name) for name in names}

@@ -63,6 +63,26 @@ class ColumnsUnfit(InputContractError):
         )
 
 
+class FeaturesMiscounted(ConfigError):
+    """The job's file lists another number of features than the model takes."""
+
+    def __init__(self, uri: str, given: Sequence[str], takes: int) -> None:
+        super().__init__(
+            f"features lists {listed(given)} ({len(given)} in all), but {uri} takes {takes}; list "
+            "the table's columns in the order of the training data"
+        )
+
+
+class FeaturesNamed(ConfigError):
+    """The job's file lists features, but the model's signature names them itself."""
+
+    def __init__(self, uri: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"features is only for signatures without names, but {uri} names its features: "
+            f"{listed(known)}; leave features out, or map names with columns: {{feature: column}}"
+        )
+
+
 class FeaturesUnknown(ConfigError):
     """The job's file names features that the model does not take."""
 

@@ -13,9 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EngineName: TypeAlias = Literal["auto", "arrow", "spark_udf"]
+ENGINES: Mapping[EngineName, str] = {"spark_udf": "MLflow's own function", "arrow": "faster"}
+"""Except `auto`, which chooses one of them; with the words that describe an engine to people."""
+FAMILY_ENGINES: tuple[EngineName, ...] = ("arrow", "auto")
+"""Those that can score with a model per segment."""
 ScanName: TypeAlias = Literal["direct", "spark"]
 RunnerName: TypeAlias = Literal["auto", "local", "spark"]
 NullRule: TypeAlias = Literal["model", "fail", "null", "quarantine"]
+NULL_RULES: Mapping[NullRule, str] = {
+    "model": "pass it to the model",
+    "fail": "score no rows at all",
+    "null": "publish a null",
+    "quarantine": "put the row into the quarantine",
+}
+"""With the words that describe a rule to people. `model` changes nothing, `fail` belongs to the
+check of the rows before they are scored, and workers apply all other rules to the rows."""
 OutputName: TypeAlias = Literal["prediction", "proba"]
 EnvManager: TypeAlias = Literal["local", "virtualenv", "uv", "conda"]
 ProblemType: TypeAlias = Literal["regression", "binary", "multiclass"]

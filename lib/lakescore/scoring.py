@@ -60,6 +60,11 @@ __all__ = [
     "tried",
 ]
 
+PREPARE: Mapping[EngineName, Callable[[Request, ScanName], Plan]] = {
+    "arrow": arrow.prepare,
+    "spark_udf": spark_udf.prepare,
+}
+"""By engine, the function that makes its plan of a request, or raises `EngineIneligible`."""
 _ERROR = "error"
 """The column of `score` with the reason why a row could not be scored."""
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
@@ -102,14 +107,13 @@ def plan(
         sides=tuple(sides),
         shown_family=sides[0].family if alone else None,
     )
-    if engine == "spark_udf":
-        return spark_udf.prepare(request)
+    chosen: EngineName = "arrow" if engine == "auto" else engine
     try:
-        return arrow.prepare(request, scan)
+        return PREPARE[chosen](request, scan)
     except EngineIneligible as ineligible:
-        if engine == "arrow" or request.has_families:
-            raise EngineRefused("arrow", str(ineligible)) from ineligible
-        return spark_udf.prepare(request, str(ineligible))
+        if engine != "auto" or request.has_families:
+            raise EngineRefused(chosen, str(ineligible)) from ineligible
+        return spark_udf.prepare(request, reason=str(ineligible))
 
 
 def score(planned: Plan, *, failing: Literal["raise", "null"] = "raise") -> DataFrame:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 # A password can contain a `/`, and a path an `@`: after host:port comes a path. In an address on
 # Azure, the container stands before the host; it is not a secret.
@@ -21,6 +21,7 @@ _SECRETS = re.compile(
 )
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 _LONGEST_SHOWN = 80
+Name = TypeVar("Name", bound=str)
 
 
 def redact(text: str) -> str:
@@ -51,6 +52,16 @@ def listed(names: Iterable[object], *, most: int = 10) -> str:
 def counted(number: int, noun: str) -> str:
     """Return *number* with its *noun*, such as `1 row` or `2 rows`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def either(choices: Sequence[str], *, last: str = " or ") -> str:
+    """Return *choices* as text, such as `a, b or c`; *last* stands before the last one."""
+    return last.join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+
+
+def described(meanings: Mapping[Name, str]) -> list[str]:
+    """Return each name with its meaning, such as `spark (always Spark)`."""
+    return [f"{name} ({meaning})" for name, meaning in meanings.items()]
 
 
 def shortened(value: str) -> str:

@@ -10,6 +10,9 @@ from pydantic import BeforeValidator, Field, JsonValue, field_validator
 from lakescore.config.strict import Strict
 from lakescore.config.trusting import policy, read_policy
 from lakescore.options import (
+    ENGINES,
+    FAMILY_ENGINES,
+    NULL_RULES,
     BindOptions,
     EngineName,
     EnvManager,
@@ -20,7 +23,7 @@ from lakescore.options import (
     ScanName,
 )
 from lakescore.trust import Trust
-from lakescore.wording import listed
+from lakescore.wording import described, either, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +38,8 @@ class Job(Strict):
 
     engine: EngineName = Field(
         default="auto",
-        description="how to apply models: spark_udf (MLflow's own function), arrow (faster), or "
-        "auto, which uses arrow if a probe with real rows shows equal predictions",
+        description=f"how to apply models: {', '.join(described(ENGINES))}, or auto, which uses "
+        "arrow if a probe with real rows shows equal predictions",
     )
     scan: ScanName = Field(
         default="direct",
@@ -102,10 +105,9 @@ class Applying(Job):
     )
     nulls: dict[str, NullRule] = Field(
         default_factory=dict,
-        description="for each feature, how to treat a row that has a null there: model (pass it to "
-        "the model), fail (score no rows at all), null (publish a null), or quarantine (put the "
-        "row into the quarantine); default: model, but quarantine for integers and booleans, whose "
-        "nulls cannot be passed to a model",
+        description="for each feature, how to treat a row that has a null there: "
+        f"{either(described(NULL_RULES), last=', or ')}; default: model, but quarantine for "
+        "integers and booleans, whose nulls cannot be passed to a model",
     )
     prediction: OutputName = Field(
         default="prediction",
@@ -158,7 +160,7 @@ class Applying(Job):
 
 def check_families(job: Applying, families: Sequence[Segments]) -> None:
     """Check that *job* can apply one model per segment, if its file has such *families*."""
-    if families and job.engine == "spark_udf":
-        raise ValueError("one model per segment needs engine: arrow or auto")
+    if families and job.engine not in FAMILY_ENGINES:
+        raise ValueError(f"one model per segment needs engine: {either(FAMILY_ENGINES)}")
     if families and job.env_manager != "local":
         raise ValueError("one model per segment needs env_manager: local")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from lakescore.options import ScanName
+    from lakescore.options import EngineName, ScanName
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrowPlan(Plan):
     """A plan by which workers apply the versions to Arrow batches."""
 
-    engine: ClassVar[Literal["arrow"]] = "arrow"
+    engine: ClassVar[EngineName] = "arrow"
     sets_rows_aside: ClassVar[bool] = True
     counts_work: ClassVar[bool] = True
 

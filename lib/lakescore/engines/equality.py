@@ -293,9 +293,7 @@ def _reference_version(
     positions: Mapping[str | int, int] = dict(features)
     names = contract.names
     nulls = tuple(
-        (names[name], positions[names[name]], rule)
-        for name, rule in contract.nulls.items()
-        if rule in {"null", "quarantine"}
+        (names[name], positions[names[name]], rule) for name, rule in contract.worker_nulls.items()
     )
     return replace(probing.bind_version(contract, features), nulls=nulls)
 

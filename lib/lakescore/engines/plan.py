@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyspark.sql.types import (
     BooleanType,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from lakescore.assignment import Assignment
     from lakescore.filing import Place
+    from lakescore.options import EngineName
     from lakescore.signature import Binding, Contract
 
 ERRORS = f"{RESERVED_PREFIX}errors"
@@ -161,7 +162,7 @@ class Plan(Request, ABC):
     request, or refuses it.
     """
 
-    engine: ClassVar[Literal["arrow", "spark_udf"]]
+    engine: ClassVar[EngineName]
     """The engine's name, as in the job's file."""
     sets_rows_aside: ClassVar[bool]
     """Whether tasks set rows aside that a version cannot score. If not, such a row ends the run."""

@@ -6,7 +6,7 @@ import logging
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame
 
+    from lakescore.options import EngineName, ScanName
     from lakescore.signature import Contract
 
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class UdfPlan(Plan):
     """A plan by which MLflow's function applies the versions to rows that Spark reads."""
 
-    engine: ClassVar[Literal["spark_udf"]] = "spark_udf"
+    engine: ClassVar[EngineName] = "spark_udf"
     sets_rows_aside: ClassVar[bool] = False
     counts_work: ClassVar[bool] = False
 
@@ -79,13 +80,14 @@ class UdfPlan(Plan):
         return f"engine {self.engine}: {self.reason}"
 
 
-def prepare(request: Request, reason: str = "") -> UdfPlan:
+def prepare(request: Request, scan: ScanName = "spark", reason: str = "") -> UdfPlan:  # noqa: ARG001 - every engine's signature
     """Return the plan of this engine; start Spark, and score a few rows as a probe.
 
     Without the probe, Spark would try each failing task again.
 
     Args:
         request: the request.
+        scan: who reads the rows; for this engine always Spark.
         reason: why the arrow engine cannot be used; empty if the job asks for this engine.
 
     Raises:
@@ -131,8 +133,8 @@ def _check_null_rules(request: Request, reason: str) -> None:
     refused = {
         name: rule
         for contract in request.contracts
-        for name, rule in contract.nulls.items()
-        if rule in {"null", "quarantine"} and rule == contract.asked_nulls.get(name)
+        for name, rule in contract.worker_nulls.items()
+        if rule == contract.asked_nulls.get(name)
     }
     if not refused:
         return

@@ -37,9 +37,9 @@ class Version:
     """The method of the library's own model that `block` and `frame` call."""
     params: Mapping[str, Any] | None = None
     """The parameters of MLflow's `predict`, for the mode `pyfunc` alone."""
-    nulls: tuple[tuple[str | int, int, Literal["null", "quarantine"]], ...] = ()
-    """Features, with their positions, whose nulls the model never gets. If one is null, the
-    prediction is null, or the row fails."""
+    nulls: tuple[tuple[str | int, int, str], ...] = ()
+    """Features whose nulls the model never gets: name, position, and the rule for a row with a null
+    there; see `bisecting.predict_rows`."""
     names: tuple[Any, ...] | None = None
     """The signature's names of the outputs, if any; they select the model's outputs by name."""
     size: int = 0

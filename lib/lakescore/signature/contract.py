@@ -78,6 +78,11 @@ class Contract:
         """The table's columns that must hold no null in the scored rows."""
         return tuple(self.sources[name] for name, rule in self.nulls.items() if rule == "fail")
 
+    @property
+    def worker_nulls(self) -> dict[str, NullRule]:
+        """By feature, the policies that workers apply to a row with a null there."""
+        return {name: rule for name, rule in self.nulls.items() if rule != "fail"}
+
 
 class HasSchema(Protocol):
     """An object with columns: a frame or a snapshot."""

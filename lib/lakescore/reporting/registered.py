@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lakescore import metrics
 from lakescore.encoding import REPORT_FORMAT
 from lakescore.registry.difference import compatibility
 from lakescore.reporting.templating import number, short
@@ -125,6 +126,8 @@ def _main_metric(
 
 def _direction(metric: str) -> bool | None:
     """Return whether a greater value is better, by the name; None if the name does not show it."""
+    if (known := metrics.find(metric)) is not None:
+        return known.greater_is_better
     if _LESS.search(metric):
         return False
     return True if _MORE.search(metric) else None

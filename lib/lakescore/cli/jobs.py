@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakescore import scheduling
 from lakescore.cli.app import command, pairs, tell
 from lakescore.errors import ConfigError
-from lakescore.wording import listed, nearest
+from lakescore.wording import either, listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lakescore.config import CompareJob, ReplayJob, ScoreJob
-    from lakescore.scheduling import Job, Scheduler
 
 
 @command()
@@ -69,7 +69,7 @@ def schedule(  # noqa: PLR0913 - the command's options
     ] = None,
     *,
     cron: Annotated[str, typer.Option(help="times of the runs: five fields as in crontab, in UTC")],
-    to: Annotated[str, typer.Option(help="scheduler: airflow, databricks, kubernetes or systemd")],
+    to: Annotated[str, typer.Option(help=f"scheduler: {either(list(scheduling.SCHEDULERS))}")],
     each: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="overrides of one task; repeat it for each task"),
@@ -92,10 +92,7 @@ def schedule(  # noqa: PLR0913 - the command's options
     ] = None,
     place: Annotated[
         str | None,
-        typer.Option(
-            help="name of conf/spark/PLACE.conf; default: standalone, or kubernetes with --to "
-            "kubernetes"
-        ),
+        typer.Option(help=f"name of conf/spark/PLACE.conf; default: {scheduling.default_places()}"),
     ] = None,
     project: Annotated[
         str, typer.Option(help="folder of this project on the machine or image that runs the job")
@@ -108,22 +105,20 @@ def schedule(  # noqa: PLR0913 - the command's options
     ] = None,
 ) -> None:
     """Write the files for a scheduler that runs a job at certain times."""
-    from lakescore import scheduling  # noqa: PLC0415
     from lakescore.places import read_properties  # noqa: PLC0415
 
-    scheduler = next((name for name in scheduling.SCHEDULERS if name == to), None)
-    if scheduler is None:
+    if to not in scheduling.SCHEDULERS:
         known = f"{nearest(to, scheduling.SCHEDULERS)}; schedulers: {listed(scheduling.SCHEDULERS)}"
         raise ConfigError(f"there is no scheduler {to!r}{known}")
-    place = place or ("kubernetes" if to == "kubernetes" else "standalone")
+    place = place or scheduling.SCHEDULERS[to].place
     properties = Path("conf/spark") / f"{place}.conf"
     if not properties.is_file():
         raise ConfigError(f"there is no place {place!r}: the file {properties} does not exist here")
     tasks = [scheduling.words(text) for text in each or ()]
     described = scheduling.Schedule(
-        job=_check_job(scheduler, (config, *(overrides or ())), tasks),
+        job=_check_job(to, (config, *(overrides or ())), tasks),
         each=tuple(tasks),
-        then=_check_job(scheduler, scheduling.words(then)) if then is not None else None,
+        then=_check_job(to, scheduling.words(then)) if then is not None else None,
         then_on=scheduling.weekdays(then_on) if then_on is not None else (),
         within=scheduling.minutes(within) if within is not None else None,
         cron=scheduling.Cron(cron),
@@ -132,7 +127,7 @@ def schedule(  # noqa: PLR0913 - the command's options
         project=project,
         environment=pairs(env),
     )
-    for name, text in scheduling.render(described, scheduler).items():
+    for name, text in scheduling.render(described, to).items():
         if out is None:
             print(f"# {name}\n{text}")  # noqa: T201 - this prints to the terminal
         else:
@@ -141,22 +136,21 @@ def schedule(  # noqa: PLR0913 - the command's options
 
 
 def _check_job(
-    scheduler: Scheduler, words: Sequence[str], tasks: Sequence[Sequence[str]] = ()
-) -> Job:
+    scheduler: str, words: Sequence[str], tasks: Sequence[Sequence[str]] = ()
+) -> scheduling.Job:
     """Return the job of *words*; check its file first with the overrides of each of the *tasks*."""
     from lakescore.config import JOBS, kind_of, load  # noqa: PLC0415
     from lakescore.joblist import is_list, jobs_of  # noqa: PLC0415
-    from lakescore.scheduling import Job, filled  # noqa: PLC0415
 
     config, *overrides = words
-    variants = [filled(scheduler, [*overrides, *task]) for task in tasks or [()]]
+    variants = [scheduling.filled(scheduler, [*overrides, *task]) for task in tasks or [()]]
     kind = kind_of(Path(config), variants[0])
     for variant in variants:
         if is_list(Path(config)):
             jobs_of([config, *variant])
         else:
             load(JOBS[kind], Path(config), variant)
-    return Job(kind=kind, config=config, overrides=tuple(overrides))
+    return scheduling.Job(kind=kind, config=config, overrides=tuple(overrides))
 
 
 def _job_type(name: str) -> type[ScoreJob | CompareJob | ReplayJob]:

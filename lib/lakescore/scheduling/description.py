@@ -6,22 +6,21 @@ import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from lakescore.errors import ConfigError
 from lakescore.scheduling.cron import DAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from lakescore.scheduling.cron import Cron
 
-Scheduler = Literal["airflow", "databricks", "kubernetes", "systemd"]
-SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 RETRIES, MINUTES_BETWEEN, MOST_HOURS = 2, 10, 6
 FINAL = (2, 4, 5, 6)
 """The exit codes that a repeated run cannot change."""
-_VARIABLE = re.compile(r"\{\{.*?\}\}")
+VARIABLE = re.compile(r"\{\{.*?\}\}")
+"""A variable that a scheduler fills in when the job runs."""
 _PRIVATE = 0xE000
 
 
@@ -127,7 +126,7 @@ class Schedule:
         """
         return self.cron.on(self.then_on) if self.then_on else self.cron
 
-    def command(self, scheduler: Scheduler) -> str:
+    def command(self, scheduler: str) -> str:
         """Return the command that writes the files of this schedule."""
         line = ["lakescore", "schedule", self.job.config, *self.job.overrides]
         for overrides in self.each:
@@ -144,7 +143,7 @@ class Schedule:
             line += ["--env", f"{key}={value}"]
         return shlex.join(line)
 
-    def refuse_alarm(self, scheduler: Scheduler) -> None:
+    def refuse_alarm(self, scheduler: str) -> None:
         """Refuse `within`, because *scheduler* has no alarm without more set-up.
 
         Raises:
@@ -163,11 +162,11 @@ def words(text: str) -> tuple[str, ...]:
     Raises:
         ConfigError: a quote is not closed, or *text* has no words.
     """
-    variables = _VARIABLE.findall(text)
+    variables = VARIABLE.findall(text)
     letters = [chr(_PRIVATE + number) for number in range(len(variables))]
     placeholders = iter(letters)
     try:
-        split = shlex.split(_VARIABLE.sub(lambda _: next(placeholders), text))
+        split = shlex.split(VARIABLE.sub(lambda _: next(placeholders), text))
     except ValueError:
         raise ConfigError(f"{text!r} has a quote that is not closed") from None
     if not split:
@@ -186,10 +185,3 @@ def minutes(text: str) -> int:
     if match is None:
         raise ConfigError(f"{text!r} is not a duration; write hours or minutes: 2h or 90m")
     return int(match[1]) * (60 if match[2] == "h" else 1)
-
-
-def filled(scheduler: Scheduler, overrides: Sequence[str]) -> list[str]:
-    """Return *overrides* with a day for each variable that *scheduler* fills in at run time."""
-    if scheduler not in {"airflow", "databricks"}:
-        return list(overrides)
-    return [_VARIABLE.sub("2026-01-01", word) for word in overrides]

@@ -15,13 +15,13 @@ from lakescore.wording import either, listed, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lakescore.config import CompareJob, ReplayJob, ScoreJob
+    from lakescore import config
 
 
 @command()
 def schema(
     job: Annotated[
-        str, typer.Argument(metavar="JOB", help="score, compare, replay, or jobs for a list")
+        str, typer.Argument(metavar="JOB", help="name of a job, such as score, or jobs for a list")
     ],
 ) -> None:
     """Print the JSON schema of a job's file."""
@@ -32,7 +32,7 @@ def schema(
 
 @command()
 def check(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="score, compare or replay")],
+    job: Annotated[str, typer.Argument(metavar="JOB", help="name of a job, such as score")],
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="the job's file, such as conf/score.yaml")
     ],
@@ -153,7 +153,7 @@ def _check_job(
     return scheduling.Job(kind=kind, config=config, overrides=tuple(overrides))
 
 
-def _job_type(name: str) -> type[ScoreJob | CompareJob | ReplayJob]:
+def _job_type(name: str) -> type[config.Job]:
     from lakescore.config import JOBS  # noqa: PLC0415
 
     if name not in JOBS:

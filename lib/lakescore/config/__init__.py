@@ -1,6 +1,13 @@
-"""The job's file: each kind of job is a frozen type, whose fields are the keys of its YAML file."""
+"""The job's file: each kind of job is a frozen type, whose fields are the keys of its YAML file.
+
+A module that is added to this package is imported here, so that its kind of job is in `JOBS`.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from lakescore.config.comparing import CompareJob
+from lakescore.config.jobs import JOBS, Job
 from lakescore.config.models import Segments
 from lakescore.config.reading import is_override, kind_of, load, read, validate
 from lakescore.config.replaying import ReplayJob
@@ -8,15 +15,13 @@ from lakescore.config.scoring import ScoreJob
 from lakescore.config.strict import Strict
 from lakescore.config.trusting import TrustFile, policy
 
-JOBS: dict[str, type[ScoreJob | CompareJob | ReplayJob]] = {
-    "score": ScoreJob,
-    "compare": CompareJob,
-    "replay": ReplayJob,
-}
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "JOBS",
     "CompareJob",
+    "Job",
     "ReplayJob",
     "ScoreJob",
     "Segments",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -97,6 +97,8 @@ def _kind_of_versions(value: object) -> str:
 
 class CompareJob(Applying):
     """Score several versions on all rows of one holdout, and rank them."""
+
+    job_name: ClassVar[str] = "compare"
 
     versions: Annotated[
         Annotated[tuple[Model, ...], Field(min_length=1), Tag("list")]

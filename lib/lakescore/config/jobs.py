@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, JsonValue, field_validator
 
@@ -33,8 +33,15 @@ if TYPE_CHECKING:
 RunId = Annotated[str, Field(pattern=r"^[\w.:+-]{1,200}$")]
 
 
+JOBS: dict[str, type[Job]] = {}
+"""The kinds of jobs by name: each subclass of `Job` that has a `job_name`."""
+
+
 class Job(Strict):
     """The keys of every job."""
+
+    job_name: ClassVar[str]
+    """The name of the kind of job, and of its file in `jobs/`."""
 
     engine: EngineName = Field(
         default="auto",
@@ -76,6 +83,12 @@ class Job(Strict):
             "default: the file that LAKESCORE_TRUST names",
         )
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - as in pydantic
+        super().__pydantic_init_subclass__(**options)
+        if "job_name" in vars(cls):
+            JOBS[cls.job_name] = cls
 
 
 class Pyfunc(Strict):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from lakescore.config.jobs import Job, RunId
@@ -10,6 +12,8 @@ from lakescore.config.tables import Table
 
 class ReplayJob(Job):
     """Make the predictions of a run again, and check that they are the same."""
+
+    job_name: ClassVar[str] = "replay"
 
     output: Table = Field(description="table of predictions that the run wrote")
     run: RunId = Field(description="id of the run: scoring_run_id in its rows")

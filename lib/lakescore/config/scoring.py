@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +22,8 @@ _MOST_DAYS = 50_000
 
 class ScoreJob(Applying):
     """Score slices of a Delta table with one pinned model version, or one version per segment."""
+
+    job_name: ClassVar[str] = "score"
 
     model: Model = Field(
         description="the model version: name/3, name@alias, name/latest, models:/..., or "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, cas
 import typer
 
 from lakescore import console, joblist, metering, scanning, session, storage
-from lakescore.config import CompareJob, ReplayJob, ScoreJob, load
+from lakescore.config import Job, ScoreJob, load
 from lakescore.errors import LakescoreError
 from lakescore.job.batch import Batch
 from lakescore.job.stopping import end_when_stopped, end_with_parent
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Receipt = dict[str, Any]
 
-J = TypeVar("J", ScoreJob, CompareJob, ReplayJob)
+J = TypeVar("J", bound=Job)
 _TRUSTS_ALL = (
     "no trust policy: code in a model from a stranger would run; name a policy with trust: or "
     "LAKESCORE_TRUST (docs/registry.md)"
@@ -47,7 +47,7 @@ def main(
         arguments: the command's arguments; default: those of the process.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    name = kind.__name__.removesuffix("Job").lower()
+    name = kind.job_name
     several = kind is ScoreJob
     first: Any = typer.Argument(metavar="CONFIG", help=f"the job's file, such as conf/{name}.yaml")
     further: Any = typer.Argument(

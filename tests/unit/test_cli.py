@@ -143,10 +143,10 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     schema = json.loads(cli("schema", job).stdout)
     assert schema["properties"].keys() == JOBS[job].model_fields.keys()
     objects = list(nested(schema))
-    scored = {"InputTable", "Pyfunc", "Segments", "Otherwise"}
+    scored = {"Table", "InputTable", "Pyfunc", "Segments", "Otherwise"}
     compared = {*scored, "VersionQuery", "Slices", "Disagreements", "Gates", "Gate"}
-    within = {"score": scored, "compare": compared, "replay": set()}[job]
-    names = {JOBS[job].__name__, "Table", "Trust", *within}
+    within = {"score": scored, "compare": compared, "replay": {"Table"}}[job]
+    names = {JOBS[job].__name__, "Trust", *within}
     assert {kind["title"] for kind in objects} == names
     for kind in objects:
         assert kind["additionalProperties"] is False

@@ -1,6 +1,6 @@
 """The job's file: each kind of job is a frozen type, whose fields are the keys of its YAML file.
 
-A module that is added to this package is imported here, so that its kind of job is in `JOBS`.
+Every module of this package is imported here, so that every kind of job is in `JOBS`.
 """
 
 from importlib import import_module

@@ -17,34 +17,23 @@ from pyspark.sql.types import StructField, StructType
 
 from lakescore import executor, scanning, signature
 from lakescore.arrow import legible, readable
-from lakescore.engines import arrow, local, spark_udf
+from lakescore.engines import local
 from lakescore.engines.arrow import ArrowPlan
+from lakescore.engines.choosing import plan
 from lakescore.engines.failures import evaluated
-from lakescore.engines.plan import (
-    ERRORS,
-    PREDICTED,
-    SHOWN_COLUMN,
-    EngineIneligible,
-    EngineRefused,
-    Plan,
-    Request,
-    decision_type,
-)
+from lakescore.engines.plan import ERRORS, PREDICTED, SHOWN_COLUMN, Plan, decision_type
 from lakescore.executor import SAID
 from lakescore.filing import FilesUnwritten
 from lakescore.runner import FAILURES
-from lakescore.signature import Binding
 from lakescore.slicing import SLICE
 from lakescore.storage import StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame
 
-    from lakescore.options import EngineName, ScanName
-    from lakescore.signature import Contract
 
 __all__ = [
     "ERRORS",
@@ -60,60 +49,9 @@ __all__ = [
     "tried",
 ]
 
-PREPARE: Mapping[EngineName, Callable[[Request, ScanName], Plan]] = {
-    "arrow": arrow.prepare,
-    "spark_udf": spark_udf.prepare,
-}
-"""By engine, the function that makes its plan of a request, or raises `EngineIneligible`."""
 _ERROR = "error"
 """The column of `score` with the reason why a row could not be scored."""
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
-
-
-def plan(
-    engine: EngineName,
-    rows: DataFrame | scanning.Selection,
-    binding: Binding | Sequence[Contract | Binding],
-    keep: Sequence[str],
-    scan: ScanName = "direct",
-) -> Plan:
-    """Plan how versions are applied to *rows*; score a few rows as a probe.
-
-    Args:
-        engine: the requested engine; `auto` is arrow if arrow gives MLflow's values.
-        rows: the rows to score. Workers can read only a selection of a snapshot directly.
-        binding: for each column of predictions, a version, or a family whose segments a column of
-            *keep* names. If a single binding of a family is passed, and not a sequence, each row
-            names the version that scored it.
-        keep: columns of *rows* that the result must have beside the predictions.
-        scan: `direct` lets workers read the files if they get exactly the rows that Spark reads.
-
-    Raises:
-        EngineRefused: the arrow engine is requested, but would not give MLflow's values; or the
-            engine is spark_udf, and the job's policies for nulls need arrow.
-        ScoringFailed: every row of the probe fails, so the model is at fault; or one row fails and
-            the engine is spark_udf, which cannot quarantine it.
-        ModuleMissing: a model imports a module that is not installed here.
-        FeaturesLeftOut: a model fails on every row, perhaps because the table lacks optional
-            features.
-        ResultUnfit: the predictions of a version do not fit its signature.
-    """
-    alone = isinstance(binding, Binding)
-    bindings = [binding] if isinstance(binding, Binding) else binding
-    sides = [side if isinstance(side, Binding) else Binding((side,)) for side in bindings]
-    request = Request(
-        source=rows,
-        keep=tuple(keep),
-        sides=tuple(sides),
-        shown_family=sides[0].family if alone else None,
-    )
-    chosen: EngineName = "arrow" if engine == "auto" else engine
-    try:
-        return PREPARE[chosen](request, scan)
-    except EngineIneligible as ineligible:
-        if engine != "auto" or request.has_families:
-            raise EngineRefused(chosen, str(ineligible)) from ineligible
-        return spark_udf.prepare(request, reason=str(ineligible))
 
 
 def score(planned: Plan, *, failing: Literal["raise", "null"] = "raise") -> DataFrame:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import get_args
 
-from lakescore import scoring
+from lakescore.engines import choosing
 from lakescore.options import ENGINES, FAMILY_ENGINES, NULL_RULES, EngineName, NullRule
 from lakescore.wording import described, either
 
 
 def test_every_engine_has_a_meaning_and_makes_plans() -> None:
     assert {*get_args(EngineName)} == {"auto", *ENGINES}
-    assert scoring.PREPARE.keys() == ENGINES.keys()
+    assert choosing.PREPARE.keys() == ENGINES.keys()
     assert {*FAMILY_ENGINES} <= {*get_args(EngineName)}
 
 

@@ -5,9 +5,9 @@ requirements, and MLflow if the model is not a plain scikit-learn one. They neve
 """
 
 from .applying import WHY, attempt, describe, predicted
-from .choosing import BYTES_GATHERED, Family, SegmentUnknown
 from .counting import NULLS, nulls
 from .delegating import answer, cpu_seconds
+from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, Misshapen, Truncated
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf

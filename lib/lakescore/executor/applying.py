@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from .bisecting import predict_rows
 from .calling import call
-from .choosing import Family
 from .delegating import ask_process, predict_in_process
+from .families import Family
 from .loading import Description, describe_model, loaded
 from .results import as_column
 from .version import output_type

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from .applying import attempt
-from .choosing import BYTES_GATHERED, Family
+from .families import BYTES_GATHERED, Family
 from .keeping import counted
 from .reading import gathered, read_tasks
 from .tallying import SAID, Part

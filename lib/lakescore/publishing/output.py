@@ -12,7 +12,7 @@ from pyspark.sql.types import StructType
 from lakescore import lineage, provenance, scoring, tables
 from lakescore.logs import AnotherRunWon, NotEligible
 from lakescore.provenance import COLUMNS
-from lakescore.publishing.checking import check_counts
+from lakescore.publishing.counting import check_counts
 from lakescore.tables import SchemaDrift
 from lakescore.wording import counted, listed
 

@@ -1,4 +1,4 @@
-"""Choosing: the segment of a row decides which of several versions scores it."""
+"""Families: the segment of a row decides which of several versions scores it."""
 
 from __future__ import annotations
 

@@ -35,14 +35,25 @@ def load_boosted(library: str, folder: str, settings: Mapping[str, Any], threads
     return _load_catboost(path, settings, threads)
 
 
-def with_categories(frame: Any, categories: Mapping[str, Sequence[Any]]) -> Any:
-    """Return a pandas *frame* whose columns in *categories* have these categories."""
+def with_categories(frame: Any, categories: Mapping[Any, Sequence[Any]]) -> Any:
+    """Return a pandas *frame* whose columns in *categories* have these categories.
+
+    Raises:
+        ValueError: a column holds texts and its categories are numbers, or the other way round.
+    """
     if not categories:
         return frame
     import pandas as pd  # noqa: PLC0415 - a requirement of few models
 
     frame = frame.copy(deep=False)
     for name, known in categories.items():
+        kind = pd.api.types.infer_dtype(frame[name], skipna=True)
+        known_kind = pd.api.types.infer_dtype(known, skipna=True)
+        if kind != "empty" and (kind == "string") != (known_kind == "string"):
+            raise ValueError(
+                f"the column {name!r} is {kind}, and its categories in the training data were "
+                f"{known_kind}"
+            )
         frame[name] = pd.Categorical(frame[name], categories=known)
     return frame
 
@@ -63,22 +74,63 @@ def _load_lightgbm(path: str, folder: str, settings: Mapping[str, Any], threads:
     return LightGBMModel(mlflow.lightgbm.load_model(folder), threads)
 
 
+class _LightGBMFrames:
+    """The frames that a booster takes: LightGBM reads columns by position, and checks no names."""
+
+    def __init__(self, booster: Any) -> None:
+        self.names = _given_names(booster.feature_name(), "Column_")
+        self.categories, self.doubtful = _lightgbm_categories(booster)
+
+    def prepare(self, rows: Any) -> Any:
+        """Return *rows*, a block or a frame, with the categories of the training data.
+
+        Raises:
+            ValueError: the columns have another order than in the training data, or it is not
+                certain which of them has which categories.
+        """
+        if isinstance(rows, np.ndarray):
+            return rows
+        names = list(rows.columns)
+        # LightGBM itself replaces the spaces.
+        known, given = list(self.names or ()), [str(name).replace(" ", "_") for name in names]
+        if known != given and (self.categories or sorted(known) == sorted(given)):
+            raise ValueError(
+                f"the signature has the columns {names}, and the model was trained on {known}: "
+                "LightGBM needs the same order"
+            )
+        for position, values in self.doubtful:
+            name = names[position]
+            if _may_hold(rows[name], values):
+                raise ValueError(
+                    f"LightGBM does not store if the categories {list(values)[:5]} belong to the "
+                    f"column {name!r}; train the model on texts as categories"
+                )
+        return with_categories(rows, {names[n]: values for n, values in self.categories.items()})
+
+    @property
+    def category_columns(self) -> dict[str, Sequence[Any]]:
+        """The categories of the training data, by the names that the booster has for columns."""
+        names = self.names or ()
+        return {names[n]: values for n, values in self.categories.items()}
+
+
 class LightGBMModel:
     """A model of LightGBM's interface for scikit-learn."""
 
     def __init__(self, model: Any, threads: int) -> None:
         self._model = model.set_params(n_jobs=threads)
+        self._frames = _LightGBMFrames(model.booster_)
         self.classes_ = getattr(model, "classes_", None)
-        self.feature_names_in_ = _given_names(model.booster_.feature_name(), "Column_")
-        self.category_columns = _lightgbm_categories(model.booster_)
+        self.feature_names_in_ = self._frames.names
+        self.category_columns = self._frames.category_columns
 
     def predict(self, rows: Any) -> Any:
         """Return labels of a classifier, or numbers."""
-        return self._model.predict(with_categories(rows, self.category_columns))
+        return self._model.predict(self._frames.prepare(rows))
 
     def predict_proba(self, rows: Any) -> Any:
         """Return a classifier's probabilities."""
-        return self._model.predict_proba(with_categories(rows, self.category_columns))
+        return self._model.predict_proba(self._frames.prepare(rows))
 
 
 class LightGBMBooster:
@@ -86,8 +138,9 @@ class LightGBMBooster:
 
     def __init__(self, booster: Any, threads: int) -> None:
         self._booster, self._threads = booster, threads
-        self.feature_names_in_ = _given_names(booster.feature_name(), "Column_")
-        self.category_columns = _lightgbm_categories(booster)
+        self._frames = _LightGBMFrames(booster)
+        self.feature_names_in_ = self._frames.names
+        self.category_columns = self._frames.category_columns
         objective = str(booster.params.get("objective", "")).split(" ", maxsplit=1)[0]
         self._is_binary = objective == "binary"
         self.classes_ = None
@@ -98,8 +151,7 @@ class LightGBMBooster:
 
     def predict(self, rows: Any) -> Any:
         """Return what the booster predicts: for classes, probabilities."""
-        frame = with_categories(rows, self.category_columns)
-        return self._booster.predict(frame, num_threads=self._threads)
+        return self._booster.predict(self._frames.prepare(rows), num_threads=self._threads)
 
     def predict_proba(self, rows: Any) -> Any:
         """Return the probabilities, one column a class."""
@@ -111,29 +163,71 @@ def _columns_of_classes(reached: Any) -> Any:
     return np.column_stack([1.0 - reached, reached])
 
 
-def _lightgbm_categories(booster: Any) -> dict[str, list[Any]]:
-    """Return the categories of a booster that was trained on pandas categories.
+_Categories = dict[int, list[Any]]
+_Doubts = list[tuple[int, list[Any]]]
 
-    LightGBM stores the categories of such columns in the order of the columns, without names. It
-    also stores the positions of categorical columns: these, unless a category is ordered, and whole
-    numbers that the caller declared as categories. If it is not certain which columns are meant,
-    the result is empty, and the booster refuses the rows.
+
+def _lightgbm_categories(booster: Any) -> tuple[_Categories, _Doubts]:
+    """Return the categories of a booster by the position of a column, and doubts about them.
+
+    LightGBM stores the categories of pandas columns in the order of the columns, without names. It
+    also stores which columns it read as categories: these, unless a category is ordered or the
+    caller chose other columns, and whole numbers that the caller chose. If the two are not equally
+    many, or differ in their values, the result is empty, and the booster refuses the rows.
+
+    They can also be equally many, but not the same. So a doubt is the position of a column whose
+    numbers fill most of the codes of categories, as an ordered category would. Such a column is
+    refused if a table has numbers there; a table has texts for categories of texts.
     """
     known = booster.pandas_categorical or []
-    positions = booster.params.get("categorical_feature") or booster.params.get(
-        "categorical_column"
-    )
-    if not known or not isinstance(positions, list) or len(positions) != len(known):
-        return {}
-    header = booster.model_to_string(num_iteration=1).splitlines()
-    ranges = next(line for line in header if line.startswith("feature_infos=")).split("=", 1)[1]
-    numbers = [text for n, text in enumerate(ranges.split(" ")) if n not in positions]
-    for values in known:
-        is_text = all(isinstance(value, str) for value in values)
-        if not is_text and f"[0:{len(values) - 1}]" in numbers:  # as an ordered category would be
-            return {}
-    names = booster.feature_name()
-    return {names[n]: values for n, values in zip(sorted(positions), known, strict=True)}
+    ranges = _header_of(booster)["feature_infos"].split(" ")
+    named = booster.params.get("categorical_feature") or booster.params.get("categorical_column")
+    positions = [
+        n
+        for n, values in enumerate(ranges)
+        if not values.startswith("[")
+        # A constant column has no values there, and counts only if the parameters name it.
+        if values != "none" or (isinstance(named, list) and n in named)
+    ]
+    if len(positions) != len(known):
+        return {}, []
+    categories = dict(zip(positions, known, strict=True))
+    for n, values in categories.items():
+        if ranges[n] != "none" and not _are_codes(ranges[n].split(":"), len(values)):
+            return {}, []
+    doubts = [
+        (n, values)
+        for values in known
+        if not all(isinstance(value, str) for value in values)
+        for n, numbers in enumerate(ranges)
+        if numbers.startswith("[") and _fill_codes(numbers.strip("[]").split(":"), len(values))
+    ]
+    return categories, doubts
+
+
+def _header_of(booster: Any) -> dict[str, str]:
+    """Return the facts at the top of a booster's file, before its trees."""
+    lines = booster.model_to_string(num_iteration=1).split("\nTree=")[0].splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _are_codes(texts: Sequence[str], categories: int) -> bool:
+    """Return whether *texts* are codes of this number of categories; -1 is a missing one."""
+    numbers = [float(text) for text in texts]
+    return all(number.is_integer() and -1 <= number < categories for number in numbers)
+
+
+def _fill_codes(ends: Sequence[str], categories: int) -> bool:
+    """Return whether the numbers between *ends* can be most of the codes of the categories."""
+    lowest, highest = (float(end) for end in ends)
+    return lowest >= 0 and _are_codes(ends, categories) and highest - lowest + 1 > categories / 2
+
+
+def _may_hold(column: Any, values: Sequence[Any]) -> bool:
+    """Return whether *column* of a frame, which holds numbers or flags, can hold *values*."""
+    if column.dtype.kind == "b":
+        return all(isinstance(value, bool) for value in values)
+    return bool(column.dtype.kind in "iuf")
 
 
 def _load_xgboost(path: str, settings: Mapping[str, Any], threads: int) -> Any:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import catboost
 import lightgbm
+import mlflow.catboost
 import mlflow.lightgbm
+import mlflow.xgboost
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 import yaml
 
 from lakescore.executor.libraries import load_boosted
@@ -30,8 +34,10 @@ CODES = RANDOM.choice([0, 1, 2], ROWS)
 CITIES = RANDOM.choice(["lyon", "oslo", "rome"], ROWS)
 TARGET = X + FLOORS + 4 * (CODES == 2) + 3 * (CITIES == "oslo")
 NUMBERS = pd.DataFrame({"x": X, "y": RANDOM.normal(size=ROWS)})
-IS_HIGH = (X > 0).astype(int)
-QUIET = {"verbose": -1, "n_estimators": 8, "n_jobs": 1}
+IS_HIGH, GROUP = (X > 0).astype(int), np.digitize(X, [-0.4, 0.6])
+FEW = {"n_estimators": 8, "n_jobs": 1}
+QUIET = {"verbose": -1, **FEW}
+SILENT = {"n_estimators": 8, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
 
 
 @pytest.fixture
@@ -137,3 +143,39 @@ def test_lightgbm_does_not_confuse_columns_in_another_order(reload: Reload) -> N
     model = reload(lightgbm.LGBMClassifier(**QUIET).fit(NUMBERS, IS_HIGH))
     with pytest.raises(ValueError, match="order"):
         model.predict_proba(NUMBERS[["y", "x"]])
+
+
+def softmax_gradients(labels: Any, raw: Any) -> tuple[Any, Any]:
+    powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    return shares - np.eye(3)[labels.astype(int)], 2 * shares * (1 - shares)
+
+
+def test_raw_scores_of_lightgbm_are_not_probabilities(reload: Reload) -> None:
+    trained = lightgbm.LGBMClassifier(objective=softmax_gradients, **QUIET).fit(NUMBERS, GROUP)
+    assert reload(trained, serialization_format="cloudpickle").classes_ is None
+
+
+@pytest.mark.parametrize("objective", ["binary:logitraw", "binary:hinge"])
+def test_raw_scores_of_xgboost_are_not_probabilities(reload: Reload, objective: str) -> None:
+    trained = xgboost.XGBClassifier(objective=objective, **FEW).fit(NUMBERS, IS_HIGH)
+    assert reload(trained).classes_ is None
+
+
+LABELS = np.column_stack([IS_HIGH, NUMBERS["y"] > 0])
+"""Two labels a row, which exclude each other as little as they need each other."""
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [
+        xgboost.XGBClassifier(**FEW).fit(NUMBERS, LABELS),
+        xgboost.train(
+            {"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(NUMBERS, LABELS), 8
+        ),
+        catboost.CatBoostClassifier(loss_function="MultiLogloss", **SILENT).fit(NUMBERS, LABELS),
+    ],
+    ids=["XGBoost's classifier", "XGBoost's booster", "CatBoost's classifier"],
+)
+def test_several_labels_a_row_are_not_the_classes_of_one(reload: Reload, trained: Any) -> None:
+    assert isinstance(reload(trained).classes_, list)

@@ -1,7 +1,8 @@
 """Libraries: the models of LightGBM, XGBoost and CatBoost, with the interface of scikit-learn.
 
 The classes here have what workers use of a scikit-learn estimator: `predict`, `predict_proba`,
-`classes_` and `feature_names_in_`. And they have `category_columns`: by feature, the categories
+`classes_` and `feature_names_in_`. `classes_` is None if the model has no probabilities, and a list
+if it predicts several labels a row. And they have `category_columns`: by feature, the categories
 that a model was trained on. A table holds texts or whole numbers, and the library wants pandas
 categories. A value that the training data did not have becomes missing.
 """
@@ -74,6 +75,10 @@ def _load_lightgbm(path: str, folder: str, settings: Mapping[str, Any], threads:
     return LightGBMModel(mlflow.lightgbm.load_model(folder), threads)
 
 
+_OF_CLASSES = ("multiclass", "multiclassova")
+"""The objectives of LightGBM for more than two classes."""
+
+
 class _LightGBMFrames:
     """The frames that a booster takes: LightGBM reads columns by position, and checks no names."""
 
@@ -120,7 +125,9 @@ class LightGBMModel:
     def __init__(self, model: Any, threads: int) -> None:
         self._model = model.set_params(n_jobs=threads)
         self._frames = _LightGBMFrames(model.booster_)
-        self.classes_ = getattr(model, "classes_", None)
+        # With any other objective, predict_proba returns raw scores.
+        has_shares = _objective_of(model.booster_) in {*_OF_CLASSES, "binary", "cross_entropy"}
+        self.classes_ = getattr(model, "classes_", None) if has_shares else None
         self.feature_names_in_ = self._frames.names
         self.category_columns = self._frames.category_columns
 
@@ -141,12 +148,12 @@ class LightGBMBooster:
         self._frames = _LightGBMFrames(booster)
         self.feature_names_in_ = self._frames.names
         self.category_columns = self._frames.category_columns
-        objective = str(booster.params.get("objective", "")).split(" ", maxsplit=1)[0]
+        objective = _objective_of(booster)
         self._is_binary = objective == "binary"
         self.classes_ = None
         if self._is_binary:
             self.classes_ = np.arange(2)
-        elif objective in {"multiclass", "multiclassova"}:
+        elif objective in _OF_CLASSES:
             self.classes_ = np.arange(booster.num_model_per_iteration())
 
     def predict(self, rows: Any) -> Any:
@@ -205,6 +212,11 @@ def _lightgbm_categories(booster: Any) -> tuple[_Categories, _Doubts]:
     return categories, doubts
 
 
+def _objective_of(booster: Any) -> str:
+    """Return the objective of a booster; empty if it was a function."""
+    return _header_of(booster).get("objective", "").split(" ", maxsplit=1)[0]
+
+
 def _header_of(booster: Any) -> dict[str, str]:
     """Return the facts at the top of a booster's file, before its trees."""
     lines = booster.model_to_string(num_iteration=1).split("\nTree=")[0].splitlines()
@@ -254,6 +266,21 @@ def _xgboost_categories(booster: Any) -> dict[str, list[Any]]:
     }
 
 
+_SHARES_OF_TWO = ("binary:logistic", "reg:logistic")
+_SHARES_OF_MORE = ("multi:softmax", "multi:softprob")
+
+
+def _learner_of(booster: Any) -> Any:
+    """Return the configuration of XGBoost's *booster*."""
+    return json.loads(booster.save_config())["learner"]
+
+
+def _several_labels(learner: Any) -> list[Any]:
+    """Return the classes of each label if there are several labels a row."""
+    labels = int(learner["learner_model_param"].get("num_target", 1))
+    return [np.arange(2)] * labels if labels > 1 else []
+
+
 class XGBoostModel:
     """A model of XGBoost's interface for scikit-learn."""
 
@@ -261,7 +288,13 @@ class XGBoostModel:
         self._model = model
         booster = model.get_booster()
         booster.set_param({"nthread": threads})
-        self.classes_ = getattr(model, "classes_", None)
+        self.classes_ = None
+        if hasattr(model, "predict_proba"):
+            learner = _learner_of(booster)
+            # With any other objective, predict_proba returns raw scores or labels.
+            has_shares = learner["objective"]["name"] in {*_SHARES_OF_TWO, *_SHARES_OF_MORE}
+            self.classes_ = model.classes_ if has_shares else None
+            self.classes_ = _several_labels(learner) or self.classes_
         self.feature_names_in_ = booster.feature_names
         self.category_columns = _xgboost_categories(booster)
 
@@ -281,13 +314,13 @@ class XGBoostBooster:
         self._booster = self._probabilities = booster
         self.feature_names_in_ = booster.feature_names
         self.category_columns = _xgboost_categories(booster)
-        learner = json.loads(booster.save_config())["learner"]
+        learner = _learner_of(booster)
         objective = learner["objective"]["name"]
-        self._is_binary = objective in {"binary:logistic", "reg:logistic"}
-        self.classes_ = None
-        if objective == "binary:logistic":
-            self.classes_ = np.arange(2)
-        elif objective in {"multi:softmax", "multi:softprob"}:
+        self._is_binary = objective == "binary:logistic"
+        self.classes_: Any = None
+        if self._is_binary:
+            self.classes_ = _several_labels(learner) or np.arange(2)
+        elif objective in _SHARES_OF_MORE:
             self.classes_ = np.arange(int(learner["learner_model_param"]["num_class"]))
         if objective == "multi:softmax":  # it predicts labels; the margins are the same
             self._probabilities = booster.copy()
@@ -324,8 +357,10 @@ class CatBoostModel:
 
     def __init__(self, model: Any, threads: int) -> None:
         self._model, self._threads = model, threads
-        classes = getattr(model, "classes_", None)
+        classes: Any = getattr(model, "classes_", None)
         self.classes_ = classes if classes is not None and len(classes) else None
+        if model.get_all_params().get("loss_function") in {"MultiLogloss", "MultiCrossEntropy"}:
+            self.classes_ = [np.arange(2) for _ in classes]
         self.feature_names_in_ = _given_names(model.feature_names_, "")
         self.category_columns: dict[str, list[Any]] = {}
 

@@ -179,3 +179,30 @@ LABELS = np.column_stack([IS_HIGH, NUMBERS["y"] > 0])
 )
 def test_several_labels_a_row_are_not_the_classes_of_one(reload: Reload, trained: Any) -> None:
     assert isinstance(reload(trained).classes_, list)
+
+
+@pytest.mark.parametrize("booster", ["dart", "gblinear"])
+def test_xgboost_loads_every_kind_of_booster(reload: Reload, booster: str) -> None:
+    trained = xgboost.XGBClassifier(booster=booster, **FEW).fit(NUMBERS, IS_HIGH)
+    np.testing.assert_array_equal(
+        reload(trained).predict_proba(NUMBERS), trained.predict_proba(NUMBERS)
+    )
+
+
+@pytest.mark.parametrize("width", ["int8", "int16", "int32", "int64"])
+def test_xgboost_knows_categories_of_each_width(reload: Reload, width: str) -> None:
+    frame = pd.DataFrame({"floor": pd.Categorical(FLOORS.astype(width)), "x": X})
+    trained = xgboost.XGBRegressor(enable_categorical=True, **FEW).fit(frame, TARGET)
+    table = pd.DataFrame({"floor": FLOORS.astype("int32"), "x": X})
+    np.testing.assert_array_equal(reload(trained).predict(table), trained.predict(frame))
+
+
+@pytest.mark.parametrize("cities", [["Genève", "Zürich"], ["éa", "bc"], ["a", "é"]])
+def test_categories_that_xgboost_stores_wrong_are_refused(
+    reload: Reload, cities: list[str]
+) -> None:
+    values = RANDOM.choice(cities, ROWS)
+    frame = pd.DataFrame({"city": pd.Categorical(values, categories=cities), "x": X})
+    trained = xgboost.XGBRegressor(enable_categorical=True, **FEW).fit(frame, TARGET)
+    with pytest.raises(ValueError, match="ASCII"):
+        reload(trained)

@@ -255,15 +255,32 @@ def _load_xgboost(path: str, settings: Mapping[str, Any], threads: int) -> Any:
     return XGBoostModel(model, threads)
 
 
-def _xgboost_categories(booster: Any) -> dict[str, list[Any]]:
-    """Return the categories that XGBoost stores with a model, since version 3.1."""
-    if not hasattr(booster, "get_categories"):
+def _xgboost_categories(booster: Any) -> dict[str, Any]:
+    """Return the categories that XGBoost stores with a model, since version 3.1.
+
+    Raises:
+        ValueError: categories are texts with other characters than ASCII, which XGBoost cuts at
+            wrong places when it stores them.
+    """
+    kind = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
+    if kind == "gblinear" or not hasattr(booster, "get_categories"):
         return {}
-    return {
-        name: values.to_pylist()
-        for name, values in booster.get_categories(export_to_arrow=True).to_arrow() or ()
-        if values is not None
-    }
+    categories = {}
+    try:
+        for name, values in booster.get_categories(export_to_arrow=True).to_arrow() or ():
+            if values is not None:  # XGBoost checks the width of whole numbers too
+                width = values.type.to_pandas_dtype()
+                categories[name] = np.array(values.to_pylist(), dtype=width)
+        texts = [text for known in categories.values() for text in known if isinstance(text, str)]
+        is_readable = all(text.isascii() for text in texts)
+    except UnicodeDecodeError:
+        is_readable = False
+    if not is_readable:
+        raise ValueError(
+            "XGBoost stores categories wrong that have other characters than ASCII; "
+            "train the model on categories in ASCII"
+        )
+    return categories
 
 
 _SHARES_OF_TWO = ("binary:logistic", "reg:logistic")

@@ -206,6 +206,7 @@ def _model_kind(contract: Contract) -> str:
             *(loader, loadable.params, loadable.own_code, results, contract.features),
             *(dict(contract.names), dict(contract.sources), dict(contract.nulls)),
             (native.library, native.pickled, native.method, native.names) if native else None,
+            (native.settings.get("model_class"), loadable.has_categories) if native else None,
         )
     )
 
@@ -325,7 +326,8 @@ def _faster_versions(
         return
     raw = _native_version(contract, reference)
     kinds = {feature.dataType for feature in contract.features}
-    if kinds <= {DoubleType()} or kinds <= {FloatType()}:
+    is_block = kinds <= {DoubleType()} or kinds <= {FloatType()}
+    if is_block and not contract.loadable.has_categories:  # a block has only their codes
         names = runner.call(executor.describe, raw).features
         if names is None or tuple(name for name, _ in raw.features) == names:
             yield replace(raw, mode="block")

@@ -39,6 +39,8 @@ _AS_LOGGED = LoadOptions()
 _PROBA = "predict_proba"
 _BOOSTING = ("lightgbm", "xgboost", "catboost")
 """The libraries, besides scikit-learn, whose models workers can call without MLflow."""
+_XGBOOST_BOOSTER = "xgboost.core.Booster"
+_ONLY_MLFLOW = "pyfunc.params or the version's own code"
 _MAY_BE_CATEGORIES = {"string", "integer", "long"}
 """The types of features that a boosting library can have been trained on as categories."""
 _Reader = Callable[[Any], Any]
@@ -144,10 +146,10 @@ class Loadable:
     @property
     def native(self) -> executor.Version:
         """The version as a model of its library, without features and outputs so far."""
-        if self.library in _BOOSTING:
-            settings, method = self.flavors[self.library], _PROBA if self.proba else "predict"
+        if (library := _find_library(self.flavors)) in _BOOSTING:
+            settings, method = self.flavors[library], _PROBA if self.proba else "predict"
             return replace(
-                self.pyfunc, mode="frame", library=self.library, settings=settings, method=method
+                self.pyfunc, mode="frame", library=library, settings=settings, method=method
             )
         flavor = self.flavors["sklearn"]
         readable = flavor.get("serialization_format") in {"pickle", "cloudpickle"}
@@ -181,7 +183,8 @@ def prepare(
         OptionUnknown: the model does not declare this parameter or configuration.
         OptionUnreadable: a value does not have the declared type.
         FlavorMissing: the model has no `python_function` flavour.
-        UnsupportedSignature: the model has no probabilities.
+        UnsupportedSignature: the model has no probabilities, or MLflow alone can call it as asked
+            and would not pass on its probabilities or categories.
         NotTrusted: the trust policy does not let the environment's manager install the model's
             packages.
     """
@@ -217,12 +220,30 @@ def prepare(
         own_code=own_code(card["flavors"], folder),
         proba=proba,
     )
+    return _inspect(loadable, runner)
+
+
+def _inspect(loadable: Loadable, runner: Runner | None) -> Loadable:
+    """Return *loadable* with the facts that only its loaded model has, if they are needed."""
+    uri, proba = loadable.model.uri, loadable.proba
+    library = _find_library(loadable.flavors)
+    if proba and library in _BOOSTING and loadable.library is None:
+        reason = f"MLflow has no {_PROBA} of {library}, and only MLflow passes on {_ONLY_MLFLOW}"
+        raise UnsupportedSignature(uri, reason)
     if not proba and not _may_have_categories(loadable):
         return loadable
-    estimator = _describe(loadable, runner)
+    try:
+        estimator = _describe(loadable, runner)
+    except (environment.ModuleMissing, ScoringFailed):
+        if proba or loadable.env_manager == "local":
+            raise
+        return loadable  # the environment that MLflow makes can have what this one lacks
+    if estimator.categories and loadable.library is None:
+        reason = f"it was trained on pandas categories, which cannot be used with {_ONLY_MLFLOW}"
+        raise UnsupportedSignature(uri, reason)
     return replace(
         loadable,
-        classes=_class_labels(model.uri, estimator) if proba else (),
+        classes=_class_labels(uri, estimator) if proba else (),
         has_categories=bool(estimator.categories),
     )
 
@@ -236,13 +257,34 @@ def _find_library(flavors: Mapping[str, Any]) -> str | None:
         settings = flavors.get(name, {})
         is_loaded = loader.get("loader_module") == f"mlflow.{name}"
         if is_loaded and settings.get("data") == loader.get("data") is not None:
-            return name
+            return name if _is_known_class(name, settings) else None
     return None
+
+
+def _is_known_class(library: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether workers can load a model of this class and format as MLflow does.
+
+    CatBoost reads other formats too, but then gives other probabilities.
+    """
+    if library == "xgboost":
+        module, _, name = str(settings.get("model_class", _XGBOOST_BOOSTER)).rpartition(".")
+        return module in {"xgboost.core", "xgboost.sklearn"} and name.isidentifier()
+    if library == "catboost":
+        is_known = str(settings.get("model_type")).startswith("CatBoost")
+        return is_known and settings.get("save_format") in {"cbm", "json"}
+    return True
 
 
 def _may_have_categories(loadable: Loadable) -> bool:
     inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
-    if loadable.library not in _BOOSTING or inputs is None or inputs.is_tensor_spec():
+    library = _find_library(loadable.flavors)
+    if library not in {"lightgbm", "xgboost"} or inputs is None or inputs.is_tensor_spec():
+        return False
+    if library == "xgboost":
+        model_class = loadable.flavors[library].get("model_class", _XGBOOST_BOOSTER)
+        if model_class == _XGBOOST_BOOSTER:  # MLflow gives it any numbers as codes of categories
+            return True
+    if loadable.library is None:
         return False
     return any(getattr(spec.type, "name", "") in _MAY_BE_CATEGORIES for spec in inputs)
 

@@ -17,7 +17,7 @@ import pytest
 import xgboost
 from mlflow.models import infer_signature
 
-from lakescore import scoring, signature, slicing, tables
+from lakescore import executor, scoring, signature, slicing, tables
 from lakescore.loading import UnsupportedSignature, prepare
 from lakescore.options import LoadOptions
 from lakescore.registry import resolve
@@ -144,14 +144,22 @@ LABELS = xgboost_trained(NUMBERS, GROUP, objective="multi:softmax", num_class=3)
 """It predicts labels; its probabilities are those of the booster of three classes."""
 
 
-def log(name: str, model: Any, takes: list[str], predicted: Any) -> None:
-    library = type(model).__module__.split(".")[0]
-    signed = infer_signature(TRAINING[takes], predicted)
+def log(name: str, model: Any, rows: pd.DataFrame, predicted: Any, **options: Any) -> None:
+    library = "xgboost" if isinstance(model, Halved) else type(model).__module__.split(".")[0]
+    signed = infer_signature(rows, predicted, params=options.pop("params", None))
     with mlflow.start_run():
         getattr(mlflow, library).log_model(
             model, name="model", signature=signed, registered_model_name=name,
-            pip_requirements=[library],
+            pip_requirements=[library], **options,
         )  # fmt: skip
+
+
+class Halved(xgboost.XGBRegressor):
+    """A model of a user's own class."""
+
+    def predict(self, *args: Any, **options: Any) -> Any:
+        """Return half of what XGBoost predicts."""
+        return super().predict(*args, **options) / 2
 
 
 def expected(kind: Kind) -> np.ndarray[Any, Any]:
@@ -178,8 +186,9 @@ def models(registry: str) -> None:
         data = TRAINING[kind.takes]
         if isinstance(kind.model, xgboost.Booster):
             data = xgboost.DMatrix(data, enable_categorical=True)
-        log(name, kind.model, kind.takes, kind.model.predict(data))
-    log("XGBoost's labels", LABELS, NUMBERS, LABELS.predict(xgboost.DMatrix(TRAINING[NUMBERS])))
+        log(name, kind.model, TRAINING[kind.takes], kind.model.predict(data))
+    labels = LABELS.predict(xgboost.DMatrix(TRAINING[NUMBERS]))
+    log("XGBoost's labels", LABELS, TRAINING[NUMBERS], labels)
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +289,91 @@ def test_a_booster_that_predicts_labels_has_the_probabilities_of_its_margins(
 def test_a_booster_without_classes_has_no_probabilities(name: str) -> None:
     with pytest.raises(UnsupportedSignature, match="has no predict_proba"):
         prepare(resolve(f"{name}/1"), options=LoadOptions(output="proba"))
+
+
+@pytest.fixture(scope="module")
+def late_rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """250 rows whose floors are fractions; the rows of a probe have none."""
+    path = str(tmp_path_factory.mktemp("boosting") / "late")
+    records = [[n, n / 100, None if n < 220 else [3.0, 5.0, 9.0][n % 3]] for n in range(250)]
+    frame = spark.createDataFrame(records, "id int, x double, floor double").coalesce(1)
+    frame.write.format("delta").save(path)
+    return tables.snapshot(spark, path)
+
+
+LATE = pd.DataFrame({"x": TRAINING["x"], "floor": TRAINING["floor"]})
+HIGH_FLOOR = (TRAINING["floor"].astype(int) + TRAINING["x"] > 5).astype(int)
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_categories_of_fractions_never_go_to_a_booster_as_one_block(
+    late_rows: Snapshot, library: str
+) -> None:
+    if library == "lightgbm":
+        fractions = LATE.assign(floor=pd.Categorical(LATE["floor"].astype(float)))
+        model: Any = lightgbm.LGBMClassifier(verbose=-1, **FEW).fit(fractions, HIGH_FLOOR)
+    else:
+        rows = xgboost.DMatrix(LATE, HIGH_FLOOR, enable_categorical=True)
+        model = xgboost.train({"nthread": 1, "objective": "binary:logistic"}, rows, 12)
+    name = f"{library} of fractions"
+    log(name, model, LATE.astype(float), np.zeros(len(LATE)))
+    loadable = prepare(resolve(f"{name}/1"), options=LoadOptions(output="proba"))
+    contract = signature.bind("rows", late_rows, loadable)
+    plan = scoring.plan("auto", slicing.select(late_rows, None, ["all"]), [contract], ["id"])
+    given = scoring.score(plan).orderBy("id").drop("id").toPandas().to_numpy()
+    numbers = [None if n < 220 else [3, 5, 9][n % 3] for n in range(250)]
+    floors = pd.Categorical(numbers, categories=[3, 5, 9])
+    if library == "lightgbm":
+        floors = floors.rename_categories([3.0, 5.0, 9.0])
+    frame = pd.DataFrame({"x": np.arange(250) / 100, "floor": floors})
+    if library == "lightgbm":
+        wanted = model.predict_proba(frame)[:, 1]
+    else:
+        wanted = model.predict(xgboost.DMatrix(frame, enable_categorical=True))
+    np.testing.assert_allclose(given[:, 1], wanted, rtol=1e-12)
+
+
+def test_categories_that_mlflow_would_take_for_codes_are_found(late_rows: Snapshot) -> None:
+    rows = xgboost.DMatrix(LATE, TARGET, enable_categorical=True)
+    model = xgboost.train({"nthread": 1}, rows, 12)
+    log("codes", model, LATE.astype(float), model.predict(rows), params={"validate": True})
+    loadable = prepare(resolve("codes/1"))
+    assert loadable.has_categories
+    contract = signature.bind("rows", late_rows, loadable)
+    plan = scoring.plan("auto", slicing.select(late_rows, None, ["all"]), [contract], ["id"])
+    assert plan.facts()["modes"] == ["frame"]
+    with pytest.raises(UnsupportedSignature, match=r"pyfunc\.params"):
+        prepare(resolve("codes/1"), options=LoadOptions(params={"validate": "false"}))
+
+
+def test_mlflow_passes_params_on_but_no_probabilities() -> None:
+    model = KINDS["LightGBM's classifier of texts"].model
+    log("with params", model, TRAINING[NUMBERS], NAMED, params={"validate": True})
+    options = LoadOptions(output="proba", params={"validate": "false"})
+    with pytest.raises(UnsupportedSignature, match=r"pyfunc\.params"):
+        prepare(resolve("with params/1"), options=options)
+
+
+def test_mlflow_loads_a_class_that_is_not_the_librarys() -> None:
+    model = Halved(**FEW).fit(TRAINING[NUMBERS], TARGET)
+    log("halved", model, TRAINING[NUMBERS], model.predict(TRAINING[NUMBERS]))
+    assert prepare(resolve("halved/1")).library is None
+
+
+def test_catboost_in_the_format_of_onnx_has_no_probabilities() -> None:
+    model = KINDS["CatBoost's classifier of texts"].model
+    log("onnx", model, TRAINING[NUMBERS], NAMED, format="onnx")
+    with pytest.raises(UnsupportedSignature, match="only sklearn"):
+        prepare(resolve("onnx/1"), options=LoadOptions(output="proba"))
+
+
+def test_another_environment_can_have_a_library_that_this_one_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def describe(version: executor.Version) -> executor.Description:
+        raise ModuleNotFoundError(name=version.library)
+
+    monkeypatch.setattr(executor, "describe", describe)
+    options = LoadOptions(env_manager="virtualenv")
+    loadable = prepare(resolve("LightGBM's booster of categories/1"), options=options)
+    assert loadable.reference.mode == "pyfunc"

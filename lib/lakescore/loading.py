@@ -278,13 +278,12 @@ def _is_known_class(library: str, settings: Mapping[str, Any]) -> bool:
 def _may_have_categories(loadable: Loadable) -> bool:
     inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
     library = _find_library(loadable.flavors)
-    if library not in {"lightgbm", "xgboost"} or inputs is None or inputs.is_tensor_spec():
+    if library not in {"lightgbm", "xgboost"}:
         return False
-    if library == "xgboost":
-        model_class = loadable.flavors[library].get("model_class", _XGBOOST_BOOSTER)
-        if model_class == _XGBOOST_BOOSTER:  # MLflow gives it any numbers as codes of categories
-            return True
-    if loadable.library is None:
+    model_class = loadable.flavors[library].get("model_class", _XGBOOST_BOOSTER)
+    if library == "xgboost" and model_class == _XGBOOST_BOOSTER:
+        return True  # MLflow would pass any numbers on as codes of categories
+    if loadable.library is None or inputs is None or inputs.is_tensor_spec():
         return False
     return any(getattr(spec.type, "name", "") in _MAY_BE_CATEGORIES for spec in inputs)
 

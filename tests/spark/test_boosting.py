@@ -18,12 +18,14 @@ import xgboost
 from mlflow.models import infer_signature
 
 from lakescore import executor, scoring, signature, slicing, tables
+from lakescore.assignment import Assignment
 from lakescore.loading import UnsupportedSignature, prepare
 from lakescore.options import LoadOptions
 from lakescore.registry import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
@@ -377,3 +379,33 @@ def test_another_environment_can_have_a_library_that_this_one_lacks(
     options = LoadOptions(env_manager="virtualenv")
     loadable = prepare(resolve("LightGBM's booster of categories/1"), options=options)
     assert loadable.reference.mode == "pyfunc"
+
+
+def test_versions_of_a_family_with_and_without_categories_are_called_apart(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    numbers = LATE.assign(floor=LATE["floor"].astype(int))
+    plain = xgboost.train({"nthread": 1}, xgboost.DMatrix(numbers, TARGET), 12)
+    rows = xgboost.DMatrix(LATE, TARGET, enable_categorical=True)
+    of_categories = xgboost.train({"nthread": 1}, rows, 12)
+    for region, model in {"north": plain, "south": of_categories}.items():
+        log(f"region-{region}", model, numbers, np.zeros(len(numbers)))
+    # No row of the north can be scored, so nothing proves how to call its version.
+    records = [[n, "north", 0.0, None] for n in range(30)]
+    records += [[n, "south", float(LATE["x"][n]), int(LATE["floor"][n])] for n in range(30, 50)]
+    columns = "id int, region string, x double, floor bigint"
+    spark.createDataFrame(records, columns).write.format("delta").save(str(tmp_path))
+    source = tables.snapshot(spark, str(tmp_path))
+    versions = [resolve(f"region-{region}/1") for region in ("north", "south")]
+    assigned = Assignment(
+        name="region-{region}", reference="region-{region}/1", models=tuple(versions), by="region",
+        numbers={"north": 0, "south": 1},
+    )  # fmt: skip
+    loadables = {version.uri: prepare(version) for version in versions}
+    binding = signature.bind_assigned(assigned, source, list(loadables.values()), ["id", "region"])
+    selection = slicing.select(source, None, ["all"])
+    plan = scoring.plan("auto", selection, binding, ["id", "region"])
+    scored = scoring.score(plan, failing="null").where("region = 'south'").orderBy("id").collect()
+    np.testing.assert_allclose(
+        [row["prediction"] for row in scored], of_categories.predict(rows)[30:50], rtol=1e-6
+    )

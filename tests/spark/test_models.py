@@ -546,8 +546,11 @@ def test_lists_are_published_by_both_engines(
         assert [row["prediction"] for row in records] == predicted(name)
 
 
-def test_categories_that_a_table_cannot_hold_are_told_once(job: Callable[..., ScoreJob]) -> None:
-    kinds = pd.DataFrame({"kind": pd.Categorical(["red", "blue", "red", "blue"])})
+def test_ordered_categories_whose_column_the_file_does_not_name_are_told_once(
+    job: Callable[..., ScoreJob],
+) -> None:
+    colours = pd.Categorical(["red", "blue", "red", "blue"], ordered=True)
+    kinds = pd.DataFrame({"kind": colours})
     data = lightgbm.Dataset(kinds, F["y"])
     booster = lightgbm.train({"min_data_in_leaf": 1, "verbose": -1}, data, 2)
     register("of categories", booster, signature=infer_signature(kinds, NUMBER))

@@ -32,10 +32,11 @@ def predict_batch(version: Version, batch: pa.RecordBatch, inputs: dict[Any, Any
 
 def _proven_mode(version: Version, batch: pa.RecordBatch) -> str:
     """Return `block` if it gives the same values as `frame` for the first rows, else `frame`."""
-    modes: dict[str, str] = shelf().setdefault("modes", {})
+    modes: dict[Any, str] = shelf().setdefault("modes", {})
     if version.mode != "block":
         return version.mode
-    if version.key not in modes:
+    key = (version.key, version.method)
+    if key not in modes:
         rows = batch.slice(0, _ROWS_COMPARED)
         try:
             one, other = (
@@ -46,8 +47,8 @@ def _proven_mode(version: Version, batch: pa.RecordBatch) -> str:
             raise
         except Exception:  # noqa: BLE001 - a stranger's code may raise anything
             return "frame"
-        modes[version.key] = "block" if alike(one, other) else "frame"
-    return modes[version.key]
+        modes[key] = "block" if alike(one, other) else "frame"
+    return modes[key]
 
 
 def call(version: Version, rows: Any) -> Any:

@@ -214,7 +214,7 @@ def test_categories_that_xgboost_stores_wrong_are_refused(
 def test_labels_do_not_prove_how_to_ask_for_probabilities(tmp_path: Path) -> None:
     floors = pd.Categorical(FLOORS.astype(float))
     frame = pd.DataFrame({"x": X, "floor": floors})
-    trained = lightgbm.LGBMClassifier(**QUIET).fit(frame, X + (FLOORS == 5) > 0.5)  # noqa: PLR2004
+    trained = lightgbm.LGBMClassifier(**QUIET).fit(frame, X + (FLOORS == 5) > 0.5)
     table = as_in_a_table(frame)
     same = trained.predict(frame) == trained.predict(table.to_numpy())
     mlflow.lightgbm.save_model(trained, tmp_path / "model", pip_requirements=["lightgbm"])

@@ -1,0 +1,141 @@
+"""Loadable: a pinned version with the options with which every engine loads and calls it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakescore import executor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lakescore.options import EnvManager
+    from lakescore.registry import ModelVersion
+
+PROBA = "predict_proba"
+BOOSTING = ("lightgbm", "xgboost", "catboost")
+"""The libraries, besides scikit-learn, whose models workers can call without MLflow."""
+XGBOOST_BOOSTER = "xgboost.core.Booster"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loadable:
+    """A pinned version with its options."""
+
+    model: ModelVersion
+    folder: Path
+    """The folder of the artifacts, with the options in `MLmodel`."""
+    key: str
+    """Equal for equal artifacts with equal options."""
+    flavors: Mapping[str, Any]
+    params: Mapping[str, Any] | None
+    env_manager: EnvManager
+    own_code: str | None = None
+    """The code that the version brings, if any. Such a version runs in a separate process."""
+    proba: bool = False
+    """Whether the model gives the probabilities of classes."""
+    classes: tuple[Any, ...] = ()
+    """The classes of a classifier that gives probabilities, in its order and type."""
+    has_categories: bool = False
+    """Whether the model was trained on pandas categories, which tables and MLflow do not have."""
+
+    @property
+    def pyfunc(self) -> executor.Version:
+        """The version as MLflow's PyFuncModel, without features and outputs so far."""
+        return executor.Version(
+            uri=self.model.uri,
+            key=self.key,
+            folder=str(self.folder),
+            mode="pyfunc",
+            pickled=None,
+            features=(),
+            outputs=pa.schema([]),
+            params=self.params,
+            names=self._names,
+            size=self.model.size or 0,
+            program=_dump_program() if self.own_code and self.env_manager == "local" else None,
+        )
+
+    @property
+    def _names(self) -> tuple[Any, ...] | None:
+        """The names of the outputs in the signature, unless the outputs are probabilities."""
+        schema: Any = self.model.signature.outputs  # MLflow's specs are a union no check narrows
+        if self.classes or schema is None:
+            return None
+        return tuple(schema.input_names()) if schema.has_input_names() else None
+
+    @property
+    def reference(self) -> executor.Version:
+        """The version whose values all engines give, without features and outputs so far.
+
+        It is MLflow's PyFuncModel. But MLflow does not pass on probabilities or categories of a
+        boosting library; then it is the library's own model.
+        """
+        return self.native if self.is_library_reference else self.pyfunc
+
+    @property
+    def is_library_reference(self) -> bool:
+        """Whether `reference` is the library's own model."""
+        return self.library in BOOSTING and (self.proba or self.has_categories)
+
+    @property
+    def native(self) -> executor.Version:
+        """The version as a model of its library, without features and outputs so far."""
+        if (library := find_library(self.flavors)) in BOOSTING:
+            settings, method = self.flavors[library], PROBA if self.proba else "predict"
+            return replace(
+                self.pyfunc, mode="frame", library=library, settings=settings, method=method
+            )
+        flavor = self.flavors["sklearn"]
+        readable = flavor.get("serialization_format") in {"pickle", "cloudpickle"}
+        method = self.flavors["python_function"].get("predict_fn", "predict")
+        pickled = flavor["pickled_model"] if readable else None
+        return replace(self.pyfunc, mode="frame", pickled=pickled, method=method)
+
+    @property
+    def library(self) -> str | None:
+        """The library whose model can be called itself; None if only MLflow can call the version.
+
+        MLflow also runs the code that the version brings, and passes on parameters.
+        """
+        loader = self.flavors.get("python_function", {})
+        if loader.get("code") or self.params is not None:
+            return None
+        return find_library(self.flavors)
+
+
+def find_library(flavors: Mapping[str, Any]) -> str | None:
+    """Return the library of the model that MLflow's `python_function` loads, if it is known."""
+    if "sklearn" in flavors:
+        return "sklearn"
+    loader = flavors["python_function"]
+    for name in BOOSTING:
+        settings = flavors.get(name, {})
+        is_loaded = loader.get("loader_module") == f"mlflow.{name}"
+        if is_loaded and settings.get("data") == loader.get("data") is not None:
+            return name if _is_known_class(name, settings) else None
+    return None
+
+
+def _is_known_class(library: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether workers can load a model of this class and format as MLflow does.
+
+    CatBoost reads other formats too, but then gives other probabilities.
+    """
+    if library == "xgboost":
+        module, _, name = str(settings.get("model_class", XGBOOST_BOOSTER)).rpartition(".")
+        return module in {"xgboost.core", "xgboost.sklearn"} and name.isidentifier()
+    if library == "catboost":
+        is_known = str(settings.get("model_type")).startswith("CatBoost")
+        return is_known and settings.get("save_format") in {"cbm", "json"}
+    return True
+
+
+@cache
+def _dump_program() -> bytes:
+    return executor.program(executor.answer)

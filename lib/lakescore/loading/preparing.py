@@ -1,0 +1,199 @@
+"""Preparing: a version's options are written into a private copy of its `MLmodel`.
+
+So MLflow's own loader applies them everywhere. `spark_udf` also takes `model_config`, but drops it
+on a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lakescore import environment, executor
+from lakescore.encoding import parsed
+from lakescore.errors import InputContractError, ScoringFailed
+from lakescore.home import scratch
+from lakescore.isolation import own_code
+from lakescore.loading.loadable import BOOSTING, PROBA, XGBOOST_BOOSTER, Loadable, find_library
+from lakescore.loading.options import parse_config, parse_params
+from lakescore.options import LoadOptions
+from lakescore.trust import NotTrusted
+from lakescore.wording import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lakescore.options import EnvManager
+    from lakescore.registry import ModelVersion
+    from lakescore.runner import Runner
+
+_AS_LOGGED = LoadOptions()
+_ONLY_MLFLOW = "pyfunc.params or the version's own code"
+_MAY_BE_CATEGORIES = {"string", "integer", "long"}
+"""The types of features that a boosting library can have been trained on as categories."""
+
+
+class UnsupportedSignature(InputContractError):
+    """The signature needs a type that a table's column cannot have."""
+
+    def __init__(self, uri: str, what: str) -> None:
+        super().__init__(f"{uri} cannot score a table: {what}")
+
+
+class FlavorMissing(InputContractError):
+    """The version has no flavour that MLflow can apply to rows."""
+
+    def __init__(self, uri: str, flavors: Iterable[str]) -> None:
+        super().__init__(
+            f"{uri} lacks the flavour python_function, which scoring a table needs; it has: "
+            f"{listed(flavors)}; wrap it in a PythonModel, and log that with "
+            "mlflow.pyfunc.log_model"
+        )
+
+
+def prepare(
+    model: ModelVersion, runner: Runner | None = None, options: LoadOptions = _AS_LOGGED
+) -> Loadable:
+    """Return *model* with its options, in a separate folder if its files have to change.
+
+    Args:
+        model: the pinned version.
+        runner: the runner whose worker inspects a classifier; None for the driver.
+        options: how it is loaded and called.
+
+    Raises:
+        OptionUnknown: the model does not declare this parameter or configuration.
+        OptionUnreadable: a value does not have the declared type.
+        FlavorMissing: the model has no `python_function` flavour.
+        UnsupportedSignature: the model has no probabilities, or MLflow alone can call it as asked
+            and would not pass on its probabilities or categories.
+        NotTrusted: the trust policy does not let the environment's manager install the model's
+            packages.
+    """
+    card = parsed((model.artifacts / "MLmodel").read_text(encoding="utf-8"))
+    loader = card["flavors"].get("python_function")
+    if loader is None:
+        raise FlavorMissing(model.uri, card["flavors"])
+    changed = dict(loader)
+    if options.model_config:
+        configured = loader.get("config") or {}
+        changed["config"] = parse_config(model, configured, options.model_config)
+    proba, library = options.output == "proba", find_library(card["flavors"])
+    if proba and library is None:
+        flavors, libraries = ", ".join(card["flavors"]), listed(["sklearn", *BOOSTING])
+        raise UnsupportedSignature(model.uri, f"only {libraries} have {PROBA}, not {flavors}")
+    if proba and library == "sklearn":
+        changed["predict_fn"] = PROBA
+    files = _environment_files(model, loader, options.env_manager)
+    folder, key = model.artifacts, model.digest
+    if changed != loader or files:
+        card["flavors"]["python_function"] = changed
+        files["MLmodel"] = yaml.safe_dump(card, sort_keys=False)
+        folder = _copy_artifacts(model, files)
+        difference = json.dumps([changed, files], sort_keys=True, default=str).encode()
+        key = f"{key}+{hashlib.sha256(difference).hexdigest()[:16]}"
+    loadable = Loadable(
+        model=model,
+        folder=folder,
+        key=key,
+        flavors=card["flavors"],
+        params=parse_params(model, options.params) if options.params else None,
+        env_manager=options.env_manager,
+        own_code=own_code(card["flavors"], folder),
+        proba=proba,
+    )
+    return _inspect(loadable, runner)
+
+
+def _inspect(loadable: Loadable, runner: Runner | None) -> Loadable:
+    """Return *loadable* with the facts that only its loaded model has, if they are needed."""
+    uri, proba = loadable.model.uri, loadable.proba
+    library = find_library(loadable.flavors)
+    if proba and library in BOOSTING and loadable.library is None:
+        reason = f"MLflow has no {PROBA} of {library}, and only MLflow passes on {_ONLY_MLFLOW}"
+        raise UnsupportedSignature(uri, reason)
+    if not proba and not _may_have_categories(loadable):
+        return loadable
+    try:
+        estimator = _describe(loadable, runner)
+    except (environment.ModuleMissing, ScoringFailed):
+        if proba or loadable.env_manager == "local":
+            raise
+        return loadable  # the environment that MLflow makes can have what this one lacks
+    if estimator.categories and loadable.library is None:
+        reason = f"it was trained on pandas categories, which cannot be used with {_ONLY_MLFLOW}"
+        raise UnsupportedSignature(uri, reason)
+    return replace(
+        loadable,
+        classes=_class_labels(uri, estimator) if proba else (),
+        has_categories=bool(estimator.categories),
+    )
+
+
+def _may_have_categories(loadable: Loadable) -> bool:
+    inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
+    library = find_library(loadable.flavors)
+    if library not in {"lightgbm", "xgboost"}:
+        return False
+    model_class = loadable.flavors[library].get("model_class", XGBOOST_BOOSTER)
+    if library == "xgboost" and model_class == XGBOOST_BOOSTER:
+        return True  # MLflow would pass any numbers on as codes of categories
+    if loadable.library is None or inputs is None or inputs.is_tensor_spec():
+        return False
+    return any(getattr(spec.type, "name", "") in _MAY_BE_CATEGORIES for spec in inputs)
+
+
+def _environment_files(
+    model: ModelVersion, settings: Mapping[str, Any], env_manager: EnvManager
+) -> dict[str, str]:
+    """Return the files, by name, that *env_manager* reads instead of the model's."""
+    if env_manager == "local" or model.installing is None:
+        return {}
+    if model.installing == "none":
+        allowed = ["env_manager: local", "environments: wheels in the policy"]
+        reason = f"env_manager {env_manager} installs what its files ask for"
+        raise NotTrusted(model.uri, "environments", reason, allowed)
+    try:
+        return environment.wheels(model.artifacts, settings, env_manager)
+    except ValueError as error:
+        allowed = ["name==version in requirements.txt", "env_manager uv or virtualenv"]
+        raise NotTrusted(model.uri, "environments", str(error), allowed) from None
+
+
+def _copy_artifacts(model: ModelVersion, files: Mapping[str, str]) -> Path:
+    """Return a private copy of the artifacts, with *files* (texts by name) in place of the old."""
+    folder = Path(tempfile.mkdtemp(dir=scratch())) / model.artifacts.name
+    shutil.copytree(model.artifacts, folder)
+    folder.chmod(0o700)
+    for name, text in files.items():
+        (folder / name).unlink()
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def _describe(loadable: Loadable, runner: Runner | None) -> executor.Description:
+    uri = loadable.model.uri
+    try:
+        if runner is None:
+            return executor.describe(loadable.native)
+        return runner.call(executor.describe, loadable.native)
+    except ModuleNotFoundError as error:
+        raise environment.missing(uri, loadable.folder, error) from error
+    except executor.ModelFailed as error:
+        raise ScoringFailed(uri, "any row", str(error)) from error
+
+
+def _class_labels(uri: str, estimator: executor.Description) -> tuple[Any, ...]:
+    classes = estimator.classes
+    if classes is None or PROBA not in estimator.methods:
+        raise UnsupportedSignature(uri, f"its {estimator.kind} has no {PROBA}")
+    if getattr(classes, "ndim", 1) != 1 or isinstance(classes, list):
+        raise UnsupportedSignature(uri, "it has several labels per row")
+    return tuple(label.item() if hasattr(label, "item") else label for label in classes)

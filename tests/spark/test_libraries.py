@@ -5,7 +5,6 @@ The expected values come from the very objects that were trained, on the frame o
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import catboost
@@ -15,12 +14,10 @@ import mlflow.lightgbm
 import mlflow.xgboost
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import xgboost
 import yaml
 
-from lakescore import executor
 from lakescore.executor.libraries import load_boosted
 
 if TYPE_CHECKING:
@@ -209,31 +206,3 @@ def test_categories_that_xgboost_stores_wrong_are_refused(
     trained = xgboost.XGBRegressor(enable_categorical=True, **FEW).fit(frame, TARGET)
     with pytest.raises(ValueError, match="ASCII"):
         reload(trained)
-
-
-def test_labels_do_not_prove_how_to_ask_for_probabilities(tmp_path: Path) -> None:
-    floors = pd.Categorical(FLOORS.astype(float))
-    frame = pd.DataFrame({"x": X, "floor": floors})
-    trained = lightgbm.LGBMClassifier(**QUIET).fit(frame, X + (FLOORS == 5) > 0.5)
-    table = as_in_a_table(frame)
-    same = trained.predict(frame) == trained.predict(table.to_numpy())
-    mlflow.lightgbm.save_model(trained, tmp_path / "model", pip_requirements=["lightgbm"])
-    card = yaml.safe_load((tmp_path / "model" / "MLmodel").read_text(encoding="utf-8"))
-    version = executor.Version(
-        uri="models:/labels/1",
-        key="labels",
-        folder=str(tmp_path / "model"),
-        mode="block",
-        pickled=None,
-        library="lightgbm",
-        settings=card["flavors"]["lightgbm"],
-        features=(("x", 0), ("floor", 1)),
-        outputs=pa.schema([("prediction", pa.bool_())]),
-        proven=False,
-    )
-    shares = pa.schema([("p_0", pa.float64()), ("p_1", pa.float64())])
-    rows = pa.RecordBatch.from_pandas(table[same])
-    executor.attempt([version], rows)
-    (given,), _ = executor.attempt([replace(version, method="predict_proba", outputs=shares)], rows)
-    expected = trained.predict_proba(frame)[same]
-    np.testing.assert_array_equal(given.field("p_1").to_numpy(), expected[:, 1])

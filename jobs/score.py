@@ -33,7 +33,7 @@ def run(config: ScoreJob) -> dict[str, Any]:
     loadables = [loading.prepare(model, runner, config.loading) for model in assigned.models]
     keep = config.keep(source.schema.names)
     binding = signature.bind_assigned(assigned, source, loadables, keep, config.binding)
-    runs = lineage.plan_runs(assigned, source, names, run_id=config.run_id, **config.settings)
+    runs = lineage.plan_runs(assigned, source, names, config.settings, run_id=config.run_id)
     sizes = assigned.left(slicing.sizes(slicing.select(source, config.slice_by, names)))
     unsliced = slicing.outside(source, config.slice_by) if config.due else 0
 

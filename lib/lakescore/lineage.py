@@ -75,18 +75,17 @@ class SliceRun:
 
     def fingerprint_of(self, source: Snapshot) -> str:
         """Return the fingerprint that the run would have with the input *source*."""
-        return _fingerprint(
-            self.assigned.pins(self.slice), source, slice=self.slice, **self.settings
-        )
+        settings = {"slice": self.slice, **self.settings}
+        return _fingerprint(self.assigned.pins(self.slice), source, settings)
 
 
 def plan_runs(
     assigned: Assignment,
     source: Snapshot,
     slice_names: Sequence[str],
+    settings: Mapping[str, Any],
     *,
-    run_id: str | None,
-    **settings: object,
+    run_id: str | None = None,
 ) -> list[SliceRun]:
     """Return one run for each slice; its id is *run_id*, or derived from the inputs without one.
 
@@ -94,12 +93,12 @@ def plan_runs(
         assigned: the pinned versions; their digests count, not their references.
         source: the pinned input.
         slice_names: the slices.
-        run_id: an id from outside, such as a scheduler's.
         settings: all other settings that decide the written rows.
+        run_id: an id from outside, such as a scheduler's.
     """
     runs = []
     for name in slice_names:
-        inputs = _fingerprint(assigned.pins(name), source, slice=name, **settings)
+        inputs = _fingerprint(assigned.pins(name), source, {"slice": name, **settings})
         runs.append(
             SliceRun(
                 assigned=assigned,
@@ -121,7 +120,7 @@ def remaining(runs: Sequence[SliceRun], settled: Sequence[SliceRun]) -> list[Sli
     return [run for run in runs if run.slice not in done]
 
 
-def _fingerprint(pins: object, source: Snapshot, **settings: object) -> str:
+def _fingerprint(pins: object, source: Snapshot, settings: Mapping[str, object]) -> str:
     """Return 16 hex digits, equal for equal versions, artifacts, input and settings."""
     inputs = {
         "models": pins,
@@ -146,10 +145,10 @@ def comparison_columns(
     """
     pins = [pin for item in assigned for pin in _pins(item)]
     return {
-        "comparing_run_id": run_id or _fingerprint(pins, holdout, **settings),
+        "comparing_run_id": run_id or _fingerprint(pins, holdout, settings),
         "holdout_table": holdout.address,
         "holdout_version": holdout.version,
-        "holdout_digest": _fingerprint([], holdout, **row_settings),
+        "holdout_digest": _fingerprint([], holdout, row_settings),
         "compared_at": now(),
     }
 

@@ -124,7 +124,7 @@ KINDS = {
         xgboost_trained(NUMBERS, GROUP, objective="multi:softprob", num_class=3), NUMBERS, "block",
         THREE,
     ),
-    "XGBoost's booster": Kind(xgboost_trained(NUMBERS, TARGET), NUMBERS, "block"),
+    "XGBoost's booster of numbers": Kind(xgboost_trained(NUMBERS, TARGET), NUMBERS, "block"),
     "XGBoost's regressor of categories": Kind(
         xgboost.XGBRegressor(enable_categorical=True, **FEW).fit(TRAINING[EVERYTHING], TARGET),
         EVERYTHING, "frame",
@@ -137,7 +137,7 @@ KINDS = {
         catboost.CatBoostClassifier(**CAT).fit(TRAINING[NUMBERS], NAMED),
         NUMBERS, "block", ("high", "low", "middle"),
     ),
-    "CatBoost's regressor": Kind(
+    "CatBoost's regressor of numbers": Kind(
         catboost.CatBoostRegressor(**CAT).fit(TRAINING[NUMBERS], TARGET),
         NUMBERS, "block",
     ),
@@ -287,7 +287,7 @@ def test_a_booster_that_predicts_labels_has_the_probabilities_of_its_margins(
     assert given.argmax(axis=1).tolist() == labels.tolist()
 
 
-@pytest.mark.parametrize("name", ["LightGBM's regressor", "XGBoost's booster"])
+@pytest.mark.parametrize("name", ["LightGBM's regressor", "XGBoost's booster of numbers"])
 def test_a_booster_without_classes_has_no_probabilities(name: str) -> None:
     with pytest.raises(UnsupportedSignature, match="has no predict_proba"):
         prepare(resolve(f"{name}/1"), options=LoadOptions(output="proba"))

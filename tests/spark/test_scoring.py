@@ -167,7 +167,7 @@ def test_an_output_column_that_would_stand_twice_is_refused(
 
 def test_a_model_without_names_is_refused_by_its_uri(spark: SparkSession, register: Any) -> None:
     register("tensors", LinearRegression().fit(X.to_numpy(), X["x"]), X.to_numpy())
-    with pytest.raises(UnsupportedSignature, match="its signature has 1 column without names"):
+    with pytest.raises(UnsupportedSignature, match="its signature has 2 columns without names"):
         signature.bind(
             "the table", spark.createDataFrame([], "x double"), prepare(resolve("tensors/1"))
         )

@@ -205,4 +205,5 @@ def test_120_models_are_pinned_in_a_handful_of_requests(store: Store, regions: l
         )
         # Requests for artifacts are those for the files.
         asked = [request for request in requests if "mlflow-artifacts" not in request]
-        assert len(asked) <= 12, asked
+        # Ten, and up to four more for the ledger, if earlier tests wrote one to this server.
+        assert len(asked) <= 14, asked

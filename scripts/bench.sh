@@ -8,5 +8,5 @@ uv=.venv/bin/uv
 [ -x "$uv" ] || uv=uv
 # Jobs and tests do not need the packages of the other contenders.
 [ "$*" = --check ] || "$uv" pip install -q --python .venv/bin/python --require-hashes \
-  -r scripts/bench/requirements.lock
+  -r scripts/bench/requirements.lock -r tests/flavours.lock
 PYTHONPATH=scripts:jobs exec .venv/bin/python -u -m bench "$@"

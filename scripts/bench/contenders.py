@@ -177,7 +177,7 @@ def job(here: Setting) -> Facts:
 
 def by_hand(here: Setting) -> None:
     """Do with mapInArrow what this model needs, and no more."""
-    path, features = str(here.workload.model().artifacts / "model.pkl"), here.workload.features
+    path, features = here.workload.saved, here.workload.features
     eats = here.workload.eats
     _by_value()
 
@@ -228,7 +228,7 @@ def limit(here: Setting) -> None:
 
 def limit_by_processes(here: Setting) -> None:
     """Do it in as many processes as Spark has slots, each with the model at hand; commit here."""
-    path = str(here.workload.model().artifacts / "model.pkl")
+    path = here.workload.saved
     files = DeltaTable(here.source).file_uris()
     predict = partial(predict_in_process, here.workload.name, path)
     here.commit(list(pool().map(predict, files)))

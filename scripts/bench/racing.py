@@ -151,6 +151,16 @@ RACES = (  # the first of a session is where the JVM compiles most, so it is non
         (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.BY_HAND, c.POLARS, c.LIMIT),
         (M // 2, 2 * M),
     ),
+    *[
+        Race(
+            name,
+            WORKLOADS[name],
+            (c.PRUNED, c.DIRECT, c.LIMIT_BOTH, c.LIMIT),
+            (M // 4, 2 * M),
+            Quick((M // 20, M), (c.DIRECT, c.LIMIT_BOTH)),
+        )
+        for name in ("lightgbm", "xgboost", "catboost")
+    ],
     Race("linear, float32", WORKLOADS["float32"], _SHAPE, (M // 2, 2 * M)),
     Race("linear, one row group", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=1)),
     Race("linear, forty small files", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=40)),

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import logging
 import os
@@ -39,6 +40,8 @@ class Workload:
     """What the estimator takes: a block of numbers, or a pandas frame."""
     tolerance: float = 1e-12
     """How far predictions may differ: threads and batches add numbers up in different orders."""
+    library: Literal["sklearn", "lightgbm", "xgboost", "catboost"] = "sklearn"
+    """The library of the model, which is also its flavour in MLflow."""
 
     def model(self, number: int = 1) -> registry.ModelVersion:
         """Return one of the versions that `register` made."""
@@ -52,35 +55,58 @@ class Workload:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         registry.experiment(NAME)
         model, rows = self.fit()
+        pickled = {"serialization_format": "cloudpickle"} if self.library == "sklearn" else {}
         with mlflow.start_run():
-            logged = mlflow.sklearn.log_model(
+            logged = importlib.import_module(f"mlflow.{self.library}").log_model(
                 model,
                 name="model",
                 signature=infer_signature(rows, model.predict(rows)),
-                serialization_format="cloudpickle",
-                pip_requirements=["scikit-learn"],
+                pip_requirements=[],
+                **pickled,
             )
         with contextlib.redirect_stderr(io.StringIO()):  # a line for each
             for _ in range(VERSIONS):
                 mlflow.register_model(logged.model_uri, f"{NAME}-{self.name}")
 
-    def estimator(self) -> Any:  # noqa: ANN401 - a scikit-learn model
+    def estimator(self) -> Any:  # noqa: ANN401 - a model of any library
         """Load the model itself, to run in this process."""
-        return load(str(self.model().artifacts / "model.pkl"))
+        return load(self.saved)
+
+    @property
+    def saved(self) -> str:
+        """The pickle of a scikit-learn model, or the folder of another library's model."""
+        artifacts = self.model().artifacts
+        return str(artifacts / "model.pkl" if self.library == "sklearn" else artifacts)
 
     def given(self, columns: pa.Table | pa.RecordBatch) -> Any:  # noqa: ANN401 - a block or a frame
         """Return the features of *columns* as the estimator takes them."""
         return given(columns, self.features, self.eats)
 
 
-def load(path: str) -> Any:  # noqa: ANN401 - a scikit-learn model
+def load(path: str) -> Any:  # noqa: ANN401 - a model of any library
     """Load a model for one job, which is what a process among several ought to run."""
     import cloudpickle  # noqa: PLC0415 - runs in workers too
 
+    if os.path.isdir(path):  # noqa: PTH112 - runs in workers too
+        return load_boosted(path)
     with open(path, "rb") as file:  # noqa: PTH123 - runs in workers too
         estimator = cloudpickle.load(file)
     jobs = [name for name in estimator.get_params() if name.split("__")[-1] == "n_jobs"]
     return estimator.set_params(**dict.fromkeys(jobs, 1))
+
+
+def load_boosted(folder: str) -> Any:  # noqa: ANN401 - a model of a boosting library
+    """Load a model of a boosting library as its users do, for one thread."""
+    import mlflow  # noqa: PLC0415 - after LAKESCORE_HOME
+
+    model: Any = mlflow.pyfunc.load_model(folder).get_raw_model()
+    if hasattr(model, "get_booster"):
+        model.get_booster().set_param({"nthread": 1})
+    elif hasattr(model, "booster_"):
+        model.set_params(n_jobs=1)
+    else:  # CatBoost
+        model.predict = functools.partial(model.predict, thread_count=1)
+    return model
 
 
 def given(columns: pa.Table | pa.RecordBatch, features: tuple[str, ...], eats: str) -> Any:  # noqa: ANN401 - a block or a frame
@@ -133,6 +159,27 @@ def boosting() -> Any:  # noqa: ANN401 - a scikit-learn model
     return HistGradientBoostingRegressor(random_state=0)
 
 
+def lightgbm() -> Any:  # noqa: ANN401 - a model of LightGBM
+    """Return a hundred trees of LightGBM."""
+    from lightgbm import LGBMRegressor  # noqa: PLC0415
+
+    return LGBMRegressor(n_estimators=100, verbose=-1, random_state=0)
+
+
+def xgboost() -> Any:  # noqa: ANN401 - a model of XGBoost
+    """Return a hundred trees of XGBoost."""
+    from xgboost import XGBRegressor  # noqa: PLC0415
+
+    return XGBRegressor(n_estimators=100, random_state=0)
+
+
+def catboost() -> Any:  # noqa: ANN401 - a model of CatBoost
+    """Return a hundred trees of CatBoost, the fastest of these: few operations a tree."""
+    from catboost import CatBoostRegressor  # noqa: PLC0415
+
+    return CatBoostRegressor(100, verbose=0, random_seed=0, allow_writing_files=False)
+
+
 @functools.cache
 def departures() -> pa.Table:
     """Return the demo's flights: strings, numbers and nulls."""
@@ -165,6 +212,9 @@ WORKLOADS = {
         Workload("forest", NUMBERS, lambda: on(forest(-1), doubles), doubles),
         Workload("forest-one-job", NUMBERS, lambda: on(forest(1), doubles), doubles),
         Workload("boosting", NUMBERS, lambda: on(boosting(), doubles), doubles),
+        Workload("lightgbm", NUMBERS, lambda: on(lightgbm(), doubles), doubles, library="lightgbm"),
+        Workload("xgboost", NUMBERS, lambda: on(xgboost(), doubles), doubles, library="xgboost"),
+        Workload("catboost", NUMBERS, lambda: on(catboost(), doubles), doubles, library="catboost"),
         Workload("flights", (*demo.NUMBERS, *demo.WORDS), flight_delay, flights, eats="frame"),
     )
 }

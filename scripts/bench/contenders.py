@@ -130,10 +130,10 @@ def scored(
     scan: "options.ScanName" = "direct",
 ) -> Facts:
     """Score with *models*, and return what the receipt would say."""
-    from lakescore import scoring, signature, slicing  # noqa: PLC0415 - they import Spark
+    from lakescore import scoring, signature, slicing, tables  # noqa: PLC0415 - they import Spark
     from lakescore.loading import prepare  # noqa: PLC0415
 
-    rows = here.read()
+    rows = tables.snapshot(here.session, here.source)
     binding = [signature.bind(here.source, rows, prepare(m), keep=[KEY]) for m in models]
     selection = slicing.select(rows, None, ["all"])
     planned = scoring.plan(engine, selection, binding, keep=[KEY], scan=scan)

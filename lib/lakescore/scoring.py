@@ -265,10 +265,10 @@ class Execution:
         if failed is None:
             return None
         planned = self.planned
-        direct = planned.direct
-        carried = planned.keep if direct is None else direct.carried
-        rows = failed.rename_columns([*carried, ERRORS])
-        return rows if direct is None else scanning.named(rows, direct, planned.keep)
+        rows = failed.rename_columns([*planned.carried, ERRORS])
+        if planned.direct is None:
+            return rows
+        return scanning.named(rows, planned.direct, planned.keep)
 
     def facts(self) -> dict[str, Any]:
         """Return the plan's choices and the work that tasks reported, for the receipt.

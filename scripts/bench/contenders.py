@@ -67,9 +67,8 @@ class Setting:
         begun = tables.begin(
             self.session, rows.schema, self.target, where=where, metadata={}, find_by=[KEY]
         )
-        carried_columns = planned.direct.carried if planned.direct else planned.keep
-        at = len(carried_columns)
-        places = {name: Place(n) for n, name in enumerate(carried_columns)}
+        at = len(planned.carried)
+        places = {name: Place(n) for n, name in enumerate(planned.carried)}
         places |= {name: Place(at + n) for n, name in enumerate(["prediction", *more])}
         sink = begun.sink(places, carried, None)
         with scoring.evaluated(planned, ["all"]):

@@ -50,11 +50,6 @@ class ArrowPlan(Plan):
     """The number of partitions into which Spark spreads the rows first, if Spark reads them."""
 
     @property
-    def carried(self) -> tuple[str, ...]:
-        """The columns that workers keep before the predictions."""
-        return self.direct.carried if self.direct is not None else self.keep
-
-    @property
     def carried_fields(self) -> Sequence[StructField]:
         """The fields of `carried`."""
         if self.direct is not None:

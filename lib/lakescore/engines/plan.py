@@ -211,6 +211,11 @@ class Plan(Request, ABC):
         return replace(self, source=self.rows.limit(most), direct=None)
 
     @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that workers keep before the predictions."""
+        return self.direct.carried if self.direct is not None else self.keep
+
+    @property
     def is_here(self) -> bool:
         """Whether workers of this machine read and score the rows without Spark."""
         return self.direct is not None and not self.runner.is_started

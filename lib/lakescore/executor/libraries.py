@@ -245,11 +245,9 @@ def _may_hold(column: Any, values: Sequence[Any]) -> bool:
 def _load_xgboost(path: str, settings: Mapping[str, Any], threads: int) -> Any:
     import xgboost  # noqa: PLC0415 - a requirement of the model
 
-    booster = xgboost.Booster(model_file=path)
-    booster.set_param({"nthread": threads})
     kind = str(settings.get("model_class", "xgboost.core.Booster")).rpartition(".")[2]
     if kind == "Booster":
-        return XGBoostBooster(booster)
+        return XGBoostBooster(xgboost.Booster(model_file=path), threads)
     model = getattr(xgboost, kind)()
     model.load_model(path)
     return XGBoostModel(model, threads)
@@ -262,7 +260,7 @@ def _xgboost_categories(booster: Any) -> dict[str, Any]:
         ValueError: categories are texts with other characters than ASCII, which XGBoost cuts at
             wrong places when it stores them.
     """
-    kind = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
+    kind = _learner_of(booster)["gradient_booster"]["name"]
     if kind == "gblinear" or not hasattr(booster, "get_categories"):
         return {}
     categories = {}
@@ -327,7 +325,8 @@ class XGBoostModel:
 class XGBoostBooster:
     """A booster of XGBoost. If its objective is a class, `classes_` are 0, 1, ...."""
 
-    def __init__(self, booster: Any) -> None:
+    def __init__(self, booster: Any, threads: int) -> None:
+        booster.set_param({"nthread": threads})
         self._booster = self._probabilities = booster
         self.feature_names_in_ = booster.feature_names
         self.category_columns = _xgboost_categories(booster)

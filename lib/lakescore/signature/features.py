@@ -15,7 +15,7 @@ from lakescore.signature.errors import (
     TypesDiffer,
 )
 from lakescore.signature.types import input_type, is_lossless, same_shape
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,13 +90,12 @@ def _name_columns(uri: str, kinds: Sequence[Any], given: Sequence[str]) -> list[
         raise UnsupportedSignature(uri, "its signature has no input columns")
     if not given:
         shown = [f"COLUMN{n + 1}" for n in range(len(kinds))]
-        count = "1 column" if len(kinds) == 1 else f"{len(kinds)} columns"
         if len(shown) > _MOST_SHOWN:
             shown = [*shown[: _MOST_SHOWN - 1], "...", shown[-1]]
         raise UnsupportedSignature(
             uri,
-            f"its signature has {count} without names; name the table's columns in "
-            f"the order of the training data: features: [{', '.join(shown)}]",
+            f"its signature has {counted(len(kinds), 'column')} without names; name the table's "
+            f"columns in the order of the training data: features: [{', '.join(shown)}]",
         )
     if len(given) != len(kinds):
         raise FeaturesMiscounted(uri, given, len(kinds))

@@ -79,6 +79,20 @@ def is_plain(kind: DataType) -> bool:
     return type(kind) in _PLAIN and not is_collated(kind)
 
 
+def is_readable(kind: DataType) -> bool:
+    """Return whether workers read values of *kind*, which can be nested, exactly as Spark does."""
+    if isinstance(kind, StructType):
+        # Metadata can give a field another name in the files, or other values.
+        return bool(kind.fields) and all(
+            is_readable(field.dataType) and not field.metadata for field in kind
+        )
+    if isinstance(kind, ArrayType):
+        return is_readable(kind.elementType)
+    if isinstance(kind, MapType):
+        return is_readable(kind.keyType) and is_readable(kind.valueType)
+    return is_plain(kind)
+
+
 def is_writable(kind: DataType) -> bool:
     """Return whether workers write values of *kind* exactly as Spark does."""
     if isinstance(kind, StructType):

@@ -57,16 +57,16 @@ def wrap(version: executor.Version) -> Path:
         "settings": dict(version.settings),
         "method": version.method,
         "features": version.features,
+        "takes": version.takes,
+        "shapes": version.shapes,
         "outputs": version.outputs.serialize().to_pybytes(),
         "params": version.params,
         "names": version.names,
         "program": version.program,
     }
     # The key stands for files and options; features and outputs depend on the table.
-    bound = json.dumps(
-        [version.mode, version.method, version.features, str(version.outputs), version.names],
-        default=str,
-    )
+    facts = [version.mode, version.method, version.features, version.takes, version.shapes]
+    bound = json.dumps([*facts, str(version.outputs), version.names], default=str)
     digest = hashlib.sha256(f"{version.key} {version.folder} {bound}".encode()).hexdigest()
     folder = scratch() / digest[:32]
     if folder.is_dir():

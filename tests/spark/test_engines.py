@@ -9,6 +9,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models import ModelSignature
+from mlflow.types.schema import AnyType, ColSpec, Schema
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.ensemble import RandomForestRegressor as Forest
@@ -108,20 +110,22 @@ def test_the_arrow_engine_gives_the_values_of_spark_udf(  # noqa: PLR0913, PLR09
 def test_a_type_that_the_arrow_engine_does_not_take_is_left_to_spark_udf(
     spark: SparkSession, register: Any
 ) -> None:
-    class Sum(mlflow.pyfunc.PythonModel):
-        def predict(self, context: Any, model_input: pd.DataFrame) -> list[float]:  # noqa: ARG002
-            return [float(sum(v)) for v in model_input["v"]]
+    class Count(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> list[int]:  # noqa: ARG002
+            return [len(v) for v in model_input["v"]]
 
-    register("sum", Sum(), pd.DataFrame({"v": [[5.0]]}), np.array([5.0]))
-    rows = spark.createDataFrame([(1, [3.0, 4.0])], "id int, v array<double>")
-    plan = planned(rows, "auto", [resolve("sum/1")])
+    taken = ModelSignature(Schema([ColSpec(AnyType(), "v")]), Schema([ColSpec("long")]))
+    register("count", Count(), signature=taken)
+    rows = spark.sql("SELECT 1 AS id, map('a', timestamp '2024-01-01 00:00:00') AS v")
+    plan = planned(rows, "auto", [resolve("count/1")])
     assert plan.facts() == {
         "name": "spark_udf",
-        "reason": "it does not take the columns v (array<double>)",
+        "reason": "it does not take the columns v (map<string,timestamp>)",
     }
-    assert values(plan) == [(7.0,)]
-    with pytest.raises(EngineRefused, match="v \\(array<double>\\); give engine=auto or spark_udf"):
-        planned(rows, "arrow", [resolve("sum/1")])
+    assert values(plan) == [(1,)]
+    line = "v \\(map<string,timestamp>\\); give engine=auto or spark_udf"
+    with pytest.raises(EngineRefused, match=line):
+        planned(rows, "arrow", [resolve("count/1")])
 
 
 def test_columns_of_any_kind_come_through_the_arrow_engine_unchanged(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import catboost
@@ -19,7 +21,7 @@ import xgboost
 from builders.jobs import score_job
 from builders.models import register
 from mlflow.models import ModelSignature, infer_signature
-from mlflow.types.schema import ColSpec, Map, Schema
+from mlflow.types.schema import AnyType, Array, ColSpec, Map, Schema
 from onnx import TensorProto, helper
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
@@ -44,22 +46,39 @@ if TYPE_CHECKING:
 SCHEMA = (
     "id int, x double, y float, n bigint, kind string, flag boolean, at timestamp, "
     "wall timestamp_ntz, day date, blob binary, price decimal(9, 2), many decimal(9, 0), "
-    "v array<double>, p struct<b: string, a: double>, m map<string, double>, `0` double, `1` double"
+    "v array<double>, p struct<b: string, a: double>, m map<string, double>, `0` double, "
+    "`1` double, words array<string>, grid array<array<float>>, "
+    "marks array<struct<n: bigint, s: string>>, q struct<n: bigint, w: array<bigint>>, "
+    "whens map<string, timestamp>, tiny tinyint, born date, exact decimal(20, 2)"
 )
+LOOSE = {
+    **dict.fromkeys(["at", "wall", "day", "price", "many", "born", "exact"], "string"),
+    "whens": "map<string, string>",
+}
+"""Types of columns that Spark itself casts to those of the table."""
 NOON, OLD, LAST = "2024-02-29 12:30:00.123456", "1677-09-22 00:00:00", "2262-04-11 00:00:00"
 MOON = "1969-12-31 23:59:59"
+BIG = 2**53 + 1
+"""A whole number that no double holds."""
 ROWS: list[Any] = [
     (1, 1.0, 0.5, 7, "red", True, NOON, NOON, "2024-02-29", b"\x00a", "1.10", "3",
-     [1.0, 2.0], {"b": "u", "a": 1.5}, {"k": 1.0}, 1.0, 5.0),
+     [1.0, 2.0], {"b": "u", "a": 1.5}, {"k": 1.0}, 1.0, 5.0,
+     ["a", None], [[1.0], [2.0, 3.0]], [{"n": BIG, "s": "t"}, {"n": None, "s": None}],
+     {"n": BIG, "w": [BIG, 1]}, {"k": NOON}, 1, "0001-01-01", "123456789012345678.91"),
     (2, 2.5, 1.5, 8, "blue", False, None, None, None, None, "-2.35", "-4",
-     [3.5], {"b": "v", "a": -2.0}, {"k": 2.0, "l": 3.0}, 2.0, 6.0),
+     [3.5], {"b": "v", "a": -2.0}, {"k": 2.0, "l": 3.0}, 2.0, 6.0,
+     [], [], [], {"n": None, "w": []}, {}, 2, "9999-12-31", "-0.01"),
     (3, -4.0, 2.5, 9, None, True, OLD, LAST, "1900-01-01", b"", "0.07", "5",
-     [], {"b": None, "a": 0.0}, {}, 3.0, 7.0),
+     [], {"b": None, "a": 0.0}, {}, 3.0, 7.0,
+     ["", "é"], [[], [0.5]], [{"n": 1, "s": ""}], {"n": 3, "w": [1]}, {"l": NOON}, 3, None, None),
     (4, 0.5, 3.5, 2**53 + 1, "red", False, MOON, NOON, "2200-12-31", b"zz", "9.99", "6",
-     [0.25, 0.5, 0.75], {"b": "w", "a": 9.0}, {"k": 0.0}, 4.0, 8.0),
+     [0.25, None, 0.75], {"b": "w", "a": 9.0}, {"k": 0.0}, 4.0, 8.0,
+     ["b"], [[4.0]], [{"n": None, "s": "u"}], {"n": 4, "w": [2, 3]}, {"k": NOON}, -4,
+     "1969-12-31", "1.00"),
 ]  # fmt: skip
 NAMES = ["id", "x", "y", "n", "kind", "flag", "at", "wall", "day", "blob", "price", "many", "v",
-         "p", "m", "0", "1"]  # fmt: skip
+         "p", "m", "0", "1", "words", "grid", "marks", "q", "whens", "tiny", "born",
+         "exact"]  # fmt: skip
 
 
 def on_pandas() -> pd.DataFrame:
@@ -67,7 +86,10 @@ def on_pandas() -> pd.DataFrame:
     frame = pd.DataFrame(ROWS, columns=NAMES)
     for name in ("at", "wall", "day"):
         frame[name] = frame[name].astype("datetime64[ns]")
-    frame = frame.astype({"y": "float32", "price": "float64", "many": "int64"})
+    frame["born"] = [text and date.fromisoformat(text) for text in frame["born"]]
+    frame["exact"] = [text and Decimal(text) for text in frame["exact"]]
+    frame["whens"] = [{k: pd.Timestamp(v) for k, v in m.items()} for m in frame["whens"]]
+    frame = frame.astype({"y": "float32", "price": "float64", "many": "int64", "tiny": "int8"})
     return pd.concat([frame, frame[["0", "1"]].set_axis([0, 1], axis=1)], axis=1)
 
 
@@ -79,9 +101,12 @@ class Kind:
         takes: list[Any],
         model: Any,
         gives: Any,
+        takes_as: Schema | None = None,
         spark_udf: str = "",
     ) -> None:
         self.takes, self.model, self.gives = takes, model, gives
+        self.takes_as = takes_as
+        """The signature of what it takes, if MLflow cannot infer it."""
         self.spark_udf = spark_udf
         """Why the arrow engine leaves it to spark_udf."""
 
@@ -99,6 +124,10 @@ def shown(name: str) -> mlflow.pyfunc.PythonModel:
     return own(lambda f: [f"{f[name].dtype} {value!r}" for value in f[name]])
 
 
+def any_type(name: str) -> Schema:
+    return Schema([ColSpec(AnyType(), name)])
+
+
 def twice_x() -> onnx.ModelProto:
     sides = [helper.make_tensor_value_info(n, TensorProto.DOUBLE, [None, 1]) for n in ("x", "y")]
     two = helper.make_tensor("two", TensorProto.DOUBLE, [1], [2.0])
@@ -111,7 +140,7 @@ F = on_pandas()
 X, XN, N01 = F[["x"]], F[["x", "n"]], F[[0, 1]]
 NUMBER, TEXT, FLAG = np.array([1.0]), np.array(["a"]), np.array([True])
 TREES = {"n_estimators": 3, "min_child_samples": 1, "verbose": -1}
-OF_MAPS = Schema([ColSpec(Map("double"), "m")])
+OF_LISTS = Schema([ColSpec(Array("double"), "v")])
 ALL_NONE = X.assign(kind=None)
 
 KINDS: dict[str, Kind] = {
@@ -241,30 +270,51 @@ KINDS: dict[str, Kind] = {
         TEXT,
     ),
     "lists to read": Kind(
-        ["v"], own(lambda f: [float(sum(v)) for v in f["v"]]), NUMBER, "v (array<double>)"
+        ["v"], own(lambda f: [float(np.nansum(v)) for v in f["v"]]), NUMBER, takes_as=OF_LISTS
+    ),
+    "lists of texts": Kind(
+        ["words"], own(lambda f: ["|".join(map(str, v)) for v in f["words"]]), TEXT
+    ),
+    "lists in lists": Kind(
+        ["grid"],
+        own(lambda f: [str([list(map(float, a)) for a in v]) for v in f["grid"]]),
+        TEXT,
     ),
     "objects to read": Kind(
-        ["p"],
-        own(lambda f: [f"{p['a']} {p['b']}" for p in f["p"]]),
+        ["p"], own(lambda f: [f"{p['a']} {p['b']}" for p in f["p"]]), TEXT
+    ),
+    "objects of whole numbers": Kind(
+        ["q"], own(lambda f: [f"{q['n']!r} {list(q['w'])}" for q in f["q"]]), TEXT
+    ),
+    "lists of objects": Kind(
+        ["marks"],
+        own(lambda f: [str([(m["n"], m["s"]) for m in v]) for v in f["marks"]]),
         TEXT,
-        "p (struct<b:string,a:double>)",
     ),
     "maps to read": Kind(
         ["m"], own(lambda f: [float(sum(m.values())) for m in f["m"]]), NUMBER,
-        "m (map<string,double>)",
+        takes_as=Schema([ColSpec(Map("double"), "m")]),
+    ),
+    "maps of times": Kind(
+        ["whens"], own(lambda f: [str({k: str(v)[:19] for k, v in m.items()}) for m in f["whens"]]),
+        TEXT, takes_as=any_type("whens"),
+        spark_udf="whens (map<string,timestamp>)",
     ),
     "lists to read and to give": Kind(
         ["v"],
         own(lambda f: [[float(a) for a in v] for v in f["v"]]),
         pd.Series([[1.0], [2.0]]),
-        "v (array<double>)",
+        takes_as=OF_LISTS,
     ),
     "a list beside a number for a name": Kind(
         ["v", 1],
         own(lambda f: [f"{list(f.columns)} {list(map(float, v))}" for v in f["v"]]),
         TEXT,
-        "v (array<double>)",
     ),
+    # Columns of any type stay as they are
+    "days of any type": Kind(["born"], shown("born"), TEXT, takes_as=any_type("born")),
+    "decimals of any type": Kind(["exact"], shown("exact"), TEXT, takes_as=any_type("exact")),
+    "small numbers of any type": Kind(["tiny"], shown("tiny"), TEXT, takes_as=any_type("tiny")),
 }  # fmt: skip
 READ = [name for name, kind in KINDS.items() if kind.takes != ["x"] and not kind.spark_udf]
 """What depends on who reads the table."""
@@ -284,11 +334,11 @@ DIRECT = [n for n, kind in KINDS.items() if kind.takes != ["price"] and not kind
 def signed(kind: Kind) -> ModelSignature:
     """Return the signature that MLflow infers, where MLflow can."""
     frame = F.assign(nothing=None)[kind.takes]
-    if isinstance(kind.gives, Schema):
-        return ModelSignature(infer_signature(frame).inputs, kind.gives)
-    if kind.takes == ["m"]:
-        return ModelSignature(OF_MAPS, infer_signature(X, kind.gives).outputs)
-    return infer_signature(frame, kind.gives)
+    takes = kind.takes_as or infer_signature(frame).inputs
+    gives = kind.gives
+    return ModelSignature(
+        takes, gives if isinstance(gives, Schema) else infer_signature(gives).inputs
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -303,14 +353,9 @@ def models(registry: str) -> None:
 def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """Return the rows in a Delta table: texts become times and decimals in Spark itself."""
     path = str(tmp_path_factory.mktemp("models") / "rows")
-    texts = {"at", "wall", "day", "price", "many"}
-    plain = ", ".join(
-        f"{part.split()[0]} string" if part.split()[0] in texts else part
-        for part in SCHEMA.replace("(9, ", "(9 ").replace("<b: string, a", "<b: string; a")
-        .replace("<string, ", "<string; ").split(", ")
-    ).replace(";", ",")  # fmt: skip
     typed = spark.createDataFrame([], SCHEMA).schema
-    loose = spark.createDataFrame(ROWS, plain)
+    kinds = [f"`{f.name}` {LOOSE.get(f.name, f.dataType.simpleString())}" for f in typed]
+    loose = spark.createDataFrame(ROWS, ", ".join(kinds))
     columns = [loose[f"`{field.name}`"].cast(field.dataType) for field in typed]
     cast = loose.select(*[c.alias(field.name) for c, field in zip(columns, typed, strict=True)])
     cast.coalesce(1).write.format("delta").save(path)
@@ -503,11 +548,11 @@ def test_what_a_rule_for_nulls_needs_and_no_engine_has_is_told_with_both_reasons
     rows: Snapshot,
 ) -> None:
     with pytest.raises(EngineRefused) as raised:
-        planned(rows, ["lists to read"], nulls={"v": "quarantine"})
+        planned(rows, ["maps of times"], nulls={"whens": "quarantine"})
     assert str(raised.value) == (
-        "engine spark_udf cannot be used: it passes every row to the model, but nulls asks for v: "
-        "quarantine; engine arrow cannot be used: it does not take the columns v (array<double>); "
-        "leave these out of nulls"
+        "engine spark_udf cannot be used: it passes every row to the model, but nulls asks for "
+        "whens: quarantine; engine arrow cannot be used: it does not take the columns whens "
+        "(map<string,timestamp>); leave these out of nulls"
     )
 
 
@@ -535,9 +580,10 @@ def test_lists_are_published_by_both_engines(
 ) -> None:
     for name, engine, write in (
         ("a list a row, not all of one length", "arrow", "direct"),
+        ("lists to read and to give", "arrow", "direct"),
         ("lists to read and to give", "spark_udf", "handed over"),
     ):
-        config = job(name, output=tmp_path / engine)
+        config = job(name, output=tmp_path / f"{engine} {len(name)}", engine=engine)
         receipt = score.run(config)
         assert (receipt["engine"]["name"], receipt["output"]["write"]) == (engine, write)
         records = (
@@ -630,7 +676,8 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             np.zeros((1, 2)),
             NUMBER,
             ("URI cannot score a table: its signature has 2 columns without names; name the "
-            "table's columns in the order of the training data: features: [COLUMN1, COLUMN2]"),
+            "table's columns in the order of the training data: features: [COLUMN1, COLUMN2], or "
+             "one column of arrays: features: [COLUMN]"),
         ),
         (
             "numbers out of order",

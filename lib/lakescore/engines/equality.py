@@ -204,6 +204,7 @@ def _model_kind(contract: Contract) -> str:
     return repr(
         (
             *(loader, loadable.params, loadable.own_code, results, contract.features),
+            *(contract.takes, contract.shapes),
             *(dict(contract.names), dict(contract.sources), dict(contract.nulls)),
             (native.library, native.pickled, native.method, native.names) if native else None,
             (native.settings.get("model_class"), loadable.has_categories) if native else None,
@@ -313,6 +314,8 @@ def _native_version(contract: Contract, reference: executor.Version) -> executor
     return replace(
         contract.loadable.native,
         features=reference.features,
+        takes=reference.takes,
+        shapes=reference.shapes,
         outputs=reference.outputs,
         nulls=reference.nulls,
     )
@@ -326,6 +329,9 @@ def _faster_versions(
         return
     raw = _native_version(contract, reference)
     kinds = {feature.dataType for feature in contract.features}
+    if contract.takes != "frame":
+        yield from [replace(raw, mode="block")] if contract.takes == "array" else []
+        return
     is_block = kinds <= {DoubleType()} or kinds <= {FloatType()}
     if is_block and not contract.loadable.has_categories:  # a block has only their codes
         names = runner.call(executor.describe, raw).features

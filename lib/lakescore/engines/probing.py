@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
+    ArrayType,
     BinaryType,
     BooleanType,
+    ByteType,
+    DataType,
+    DateType,
+    DecimalType,
     DoubleType,
     FloatType,
     IntegerType,
     LongType,
+    MapType,
+    ShortType,
     StringType,
     StructField,
+    StructType,
     TimestampNTZType,
     TimestampType,
 )
@@ -43,14 +51,19 @@ _TIME_TYPES = (TimestampNTZType, TimestampType)
 _FEATURE_TYPES = (
     BinaryType,
     BooleanType,
+    ByteType,
+    DateType,
+    DecimalType,
     DoubleType,
     FloatType,
     IntegerType,
     LongType,
+    ShortType,
     StringType,
     *_TIME_TYPES,
 )
-"""The types that Arrow and MLflow's function turn into the same pandas values, times in UTC."""
+"""The types that Arrow and MLflow's function turn into the same pandas values, times in UTC. The
+same is true for arrays, structs and maps of them."""
 _ZONE_SETTING = "spark.sql.session.timeZone"
 
 
@@ -59,14 +72,38 @@ def find_refusal(runner: Runner, columns: Sequence[StructField]) -> str:
     unfit = [
         f"{column.name} ({column.dataType.simpleString()})"
         for column in columns
-        if type(column.dataType) not in _FEATURE_TYPES
+        if not _is_fit(column.dataType)
     ]
     if unfit:
         return f"it does not take the columns {listed(unfit)}"
     zone = runner.setting(_ZONE_SETTING, "UTC")
-    if zone != "UTC" and any(isinstance(column.dataType, _TIME_TYPES) for column in columns):
+    if zone != "UTC" and any(
+        isinstance(kind, _TIME_TYPES) for column in columns for kind in _leaf_types(column.dataType)
+    ):
         return f"it reads times in UTC, and {_ZONE_SETTING} is {zone}"
     return ""
+
+
+def _is_fit(kind: DataType) -> bool:
+    if isinstance(kind, MapType):
+        has_times = any(isinstance(leaf, _TIME_TYPES) for leaf in _leaf_types(kind))
+        return isinstance(kind.keyType, StringType) and _is_fit(kind.valueType) and not has_times
+    if isinstance(kind, StructType):
+        return bool(kind.fields) and all(_is_fit(field.dataType) for field in kind)
+    if isinstance(kind, ArrayType):
+        return _is_fit(kind.elementType)
+    return isinstance(kind, _FEATURE_TYPES)
+
+
+def _leaf_types(kind: DataType) -> list[DataType]:
+    """Return the types of the values in *kind* that are no structs, arrays or maps."""
+    if isinstance(kind, StructType):
+        return [leaf for field in kind for leaf in _leaf_types(field.dataType)]
+    if isinstance(kind, ArrayType):
+        return _leaf_types(kind.elementType)
+    if isinstance(kind, MapType):
+        return [*_leaf_types(kind.keyType), *_leaf_types(kind.valueType)]
+    return [kind]
 
 
 def read_sample(
@@ -108,7 +145,16 @@ def bind_version(
     contract: Contract, features: tuple[tuple[str | int, int], ...]
 ) -> executor.Version:
     """Return the version that gives the expected values, with *features*: names and positions."""
-    return replace(contract.loadable.reference, features=features, outputs=contract.results)
+    reference = contract.loadable.reference
+    is_block = contract.takes == "array" and not contract.loadable.has_categories
+    return replace(
+        reference,
+        mode="block" if is_block and reference.mode == "frame" else reference.mode,
+        features=features,
+        takes=contract.takes,
+        shapes=contract.shapes,
+        outputs=contract.results,
+    )
 
 
 def attempt(

@@ -8,24 +8,21 @@ from .applying import WHY, attempt, describe, predicted
 from .counting import NULLS, nulls
 from .delegating import answer, cpu_seconds
 from .families import BYTES_GATHERED, Family, SegmentUnknown
-from .fitting import SAYS, Misshapen, Truncated
+from .fitting import SAYS, WIDTH, Misshapen, Truncated
+from .footers import FOOTERS, RowGroup, footer, footers
 from .isolating import ModelFailed, ModelProcess, Starter, program, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
 from .loading import Description
-from .nesting import innermost
+from .nesting import innermost, leaf_types
 from .predicting import Failing, Task, few, narrowed, predictor
 from .reading import (
-    FOOTERS,
     Column,
     PartitionFilter,
     Piece,
     Scan,
-    footer,
-    footers,
     gathered,
     read_tasks,
-    rows_at_once,
 )
 from .reconciling import COUNTS, LEFT, reconcile, reconciled
 from .results import alike
@@ -49,6 +46,7 @@ __all__ = [
     "SAYS",
     "SEALED",
     "WHY",
+    "WIDTH",
     "Column",
     "Decided",
     "Description",
@@ -61,6 +59,7 @@ __all__ = [
     "OutputColumn",
     "PartitionFilter",
     "Piece",
+    "RowGroup",
     "Scan",
     "SegmentUnknown",
     "Sink",
@@ -86,6 +85,7 @@ __all__ = [
     "hashed",
     "innermost",
     "is_used",
+    "leaf_types",
     "listed_at_most",
     "narrowed",
     "nulls",
@@ -98,7 +98,6 @@ __all__ = [
     "reconciled",
     "repeated",
     "row_hashes",
-    "rows_at_once",
     "seal",
     "sealed",
     "shelf",

@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from .bisecting import predict_rows
-from .calling import call
+from .calling import predict_frame
 from .delegating import ask_process, predict_in_process
 from .families import Family
 from .loading import Description, describe_model, loaded
-from .results import as_column
 from .version import output_type
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def predicted(version: Version, frame: Any) -> pa.Array:
     """
     if version.program is not None:
         return ask_process(version, ("frame", frame))
-    return as_column(call(version, frame), version, len(frame))
+    return predict_frame(version, frame)
 
 
 def describe(version: Version) -> Description:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from .bisecting import predict_rows
-from .calling import call
+from .calling import predict_frame
 from .isolating import ModelProcess, starter
 from .keeping import count, counted, shelf
 from .loading import MODELS_AT_ONCE, cores, describe_model, loaded, local_folder
-from .results import as_column
 from .version import Version
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def answer(
     if request == "batch":
         result = predict_rows(version, rows, {})
     elif request == "frame":
-        result = as_column(call(version, rows), version, len(rows))
+        result = predict_frame(version, rows)
     else:
         result = vars(describe_model(version))
     count("told", time.process_time() - counted("told"))  # with the time to receive the request

@@ -28,6 +28,8 @@ _UNREADABLE = (pa.ArrowException, OverflowError, TypeError, ValueError)
 _LONGEST_VALUE = 80
 SAYS = b"says"
 """The key of a field's metadata that holds the signature's word for its type."""
+WIDTH = b"width"
+"""The key of a field's metadata that holds the number of values of its arrays."""
 
 
 class Misshapen(ValueError):

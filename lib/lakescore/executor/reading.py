@@ -12,14 +12,7 @@ import pyarrow.compute as pc
 from .storing import LOCAL, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-_ROWS_AT_ONCE = 131_072
-_CELLS_AT_ONCE = 4_000_000
-"""The most that is read at once: each batch costs a call of the model, a wide table memory."""
-_REBASED = {b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96"}
-_PROLEPTIC_SINCE = (3, 1)
-"""The first Spark that writes dates and times unchanged, unless a mark says otherwise."""
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +43,9 @@ class Piece:
     """One bit for each of the rows, set if the row is deleted."""
     values: tuple[Any, ...]
     """The value of the partition, by column."""
+    at_once: int
+    """The rows that a worker reads and scores at once. Its batches begin at multiples of this
+    number in the row group, also if the piece begins between two of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +90,6 @@ def gathered(
         yield pa.concat_batches(waiting)
 
 
-def rows_at_once(columns: int) -> int:
-    """Return how many rows of this number of *columns* a worker reads and scores at once."""
-    return max(1, min(_ROWS_AT_ONCE, _CELLS_AT_ONCE // max(1, columns)))
-
-
 def read(scan: Scan, piece: Piece) -> Iterator[pa.RecordBatch]:
     """Yield the rows of *piece* that are not deleted and that meet the scan's condition.
 
@@ -112,7 +103,7 @@ def read(scan: Scan, piece: Piece) -> Iterator[pa.RecordBatch]:
         existing = set(file.schema_arrow.names)
         stored = [c.stored for c in scan.columns if not c.partition and c.stored in existing]
         batches = file.iter_batches(
-            rows_at_once(len(stored)),
+            piece.at_once,
             row_groups=[piece.row_group],
             columns=list(dict.fromkeys(stored)),
             use_threads=False,
@@ -163,88 +154,3 @@ def _matches(values: pa.Array, only: PartitionFilter) -> pa.Array:
     if only.among is None:
         return pc.invert(pc.is_null(values, nan_is_null=True))
     return pc.is_in(values, value_set=pa.array(list(only.among), values.type))
-
-
-FOOTERS = pa.schema({"file": pa.int64(), "rows": pa.list_(pa.int64()), "problem": pa.string()})
-"""The schema of `footers`."""
-
-
-def footers(
-    paths: Sequence[str], columns: Sequence[Column], tasks: int, store: Store = LOCAL
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function for `mapInArrow` that yields `footer` of *paths*, split into *tasks*."""
-
-    def read_footers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for task in batch.column(0).to_pylist():
-                numbers = range(task, len(paths), tasks)
-                facts = [footer(paths[number], columns, store) for number in numbers]
-                yield pa.RecordBatch.from_arrays(
-                    [
-                        pa.array(numbers, pa.int64()),
-                        pa.array([list(rows) for rows, _ in facts], pa.list_(pa.int64())),
-                        pa.array([problem for _, problem in facts], pa.string()),
-                    ],
-                    schema=FOOTERS,
-                )
-
-    return read_footers
-
-
-def footer(
-    path: str, columns: Sequence[Column], store: Store = LOCAL
-) -> tuple[tuple[int, ...], str | None]:
-    """Return the rows of each row group of a file, and why workers cannot read it, if so."""
-    try:
-        with store.open(path) as file:
-            metadata = file.metadata
-            rows = tuple(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
-            return rows, _find_problem(file.schema_arrow, metadata.metadata or {}, columns)
-    except (OSError, pa.ArrowException) as error:
-        return (), f"cannot be opened: {error}"
-
-
-def _find_problem(
-    schema: pa.Schema, marks: dict[bytes, bytes], columns: Sequence[Column]
-) -> str | None:
-    for column in columns:
-        names = [name for name in schema.names if name.lower() == column.stored.lower()]
-        if not names:
-            continue
-        if names != [column.stored]:
-            return f"has the columns {names} for {column.stored!r}"
-        kind = schema.field(column.stored).type
-        if not (kind == column.read or _reads_as(kind, column.read, widens=column.widens)):
-            return f"holds {column.stored!r} as {kind}, not {column.read}"
-        if pa.types.is_temporal(column.read) and _is_rebased(marks):
-            return f"holds {column.stored!r} in the calendar of an old Spark"
-    return None
-
-
-def _reads_as(kind: pa.DataType, wanted: pa.DataType, *, widens: bool) -> bool:
-    """Return whether all values of *kind* are values of *wanted*, by the rules of Delta."""
-    types = pa.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if types.is_string(wanted):
-        return bool(types.is_large_string(kind) or types.is_string_view(kind) or kind == wanted)
-    if types.is_binary(wanted):
-        return bool(types.is_large_binary(kind) or types.is_binary_view(kind) or kind == wanted)
-    if types.is_timestamp(wanted):
-        # Spark writes instants without a zone (INT96) or in UTC; both are instants.
-        return bool(
-            types.is_timestamp(kind) and kind.unit == "us" and bool(kind.tz) <= bool(wanted.tz)
-        )
-    if not widens:
-        return False
-    if types.is_signed_integer(kind):
-        wider = types.is_signed_integer(wanted) and wanted.bit_width > kind.bit_width
-        return bool(wider or (types.is_float64(wanted) and kind.bit_width < 64))  # noqa: PLR2004
-    return bool(types.is_float32(kind) and types.is_float64(wanted))
-
-
-def _is_rebased(marks: dict[bytes, bytes]) -> bool:
-    """Return whether dates before 1582 may need Spark's conversion of calendars."""
-    version = marks.get(b"org.apache.spark.version", b"").decode().split(".")
-    old = len(version) > 1 and tuple(map(int, version[:2])) < _PROLEPTIC_SINCE
-    return old or bool(_REBASED & marks.keys())

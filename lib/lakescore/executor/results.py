@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from .fitting import Misshapen, fitted
+from .fitting import WIDTH, Misshapen, fitted
 from .keeping import count, counted
 
 if TYPE_CHECKING:
@@ -152,10 +153,8 @@ def _make_array(result: Any, output: pa.Field, rows: int) -> pa.Array:
         raise Misshapen(
             f"the model gave a result of length {values.size} for a batch of length {rows}"
         )
-    if pa.types.is_list(output.type) and values.ndim == 2:  # noqa: PLR2004 - rows and columns
-        flat = fitted(values.reshape(-1), output.with_type(output.type.value_type))
-        offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(values.shape[1])
-        return pa.ListArray.from_arrays(offsets, flat)
+    if pa.types.is_list(output.type):
+        return _make_lists(values, output, rows)
     if values.ndim > 1 and not is_nested:
         if values.shape[1:] != (1,):
             raise Misshapen(
@@ -163,3 +162,20 @@ def _make_array(result: Any, output: pa.Field, rows: int) -> pa.Array:
             )
         values = values.reshape(-1)
     return fitted(values, output)
+
+
+def _make_lists(values: Any, output: pa.Field, rows: int) -> pa.Array:
+    """Return one array a row, of the width that the signature says, if it says one."""
+    if values.ndim == 2:  # noqa: PLR2004 - rows and columns
+        flat = fitted(values.reshape(-1), output.with_type(output.type.value_type))
+        offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(values.shape[1])
+        lists = pa.ListArray.from_arrays(offsets, flat)
+    else:
+        lists = fitted(values, output)
+    if width := (output.metadata or {}).get(WIDTH):
+        others = set(pc.unique(pc.list_value_length(lists)).to_pylist()) - {int(width), None}
+        if others:
+            raise Misshapen(
+                f"the model gave {min(others)} values in an array; its signature has {int(width)}"
+            )
+    return lists

@@ -29,6 +29,11 @@ class Version:
     """The signature's columns: name, and position in the batch."""
     outputs: pa.Schema
     """The outputs of the model: one column, or several that become one struct."""
+    takes: Literal["frame", "array", "arrays"] = "frame"
+    """The input of MLflow's PyFuncModel: a pandas frame, one NumPy array of all features, or an
+    array for each feature, by name."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """The shape of a row in these arrays: `()` is one value, `(4,)` are four."""
     library: str = "sklearn"
     """The library of the model that `block` and `frame` call."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from .applying import predicted
+from .nesting import plain_value
 from .version import Version
 
 
@@ -40,6 +41,9 @@ class Wrapped:
         import pandas as pd  # noqa: PLC0415 - MLflow requires it
 
         version = self._version
+        for n, dtype in enumerate(frame.dtypes):
+            if dtype.hasobject:
+                frame.isetitem(n, pd.Series([_plain(v) for v in frame.iloc[:, n]], dtype=object))
         frame.columns = [name for name, _ in version.features]
         frame.index = pd.RangeIndex(len(frame))
         predictions = predicted(version, frame)
@@ -55,18 +59,22 @@ def _plain_values(column: pa.Array) -> Any:
     """Return values that no cast changes: nulls are filled, and nested values become JSON."""
     kind = column.type
     if pa.types.is_nested(kind):
-        texts = [json.dumps({KEY: _encode(value, kind)}) for value in column.to_pylist()]
+        texts = [json.dumps({KEY: plain_value(value, kind)}) for value in column.to_pylist()]
         return np.array(texts, dtype=object)
     empty: Any = "" if pa.types.is_string(kind) else pa.scalar(0).cast(kind).as_py()
     return column.fill_null(empty).to_numpy(zero_copy_only=False)
 
 
-def _encode(value: Any, kind: pa.DataType) -> Any:
-    """Return a value of Arrow's *kind* for JSON: maps become objects."""
-    if value is None or not pa.types.is_nested(kind):
-        return value
-    if pa.types.is_map(kind):
-        return {key: _encode(item, kind.item_type) for key, item in value}
-    if pa.types.is_struct(kind):
-        return {field.name: _encode(value[field.name], field.type) for field in kind}
-    return [_encode(item, kind.value_type) for item in value]
+def _plain(value: Any, *, inner: bool = False) -> Any:
+    """Return a nested value as `inputs.make_input` makes it: dicts and lists, or a flat array."""
+    if hasattr(value, "asDict"):  # a Row
+        value = value.asDict()
+    if isinstance(value, dict):
+        return {key: _plain(item, inner=True) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        if not value.dtype.hasobject:
+            return value.tolist() if inner else value
+        parts = [_plain(item, inner=True) for item in value.tolist()]
+        is_nested = any(isinstance(part, (dict, list)) for part in parts)
+        return parts if inner or is_nested else value
+    return value

@@ -47,8 +47,8 @@ def row_groups(
     files: Sequence[File],
     columns: Sequence[executor.Column],
     store: executor.Store,
-) -> list[tuple[int, ...]]:
-    """Return the rows of all row groups, for each of *files*; check footers by log and columns."""
+) -> list[tuple[executor.RowGroup, ...]]:
+    """Return all row groups, for each of *files*; check footers by log and columns."""
     paths = [file.path for file in files]
     wanted = tuple(dict.fromkeys(column for column in columns if not column.partition))
     if len(files) <= _MOST_FOOTERS_HERE:
@@ -58,20 +58,21 @@ def row_groups(
         tasks = runner.slots * 4
         make_task = partial(executor.footers, paths, wanted, tasks, store)
         table = runner.run(make_task, tasks, executor.FOOTERS).sort_by("file")
-        footers = [(tuple(row["rows"]), row["problem"]) for row in table.to_pylist()]
-    for file, (rows, problem) in zip(files, footers, strict=True):
+        footers = [
+            (tuple(map(executor.RowGroup, row["rows"], row["at_once"])), row["problem"])
+            for row in table.to_pylist()
+        ]
+    for file, (groups, problem) in zip(files, footers, strict=True):
         if problem:
             raise NotEligible(f"a file of the table {problem}")
-        if sum(rows) != file.rows:
-            raise NotEligible(
-                f"a file has {counted(sum(rows), 'row')}, but the log counts {file.rows}"
-            )
-    return [rows for rows, _ in footers]
+        if (rows := sum(group.rows for group in groups)) != file.rows:
+            raise NotEligible(f"a file has {counted(rows, 'row')}, but the log counts {file.rows}")
+    return [groups for groups, _ in footers]
 
 
 def divide_files(  # noqa: PLR0913 - facts of one plan
     files: Sequence[File],
-    groups: Sequence[tuple[int, ...]],
+    groups: Sequence[tuple[executor.RowGroup, ...]],
     partition_columns: Sequence[str | None],
     *,
     rows: int,
@@ -89,21 +90,22 @@ def divide_files(  # noqa: PLR0913 - facts of one plan
     share = max(1, math.ceil(rows / tasks))
     divide_groups = seconds_a_row > _SECONDS_TO_READ
     pieces = []
-    for file, sizes in zip(files, groups, strict=True):
+    for file, file_groups in zip(files, groups, strict=True):
         values = tuple(file.partition[name] if name else None for name in partition_columns)
         first = 0
-        for group, size in enumerate(sizes):
+        for number, (size, at_once) in enumerate(file_groups):
             part = math.ceil(size / math.ceil(size / share)) if divide_groups and size else size
             for skip in range(0, size, max(1, part)):
                 count = min(part, size - skip)
                 pieces.append(
                     executor.Piece(
                         path=file.path,
-                        row_group=group,
+                        row_group=number,
                         skip=skip,
                         rows=count,
                         deleted=_deleted_bits(file.deleted, first + skip, count),
                         values=values,
+                        at_once=at_once,
                     )
                 )
             first += size

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark.sql.types import (
     DateType,
-    DecimalType,
-    DoubleType,
     IntegralType,
     StringType,
     StructField,
@@ -17,7 +15,7 @@ from pyspark.sql.types import (
 )
 
 from lakescore import executor
-from lakescore.arrow import arrow_type, is_plain
+from lakescore.arrow import arrow_type, is_plain, is_readable
 from lakescore.logs import NotEligible
 from lakescore.wording import listed
 
@@ -41,14 +39,26 @@ EXCEPTION, the default of Spark 3, differs in one point: with it, Spark refuses 
 """
 
 
-def scan_column(log: Log, schema: StructType, field: StructField) -> executor.Column:
-    """Return how to read the table's column *field*.name, and to convert it to *field*'s type."""
+def scan_column(
+    log: Log, schema: StructType, field: StructField, *, nested: bool = False
+) -> executor.Column:
+    """Return how to read the table's column *field*.name, and to convert it to *field*'s type.
+
+    Args:
+        log: the table's log.
+        schema: the table's columns.
+        field: the name of the column, and the type of its values after reading.
+        nested: whether the column can be a struct, an array or a map.
+
+    Raises:
+        NotEligible: workers would not read the values that Spark reads.
+    """
     stored = schema[field.name]
     name, kind = stored.name, stored.dataType
-    if not is_plain(kind):
+    if not (is_readable(kind) if nested else is_plain(kind)):
         raise NotEligible(f"column {name!r} is {kind.simpleString()}")
-    if isinstance(kind, DecimalType) and isinstance(field.dataType, DoubleType):
-        raise NotEligible(f"column {name!r} is cast from a decimal, which Arrow does not round")
+    read, give = arrow_type(kind), arrow_type(field.dataType)
+    _check_cast(name, read, give)
     _check_unpadded(stored)
     is_partition = name in log.partitioned_by
     if is_partition:
@@ -56,10 +66,17 @@ def scan_column(log: Log, schema: StructType, field: StructField) -> executor.Co
     return executor.Column(
         stored=log.stored[name],
         partition=is_partition,
-        read=arrow_type(kind),
-        give=arrow_type(field.dataType),
+        read=read,
+        give=give,
         widens=log.widens,
     )
+
+
+def _check_cast(name: str, has: pa.DataType, asks: pa.DataType) -> None:
+    """Check that workers cast values of the column *name* as Spark does."""
+    leaves = zip(executor.leaf_types(has), executor.leaf_types(asks), strict=True)
+    if any(pa.types.is_decimal(one) and pa.types.is_floating(other) for one, other in leaves):
+        raise NotEligible(f"column {name!r} is cast from a decimal, which Arrow does not round")
 
 
 def _check_partition(field: StructField) -> None:
@@ -81,7 +98,8 @@ def check_session_settings(runner: Runner, columns: Sequence[executor.Column]) -
     Raises:
         NotEligible: a setting changes the dates or times that Spark reads.
     """
-    if any(pa.types.is_temporal(column.read) for column in columns):
+    leaves = [leaf for column in columns for leaf in executor.leaf_types(column.read)]
+    if any(map(pa.types.is_temporal, leaves)):
         for key, usual in _USUAL.items():
             if (value := runner.setting(key, usual[0])) not in usual:
                 raise NotEligible(f"{key} is {value}, not {usual[0]}")

@@ -42,11 +42,8 @@ class Direct:
     @property
     def batches(self) -> int:
         """The number of batches that workers make of the pieces, if no row is left out."""
-        stored = [column for column in self.scan.columns if not column.partition]
-        most = executor.rows_at_once(len(stored))
-        pieces = [piece for task in self.scan.tasks for piece in task]
-        # Batches begin at multiples of this number in a row group, also if a piece begins between.
-        return sum((p.skip + p.rows - 1) // most - p.skip // most + 1 for p in pieces if p.rows)
+        pieces = [piece for task in self.scan.tasks for piece in task if piece.rows]
+        return sum((p.skip + p.rows - 1) // p.at_once - p.skip // p.at_once + 1 for p in pieces)
 
 
 def direct(
@@ -89,7 +86,10 @@ def plan_files(
         carried.append(selection.column)
     schema = StructType.fromJson(log.schema)
     fields = [*[schema[name] for name in carried], *features]
-    columns = tuple(scan_column(log, schema, field) for field in fields)
+    columns = (
+        *(scan_column(log, schema, field) for field in fields[: len(carried)]),
+        *(scan_column(log, schema, feature, nested=True) for feature in features),
+    )
     runner = selection.runner
     check_session_settings(runner, columns)
     store = log.folder.store

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pyspark.sql.types import StructField, StructType
 
 from lakescore.errors import ColumnsMissing
 from lakescore.options import BindOptions
 from lakescore.provenance import COLUMNS
+from lakescore.signature.arrays import array_input, check_columns
 from lakescore.signature.errors import ColumnsUnfit, OutputsCollide
 from lakescore.signature.features import (
     check_features,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from lakescore.loading import Loadable
     from lakescore.options import NullRule
+    from lakescore.signature.arrays import ArrayInput
 
 BY_NAME = BindOptions()
 
@@ -67,6 +69,18 @@ class Contract:
     asked_nulls: Mapping[str, NullRule]
     """The policies that the job's file asks for."""
     decision: Decision | None = None
+    arrays: ArrayInput | None = None
+    """The arrays that the model takes, if it does not take columns."""
+
+    @property
+    def takes(self) -> Literal["frame", "array", "arrays"]:
+        """The input of MLflow's PyFuncModel, as `executor.Version` names it."""
+        return "frame" if self.arrays is None else self.arrays.takes
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of a row in the arrays that the model takes."""
+        return () if self.arrays is None else self.arrays.shapes
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -132,6 +146,9 @@ def bind(
     features = tuple(
         feature_of(model.uri, spec, schema[sources[str(spec.name)]].dataType) for spec in wanted
     )
+    arrays = array_input(loadable)
+    if arrays is not None and not arrays.names:
+        check_columns(loadable, arrays, {name: schema[sources[name]].dataType for name in names})
     model_outputs = outputs_of(loadable)
     # Arrow distinguishes nullable fields from others, and all columns from pandas are nullable.
     outputs = StructType([StructField(output.name, output.kind) for output in model_outputs])
@@ -147,9 +164,14 @@ def bind(
         renamed={}
         if len(model_outputs) == 1
         else {str(o.original): o.name for o in model_outputs if o.is_renamed},
-        nulls={f.name: rule for f in features if (rule := null_rule(f, nulls)) != "model"},
+        nulls={
+            feature.name: rule
+            for feature in features
+            if (rule := null_rule(feature, nulls, of_arrays=arrays is not None)) != "model"
+        },
         asked_nulls=nulls,
         decision=make_decision(loadable, outputs, options.threshold),
+        arrays=arrays,
     )
     if collisions := repeated_names([*contract.written, *COLUMNS]):
         clashing = [name for name in contract.written if name in collisions]

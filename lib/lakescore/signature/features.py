@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql.types import BooleanType, DataType, IntegerType, LongType, StructField, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    IntegerType,
+    LongType,
+    StructField,
+    StructType,
+)
 
 from lakescore.loading import UnsupportedSignature
+from lakescore.signature.arrays import array_input
 from lakescore.signature.errors import (
     CaseDiffers,
     FeaturesMiscounted,
@@ -22,17 +31,10 @@ if TYPE_CHECKING:
 
     from lakescore.loading import Loadable
     from lakescore.options import BindOptions, NullRule
+    from lakescore.signature.arrays import ArrayInput
 
 _NOT_NULLABLE = (BooleanType, IntegerType, LongType)
 """Types that pandas cannot hold with nulls, so no model gets a row with a null there."""
-_NUMBERS = {
-    "float64": "double",
-    "float32": "float",
-    "int64": "long",
-    "int32": "integer",
-    "bool": "boolean",
-}
-"""MLflow's types of columns, by the type of an array's values."""
 _MOST_SHOWN = 3
 
 
@@ -41,7 +43,8 @@ def input_specs(loadable: Loadable, given: Sequence[str] = ()) -> list[Any]:
 
     Args:
         loadable: the version.
-        given: names in the order of the columns, for a signature that has none.
+        given: names in the order of the columns, for a signature that has none. One name for an
+            array of several values is a column of arrays.
 
     Raises:
         UnsupportedSignature: the signature has no names, and *given* is empty; or its inputs cannot
@@ -49,9 +52,16 @@ def input_specs(loadable: Loadable, given: Sequence[str] = ()) -> list[Any]:
         FeaturesMiscounted: the signature has no names, and another number of columns than *given*.
     """
     inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
-    kinds = _unnamed_types(loadable)
-    if kinds is not None:
-        return _name_columns(loadable.model.uri, kinds, given)
+    arrays = array_input(loadable)
+    if arrays is not None and arrays.names:
+        return [
+            _array_spec(kind, name) if shape and shape != (1,) else _spec(kind, name)
+            for name, kind, shape in zip(arrays.names, arrays.kinds, arrays.shapes, strict=True)
+        ]
+    if arrays is not None:
+        return _name_array(loadable.model.uri, arrays, given)
+    if not inputs.has_input_names():
+        return _name_columns(loadable.model.uri, [spec.type for spec in inputs.inputs], given)
     names = [spec.name for spec in inputs.inputs]
     # MLflow treats the name 0 as no name, and then uses the column's position as its name.
     if names != inputs.input_names() or len(set(map(str, names))) < len(names):
@@ -61,31 +71,33 @@ def input_specs(loadable: Loadable, given: Sequence[str] = ()) -> list[Any]:
     return list(inputs.inputs)
 
 
-def _unnamed_types(loadable: Loadable) -> list[Any] | None:
-    """Return the types of a signature's columns without names; None if the columns have names.
-
-    Raises:
-        UnsupportedSignature: the inputs are arrays that a row of plain columns cannot make.
-    """
-    inputs: Any = loadable.model.signature.inputs
-    if not inputs.is_tensor_spec():
-        return None if inputs.has_input_names() else [spec.type for spec in inputs.inputs]
-    uri, first = loadable.model.uri, inputs.inputs[0]
-    shape, kind = first.shape, _NUMBERS.get(str(first.type))
-    is_table = len(shape) in {1, 2} and shape[0] == -1 and -1 not in shape[1:]
-    if inputs.has_input_names() or kind is None or not is_table:
-        shapes = listed(f"{spec.name or 'an array'} of {spec.type} {spec.shape}" for spec in inputs)
-        reason = f"it takes {shapes}, which columns of a table cannot make; log it with a signature"
-        raise UnsupportedSignature(uri, f"{reason} of a DataFrame: infer_signature(X, ...)")
-    from mlflow.types import DataType as Kind  # noqa: PLC0415 - Spark's types have that name
-
-    return [Kind[kind]] * (shape[1] if len(shape) > 1 else 1)
+def _name_array(uri: str, arrays: ArrayInput, given: Sequence[str]) -> list[Any]:
+    """Return the specs of the *given* columns that make an array, or of the one that holds it."""
+    (kind,) = arrays.kinds
+    if arrays.width > 1 and len(given) == 1:
+        return [_array_spec(kind, given[0])]
+    advice = ", or one column of arrays: features: [COLUMN]" if arrays.width > 1 else ""
+    kinds = [_spec(kind, "").type] * arrays.width
+    return _name_columns(uri, kinds, given, advice)
 
 
-def _name_columns(uri: str, kinds: Sequence[Any], given: Sequence[str]) -> list[Any]:
-    """Return the specs of columns of *kinds* with the *given* names."""
+def _spec(kind: str, name: str) -> Any:  # noqa: ANN401 - of MLflow
+    from mlflow.types import ColSpec  # noqa: PLC0415 - seconds of import, after the first checks
+
+    return ColSpec(kind, name)
+
+
+def _array_spec(kind: str, name: str) -> Any:  # noqa: ANN401 - of MLflow
     from mlflow.types import ColSpec  # noqa: PLC0415 - see above
+    from mlflow.types.schema import Array  # noqa: PLC0415 - see above
 
+    return ColSpec(Array(kind), name)
+
+
+def _name_columns(
+    uri: str, kinds: Sequence[Any], given: Sequence[str], advice: str = ""
+) -> list[Any]:
+    """Return the specs of columns of *kinds* with the *given* names."""
     if not kinds:
         raise UnsupportedSignature(uri, "its signature has no input columns")
     if not given:
@@ -95,16 +107,18 @@ def _name_columns(uri: str, kinds: Sequence[Any], given: Sequence[str]) -> list[
         raise UnsupportedSignature(
             uri,
             f"its signature has {counted(len(kinds), 'column')} without names; name the table's "
-            f"columns in the order of the training data: features: [{', '.join(shown)}]",
+            f"columns in the order of the training data: features: [{', '.join(shown)}]{advice}",
         )
     if len(given) != len(kinds):
         raise FeaturesMiscounted(uri, given, len(kinds))
-    return [ColSpec(kind, name) for kind, name in zip(kinds, given, strict=True)]
+    return [_spec(kind, name) for kind, name in zip(kinds, given, strict=True)]
 
 
 def lacks_names(loadable: Loadable) -> bool:
     """Return whether the signature of the version does not name its columns."""
-    return _unnamed_types(loadable) is not None
+    inputs: Any = loadable.model.signature.inputs
+    arrays = array_input(loadable)
+    return not (inputs.has_input_names() if arrays is None else arrays.names)
 
 
 def feature_names(loadable: Loadable, given: Sequence[str] = ()) -> list[str]:
@@ -158,10 +172,19 @@ def feature_of(uri: str, spec: Any, has: DataType) -> StructField:  # noqa: ANN4
     return StructField(str(spec.name), input_type(kind, has))
 
 
-def null_rule(feature: StructField, nulls: Mapping[str, NullRule]) -> NullRule:
-    """Return the policy for rows with a null in the *feature*."""
-    default: NullRule = "quarantine" if isinstance(feature.dataType, _NOT_NULLABLE) else "model"
-    return nulls.get(feature.name, default)
+def null_rule(
+    feature: StructField, nulls: Mapping[str, NullRule], *, of_arrays: bool = False
+) -> NullRule:
+    """Return the policy for rows with a null in the *feature*.
+
+    Args:
+        feature: the feature.
+        nulls: the policies that the job's file asks for.
+        of_arrays: whether the model takes NumPy arrays, which can hold no missing array.
+    """
+    is_array = of_arrays and isinstance(feature.dataType, ArrayType)
+    is_nullable = not isinstance(feature.dataType, _NOT_NULLABLE) and not is_array
+    return nulls.get(feature.name, "model" if is_nullable else "quarantine")
 
 
 def find_casts(

@@ -34,6 +34,8 @@ class Output:
     kind: DataType
     word: str
     """The signature's word for the type, if the column's type does not say it."""
+    width: int | None = None
+    """The number of values of its array, if the signature says it."""
 
     @property
     def is_renamed(self) -> bool:
@@ -54,7 +56,8 @@ def outputs_of(loadable: Loadable) -> list[Output]:
         for n, spec in enumerate(schema.inputs):
             name = n if spec.name is None else spec.name
             kind, word = output_type(model, spec)
-            outputs.append(Output(name, PREDICTION if is_single else fit_name(name), kind, word))
+            column = PREDICTION if is_single else fit_name(name)
+            outputs.append(Output(name, column, kind, word, _array_width(spec)))
     if collisions := repeated_names([output.name for output in outputs]):
         column = collisions[0]
         names = [o.original for o in outputs if o.name.lower() == column.lower()]
@@ -62,11 +65,19 @@ def outputs_of(loadable: Loadable) -> list[Output]:
     return outputs
 
 
+def _array_width(spec: Any) -> int | None:  # noqa: ANN401 - of MLflow
+    """Return the number of values in a row of an array, if the signature says it."""
+    _, *sizes = getattr(spec, "shape", [-1])
+    return sizes[0] if len(sizes) == 1 and sizes[0] > 1 else None
+
+
 def results_schema(outputs: StructType, model_outputs: Sequence[Output]) -> pa.Schema:
     """Return *outputs* as the schema with which workers check the predictions of a model."""
     fields = []
     for field, output in zip(to_arrow_schema(outputs), model_outputs, strict=True):
         metadata = {executor.SAYS: output.word.encode()} if output.word else {}
+        if output.width is not None:
+            metadata[executor.WIDTH] = str(output.width).encode()
         fields.append(field.with_metadata(metadata))
     return pa.schema(fields)
 

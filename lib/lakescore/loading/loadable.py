@@ -43,6 +43,9 @@ class Loadable:
     """The classes of a classifier that gives probabilities, in its order and type."""
     has_categories: bool = False
     """Whether the model was trained on pandas categories, which tables and MLflow do not have."""
+    takes_records: bool = False
+    """Whether the model takes a list of records: its signature is an object without a name, which
+    MLflow inferred from a type hint."""
 
     @property
     def pyfunc(self) -> executor.Version:

@@ -108,8 +108,16 @@ def prepare(
         env_manager=options.env_manager,
         own_code=own_code(card["flavors"], folder),
         proba=proba,
+        takes_records=_takes_records(model, card),
     )
     return _inspect(loadable, runner)
+
+
+def _takes_records(model: ModelVersion, card: Mapping[str, Any]) -> bool:
+    inputs: Any = model.signature.inputs  # MLflow's specs are a union no check narrows
+    if not card.get("is_signature_from_type_hint") or inputs is None or len(inputs.inputs) > 1:
+        return False
+    return bool(inputs.inputs[0].to_dict()["type"] == "object")
 
 
 def _inspect(loadable: Loadable, runner: Runner | None) -> Loadable:

@@ -60,6 +60,8 @@ def input_specs(loadable: Loadable, given: Sequence[str] = ()) -> list[Any]:
         ]
     if arrays is not None:
         return _name_array(loadable.model.uri, arrays, given)
+    if loadable.takes_records:
+        return _columns_of_records(inputs.inputs[0].type)
     if not inputs.has_input_names():
         return _name_columns(loadable.model.uri, [spec.type for spec in inputs.inputs], given)
     names = [spec.name for spec in inputs.inputs]
@@ -69,6 +71,13 @@ def input_specs(loadable: Loadable, given: Sequence[str] = ()) -> list[Any]:
         reason = f"MLflow confuses its columns {names_shown}; log it with texts as names"
         raise UnsupportedSignature(loadable.model.uri, reason)
     return list(inputs.inputs)
+
+
+def _columns_of_records(record: Any) -> list[Any]:  # noqa: ANN401 - of MLflow
+    """Return the specs of the columns from which MLflow makes the records of a type hint."""
+    from mlflow.types import ColSpec  # noqa: PLC0415 - seconds of import, after the first checks
+
+    return [ColSpec(p.dtype, p.name, required=p.required) for p in record.properties]
 
 
 def _name_array(uri: str, arrays: ArrayInput, given: Sequence[str]) -> list[Any]:
@@ -118,7 +127,8 @@ def lacks_names(loadable: Loadable) -> bool:
     """Return whether the signature of the version does not name its columns."""
     inputs: Any = loadable.model.signature.inputs
     arrays = array_input(loadable)
-    return not (inputs.has_input_names() if arrays is None else arrays.names)
+    has_names = inputs.has_input_names() if arrays is None else bool(arrays.names)
+    return not (has_names or loadable.takes_records)
 
 
 def feature_names(loadable: Loadable, given: Sequence[str] = ()) -> list[str]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 
-from bench.workloads import KEY, NAME, Workload, given, load
+from bench.workloads import KEY, NAME, Workload, arrays_of, given, load
 from lakescore import registry
 
 if TYPE_CHECKING:
@@ -54,15 +54,17 @@ class Setting:
         constants = {name: F.lit(value) for name, value in LINEAGE.items()}
         rows.withColumns(constants).write.format("delta").mode("overwrite").save(self.target)
 
-    def file(self, planned: "scoring.Plan") -> None:
+    def file(self, execution: "scoring.Execution") -> None:
         """Let workers write predictions with their lineage, as the whole job does."""
         from lakescore import scoring, tables  # noqa: PLC0415 - they import Spark
         from lakescore.filing import Place  # noqa: PLC0415 - likewise
 
+        planned = execution.planned
         carried = {"all": {**LINEAGE, "slice": "all"}}
         more = [f"prediction_{n}" for n in range(1, len(planned.versions))]
-        doubles = [f"0D AS {name}" for name in ["prediction", *more]]
-        rows = self.read().limit(0).selectExpr(KEY, *doubles, *_LITERALS)
+        kind = self.workload.gives
+        empty = [f"CAST(NULL AS {kind}) AS {name}" for name in ["prediction", *more]]
+        rows = self.read().limit(0).selectExpr(KEY, *empty, *_LITERALS)
         where = {"model_name": [NAME], "slice": ["all"]}
         begun = tables.begin(
             self.session, rows.schema, self.target, where=where, metadata={}, find_by=[KEY]
@@ -72,7 +74,7 @@ class Setting:
         places |= {name: Place(at + n) for n, name in enumerate(["prediction", *more])}
         sink = begun.sink(places, carried, None)
         with scoring.evaluated(planned, ["all"]):
-            begun.add(scoring.Execution(planned).write_files(sink), sink)
+            begun.add(execution.write_files(sink), sink)
         begun.commit()
 
     def commit(self, parts: list[pa.Table]) -> None:
@@ -131,18 +133,22 @@ def scored(
     """Score with *models*, and return what the receipt would say."""
     from lakescore import scoring, signature, slicing, tables  # noqa: PLC0415 - they import Spark
     from lakescore.loading import prepare  # noqa: PLC0415
+    from lakescore.options import BindOptions  # noqa: PLC0415
 
     rows = tables.snapshot(here.session, here.source)
-    binding = [signature.bind(here.source, rows, prepare(m), keep=[KEY]) for m in models]
+    given = here.workload.features if here.workload.eats == "array" else ()
+    options = BindOptions(features=given)
+    binding = [signature.bind(here.source, rows, prepare(m), [KEY], options) for m in models]
     selection = slicing.select(rows, None, ["all"])
     planned = scoring.plan(engine, selection, binding, keep=[KEY], scan=scan)
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
         raise RuntimeError(f"the scan is not {scan}: {planned}")
+    execution = scoring.Execution(planned)
     if engine == "arrow":
-        here.file(planned)
+        here.file(execution)
     else:
         here.write(scoring.score(planned))
-    return planned.facts()
+    return execution.facts()
 
 
 def fresh_versions(here: Setting) -> Facts:
@@ -259,7 +265,9 @@ def predict_file(workload: Workload, estimator: Any, path: str) -> pa.Table:  # 
     """Return the keys and predictions of a file."""
     rows = pq.read_table(path, columns=[KEY, *workload.features], use_threads=False)
     predicted = estimator.predict(workload.given(rows))
-    return pa.table({KEY: rows.column(KEY), "prediction": pa.array(predicted, pa.float64())})
+    is_array = workload.gives.startswith("ARRAY")
+    column = arrays_of(predicted) if is_array else pa.array(predicted, pa.float64())
+    return pa.table({KEY: rows.column(KEY), "prediction": column})
 
 
 def limit_of_versions(versions: int, here: Setting) -> None:

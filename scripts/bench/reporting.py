@@ -104,6 +104,10 @@ class Results:
             ("small table, s of a whole job over the bare Spark write", over, "<=", 2),
             ("forest, efficiency from one core to two", efficiency, ">=", 0.92),
             ("flights, pruned spark_udf / ours", flights(c.PRUNED) / flights(c.DIRECT), ">=", 1.5),
+            *[
+                (f"{name}, direct scan / limit", self._over_limit(name), "<=", 1.3)
+                for name in ("embeddings", "embeddings in and out")
+            ],
             ("small job, cold / a plain program", started(local) / started(plain), "<=", 1.36),
             ("small job, cold / a plain program, CPU", cold_cpu, "<=", 1.59),
             ("1M linear rows, cold / the limit", cold_large, "<=", 2),
@@ -112,6 +116,11 @@ class Results:
             ("compare of three versions, cold, s", started(starting.COMPARE), "<=", 15),
             ("one model per segment, 1,000 / one model", many / one, "<=", 3),
         ]
+
+    def _over_limit(self, race: str) -> float:
+        """Return the cost of a row by direct scan, over that of the limit in as many processes."""
+        cost = self._slopes(race, "cpu")
+        return cost(c.DIRECT) / cost(c.LIMIT_BOTH)
 
     def _slopes(self, race: str, unit: str) -> Callable[[Contender], float]:
         series = self.found["races"][race]["contenders"]

@@ -22,6 +22,8 @@ from lakescore import registry
 NAME = "bench"
 KEY = "id"
 NUMBERS = tuple(f"x{n:02}" for n in range(20))
+WIDTH = 384
+"""The values of an embedding."""
 VERSIONS = 8
 """How many versions of each model are registered."""
 
@@ -32,12 +34,14 @@ class Workload:
 
     name: str
     features: tuple[str, ...]
-    fit: Callable[[], tuple[Any, pd.DataFrame]]
+    fit: Callable[[], tuple[Any, Any]]
     """Returns the estimator, and rows that its signature is made of."""
     rows: Callable[[int, int], pa.Table]
     """Returns rows: how many, and a seed."""
-    eats: Literal["block", "frame"] = "block"
-    """What the estimator takes: a block of numbers, or a pandas frame."""
+    eats: Literal["block", "frame", "array"] = "block"
+    """What the estimator takes: a block of numbers, a pandas frame, or a column of arrays."""
+    gives: str = "DOUBLE"
+    """Spark's name of the type of a prediction."""
     tolerance: float = 1e-12
     """How far predictions may differ: threads and batches add numbers up in different orders."""
     library: Literal["sklearn", "lightgbm", "xgboost", "catboost"] = "sklearn"
@@ -113,6 +117,9 @@ def given(columns: pa.Table | pa.RecordBatch, features: tuple[str, ...], eats: s
     """Return the *features* of *columns* as a model takes them."""
     if eats == "frame":
         return columns.select(list(features)).to_pandas()
+    if eats == "array":
+        values = columns.column(features[0]).combine_chunks().flatten()
+        return values.to_numpy().reshape(columns.num_rows, -1)
     kind = columns.column(features[0]).type.to_pandas_dtype()
     block = np.empty((columns.num_rows, len(features)), kind, order="F")
     for n, name in enumerate(features):
@@ -130,6 +137,28 @@ def floats(rows: int, seed: int) -> pa.Table:
     """Return random single-precision numbers."""
     table = doubles(rows, seed)
     return table.cast(pa.schema([(name, pa.float32()) for name in NUMBERS]))
+
+
+def embeddings(rows: int, seed: int) -> pa.Table:
+    """Return random arrays of single-precision numbers."""
+    values = np.random.default_rng(seed).normal(size=(rows, WIDTH)).astype(np.float32)
+    return pa.table({"embedding": arrays_of(values)})
+
+
+def arrays_of(values: Any) -> pa.Array:  # noqa: ANN401 - a block of numbers
+    """Return the rows of a block as a column of arrays."""
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
+    return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)))
+
+
+def on_embeddings(outputs: int) -> tuple[Any, Any]:
+    """Fit a linear model that gives as many *outputs* for an embedding."""
+    from sklearn.linear_model import LinearRegression  # noqa: PLC0415
+
+    block = given(embeddings(2_000, 1), ("embedding",), "array")
+    weights = np.random.default_rng(2).normal(size=(WIDTH, outputs)).astype(np.float32)
+    wanted = block @ weights
+    return LinearRegression().fit(block, wanted if outputs > 1 else wanted[:, 0]), block
 
 
 def on(estimator: Any, rows: Callable[[int, int], pa.Table]) -> tuple[Any, pd.DataFrame]:  # noqa: ANN401
@@ -215,6 +244,23 @@ WORKLOADS = {
         Workload("lightgbm", NUMBERS, lambda: on(lightgbm(), doubles), doubles, library="lightgbm"),
         Workload("xgboost", NUMBERS, lambda: on(xgboost(), doubles), doubles, library="xgboost"),
         Workload("catboost", NUMBERS, lambda: on(catboost(), doubles), doubles, library="catboost"),
+        Workload(
+            "embeddings",
+            ("embedding",),
+            lambda: on_embeddings(1),
+            embeddings,
+            eats="array",
+            tolerance=1e-3,
+        ),
+        Workload(
+            "embeddings-both",
+            ("embedding",),
+            lambda: on_embeddings(WIDTH),
+            embeddings,
+            eats="array",
+            gives="ARRAY<FLOAT>",
+            tolerance=1e-3,
+        ),
         Workload("flights", (*demo.NUMBERS, *demo.WORDS), flight_delay, flights, eats="frame"),
     )
 }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import catboost
+import lightgbm
 import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import score
+import xgboost
 from builders.jobs import score_job
 from builders.tables import make_table, rows_of
 from delta.tables import DeltaTable
@@ -176,6 +180,35 @@ def test_a_classifier_of_arrays_gives_probabilities(spark: SparkSession, path: s
         plan = planned(tables.snapshot(spark, path), "a text of an array", engine, output="proba")
         given = [list(row)[1:] for row in scoring.score(plan).orderBy("id").collect()]
         assert np.array(given) == pytest.approx(CLASSES.predict_proba(BLOCK), rel=1e-12)
+
+
+SMALL = {"n_estimators": 5, "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    ("library", "classifier"),
+    [
+        ("lightgbm", lightgbm.LGBMClassifier(**SMALL, min_child_samples=1, verbose=-1)),
+        ("xgboost", xgboost.XGBClassifier(**SMALL)),
+        ("catboost", catboost.CatBoostClassifier(5, verbose=0, allow_writing_files=False)),
+    ],
+)
+def test_a_boosting_library_gets_a_column_of_arrays_as_one_block(
+    spark: SparkSession, path: str, library: str, classifier: Any
+) -> None:
+    fitted = classifier.fit(BLOCK, [0, 1, 0, 1])
+    signed = of_arrays([spec("float64", 3)], spec("int64"))
+    log = importlib.import_module(f"mlflow.{library}").log_model
+    log(fitted, name="model", signature=signed, registered_model_name=f"array {library}")
+    rows = tables.snapshot(spark, path)
+    plan = planned(rows, f"array {library}", "auto")
+    assert plan.facts()["modes"] == ["block"]
+    given = [row["prediction"] for row in scoring.score(plan).orderBy("id").collect()]
+    assert given == fitted.predict(BLOCK).tolist()
+    for engine in ("auto", "spark_udf"):
+        plan = planned(rows, f"array {library}", engine, output="proba")
+        given = [list(row)[1:] for row in scoring.score(plan).orderBy("id").collect()]
+        assert np.array(given) == pytest.approx(fitted.predict_proba(BLOCK), rel=1e-6)
 
 
 BAD_ROWS: list[Any] = [

@@ -132,7 +132,7 @@ def _register(models: int) -> list[str]:
 def timed(command: Sequence[str], share: int = 1) -> tuple[float, float]:
     """Return the wall and the CPU seconds of *command* and of all that it starts, by *share*."""
     ctypes.CDLL(None).prctl(_BE_THE_PARENT_OF_ORPHANS, 1, 0, 0, 0)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, others = resource.getrusage(resource.RUSAGE_CHILDREN), _children()
     began = time.monotonic()
     variables = {"PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("scripts", "jobs"))}
     done = subprocess.run(  # noqa: S603 - one of the above
@@ -141,14 +141,17 @@ def timed(command: Sequence[str], share: int = 1) -> tuple[float, float]:
     wall = time.monotonic() - began
     if done.returncode:
         raise SystemExit(f"error: {command} failed: {done.stderr[-2000:]}")
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            break
+    while orphans := _children() - others:
+        os.waitpid(orphans.pop(), 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return wall / share, cpu / share
+
+
+def _children() -> set[int]:
+    """Return the ids of the child processes of all threads of this process."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(child) for path in lists for child in path.read_text().split()}
 
 
 def _check_equal(folder: Path, models: int) -> None:

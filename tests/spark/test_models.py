@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -93,22 +94,24 @@ def on_pandas() -> pd.DataFrame:
     return pd.concat([frame, frame[["0", "1"]].set_axis([0, 1], axis=1)], axis=1)
 
 
+@dataclass(frozen=True)
 class Kind:
     """A model, what it takes and what its signature says."""
 
-    def __init__(
-        self,
-        takes: list[Any],
-        model: Any,
-        gives: Any,
-        takes_as: Schema | None = None,
-        spark_udf: str = "",
-    ) -> None:
-        self.takes, self.model, self.gives = takes, model, gives
-        self.takes_as = takes_as
-        """The signature of what it takes, if MLflow cannot infer it."""
-        self.spark_udf = spark_udf
-        """Why the arrow engine leaves it to spark_udf."""
+    takes: list[Any]
+    model: Any
+    gives: Any
+    takes_as: Schema | None = None
+    """The signature of what it takes, if MLflow cannot infer it."""
+    spark_udf: str = ""
+    """Why the arrow engine leaves it to spark_udf."""
+    calls: str = "predict"
+    """The method that MLflow's function calls, as scikit-learn's flavour logs it."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """More options of `log_model`."""
+        return {} if self.calls == "predict" else {"pyfunc_predict_fn": self.calls}
 
 
 def own(function: Callable[[pd.DataFrame], Any]) -> mlflow.pyfunc.PythonModel:
@@ -152,6 +155,15 @@ KINDS: dict[str, Kind] = {
     ),
     "a regressor of columns without names": Kind(
         [0, 1], LinearRegression().fit(N01, F["y"]), NUMBER
+    ),
+    "probabilities instead of classes": Kind(
+        ["x"], LogisticRegression().fit(X, [0, 1, 0, 1]), np.zeros((1, 2)), calls="predict_proba"
+    ),
+    "logarithms of probabilities": Kind(
+        ["x"],
+        LogisticRegression().fit(X, [0, 1, 0, 1]),
+        np.zeros((1, 2)),
+        calls="predict_log_proba",
     ),
     "LightGBM's booster": Kind(
         ["x"],
@@ -346,7 +358,7 @@ def models(registry: str) -> None:
     mlflow.set_tracking_uri(registry)
     mlflow.set_experiment("models")
     for name, kind in KINDS.items():
-        register(name, kind.model, signature=signed(kind))
+        register(name, kind.model, signature=signed(kind), **kind.options)
 
 
 @pytest.fixture(scope="module")

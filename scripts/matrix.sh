@@ -27,7 +27,7 @@ make() { # takes the words of one line of LINES
     .venv/bin/uv venv -q --no-python-downloads --python "$2" "$home/.venv" &&
     .venv/bin/uv pip install -q --python "$home/.venv/bin/python" --constraint "$home/others.txt" \
       -e '.[demo,dev]' --group flavours "pyspark==$3" "delta-spark==$4" "mlflow==$5" &&
-    "$home/.venv/bin/python" scripts/fetch_jars.py "$home/jars.lock"
+    "$home/.venv/bin/lakescore" setup "$home/jars.lock"
 }
 
 run() { # takes the words of one line of LINES

@@ -51,8 +51,6 @@ stamp=$({ cat requirements.lock pyproject.toml conf/spark/jars.lock; "${JAVA_HOM
 if [ "$(cat .venv/lakescore-setup 2>/dev/null)" != "$stamp" ]; then
   [ -x .venv/bin/python ] || make_environment
   install_packages
-  .venv/bin/python scripts/fetch_jars.py
-  say "storing the classes of Spark, which JVMs then share"
-  .venv/bin/python scripts/share_classes.py
+  .venv/bin/lakescore setup --again >&2
   echo "$stamp" >.venv/lakescore-setup
 fi

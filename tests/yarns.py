@@ -116,7 +116,7 @@ class Yarn:
 @contextlib.contextmanager
 def yarn(folder: Path) -> Iterator[Yarn]:
     """Run a ResourceManager and a NodeManager, whose jar Maven gives."""
-    subprocess.run([sys.executable, ROOT / "scripts/fetch_jars.py", LOCK], check=True)
+    subprocess.run([Path(sys.executable).with_name("lakescore"), "setup", LOCK], check=True)
     cluster = Yarn(folder)
     cluster.configure()
     try:

@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from lakescore import assets
 from lakescore.errors import LakescoreError
 
+VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
+"""The options of a JVM whose log shows what Spark does."""
 _OLDEST = 17
 
 
@@ -29,7 +31,7 @@ def sharing() -> list[str]:
 
     Java ignores an archive of another Java or for other jars; the options silence its warning.
     """
-    archive = Path(sys.prefix) / "share" / "lakescore" / "classes.jsa"
+    archive = assets.class_archive()
     if not archive.is_file() or " " in str(archive):  # Spark ends an option at a space
         return []
     return [f"-XX:SharedArchiveFile={archive}", "-Xlog:disable", "-Xlog:all=error:stderr"]

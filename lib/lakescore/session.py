@@ -2,7 +2,7 @@
 
 Workers run the driver's interpreter; times are UTC; Delta is configured; a table's name cannot be
 a file; logs are quiet. Under spark-submit, spark-submit gives Spark's properties. A plain
-`python jobs/score.py` reads them from `conf/spark/<PLACE>.conf` beside the job.
+`python jobs/score.py` reads them from the file of the place.
 """
 
 from __future__ import annotations
@@ -12,24 +12,22 @@ import re
 import sys
 import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakescore import console, java, workers
+from lakescore import assets, console, jars, java, places, workers
 from lakescore.errors import ConfigError, TemporaryError
-from lakescore.places import read_properties
+from lakescore.places import place_file, read_properties
 from lakescore.runner import Runner, RunnerRefused
-from lakescore.wording import listed, nearest
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
     from lakescore.options import RunnerName
 
-VERBOSE = ("-Dlakescore.log.level=info", "-Dlakescore.log.tasks=info")
-"""Java properties that log4j2.properties reads."""
 MODELS = "spark.lakescore.models"
 _NEED_SPARK = (
     "spark.eventLog.enabled",
@@ -73,8 +71,7 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
 
     Args:
         name: the application's name.
-        properties: a file of Spark properties; the default is `conf/spark/<PLACE>.conf` beside the
-            running job.
+        properties: a file of Spark properties; the default is that of the place.
         models: the versions that the application applies; Spark's listeners and event log show them
             as the property `spark.lakescore.models`.
 
@@ -101,8 +98,8 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
         spark = running
     for key, value in {**_FIXED_SETTINGS, MODELS: ",".join(models)}.items():
         spark.conf.set(key, value)
-    jars = [spark.conf.get(name, None) for name in ("spark.jars", "spark.jars.packages")]
-    if warning := untested_versions(spark.version, ",".join(filter(None, jars))):
+    used = [spark.conf.get(name, None) for name in ("spark.jars", "spark.jars.packages")]
+    if warning := untested_versions(spark.version, ",".join(filter(None, used))):
         console.stage(warning)
     return spark
 
@@ -228,10 +225,9 @@ def prepare(requested: RunnerName) -> None:
 def _local_properties() -> dict[str, str] | None:
     """Return Spark's properties of the place local, or None if the place is not local."""
     remote_variables = {"SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION"} & os.environ.keys()
-    if remote_variables or (os.environ.get("PLACE") or "local") != "local":
+    if remote_variables or places.current() != places.LOCAL:
         return None
-    path = _conf_folder() / "local.conf"
-    properties = read_properties(path) if path.is_file() else {}
+    properties = read_properties(place_file(places.LOCAL))
     master = properties.get("spark.master", "local")
     return properties | _FIXED_SETTINGS if master.startswith("local") else None
 
@@ -271,18 +267,21 @@ def _make_session(name: str, properties: Path | None, *, submitted: bool) -> Spa
 
     builder = SparkSession.builder.appName(name)  # noqa: TID251 - one of the only two uses
     if not submitted:
-        path = properties or beside_the_job()
-        settings = {"spark.jars": ",".join(_jars("jars")), **read_properties(path)}
+        path = properties or place_file(places.current())
+        settings = read_properties(path)
+        if not {"spark.jars", "spark.jars.packages"} & settings.keys():
+            settings["spark.jars"] = ",".join(map(str, _delta_jars()))
         if any(key.startswith("spark.hadoop.fs.s3a.") for key in settings):
             # Not in spark.jars: these jars are large, and Spark would copy them for each run.
-            settings.setdefault("spark.driver.extraClassPath", ":".join(_jars("s3")))
-        layout = "log4j2-json.properties" if console.is_json() else "log4j2.properties"
-        logging = (path.parent / layout).absolute()
+            settings.setdefault(
+                "spark.driver.extraClassPath", ":".join(map(str, assets.jars("s3")))
+            )
+        logging = assets.log_layout(is_json=console.is_json())
         options = [
             *java.sharing(),
             settings.get("spark.driver.extraJavaOptions", ""),
-            f"-Dlog4j2.configurationFile=file:{logging}" if logging.is_file() else "",
-            *(VERBOSE if os.environ.get("LAKESCORE_VERBOSE") else ()),
+            f"-Dlog4j2.configurationFile=file:{logging}",
+            *(java.VERBOSE if os.environ.get("LAKESCORE_VERBOSE") else ()),
         ]
         settings["spark.driver.extraJavaOptions"] = " ".join(filter(None, options))
         if interpreter := settings.get("spark.pyspark.python"):
@@ -294,6 +293,19 @@ def _make_session(name: str, properties: Path | None, *, submitted: bool) -> Spa
         return builder.getOrCreate()
 
 
+def _delta_jars() -> list[Path]:
+    """Return the jars of Delta; fetch them if this environment was not set up.
+
+    Raises:
+        JarsNotFetched: they cannot be fetched.
+    """
+    if not assets.jars(jars.DELTA):
+        names = ", ".join(jars.missing(jars.DELTA))
+        console.stage(f"fetching {names}, once; lakescore setup does this too")
+        jars.fetch(jars.DELTA)
+    return assets.jars(jars.DELTA)
+
+
 def _remote_and_settings(
     properties: Path | None, *, submitted: bool
 ) -> tuple[str | None, dict[str, str]]:
@@ -302,7 +314,7 @@ def _remote_and_settings(
         return None, {}
     if remote := os.environ.get("SPARK_REMOTE"):
         return remote, {}
-    settings = read_properties(properties or beside_the_job())
+    settings = read_properties(properties or place_file(places.current()))
     return settings.pop("spark.remote", None), settings
 
 
@@ -342,24 +354,3 @@ def _active_session() -> SparkSession | None:
         return SparkSession.active()
     except PySparkRuntimeError:
         return None
-
-
-def beside_the_job() -> Path:
-    """Return `conf/spark/<PLACE>.conf` of the project whose job is running."""
-    folder = _conf_folder()
-    place = os.environ.get("PLACE") or "local"
-    path = Path(place) if "/" in place else folder / f"{place}.conf"
-    if not path.is_file():
-        places = sorted(file.stem for file in folder.glob("*.conf"))
-        raise ConfigError(f"there is no place {place!r}: no {path}{nearest(place, places)}")
-    return path
-
-
-def _conf_folder() -> Path:
-    return Path(sys.argv[0]).resolve().parents[1] / "conf" / "spark"
-
-
-def _jars(kind: str) -> list[str]:
-    """Return the jars of a *kind*, as fetched into the environment: `jars` (Delta's) or `s3`."""
-    folder = Path(sys.prefix) / "share" / "lakescore" / kind
-    return [str(path) for path in sorted(folder.glob("*.jar"))]

@@ -86,7 +86,7 @@ class StorageUnsupported(ConfigError):
 
     def __init__(self, address: str, scheme: str) -> None:
         remedy = (
-            "fetch hadoop-aws (scripts/fetch_jars.py conf/spark/s3.lock) and submit with PLACE=s3, "
+            "fetch hadoop-aws (lakescore setup s3) and submit with PLACE=s3, "
             "or copy its lines to your own place (docs/object-storage.md)"
         )
         if scheme in {"s3", "s3n"}:

@@ -63,8 +63,8 @@ def listening(request: pytest.FixtureRequest, place: Place, tmp_path: Path) -> P
     """Return the place with the line that standalone.conf shows, and a file for the events."""
     if not request.config.getoption("--openlineage"):
         pytest.skip("give --openlineage: it fetches the listener's jar")
-    fetch = [ROOT / "scripts/fetch_jars.py", ROOT / "conf/spark/openlineage.lock"]
-    subprocess.run([sys.executable, *fetch], check=True)
+    command = Path(sys.executable).with_name("lakescore")
+    subprocess.run([command, "setup", "openlineage"], check=True)
     shown = (ROOT / "conf/spark/standalone.conf").read_text()
     (line,) = [line for line in shown.splitlines() if LISTENER in line]
     key, listener = line.removeprefix("#").split()

@@ -116,7 +116,7 @@ def lake(
         pytest.skip("give --s3: it fetches Hadoop's client of S3")
     import boto3
 
-    subprocess.run([sys.executable, ROOT / "scripts/fetch_jars.py", CONF / "s3.lock"], check=True)
+    subprocess.run([Path(sys.executable).with_name("lakescore"), "setup", "s3"], check=True)
     folder = tmp_path_factory.mktemp("s3")
     properties = read_properties(CONF / "s3.conf") | SMALL | LOCAL
     place = write_place(folder / "place.conf", properties)
@@ -364,4 +364,4 @@ def test_without_hadoops_client_one_line_says_what_to_fetch(lake: Lake, tmp_path
     lines = {key: value for key, value in lines.items() if "s3a" not in key}
     bare = dataclasses.replace(lake, place=write_place(tmp_path / "bare.conf", lines))
     done = bare.score(model="nearby/1")
-    assert (done.code, "scripts/fetch_jars.py conf/spark/s3.lock" in done.error) == (2, True)
+    assert (done.code, "lakescore setup s3" in done.error) == (2, True)

@@ -38,12 +38,14 @@ from lakescore.errors import (
 )
 from lakescore.explaining import KeyUnreadable, RowNotFound, TableNotAtPath
 from lakescore.filing import FilesUnwritten, WrittenFilesMissing
+from lakescore.jars import JarsNotFetched
 from lakescore.java import JavaMissing
 from lakescore.job import TimedOut
 from lakescore.joblist import NotRun
 from lakescore.loading import FlavorMissing, OptionUnknown, OptionUnreadable, UnsupportedSignature
 from lakescore.logs import AnotherRunWon
 from lakescore.metering import MetricsNotWritten
+from lakescore.projects import ProjectExists
 from lakescore.publishing import RowsLost, RunIdReused, TooManyErrors
 from lakescore.registry.errors import (
     AliasMoved,
@@ -117,6 +119,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 INSTANCES = [
     LakescoreError("something else went wrong"),
     JavaMissing("/opt/java/bin/java is version 11"),
+    JarsNotFetched("io.delta:delta-storage:4.4.0 has the SHA-256 None, not 1f2e"),
     ScoringFailed("models:/flight-delay/3", "slices 2013-12-01", "ValueError: NaN"),
     ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
     EngineRefused("arrow", "it does not take the columns at (timestamp)"),
@@ -144,6 +147,7 @@ INSTANCES = [
     FeaturesUnknown("models:/flight-delay/3", ["distanc"], ["distance", "hour"]),
     ThresholdUndefined("models:/flight-delay/3", "struct<p_a:double>", 3),
     FileExists("copies/MLmodel"),
+    ProjectExists(Path("scoring/conf/score.yaml")),
     BadReference("flight-delay", "it names no version and no alias"),
     BadFilter("metrics.rmse <", "a value or a condition is missing", 13),
     BadColumn("metric.rmse", ["version", "metrics.<key>"]),

@@ -116,7 +116,7 @@ def test_a_job_in_local_mode_starts_spark_itself_if_at_all(submit: Submit, job: 
 def test_a_place_may_lie_anywhere(submit: Submit, tmp_path: Path) -> None:
     (tmp_path / "mine.conf").write_text("spark.master spark://10.0.0.1:7077\n")
     done = submit("score", SCORE, folder=tmp_path, DRY_RUN="1", PLACE="./mine.conf")
-    assert "--properties-file ./mine.conf " in done.stdout
+    assert "--properties-file mine.conf " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_typo_is_told_before_any_jvm_starts(
 def test_a_place_that_is_not_there_is_named(submit: Submit) -> None:
     done = submit("score", SCORE, PLACE="moon")
     assert done.returncode == 2
-    places = "connect kubernetes local s3 standalone yarn"
+    places = "connect, kubernetes, local, s3, standalone, yarn"
     assert one_line(done) == f"error: there is no place 'moon'; places: {places}\n"
     assert submit.jvms == []
 
@@ -209,7 +209,7 @@ def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: JOB is missing; usage: ")
     assert (
-        "jobs: compare replay score; places: connect kubernetes local s3 standalone yarn"
+        "jobs: compare, replay, score; places: connect, kubernetes, local, s3, standalone, yarn"
         in done.stderr
     )
 

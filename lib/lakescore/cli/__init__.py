@@ -1,4 +1,4 @@
-"""Define the `lakescore` command, which works with model versions, without Spark.
+"""Define the `lakescore` command, which works with model versions, and runs jobs.
 
 Each command calls `lakescore.registry`. With `--json` it prints the facts of the result, otherwise
 a table of 80 columns. The import of this package imports neither MLflow nor Rich.
@@ -10,6 +10,7 @@ from lakescore.cli import (  # noqa: F401 - these modules add their commands
     moving,
     reading,
     reporting,
+    running,
     serving,
     writing,
 )

@@ -23,10 +23,11 @@ EXIT_CODES = (
 
 
 _ORDER = (
-    "models", "versions", "show", "files", "diff", "report", "serve", "resolve", "create",
-    "register", "tag", "untag", "promote", "rollback", "withdraw", "history", "explain",
-    "schema", "check", "schedule",
-)  # fmt: skip
+    *("init", "score", "compare", "replay"),
+    *("models", "versions", "show", "files", "diff", "report", "serve", "resolve"),
+    *("create", "register", "tag", "untag", "promote", "rollback", "withdraw", "history"),
+    *("explain", "schema", "check", "schedule", "path", "setup"),
+)
 
 
 class _Commands(TyperGroup):
@@ -45,7 +46,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Register, inspect, compare and promote model versions. spark-submit.sh runs the jobs.",
+    help="Score Delta tables with MLflow models; register, compare and promote versions.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode=None,

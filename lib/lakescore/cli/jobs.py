@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakescore import scheduling
+from lakescore import places, scheduling
 from lakescore.cli.app import command, pairs, tell
 from lakescore.errors import ConfigError
 from lakescore.wording import either, listed, nearest
@@ -47,16 +47,10 @@ def check(
 
     Several files of score jobs are checked together. The command also checks that Java is there.
     """
-    from lakescore import java  # noqa: PLC0415
-    from lakescore.config import load  # noqa: PLC0415
-    from lakescore.joblist import jobs_of  # noqa: PLC0415
+    from lakescore.submitting import Submission  # noqa: PLC0415
 
-    kind, arguments = _job_type(job), words or []
-    if job == "score":
-        jobs_of([str(config), *arguments])
-    else:
-        load(kind, config, arguments)
-    java.require()
+    _job_type(job)
+    Submission(job, (str(config), *(words or ())), places.LOCAL).check()
 
 
 @command()

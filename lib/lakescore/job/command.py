@@ -68,14 +68,20 @@ def main(
             Literal["text", "json"],
             typer.Option(help="format of the log: text, or one JSON document per line"),
         ] = "text",
+        place: Annotated[
+            str | None,
+            typer.Option(help="name or file of Spark's properties; default: PLACE, or local"),
+        ] = None,
     ) -> None:
+        if place is not None:
+            os.environ["PLACE"] = place
         job = JobCommand(name, run, verbose=verbose, log=log)
         job.open()
         argv = [str(config), *(words or ())]
         code = _run_several(cast("Any", job), argv) if several else _run_one(job, kind, argv)
         raise typer.Exit(code)
 
-    app(args=None if arguments is None else list(arguments), prog_name=f"{name}.py")
+    app(args=None if arguments is None else list(arguments), prog_name=f"lakescore {name}")
 
 
 def _run_one(command: JobCommand[J], kind: type[J], words: Sequence[str]) -> int:

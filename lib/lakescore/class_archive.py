@@ -1,9 +1,11 @@
-"""Let JVMs start faster: keep the classes of Spark and Delta, parsed, in this environment.
+"""The archive of classes: JVMs that share the parsed classes of Spark and Delta start faster.
 
 Java's class data sharing (`-XX:ArchiveClassesAtExit`, JEP 350): a JVM that does what jobs do writes
-the classes that it loaded into a file, which later JVMs map instead of reading them from jars.
-Whoever starts a JVM with other jars or another Java gets no error, and no gain.
+the classes that it loaded into a file, which later JVMs map instead of reading them from jars. A
+JVM with other jars, or of another Java, ignores the file without an error.
 """
+
+from __future__ import annotations
 
 import os
 import shutil
@@ -12,27 +14,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-SHARE = Path(sys.prefix) / "share" / "lakescore"
-ARCHIVE = SHARE / "classes.jsa"
 _QUIET = "-Xlog:disable -Xlog:all=error:stderr"
 
 
-def main() -> None:
-    """Make the archive by a JVM that ends in order, or leave it out where none does."""
-    import pyspark  # noqa: PLC0415 - of the parent alone
+def make() -> str:
+    """Make the archive by a JVM that ends in order; return the reason if that fails."""
+    from lakescore import assets, jars  # noqa: PLC0415 - only the parent process needs them
 
-    ARCHIVE.unlink(missing_ok=True)
-    SHARE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SHARE) as folder:
-        made = Path(folder) / ARCHIVE.name
+    archive = assets.class_archive()
+    archive.unlink(missing_ok=True)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        made = Path(folder) / archive.name
         # Classes that the second compiler would need are not of interest, and take time.
         java = f"{_QUIET} -XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made}"
-        jars = ",".join(map(str, sorted((SHARE / "jars").glob("*.jar"))))
         command = [
-            str(Path(pyspark.__file__).parent / "bin" / "spark-submit"),
-            *("--properties-file", str(ROOT / "conf" / "spark" / "local.conf")),
-            *("--jars", jars, "--driver-java-options", java),
+            str(jars.spark_submit()),
+            *("--properties-file", str(assets.folder() / "conf" / "spark" / "local.conf")),
+            *("--jars", ",".join(map(str, assets.jars("jars"))), "--driver-java-options", java),
             *(__file__, folder),
         ]
         environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
@@ -40,15 +39,14 @@ def main() -> None:
             command, env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode == 0 and made.is_file() and _is_whole(made):
-            shutil.move(made, ARCHIVE)
-            return
+            shutil.move(made, archive)
+            return ""
     lines = [line for line in done.stderr.splitlines() if line.strip() and " INFO " not in line]
-    last = (lines or ["no output"])[-1]
-    print(f"setup: Java keeps no classes, so jobs start slower: {last}", file=sys.stderr)
+    return (lines or ["no output"])[-1]
 
 
 def _is_whole(archive: Path) -> bool:
-    """Tell whether a JVM can map *archive*: it would not look, and crash."""
+    """Return whether a JVM can map *archive*; it would not check, and crash."""
     java_home = os.environ.get("JAVA_HOME")
     java = str(Path(java_home) / "bin" / "java") if java_home else "java"
     command = [java, *_QUIET.split(), f"-XX:SharedArchiveFile={archive}", "-version"]
@@ -57,10 +55,10 @@ def _is_whole(archive: Path) -> bool:
 
 def warm_up(folder: str) -> None:
     """Do what jobs do: read and write Delta tables, by SQL and by Python workers."""
-    from pyspark.sql import SparkSession  # noqa: PLC0415 - of the child alone
-    from pyspark.sql import functions as F  # noqa: N812, PLC0415
+    from pyspark.sql import SparkSession  # noqa: PLC0415 - only the child process needs it
+    from pyspark.sql import functions as F  # noqa: N812, PLC0415 - as above
 
-    spark = SparkSession.builder.getOrCreate()
+    spark = SparkSession.builder.getOrCreate()  # noqa: TID251 - this script runs no job
     rows = spark.range(0, 100, 1, 2).selectExpr(
         "id", "id % 3 AS part", "CAST(id AS STRING) AS word", "id / 7 AS x"
     )
@@ -86,4 +84,4 @@ def warm_up(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    warm_up(sys.argv[1]) if sys.argv[1:] else main()
+    warm_up(sys.argv[1])

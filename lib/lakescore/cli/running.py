@@ -1,0 +1,88 @@
+"""Define the commands that run jobs: score, compare and replay; and where their files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakescore import assets
+from lakescore.cli.app import app, command, say
+from lakescore.wording import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PASSED_ON: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def _define(job: str, summary: str) -> None:
+    """Define the command of a job, which reads its words itself."""
+
+    def run(context: typer.Context) -> None:
+        from lakescore.submitting import submit  # noqa: PLC0415 - other commands do not need it
+
+        raise typer.Exit(submit(job, context.args))
+
+    run.__doc__ = summary
+    define: Callable[..., Any] = app.command(
+        name=job, context_settings=_PASSED_ON, add_help_option=False
+    )
+    define(run)
+
+
+_define("score", "Score a table with a pinned version, by a job's file.")
+_define("compare", "Rank versions on holdout data, by a job's file.")
+_define("replay", "Make the predictions of a run again, by a job's file.")
+
+
+@command()
+def path(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="name of a job, such as score")],
+) -> None:
+    """Print the path of a job's Python file, for whoever calls spark-submit."""
+    from lakescore.submitting import find_job  # noqa: PLC0415 - see above
+
+    say(str(find_job(job)))
+
+
+@command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="folder of the project, which may not exist")
+    ] = Path(),
+) -> None:
+    """Write the files of a new project: jobs, places, a trust policy, and a check for CI."""
+    from lakescore import projects  # noqa: PLC0415 - other commands do not need it
+
+    for path in projects.create(folder):
+        say(str(path))
+    say("next: write the names of your model and tables into conf/score.yaml, then")
+    say("lakescore check score conf/score.yaml")
+
+
+@command()
+def setup(
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="[KIND]", help="kind of jars: jars (Delta's), s3 or openlineage"),
+    ] = "jars",
+    *,
+    again: Annotated[bool, typer.Option(help="also if nothing is missing")] = False,
+) -> None:
+    """Fetch the jars that Spark needs, check their digests, and prepare JVMs to start faster.
+
+    The command does nothing if all jars are there. Jobs without Spark need no jars.
+    """
+    from lakescore import class_archive, jars, java  # noqa: PLC0415 - see above
+
+    java.require()
+    names = jars.missing(kind)
+    if names:
+        say(f"fetching {listed(names)}")
+        jars.fetch(kind)
+    if kind == jars.DELTA and (names or again or not assets.class_archive().is_file()):
+        say("storing the classes of Spark, which JVMs then share")
+        if reason := class_archive.make():
+            say(f"Java stores no classes, so jobs start slower: {reason}")

@@ -1,0 +1,135 @@
+"""The package as a team installs it: a wheel in its own environment, without this checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from builders.tables import make_table, rows_of
+
+ROOT = Path(__file__).parents[2]
+TRAIN = """
+import mlflow, pandas
+from mlflow.models import infer_signature
+from sklearn.linear_model import LinearRegression
+
+mlflow.set_tracking_uri(f"sqlite:///{HOME}/mlflow.db")
+frame = pandas.DataFrame({"x": [0.0, 1.0, 2.0], "y": [1.0, 0.0, 2.0]})
+for weight in (2.0, 3.0):
+    fitted = LinearRegression().fit(frame, weight * frame["x"] + frame["y"])
+    mlflow.sklearn.log_model(
+        fitted, name="model", signature=infer_signature(frame, fitted.predict(frame)),
+        registered_model_name="my-model", serialization_format="cloudpickle", pip_requirements=[],
+    )
+"""
+ROWS = [(1, 1.0, 0.5), (2, -2.0, 4.0), (3, 0.0, 0.0)]
+
+
+@dataclass
+class Team:
+    """An environment with the wheel, and the folder of a project."""
+
+    environment: Path
+    folder: Path
+
+    def run(self, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the environment in the project's folder."""
+        kept = {"HOME": str(self.folder.parent), "PATH": os.environ["PATH"], **variables}
+        return subprocess.run(
+            [self.environment / "bin" / words[0], *words[1:]],
+            cwd=self.folder, env=kept, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+
+    def done(self, *words: str | Path, **variables: str) -> str:
+        """Run a command that must succeed and name no file of this checkout; return its output."""
+        done = self.run(*words, **variables)
+        assert done.returncode == 0, done.stderr
+        assert str(ROOT / "lib") not in done.stdout + done.stderr
+        assert str(ROOT / "jobs") not in done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """Return a team with a project, a model of two versions and a table."""
+    place = tmp_path_factory.mktemp("package")
+    environment, folder = place / "environment", place / "scoring"
+    uv = Path(sys.executable).with_name("uv")
+    build = [uv, "build", "-q", "--wheel", "--no-build-isolation", "--python", sys.executable]
+    subprocess.run([*build, "--out-dir", place, ROOT], check=True)
+    (wheel,) = place.glob("*.whl")
+    venv.create(environment, symlinks=True)
+    # The other packages are those of this environment; only lakescore itself is installed anew.
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [uv, "pip", "install", "-q", "--no-deps", "--python", environment / "bin/python"]
+    subprocess.run([*install, wheel], check=True)
+    (environment / "share").mkdir()
+    (environment / "share" / "lakescore").symlink_to(Path(sys.prefix) / "share" / "lakescore")
+    folder.mkdir()
+    made = Team(environment, folder)
+    home = folder / ".lakescore"
+    home.mkdir()
+    made.done("python", "-c", TRAIN.replace("{HOME}", str(home)))
+    made.done("lakescore", "init")
+    make_table(home / "tables" / "input", ROWS, "id int, x double, y double")
+    labelled = [(n, x, y, 2 * x + y) for n, x, y in ROWS]
+    make_table(home / "tables" / "holdout", labelled, "id int, x double, y double, label double")
+    made.done("lakescore", "promote", "my-model/1", "--to", "champion")
+    return made
+
+
+def test_the_new_project_scores_compares_and_replays(team: Team) -> None:
+    team.done("lakescore", "check", "score", "conf/score.yaml")
+    receipt = json.loads(team.done("lakescore", "score", "conf/score.yaml"))
+    assert (receipt["status"], receipt["runner"]["name"]) == ("scored", "local")
+    table = team.folder / ".lakescore" / "tables" / "predictions"
+    assert rows_of(table, "id", "prediction") == [(n, pytest.approx(2 * x + y)) for n, x, y in ROWS]
+    compared = json.loads(team.done("lakescore", "compare", "conf/compare.yaml"))
+    assert [row["model"] for row in compared["ranking"]] == ["models:/my-model/1"]
+    words = ["lakescore", "replay", "conf/replay.yaml", f"run={receipt['scoring_run_id']}"]
+    replayed = json.loads(team.done(*words, "runner=spark"))
+    assert (replayed["verdict"], replayed["runner"]["name"]) == ("same", "spark")
+
+
+def test_a_job_that_spark_submit_starts_is_the_installed_one(team: Team) -> None:
+    path = team.done("lakescore", "path", "score").strip()
+    assert Path(path).is_relative_to(team.environment)
+    words = ["lakescore", "score", "conf/score.yaml", "--place", "standalone"]
+    command = team.done(*words, DRY_RUN="1")
+    assert f"--properties-file {team.folder}/conf/spark/standalone.conf " in command
+    assert command.split()[-2:] == [path, "conf/score.yaml"]
+
+
+def test_a_project_is_never_written_over_files(team: Team) -> None:
+    before = (team.folder / "conf" / "score.yaml").read_text()
+    done = team.run("lakescore", "init")
+    assert done.returncode == 2
+    assert "README.md exists already, and nothing was written; name another folder" in done.stderr
+    assert (team.folder / "conf" / "score.yaml").read_text() == before
+    team.done("lakescore", "init", "another")
+    assert (team.folder / "another" / ".gitignore").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["score"], 2, "error: the job's file is missing, such as conf/score.yaml"),
+        (["score", "conf/scor.yaml"], 2, "(did you mean 'conf/score.yaml'?)"),
+        (["score", "conf/score.yaml", "--place", "moon"], 2, "there is no place 'moon'"),
+        (["score", "conf/score.yaml", "--place"], 2, "--place needs the name of a place"),
+        (["path", "scroe"], 2, "there is no job 'scroe' (did you mean 'score'?)"),
+        (["setup", "jar"], 2, "there are no jars 'jar' (did you mean 'jars'?)"),
+    ],
+)
+def test_a_typo_is_one_line(team: Team, words: list[str], code: int, line: str) -> None:
+    done = team.run("lakescore", *words)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert line in done.stderr

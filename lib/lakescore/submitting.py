@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakescore import assets, jars, java, places
-from lakescore.config import JOBS, load
 from lakescore.errors import ConfigError, LakescoreError
-from lakescore.joblist import jobs_of
 from lakescore.places import place_file, place_files, read_properties
 from lakescore.wording import listed, nearest
 
@@ -127,6 +125,9 @@ def check_job(job: str, words: Sequence[str]) -> None:
     """
     if not words:
         raise ConfigError(f"the job's file is missing, such as conf/{job}.yaml")
+    from lakescore.config import JOBS, load  # noqa: PLC0415 - most of what a start costs
+    from lakescore.joblist import jobs_of  # noqa: PLC0415 - as above
+
     if job == "score":
         jobs_of(list(words))
     else:

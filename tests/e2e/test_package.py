@@ -91,12 +91,14 @@ def test_the_new_project_scores_compares_and_replays(team: Team) -> None:
     receipt = json.loads(team.done("lakescore", "score", "conf/score.yaml"))
     assert (receipt["status"], receipt["runner"]["name"]) == ("scored", "local")
     table = team.folder / ".lakescore" / "tables" / "predictions"
-    assert rows_of(table, "id", "prediction") == [(n, pytest.approx(2 * x + y)) for n, x, y in ROWS]
+    published = rows_of(table, "id", "prediction", "scoring_run_id")
+    run = published[0][2]
+    assert published == [(n, pytest.approx(2 * x + y), run) for n, x, y in ROWS]
     compared = json.loads(team.done("lakescore", "compare", "conf/compare.yaml"))
-    assert [row["model"] for row in compared["ranking"]] == ["models:/my-model/1"]
-    words = ["lakescore", "replay", "conf/replay.yaml", f"run={receipt['scoring_run_id']}"]
+    assert [line["version"] for line in compared["ranking"]] == [1, 2]
+    words = ["lakescore", "replay", "conf/replay.yaml", f"run={run}"]
     replayed = json.loads(team.done(*words, "runner=spark"))
-    assert (replayed["verdict"], replayed["runner"]["name"]) == ("same", "spark")
+    assert (replayed["status"], replayed["runner"]["name"]) == ("same", "spark")
 
 
 def test_a_job_that_spark_submit_starts_is_the_installed_one(team: Team) -> None:

@@ -37,5 +37,4 @@ def meet(mine: Path, others: Path) -> None:
 if __name__ == "__main__":
     mine, others, file = sys.argv[1:]
     meet(Path(mine), Path(others))
-    sys.argv[0] = score.__file__  # beside which the places are
     main(ScoreJob, score.run, [file])

@@ -102,7 +102,7 @@ def test_local_mode_tries_a_task_again_as_a_cluster_does() -> None:
     assert given["spark.master"] == "local[*,4]"
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_package_with_jobs_and_places_and_nothing_else(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
@@ -118,7 +118,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert folders == {"lakescore", f"lakescore-{version('lakescore')}.dist-info"}
     source = ROOT / "lib"
     ours = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+    ours |= {f"lakescore/project/jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")}
     assert {"lakescore/registry/__init__.py", "lakescore/py.typed"} <= names
+    assert {"lakescore/project/conf/score.yaml", "lakescore/project/conf/spark/jars.lock"} <= names
     assert {name for name in names if name.endswith(".py")} == ours
 
 

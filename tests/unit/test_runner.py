@@ -20,7 +20,7 @@ class Spark:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the place `local`, in which a job would start Spark."""
-    monkeypatch.setattr("sys.argv", [str(tmp_path / "jobs" / "score.py")])
+    monkeypatch.chdir(tmp_path)
     for name in ("PLACE", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(session, "start", lambda *_, **__: Spark())

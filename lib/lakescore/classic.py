@@ -6,6 +6,7 @@ and it holds the substitutes for clients.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,15 @@ except ImportError:  # the package for clients of Spark Connect has no py4j
 else:
     FAILURES = (Py4JJavaError, PySparkException)
 
+_MESSAGE = r"(.+?)(?:\.? SQLSTATE: |\n\s*at |\n\n|\Z)"
+_CAUSE = re.compile(rf"(?:Caused by|failed due to): (?:[\w.$]+: )?{_MESSAGE}", re.DOTALL)
+"""The innermost reason comes last."""
+_BEGINNING = re.compile(
+    r"(?:An error occurred while calling \S+\s*:\s*)?(?:[\w.]+(?:Exception|Error): )?"
+    rf"(?:\[[A-Z_.]+\] )?{_MESSAGE}",
+    re.DOTALL,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -35,6 +45,15 @@ _SENT: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 def is_client(spark: SparkSession) -> bool:
     """Return whether *spark* is a client of Spark Connect."""
     return ".connect." in type(spark).__module__
+
+
+def reason(error: BaseException) -> str:
+    """Return why Spark raised *error*, in one line without the trace of Java."""
+    text = str(error).strip()
+    causes = _CAUSE.findall(text)
+    first = _BEGINNING.match(text)
+    found = causes[-1] if causes else first[1] if first else type(error).__name__
+    return " ".join(found.split())
 
 
 def is_local(spark: SparkSession) -> bool:

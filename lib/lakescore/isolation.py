@@ -7,6 +7,7 @@ models that use only known libraries can share a process.
 
 from __future__ import annotations
 
+import json
 import pickletools
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ _LOADERS = frozenset(
     for name in ("catboost", "lightgbm", "onnx", "sklearn", "spark", "statsmodels", "xgboost")
 )
 """The modules of MLflow that load a model and run no code from outside its files."""
+_STAGES = ("org.apache.spark.ml.", "pyspark.ml.")
+"""The packages of the classes that a pipeline of Spark ML consists of, in Java and in Python."""
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _FIRST_OF_A_PICKLE = b"\x80"
 _LARGEST_READ = 2 * 2**30
@@ -58,10 +61,37 @@ def own_code(flavors: Mapping[str, Any], folder: Path) -> str | None:
     loader = flavors.get("python_function", {}).get("loader_module")
     if loader not in _LOADERS:
         return f"loader {loader}"
+    if loader == "mlflow.spark" and (stage := _foreign_stage(folder)) is not None:
+        return stage
     for path in sorted(folder.rglob("*")):
         if path.is_file() and (name := _foreign_name(path)) is not None:
             return f"{name} in {path.relative_to(folder).as_posix()}"
     return None
+
+
+def _foreign_stage(folder: Path) -> str | None:
+    """Return the first class that is not Spark's in a pipeline of Spark ML, or None."""
+    for path in sorted(folder.rglob("metadata/*")):
+        if path.name.startswith(("_", ".")) or not path.is_file():
+            continue  # as Spark does
+        where = path.relative_to(folder).as_posix()
+        try:
+            stages = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+            codes = [_foreign_code(stage) for stage in stages]
+        except (LookupError, TypeError, ValueError):
+            return f"an unreadable stage in {where}"
+        if code := next(filter(None, codes), None):
+            return f"{code} in {where}"
+    return None
+
+
+def _foreign_code(stage: Mapping[str, Any]) -> str | None:
+    """Return the class of a *stage* that is not Spark's, or its SQL that is not a SELECT."""
+    name, statement = str(stage["class"]), stage.get("paramMap", {}).get("statement")
+    if not name.startswith(_STAGES):
+        return f"class {name}"
+    is_select = statement is None or str(statement).lstrip().lower().startswith("select")
+    return None if is_select else "a statement that is not a SELECT"
 
 
 def _foreign_name(path: Path) -> str | None:

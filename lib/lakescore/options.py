@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EngineName: TypeAlias = Literal["auto", "arrow", "spark_udf"]
-ENGINES: Mapping[EngineName, str] = {"spark_udf": "MLflow's own function", "arrow": "faster"}
+EngineName: TypeAlias = Literal["auto", "arrow", "spark_udf", "spark_ml"]
+ENGINES: Mapping[EngineName, str] = {
+    "spark_udf": "MLflow's own function",
+    "arrow": "faster",
+    "spark_ml": "Spark itself, for pipelines of Spark ML",
+}
 """Except `auto`, which chooses one of them; with the words that describe an engine to people."""
 FAMILY_ENGINES: tuple[EngineName, ...] = ("arrow", "auto")
 """Those that can score with a model per segment."""

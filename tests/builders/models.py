@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -153,6 +154,10 @@ def _log(model: Any, signature: ModelSignature | None, options: Mapping[str, Any
     if isinstance(model, mlflow.pyfunc.PythonModel):
         return mlflow.pyfunc.log_model(python_model=model, **given)
     library = type(model).__module__.partition(".")[0]
+    if library == "pyspark":
+        path = given.pop("artifact_path", given.pop("name"))
+        with tempfile.TemporaryDirectory() as folder:
+            return mlflow.spark.log_model(model, path, dfs_tmpdir=folder, **given)
     if library == "sklearn":
         given = {"serialization_format": "cloudpickle", **given}
     logged: ModelInfo = getattr(mlflow, library).log_model(model, **given)

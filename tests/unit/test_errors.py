@@ -22,6 +22,8 @@ from lakescore.comparing.errors import (
 )
 from lakescore.engines.failures import FeaturesLeftOut, ResultUnfit
 from lakescore.engines.plan import EngineRefused
+from lakescore.engines.rowwise import PipelineUnfit
+from lakescore.engines.spark_ml import RowsDropped
 from lakescore.environment import ModuleMissing
 from lakescore.errors import (
     ColumnsMissing,
@@ -42,7 +44,13 @@ from lakescore.jars import JarsNotFetched
 from lakescore.java import JavaMissing
 from lakescore.job import TimedOut
 from lakescore.joblist import NotRun
-from lakescore.loading import FlavorMissing, OptionUnknown, OptionUnreadable, UnsupportedSignature
+from lakescore.loading import (
+    FlavorMissing,
+    OptionUnknown,
+    OptionUnreadable,
+    PipelineNotShared,
+    UnsupportedSignature,
+)
 from lakescore.logs import AnotherRunWon
 from lakescore.metering import MetricsNotWritten
 from lakescore.projects import ProjectExists
@@ -142,6 +150,7 @@ INSTANCES = [
     NoTrackingStore("/lake/.lakescore/mlflow.db"),
     OptionUnknown("params", "temperatur", "models:/flight-delay/3", ["temperature"]),
     OptionUnreadable("temperature", "hot", "models:/flight-delay/3", "not a number"),
+    PipelineNotShared("models:/flight-delay/3", Path("/model/sparkml"), "no such file"),
     FeaturesMiscounted("models:/flight-delay/3", ["dep_delay"], 2),
     FeaturesNamed("models:/flight-delay/3", ["dep_delay", "distance"]),
     FeaturesUnknown("models:/flight-delay/3", ["distanc"], ["distance", "hour"]),
@@ -246,6 +255,8 @@ INSTANCES = [
     FlavorMissing("models:/names/1", ["spacy"]),
     ModuleMissing("models:/names/1", "acme_features", ["acme-features==1.0"]),
     ResultUnfit("models:/flight-delay/3", "the signature says long and the model gives 1.25"),
+    PipelineUnfit("models:/flight-delay/3", "Spark's plan of its pipeline has the step 'Join'"),
+    RowsDropped("models:/flight-delay/3", 2, 1000, "id=7"),
     FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
     UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     MetricUndefined("roc_auc", "the label has one class"),
@@ -413,3 +424,8 @@ def test_what_hits_every_row_is_told_once_and_is_not_the_rows_fault() -> None:
         "run_id is x; "
         "fix the cause in the table or in the model: until then, no row can be scored"
     )
+
+
+def test_lost_rows_do_not_lead_to_an_engine_that_would_be_refused() -> None:
+    told = str(RowsLost("all", 10, 9, 0, engine="spark_ml"))
+    assert told.endswith("the slice was not published; report this error")

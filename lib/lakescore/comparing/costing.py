@@ -21,8 +21,9 @@ def costs(planned: Plan) -> dict[str, float | None]:
     """Return by version how many rows it predicts in a CPU second, conversion from Arrow included.
 
     It is the fastest of a few repetitions, on the driver's machine, with one thread. It is None if
-    MLflow's spark_udf applies the models, or if the version cannot predict these rows. It is None
-    for a family too, because the size of its calls depends on the size of its segments.
+    MLflow's spark_udf or Spark itself applies the models, or if the version cannot predict these
+    rows. It is None for a family too, because the size of its calls depends on the size of its
+    segments.
     """
     batch = planned.sample(_ROWS)
     rates: dict[str, float | None] = dict.fromkeys(planned.uris)

@@ -46,7 +46,7 @@ class Job(Strict):
     engine: EngineName = Field(
         default="auto",
         description=f"how to apply models: {', '.join(described(ENGINES))}, or auto, which uses "
-        "arrow if a probe with real rows shows equal predictions",
+        "spark_ml for such pipelines, and arrow if a probe with real rows shows equal predictions",
     )
     scan: ScanName = Field(
         default="direct",

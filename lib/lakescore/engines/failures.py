@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import TimestampNTZType, TimestampType
 
-from lakescore import environment, executor, scanning, storage
+from lakescore import classic, environment, executor, scanning, storage
 from lakescore.errors import InputContractError, LakescoreError, ScoringFailed
 from lakescore.runner import FAILURES
 from lakescore.wording import counted, listed
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from lakescore.engines.plan import Plan
 
+OF_SPARK = "model.transform(X).select('prediction')"
+"""The output of a pipeline of Spark ML, from which a signature is inferred."""
 UNFIT_ERRORS = {executor.Misshapen.__name__, executor.Truncated.__name__}
 """The types of errors of predictions that do not fit the signature."""
 _TRACE = "Traceback (most recent call last)"
@@ -30,16 +32,22 @@ _OWN_PROCESS = re.compile(rf"^.*\b{executor.ModelFailed.__name__}: ")
 """The start of an error of a model that runs in a separate process."""
 _OUT_OF_BOUNDS = re.compile(r"out of bounds (?:nanosecond )?timestamp", re.IGNORECASE)
 _TIMES_OF_PANDAS = ("1677-09-21 00:12:44", "2262-04-11 23:47:16")
+_OF_A_STAGE = (
+    "[FAILED_EXECUTE_UDF]",
+    "[NOT_NULL_ASSERT_VIOLATION]",
+    "[USER_RAISED_EXCEPTION]",
+)
+"""The kinds of Spark's errors that a stage of Spark ML causes, and the check of its results."""
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'(?:, for (models:/\S+))?")
 
 
 class ResultUnfit(InputContractError):
     """The model gives other predictions than its signature says."""
 
-    def __init__(self, uri: str, reason: str) -> None:
+    def __init__(self, uri: str, reason: str, output: str = "model.predict(X)") -> None:
         super().__init__(
             f"{uri} cannot score the rows: {reason}; log it with the signature of its real "
-            "output: infer_signature(X, model.predict(X))"
+            f"output: infer_signature(X, {output})"
         )
 
 
@@ -71,7 +79,8 @@ def evaluated(planned: Plan, slices: Sequence[str]) -> Iterator[None]:
     except FAILURES as error:
         if (known := _reading_error(planned, error)) is not None:
             raise known from error
-        if (reason := _find_reason(str(error))) is None:
+        reason = _stage_reason(planned, error) or _find_reason(str(error))
+        if reason is None:
             raise
         raise _explain_failure(planned, slices, reason) from error
 
@@ -82,6 +91,12 @@ def _reading_error(planned: Plan, error: Exception) -> LakescoreError | None:
         return known
     # With a trace of Python, the object store's error is the model's.
     return None if _TRACE in str(error) else storage.explain_error(error)
+
+
+def _stage_reason(planned: Plan, error: Exception) -> str | None:
+    """Return why a stage of a pipeline failed, if Spark itself applies it."""
+    is_known = planned.engine == "spark_ml" and any(kind in str(error) for kind in _OF_A_STAGE)
+    return classic.reason(error) if is_known else None
 
 
 def _find_reason(error: str) -> str | None:
@@ -107,7 +122,7 @@ def _explain_failure(planned: Plan, slices: Sequence[str], reason: str) -> Lakes
     }
     uris = listed((contract.loadable.model.uri for contract in planned.contracts), most=5)
     if (unfit := _UNFIT_LINE.search(reason)) is not None:
-        return ResultUnfit(uris, unfit[1])
+        return ResultUnfit(uris, unfit[1], *([OF_SPARK] if planned.engine == "spark_ml" else []))
     if (missing := _NO_MODULE.match(reason)) is not None:
         uri = missing[2] or (next(iter(folders)) if len(folders) == 1 else None)
         if uri in folders:

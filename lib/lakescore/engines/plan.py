@@ -138,6 +138,17 @@ class Request:
         return [StructField(name, lineage.kind_of(name)) for name in VERSION_COLUMNS]
 
     @property
+    def row_rules(self) -> str:
+        """The policies for nulls that the job asks for and that keep rows from a model, as text."""
+        rules = {
+            name: rule
+            for contract in self.contracts
+            for name, rule in contract.worker_nulls.items()
+            if rule == contract.asked_nulls.get(name)
+        }
+        return ", ".join(f"{name}: {rule}" for name, rule in rules.items())
+
+    @property
     def decisive(self) -> list[str]:
         """The columns of predictions, and the column of the version if segments have their own."""
         names = [column.name for column in self.version_columns if column.name == SHOWN_COLUMN]

@@ -16,7 +16,6 @@ from lakescore.engines.plan import PREDICTED, EngineRefused, Plan, Request
 from lakescore.errors import ScoringFailed
 from lakescore.logs import NotEligible
 from lakescore.slicing import SLICE
-from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,16 +129,9 @@ def prepare(request: Request, scan: ScanName = "spark", reason: str = "") -> Udf
 
 def _check_null_rules(request: Request, reason: str) -> None:
     """Check that no policy for nulls keeps rows from the model; this engine cannot do that."""
-    refused = {
-        name: rule
-        for contract in request.contracts
-        for name, rule in contract.worker_nulls.items()
-        if rule == contract.asked_nulls.get(name)
-    }
-    if not refused:
+    if not request.row_rules:
         return
-    rules = listed(f"{name}: {rule}" for name, rule in refused.items())
-    problem = f"it passes every row to the model, but nulls asks for {rules}"
+    problem = f"it passes every row to the model, but nulls asks for {request.row_rules}"
     advice = "leave these out of nulls"
     if reason:
         problem = f"{problem}; engine arrow cannot be used: {reason}"

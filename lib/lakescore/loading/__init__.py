@@ -1,14 +1,18 @@
 """Loading: the options with which every engine loads and calls a pinned version."""
 
-from lakescore.loading.loadable import Loadable
+from lakescore.loading.errors import FlavorMissing, UnsupportedSignature
+from lakescore.loading.loadable import VECTOR, Loadable
 from lakescore.loading.options import OptionUnknown, OptionUnreadable
-from lakescore.loading.preparing import FlavorMissing, UnsupportedSignature, prepare
+from lakescore.loading.pipelines import PipelineNotShared
+from lakescore.loading.preparing import prepare
 
 __all__ = [
+    "VECTOR",
     "FlavorMissing",
     "Loadable",
     "OptionUnknown",
     "OptionUnreadable",
+    "PipelineNotShared",
     "UnsupportedSignature",
     "prepare",
 ]

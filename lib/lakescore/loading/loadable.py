@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pyspark.ml import PipelineModel
+
     from lakescore.options import EnvManager
     from lakescore.registry import ModelVersion
 
@@ -21,6 +23,8 @@ PROBA = "predict_proba"
 BOOSTING = ("lightgbm", "xgboost", "catboost")
 """The libraries, besides scikit-learn, whose models workers can call without MLflow."""
 XGBOOST_BOOSTER = "xgboost.core.Booster"
+VECTOR = "sparkml_vector"
+"""The signature's word for a vector of Spark ML."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,8 @@ class Loadable:
     """The classes of a classifier that gives probabilities, in its order and type."""
     has_categories: bool = False
     """Whether the model was trained on pandas categories, which tables and MLflow do not have."""
+    pipeline: PipelineModel | None = field(default=None, repr=False, compare=False)
+    """The loaded pipeline of Spark ML, if its classes were needed."""
     takes_records: bool = False
     """Whether the model takes a list of records: its signature is an object without a name, which
     MLflow inferred from a type hint."""
@@ -101,6 +107,18 @@ class Loadable:
         return replace(self.pyfunc, mode="frame", pickled=pickled, method=method)
 
     @property
+    def is_pipeline(self) -> bool:
+        """Whether the version is a pipeline of Spark ML, which only Spark itself applies."""
+        return is_pipeline(self.flavors)
+
+    @property
+    def vectors(self) -> frozenset[str]:
+        """The features that are vectors of Spark ML."""
+        inputs: Any = self.model.signature.inputs  # MLflow's specs are a union no check narrows
+        specs = () if inputs.is_tensor_spec() else inputs.inputs
+        return frozenset(str(s.name) for s in specs if s.to_dict()["type"] == VECTOR)
+
+    @property
     def library(self) -> str | None:
         """The library whose model can be called itself; None if only MLflow can call the version.
 
@@ -110,6 +128,16 @@ class Loadable:
         if loader.get("code") or self.params is not None:
             return None
         return find_library(self.flavors)
+
+
+def is_pipeline(flavors: Mapping[str, Any]) -> bool:
+    """Return whether a version with these *flavors* is a pipeline of Spark ML.
+
+    The models of `pyspark.ml.connect` are none: they are models of PyTorch in Python.
+    """
+    loader = flavors.get("python_function", {}).get("loader_module")
+    model_class = str(flavors.get("spark", {}).get("model_class"))
+    return loader == "mlflow.spark" and not model_class.startswith("pyspark.ml.connect.")
 
 
 def find_library(flavors: Mapping[str, Any]) -> str | None:

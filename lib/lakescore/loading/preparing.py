@@ -15,20 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pyspark.sql import SparkSession
 
 from lakescore import environment, executor
 from lakescore.encoding import parsed
-from lakescore.errors import InputContractError, ScoringFailed
+from lakescore.errors import ScoringFailed
 from lakescore.home import scratch
 from lakescore.isolation import own_code
-from lakescore.loading.loadable import BOOSTING, PROBA, XGBOOST_BOOSTER, Loadable, find_library
+from lakescore.loading import pipelines
+from lakescore.loading.errors import FlavorMissing, UnsupportedSignature
+from lakescore.loading.loadable import (
+    BOOSTING,
+    PROBA,
+    XGBOOST_BOOSTER,
+    Loadable,
+    find_library,
+    is_pipeline,
+)
 from lakescore.loading.options import parse_config, parse_params
 from lakescore.options import LoadOptions
 from lakescore.trust import NotTrusted
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from lakescore.options import EnvManager
     from lakescore.registry import ModelVersion
@@ -38,24 +48,6 @@ _AS_LOGGED = LoadOptions()
 _ONLY_MLFLOW = "pyfunc.params or the version's own code"
 _MAY_BE_CATEGORIES = {"string", "integer", "long"}
 """The types of features that a boosting library can have been trained on as categories."""
-
-
-class UnsupportedSignature(InputContractError):
-    """The signature needs a type that a table's column cannot have."""
-
-    def __init__(self, uri: str, what: str) -> None:
-        super().__init__(f"{uri} cannot score a table: {what}")
-
-
-class FlavorMissing(InputContractError):
-    """The version has no flavour that MLflow can apply to rows."""
-
-    def __init__(self, uri: str, flavors: Iterable[str]) -> None:
-        super().__init__(
-            f"{uri} lacks the flavour python_function, which scoring a table needs; it has: "
-            f"{listed(flavors)}; wrap it in a PythonModel, and log that with "
-            "mlflow.pyfunc.log_model"
-        )
 
 
 def prepare(
@@ -73,7 +65,9 @@ def prepare(
         OptionUnreadable: a value does not have the declared type.
         FlavorMissing: the model has no `python_function` flavour.
         UnsupportedSignature: the model has no probabilities, or MLflow alone can call it as asked
-            and would not pass on its probabilities or categories.
+            and would not pass on its probabilities or categories; or it is a pipeline that Spark
+            cannot apply as asked.
+        PipelineNotShared, RunnerRefused: Spark cannot load the pipeline whose classes are needed.
         NotTrusted: the trust policy does not let the environment's manager install the model's
             packages.
     """
@@ -86,8 +80,8 @@ def prepare(
         configured = loader.get("config") or {}
         changed["config"] = parse_config(model, configured, options.model_config)
     proba, library = options.output == "proba", find_library(card["flavors"])
-    if proba and library is None:
-        flavors, libraries = ", ".join(card["flavors"]), listed(["sklearn", *BOOSTING])
+    if proba and library is None and not is_pipeline(card["flavors"]):
+        flavors, libraries = ", ".join(card["flavors"]), listed(["sklearn", *BOOSTING, "spark"])
         raise UnsupportedSignature(model.uri, f"only {libraries} have {PROBA}, not {flavors}")
     if proba and library == "sklearn":
         changed["predict_fn"] = PROBA
@@ -110,6 +104,8 @@ def prepare(
         proba=proba,
         takes_records=_takes_records(model, card),
     )
+    if loadable.is_pipeline:
+        return _inspect_pipeline(loadable, runner)
     return _inspect(loadable, runner)
 
 
@@ -118,6 +114,18 @@ def _takes_records(model: ModelVersion, card: Mapping[str, Any]) -> bool:
     if not card.get("is_signature_from_type_hint") or inputs is None or len(inputs.inputs) > 1:
         return False
     return bool(inputs.inputs[0].to_dict()["type"] == "object")
+
+
+def _inspect_pipeline(loadable: Loadable, runner: Runner | None) -> Loadable:
+    """Return *loadable* with the classes of its pipeline, if it gives their probabilities."""
+    pipelines.check(loadable)
+    if not loadable.proba:
+        return loadable
+    uri = loadable.model.uri
+    spark = SparkSession.active() if runner is None else runner.start(pipelines.describe([uri]))
+    pipeline = pipelines.load(spark, loadable)
+    labels = pipelines.class_labels(uri, pipeline)
+    return replace(loadable, classes=labels, pipeline=pipeline)
 
 
 def _inspect(loadable: Loadable, runner: Runner | None) -> Loadable:

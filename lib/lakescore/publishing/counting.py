@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 class RowsLost(IntegrityError):
     """The scored and quarantined rows do not add up to the input rows."""
 
-    def __init__(self, slices: str, rows_in: int, scored: int, failed: int) -> None:
+    def __init__(
+        self, slices: str, rows_in: int, scored: int, failed: int, *, engine: str = "arrow"
+    ) -> None:
+        advice = "try again with engine=spark_udf, and report" if engine == "arrow" else "report"
         super().__init__(
             f"the rows of slice {slices} do not add up: {rows_in} in the input, {scored} scored, "
-            f"{failed} quarantined; the slice was not published; try again with engine=spark_udf, "
-            "and report this error"
+            f"{failed} quarantined; the slice was not published; {advice} this error"
         )
 
 
@@ -73,13 +75,15 @@ def check_counts(
     """
     runs, sizes = batch.runs, batch.sizes
     total, rows = batch.execution.failed, sum(sizes[run.slice] for run in runs)
+    engine = batch.planned.engine
     complete = sum(failed.values()) == total
     for run in runs if complete else []:
         counts_of_slice = published.get(run.slice, 0), failed.get(run.slice, 0)
         if sum(counts_of_slice) != sizes[run.slice]:
-            raise RowsLost(run.slice, sizes[run.slice], *counts_of_slice)
+            raise RowsLost(run.slice, sizes[run.slice], *counts_of_slice, engine=engine)
     if sum(published.values()) + total != rows:
-        raise RowsLost(listed(run.slice for run in runs), rows, sum(published.values()), total)
+        names = listed(run.slice for run in runs)
+        raise RowsLost(names, rows, sum(published.values()), total, engine=engine)
     allowed = config.allowed_errors(rows)
     if total <= allowed and complete:
         return

@@ -144,7 +144,7 @@ def bind(
     if missing := [name for name in needed if name not in schema.names]:
         raise ColumnsMissing(address, missing, schema.names)
     features = tuple(
-        feature_of(model.uri, spec, schema[sources[str(spec.name)]].dataType) for spec in wanted
+        feature_of(loadable, spec, schema[sources[str(spec.name)]].dataType) for spec in wanted
     )
     arrays = array_input(loadable)
     if arrays is not None and not arrays.names:
@@ -167,7 +167,8 @@ def bind(
         nulls={
             feature.name: rule
             for feature in features
-            if (rule := null_rule(feature, nulls, of_arrays=arrays is not None)) != "model"
+            if (rule := null_rule(loadable, feature, nulls, of_arrays=arrays is not None))
+            != "model"
         },
         asked_nulls=nulls,
         decision=make_decision(loadable, outputs, options.threshold),

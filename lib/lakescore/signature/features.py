@@ -8,13 +8,14 @@ from pyspark.sql.types import (
     ArrayType,
     BooleanType,
     DataType,
+    DoubleType,
     IntegerType,
     LongType,
     StructField,
     StructType,
 )
 
-from lakescore.loading import UnsupportedSignature
+from lakescore.loading import VECTOR, UnsupportedSignature
 from lakescore.signature.arrays import array_input
 from lakescore.signature.errors import (
     CaseDiffers,
@@ -174,26 +175,37 @@ def choose_specs(
     return wanted
 
 
-def feature_of(uri: str, spec: Any, has: DataType) -> StructField:  # noqa: ANN401 - see above
+def feature_of(loadable: Loadable, spec: Any, has: DataType) -> StructField:  # noqa: ANN401 - see above
     """Return the feature of *spec*, with the type for a column that has the type *has*."""
     kind = spec.to_dict()
-    if kind["type"] == "sparkml_vector":
-        raise UnsupportedSignature(uri, f"its feature {spec.name!r} is a vector of Spark ML")
+    if kind["type"] == VECTOR and loadable.is_pipeline:
+        return StructField(str(spec.name), ArrayType(DoubleType()))
+    if kind["type"] == VECTOR:
+        reason = f"its feature {spec.name!r} is a vector of Spark ML"
+        raise UnsupportedSignature(loadable.model.uri, reason)
     return StructField(str(spec.name), input_type(kind, has))
 
 
 def null_rule(
-    feature: StructField, nulls: Mapping[str, NullRule], *, of_arrays: bool = False
+    loadable: Loadable,
+    feature: StructField,
+    nulls: Mapping[str, NullRule],
+    *,
+    of_arrays: bool = False,
 ) -> NullRule:
     """Return the policy for rows with a null in the *feature*.
 
+    A pipeline of Spark ML gets all nulls, because Spark's types hold them.
+
     Args:
+        loadable: the version.
         feature: the feature.
         nulls: the policies that the job's file asks for.
         of_arrays: whether the model takes NumPy arrays, which can hold no missing array.
     """
     is_array = of_arrays and isinstance(feature.dataType, ArrayType)
-    is_nullable = not isinstance(feature.dataType, _NOT_NULLABLE) and not is_array
+    holds_nulls = not isinstance(feature.dataType, _NOT_NULLABLE) and not is_array
+    is_nullable = loadable.is_pipeline or holds_nulls
     return nulls.get(feature.name, "model" if is_nullable else "quarantine")
 
 

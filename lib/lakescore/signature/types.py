@@ -26,7 +26,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore.loading import UnsupportedSignature
+from lakescore.loading import VECTOR, UnsupportedSignature
 from lakescore.signature.naming import fit_name, repeated_names
 from lakescore.wording import listed
 
@@ -145,6 +145,8 @@ def _result_type(kind: Mapping[str, Any]) -> DataType:
     match kind["type"]:
         case "array":
             return ArrayType(_result_type(kind["items"]))
+        case name if name == VECTOR:
+            return ArrayType(DoubleType())
         case "map":
             return MapType(StringType(), _result_type(kind["values"]))
         case "object":

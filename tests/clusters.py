@@ -146,8 +146,17 @@ class Cluster:
         """What `spark.master` says."""
         return f"spark://127.0.0.1:{self.port}"
 
-    def start(self, role: str, host: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a Master or a Worker in a process group of its own."""
+    def start(
+        self, role: str, host: str, *arguments: str, within: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a Master or a Worker in a process group of its own.
+
+        Args:
+            role: Master or Worker.
+            host: its address.
+            arguments: its further arguments.
+            within: a command that runs the command that follows it.
+        """
         import pyspark
 
         home = Path(pyspark.__file__).parent
@@ -155,6 +164,7 @@ class Cluster:
         with (self.folder / f"{role}-{number}.log").open("wb") as log:
             process = subprocess.Popen(
                 [
+                    *within,
                     *(home / "bin/spark-class", f"org.apache.spark.deploy.{role.lower()}.{role}"),
                     *("--host", host, *arguments),
                 ],
@@ -174,12 +184,12 @@ class Cluster:
         self.started.append(process)
         return process
 
-    def add_worker(self, host: str) -> Worker:
-        """Start a worker of one core, and wait until the master knows it."""
+    def add_worker(self, host: str, *, within: Sequence[str] = ()) -> Worker:
+        """Start a worker of one core, as `start` does, and wait until the master knows it."""
         before = self.state()["aliveworkers"]
         process = self.start(
             "Worker", host, "--port", "0", "--webui-port", "0", "--cores", "1", "--memory", "1g",
-            "--work-dir", str(self.folder / "work"), self.address,
+            "--work-dir", str(self.folder / "work"), self.address, within=within,
         )  # fmt: skip
         self.workers.append(Worker(process, host))
         wait_for(lambda: self.state()["aliveworkers"] > before, f"the worker at {host}")
@@ -203,16 +213,25 @@ class Cluster:
         end(self.started)
 
 
+HIDING = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
+"""A command that runs another one, which does not see the files of the folder named before it."""
+
+
 @contextlib.contextmanager
-def standalone(folder: Path) -> Iterator[Cluster]:
-    """Run a master and two workers of one core each."""
+def standalone(
+    folder: Path,
+    hosts: Sequence[str] = ("127.0.0.2", "127.0.0.3"),
+    *,
+    within: Sequence[str] = (),
+) -> Iterator[Cluster]:
+    """Run a master and workers of one core each, the workers *within* another command."""
     cluster = Cluster(folder)
     try:
         web = str(cluster.web)
         cluster.start("Master", "127.0.0.1", "--port", str(cluster.port), "--webui-port", web)
         wait_for(lambda: _answers(cluster), "the master")
-        for host in ("127.0.0.2", "127.0.0.3"):
-            cluster.add_worker(host)
+        for host in hosts:
+            cluster.add_worker(host, within=within)
         yield cluster
     finally:
         cluster.stop()

@@ -14,6 +14,7 @@ import pyspark
 import pytest
 from builders import models
 from clusters import (
+    HIDING,
     LOCAL,
     SMALL,
     Cluster,
@@ -192,3 +193,19 @@ def cluster(place: Place) -> Cluster:
     """Return the standalone cluster, the only place whose parts a test can kill."""
     assert place.cluster is not None
     return place.cluster
+
+
+@pytest.fixture(scope="module")
+def blind(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Yield a cluster whose worker does not see the driver's folder of temporary files."""
+    if subprocess.run([*HIDING[:2], "true"], check=False, capture_output=True).returncode:
+        pytest.skip("only root can hide a folder from a process")
+    folder, hidden = tmp_path_factory.mktemp("blind"), tmp_path_factory.mktemp("hidden")
+    settings = read_properties(ROOT / "conf/spark" / FILES["cluster"]) | SMALL
+    with standalone(folder, ["127.0.0.2"], within=[*HIDING, str(hidden)]) as cluster:
+        settings |= {"spark.master": cluster.address, "spark.cores.max": "1"}
+        settings["spark.pyspark.python"] = str(python_without_lakescore(folder / "python"))
+        file = write_place(folder / "place.conf", settings)
+        place = Place("blind", file, home, cluster, {"TMPDIR": str(hidden)})
+        yield place
+        place.stop()

@@ -82,6 +82,10 @@ class Series:
 M = 1_000_000
 _SHAPE = (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.LIMIT)
 LINEAR, FOREST = WORKLOADS["linear"], WORKLOADS["forest"]
+_BOOSTED = (("lightgbm", 8), ("xgboost", 32), ("catboost", 64))
+"""The boosting libraries, and the files of a table: the cheaper a row, the more rows it needs until
+the JVM's CPU, which varies by a fifth of a second, is small beside them. A file has an eighth of a
+million rows: in larger blocks the limit is slower, because new memory costs page faults."""
 RACES = (  # the first of a session is where the JVM compiles most, so it is none that counts slopes
     Race(
         "versions in one pass",
@@ -157,10 +161,12 @@ RACES = (  # the first of a session is where the JVM compiles most, so it is non
             name,
             WORKLOADS[name],
             (c.PRUNED, c.DIRECT, c.LIMIT_BOTH, c.LIMIT),
-            (M // 4, 2 * M),
-            Quick((M // 20, M), (c.DIRECT, c.LIMIT_BOTH)),
+            (files * M // 64, files * M // 8),
+            Quick((files * M // 64, files * M // 8), (c.DIRECT, c.LIMIT_BOTH)),
+            layout=Layout(files=files),
+            rounds=2,
         )
-        for name in ("lightgbm", "xgboost", "catboost")
+        for name, files in _BOOSTED
     ],
     *[
         Race(
@@ -260,7 +266,8 @@ class Meeting:
         self._sessions.close()
 
     def _table(self, workload: Workload, layout: Layout, rows: int) -> str:
-        path = self._folder / f"{workload.name}-{rows}-{layout.files}-{layout.unused}"
+        kind = workload.rows.__name__  # several models read the same rows
+        path = self._folder / f"{kind}-{rows}-{layout.files}-{layout.unused}"
         return layout.write(path, workload, rows)
 
     def _check_equal(self, race: Race, running: Sequence[Contender], source: str) -> None:

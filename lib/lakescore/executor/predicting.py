@@ -68,6 +68,7 @@ def predictor(  # noqa: PLR0913 - all but the first by name
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
             columns, kept_names = batch.columns[:kept], batch.schema.names[:kept]
+            del batch  # as in `_apply`
             arrays, all_names = [*columns, *added], [*kept_names, *names]
             if failing == "null":
                 yield pa.RecordBatch.from_arrays([*arrays, why], names=[*all_names, "why"])
@@ -111,6 +112,7 @@ def _apply(
     for batch in batches:
         if tells is None:
             yield batch, *attempt(versions, batch)
+            del batch  # so that the next batch gets its memory; new memory costs page faults
             continue
         numbers = families[0].numbered(batch)
         rows = batch if (numbers >= 0).all() else batch.filter(pa.array(numbers >= 0))

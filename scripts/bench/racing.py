@@ -82,10 +82,11 @@ class Series:
 M = 1_000_000
 _SHAPE = (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.LIMIT)
 LINEAR, FOREST = WORKLOADS["linear"], WORKLOADS["forest"]
-_BOOSTED = (("lightgbm", 8), ("xgboost", 32), ("catboost", 64))
-"""The boosting libraries, and the files of a table: the cheaper a row, the more rows it needs until
-the JVM's CPU, which varies by a fifth of a second, is small beside them. A file has an eighth of a
-million rows: in larger blocks the limit is slower, because new memory costs page faults."""
+_BOOSTED = (("lightgbm", 16, 1), ("xgboost", 32, 2), ("catboost", 64, 2))
+"""The boosting libraries, the files of a table, and the rounds. The cheaper a row is, the more rows
+it needs until the noise of the JVM, a fifth of a second, is small beside them. The larger table has
+files of 125,000 rows: in larger blocks the limit is slower, since new memory costs page faults.
+"""
 RACES = (  # the first of a session is where the JVM compiles most, so it is none that counts slopes
     Race(
         "versions in one pass",
@@ -164,9 +165,9 @@ RACES = (  # the first of a session is where the JVM compiles most, so it is non
             (files * M // 64, files * M // 8),
             Quick((files * M // 64, files * M // 8), (c.DIRECT, c.LIMIT_BOTH)),
             layout=Layout(files=files),
-            rounds=2,
+            rounds=rounds,
         )
-        for name, files in _BOOSTED
+        for name, files, rounds in _BOOSTED
     ],
     *[
         Race(

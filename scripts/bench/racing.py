@@ -82,7 +82,7 @@ class Series:
 M = 1_000_000
 _SHAPE = (c.PRUNED, c.SPARK_SCAN, c.DIRECT, c.LIMIT)
 LINEAR, FOREST = WORKLOADS["linear"], WORKLOADS["forest"]
-_BOOSTED = (("lightgbm", 16, 1), ("xgboost", 32, 2), ("catboost", 64, 2))
+_BOOSTED = (("lightgbm", 16, 1), ("xgboost", 32, 1), ("catboost", 64, 2))
 """The boosting libraries, the files of a table, and the rounds. The cheaper a row is, the more rows
 it needs until the noise of the JVM, a fifth of a second, is small beside them. The larger table has
 files of 125,000 rows: in larger blocks the limit is slower, since new memory costs page faults.

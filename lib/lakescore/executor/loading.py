@@ -75,7 +75,8 @@ def _load(version: Version) -> Any:
         import mlflow  # noqa: PLC0415 - seconds of import that scikit-learn's models do not need
 
         model = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
-        _set_jobs(getattr(model, "_model_impl", None))
+        if model.loader_module == "mlflow.sklearn":
+            _set_jobs(model.get_raw_model())
         return model
     # A block of numbers has no names; its columns are already in the model's order.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
@@ -103,9 +104,8 @@ def local_folder(folder: str) -> str:
     return SparkFiles.get(folder)
 
 
-def _set_jobs(model: Any) -> None:
+def _set_jobs(estimator: Any) -> None:
     """Give a scikit-learn model as many jobs as the task has cores: Spark cannot see joblib's."""
-    estimator = getattr(model, "sklearn_model", model)
     if not hasattr(estimator, "get_params"):
         return
     names = [name for name in estimator.get_params() if name.split("__")[-1] == "n_jobs"]

@@ -337,6 +337,8 @@ ALIKE = {
     "a dict of arrays", "flags", "texts", "a list of whole numbers a row", "floats",
     "flags to read", "texts to read", "whole numbers", "decimals for whole numbers",
     "a column that was missing in training", "lists to read", "a list beside a number for a name",
+    "lists of texts", "objects to read", "maps to read", "days of any type",
+    "small numbers of any type", "logarithms of probabilities",
 }  # fmt: skip
 """Kinds that MLflow's function treats as it treats others; each kind costs it a process."""
 BY_MLFLOW = [name for name in KINDS if os.environ.get("ALL_KINDS") or name not in ALIKE]

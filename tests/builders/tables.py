@@ -31,7 +31,7 @@ KINDS = {
 
 def schema_of(columns: str) -> pa.Schema:
     """Return the schema that Spark's own words say, such as "id int, `my id` decimal(9, 2)"."""
-    matches = re.findall(r"(?:`([^`]+)`|(\w+)) (\w+(?:\([^)]*\)|<\w+>)?)", columns)
+    matches = re.findall(r"(?:`([^`]+)`|(\w+)) (\w+(?:\([^)]*\)|<[^>]+>)?)", columns)
     return pa.schema([(quoted or plain, _kind(words)) for quoted, plain, words in matches])
 
 
@@ -39,6 +39,9 @@ def _kind(words: str) -> pa.DataType:
     name, _, inside = words.rstrip(")>").replace("<", "(").partition("(")
     if name == "decimal":
         return pa.decimal128(*map(int, inside.split(",")))
+    if name == "map":
+        key, value = inside.split(",")
+        return pa.map_(KINDS[key], KINDS[value])
     return pa.list_(KINDS[inside]) if name == "array" else KINDS[name]
 
 

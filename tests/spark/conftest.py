@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +47,24 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     started.stop()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Make the registry once, before anything runs side by side; return its URI."""
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a registry once, since making its tables takes a second; return its file."""
+    folder = tmp_path_factory.mktemp("registry")
+    models.tracking_store(folder, "models", "lakescore")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registry(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Use a registry of the file's own, so that files can give models the same names."""
     import mlflow
 
     before = mlflow.get_tracking_uri()
-    yield models.tracking_store(tmp_path_factory.mktemp("registry"), "models", "lakescore")
+    file = Path(shutil.copy(empty_registry, tmp_path_factory.mktemp("registry")))
+    mlflow.set_tracking_uri(f"sqlite:///{file}")
+    mlflow.set_experiment("models")
+    yield mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(before)
 
 
@@ -71,7 +83,7 @@ def runner(
 Register = Callable[..., int]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def register(registry: str) -> Register:
     """Return `builders.models.register` for the registry; it returns the version's number."""
     import mlflow

@@ -16,6 +16,9 @@ import replay
 import score
 from builders.jobs import replay_job, score_job
 from builders.tables import make_table, rows_of
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import Map
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
@@ -449,10 +452,10 @@ def test_segments_that_share_a_version_are_set_aside_under_their_own_reference(
 def test_what_only_another_engine_takes_is_refused(
     job: Job, register: Any, family: str, table: str
 ) -> None:
-    register(f"{family}-north", loud(1, bad=9.0), pd.DataFrame({"x": [[1.0], [2.0]]}),
-             np.array([1.0, 2.0]), alias="live")  # fmt: skip
-    rows = [(1, "north", [1.0])]
-    make_table(table, rows, "id int, region string, x array<double>", mode="overwrite")
+    signature = ModelSignature(Schema([ColSpec(Map("datetime"), "x")]), Schema([ColSpec("double")]))
+    register(f"{family}-north", loud(1, bad=9.0), signature=signature, alias="live")
+    rows = [(1, "north", {"opened": dt.datetime(2013, 12, 1, tzinfo=dt.UTC)})]
+    make_table(table, rows, "id int, region string, x map<string,timestamp>", mode="overwrite")
     with pytest.raises(EngineRefused, match="does not take the columns x"):
         score.run(job(name=family + "-{region}@live", slice_by=None, slices=None))
 

@@ -1,7 +1,8 @@
 """Measure where the driver, the log and the registry become the bottleneck.
 
 Prints a table for docs/scale.md: what a plan, a run or a listing takes beside how many files,
-commits, slices and versions there are. `measure_scale.py files slices` measures some of it.
+commits, slices and versions there are, and how much memory a large model takes.
+`measure_scale.py files slices` measures some of it.
 """
 
 import json
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +22,14 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from rich.console import Console
 from rich.table import Table
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.tree import DecisionTreeRegressor
 
 ROOT = Path(__file__).parents[1]
 ROWS_A_FILE = 20
 MOST_LINKS = 60_000  # ext4 takes 65,000 of one file
 Figure = tuple[str, str, float]
-"""What was measured, of how many, and seconds."""
+"""What was measured, of how many, and the value: seconds, or as the text says."""
 
 
 def main() -> None:
@@ -33,10 +37,11 @@ def main() -> None:
     asked = sys.argv[1:] or list(MEASURES)
     if unknown := set(asked) - set(MEASURES):
         sys.exit(f"there is no {', '.join(sorted(unknown))}; measures: {', '.join(MEASURES)}")
-    table = Table("measured", "of", "s")
+    table = Table("measured", "of", "value")
     with tempfile.TemporaryDirectory(prefix="lakescore-scale-") as folder:
         os.environ["LAKESCORE_HOME"] = folder
-        register_a_tree(Path(folder))
+        rows = pd.DataFrame({"x": [0.0, 1.0]})
+        register(Path(folder), "scale", DecisionTreeRegressor().fit(rows, [0.0, 1.0]), rows)
         for name in asked:
             for figure in MEASURES[name](Path(folder)):
                 table.add_row(figure[0], figure[1], f"{figure[2]:,.1f}")
@@ -44,27 +49,24 @@ def main() -> None:
     Console().print(table)
 
 
-def register_a_tree(home: Path) -> None:
-    """Register `scale/1`, whose cost is nothing."""
+def register(home: Path, name: str, model: Any, rows: pd.DataFrame) -> None:  # noqa: ANN401
+    """Register a fitted *model* as version 1 of *name*, with the signature of its *rows*."""
     import mlflow  # noqa: PLC0415 - seconds
     from mlflow.models import infer_signature  # noqa: PLC0415
-    from sklearn.tree import DecisionTreeRegressor  # noqa: PLC0415
 
     mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
-    rows = pd.DataFrame({"x": [0.0, 1.0]})
-    tree = DecisionTreeRegressor().fit(rows, [0.0, 1.0])
     with mlflow.start_run():
         logged = mlflow.sklearn.log_model(
-            tree, name="model", signature=infer_signature(rows, tree.predict(rows)),
+            model, name="model", signature=infer_signature(rows, model.predict(rows)),
             pip_requirements=["scikit-learn"], serialization_format="cloudpickle",
         )  # fmt: skip
-    mlflow.register_model(logged.model_uri, "scale")
+    mlflow.register_model(logged.model_uri, name)
 
 
-def score(home: Path, table: str, *more: str) -> dict[str, float]:
-    """Score a table in a process of its own; return the receipt's seconds."""
+def score(home: Path, table: str, *more: str, model: str = "scale/1") -> dict[str, Any]:
+    """Score a table in a process of its own; return the receipt."""
     job = {
-        "model": "scale/1",
+        "model": model,
         "input": {"path": f"tables/{table}"},
         "output": {"path": f"tables/{table}_scored"},
         "id_columns": ["id"],
@@ -75,8 +77,8 @@ def score(home: Path, table: str, *more: str) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode:
         sys.exit(done.stderr[-2000:])
-    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])["seconds"]
-    return seconds
+    receipt: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return receipt
 
 
 def rows_of(count: int, slices: int = 1) -> pa.Table:
@@ -93,9 +95,9 @@ def files(home: Path) -> Iterator[Figure]:
             write_deltalake(str(folder), rows_of(100_000 * ROWS_A_FILE))
         else:
             link(folder, count)
-        took = score(home, folder.name, "on_duplicate_key=keep")
-        yield "a plan, of files", f"{count:,}", took["plan"]
-        yield "a whole run, without the start", f"{count:,}", took["total"] - took["start"]
+        receipt = score(home, folder.name, "on_duplicate_key=keep")
+        yield "a plan, of files", f"{count:,}", receipt["seconds"]["plan"]
+        yield "a whole run, without the start", f"{count:,}", _without_start(receipt)
         shutil.rmtree(folder)
 
 
@@ -132,8 +134,8 @@ def commits(home: Path) -> Iterator[Figure]:
                 table.update_incremental()
                 table.create_checkpoint()
         done = count
-        took = score(home, folder.name, "plan=true")
-        yield "a plan, of commits to the input", f"{count:,}", took["total"] - took["start"]
+        receipt = score(home, folder.name, "plan=true")
+        yield "a plan, of commits to the input", f"{count:,}", _without_start(receipt)
 
 
 def slices(home: Path) -> Iterator[Figure]:
@@ -142,8 +144,8 @@ def slices(home: Path) -> Iterator[Figure]:
         folder = home / "tables" / f"slices_{count}"
         write_deltalake(str(folder), rows_of(count * 100, count))
         for what in ("score all slices", "find that none is due"):
-            took = score(home, folder.name, "slice_by=day", "slices=due")
-            yield what, f"{count:,}", took["total"] - took["start"]
+            receipt = score(home, folder.name, "slice_by=day", "slices=due")
+            yield what, f"{count:,}", _without_start(receipt)
 
 
 def versions(home: Path) -> Iterator[Figure]:
@@ -178,8 +180,29 @@ def versions(home: Path) -> Iterator[Figure]:
             yield what, f"{count:,}", time.perf_counter() - start
 
 
+def large(home: Path) -> Iterator[Figure]:
+    """Score by a forest of gigabytes with two workers of Spark."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(random.normal(size=(200_000, 8)), columns=[f"c{n}" for n in range(8)])
+    forest = ExtraTreesRegressor(64, random_state=0).fit(rows, random.normal(size=len(rows)))
+    register(home, "large", forest, rows[:100])
+    table = rows[:60_000].reset_index(names="id")
+    write_deltalake(str(home / "tables/large"), table)
+    receipt = score(home, "large", "runner=spark", model="large/1")
+    engine, size = receipt["engine"], max(path.stat().st_size for path in home.rglob("*.pkl"))
+    yield "GB of a forest's file", "one forest", size / 1e9
+    yield "GB of memory", f"{engine['workers']} workers", engine["memory_bytes"] / 1e9
+    yield "a whole run, without the start", "60,000 rows", _without_start(receipt)
+
+
+def _without_start(receipt: dict[str, Any]) -> float:
+    seconds: dict[str, float] = receipt["seconds"]
+    return seconds["total"] - seconds["start"]
+
+
 MEASURES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "files": files, "commits": commits, "slices": slices, "versions": versions,
+    "large": large,
 }  # fmt: skip
 
 

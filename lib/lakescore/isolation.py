@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickletools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,20 +36,31 @@ _STAGES = ("org.apache.spark.ml.", "pyspark.ml.")
 """The packages of the classes that a pipeline of Spark ML consists of, in Java and in Python."""
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _FIRST_OF_A_PICKLE = b"\x80"
-_LARGEST_READ = 2 * 2**30
+_LARGEST_READ = 16 * 2**30
 _MOST_OPERATIONS = 5_000_000
-"""Bytes and operations of a pickle above which reading it costs more than a process of its own."""
+"""Bytes and operations of a pickle above which reading it costs more than a process of its own:
+reading takes about a second for 2 GB or for a million operations."""
 _UNTOLD = frozenset({"BINPERSID", "EXT1", "EXT2", "EXT4", "PERSID"})
 """Operations whose meaning is not in the file."""
 _REMEMBERED = 8
 """The number of last values of a pickle that are remembered; a name takes two."""
 
 
-def own_code(flavors: Mapping[str, Any], folder: Path) -> str | None:
-    """Return the code that a version brings, such as `code`, or None if it runs only libraries.
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """The code that runs when a version is loaded."""
+
+    own: str | None = None
+    """The code that the version brings, such as `code: code`; None if it runs only libraries."""
+    libraries: frozenset[str] = frozenset()
+    """The libraries that its pickles import, if `own` is None."""
+
+
+def find_code(flavors: Mapping[str, Any], folder: Path) -> Code:
+    """Return the code that runs when a version is loaded.
 
     Nothing is loaded: pickles are read operation by operation. An operation that cannot be
-    understood counts as code.
+    understood counts as code of the version.
 
     Args:
         flavors: the flavors of the version's MLmodel file.
@@ -57,16 +69,17 @@ def own_code(flavors: Mapping[str, Any], folder: Path) -> str | None:
     for settings in flavors.values():
         for key in ("code", "model_code_path"):
             if settings.get(key):
-                return f"{key}: {settings[key]}"
+                return Code(own=f"{key}: {settings[key]}")
     loader = flavors.get("python_function", {}).get("loader_module")
     if loader not in _LOADERS:
-        return f"loader {loader}"
+        return Code(own=f"loader {loader}")
     if loader == "mlflow.spark" and (stage := _foreign_stage(folder)) is not None:
-        return stage
+        return Code(own=stage)
+    libraries: set[str] = set()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and (name := _foreign_name(path)) is not None:
-            return f"{name} in {path.relative_to(folder).as_posix()}"
-    return None
+        if path.is_file() and (name := _foreign_name(path, libraries)) is not None:
+            return Code(own=f"{name} in {path.relative_to(folder).as_posix()}")
+    return Code(libraries=frozenset(libraries))
 
 
 def _foreign_stage(folder: Path) -> str | None:
@@ -94,8 +107,11 @@ def _foreign_code(stage: Mapping[str, Any]) -> str | None:
     return None if is_select else "a statement that is not a SELECT"
 
 
-def _foreign_name(path: Path) -> str | None:
-    """Return the first name from no known library in the pickle at *path*, or None."""
+def _foreign_name(path: Path, libraries: set[str]) -> str | None:
+    """Return the first name from no known library in the pickle at *path*, or None.
+
+    The libraries that the pickle imports are added to *libraries*.
+    """
     with path.open("rb") as file:
         is_pickle = file.read(1) == _FIRST_OF_A_PICKLE
     if not is_pickle and path.suffix not in _PICKLES:
@@ -105,6 +121,7 @@ def _foreign_name(path: Path) -> str | None:
     try:
         for module, name in _imported_names(path):
             root = module.partition(".")[0]
+            libraries.add(root)
             known = root in _LIBRARIES or (module, name) in _OTHERS
             if not known and not (module == "builtins" and name in _BUILTINS):
                 return f"{module}.{name}"

@@ -283,4 +283,5 @@ class Execution:
             "rows_aligned": done.aligned,
             "loads": done.loads,
             "workers": len(done.workers),
+            "memory_bytes": sum(done.memory.values()) or None,
         }

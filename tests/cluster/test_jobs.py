@@ -64,6 +64,15 @@ def models(register: Callable[..., Any], trips: pd.DataFrame) -> list[Any]:
     return fitted
 
 
+@pytest.fixture(scope="module")
+def large(register: Callable[..., Any], trips: pd.DataFrame) -> LinearRegression:
+    """Register a model whose file is large, though the model predicts at once."""
+    model = LinearRegression().fit(trips[FEATURES], trips["label"])
+    model.ballast_ = bytes(300 * 2**20)
+    register("large", model, trips[FEATURES])
+    return model
+
+
 def scoring_into(output: str, model: str = "trips/1", **more: Any) -> dict[str, Any]:
     return {
         "model": model,
@@ -89,7 +98,12 @@ class Scored:
 
 
 @pytest.fixture(scope="module")
-def scored(place: Place, models: list[Any], scaled: str) -> dict[str, Scored]:  # noqa: ARG001 - they are registered
+def scored(
+    place: Place,
+    models: list[Any],  # noqa: ARG001 - they are registered
+    large: LinearRegression,  # noqa: ARG001
+    scaled: str,
+) -> dict[str, Scored]:
     """Run score jobs in one start, each into a table that is called by the place and its name."""
     pyfunc = {"params": {"factor": 2.5}, "model_config": {"offset": 10}}
     asked: dict[str, dict[str, Any]] = {
@@ -100,6 +114,7 @@ def scored(place: Place, models: list[Any], scaled: str) -> dict[str, Scored]:  
         f"scaled_{engine}": {"engine": engine, "model": scaled, "pyfunc": pyfunc}
         for engine in ("arrow", "spark_udf")
     }
+    asked["large"] = {"model": "large/1"}
     asked["by_segment"] = {"model": {"by": "segment", "name": "trips@{segment}"}}
     files = []
     for name, settings in asked.items():
@@ -154,6 +169,20 @@ def test_scores_are_the_same_in_all_places(  # noqa: PLR0913, PLR0917 - two are 
     slices = [line["context"] for line in known if "slice" in line["context"]]
     assert {each["slice"]: each["run_id"] for each in slices} == runs
     assert {each["model"] for each in slices} == {f"models:/trips/{version}"}
+
+
+def test_a_large_model_is_loaded_once_for_all_workers_of_a_machine(
+    place: Place,
+    scored: dict[str, Scored],
+    trips: pd.DataFrame,
+    large: LinearRegression,
+    home: Path,
+) -> None:
+    engine = scored["large"].receipt["engine"]
+    assert engine["workers"] == 2
+    assert engine["loads"] <= 1  # none if the driver, which is on this machine, was the first
+    rows = table(home, f"{place.kind}_large").sort_values("id")
+    assert rows["prediction"].tolist() == large.predict(trips[FEATURES]).tolist()
 
 
 def test_a_replay_makes_the_same_predictions(place: Place, scored: dict[str, Scored]) -> None:

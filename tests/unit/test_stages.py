@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lakescore import classic
-from lakescore.isolation import own_code
+from lakescore.isolation import find_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +61,8 @@ def test_a_stage_that_is_not_sparks_is_code_of_the_version(
     file.write_text(text)
     (file.parent / ".part-00000.crc").write_bytes(b"crc\x00\x01")  # Spark reads no hidden files
     (file.parent / "_SUCCESS").touch()
-    found = own_code(FLAVORS, tmp_path)
-    assert found == code if code is None else str(found).startswith(code)
+    own = find_code(FLAVORS, tmp_path).own
+    assert own == code if code is None else str(own).startswith(code)
 
 
 CALL = "An error occurred while calling o350.collectToPython.\n: org.apache.spark.SparkException: "

@@ -4,9 +4,9 @@ It imports nothing else of lakescore and is pickled by value. So executors need 
 requirements, and MLflow if the model is not a plain scikit-learn one. They never need our package.
 """
 
-from .applying import WHY, attempt, describe, predicted
+from .applying import WHY, attempt, describe, predicted, release
 from .counting import NULLS, nulls
-from .delegating import answer, cpu_seconds
+from .delegating import answer, cpu_seconds, run_holder, run_starter
 from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, WIDTH, Misshapen, Truncated
 from .footers import FOOTERS, RowGroup, footer, footers
@@ -96,8 +96,11 @@ __all__ = [
     "read_tasks",
     "reconcile",
     "reconciled",
+    "release",
     "repeated",
     "row_hashes",
+    "run_holder",
+    "run_starter",
     "seal",
     "sealed",
     "shelf",

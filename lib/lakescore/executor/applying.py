@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from .bisecting import predict_rows
 from .calling import predict_frame
-from .delegating import ask_process, predict_in_process
+from .delegating import ask_process, end_process, predict_in_process
 from .families import Family
-from .loading import Description, describe_model, loaded
+from .loading import Description, describe_model, loaded, unload
+from .memory import give_back
 from .version import output_type
 
 if TYPE_CHECKING:
@@ -116,3 +117,15 @@ def describe(version: Version) -> Description:
     if version.program is None:
         return describe_model(version)
     return Description(**ask_process(version, ("model",)))
+
+
+def release(version: Version) -> None:
+    """Free the memory of *version* in this process; it is loaded again when it is needed.
+
+    A process of a version that brings its own code keeps all its models.
+    """
+    if version.meeting:
+        end_process(version)
+    elif version.program is None:
+        unload(version)
+        give_back()

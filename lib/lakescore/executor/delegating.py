@@ -1,4 +1,4 @@
-"""Delegating: a version that brings its own code predicts in its own process.
+"""Delegating: a version that is large or brings its own code predicts in another process.
 
 A worker asks such a process by `ask_process`, and the process answers by `answer`.
 """
@@ -6,6 +6,7 @@ A worker asks such a process by `ask_process`, and the process answers by `answe
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections import OrderedDict
 from dataclasses import replace
@@ -15,13 +16,18 @@ import pyarrow as pa
 
 from .bisecting import predict_rows
 from .calling import predict_frame
-from .isolating import ModelProcess, starter
+from .holding import Holder, hold
+from .isolating import ModelProcess, start, starter
 from .keeping import count, counted, shelf
 from .loading import MODELS_AT_ONCE, cores, describe_model, loaded, local_folder
+from .memory import proportional_bytes
 from .version import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from multiprocessing.connection import Connection
+
+    from .isolating import Forks
 
 
 def predict_in_process(
@@ -48,27 +54,46 @@ def ask_process(
     """Return the answer of the process of *version*, and add its counts to ours."""
     # Plain values: neither process can import the other's classes.
     fields = {**vars(version), "program": None, "folder": local_folder(version.folder)}
-    reply, counts = _process(version).ask((fields, cores(), *request), batch)
+    reply, counts = _process(version, (fields, cores())).ask((fields, cores(), *request), batch)
     for name, amount in counts.items():
         count(name, amount)
     return reply
 
 
-def _process(version: Version) -> ModelProcess:
+def _process(version: Version, facts: tuple[Any, ...]) -> ModelProcess:
+    """Return the process of *version*, which a new holder loads by these *facts*."""
     processes: OrderedDict[str, ModelProcess] = shelf().setdefault("processes", OrderedDict())
     owner = shelf().setdefault("owner", os.getpid())
     if owner != os.getpid():  # a fork must not share the sockets of its parent process
         processes = shelf()["processes"] = OrderedDict()
         shelf()["owner"] = os.getpid()
-    if version.key in processes and processes[version.key].is_closed:
-        del processes[version.key]
-    if version.key not in processes:
+    key = _process_key(version)
+    if key in processes and processes[key].is_closed:
+        del processes[key]
+    if key not in processes:
         assert version.program is not None  # noqa: S101 - narrows for mypy
-        processes[version.key] = ModelProcess(starter(version.program))
+        if version.meeting:
+            forks: Forks = Holder(f"{version.meeting} {key}", version.program, facts)
+        else:
+            forks = starter(version.program)
+        processes[key] = ModelProcess(forks)
         while len(processes) > MODELS_AT_ONCE:
             processes.popitem(last=False)[1].close()
-    processes.move_to_end(version.key)
-    return processes[version.key]
+    processes.move_to_end(key)
+    return processes[key]
+
+
+def _process_key(version: Version) -> str:
+    if not version.meeting:
+        return version.key
+    return f"{version.key} by {'MLflow' if version.mode == 'pyfunc' else 'its library'}"
+
+
+def end_process(version: Version) -> None:
+    """End the process of *version*, if this process has started one."""
+    process = shelf().get("processes", {}).pop(_process_key(version), None)
+    if process is not None:
+        process.close()
 
 
 def answer(
@@ -86,9 +111,7 @@ def answer(
         rows: the batch, or the frame.
     """
     version = Version(**fields)
-    shelf()["cores"] = task_cores
-    before = {name: counted(name) for name in ("loads", "aligned", "told")}
-    loaded(version)
+    _load(fields, task_cores)
     result: Any
     if request == "batch":
         result = predict_rows(version, rows, {})
@@ -96,12 +119,47 @@ def answer(
         result = predict_frame(version, rows)
     else:
         result = vars(describe_model(version))
-    count("told", time.process_time() - counted("told"))  # with the time to receive the request
-    counts = {name: counted(name) - value for name, value in before.items()}
-    counts["seconds"] = counts.pop("told")
-    return result, counts
+    return result, _untold()
+
+
+def _load(fields: Mapping[str, Any], task_cores: int) -> None:
+    shelf()["cores"] = task_cores
+    loaded(Version(**fields))
+
+
+def _untold() -> dict[str, float]:
+    """Return the counts of this process that no answer has told so far."""
+    counts = {name: counted(name) for name in ("loads", "aligned")}
+    counts["seconds"] = time.process_time()  # with the time to receive requests
+    told: dict[str, float] = shelf().get("told", {})
+    shelf()["told"] = counts
+    return {name: count - told.get(name, 0) for name, count in counts.items()}
+
+
+def run_starter(connection: Connection) -> None:
+    """Run the starter of the processes of versions that bring their own code."""
+    start(connection, answer)
+
+
+def run_holder(connection: Connection) -> None:
+    """Run the holder of a large version."""
+    hold(connection, _load, answer)
 
 
 def cpu_seconds() -> float:
     """Return the CPU seconds of this process and of the processes of versions that work for it."""
     return time.process_time() + counted("seconds")
+
+
+def used_memory() -> dict[str, int]:
+    """Return the bytes of memory of this process and of the processes that predict for it.
+
+    Pages that several processes share are divided among them. The keys are the machine's name and
+    the ids of processes. The result is empty on a system that does not tell.
+    """
+    pids = {os.getpid()}
+    if shelf().get("owner") == os.getpid():
+        for process in shelf()["processes"].values():
+            pids |= process.pids
+    sizes = {f"{platform.node()}:{pid}": proportional_bytes(pid) for pid in pids}
+    return {name: size for name, size in sizes.items() if size is not None}

@@ -22,7 +22,7 @@ from contextlib import suppress
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -48,6 +48,19 @@ _RAISED_AGAIN: dict[str, type[Exception]] = {
 """Errors that keep their type, because the caller decides by it."""
 
 
+class Forks(Protocol):
+    """A process that forks itself on request."""
+
+    pid: int | None
+    """Its id, as soon as it is known."""
+
+    def fork(self) -> tuple[Connection, int]:
+        """Return the connection to a new process, and its id."""
+
+    def ending(self, pid: int) -> str:
+        """Return how the process *pid* ended."""
+
+
 class ModelProcess:
     """A process that applies one version and does nothing else, or a worker of this machine.
 
@@ -55,10 +68,10 @@ class ModelProcess:
         starter: forks the process.
     """
 
-    def __init__(self, starter: Starter) -> None:
+    def __init__(self, starter: Forks) -> None:
         self._lock = threading.Lock()
         self._starter = starter
-        self._connection, self._pid = starter.fork()
+        self._connection, self.pid = starter.fork()
         self._unread = 0
 
     def ask(self, request: tuple[Any, ...], batch: pa.RecordBatch | None = None) -> Any:
@@ -79,7 +92,7 @@ class ModelProcess:
                 kind, answer = self._connection.recv()
             except (EOFError, ConnectionError) as error:
                 self.close()
-                ending = self._starter.ending(self._pid)
+                ending = self._starter.ending(self.pid)
                 raise ModelFailed(f"the process of the model {ending}") from error
             except BaseException:
                 self.close()  # the next request would take the unread answer for its own
@@ -100,7 +113,12 @@ class ModelProcess:
     def kill(self) -> None:
         """End the process at once; a caller that waits for its answer gets an error."""
         with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def pids(self) -> set[int]:
+        """The ids of this process and of the process that it was forked from."""
+        return {self.pid} if self._starter.pid is None else {self.pid, self._starter.pid}
 
     @property
     def is_closed(self) -> bool:
@@ -112,8 +130,8 @@ class ModelProcess:
         self._connection.close()
 
 
-def program(answer: Callable[..., Any]) -> bytes:
-    """Return the pickled program of processes that call *answer* for each request.
+def program(begin: Callable[[Connection], None]) -> bytes:
+    """Return the pickled program of a new process that calls *begin* with its connection.
 
     It holds the code itself, so that a worker does not need our package.
     """
@@ -122,9 +140,37 @@ def program(answer: Callable[..., Any]) -> bytes:
     package = sys.modules[__package__]
     cloudpickle.register_pickle_by_value(package)
     try:
-        return bytes(cloudpickle.dumps(lambda connection: start(connection, answer)))
+        return bytes(cloudpickle.dumps(begin))
     finally:
         cloudpickle.unregister_pickle_by_value(package)
+
+
+def launch(
+    program: bytes, *, inherited: tuple[int, ...] = (), output: int = 2
+) -> tuple[Connection, subprocess.Popen[bytes]]:
+    """Start a new process of Python, and return the connection to it.
+
+    Args:
+        program: its pickled program, which gets the connection. The first message there is this
+            process's `sys.path`.
+        inherited: open files that it inherits.
+        output: the open file to which it prints. A model must not print to a worker's standard
+            output.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 - the running interpreter
+            [sys.executable, "-c", _START, str(theirs.fileno())],
+            pass_fds=[theirs.fileno(), *inherited],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the driver; this process ends with it
+            stdout=output,
+            stderr=output,
+        )
+    connection = Connection(ours.detach())
+    connection.send_bytes(program)
+    connection.send(_clean_path())
+    return connection, process
 
 
 class Starter:
@@ -132,30 +178,21 @@ class Starter:
 
     Args:
         connection: the connection to that process.
+        pid: the id of that process.
         wait: waits for the end of the process, and returns its exit code.
     """
 
-    def __init__(self, connection: Connection, wait: Callable[[], int]) -> None:
+    def __init__(self, connection: Connection, pid: int, wait: Callable[[], int]) -> None:
         self.owner = os.getpid()
+        self.pid: int | None = pid
         self._lock = threading.Lock()
         self._connection, self._wait = connection, cache(wait)
 
     @classmethod
     def run(cls, program: bytes) -> Starter:
         """Start a new process of Python that runs *program*, and return its starter."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 - the running interpreter
-                [sys.executable, "-c", _START, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the driver; this process ends with it
-                stdout=2,  # a model must not print to a worker's standard output
-            )
-        connection = Connection(ours.detach())
-        connection.send_bytes(program)
-        connection.send(_clean_path())
-        return cls(connection, process.wait)
+        connection, process = launch(program)
+        return cls(connection, process.pid, process.wait)
 
     @classmethod
     def split(cls, answer: Callable[..., Any]) -> Starter:
@@ -178,7 +215,9 @@ class Starter:
         gc.unfreeze()
         theirs.close()
         return cls(
-            Connection(ours.detach()), lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            Connection(ours.detach()),
+            pid,
+            lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]),
         )
 
     def fork(self) -> tuple[Connection, int]:
@@ -204,9 +243,14 @@ class Starter:
                 code: int = self._connection.recv()
             except (EOFError, ConnectionError):
                 return "ended with its starter"
-        if code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
+        return describe_ending(code)
+
+
+def describe_ending(code: int) -> str:
+    """Return how a process ended whose exit code, or negative signal, is *code*."""
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
 
 
 def starter(program: bytes) -> Starter:
@@ -258,7 +302,7 @@ def _serve(connection: Connection, answer: Callable[..., Any]) -> None:
                 if not (pid := os.fork()):
                     try:
                         connection.close()
-                        _run_process(handle, answer, *request[1:])
+                        run_process(handle, answer, *request[1:])
                     finally:
                         os._exit(1)
                 os.close(handle)
@@ -268,16 +312,17 @@ def _serve(connection: Connection, answer: Callable[..., Any]) -> None:
                     pid, status = os.waitpid(-1, 0)
                     endings[pid] = os.waitstatus_to_exitcode(status)
                 connection.send(endings.pop(request[1]))
-            _reap(endings)
+            reap(endings)
 
 
-def _reap(endings: dict[int, int]) -> None:
+def reap(endings: dict[int, int]) -> None:
+    """Add the forks of this process that have ended to *endings*, by id, with their exit codes."""
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             endings[ended[0]] = os.waitstatus_to_exitcode(ended[1])
 
 
-def _run_process(
+def run_process(
     handle: int, answer: Callable[..., Any], environment: dict[str, str], folder: str
 ) -> None:
     """Run the process of one version until the other end of the socket *handle* is closed."""

@@ -34,7 +34,7 @@ def loaded(version: Version) -> Any:
         ImportError, MemoryError, ModelFailed: the model cannot be loaded.
     """
     models: OrderedDict[Any, Any] = shelf().setdefault("models", OrderedDict())
-    key = (version.key, version.mode == "pyfunc")
+    key = _key(version)
     if key not in models:
         try:
             models[key] = _load(version), version.size
@@ -50,6 +50,15 @@ def loaded(version: Version) -> Any:
             _freeze()
     models.move_to_end(key)
     return models[key][0]
+
+
+def _key(version: Version) -> tuple[str, bool]:
+    return version.key, version.mode == "pyfunc"
+
+
+def unload(version: Version) -> None:
+    """Drop the model of *version*, if this process has loaded it."""
+    shelf().get("models", {}).pop(_key(version), None)
 
 
 def _total_size(models: Mapping[Any, tuple[Any, int]]) -> int:

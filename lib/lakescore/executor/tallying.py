@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from .delegating import used_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -62,6 +64,7 @@ class Part:
             "aligned": self.aligned,
             "loads": self.loads,
             "worker": f"{platform.node()}:{os.getpid()}",
+            "memory": used_memory(),
         }
         if self._stream is not None:
             self._stream.close()
@@ -77,6 +80,8 @@ class TaskTotals:
     aligned: int = 0
     loads: int = 0
     workers: set[str] = field(default_factory=set)
+    memory: dict[str, int] = field(default_factory=dict)
+    """The most bytes of memory of a process at the end of a task, by process."""
     listing: list[pa.Table] = field(default_factory=list)
 
     def add(self, reports: Iterable[bytes]) -> None:
@@ -89,6 +94,8 @@ class TaskTotals:
             self.aligned += counts["aligned"]
             self.loads += counts["loads"]
             self.workers.add(counts["worker"])
+            for process, size in counts["memory"].items():
+                self.memory[process] = max(size, self.memory.get(process, 0))
             if listing:
                 self.listing.append(pa.ipc.open_stream(listing).read_all())
 

@@ -53,7 +53,11 @@ class Version:
     """Whether a comparison showed that `block` gives the same values as `frame`. If not, the
     workers compare."""
     program: bytes | None = field(default=None, repr=False)
-    """The program of the version's own process; None if the version needs no such process."""
+    """The program of the process from which the version's own processes are forked; None if the
+    version needs no own processes."""
+    meeting: str = ""
+    """Common to the workers of a run; their processes of this version are then forked from one
+    that has loaded the model. Empty if each process loads the model itself."""
 
 
 def output_type(outputs: pa.Schema) -> pa.DataType:

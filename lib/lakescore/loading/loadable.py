@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ import pyarrow as pa
 from lakescore import executor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
     from pyspark.ml import PipelineModel
@@ -41,6 +43,8 @@ class Loadable:
     env_manager: EnvManager
     own_code: str | None = None
     """The code that the version brings, if any. Such a version runs in a separate process."""
+    is_shared: bool = False
+    """Whether the workers of a machine share one loaded model, because it is large."""
     proba: bool = False
     """Whether the model gives the probabilities of classes."""
     classes: tuple[Any, ...] = ()
@@ -67,8 +71,17 @@ class Loadable:
             params=self.params,
             names=self._names,
             size=self.model.size or 0,
-            program=_dump_program() if self.own_code and self.env_manager == "local" else None,
+            program=self._program,
+            meeting=_meeting() if self.is_shared else "",
         )
+
+    @property
+    def _program(self) -> bytes | None:
+        if self.env_manager != "local":
+            return None
+        if self.is_shared:
+            return _dump_program(executor.run_holder)
+        return _dump_program(executor.run_starter) if self.own_code else None
 
     @property
     def _names(self) -> tuple[Any, ...] | None:
@@ -168,5 +181,11 @@ def _is_known_class(library: str, settings: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _dump_program() -> bytes:
-    return executor.program(executor.answer)
+def _dump_program(begin: Callable[[Connection], None]) -> bytes:
+    return executor.program(begin)
+
+
+@cache
+def _meeting() -> str:
+    """Return a text that the workers of this process have in common, and no others."""
+    return secrets.token_hex(16)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from lakescore import environment, executor
 from lakescore.encoding import parsed
 from lakescore.errors import ScoringFailed
 from lakescore.home import scratch
-from lakescore.isolation import own_code
+from lakescore.isolation import find_code
 from lakescore.loading import pipelines
 from lakescore.loading.errors import FlavorMissing, UnsupportedSignature
 from lakescore.loading.loadable import (
@@ -40,12 +41,18 @@ from lakescore.wording import listed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lakescore.isolation import Code
     from lakescore.options import EnvManager
     from lakescore.registry import ModelVersion
     from lakescore.runner import Runner
 
 _AS_LOGGED = LoadOptions()
 _ONLY_MLFLOW = "pyfunc.params or the version's own code"
+_SHARED_FROM = 256 * 2**20
+"""The bytes of a version's files from which the workers of a machine share one loaded model. It
+costs a process, and a copy of each batch between two processes."""
+_SHARED_LOADERS = ("mlflow.sklearn", "mlflow.statsmodels")
+"""Modules of MLflow whose models start no threads when they are loaded: a fork has no threads."""
 _MAY_BE_CATEGORIES = {"string", "integer", "long"}
 """The types of features that a boosting library can have been trained on as categories."""
 
@@ -93,6 +100,7 @@ def prepare(
         folder = _copy_artifacts(model, files)
         difference = json.dumps([changed, files], sort_keys=True, default=str).encode()
         key = f"{key}+{hashlib.sha256(difference).hexdigest()[:16]}"
+    code = find_code(card["flavors"], folder)
     loadable = Loadable(
         model=model,
         folder=folder,
@@ -100,13 +108,25 @@ def prepare(
         flavors=card["flavors"],
         params=parse_params(model, options.params) if options.params else None,
         env_manager=options.env_manager,
-        own_code=own_code(card["flavors"], folder),
+        own_code=code.own,
+        is_shared=_is_shared(model, card["flavors"], code),
         proba=proba,
         takes_records=_takes_records(model, card),
     )
     if loadable.is_pipeline:
         return _inspect_pipeline(loadable, runner)
     return _inspect(loadable, runner)
+
+
+def _is_shared(model: ModelVersion, flavors: Mapping[str, Any], code: Code) -> bool:
+    """Return whether the workers of a machine share one loaded model of this version."""
+    return (
+        sys.platform == "linux"  # libraries of macOS do not support a fork
+        and (model.size or 0) >= _SHARED_FROM
+        and flavors["python_function"].get("loader_module") in _SHARED_LOADERS
+        and code.own is None
+        and code.libraries.isdisjoint(BOOSTING)
+    )
 
 
 def _takes_records(model: ModelVersion, card: Mapping[str, Any]) -> bool:

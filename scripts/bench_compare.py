@@ -37,7 +37,7 @@ def main() -> None:
     """Run it and write the table."""
     folder = Path(tempfile.mkdtemp(prefix="lakescore-bench-"))
     os.environ["LAKESCORE_HOME"] = str(folder)
-    found: dict[tuple[int, int], list[float]] = {}
+    seconds: dict[tuple[int, int], list[float]] = {}
     try:
         register()
         spark = start("lakescore bench", properties=ROOT / "conf" / "spark" / "local.conf")
@@ -49,12 +49,12 @@ def main() -> None:
                     before = cpu_of_tree()
                     compare(spark, references[:versions], inputs[rows])
                     if turn:  # the first round warms up
-                        found.setdefault((versions, rows), []).append(cpu_of_tree() - before)
+                        seconds.setdefault((versions, rows), []).append(cpu_of_tree() - before)
             console.print(f"bench: compare, round {turn} of {ROUNDS}")
         spark.stop()
     finally:
         shutil.rmtree(folder)
-    write(found)
+    write(seconds)
 
 
 def compare(spark: SparkSession, references: list[str], source: str) -> None:
@@ -67,8 +67,9 @@ def compare(spark: SparkSession, references: list[str], source: str) -> None:
         for m in candidates.models.values()
     ]
     planned = scoring.plan("arrow", labelled, contracts, keep=[comparing.LABEL, "id"])
-    with comparing.compare(planned, candidates, CompareOptions(label="y", keys=("id",))) as found:
-        console.print(found.headline, style="dim")
+    options = CompareOptions(label="y", keys=("id",))
+    with comparing.compare(planned, candidates, options) as comparison:
+        console.print(comparison.headline, style="dim")
 
 
 def register() -> None:
@@ -96,12 +97,13 @@ def register() -> None:
 
 def make_table(path: Path, rows: int) -> str:
     """Write a Delta table of *rows* in several files: key, features, label."""
-    each = rows // FILES
+    rows_a_file = rows // FILES
     for n in range(FILES):
-        table = features(each, seed=100 + n)
+        table = features(rows_a_file, seed=100 + n)
         random = np.random.default_rng(n)
-        label = np.sum([c.to_numpy() for c in table.columns], axis=0) + random.normal(size=each)
-        ids = pa.array(np.arange(n * each, (n + 1) * each))
+        label = np.sum([c.to_numpy() for c in table.columns], axis=0)
+        label += random.normal(size=rows_a_file)
+        ids = pa.array(np.arange(n * rows_a_file, (n + 1) * rows_a_file))
         table = table.append_column("y", pa.array(label)).add_column(0, "id", ids)
         write_deltalake(str(path), table, mode="append")
     return str(path)
@@ -131,12 +133,12 @@ def cpu_of_tree() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def write(found: dict[tuple[int, int], list[float]]) -> None:
+def write(measured: dict[tuple[int, int], list[float]]) -> None:
     """Write the table."""
     small, large = SIZES
-    cpu = {key: statistics.median(seconds) for key, seconds in found.items()}
+    cpu = {key: statistics.median(seconds) for key, seconds in measured.items()}
     slope = {k: (cpu[k, large] - cpu[k, small]) / (large - small) * 1e6 for k in VERSIONS}
-    said = (
+    text = (
         "`python scripts/bench_compare.py`: a linear model of 20 doubles, all metrics of a "
         f"regression, 400 bootstraps; CPU seconds of all processes on "
         f"{os.cpu_count()} cores, median of {ROUNDS} warm rounds."
@@ -144,7 +146,7 @@ def write(found: dict[tuple[int, int], list[float]]) -> None:
     lines = [
         "# What comparing costs",
         "",
-        said,
+        text,
         "",
         f"| versions | {small:,} rows | {large:,} rows | a million rows more |",
         "|---|---|---|---|",

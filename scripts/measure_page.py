@@ -38,8 +38,8 @@ def measure(browser: Browser) -> None:
         for versions in (3, 50):
             text = reporting.page(documents.of_regression(versions))
             file = reporting.save(text, Path(folder) / f"{versions}.html")
-            found = [visit(browser, file) for _ in range(RUNS)]
-            medians = [f"{statistics.median(each):.0f}" for each in zip(*found, strict=True)]
+            visits = [visit(browser, file) for _ in range(RUNS)]
+            medians = [f"{statistics.median(times):.0f}" for times in zip(*visits, strict=True)]
             weight = len(text.encode())
             small = len(gzip.compress(text.encode()))
             table.add_row(str(versions), f"{weight / 1000:,.0f}", f"{small / 1000:,.0f}", *medians)

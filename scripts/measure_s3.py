@@ -57,8 +57,8 @@ def serve(port: int, log: Path) -> None:
 
     def answer(request: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         lines.write(f"{request['REQUEST_METHOD']} {request['PATH_INFO']}\n")
-        found: Iterable[bytes] = moto(request, respond)
-        return found
+        answer: Iterable[bytes] = moto(request, respond)
+        return answer
 
     run_simple("127.0.0.1", port, answer, threaded=True)
 
@@ -71,9 +71,9 @@ def store(folder: Path) -> Iterator[Path]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log, said = folder / "requests", (folder / "server.log").open("w")
+    log, printed = folder / "requests", (folder / "server.log").open("w")
     command = [sys.executable, __file__, "--serve", str(port), str(log)]
-    process = subprocess.Popen(command, stdout=said, stderr=said)  # noqa: S603 - ours
+    process = subprocess.Popen(command, stdout=printed, stderr=printed)  # noqa: S603 - ours
     os.environ |= {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "someone",
         "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true",
@@ -138,7 +138,7 @@ def measured(log: Path) -> dict[str, tuple[list[float], list[str]]]:
         "workers": plan("arrow", selected, [contract], ["id"], "direct"),
         "Spark": plan("arrow", selected, [contract], ["id"], "spark"),
     }
-    found: dict[str, tuple[list[float], list[str]]] = {}
+    measured: dict[str, tuple[list[float], list[str]]] = {}
     for number in range(ROUNDS + 1):  # the first warms up
         for name, planned in plans.items():
             before, start = len(log.read_text()), time.perf_counter()
@@ -146,9 +146,9 @@ def measured(log: Path) -> dict[str, tuple[list[float], list[str]]]:
             seconds = time.perf_counter() - start
             asked = log.read_text()[before:].splitlines()
             if number:
-                found.setdefault(name, ([], asked))[0].append(seconds)
+                measured.setdefault(name, ([], asked))[0].append(seconds)
     spark.stop()
-    return found
+    return measured
 
 
 def evaluate(planned: "Plan") -> None:
@@ -158,15 +158,15 @@ def evaluate(planned: "Plan") -> None:
     score(planned).write.format("noop").mode("append").save()
 
 
-def show(found: dict[str, tuple[list[float], list[str]]]) -> None:
+def show(measured: dict[str, tuple[list[float], list[str]]]) -> None:
     """Print medians, and the requests for the files of data and for the log."""
     shown = Table("read by", "s", "times Spark's", "requests a file", "others")
-    theirs = statistics.median(found["Spark"][0])
-    for name, (seconds, asked) in found.items():
+    by_spark = statistics.median(measured["Spark"][0])
+    for name, (seconds, asked) in measured.items():
         data = [line for line in asked if re.search(r"\.parquet$", line)]
         took = statistics.median(seconds)
         shown.add_row(
-            name, f"{took:.2f}", f"{took / theirs:.2f}", f"{len(data) / FILES:.1f}",
+            name, f"{took:.2f}", f"{took / by_spark:.2f}", f"{len(data) / FILES:.1f}",
             str(len(asked) - len(data)),
         )  # fmt: skip
     Console().print(shown)

@@ -128,9 +128,9 @@ def commits(home: Path) -> Iterator[Figure]:
         table = DeltaTable(str(folder))
         for number in range(done, count):
             log = folder / "_delta_log" / f"{number + 1:020}.json"
-            said = {"commitInfo": {"operation": "nothing", "timestamp": number}}
-            log.write_text(json.dumps(said))
-            if number % 100 == 99:  # noqa: PLR2004 - the interval said above
+            action = {"commitInfo": {"operation": "nothing", "timestamp": number}}
+            log.write_text(json.dumps(action))
+            if number % 100 == 99:  # noqa: PLR2004 - the interval of Delta's checkpoints
                 table.update_incremental()
                 table.create_checkpoint()
         done = count
@@ -143,9 +143,9 @@ def slices(home: Path) -> Iterator[Figure]:
     for count in (100, 1_000, 10_000):
         folder = home / "tables" / f"slices_{count}"
         write_deltalake(str(folder), rows_of(count * 100, count))
-        for what in ("score all slices", "find that none is due"):
+        for question in ("score all slices", "find that none is due"):
             receipt = score(home, folder.name, "slice_by=day", "slices=due")
-            yield what, f"{count:,}", _without_start(receipt)
+            yield question, f"{count:,}", _without_start(receipt)
 
 
 def versions(home: Path) -> Iterator[Figure]:
@@ -174,10 +174,10 @@ def versions(home: Path) -> Iterator[Figure]:
                 "many", where="tags.team = 'ops'", order_by="metrics.rmse", limit=1
             ),
         }
-        for what, ask in asked.items():
+        for question, ask in asked.items():
             start = time.perf_counter()
             ask()
-            yield what, f"{count:,}", time.perf_counter() - start
+            yield question, f"{count:,}", time.perf_counter() - start
 
 
 def large(home: Path) -> Iterator[Figure]:

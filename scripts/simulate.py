@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     asked = parser.parse_args()
     draws = bootstrapping.draws(BOOTSTRAPS, 0)
-    found = []
+    lines = []
     for kind in PLAIN:
         world = World(kind)
         truth = measured(world, TRUTH_ROWS, np.random.default_rng(1), draws[:, :1])
@@ -66,13 +66,13 @@ def main() -> None:
                 random = np.random.default_rng([rows, trial])
                 for key, hit in tried(measured(world, rows, random, draws), truth).items():
                     hits[key].append(hit)
-            for (metric, what), every in hits.items():
+            for (metric, quantity), every in hits.items():
                 share = float(np.mean(every))
-                line = {"metric": metric, "of": what, "rows": rows, "coverage": share}
-                found.append(line)
+                line = {"metric": metric, "of": quantity, "rows": rows, "coverage": share}
+                lines.append(line)
             console.print(f"simulate: {kind}, {rows:,} rows, {asked.trials} trials")
     equals = [false_winners(versions, asked.trials, draws) for versions in (2, 4, 8)]
-    write(found, equals, asked.trials)
+    write(lines, equals, asked.trials)
 
 
 def measured(
@@ -85,9 +85,9 @@ def measured(
     label, predictions = world.draw(rows, random)
     bucket = random.integers(0, bootstrapping.BUCKETS, rows)
     values: dict[str, list[Any]] = {}
-    for each in evaluated(world.kind, label, predictions, bucket, draws):
+    for version in evaluated(world.kind, label, predictions, bucket, draws):
         for name in (*PLAIN[world.kind], *WALKED[world.kind]):
-            values.setdefault(name, []).append(each[name])
+            values.setdefault(name, []).append(version[name])
     return values
 
 
@@ -148,17 +148,19 @@ def _walked(
         if regression
         else ordering.walk(draws, {(0, 0): (zeros, zeros)})
     )
-    (found,) = walk(iter([batch]))
-    vectors = {r["name"]: np.frombuffer(r["sums"]) for r in found.to_pylist()}
+    (sums,) = walk(iter([batch]))
+    vectors = {r["name"]: np.frombuffer(r["sums"]) for r in sums.to_pylist()}
     if regression:
         return formulas.metrics_from_order(vectors)
     return formulas.metrics_from_curves({"1": {**whole, **vectors}}, "1")
 
 
-def tried(found: dict[str, list[Any]], truth: dict[str, list[Any]]) -> dict[tuple[str, str], bool]:
+def tried(
+    vectors_by_metric: dict[str, list[Any]], truth: dict[str, list[Any]]
+) -> dict[tuple[str, str], bool]:
     """Tell which intervals hold the truth."""
     hits = {}
-    for name, vectors in found.items():
+    for name, vectors in vectors_by_metric.items():
         metric = next(known for known in metrics.METRICS if known.name == name)
         standing = ranking.stand(
             dict(zip("ab", vectors, strict=True)),
@@ -179,21 +181,21 @@ def false_winners(versions: int, trials: int, draws: Array) -> dict[str, Any]:
         label = random.normal(0, 10, 1000)
         predictions = [label + random.normal(0, 1, 1000) for _ in range(versions)]
         bucket = random.integers(0, bootstrapping.BUCKETS, 1000)
-        found = evaluated("regression", label, predictions, bucket, draws)
-        vectors = {str(n): each["rmse"] for n, each in enumerate(found)}
+        values = evaluated("regression", label, predictions, bucket, draws)
+        vectors = {str(n): version["rmse"] for n, version in enumerate(values)}
         standing = ranking.stand(vectors, better_high=False, bounds=(0, np.inf), level=LEVEL)
         luck += any(not gap.holds_zero for gap in standing.differences.values())
     return {"versions": versions, "false_winners": luck / trials}
 
 
-def write(found: list[dict[str, Any]], equals: list[dict[str, Any]], trials: int) -> None:
+def write(lines: list[dict[str, Any]], equals: list[dict[str, Any]], trials: int) -> None:
     """Write the figures, a table and a plot of them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     facts = {"level": LEVEL, "bootstraps": BOOTSTRAPS, "trials": trials}
-    text = json.dumps({**facts, "coverage": found, "equal_versions": equals}, indent=1)
+    text = json.dumps({**facts, "coverage": lines, "equal_versions": equals}, indent=1)
     (FOLDER / "coverage.json").write_text(text + "\n", encoding="utf-8")
     chance = 1.96 * np.sqrt(LEVEL * (1 - LEVEL) / trials)
-    said = (
+    caption = (
         f"`python scripts/simulate.py --trials {trials}`: {trials} holdouts of each size, "
         f"{BOOTSTRAPS} bootstraps, intervals of {LEVEL:.0%}. Chance alone moves a figure by "
         f"{chance:.1%}."
@@ -201,18 +203,18 @@ def write(found: list[dict[str, Any]], equals: list[dict[str, Any]], trials: int
     rows = [
         "# How often intervals hold the truth",
         "",
-        said,
+        caption,
         "",
         "| metric | of | " + " | ".join(f"{n:,} rows" for n in SIZES) + " |",
         "|---|---|" + "---|" * len(SIZES),
     ]
     by_line: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for line in found:
+    for line in lines:
         by_line[line["metric"], line["of"]].append(f"{line['coverage']:.1%}")
     rows += [f"| {m} | {of} | {' | '.join(shares)} |" for (m, of), shares in by_line.items()]
     rows += ["", "Equally good versions on 1,000 rows: how often any is called better than another"]
     rows += ["", "| versions | called better |", "|---|---|"]
-    rows += [f"| {each['versions']} | {each['false_winners']:.1%} |" for each in equals]
+    rows += [f"| {line['versions']} | {line['false_winners']:.1%} |" for line in equals]
     (FOLDER / "coverage.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
     shown = alt.Scale(domain=[0.85, 1], zero=False)
     points = (
@@ -225,7 +227,7 @@ def write(found: list[dict[str, Any]], equals: list[dict[str, Any]], trials: int
         )
     )
     nominal = alt.Chart().mark_rule(strokeDash=[4, 4]).encode(x=alt.XDatum(LEVEL, scale=shown))
-    chart = alt.layer(nominal, points, data=alt.InlineData(found)).properties(width=300)
+    chart = alt.layer(nominal, points, data=alt.InlineData(lines)).properties(width=300)
     chart = chart.facet(column=alt.Column("of:N", title="95 % intervals of"))
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     (FOLDER / "coverage.svg").write_text(svg, encoding="utf-8")

@@ -33,8 +33,8 @@ def main() -> None:
     if asked.check:
         raise SystemExit(Results.last().check())
     rounds = asked.rounds or (2 if asked.quick else 3)
-    results = Results(dict(Results.last().found) if asked.only else {})
-    results.found["machine"] = machine()
+    results = Results(dict(Results.last().measured) if asked.only else {})
+    results.measured["machine"] = machine()
     measure(results, asked.only or "", rounds, quick=asked.quick)
 
 
@@ -46,26 +46,26 @@ def measure(results: Results, only: str, rounds: int, *, quick: bool) -> None:
     races = [r for r in RACES if r.name.startswith(only) and (r.quick or not quick)]
     meeting = Meeting(folder, rounds=rounds)
     try:
-        workloads = [each.workload for each in races]
+        workloads = [race.workload for race in races]
         if cold := COLD.startswith(only) and not quick:
             workloads.append(LINEAR)
         starts, by_segment = _STARTS.startswith(only), _SEGMENTS.startswith(only)
         if starts or by_segment:
             workloads.append(LINEAR)
-        for workload in {each.name: each for each in workloads}.values():
+        for workload in {workload.name: workload for workload in workloads}.values():
             workload.register()
         for race in races:
             results.add(race.name, meeting.race(race, race.quick if quick else None))
             results.show(race.name)
         meeting.close()
         if starts:
-            results.found["starts"] = starting.measure(folder, rounds, quick=quick)
+            results.measured["starts"] = starting.measure(folder, rounds, quick=quick)
             results.write()
         if by_segment:
-            results.found["segments"] = segments.measure(folder, rounds, quick=quick)
+            results.measured["segments"] = segments.measure(folder, rounds, quick=quick)
             results.write()
         if cold:
-            results.found["cold"] = meeting.cold()
+            results.measured["cold"] = meeting.cold()
             results.write()
     finally:
         meeting.close()
@@ -80,7 +80,7 @@ def machine() -> dict[str, Any]:
         "processor": platform.machine(),
         "memory_gb": round(pages / 2**30),
         "python": platform.python_version(),
-        **{name: found for name in _PACKAGES if (found := _version(name))},
+        **{name: version for name in _PACKAGES if (version := _version(name))},
     }
 
 

@@ -116,7 +116,7 @@ def pruned(here: Setting) -> None:
     here.write(here.read().select(KEY, spark_udf(here)))
 
 
-def ours(
+def run_lakescore(
     engine: "options.EngineName", scan: "options.ScanName", here: Setting, *, versions: int = 1
 ) -> Facts:
     """Score by one of our engines, with several versions in one pass where asked."""
@@ -205,7 +205,7 @@ def no_model(here: Setting) -> None:
     rows = here.read()
     numbers = [name for name, kind in rows.dtypes if name in here.workload.features]
     terms = [F.length(n) if dict(rows.dtypes)[n] == "string" else F.col(n) for n in numbers]
-    total = sum((F.coalesce(each, F.lit(0)) for each in terms), F.lit(0.0))
+    total = sum((F.coalesce(term, F.lit(0)) for term in terms), F.lit(0.0))
     here.write(rows.select(KEY, total.alias("prediction")))
 
 
@@ -278,8 +278,9 @@ def limit_of_versions(versions: int, here: Setting) -> None:
         rows = pq.read_table(path, columns=[KEY, *here.workload.features], use_threads=False)
         block = here.workload.given(rows)
         names = ["prediction", *[f"prediction_{n + 1}" for n in range(1, versions)]]
-        found = {name: model.predict(block) for name, model in zip(names, models, strict=True)}
-        parts.append(pa.table({KEY: rows.column(KEY), **found}))
+        predicted = [model.predict(block) for model in models]
+        predictions = dict(zip(names, predicted, strict=True))
+        parts.append(pa.table({KEY: rows.column(KEY), **predictions}))
     here.commit(parts)
 
 
@@ -294,9 +295,9 @@ def _by_value() -> None:
 
 DOCS = Contender("spark_udf, MLflow's docs", as_in_the_docs)
 PRUNED = Contender("spark_udf, pruned columns", pruned)
-OURS_UDF = Contender("lakescore, spark_udf", partial(ours, "spark_udf", "spark"))
-SPARK_SCAN = Contender("lakescore, arrow, Spark scan", partial(ours, "arrow", "spark"))
-DIRECT = Contender("lakescore, arrow, direct scan", partial(ours, "arrow", "direct"))
+LAKESCORE_UDF = Contender("lakescore, spark_udf", partial(run_lakescore, "spark_udf", "spark"))
+SPARK_SCAN = Contender("lakescore, arrow, Spark scan", partial(run_lakescore, "arrow", "spark"))
+DIRECT = Contender("lakescore, arrow, direct scan", partial(run_lakescore, "arrow", "direct"))
 JOB = Contender("lakescore, the whole job", job)
 BY_HAND = Contender("mapInArrow by hand", by_hand)
 NO_MODEL = Contender("Spark with no model", no_model, predicts=False)
@@ -309,13 +310,13 @@ LIMIT_BOTH = Contender("limit, two processes", limit_by_processes, "python")
 
 def direct_of(versions: int) -> Contender:
     """Return our direct scan with so many versions."""
-    run = partial(ours, "arrow", "direct", versions=versions)
+    run = partial(run_lakescore, "arrow", "direct", versions=versions)
     return Contender(f"lakescore, direct scan, K={versions}", run)
 
 
 def spark_scan_of(versions: int) -> Contender:
     """Return our Spark scan with so many versions."""
-    run = partial(ours, "arrow", "spark", versions=versions)
+    run = partial(run_lakescore, "arrow", "spark", versions=versions)
     return Contender(f"lakescore, Spark scan, K={versions}", run)
 
 
@@ -325,9 +326,9 @@ def limit_of(versions: int) -> Contender:
 
 
 CONTENDERS = {
-    each.name: each
-    for each in (
-        *(DOCS, PRUNED, OURS_UDF, SPARK_SCAN, DIRECT, JOB, BY_HAND, NO_MODEL, POLARS, LIMIT),
+    contender.name: contender
+    for contender in (
+        *(DOCS, PRUNED, LAKESCORE_UDF, SPARK_SCAN, DIRECT, JOB, BY_HAND, NO_MODEL, POLARS, LIMIT),
         *(FRESH, DIRECT_ALONE, LIMIT_BOTH),
         *[make(k) for k in (1, 2, 4, 8) for make in (direct_of, spark_scan_of, limit_of)],
     )

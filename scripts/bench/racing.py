@@ -106,7 +106,7 @@ RACES = (  # the first of a session is where the JVM compiles most, so it is non
         (
             c.DOCS,
             c.PRUNED,
-            c.OURS_UDF,
+            c.LAKESCORE_UDF,
             c.SPARK_SCAN,
             c.DIRECT,
             c.JOB,
@@ -218,21 +218,22 @@ class Meeting:
         inputs = {rows: self._table(race.workload, race.layout, rows) for rows in sizes}
         load = os.getloadavg()[0]
         self._check_equal(race, running, inputs[sizes[0]])
-        series = {each.name: Series() for each in running}
+        series = {contender.name: Series() for contender in running}
         for turn in range(self._rounds * race.rounds):
             for rows in sizes:
-                for each in running if turn % 2 == 0 else reversed(running):
-                    cost, _ = self._sessions.at(each.place).run(each, race.workload, inputs[rows])
-                    series[each.name].costs.setdefault(rows, []).append(cost)
+                for contender in running if turn % 2 == 0 else reversed(running):
+                    session = self._sessions.at(contender.place)
+                    cost, _ = session.run(contender, race.workload, inputs[rows])
+                    series[contender.name].costs.setdefault(rows, []).append(cost)
             console.print(f"bench: {race.name}, round {turn + 1}")
-        found = {
+        result = {
             "quick": quick is not None,
             "sizes": sizes,
             "rounds": self._rounds * race.rounds,
             "load": [round(load, 2), round(os.getloadavg()[0], 2)],
-            "contenders": {name: each.facts() for name, each in series.items()},
+            "contenders": {name: contender.facts() for name, contender in series.items()},
         }
-        return found | {"loads": self._loads()} if race.counts_loads else found
+        return result | {"loads": self._loads()} if race.counts_loads else result
 
     def _loads(self) -> dict[str, int]:
         """Score with fresh versions, and return what workers loaded."""
@@ -241,25 +242,25 @@ class Meeting:
         return {key: facts[key] for key in ("versions", "loads", "workers")}
 
     def cold(self) -> dict[str, Any]:
-        """Run contenders each in a session of its own: what a first job costs, and its memory."""
+        """Measure the first job of each contender in its own session, and its memory."""
         small, large = (self._table(LINEAR, EVEN, rows) for rows in (_SMALL, _LARGE))
-        found, load = {}, os.getloadavg()[0]
-        for each in _FRESH:
-            with Session(each.place, self._folder) as session:
-                first, _ = session.run(each, LINEAR, small)
-                second, _ = session.run(each, LINEAR, small)
-                found[each.name] = {
+        figures, load = {}, os.getloadavg()[0]
+        for contender in _FRESH:
+            with Session(contender.place, self._folder) as session:
+                first, _ = session.run(contender, LINEAR, small)
+                second, _ = session.run(contender, LINEAR, small)
+                figures[contender.name] = {
                     "start": vars(session.start),
                     "first": vars(first),
                     "second": vars(second),
-                    "peak_mb": round(session.peak(each, LINEAR, large)),
+                    "peak_mb": round(session.peak(contender, LINEAR, large)),
                 }
-            console.print(f"bench: {each.name}, in a fresh session")
+            console.print(f"bench: {contender.name}, in a fresh session")
         return {
             "small": _SMALL,
             "large": _LARGE,
             "load": [round(load, 2), round(os.getloadavg()[0], 2)],
-            "contenders": found,
+            "contenders": figures,
         }
 
     def close(self) -> None:
@@ -272,25 +273,25 @@ class Meeting:
         return layout.write(path, workload, rows)
 
     def _check_equal(self, race: Race, running: Sequence[Contender], source: str) -> None:
-        """Run each once, which warms them up too, and end where predictions differ."""
+        """Run each contender once, which also warms it up; end if predictions differ."""
         expected: Any = None
-        for each in reversed(running):
-            session = self._sessions.at(each.place)
-            with session.output(each, race.workload, source) as (target, _, _):
-                if not each.predicts:
+        for contender in reversed(running):
+            session = self._sessions.at(contender.place)
+            with session.output(contender, race.workload, source) as (target, _, _):
+                if not contender.predicts:
                     continue
                 table = DeltaTable(target).to_pyarrow_table().sort_by(KEY)
             names = [n for n in table.column_names if n.startswith(("prediction", "models:"))]
-            found = np.column_stack([_numbers(table.column(n)) for n in names])
+            predicted = np.column_stack([_numbers(table.column(n)) for n in names])
             keys = table.column(KEY)
             if expected is None:
-                expected = keys, found[:, : found.shape[1] // len(names)]
+                expected = keys, predicted[:, : predicted.shape[1] // len(names)]
             same = keys.equals(expected[0]) and np.allclose(
-                found, expected[1], rtol=race.workload.tolerance, atol=race.workload.tolerance
+                predicted, expected[1], rtol=race.workload.tolerance, atol=race.workload.tolerance
             )
             if not same:
                 raise SystemExit(
-                    f"error: {race.name}: the predictions of {each.name!r} are not the limit's"
+                    f"error: {race.name}: the predictions of {contender.name!r} are not the limit's"
                 )
         console.print(f"bench: {race.name}: {len(running)} contenders predict the same")
 

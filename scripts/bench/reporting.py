@@ -30,8 +30,8 @@ console = Console(highlight=False)
 class Results:
     """What was measured, as it stands in results.json."""
 
-    def __init__(self, found: dict[str, Any]) -> None:
-        self.found = json.loads(json.dumps(found))  # as it is read: numbers of rows are texts
+    def __init__(self, measured: dict[str, Any]) -> None:
+        self.measured = json.loads(json.dumps(measured))  # as it is read: numbers of rows are texts
 
     @classmethod
     def last(cls) -> "Results":
@@ -40,21 +40,21 @@ class Results:
 
     def add(self, name: str, race: dict[str, Any]) -> None:
         """Add a race, in the place of what an earlier run measured."""
-        self.found.setdefault("races", {})[name] = json.loads(json.dumps(race))
+        self.measured.setdefault("races", {})[name] = json.loads(json.dumps(race))
         self.write()
 
     def write(self) -> None:
         """Write results.json, results.md and the plots."""
         RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / "results.json").write_text(json.dumps(self.found, indent=1) + "\n")
+        (RESULTS / "results.json").write_text(json.dumps(self.measured, indent=1) + "\n")
         (RESULTS / "results.md").write_text("\n".join(self._markdown()))
         for name in _PLOTTED:
-            if race := self.found["races"].get(name):
+            if race := self.measured["races"].get(name):
                 _draw(name, race["contenders"])
 
     def show(self, name: str) -> None:
         """Print a race's table."""
-        header, lines = _lines(self.found["races"][name])
+        header, lines = _lines(self.measured["races"][name])
         table = Table(*header, title=name)
         for line in lines:
             table.add_row(*line)
@@ -66,7 +66,7 @@ class Results:
         Raises:
             SystemExit: a race of the targets has no results.
         """
-        if lacking := [name for name in _NEEDED if name not in self.found["races"]]:
+        if lacking := [name for name in _NEEDED if name not in self.measured["races"]]:
             raise SystemExit(
                 f"error: there are no results of {', '.join(lacking)}; measure them: "
                 f"./scripts/bench.sh --quick --only '{lacking[0]}'"
@@ -87,20 +87,20 @@ class Results:
         cores = self._slopes("forest", "wall")
         small = self._least("small table", "wall")
         versions = self._least("versions in one pass", "cpu")
-        loads = self.found["races"]["versions in one pass"]["loads"]
+        loads = self.measured["races"]["versions in one pass"]["loads"]
         direct, docs, pruned, scan = lin(c.DIRECT), lin(c.DOCS), lin(c.PRUNED), lin(c.SPARK_SCAN)
-        each = loads["loads"] / loads["workers"] / loads["versions"]
+        loads_per_worker = loads["loads"] / loads["workers"] / loads["versions"]
         in_one_pass = versions(c.direct_of(4)) / versions(c.direct_of(1))
         over = small(c.JOB) - small(c.NO_MODEL)
         efficiency = cores(c.DIRECT_ALONE) / (2 * cores(c.DIRECT))
-        begun = self.found["starts"]["commands"]
+        begun = self.measured["starts"]["commands"]
 
         def started(name: str, unit: str = "wall") -> float:
             return float(min(begun[name][unit]))
 
         local, plain = starting.LOCAL, starting.PLAIN
         cold_cpu = started(local, "cpu") / started(plain, "cpu")
-        of_segments = self.found["segments"]["commands"]
+        of_segments = self.measured["segments"]["commands"]
         many, one = (min(of_segments[name]["wall"]) for name in (segments.MANY, segments.ONE))
         cold_large = started(starting.LOCAL_OF_LARGE) / started(starting.LIMIT_OF_LARGE)
         return [
@@ -115,7 +115,7 @@ class Results:
                 for name in ("forest", *_BOOSTED)
             ],
             ("linear, direct scan, T(K=4) / T(1)", in_one_pass, "<=", 1.3),
-            ("loads per worker and version", each, "=", 1),
+            ("loads per worker and version", loads_per_worker, "=", 1),
             ("small table, s of a whole job over the bare Spark write", over, "<=", 2),
             ("forest, efficiency from one core to two", efficiency, ">=", 0.92),
             ("flights, pruned spark_udf / ours", flights(c.PRUNED) / flights(c.DIRECT), ">=", 1.5),
@@ -141,17 +141,17 @@ class Results:
         return cost(c.DIRECT) / cost(c.LIMIT_BOTH)
 
     def _slopes(self, race: str, unit: str) -> Callable[[Contender], float]:
-        series = self.found["races"][race]["contenders"]
+        series = self.measured["races"][race]["contenders"]
         return lambda contender: float(series[contender.name][unit]["b"])
 
     def _least(self, race: str, unit: str) -> Callable[[Contender], float]:
         """Return the seconds, at most rows, of a contender's least disturbed round."""
-        series = self.found["races"][race]["contenders"]
-        rows = str(self.found["races"][race]["sizes"][-1])
+        series = self.measured["races"][race]["contenders"]
+        rows = str(self.measured["races"][race]["sizes"][-1])
         return lambda contender: float(min(series[contender.name][unit]["seconds"][rows]))
 
     def _markdown(self) -> list[str]:
-        facts = ", ".join(f"{name} {value}" for name, value in self.found["machine"].items())
+        facts = ", ".join(f"{name} {value}" for name, value in self.measured["machine"].items())
         text = [
             "# Results",
             "",
@@ -161,7 +161,7 @@ class Results:
             "the columns mean, and what the limits consist of: [README.md](README.md).",
             "",
         ]
-        for name, race in self.found["races"].items():
+        for name, race in self.measured["races"].items():
             sizes = ", ".join(f"{rows:,}" for rows in race["sizes"])
             kind = "quick" if race["quick"] else "full"
             before, after = race["load"]
@@ -170,7 +170,7 @@ class Results:
             text += _as_markdown(*_lines(race))
             if name in _PLOTTED:
                 text += [f"![CPU seconds by contender]({name}.svg)", ""]
-        if starts := self.found.get("starts"):
+        if starts := self.measured.get("starts"):
             before, after = starts["load"]
             text += [
                 "## Commands from a cold start",
@@ -180,7 +180,7 @@ class Results:
                 "",
                 *_as_markdown(("command", "wall s", "CPU-s"), starting.lines(starts)),
             ]
-        if by_segment := self.found.get("segments"):
+        if by_segment := self.measured.get("segments"):
             text += [
                 "## One model per segment",
                 "",
@@ -189,7 +189,7 @@ class Results:
                 "",
                 *_as_markdown(("command", "wall s", "CPU-s"), starting.lines(by_segment)),
             ]
-        if cold := self.found.get("cold"):
+        if cold := self.measured.get("cold"):
             text += ["## A fresh session for each contender", ""]
             small, large = cold["small"], cold["large"]
             text += [
@@ -209,13 +209,13 @@ def _lines(race: dict[str, Any]) -> tuple[tuple[str, ...], list[list[str]]]:
         return (
             ("contender", f"CPU-s, {rows:,} rows", "wall s"),
             [
-                [name, *[f"{min(each[u]['seconds'][str(rows)]):.2f}" for u in ("cpu", "wall")]]
-                for name, each in series.items()
+                [name, *[f"{min(costs[u]['seconds'][str(rows)]):.2f}" for u in ("cpu", "wall")]]
+                for name, costs in series.items()
             ],
         )
     lines = []
-    for name, each in series.items():
-        cpu, wall = each["cpu"], each["wall"]
+    for name, costs in series.items():
+        cpu, wall = costs["cpu"], costs["wall"]
         times = f"{cpu['b'] / last['cpu']['b']:.2f}"
         lines.append(
             [
@@ -230,9 +230,10 @@ def _lines(race: dict[str, Any]) -> tuple[tuple[str, ...], list[list[str]]]:
     return _HEADER, lines
 
 
-def _cold_line(name: str, each: dict[str, Any]) -> list[str]:
-    costs = [each[job][unit] for job in ("start", "first", "second") for unit in ("cpu", "wall")]
-    return [name, *[f"{cost:.1f}" for cost in costs], f"{each['peak_mb']:,}"]
+def _cold_line(name: str, session: dict[str, Any]) -> list[str]:
+    jobs, units = ("start", "first", "second"), ("cpu", "wall")
+    seconds = [session[job][unit] for job in jobs for unit in units]
+    return [name, *[f"{second:.1f}" for second in seconds], f"{session['peak_mb']:,}"]
 
 
 def _as_markdown(header: tuple[str, ...], lines: list[list[str]]) -> list[str]:
@@ -249,9 +250,10 @@ def _draw(name: str, series: dict[str, Any]) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     names = list(series)[::-1]
-    costs = [series[each]["cpu"]["b"] for each in names]
+    costs = [series[contender]["cpu"]["b"] for contender in names]
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.1))
-    colours = ["tab:blue" if each.startswith("lakescore") else "tab:gray" for each in names]
+    is_lakescore = [contender.startswith("lakescore") for contender in names]
+    colours = ["tab:blue" if is_ours else "tab:gray" for is_ours in is_lakescore]
     axes.bar_label(axes.barh(names, costs, color=colours), fmt="%.2f", padding=3)
     axes.set_xlabel(f"CPU seconds per million rows more ({name})")
     axes.spines[["top", "right"]].set_visible(False)

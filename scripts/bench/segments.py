@@ -48,19 +48,19 @@ def measure(folder: Path, rounds: int, *, quick: bool) -> dict[str, Any]:
     }
     if _MEMORY.is_dir():
         os.environ["TMPDIR"] = str(_MEMORY)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, words in commands.items():
             shutil.rmtree(output, ignore_errors=True)
-            found[name].append(timed(words))
+            costs[name].append(timed(words))
     os.environ.pop("TMPDIR", None)
     _check_equal(table, output, coefficients)
     return {
         "segments": segments,
         "rows": LARGE,
         "commands": {
-            name: dict(zip(("wall", "cpu"), zip(*each, strict=True), strict=True))
-            for name, each in found.items()
+            name: dict(zip(("wall", "cpu"), zip(*pairs, strict=True), strict=True))
+            for name, pairs in costs.items()
         },
     }
 
@@ -108,13 +108,13 @@ def _register(segments: int) -> np.ndarray[Any, Any]:
 
 
 def _write(path: Path, segments: int) -> str:
-    """Write the rows, each of a segment drawn at random, and return the table's path."""
+    """Write the rows, with segments drawn at random, and return the table's path."""
     random = np.random.default_rng(8)
-    each = LARGE // _FILES
+    rows_a_file = LARGE // _FILES
     for n in range(_FILES):
-        rows = _LINEAR.rows(each, n)
-        ids = pa.array(np.arange(n * each, (n + 1) * each), pa.int64())
-        drawn = pa.array(random.integers(0, segments, each))
+        rows = _LINEAR.rows(rows_a_file, n)
+        ids = pa.array(np.arange(n * rows_a_file, (n + 1) * rows_a_file), pa.int64())
+        drawn = pa.array(random.integers(0, segments, rows_a_file))
         named = rows.add_column(0, KEY, ids).append_column(_SEGMENT, drawn)
         write_deltalake(str(path), named, mode="append")
     return str(path)
@@ -123,10 +123,10 @@ def _write(path: Path, segments: int) -> str:
 def _check_equal(table: str, output: Path, coefficients: np.ndarray[Any, Any]) -> None:
     """See that each row has what its own segment's coefficients give."""
     rows = DeltaTable(table).to_pandas().set_index(KEY)
-    found = DeltaTable(str(output)).to_pandas().set_index(KEY).loc[rows.index]
+    predictions = DeltaTable(str(output)).to_pandas().set_index(KEY).loc[rows.index]
     own = coefficients[rows[_SEGMENT]]
     expected = (rows[list(NUMBERS)].to_numpy() * own[:, :-1]).sum(axis=1) + own[:, -1]
-    wrong = np.abs(found["prediction"] - expected) > 1e-9 * np.maximum(1, np.abs(expected))
-    named = found["model_uri"] != [f"models:/{NAME}-{n}/1" for n in rows[_SEGMENT]]
-    if len(found) != LARGE or wrong.any() or named.any():
+    wrong = np.abs(predictions["prediction"] - expected) > 1e-9 * np.maximum(1, np.abs(expected))
+    named = predictions["model_uri"] != [f"models:/{NAME}-{n}/1" for n in rows[_SEGMENT]]
+    if len(predictions) != LARGE or wrong.any() or named.any():
         raise SystemExit(f"error: {wrong.sum()} predictions and {named.sum()} versions are wrong")

@@ -39,12 +39,12 @@ class Session:
         self.place, self._folder = place, folder
         self._runs = 0
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
+        self._connection, other_end = context.Pipe()
         log = folder / f"{place}-{time.monotonic_ns()}.log"
-        self._process = context.Process(target=_serve, args=(theirs, place, log))
+        self._process = context.Process(target=_serve, args=(other_end, place, log))
         started = time.perf_counter()
         self._process.start()
-        theirs.close()
+        other_end.close()
         self._log = log
         self._answer()
         self.start = Cost(_cpu({}, _tree(self._pid)), time.perf_counter() - started)
@@ -190,13 +190,13 @@ def _tree(root: int) -> _Tree:
             continue
         own, waited = (sum(map(int, fields[n : n + 2])) for n in (11, 13))
         stats[int(path.parent.name), int(fields[19])] = _Process(int(fields[1]), own, waited)
-    found: _Tree = {}
+    tree: _Tree = {}
     queue = [root]
     while queue:
         pid = queue.pop()
-        found |= {key: process for key, process in stats.items() if key[0] == pid}
+        tree |= {key: process for key, process in stats.items() if key[0] == pid}
         queue += [key[0] for key, process in stats.items() if process.parent == pid]
-    return found
+    return tree
 
 
 def _cpu(before: _Tree, after: _Tree) -> float:

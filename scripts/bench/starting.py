@@ -63,19 +63,19 @@ def measure(folder: Path, rounds: int, *, quick: bool) -> dict[str, Any]:
     models = MODELS // 4 if quick else MODELS
     load = os.getloadavg()[0]
     commands = _commands(folder, models)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, words in commands.items():
             shutil.rmtree(folder / "started", ignore_errors=True)
-            found[name].append(timed(words, models if "many" in name else 1))
+            costs[name].append(timed(words, models if "many" in name else 1))
         console.print("bench: a round of commands from a cold start")
     _check_equal(folder, models)
     return {
         "models": models,
         "load": [round(load, 2), round(os.getloadavg()[0], 2)],
         "commands": {
-            name: dict(zip(("wall", "cpu"), zip(*each, strict=True), strict=True))
-            for name, each in found.items()
+            name: dict(zip(("wall", "cpu"), zip(*pairs, strict=True), strict=True))
+            for name, pairs in costs.items()
         },
     }
 
@@ -95,12 +95,12 @@ def _commands(folder: Path, models: int) -> dict[str, list[str]]:
     (folder / "score.yaml").write_text(yaml.safe_dump(job))
     timed([sys.executable, str(ROOT / "scripts/demo.py"), "prepare"])
     names = _register(models)
-    each = {
+    job = {
         "file": "score.yaml",
         "set": {"output.path": f"{output}/{{model}}"},
         "matrix": {"model": [f"{name}/1" for name in names]},
     }
-    (folder / "jobs.yaml").write_text(yaml.safe_dump({"jobs": [each]}))
+    (folder / "jobs.yaml").write_text(yaml.safe_dump({"jobs": [job]}))
     score = [str(ROOT / "spark-submit.sh"), "score"]
     one, many = [*score, str(folder / "score.yaml")], [*score, str(folder / "jobs.yaml")]
     registry = f"sqlite:///{folder / 'mlflow.db'}"
@@ -168,21 +168,21 @@ def _check_equal(folder: Path, models: int) -> None:
     )
     paths = [path.parent for path in (folder / "started").glob("*/1/_delta_log")]
     for path in paths:
-        found = DeltaTable(str(path)).to_pandas()
+        rows = DeltaTable(str(path)).to_pandas()
         wrong = [
             key
-            for key, value in zip(found[KEY], found["prediction"], strict=True)
+            for key, value in zip(rows[KEY], rows["prediction"], strict=True)
             if abs(value - expected[key]) > _LINEAR.tolerance * max(1.0, abs(value))
         ]
-        if wrong or len(found) != SMALL:
+        if wrong or len(rows) != SMALL:
             raise SystemExit(f"error: {path} does not hold what the model predicts: {wrong[:5]}")
     if len(paths) != models:
         raise SystemExit(f"error: {len(paths)} of {models} models have published")
 
 
-def lines(found: dict[str, Any]) -> list[list[str]]:
-    """Return a line for each command of what `measure` found: the least of its rounds."""
+def lines(measured: dict[str, Any]) -> list[list[str]]:
+    """Return a line for each command of `measure`: the least of its rounds."""
     return [
-        [name, f"{min(each['wall']):.2f}", f"{min(each['cpu']):.2f}"]
-        for name, each in found["commands"].items()
+        [name, f"{min(costs['wall']):.2f}", f"{min(costs['cpu']):.2f}"]
+        for name, costs in measured["commands"].items()
     ]

@@ -234,8 +234,8 @@ def flight_delay() -> tuple[Any, pd.DataFrame]:
 
 
 WORKLOADS = {
-    each.name: each
-    for each in (
+    workload.name: workload
+    for workload in (
         Workload("linear", NUMBERS, lambda: on(linear(), doubles), doubles),
         Workload("float32", NUMBERS, lambda: on(linear(), floats), floats, tolerance=1e-5),
         Workload("forest", NUMBERS, lambda: on(forest(-1), doubles), doubles),
@@ -279,14 +279,14 @@ class Layout:
         if path.exists():
             return str(path)
         making = path.with_suffix(".making")
-        each = rows // self.files
-        group = WriterProperties(compression="SNAPPY", max_row_group_size=each)
+        rows_a_file = rows // self.files
+        group = WriterProperties(compression="SNAPPY", max_row_group_size=rows_a_file)
         for n in range(self.files):
-            table = workload.rows(each, n)
+            table = workload.rows(rows_a_file, n)
             random = np.random.default_rng(n)
             for column in range(self.unused):
-                table = table.append_column(f"unused{column:02}", [random.normal(size=each)])
-            ids = pa.array(np.arange(n * each, (n + 1) * each), pa.int64())
+                table = table.append_column(f"unused{column:02}", [random.normal(size=rows_a_file)])
+            ids = pa.array(np.arange(n * rows_a_file, (n + 1) * rows_a_file), pa.int64())
             write_deltalake(
                 str(making),
                 table.add_column(0, KEY, ids),

@@ -58,16 +58,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """A job that was submitted, and what it said: a JSON document a line."""
+    """A job that was submitted, and its messages: a JSON document a line."""
 
     process: subprocess.Popen[str]
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def receipts(self) -> list[dict[str, Any]]:
         """Wait for the end, and return the receipts of all jobs, and the summary of several."""
-        output, said = self.process.communicate(timeout=500)
-        assert self.process.returncode == 0, said
-        self.lines.extend(json.loads(line) for line in said.splitlines())
+        output, errors = self.process.communicate(timeout=500)
+        assert self.process.returncode == 0, errors
+        self.lines.extend(json.loads(line) for line in errors.splitlines())
         return [json.loads(line) for line in output.splitlines()]
 
     def receipt(self) -> dict[str, Any]:
@@ -89,8 +89,8 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a job."""
-        ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.file)}
-        return environment() | {"SPARK_LOCAL_IP": "127.0.0.1"} | ours | self.variables
+        own = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.file)}
+        return environment() | {"SPARK_LOCAL_IP": "127.0.0.1"} | own | self.variables
 
     def write(self, job: str, **settings: Any) -> Path:
         """Write a job's file."""

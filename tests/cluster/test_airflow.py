@@ -190,16 +190,16 @@ def test_airflow_repeats_what_a_repetition_may_change(
     assert nightly.then is not None
     airflow.add(replace(nightly, job=nightly.then, each=(), then=None, then_on=()))
     with airflow.standing_in():
-        said = airflow.run("airflow", "dags", "test", nightly.then.name, "2026-11-02", code=1)
-    assert said.count("Spark-Submit cmd") == attempts
-    assert ("a repetition cannot change exit code 6" in said) == (code == 6)
+        printed = airflow.run("airflow", "dags", "test", nightly.then.name, "2026-11-02", code=1)
+    assert printed.count("Spark-Submit cmd") == attempts
+    assert ("a repetition cannot change exit code 6" in printed) == (code == 6)
 
 
 def test_airflow_would_fill_a_range_of_dates(airflow: Airflow, nightly: Schedule) -> None:
     airflow.run("airflow", "dags", "reserialize")
     words = ["--dag-id", nightly.name, "--from-date", "2026-11-01", "--to-date", "2026-11-03"]
-    said = airflow.run("airflow", "backfill", "create", *words, "--dry-run")
-    assert re.findall(r"^\| (2026\S+ \S+)", said, re.MULTILINE) == [
+    printed = airflow.run("airflow", "backfill", "create", *words, "--dry-run")
+    assert re.findall(r"^\| (2026\S+ \S+)", printed, re.MULTILINE) == [
         "2026-11-01 05:00:00+00:00",
         "2026-11-02 05:00:00+00:00",
     ]

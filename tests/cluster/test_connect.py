@@ -80,7 +80,7 @@ def test_the_program_of_the_docs_scores_on_the_server(
     register("by connect", FITTED, X, FITTED.predict(X))
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     client.set_registered_model_alias("by connect", "champion", "1")
-    said = run(
+    printed = run(
         shown(),
         **{
             "flight-delay@champion": "by connect@champion",
@@ -88,15 +88,15 @@ def test_the_program_of_the_docs_scores_on_the_server(
             "/lake/predictions": str(tmp_path / "predictions"),
         },
     )
-    assert said == (
+    assert printed == (
         "engine arrow: block, equal to MLflow's PyFuncModel on 200 rows; "
         "Spark reads them (the rows are not a snapshot's)\n"
     )
-    found = DeltaTable(tmp_path / "predictions").to_pandas().sort_values("id")
-    assert list(found.columns) == ["id", "prediction", "model"]
-    assert set(found["model"]) == {"models:/by connect/1"}
+    predictions = DeltaTable(tmp_path / "predictions").to_pandas().sort_values("id")
+    assert list(predictions.columns) == ["id", "prediction", "model"]
+    assert set(predictions["model"]) == {"models:/by connect/1"}
     expected = FITTED.predict(flights[["x", "y"]])
-    np.testing.assert_allclose(found["prediction"].to_numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(predictions["prediction"].to_numpy(), expected, rtol=1e-12)
 
 
 BEGIN = """
@@ -118,7 +118,7 @@ def test_engines_agree_on_the_server_and_a_row_that_cannot_be_scored_is_one_line
     program = """
 good = spark.createDataFrame([(1, 1.0, 2.0), (2, 5.0, 0.0)], "id int, x double, y double")
 bad = spark.createDataFrame([(1, 1.0, 2.0), (2, None, 0.0)], "id int, x double, y double")
-found = {}
+results = {}
 for engine in ("arrow", "spark_udf"):
     plan = planned(good, engine)
     rows = scoring.score(plan).orderBy("id").collect()
@@ -127,27 +127,27 @@ for engine in ("arrow", "spark_udf"):
         with scoring.evaluated(plan, ["all"]):
             scoring.score(plan).collect()
     except errors.ScoringFailed as error:
-        found[engine] = [[tuple(row) for row in rows], str(error)]
+        results[engine] = [[tuple(row) for row in rows], str(error)]
 aside = scoring.side_by_side(planned(bad, "arrow")).orderBy("id").collect()
 null = scoring.score(planned(bad, "arrow"), failing="null").orderBy("id").collect()
-print(json.dumps({**found, "plan": str(planned(good, "auto")), "aside": [
+print(json.dumps({**results, "plan": str(planned(good, "auto")), "aside": [
     [row[model.uri], row[scoring.ERRORS] and row[scoring.ERRORS][0]["type"]] for row in aside],
     "null": [list(row) for row in null]}))
 """
-    found = json.loads(run(BEGIN + program))
-    assert found["arrow"][0] == found["spark_udf"][0]
-    assert [row[1] for row in found["arrow"][0]] == pytest.approx([1.0, 15.0])
+    results = json.loads(run(BEGIN + program))
+    assert results["arrow"][0] == results["spark_udf"][0]
+    assert [row[1] for row in results["arrow"][0]] == pytest.approx([1.0, 15.0])
     where = {"arrow": "all of all: ", "spark_udf": "a row, and engine spark_udf quarantines none: "}
     for engine in ("arrow", "spark_udf"):
-        assert f"could not score {where[engine]}" in found[engine][1]
-        assert "Input X contains NaN." in found[engine][1]
-        assert "\n" not in found[engine][1]
-    (good_row, (bad_id, nothing, error)) = found["null"]
+        assert f"could not score {where[engine]}" in results[engine][1]
+        assert "Input X contains NaN." in results[engine][1]
+        assert "\n" not in results[engine][1]
+    (good_row, (bad_id, nothing, error)) = results["null"]
     assert good_row == [1, pytest.approx(1.0), None]
     assert (bad_id, nothing, error[:32]) == (2, None, "ValueError: Input X contains NaN")
-    assert found["aside"] == [[pytest.approx(1.0), None], [None, "ValueError"]]
+    assert results["aside"] == [[pytest.approx(1.0), None], [None, "ValueError"]]
     reason = "Spark reads them (the rows are not a snapshot's)"
-    assert reason in found["plan"]
+    assert reason in results["plan"]
 
 
 def test_a_server_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:

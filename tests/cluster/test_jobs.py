@@ -156,19 +156,19 @@ def test_scores_are_the_same_in_all_places(  # noqa: PLR0913, PLR0917 - two are 
     if engine == "arrow":
         assert (done["rows_predicted"], done["workers"]) == (ROWS, 2)  # one for each core
         assert done["loads"] == done["workers"]
-    found = table(home, output).sort_values("id", ignore_index=True)
-    assert found["id"].tolist() == trips["id"].tolist()
-    assert found["slice"].tolist() == trips["day"].tolist()
-    assert set(found["model_uri"]) == {f"models:/trips/{version}"}
-    assert found["prediction"].tolist() == models[version - 1].predict(trips[FEATURES]).tolist()
+    rows = table(home, output).sort_values("id", ignore_index=True)
+    assert rows["id"].tolist() == trips["id"].tolist()
+    assert rows["slice"].tolist() == trips["day"].tolist()
+    assert set(rows["model_uri"]) == {f"models:/trips/{version}"}
+    assert rows["prediction"].tolist() == models[version - 1].predict(trips[FEATURES]).tolist()
 
-    runs = dict(zip(found["slice"], found["scoring_run_id"], strict=True))
+    runs = dict(zip(rows["slice"], rows["scoring_run_id"], strict=True))
     assert all(line["context"]["job"] == "score" for line in job.lines)
     known = [line for line in job.lines if "runs" in line["context"]]
     assert [line["context"]["runs"] for line in known] == [runs] * len(known)
     slices = [line["context"] for line in known if "slice" in line["context"]]
-    assert {each["slice"]: each["run_id"] for each in slices} == runs
-    assert {each["model"] for each in slices} == {f"models:/trips/{version}"}
+    assert {line["slice"]: line["run_id"] for line in slices} == runs
+    assert {line["model"] for line in slices} == {f"models:/trips/{version}"}
 
 
 def test_a_large_model_is_loaded_once_for_all_workers_of_a_machine(
@@ -187,8 +187,8 @@ def test_a_large_model_is_loaded_once_for_all_workers_of_a_machine(
 
 def test_a_replay_makes_the_same_predictions(place: Place, scored: dict[str, Scored]) -> None:
     run = scored["arrow_direct"].receipt["slices"][0]["run_id"]
-    found = place.run("replay", output={"path": f"tables/{place.kind}_arrow_direct"}, run=run)
-    assert (found["rows"], found["same"]) == (ROWS // 2, ROWS // 2)
+    replayed = place.run("replay", output={"path": f"tables/{place.kind}_arrow_direct"}, run=run)
+    assert (replayed["rows"], replayed["same"]) == (ROWS // 2, ROWS // 2)
 
 
 def test_rankings_are_the_same_in_all_places(
@@ -209,9 +209,9 @@ def test_rankings_are_the_same_in_all_places(
     )
     expected["trips@{segment}"] = (of_segments**2).mean() ** 0.5
     ranking = receipt["ranking"]
-    assert [each["uri"] for each in ranking] == sorted(expected, key=expected.__getitem__)
-    for each in ranking:
-        assert each["metrics"]["rmse"] == pytest.approx(expected[each["uri"]], rel=1e-12)
+    assert [entry["uri"] for entry in ranking] == sorted(expected, key=expected.__getitem__)
+    for entry in ranking:
+        assert entry["metrics"]["rmse"] == pytest.approx(expected[entry["uri"]], rel=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -230,23 +230,23 @@ def test_params_and_model_config_reach_the_model_in_all_places(
 ) -> None:
     output = f"scaled_{engine}"
     assert scored[output].receipt["engine"]["name"] == engine
-    found = table(home, f"{place.kind}_{output}").sort_values("id")["prediction"]
-    assert found.tolist() == (trips["a"] * 2.5 + 10).tolist()
+    predictions = table(home, f"{place.kind}_{output}").sort_values("id")["prediction"]
+    assert predictions.tolist() == (trips["a"] * 2.5 + 10).tolist()
 
 
 def test_each_segment_is_scored_by_its_own_version_in_all_places(
     place: Place, scored: dict[str, Scored], trips: pd.DataFrame, models: list[Any], home: Path
 ) -> None:
     receipt = scored["by_segment"].receipt
-    assert {each["segment"]: each["uri"] for each in receipt["segments"]} == {
+    assert {segment["segment"]: segment["uri"] for segment in receipt["segments"]} == {
         f"v-{n}": f"models:/trips/{n}" for n in (1, 2, 3)
     }
-    found = table(home, f"{place.kind}_by_segment").sort_values("id", ignore_index=True)
-    assert found["model_version"].tolist() == [1 + n % 3 for n in trips["id"]]
+    rows = table(home, f"{place.kind}_by_segment").sort_values("id", ignore_index=True)
+    assert rows["model_version"].tolist() == [1 + n % 3 for n in trips["id"]]
     for n, model in enumerate(models):
         own = trips["id"] % 3 == n
         expected = model.predict(trips.loc[own, FEATURES])
-        assert found.loc[own, "prediction"].tolist() == pytest.approx(expected, rel=1e-12)
+        assert rows.loc[own, "prediction"].tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @dataclass(frozen=True)
@@ -278,9 +278,9 @@ def waiting(register: Callable[..., Any], trips: pd.DataFrame, tmp_path: Path) -
             from pathlib import Path
 
             if "SPARK_REUSE_WORKER" in os.environ:  # and not in the driver
-                found = importlib.util.find_spec("lakescore") is not None
+                packed = importlib.util.find_spec("lakescore") is not None
                 note = Path(folder, f".{os.getpid()}")
-                note.write_text(f'{{"pid": {os.getpid()}, "lakescore": {str(found).lower()}}}')
+                note.write_text(f'{{"pid": {os.getpid()}, "lakescore": {str(packed).lower()}}}')
                 note.rename(Path(folder, f"worker-{os.getpid()}"))
                 deadline = time.monotonic() + 600
                 while not Path(folder, "go").exists() and time.monotonic() < deadline:
@@ -317,9 +317,9 @@ def unlucky(register: Callable[..., Any], trips: pd.DataFrame, tmp_path: Path) -
 
 
 def holds_each_row_doubled(home: Path, name: str, trips: pd.DataFrame) -> bool:
-    found = table(home, name).sort_values("id", ignore_index=True)
-    same = found["prediction"].tolist() == (2 * trips["a"]).tolist()
-    return bool(found["id"].tolist() == trips["id"].tolist() and same)
+    rows = table(home, name).sort_values("id", ignore_index=True)
+    same = rows["prediction"].tolist() == (2 * trips["a"]).tolist()
+    return bool(rows["id"].tolist() == trips["id"].tolist() and same)
 
 
 @pytest.mark.usefixtures("cluster", "unlucky")

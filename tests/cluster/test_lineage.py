@@ -91,16 +91,16 @@ def test_the_events_name_the_table_that_is_read_and_the_one_that_is_written(
         id_columns=["id"], scan="spark", write="spark",
     )  # fmt: skip
     events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-    assert {each["job"]["namespace"] for each in events} == {"lakescore"}
-    complete = [each for each in events if each["eventType"] == "COMPLETE"]
-    read = {table["name"] for each in complete for table in each["inputs"]}
-    written = {table["name"] for each in complete for table in each["outputs"]}
+    assert {event["job"]["namespace"] for event in events} == {"lakescore"}
+    complete = [event for event in events if event["eventType"] == "COMPLETE"]
+    read = {table["name"] for event in complete for table in event["inputs"]}
+    written = {table["name"] for event in complete for table in event["outputs"]}
     # And the table in which the rows wait until they are counted.
     assert {str(home / "tables/listened")} == {name for name in read if "_staged_" not in name}
     assert {str(home / output)} == {name for name in written if "_staged_" not in name}
-    facets_of = [each["run"]["facets"] for each in events]
-    parents = [each["parent"]["job"]["name"] for each in facets_of if "parent" in each]
+    facets_of = [event["run"]["facets"] for event in events]
+    parents = [facet["parent"]["job"]["name"] for facet in facets_of if "parent" in facet]
     assert parents == ["lakescore_score"] * (len(events) - 2)  # all but the run's own two
-    facets = [each.get("spark_properties", {}) for each in facets_of]
-    models = {each.get("properties", {}).get("spark.lakescore.models") for each in facets}
+    facets = [facet.get("spark_properties", {}) for facet in facets_of]
+    models = {facet.get("properties", {}).get("spark.lakescore.models") for facet in facets}
     assert "models:/heard/1" in models

@@ -63,5 +63,5 @@ def test_a_zip_and_an_archive_are_enough_for_machines_that_share_no_packages(
     variables = distributed.environment | {"SPARK_HOME": str(spark)}
     done = finish(*submit, variables=variables, folder=ROOT)
     assert done.returncode == 0, done.stderr
-    found = DeltaTable(str(home / "tables/shipped")).to_pandas().sort_values("id")
-    assert found["prediction"].tolist() == [10.0, 20.0, 30.0, 40.0]
+    rows = DeltaTable(str(home / "tables/shipped")).to_pandas().sort_values("id")
+    assert rows["prediction"].tolist() == [10.0, 20.0, 30.0, 40.0]

@@ -90,10 +90,10 @@ def test_spark_applies_a_pipeline_in_all_places(
     receipt = place.run("score", **scoring_into(output))
     assert (receipt["status"], receipt["rows_scored"]) == ("scored", ROWS)
     assert receipt["engine"]["name"] == "spark_ml"
-    found = DeltaTable(str(home / "tables" / output)).to_pandas().sort_values("id")
-    assert found["id"].tolist() == rows["id"].tolist()
+    scored = DeltaTable(str(home / "tables" / output)).to_pandas().sort_values("id")
+    assert scored["id"].tolist() == rows["id"].tolist()
     inputs = np.column_stack([rows["x"], rows["kind"] == "b"])
-    np.testing.assert_allclose(found["prediction"], inputs @ weights[:2] + weights[2], rtol=1e-9)
+    np.testing.assert_allclose(scored["prediction"], inputs @ weights[:2] + weights[2], rtol=1e-9)
 
 
 @pytest.mark.usefixtures("weights", "rows")
@@ -101,8 +101,8 @@ def test_a_cluster_that_does_not_see_the_files_of_a_pipeline_is_told_in_one_line
     blind: Place, home: Path
 ) -> None:
     job = blind.start("score", **scoring_into("never"))
-    _, said = job.process.communicate(timeout=500)
-    last = json.loads(said.splitlines()[-1])
+    _, errors = job.process.communicate(timeout=500)
+    last = json.loads(errors.splitlines()[-1])
     assert (job.process.returncode, last["context"]["code"]) == (2, "pipeline_not_shared")
     assert last["msg"].startswith("Spark cannot read the files of models:/of spark/1 in ")
     assert "start the job with TMPDIR in such a folder" in last["msg"]

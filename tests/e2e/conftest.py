@@ -22,8 +22,8 @@ class Shell:
     @property
     def environment(self) -> dict[str, str]:
         """The environment, without what the machine running the tests has set for itself."""
-        ours = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        own = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
         return {**kept, "LAKESCORE_HOME": str(self.home)}
 
     def run(

@@ -75,9 +75,9 @@ def test_the_ranking_is_over_all_labelled_rows_better_first(demo: Done, shell: S
     receipt = json.loads((shell.home / "receipts/compare.json").read_text())
     holdout = shell.rows("holdout", columns=["arr_delay"])
     assert receipt["rows"] == holdout["arr_delay"].notna().sum() == 55_589
-    values = [each["metrics"]["rmse"] for each in receipt["ranking"]]
+    values = [entry["metrics"]["rmse"] for entry in receipt["ranking"]]
     assert values == sorted(values)
-    assert {each["version"] for each in receipt["ranking"]} == {1, 2, 3}
+    assert {entry["version"] for entry in receipt["ranking"]} == {1, 2, 3}
     assert receipt["baseline"] == "models:/flight-delay/3"
     lines = shell.rows("ranking")
     rmse = lines[(lines["metric"] == "rmse") & (lines["scope"] == "common")]
@@ -103,7 +103,7 @@ def test_a_second_run_makes_no_version_and_writes_no_row(demo: Done, shell: Shel
     )
     assert shell.table("predictions").version() == 1
     listed = shell.run(ROOT / ".venv/bin/lakescore", "versions", "flight-delay", "--json")
-    assert [each["version"] for each in json.loads(listed.stdout)] == [3, 2, 1]
+    assert [version["version"] for version in json.loads(listed.stdout)] == [3, 2, 1]
 
 
 def test_a_list_of_jobs_scores_a_week_with_two_versions(demo: Done, shell: Shell) -> None:  # noqa: ARG001

@@ -23,9 +23,9 @@ def test_the_quick_start_does_what_it_says(shell: Shell, tmp_path: Path) -> None
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     done = shell.run(sys.executable, "quick_start.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    assert said[0] == "models:/RandomForestRegressionModel/1"
-    assert said[1].startswith("stores 3 ")
+    printed = done.stdout.splitlines()
+    assert printed[0] == "models:/RandomForestRegressionModel/1"
+    assert printed[1].startswith("stores 3 ")
     assert "| id|" in done.stdout
     assert "only showing top 3 rows" in done.stdout
 

@@ -108,17 +108,17 @@ class Several:
         )
 
     def run(self, *jobs: object, **options: Any) -> tuple[int, dict[str, Any], str]:
-        """Return the exit code, the summary and what was said."""
+        """Return the exit code, the summary and the messages."""
         return self.ended(self.start(*jobs, **options))
 
     def ended(self, process: Any) -> tuple[int, dict[str, Any], str]:
-        """Return the exit code, the summary and what was said."""
-        out, said = process.communicate(timeout=120)
-        assert out, said
+        """Return the exit code, the summary and the messages."""
+        out, errors = process.communicate(timeout=120)
+        assert out, errors
         *receipts, summary = [json.loads(line) for line in out.splitlines()]
-        assert len(receipts) == len(summary["jobs"]), said  # each is told once
+        assert len(receipts) == len(summary["jobs"]), errors  # each is told once
         assert summary["exit_code"] == process.returncode
-        return process.returncode, summary, said
+        return process.returncode, summary, errors
 
     def receipt(self, name: str) -> Any:
         """Return the receipt of a job."""
@@ -151,10 +151,10 @@ def ended_with(summary: dict[str, Any]) -> list[int]:
 
 def processes_of(pid: int, *, deep: int) -> list[int]:
     """Return the processes that are children of *pid*, or children of these, and so on."""
-    found = [pid]
+    pids = [pid]
     for _ in range(deep):
-        found = [child for parent in found for child in _children(parent)]
-    return found
+        pids = [child for parent in pids for child in _children(parent)]
+    return pids
 
 
 def _children(pid: int) -> list[int]:
@@ -168,8 +168,8 @@ def command(pid: int) -> bytes:
 
 def until(look: Callable[[], Any]) -> Any:
     for _ in range(600):
-        if found := look():
-            return found
+        if result := look():
+            return result
         time.sleep(0.1)
     raise AssertionError("it never came")
 
@@ -180,7 +180,7 @@ def test_models_and_tables_of_a_matrix_are_scored_without_spark_and_as_pandas_pr
     matrix = {"model": ["double/1", "triple/1"], "input.path": ["north", "south"]}
     matrix["input.path"] = [str(home / "tables" / name) for name in ROWS]
     out = str(several.folder / "{model}") + "{input.path}"
-    code, summary, said = several.run({"set": {"output.path": out}, "matrix": matrix})
+    code, summary, errors = several.run({"set": {"output.path": out}, "matrix": matrix})
     assert (code, summary["status"], summary["failed"], summary["rows_scored"]) == (
         0,
         "done",
@@ -193,11 +193,11 @@ def test_models_and_tables_of_a_matrix_are_scored_without_spark_and_as_pandas_pr
             at = f"{model}/1{home}/tables/{table}"
             expected = dict(zip(rows["id"], slope * rows["x"], strict=True))
             assert several.predictions(at) == expected
-    assert f"lakescore: 2 jobs read {home}/tables/north at version 0" in said
-    assert "lakescore: 4 of 4 jobs done, 12 rows scored in" in said.splitlines()[-1]
+    assert f"lakescore: 2 jobs read {home}/tables/north at version 0" in errors
+    assert "lakescore: 4 of 4 jobs done, 12 rows scored in" in errors.splitlines()[-1]
     name = summary["jobs"][0]["name"]
     assert several.receipt(name)["rows_scored"] == 3
-    assert f"lakescore: [{name}] 3 of 3 rows scored" in said
+    assert f"lakescore: [{name}] 3 of 3 rows scored" in errors
 
 
 def test_jobs_that_need_spark_share_one_session_beside_those_that_do_not(several: Several) -> None:
@@ -209,14 +209,14 @@ def test_jobs_that_need_spark_share_one_session_beside_those_that_do_not(several
         {"set": {"output.path": str(several.folder / "refused"), "runner": "local",
                  "write_mode": "merge"}},
     ]  # fmt: skip
-    code, summary, said = several.run(*jobs)
+    code, summary, errors = several.run(*jobs)
     assert (code, ended_with(summary)) == (2, [0, 0, 0, 0, 2])
     runners = [job.get("runner", {}).get("name") for job in summary["jobs"]]
     assert runners == ["spark", "local", "spark", "spark", None]
     reasons = [job["runner"]["reason"] for job in summary["jobs"][:4]]
     assert reasons[3] == "asked for"
     assert "merge" in reasons[0]
-    assert said.count("WARN SparkContext: Another SparkContext") == 0
+    assert errors.count("WARN SparkContext: Another SparkContext") == 0
     for name in ("merged", "plain", "udf", "asked"):
         assert several.predictions(name) == {1: 0.0, 2: 2.0, 3: 4.0}
     assert "runner local cannot be used" in summary["jobs"][4]["error"]
@@ -228,20 +228,20 @@ def test_a_job_that_fails_stops_no_other_and_its_code_ends_the_command(several: 
         {"set": {"output.path": str(several.folder / "twice"), "id_columns": ["no"]}},
         {"set": {"output.path": str(several.folder / "good")}},
     ]
-    code, summary, said = several.run(*jobs, parallel=1)
+    code, summary, errors = several.run(*jobs, parallel=1)
     assert (code, ended_with(summary), summary["failed"]) == (5, [3, 5, 0], 2)
     assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
     assert several.tables() == ["good"]
     assert several.receipt("score#1")["exit_code"] == 3
-    assert "error: [score#2] " in said
-    assert said.splitlines()[-1].endswith("; failed: score#1 (3), score#2 (5)")
+    assert "error: [score#2] " in errors
+    assert errors.splitlines()[-1].endswith("; failed: score#1 (3), score#2 (5)")
 
 
 def test_a_typo_in_one_of_them_runs_nothing(several: Several) -> None:
     process = several.start({"set": {"output.path": str(several.folder / "good")}}, {"sett": {}})
-    out, said = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=60)
     assert (process.returncode, out, several.tables()) == (2, "", [])
-    assert "night.yaml: unknown key 'sett' in jobs.1" in said
+    assert "night.yaml: unknown key 'sett' in jobs.1" in errors
 
 
 def test_a_job_whose_process_is_killed_is_lost_alone(several: Several) -> None:
@@ -251,10 +251,10 @@ def test_a_job_whose_process_is_killed_is_lost_alone(several: Several) -> None:
     # spark-submit.sh has become the command: its child is the server, whose child is the job.
     (job,) = until(lambda: len(left := processes_of(process.pid, deep=2)) == 1 and left)
     os.kill(job, signal.SIGKILL)
-    code, summary, said = several.ended(process)
+    code, summary, errors = several.ended(process)
     assert (code, ended_with(summary)) == (75, [75, 0])
     assert several.receipt("score#1")["error"].startswith("the process of the job was killed by si")
-    assert "error: [score#1] the process of the job was killed by signal 9" in said
+    assert "error: [score#1] the process of the job was killed by signal 9" in errors
     assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
     assert several.tables() == ["good"]
 
@@ -279,8 +279,8 @@ def test_jobs_that_are_ended_while_spark_starts_leave_no_jvm_behind(several: Sev
         sleeping(600, str(several.folder / f"never{n}"), timeout_seconds=n / 2, runner="spark")
         for n in range(1, 7)  # from before a JVM is there until it works
     ]
-    code, summary, said = several.ended(several.start(*jobs, parallel=1))
-    assert (code, ended_with(summary)) == (75, [75] * len(jobs)), said
+    code, summary, errors = several.ended(several.start(*jobs, parallel=1))
+    assert (code, ended_with(summary)) == (75, [75] * len(jobs)), errors
     assert several.tables() == []
 
 
@@ -304,13 +304,13 @@ def test_told_to_stop_it_stops_what_runs_and_begins_nothing_more(
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    out, said = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=300)
     *receipts, summary = [json.loads(line) for line in out.splitlines()]
-    assert process.returncode == code, said
+    assert process.returncode == code, errors
     assert [receipt["exit_code"] for receipt in receipts] == ended_with(summary)
     assert ended_with(summary) == [143, 75]
-    assert "error: [score#1] stopped by SIGTERM" in said
-    assert "lakescore: 0 of 2 jobs done, 0 rows scored in" in said
+    assert "error: [score#1] stopped by SIGTERM" in errors
+    assert "lakescore: 0 of 2 jobs done, 0 rows scored in" in errors
     assert summary["jobs"][1]["error"] == "the job was not started; run the command again"
     assert several.receipt("score#2")["exit_code"] == 75
     assert several.tables() == []
@@ -354,9 +354,9 @@ def test_receipts_that_cannot_be_written_spoil_no_job_and_nothing_is_left_behind
     several.environment["TMPDIR"] = str(scratch)
     # What lies in the folder where somebody runs the command is no library.
     (several.folder / "git.py").write_text("raise SystemExit('this is no library')")
-    code, summary, said = several.run(*jobs, parallel=1)
+    code, summary, errors = several.run(*jobs, parallel=1)
     assert (code, ended_with(summary)) == (3, [0, 3, 0])
-    assert "the receipt cannot be written to /proc/nowhere/receipt.json" in said
+    assert "the receipt cannot be written to /proc/nowhere/receipt.json" in errors
     assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
     assert several.predictions("other") == {1: 0.0, 2: 3.0, 3: 6.0}
     assert list(scratch.iterdir()) == []
@@ -376,10 +376,10 @@ def test_in_another_place_they_run_in_the_driver_which_ends_with_one_that_is_too
         {"set": {"output.path": str(several.folder / "never")}},
     ]
     several.environment["PLACE"] = str(place)
-    code, summary, said = several.run(*jobs)
-    assert (code, ended_with(summary)) == (75, [0, 3, 0, 75, 75]), said
+    code, summary, errors = several.run(*jobs)
+    assert (code, ended_with(summary)) == (75, [0, 3, 0, 75, 75]), errors
     assert [job["status"] for job in summary["jobs"]][:3] == ["scored", "failed", "scored"]
     assert several.predictions("good") == {1: 0.0, 2: 2.0, 3: 4.0}
     assert several.predictions("other") == {1: 0.0, 2: 3.0, 3: 6.0}
     assert several.tables() == ["good", "other"]
-    assert "error: [score#5] the job was not started" in said
+    assert "error: [score#5] the job was not started" in errors

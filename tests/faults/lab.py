@@ -174,8 +174,8 @@ class Lab:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a driver of its own."""
-        ours = ("LAKESCORE_", "MLFLOW_", "PLACE", "SPARK_", "PYSPARK_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        own = ("LAKESCORE_", "MLFLOW_", "PLACE", "SPARK_", "PYSPARK_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
         return {**kept, "LAKESCORE_HOME": str(self.folder), "MLFLOW_TRACKING_URI": self.registry}
 
     def frame(self, address: str = "") -> DataFrame | None:
@@ -187,17 +187,17 @@ class Lab:
 
     def rows(self, address: str = "") -> list[Row]:
         """Return all predictions: key, slice, version and value, each row that there is."""
-        found = self.frame(address)
-        if found is None:
+        rows = self.frame(address)
+        if rows is None:
             return []
         names = ["id", "slice", "model_version", "prediction"]
-        return sorted((*row[:3], round(row[3], 6)) for row in found.select(*names).collect())
+        return sorted((*row[:3], round(row[3], 6)) for row in rows.select(*names).collect())
 
     def quarantined(self) -> list[tuple[int, str, int]]:
         """Return all rows that were set aside: key, slice and version."""
-        found = self.frame(f"{self.output}_quarantine")
+        rows = self.frame(f"{self.output}_quarantine")
         names = ["id", "slice", "model_version"]
-        return sorted(map(tuple, found.select(*names).collect())) if found is not None else []
+        return sorted(map(tuple, rows.select(*names).collect())) if rows is not None else []
 
     def commits(self, address: str = "") -> list[str]:
         """Return the files of the log, one a commit."""

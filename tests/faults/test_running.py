@@ -134,7 +134,7 @@ def test_ten_reruns_write_nothing(standing: tuple[Lab, Ended]) -> None:
     with unchanged(lab):
         ends = [lab.run() for _ in range(10)]
     assert {(ended.code, ended.status) for ended in ends} == {(0, "unchanged")}
-    ids = {each["run_id"] for ended in [first, *ends] for each in ended.receipt["slices"]}
+    ids = {entry["run_id"] for ended in [first, *ends] for entry in ended.receipt["slices"]}
     assert len(ids) == 2  # one a slice
 
 
@@ -334,7 +334,7 @@ def test_an_output_that_changes_during_the_run_is_never_written_askew(lab: Lab) 
     once(tables, "begin", before=change(drop="prediction"))
     ended = lab.run(model="obedient/2")
     assert ended.code == 5
-    found = lab.frame()
-    assert found is not None
-    assert "prediction" not in found.columns
-    assert {row.model_version for row in found.collect()} == {1}
+    rows = lab.frame()
+    assert rows is not None
+    assert "prediction" not in rows.columns
+    assert {row.model_version for row in rows.collect()} == {1}

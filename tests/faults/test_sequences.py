@@ -114,7 +114,7 @@ class Machine(RuleBasedStateMachine):
         ended = self.tables.run(
             model=f"obedient/{version}", slices="due", max_errors=9, runner=runner
         )
-        statuses = {each["slice"]: each["status"] for each in ended.receipt["slices"]}
+        statuses = {entry["slice"]: entry["status"] for entry in ended.receipt["slices"]}
         assert statuses == {p: "scored" if p in due else "unchanged" for p in self.input}
         assert len(self.tables.commits()) == max(len(before), 1 if due else 0) + bool(due)
         for part in due:

@@ -65,14 +65,14 @@ class Lake:
             self.home / "place.conf",
             read_properties(ROOT / "conf/spark/local.conf") | SMALL | LOCAL,
         )
-        ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(place)}
-        return finish(*words, variables=ours | self.variables, folder=self.home)
+        own = {"LAKESCORE_HOME": str(self.home), "PLACE": str(place)}
+        return finish(*words, variables=own | self.variables, folder=self.home)
 
     def read(self, name: str) -> pd.DataFrame:
         """Return a table of the container, as delta-rs alone reads it."""
-        found = folder(f"{LAKE}/{name}")
-        assert found is not None
-        table = DeltaTable(found.uri, storage_options=dict(found.options))
+        known = folder(f"{LAKE}/{name}")
+        assert known is not None
+        table = DeltaTable(known.uri, storage_options=dict(known.options))
         return table.to_pandas().sort_values("id").reset_index(drop=True)
 
 
@@ -180,7 +180,7 @@ def test_what_keeps_the_table_away_is_said_in_one_line(
     away = replace(lake, variables=lake.variables | changed)
     done = away.score(input={"path": f"{path}/trips"})
     assert done.returncode == code, done.stderr
-    (line,) = [each for each in done.stderr.splitlines() if each.startswith("error: ")]
+    (line,) = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
     assert sentence in line
     assert f"{path}/trips" in line
 
@@ -214,6 +214,6 @@ def test_of_two_writers_at_once_one_wins_each_round() -> None:
 
         with ThreadPoolExecutor(4) as pool:
             assert sum(pool.map(publishes, logs)) == 1
-    found = DeltaTable(place.uri, storage_options=options)
-    assert found.version() == 10
-    assert found.to_pandas()["id"].tolist() == [10]
+    table = DeltaTable(place.uri, storage_options=options)
+    assert table.version() == 10
+    assert table.to_pandas()["id"].tolist() == [10]

@@ -49,20 +49,20 @@ class Ended:
 
     code: int
     output: str
-    said: str
+    errors: str
 
     @property
     def error(self) -> str:
-        """The only line that it said of its failure."""
-        (line,) = [each for each in self.said.splitlines() if each.startswith("error: ")]
+        """The only line about its failure."""
+        (line,) = [text for text in self.errors.splitlines() if text.startswith("error: ")]
         return line
 
     @property
     def receipt(self) -> dict[str, Any]:
         """What a job reported."""
-        assert self.code == 0, self.said
-        found: dict[str, Any] = json.loads(self.output.splitlines()[-1])
-        return found
+        assert self.code == 0, self.errors
+        receipt: dict[str, Any] = json.loads(self.output.splitlines()[-1])
+        return receipt
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Lake:
         return self._run(Path(sys.executable).with_name("lakescore"), "explain", *words)
 
     def _run(self, *words: str | Path) -> Ended:
-        ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.place)}
-        variables = {"SPARK_LOCAL_IP": "127.0.0.1"} | ours | self.variables
+        own = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.place)}
+        variables = {"SPARK_LOCAL_IP": "127.0.0.1"} | own | self.variables
         done = finish(*words, variables=variables, folder=self.home)
         return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -180,11 +180,11 @@ def scored(lake: Lake) -> dict[str, Any]:
 
 def test_each_row_is_scored_once_into_a_table_on_s3(lake: Lake, scored: dict[str, Any]) -> None:
     assert (scored["rows_in"], scored["rows_scored"], scored["rows_quarantined"]) == (1000, 999, 1)
-    found = DeltaTable("s3a://lake/tables/predictions").to_pandas().set_index("id").sort_index()
+    rows = DeltaTable("s3a://lake/tables/predictions").to_pandas().set_index("id").sort_index()
     whole = lake.rows[lake.rows["id"] != 7].astype({"a": float})
-    assert found["prediction"].tolist() == lake.models[0].predict(whole[FEATURES]).tolist()
-    assert found.index.tolist() == whole["id"].tolist()
-    assert found["slice"].tolist() == whole["day"].tolist()
+    assert rows["prediction"].tolist() == lake.models[0].predict(whole[FEATURES]).tolist()
+    assert rows.index.tolist() == whole["id"].tolist()
+    assert rows["slice"].tolist() == whole["day"].tolist()
     aside = DeltaTable("s3a://lake/tables/predictions_quarantine").to_pandas()
     assert aside["id"].tolist() == [7]
 
@@ -199,12 +199,12 @@ def test_spark_reads_and_writes_the_same_there(lake: Lake) -> None:
     output = {"path": "s3a://lake/tables/by_spark"}
     done = lake.score(output=output, scan="spark", write="spark")
     assert (done.receipt["engine"]["scan"], done.receipt["output"]["write"]) == ("spark", "spark")
-    assert "secret" not in done.said + done.output
-    found, expected = (
+    assert "secret" not in done.errors + done.output
+    rows, expected = (
         DeltaTable(f"s3a://lake/tables/{name}").to_pandas().set_index("id").sort_index()
         for name in ("by_spark", "predictions")
     )
-    assert found.drop(columns="scored_at").equals(expected.drop(columns="scored_at"))
+    assert rows.drop(columns="scored_at").equals(expected.drop(columns="scored_at"))
     import boto3
 
     listed = boto3.client("s3").list_objects_v2(Bucket="lake", Prefix="tables/by_spark_staged")
@@ -229,9 +229,9 @@ def test_a_rerun_finds_there_what_was_published(lake: Lake, scored: dict[str, An
 
 def test_a_prediction_there_is_explained_without_spark(lake: Lake, scored: dict[str, Any]) -> None:
     done = lake.explain("s3a://lake/tables/predictions", "--key", "id=8", "--json")
-    (found,) = json.loads(done.output)
-    assert found["model_uri"] == "models:/trips/1"
-    assert found["model_digest"] == scored["model"]["digest"]
+    (explained,) = json.loads(done.output)
+    assert explained["model_uri"] == "models:/trips/1"
+    assert explained["model_digest"] == scored["model"]["digest"]
     (aside,) = json.loads(
         lake.explain("s3a://lake/tables/predictions", "--key", "id=7", "--json").output
     )
@@ -239,7 +239,7 @@ def test_a_prediction_there_is_explained_without_spark(lake: Lake, scored: dict[
 
 
 def test_versions_are_compared_on_a_holdout_there(lake: Lake) -> None:
-    found = lake.submit(
+    report = lake.submit(
         "compare",
         versions=["trips/1", "trips/2"],
         holdout={"path": "s3a://lake/tables/trips"},
@@ -250,9 +250,9 @@ def test_versions_are_compared_on_a_holdout_there(lake: Lake) -> None:
     ).receipt
     whole = lake.rows[lake.rows["id"] != 7].astype({"a": float})
     errors = [whole["label"] - model.predict(whole[FEATURES]) for model in lake.models]
-    assert [each["uri"] for each in found["ranking"]] == ["models:/trips/1", "models:/trips/2"]
-    for each, error in zip(found["ranking"], errors, strict=True):
-        assert each["metrics"]["rmse"] == pytest.approx((error**2).mean() ** 0.5, rel=1e-12)
+    assert [entry["uri"] for entry in report["ranking"]] == ["models:/trips/1", "models:/trips/2"]
+    for entry, error in zip(report["ranking"], errors, strict=True):
+        assert entry["metrics"]["rmse"] == pytest.approx((error**2).mean() ** 0.5, rel=1e-12)
     assert len(DeltaTable("s3a://lake/tables/ranking").to_pandas()) > 0
 
 
@@ -265,11 +265,11 @@ def test_two_drivers_that_commit_at_once_lose_no_row(lake: Lake) -> None:
         submitted = [
             pool.submit(lake.score, model=model, slices=[day], output=output) for model, day in runs
         ]
-        ended = [each.result() for each in submitted]
+        ended = [job.result() for job in submitted]
     assert not (lake.home / "meet").exists()  # they met
-    assert [each.code for each in ended] == [0, 0], [each.said for each in ended]
-    found = DeltaTable("s3a://lake/tables/raced").to_pandas()
-    assert found.groupby("slice")["model_version"].agg(
+    assert [job.code for job in ended] == [0, 0], [job.errors for job in ended]
+    rows = DeltaTable("s3a://lake/tables/raced").to_pandas()
+    assert rows.groupby("slice")["model_version"].agg(
         ["min", "max", "count"]
     ).to_numpy().tolist() == [
         [2, 2, 500],
@@ -344,7 +344,7 @@ def test_credentials_that_are_refused_end_in_one_line_without_them(
     assert "the object store refuses s3a://lake/tables/trips (" in of_table.error
     assert "the object store refuses the artifacts of models:/trips/1 (" in of_model.error
     assert "the object store refuses s3a://lake/tables/predictions (" in of_row.error
-    assert "secret" not in of_table.said + of_model.said + of_row.said
+    assert "secret" not in of_table.errors + of_model.errors + of_row.errors
 
 
 def test_a_store_that_is_away_ends_the_run_in_bounded_time(lake: Lake) -> None:

@@ -61,8 +61,8 @@ class Job:
 
     def end(self) -> tuple[int, dict[str, Any]]:
         """Wait for its end; return exit code and receipt, or the last line of its errors."""
-        output, said = self.process.communicate(timeout=500)
-        self.lines += [json.loads(line) for line in said.splitlines()]
+        output, errors = self.process.communicate(timeout=500)
+        self.lines += [json.loads(line) for line in errors.splitlines()]
         if self.process.returncode:
             return self.process.returncode, self.lines[-1]
         return 0, json.loads(output.splitlines()[-1])
@@ -89,9 +89,9 @@ class Site:
 
     def environment(self, **variables: str) -> dict[str, str]:
         """Return that of a job; *variables* come on top."""
-        ours = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.place)}
+        own = {"LAKESCORE_HOME": str(self.home), "PLACE": str(self.place)}
         mine = {"MLFLOW_TRACKING_URI": self.uri, "SPARK_LOCAL_IP": "127.0.0.1"}
-        return environment() | ours | mine | variables
+        return environment() | own | mine | variables
 
     def submit(self, job: str, *words: str, **variables: str) -> Job:
         """Submit a job."""
@@ -162,7 +162,7 @@ def test_a_server_that_is_restarted_while_a_job_runs_is_waited_for(
     run = mlflow.MlflowClient().get_run(receipt["tracking_run_id"])
     assert run.info.status == "FINISHED"
     logged = mlflow.MlflowClient().list_artifacts(run.info.run_id)
-    assert "receipt.json" in [each.path for each in logged]
+    assert "receipt.json" in [file.path for file in logged]
 
 
 def test_a_server_that_stays_away_takes_no_prediction_along_and_ends_the_next_run_with_75(
@@ -226,11 +226,11 @@ def test_a_password_in_the_uri_is_in_no_output(site: Site) -> None:
         wrong = site.environment(MLFLOW_TRACKING_URI=other, PLACE="local")
         refused = finish(ROOT / "spark-submit.sh", *words, variables=wrong, folder=site.home)
         assert refused.returncode == 3, refused.stderr[-4000:]
-    gone = running | {"PLACE": "local"}
-    away = finish(ROOT / "spark-submit.sh", *words, variables=gone, folder=site.home)
+    local = running | {"PLACE": "local"}
+    away = finish(ROOT / "spark-submit.sh", *words, variables=local, folder=site.home)
     assert away.returncode == 75
-    for each in (done, refused, away):
-        assert password not in each.stdout + each.stderr
+    for job in (done, refused, away):
+        assert password not in job.stdout + job.stderr
     assert "Traceback" in away.stderr  # which -v shows, with the errors that it came from
     assert (
         password not in (site.home / "tables/told/_delta_log/00000000000000000001.json").read_text()

@@ -15,7 +15,7 @@ from clusters import LOCAL, QUICK, write_place
 from faults.lab import ROOT, Lab, Orders
 from nursery import Nursery
 from nursery import nursery as started_nursery
-from spark.conftest import register, registry, spark
+from spark.conftest import empty_registry, register, registry, spark
 
 from lakescore.places import read_properties
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["register", "registry", "spark"]  # the fixtures of tests/spark
+__all__ = ["empty_registry", "register", "registry", "spark"]  # the fixtures of tests/spark
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def obedient(  # noqa: C901 - the class comes along with the model, since it is a local one
     register: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Orders:
@@ -105,7 +105,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_place(folder / "quick.conf", properties)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def laboratory(
     spark: SparkSession, obedient: Orders, registry: str, nursery: Nursery, place: Path
 ) -> Callable[[Path], Lab]:

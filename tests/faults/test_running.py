@@ -25,6 +25,7 @@ from stores import mlflow_server
 
 from lakescore import assignment, tables
 from lakescore.registry import register as register_with_digest
+from lakescore.tables import spark_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,10 +139,11 @@ def test_ten_reruns_write_nothing(standing: tuple[Lab, Ended]) -> None:
     assert len(ids) == 2  # one a slice
 
 
-def test_the_same_run_twice_at_once_ends_well_twice_and_commits_once(lab: Lab) -> None:
+@pytest.mark.parametrize("write", ["direct", "spark"])
+def test_the_same_run_twice_at_once_ends_well_twice_and_commits_once(lab: Lab, write: str) -> None:
     inner: list[Ended] = []
-    once(tables.Transaction, "commit", before=lambda: inner.append(lab.run()))
-    outer = lab.run()
+    once(tables.Transaction, "commit", before=lambda: inner.append(lab.run(write=write)))
+    outer = lab.run(write=write)
     assert [(ended.code, ended.status) for ended in (*inner, outer)] == [
         (0, "scored"),
         (0, "unchanged"),  # it lost the race, looked again, and found its own rows
@@ -170,10 +172,33 @@ def test_of_two_versions_published_at_the_same_moment_one_wins_and_the_other_is_
     assert len(lab.commits()) == 2
 
 
-def test_different_slices_at_once_are_both_published(lab: Lab) -> None:
+def test_of_two_versions_that_sparks_writer_publishes_the_second_is_told(lab: Lab) -> None:
     inner: list[Ended] = []
-    once(tables.Transaction, "commit", before=lambda: inner.append(lab.run(slices=["b"])))
-    outer = lab.run(slices=["a"])
+    other = {"model": "obedient/2", "write": "spark"}
+    once(tables.Transaction, "commit", before=lambda: inner.append(lab.run(**other)))
+    outer = lab.run(write="spark")
+    assert [ended.code for ended in (*inner, outer)] == [0, 7]
+    assert lab.rows() == scored(2)
+    assert not list(Path(lab.output).parent.glob("*_staged_*"))
+
+
+def test_after_the_last_look_at_other_runs_sparks_writer_leaves_the_later_run_whole(
+    lab: Lab,
+) -> None:
+    inner: list[Ended] = []
+    other = {"model": "obedient/2", "write": "spark"}
+    once(spark_writer, "overwrite", before=lambda: inner.append(lab.run(**other)))
+    outer = lab.run(write="spark")
+    assert [ended.code for ended in (*inner, outer)] == [0, 0]
+    assert lab.rows() == scored(1)  # as if it had begun after the other one
+
+
+@pytest.mark.parametrize("write", ["direct", "spark"])
+def test_different_slices_at_once_are_both_published(lab: Lab, write: str) -> None:
+    inner: list[Ended] = []
+    other = {"slices": ["b"], "write": write}
+    once(tables.Transaction, "commit", before=lambda: inner.append(lab.run(**other)))
+    outer = lab.run(slices=["a"], write=write)
     assert [ended.code for ended in (*inner, outer)] == [0, 0]
     assert lab.rows() == scored(1)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -309,6 +311,27 @@ def test_rows_that_fail_are_set_aside_whoever_writes(
         assert [(row.id, row.error_message) for row in aside] == [(13, "13 brings bad luck")]
         assert report["engine"]["rows_predicted"] == 10
         assert not [*Path(config.output.address).parent.glob("*_staged_*")]
+
+
+def test_old_staging_tables_that_killed_runs_left_are_removed(
+    job: Callable[..., ScoreJob],
+) -> None:
+    config = job("left", model="line/1", nulls={"x": "null"}, write="spark")
+    tables = Path(config.output.address).parent
+    days = {
+        f"left_staged_{'a' * 32}": 8,
+        f"left_staged_{'b' * 32}": 6,  # its run may still be there
+        f"other_staged_{'a' * 32}": 8,
+        "left_staged_by_hand": 8,
+    }
+    for name, age in days.items():
+        file = tables / name / "_delta_log" / "0.json"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        moment = time.time() - age * 86_400
+        os.utime(file, (moment, moment))
+    assert score.run(config)["output"]["write"] == "spark"
+    assert {path.name for path in tables.glob("*_staged_*")} == set(list(days)[1:])
 
 
 @pytest.mark.parametrize("by", ["direct", "spark"])

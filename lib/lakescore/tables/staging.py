@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
+from pyarrow import fs
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
 from lakescore import executor
@@ -18,7 +20,13 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from lakescore.storage import Folder
     from lakescore.tables.lookup import Table
+
+_SUFFIX = "_staged_"
+_SUFFIXED = re.compile(_SUFFIX + "[0-9a-f]{32}")
+_OLD = timedelta(days=7)
+"""The age of the files that VACUUM removes by default: no run takes so long."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,9 @@ class StagedRows:
 
     @classmethod
     def write(cls, rows: DataFrame, table: Table) -> StagedRows:
-        """Write *rows* beside *table*."""
-        address = f"{table.location.rstrip('/')}_staged_{uuid.uuid4().hex}"
+        """Write *rows* beside *table*; remove old staging tables that killed runs left there."""
+        _remove_leftovers(table.location, table.runner.setting)
+        address = f"{table.location.rstrip('/')}{_SUFFIX}{uuid.uuid4().hex}"
         names = [f"c{n}" for n in range(len(rows.columns))]
         try:
             rows.toDF(*names).write.format("delta").option(
@@ -68,10 +77,31 @@ class StagedRows:
 
 def _remove(address: str, setting: Callable[[str], str | None]) -> None:
     place = folder(address, setting)
+    if place is not None:
+        with suppress(OSError):
+            _system(place).delete_dir(place.path)
+
+
+def _remove_leftovers(address: str, setting: Callable[[str], str | None]) -> None:
+    """Remove the staging tables of the table at *address* in which all files are old."""
+    place = folder(address, setting)
     if place is None:
         return
+    system, table = _system(place), place.path.rstrip("/")
     with suppress(OSError):
-        if place.is_local:
-            shutil.rmtree(place.path)
-        else:
-            place.store.system.delete_dir(place.path)
+        for entry in system.get_file_info(fs.FileSelector(table.rpartition("/")[0])):
+            is_staged = entry.path.startswith(table) and _SUFFIXED.fullmatch(
+                entry.path.removeprefix(table)
+            )
+            if is_staged and _is_old(system, entry.path):
+                system.delete_dir(entry.path)
+
+
+def _is_old(system: Any, path: str) -> bool:  # noqa: ANN401 - pyarrow has no types
+    files = system.get_file_info(fs.FileSelector(path, recursive=True))
+    times = [file.mtime for file in files if file.is_file]
+    return bool(times) and max(times) < datetime.now(UTC) - _OLD
+
+
+def _system(place: Folder) -> Any:  # noqa: ANN401 - pyarrow has no types
+    return fs.LocalFileSystem() if place.is_local else place.store.system

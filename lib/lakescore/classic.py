@@ -10,7 +10,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from pyspark.errors import PySparkException
@@ -42,6 +42,10 @@ _SENT: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 """The archives that each client of Spark Connect has shipped; it cannot ask Spark for them."""
 
 
+_WITH_DELTA: WeakSet[SparkSession] = WeakSet()
+_NO_TABLE = "file:///no-such-table-of-lakescore"
+
+
 def is_client(spark: SparkSession) -> bool:
     """Return whether *spark* is a client of Spark Connect."""
     return ".connect." in type(spark).__module__
@@ -54,6 +58,29 @@ def reason(error: BaseException) -> str:
     first = _BEGINNING.match(text)
     found = causes[-1] if causes else first[1] if first else type(error).__name__
     return " ".join(found.split())
+
+
+def missing_delta(spark: SparkSession) -> str:
+    """Return what *spark* lacks to read and write Delta tables; an empty text if nothing.
+
+    A platform has Delta under names of its own, so the settings do not show it; to read a table
+    that does not exist does.
+    """
+    if spark in _WITH_DELTA:
+        return ""
+    try:
+        _ = spark.read.format("delta").load(_NO_TABLE).schema
+    except FAILURES as error:
+        text = str(error)
+        if "DATA_SOURCE_NOT_FOUND" in text or "Cannot find catalog plugin class" in text:
+            return "Delta's jars"
+        if "DELTA_CONFIGURE_SPARK_SESSION" in text:
+            return (
+                "Delta's settings spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension and "
+                "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog"
+            )
+    _WITH_DELTA.add(spark)
+    return ""
 
 
 def is_local(spark: SparkSession) -> bool:

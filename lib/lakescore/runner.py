@@ -46,6 +46,17 @@ class RunnerRefused(ConfigError):
         self.reason = reason
 
 
+class DeltaMissing(ConfigError):
+    """A session of Spark cannot read Delta tables."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(
+            f"this session of Spark lacks {missing}; add them to its builder or to the file of the "
+            "place, and start Spark again (conf/spark/local.conf has the settings; lakescore setup "
+            "fetches the jars, which spark.jars then names)"
+        )
+
+
 class Runner:
     """Runs a job by Spark, or by workers of this machine as long as nothing needs Spark.
 
@@ -111,6 +122,18 @@ class Runner:
             if self._pool is not None:
                 self._pool.close()  # otherwise loaded models would stay in memory twice
         return self._session
+
+    def start_delta(self, reason: str) -> SparkSession:
+        """Return the session of Spark as `start` does, to read or write Delta tables by Spark.
+
+        Raises:
+            RunnerRefused: the job asks for the runner local.
+            DeltaMissing: the session cannot read Delta tables.
+        """
+        spark = self.start(reason)
+        if missing := classic.missing_delta(spark):
+            raise DeltaMissing(missing)
+        return spark
 
     def choose(self, seconds: float) -> None:
         """Start Spark for tasks that take *seconds* seconds of one core, if that is worth it."""

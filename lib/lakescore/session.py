@@ -7,14 +7,15 @@ a file; logs are quiet. Under spark-submit, spark-submit gives Spark's propertie
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import sys
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lakescore import assets, console, jars, java, places, workers
+from lakescore import assets, classic, console, jars, java, places, workers
 from lakescore.errors import ConfigError, TemporaryError
 from lakescore.places import place_file, read_properties
 from lakescore.runner import Runner, RunnerRefused
@@ -63,11 +64,23 @@ class ConnectUnavailable(TemporaryError):
         )
 
 
+class ForeignSession(ConfigError):
+    """This process has a session that is not ours, and lakescore cannot start one beside it."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            "this process has a session of Spark Connect whose settings lakescore does not change, "
+            f"and PySpark {version} cannot clone it; use PySpark 4.1 or newer, or run the job in "
+            "its own process"
+        )
+
+
 def start(name: str, *, properties: Path | None = None, models: Sequence[str] = ()) -> SparkSession:
     """Return the session of spark-submit, or make one from *properties*.
 
     If this process has a session of a notebook or a platform, its settings do not change: the
-    result is a new session on the same Spark application.
+    result is a new session on the same Spark application, with a copy of its settings, such as
+    credentials. Only lakescore's own settings differ there: times are UTC.
 
     Args:
         name: the application's name.
@@ -78,6 +91,7 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
     Raises:
         ConfigError: the file of properties does not exist.
         ConnectUnavailable: the place is a Spark Connect server that does not answer.
+        ForeignSession: the session of this process is not ours, and it cannot be cloned.
         JavaMissing: a JVM has to be started, and Java 17 or newer is missing.
     """
     if properties is not None and not properties.is_file():
@@ -93,7 +107,7 @@ def start(name: str, *, properties: Path | None = None, models: Sequence[str] = 
                 java.require()
             spark = _make_session(name, properties, submitted=submitted)
     elif running.conf.get(MODELS, None) is None:
-        spark = running.newSession()
+        spark = _child(running)
     else:
         spark = running
     for key, value in {**_FIXED_SETTINGS, MODELS: ",".join(models)}.items():
@@ -291,6 +305,27 @@ def _make_session(name: str, properties: Path | None, *, submitted: bool) -> Spa
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     with _use_jvm_folder():
         return builder.getOrCreate()
+
+
+def _child(running: SparkSession) -> SparkSession:
+    """Return a new session with the settings of *running*, which stays as it is.
+
+    Raises:
+        ForeignSession: *running* is a client's session, and this PySpark cannot clone it.
+    """
+    if classic.is_client(running):
+        clone: Any = getattr(running, "cloneSession", None)
+        if clone is None:
+            raise ForeignSession(running.version)
+        client: SparkSession = clone()
+        atexit.register(client.client.close)  # otherwise the process never ends
+        return client
+    child = running.newSession()
+    for row in running.sql("SET").collect():  # it hides values that look like secrets
+        value = running.conf.get(row["key"], None)
+        if value is not None and child.conf.get(row["key"], None) != value:
+            child.conf.set(row["key"], value)
+    return child
 
 
 def _delta_jars() -> list[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
 from sklearn.linear_model import LogisticRegression
 
 from lakescore import scoring, session, signature, slicing, tables
@@ -17,7 +18,7 @@ from lakescore.registry import ModelVersion, resolve
 from lakescore.signature import ColumnsCollide
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from lakescore.scanning import Selection
     from lakescore.snapshots import Snapshot
@@ -130,21 +131,28 @@ def test_the_column_of_errors_takes_no_column_that_is_there(
 def test_a_session_that_is_not_ours_keeps_its_settings(
     spark: SparkSession, patients: Snapshot, model: ModelVersion
 ) -> None:
-    ours = {name: spark.conf.get(name) for name in (session.MODELS, "spark.sql.session.timeZone")}
+    changed = (session.MODELS, "spark.sql.session.timeZone", "spark.sql.shuffle.partitions")
+    ours = {name: spark.conf.get(name) for name in changed}
     try:
         spark.conf.unset(session.MODELS)  # as a notebook's
         spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")
         spark.conf.set("spark.sql.runSQLOnFiles", "true")
+        spark.conf.set("spark.sql.shuffle.partitions", "7")
+        spark.conf.set("fs.s3a.secret.key", "a secret")  # Spark's list of settings hides it
         started = session.start("beside a notebook's", models=["models:/tumour/1"])
         assert spark.conf.get("spark.sql.session.timeZone") == "Europe/Berlin"
         assert spark.conf.get("spark.sql.runSQLOnFiles") == "true"
         assert spark.conf.get(session.MODELS, None) is None
+        assert SparkSession.active() is spark
         assert started.conf.get("spark.sql.session.timeZone") == "UTC"
         assert started.conf.get("spark.sql.runSQLOnFiles") == "false"
+        assert started.conf.get("spark.sql.shuffle.partitions") == "7"
+        assert started.conf.get("fs.s3a.secret.key") == "a secret"
         rows = tables.snapshot(started, patients.address).rows
         plan = planned(rows.where("NOT isnan(x)"), rows, model)
         assert scoring.score(plan).count() == ROWS - len(BAD)
     finally:
+        spark.conf.unset("fs.s3a.secret.key")
         for name, value in ours.items():
             spark.conf.set(name, str(value))
         spark.conf.set("spark.sql.runSQLOnFiles", "false")

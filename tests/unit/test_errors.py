@@ -86,10 +86,10 @@ from lakescore.registry.errors import (
 )
 from lakescore.replaying import KeysNotPublished, ReplayDiffers, RunNotOne, RunNotPublished
 from lakescore.reporting.files import ReportNotWritten
-from lakescore.runner import RunnerRefused
+from lakescore.runner import DeltaMissing, RunnerRefused
 from lakescore.scanning import FilesGone, FileUnreadable
 from lakescore.serving.api import NotServed
-from lakescore.session import ConnectUnavailable
+from lakescore.session import ConnectUnavailable, ForeignSession
 from lakescore.signature import (
     CaseDiffers,
     ColumnsCollide,
@@ -132,6 +132,8 @@ INSTANCES = [
     ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
     EngineRefused("arrow", "it does not take the columns at (timestamp)"),
     RunnerRefused("write_mode merge needs Spark"),
+    DeltaMissing("Delta's jars"),
+    ForeignSession("4.0.1"),
     RunIdReused("nightly-7", "2013-12-01"),
     RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     BadCondition("reflect('x')", "reflect is not allowed"),

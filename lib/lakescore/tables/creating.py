@@ -85,7 +85,7 @@ def create(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
                 setting=runner.setting,
             )
     except NotEligible as not_eligible:
-        spark = runner.start(f"Spark makes the table {address}: {not_eligible}")
+        spark = runner.start_delta(f"Spark makes the table {address}: {not_eligible}")
         _create_by_spark(spark, written, address, partition_by, properties, made_with)
 
 

@@ -57,9 +57,11 @@ class Table:
         """
         detail: Mapping[str, Any] = {}
         if "/" not in address:
-            detail = _describe_name(runner.start(f"{address} is a name in a catalog"), address)
+            detail = _describe_name(
+                runner.start_delta(f"{address} is a name in a catalog"), address
+            )
         elif can_be_elsewhere(runner, address):
-            spark = runner.start(f"Hadoop can find {address} at another place")
+            spark = runner.start_delta(f"Hadoop can find {address} at another place")
             detail = _describe_path(spark, address)
         location, known, not_eligible = detail.get("location") or address, None, ""
         try:
@@ -70,7 +72,7 @@ class Table:
             not_eligible = f"Spark sees the table at {detail['location']}, but the driver does not"
         except (NotEligible, StorageRefused) as error:
             try:  # Spark can have other credentials
-                detail = detail or _describe_path(runner.start(str(error)), address)
+                detail = detail or _describe_path(runner.start_delta(str(error)), address)
             except StorageUnsupported:
                 raise error from None
             not_eligible = str(error)
@@ -81,7 +83,7 @@ class Table:
     @property
     def spark(self) -> SparkSession:
         """The session of Spark, for facts that delta-rs does not have."""
-        return self.runner.start(self.not_eligible or f"Spark reads {self.address}")
+        return self.runner.start_delta(self.not_eligible or f"Spark reads {self.address}")
 
     @cached_property
     def version(self) -> int:

@@ -45,7 +45,7 @@ def snapshot(spark: SparkSession | Runner, address: str, version: int | None = N
     pinned = table.version if version is None else version
 
     def read() -> DataFrame:
-        session = runner.start(f"Spark reads rows of {address}")
+        session = runner.start_delta(f"Spark reads rows of {address}")
         reader = session.read.format("delta").option("versionAsOf", pinned)
         try:
             with explain_storage_errors(address):
@@ -65,7 +65,7 @@ def snapshot(spark: SparkSession | Runner, address: str, version: int | None = N
             known, not_eligible = None, str(error)
     pinned_table = Snapshot(address, pinned, table.table_id, runner, read, known, not_eligible)
     if known is None:
-        runner.start(not_eligible)
+        runner.start_delta(not_eligible)
         _ = pinned_table.rows  # only Spark knows whether the version exists
     return pinned_table
 

@@ -143,7 +143,7 @@ def put(  # noqa: PLR0913 - all but the first three by name
         try:
             transaction.put(rows, {"": constants}, None)
         except NotEligible as not_eligible:
-            spark_rows = frame(runner.start(f"Spark writes {address}: {not_eligible}"), rows)
+            spark_rows = frame(runner.start_delta(f"Spark writes {address}: {not_eligible}"), rows)
             transaction.write(_add_constants(spark_rows, constants))
         return transaction.commit()
 
@@ -180,6 +180,6 @@ def clear(
     written = Table.at(runner, address).schema
     with begin(runner, written, address, where=where, metadata=metadata) as transaction:
         if not transaction.commits_itself:
-            session = runner.start(f"Spark removes rows of {address}")
+            session = runner.start_delta(f"Spark removes rows of {address}")
             transaction.write(session.createDataFrame([], written))
         transaction.commit()

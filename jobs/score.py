@@ -52,7 +52,7 @@ def run(config: ScoreJob) -> dict[str, Any]:
     if config.plan and executions:
         due_sizes = {run.slice: sizes[run.slice] for run in due}
         return report | preview(config, binding, publisher, executions[-1].planned, due_sizes)
-    stage(f"{receipt.summary(report)} into {config.output.address}", ends="score")
+    stage(receipt.summary(report), ends="score")
     if executions:
         report["tracking_run_id"] = lineage.log_run(config.experiment, "scoring", source, report)
     return report

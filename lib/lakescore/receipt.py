@@ -195,8 +195,26 @@ def summary(report: Mapping[str, Any]) -> str:
     unsliced = f", {counted(outside, 'row')} of the input in no slice" if outside else ""
     skipped = report.get("rows_skipped", 0)
     unassigned = f", {counted(skipped, 'row')} in segments without a model" if skipped else ""
-    scored = f"{report['rows_scored']} of {counted(report['rows_in'], 'row')} scored"
-    return f"{scored}{failed}{unsliced}{unassigned}"
+    return f"{_work_done(report)}{failed}{unsliced}{unassigned}"
+
+
+def _work_done(report: Mapping[str, Any]) -> str:
+    """Return how many rows of *report* were scored, or why there was nothing to do."""
+    slices, table = report["slices"], report["output"]["table"]
+    known = [part for part in slices if part["status"] == "unchanged"]
+    if report["status"] == "scored":
+        kept = sum(part["rows_in"] for part in known)
+        earlier = f", {counted(kept, 'row')} scored earlier" if kept else ""
+        rows = counted(report["rows_in"], "row")
+        return f"{report['rows_scored']} of {rows} scored into {table}{earlier}"
+    if not slices:
+        return f"nothing to do: no slice of {table} is due"
+    if not known:
+        return f"nothing to do: no row to score into {table}"
+    every = "all " if len(known) == len(slices) > 1 else ""
+    verb = "holds" if len(known) == 1 else "hold"
+    number = counted(len(known), "slice")
+    return f"nothing to do: {every}{number} of {table} {verb} these rows already"
 
 
 def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float) -> dict[str, Any]:

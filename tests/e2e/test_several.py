@@ -197,7 +197,7 @@ def test_models_and_tables_of_a_matrix_are_scored_without_spark_and_as_pandas_pr
     assert "lakescore: 4 of 4 jobs done, 12 rows scored in" in errors.splitlines()[-1]
     name = summary["jobs"][0]["name"]
     assert several.receipt(name)["rows_scored"] == 3
-    assert f"lakescore: [{name}] 3 of 3 rows scored" in errors
+    assert f"lakescore: [{name}] 3 of 3 rows scored into " in errors
 
 
 def test_jobs_that_need_spark_share_one_session_beside_those_that_do_not(several: Several) -> None:

@@ -76,9 +76,14 @@ def test_a_slice_is_due_until_it_is_scored_and_again_when_its_rows_change(
     first = score.run(job())
     assert [part["slice"] for part in first["slices"]] == ["2013-12-01", "2013-12-02"]
     assert (first["rows_scored"], first["rows_of_no_slice"]) == (3, 1)
-    assert receipt.summary(first) == "3 of 3 rows scored, 1 row of the input in no slice"
+    output = job().output.address
+    unsliced = "1 row of the input in no slice"
+    assert receipt.summary(first) == f"3 of 3 rows scored into {output}, {unsliced}"
     assert values(job()) == [(1, 1, 2.0), (2, 1, 4.0), (3, 1, 6.0)]
-    assert scored(job()) == []
+    again = score.run(job())
+    assert receipt.summary(again) == (
+        f"nothing to do: all 2 slices of {output} hold these rows already, {unsliced}"
+    )
     add(table, (5, SECOND, 5.0), (6, THIRD, 6.0))
     assert scored(job()) == ["2013-12-02", "2013-12-03"]
     assert scored(job()) == []

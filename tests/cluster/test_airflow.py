@@ -18,6 +18,7 @@ from clusters import environment
 from deltalake import DeltaTable, write_deltalake
 from sklearn.tree import DecisionTreeRegressor
 
+from lakescore import assets
 from lakescore.places import read_properties
 from lakescore.scheduling import Cron, Job, Schedule, render
 
@@ -129,6 +130,7 @@ def nightly(airflow: Airflow, home: Path, register: Callable[..., Any]) -> Sched
     for name, job in files.items():
         (airflow.folder / f"{name}.yaml").write_text(json.dumps(job))
     schedule = Schedule(
+        package=str(assets.folder()),
         job=Job(
             kind="score",
             config=str(airflow.folder / "nightly.yaml"),

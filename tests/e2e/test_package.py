@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -108,6 +109,50 @@ def test_a_job_that_spark_submit_starts_is_the_installed_one(team: Team) -> None
     command = team.done(*words, DRY_RUN="1")
     assert f"--properties-file {team.folder}/conf/spark/standalone.conf " in command
     assert command.split()[-2:] == [path, "conf/score.yaml"]
+
+
+@pytest.mark.parametrize("scheduler", ["airflow", "databricks", "kubernetes", "systemd"])
+def test_a_schedule_runs_the_installed_package(team: Team, scheduler: str) -> None:
+    words = ["lakescore", "schedule", "conf/score.yaml", "--cron", "0 5 * * *", "--to", scheduler]
+    venv = [] if scheduler == "systemd" else ["--venv", team.environment]
+    text = team.done(*words, *venv)
+    assert "spark-submit.sh" not in text
+    named = re.findall(rf"{re.escape(str(team.environment))}[\w./-]+(?=[ '\"\n])", text)
+    assert [path for path in named if not Path(path).exists()] == []
+    installed = team.done("lakescore", "path", "score").strip()
+    expected = {
+        "airflow": f"application={installed!r}",
+        "databricks": "entry_point: score",
+        "kubernetes": f"mainApplicationFile: local://{installed}",
+        "systemd": f"ExecStart={team.environment}/bin/lakescore score ",
+    }
+    assert expected[scheduler] in text
+
+
+def test_the_command_of_cron_scores_from_any_folder(team: Team, tmp_path: Path) -> None:
+    words = ["lakescore", "schedule", "conf/score.yaml", "output.path=tables/nightly"]
+    text = team.done(*words, "--cron", "0 5 * * *", "--to", "systemd")
+    (line,) = [line for line in text.splitlines() if line.startswith("0 5 ")]
+    command = line.split(maxsplit=5)[5]
+    kept = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    published = rows_of(team.folder / ".lakescore" / "tables" / "nightly", "id", "prediction")
+    assert published == [(n, pytest.approx(2 * x + y)) for n, x, y in ROWS]
+
+
+def test_an_entry_point_of_the_wheel_runs_a_job_in_this_process(team: Team) -> None:
+    program = (
+        "import sys; from importlib.metadata import entry_points\n"
+        "(point,) = entry_points(group='lakescore.jobs', name='score')\n"
+        "sys.argv = ['score', 'conf/score.yaml', 'output.path=tables/started']; point.load()()\n"
+        "print('ended')"
+    )
+    receipt, ended = team.done("python", "-c", program).splitlines()
+    assert (json.loads(receipt)["rows_scored"], ended) == (3, "ended")
 
 
 def test_a_project_is_never_written_over_files(team: Team) -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 ODD = 'experiment=50% of $HOME\'s "best" \\ night'
 TRACKING = "http://mlflow:5000"
+CARRIED = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "LAKESCORE_HOME", "LAKESCORE_TRUST")
+THERE = ["--project", "/opt/lakescore", "--venv", "/opt/lakescore/.venv"]
 
 
 def described(cron: str = "0 5 * * 1-5", **changes: Any) -> Schedule:
@@ -42,6 +45,7 @@ def described(cron: str = "0 5 * * 1-5", **changes: Any) -> Schedule:
         "job": Job(kind="score", config="conf/score.yaml", overrides=(ODD,)),
         "place": "standalone",
         "properties": {"spark.speculation": "true", "spark.driver.memory": "3g"},
+        "venv": "/opt/lakescore/.venv",
         "environment": {"MLFLOW_TRACKING_URI": TRACKING},
     }
     return Schedule(cron=Cron(cron), **plain | changes)
@@ -66,12 +70,14 @@ def of_yaml(files: dict[str, str]) -> Any:
 @pytest.fixture(autouse=True)
 def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    for name in ("PLACE", *CARRIED):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_the_file_for_a_scheduler_reads_as_agreed(scheduler: str, golden: Golden) -> None:
     words = ["schedule", "conf/score.yaml", "slices=2013-12-24", "--cron", "0 5 * * *"]
-    words += ["--to", scheduler, "--env", f"MLFLOW_TRACKING_URI={TRACKING}"]
+    words += ["--to", scheduler, "--env", f"MLFLOW_TRACKING_URI={TRACKING}", *THERE]
     done = CliRunner().invoke(app, words)
     assert (done.exit_code, done.stderr) == (0, "")
     golden(f"schedule-{scheduler}", done.stdout)
@@ -84,7 +90,7 @@ def test_the_files_for_two_ranges_and_a_weekly_ranking_read_as_agreed(
     words = ["schedule", "conf/score.yaml", "--each", "slices=2013-12-01..2013-12-07"]
     words += ["--each", "slices=2013-12-08..2013-12-14", "--cron", "0 5 * * *"]
     words += ["--then", "conf/compare.yaml gates.mode=enforce", "--then-on", "mon,thu"]
-    done = CliRunner().invoke(app, [*words, "--to", scheduler])
+    done = CliRunner().invoke(app, [*words, "--to", scheduler, *THERE])
     assert (done.exit_code, done.stderr) == (0, "")
     golden(f"schedule-{scheduler}-combined", done.stdout)
 
@@ -164,7 +170,7 @@ def bundled(schedule: Schedule) -> dict[str, Any]:
 def test_databricks_reads_every_field_of_the_bundles_job() -> None:
     job = bundled(described())
     assert job["schedule"]["quartz_cron_expression"] == "0 0 5 ? * MON-FRI"
-    assert job["tasks"][0]["spark_python_task"]["parameters"][1:] == [ODD]
+    assert job["tasks"][0]["python_wheel_task"]["parameters"][1:] == [ODD]
 
 
 @pytest.mark.parametrize(
@@ -235,8 +241,10 @@ def test_kubernetes_gets_an_application_a_task_each_with_its_times() -> None:
 def test_systemd_accepts_the_units(asked: Any, tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    (project / "spark-submit.sh").touch(mode=0o755)
-    for name, text in render(asked(project=str(project)), "systemd").items():
+    (project / "bin").mkdir()
+    (project / "bin" / "lakescore").touch(mode=0o755)
+    made = render(asked(project=str(project), venv=str(project)), "systemd")
+    for name, text in made.items():
         (tmp_path / name).write_text(text)
     units = [path for path in tmp_path.iterdir() if path.suffix in {".service", ".timer"}]
     done = subprocess.run(
@@ -254,15 +262,15 @@ def test_the_second_service_waits_for_the_first_and_has_its_own_days() -> None:
     assert "OnCalendar=Mon,Thu *-*-* 5:0:00 UTC" in units["lakescore-compare.timer"]
 
 
-SAYS = '#!/bin/sh\nprintf "%s\\n" "$PLACE" "$@"\nexit "${CODE:-0}"\n'
+SAYS = '#!/bin/sh\nprintf "%s\\n" "$PWD" "$PLACE" "$@"\nexit "${CODE:-0}"\n'
 
 
 def run_by_cron(schedule: Schedule, tmp_path: Path, day: int = 1, code: int = 0) -> list[str]:
     r"""Run cron's line by cron's own rule, `\%` is a `%`; return what was run, a word a line."""
-    project = Path(schedule.project)
-    project.mkdir()
-    (project / "spark-submit.sh").write_text(SAYS)
-    (project / "spark-submit.sh").chmod(0o755)
+    command = Path(schedule.project) / ".venv" / "bin" / "lakescore"
+    command.parent.mkdir(parents=True)
+    command.write_text(SAYS)
+    command.chmod(0o755)
     for name, text in {"flock": 'shift 2; exec "$@"', "date": f"echo {day}"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -278,8 +286,8 @@ def run_by_cron(schedule: Schedule, tmp_path: Path, day: int = 1, code: int = 0)
 
 def test_the_cron_line_runs_the_command_that_was_asked_for(tmp_path: Path) -> None:
     project = str(tmp_path / "project")
-    ran = run_by_cron(described(project=project), tmp_path)
-    assert ran == ["standalone", "score", f"{project}/conf/score.yaml", ODD]
+    ran = run_by_cron(described(project=project, venv=""), tmp_path)
+    assert ran == [project, "standalone", "score", f"{project}/conf/score.yaml", ODD]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +301,7 @@ def test_the_cron_line_runs_the_command_that_was_asked_for(tmp_path: Path) -> No
 def test_the_cron_line_runs_the_second_job_on_its_days(
     day: int, code: int, jobs: list[str], tmp_path: Path
 ) -> None:
-    ran = run_by_cron(combined(project=str(tmp_path / "project")), tmp_path, day, code)
+    ran = run_by_cron(combined(project=str(tmp_path / "project"), venv=""), tmp_path, day, code)
     assert [word for word in ran if word in {"score", "compare"}] == jobs
 
 
@@ -436,4 +444,50 @@ def test_a_schedulers_own_variables_are_passed_on(scheduler: str, slices: str, c
 def test_the_job_is_told_by_its_file() -> None:
     words = ["schedule", "conf/compare.yaml", "--cron", "0 6 * * 1", "--to", "systemd"]
     done = CliRunner().invoke(app, words)
-    assert "ExecStart=/opt/lakescore/spark-submit.sh compare " in done.stdout
+    (run,) = [line for line in done.stdout.splitlines() if line.startswith("ExecStart=")]
+    command, job, config = run.removeprefix("ExecStart=").split()
+    assert os.access(command, os.X_OK)
+    assert (job, config) == ("compare", f"{ROOT}/conf/compare.yaml")
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_registry_of_this_environment_is_kept_with_a_line(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry:5001")
+    monkeypatch.setenv("LAKESCORE_TRUST", "conf/trust.yaml")
+    words = ["schedule", "conf/score.yaml", "--cron", "0 5 * * *", "--to", scheduler]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    kept, trust = done.stderr.splitlines()
+    assert "MLFLOW_TRACKING_URI=http://registry:5001 of this environment is kept" in kept
+    body = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert any("http://registry:5001" in line for line in body)
+    assert ("LAKESCORE_TRUST is set here, but not" in trust) == (scheduler != "systemd")
+    assert any("LAKESCORE_TRUST" in line for line in body) == (scheduler == "systemd")
+
+
+def test_no_file_shows_the_password_of_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@registry:5001")
+    words = ["schedule", "conf/score.yaml", "--cron", "0 5 * * *", "--to", "systemd"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "has a password, which the files would show" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_jobs_on_this_machine_run_in_local_mode_unless_a_place_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["schedule", "conf/score.yaml", "--cron", "0 5 * * *", "--to", "systemd"]
+    assert "Environment=PLACE=local\n" in CliRunner().invoke(app, words).stdout
+    monkeypatch.setenv("PLACE", "yarn")
+    assert "Environment=PLACE=yarn\n" in CliRunner().invoke(app, words).stdout
+
+
+def test_an_environment_without_the_command_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    words = ["schedule", "conf/score.yaml", "--cron", "0 5 * * *", "--to", "systemd"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "there is no /nowhere/bin/lakescore, which the schedule would run" in done.stderr

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakescore import places, scheduling
+from lakescore import assets, places, scheduling
 from lakescore.cli.app import command, pairs, tell
 from lakescore.errors import ConfigError
-from lakescore.wording import either, listed, nearest
+from lakescore.wording import either, listed, nearest, redact, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +88,27 @@ def schedule(  # noqa: PLR0913 - the command's options
     ] = None,
     place: Annotated[
         str | None,
-        typer.Option(help=f"name of conf/spark/PLACE.conf; default: {scheduling.default_places()}"),
+        typer.Option(
+            help="name of conf/spark/PLACE.conf; default: PLACE of the environment, or "
+            f"{scheduling.default_places()}"
+        ),
     ] = None,
     project: Annotated[
-        str, typer.Option(help="folder of this project on the machine or image that runs the job")
-    ] = "/opt/lakescore",
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="folder of this project on the machine or image that runs the job; default: the "
+            "current folder with --to systemd, otherwise /opt/lakescore",
+        ),
+    ] = None,
+    venv: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Python environment there that has lakescore; default: the one of this command "
+            "with --to systemd, otherwise .venv of the project",
+        ),
+    ] = None,
     env: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="environment variable for the job")
     ] = None,
@@ -104,10 +122,18 @@ def schedule(  # noqa: PLR0913 - the command's options
     if to not in scheduling.SCHEDULERS:
         known = f"{nearest(to, scheduling.SCHEDULERS)}; schedulers: {listed(scheduling.SCHEDULERS)}"
         raise ConfigError(f"there is no scheduler {to!r}{known}")
-    place = place or scheduling.SCHEDULERS[to].place
-    properties = Path("conf/spark") / f"{place}.conf"
-    if not properties.is_file():
-        raise ConfigError(f"there is no place {place!r}: the file {properties} does not exist here")
+    place = place or os.environ.get("PLACE") or scheduling.SCHEDULERS[to].place
+    if "/" in place:
+        raise ConfigError(f"--place {place} is a path; give the name of a conf/spark/PLACE.conf")
+    properties = places.place_file(place)
+    package = str(assets.folder())
+    in_project = properties.is_relative_to(Path().absolute())
+    if project is None:
+        project = str(Path().absolute()) if scheduling.SCHEDULERS[to].is_here else "/opt/lakescore"
+    if venv is None and scheduling.SCHEDULERS[to].is_here:
+        venv = sys.prefix
+        _check_command(venv)
+    is_own = Path(venv or f"{project}/.venv").resolve() == Path(sys.prefix).resolve()
     tasks = [scheduling.words(text) for text in each or ()]
     described = scheduling.Schedule(
         job=_check_job(to, (config, *(overrides or ())), tasks),
@@ -118,8 +144,11 @@ def schedule(  # noqa: PLR0913 - the command's options
         cron=scheduling.Cron(cron),
         place=place,
         properties=read_properties(properties),
+        place_folder="" if in_project or not is_own else package,
         project=project,
-        environment=pairs(env),
+        venv=venv or "",
+        package=package if is_own else "",
+        environment=_variables(pairs(env), is_here=scheduling.SCHEDULERS[to].is_here),
     )
     for name, text in scheduling.render(described, to).items():
         if out is None:
@@ -127,6 +156,49 @@ def schedule(  # noqa: PLR0913 - the command's options
         else:
             out.mkdir(parents=True, exist_ok=True)
             (out / name).write_text(text, encoding="utf-8")
+
+
+def _check_command(venv: str) -> None:
+    """Check that the environment has the command that a schedule on this machine runs.
+
+    Raises:
+        ConfigError: it has no such file.
+    """
+    command = Path(venv) / "bin" / "lakescore"
+    if not command.is_file():
+        raise ConfigError(
+            f"there is no {command}, which the schedule would run; name the environment that has "
+            "lakescore: --venv FOLDER"
+        )
+
+
+def _variables(given: dict[str, str], *, is_here: bool) -> dict[str, str]:
+    """Return the variables of the scheduled job: those *given*, and those that name the registry.
+
+    Raises:
+        ConfigError: a variable of this environment has a password, which the files would show.
+    """
+    kept = dict(given)
+    names = ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "LAKESCORE_HOME", "LAKESCORE_TRUST"]
+    for name in names:
+        value = os.environ.get(name)
+        if value is None or name in given:
+            continue
+        if redact(value) != value:
+            raise ConfigError(
+                f"{name} is set here and has a password, which the files would show; give one "
+                f"without a password: --env {name}=VALUE"
+            )
+        if name.startswith("MLFLOW_") or is_here:
+            kept[name] = value
+            _warn(f"{name}={value} of this environment is kept in the files; change it by --env")
+        else:
+            _warn(f"{name} is set here, but not for the scheduled job; give it by --env {name}=...")
+    return kept
+
+
+def _warn(text: str) -> None:
+    print(f"lakescore: {visible(text)}", file=sys.stderr)  # noqa: T201 - for the terminal
 
 
 def _check_job(

@@ -1,4 +1,4 @@
-"""Render schedules for Airflow: a DAG whose operators get the arguments of spark-submit.sh."""
+"""Render schedules for Airflow: a DAG whose operators submit the installed jobs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def render(schedule: Schedule) -> dict[str, str]:
     """
     schedule.refuse_alarm("airflow")
     root = schedule.project
-    python = f"{root}/.venv/bin/python"
-    logging = f"-Dlog4j2.configurationFile=file:{root}/conf/spark/log4j2.properties"
+    python = f"{schedule.python_folder}/bin/python"
+    layout = f"{schedule.job_folder}/conf/spark/log4j2.properties"
+    logging = f"-Dlog4j2.configurationFile=file:{layout}"
     environment = {
         "LAKESCORE_HOME": f"{root}/.lakescore",
         "PYSPARK_PYTHON": python,
@@ -53,8 +54,8 @@ class OnlyWhatMayPass(RetryPolicy):
 
 SUBMIT = dict(
     conn_id="spark_default",  # its master overrides the master of the properties file
-    properties_file={f"{root}/conf/spark/{schedule.place}.conf"!r},
-    jars={f"{root}/.venv/share/lakescore/jars/*.jar"!r},
+    properties_file={schedule.properties_file!r},
+    jars={f"{schedule.python_folder}/share/lakescore/jars/*.jar"!r},
     conf={{
         "spark.pyspark.driver.python": {python!r},
         "spark.driver.defaultJavaOptions": {logging!r},
@@ -87,7 +88,7 @@ def _first_job(schedule: Schedule) -> str:
     return f"""\
     {schedule.job.kind} = SparkSubmitOperator.partial(
         task_id={schedule.job.kind!r},
-        application={f"{schedule.project}/jobs/{schedule.job.kind}.py"!r},
+        application={schedule.file_of(schedule.job)!r},
         **SUBMIT,
     ).expand(
         application_args=[
@@ -121,7 +122,7 @@ def _operator(schedule: Schedule, job: Job) -> str:
     return f"""\
     {job.kind} = SparkSubmitOperator(
         task_id={job.kind!r},
-        application={f"{schedule.project}/jobs/{job.kind}.py"!r},
+        application={schedule.file_of(job)!r},
         application_args={job.arguments(schedule.project)!r},
         **SUBMIT,
     )

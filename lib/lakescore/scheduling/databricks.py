@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from lakescore.scheduling.cron import DAYS
@@ -56,7 +57,6 @@ def render(schedule: Schedule) -> dict[str, str]:
             },
             "node_type_id": {"description": "of the cloud", "default": "i3.xlarge"},
         },
-        "artifacts": {"lakescore": {"type": "whl", "build": "./scripts/package.sh --code"}},
         "targets": {"production": {"default": True}},
         "resources": {"jobs": {schedule.name.replace("-", "_"): job}},
     }
@@ -105,11 +105,12 @@ def _task(key: str, job: Job, after: list[dict[str, str]] | None = None) -> dict
         "task_key": key,
         **({"depends_on": after} if after else {}),
         "job_cluster_key": "main",
-        "spark_python_task": {
-            "python_file": f"{_FILES}/jobs/{job.kind}.py",
+        "python_wheel_task": {
+            "package_name": "lakescore",
+            "entry_point": job.kind,
             "parameters": job.arguments(_FILES),
         },
-        "libraries": [{"whl": "./dist/*.whl"}],
+        "libraries": [{"pypi": {"package": f"lakescore=={version('lakescore')}"}}],
         "max_retries": RETRIES,
         "min_retry_interval_millis": MINUTES_BETWEEN * 60_000,
         "timeout_seconds": MOST_HOURS * 3600,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -60,17 +61,29 @@ class Schedule:
     cron: Cron
     place: str
     """The name of `conf/spark/PLACE.conf`."""
+    place_folder: str = ""
+    """The folder with `conf/spark` on the machine that runs the jobs; the project if empty."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """The properties in that file."""
     project: str = "/opt/lakescore"
     """The folder of this project on the machine, or in the image, that runs the jobs."""
+    venv: str = ""
+    """The Python environment there that has lakescore; `.venv` of the project if empty."""
+    package: str = ""
+    """The folder of lakescore's jobs in this environment; found by its Python if empty."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         texts = [word for overrides in self.each for word in overrides]
         for job in filter(None, (self.job, self.then)):
             texts += [job.config, *job.overrides]
-        for text in (*texts, self.project, *self.environment, *self.environment.values()):
+        for text in (
+            *texts,
+            self.project,
+            self.venv,
+            *self.environment,
+            *self.environment.values(),
+        ):
             if not text.isprintable():
                 raise ConfigError(f"{text!r} does not fit on one line of a scheduler's file")
         for overrides in self.each:
@@ -98,6 +111,27 @@ class Schedule:
                 f"{then.config} would never run: the cron line {self.cron.text!r} never matches on "
                 f"{','.join(self.then_days).lower()}"
             )
+
+    @property
+    def python_folder(self) -> str:
+        """The folder of the Python environment that runs the jobs."""
+        return self.venv or f"{self.project}/.venv"
+
+    @property
+    def properties_file(self) -> str:
+        """The path of the place's file on the machine that runs the jobs."""
+        return f"{self.place_folder or self.project}/conf/spark/{self.place}.conf"
+
+    @property
+    def job_folder(self) -> str:
+        """The folder of lakescore's `jobs` and `conf` on the machine that runs the jobs."""
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        installed = f"{self.python_folder}/lib/{python}/site-packages/lakescore/project"
+        return self.package or installed
+
+    def file_of(self, job: Job) -> str:
+        """Return what `lakescore path` prints there: the path of the job's Python file."""
+        return f"{self.job_folder}/jobs/{job.kind}.py"
 
     @property
     def name(self) -> str:
@@ -139,6 +173,8 @@ class Schedule:
         if self.within:
             line += ["--within", f"{self.within}m"]
         line += ["--to", scheduler, "--place", self.place, "--project", self.project]
+        if self.venv:
+            line += ["--venv", self.venv]
         for key, value in self.environment.items():
             line += ["--env", f"{key}={value}"]
         return shlex.join(line)

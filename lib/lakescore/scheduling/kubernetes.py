@@ -83,7 +83,7 @@ def _application(schedule: Schedule, name: str, job: Job, cron: Cron) -> dict[st
                 "mode": "cluster",
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
-                "mainApplicationFile": f"local://{schedule.project}/jobs/{job.kind}.py",
+                "mainApplicationFile": f"local://{schedule.file_of(job)}",
                 "arguments": job.arguments(schedule.project),
                 "sparkConf": properties,
                 "restartPolicy": {

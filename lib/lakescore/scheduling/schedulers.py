@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lakescore.scheduling.description import Schedule
 
 _PLACE = "standalone"
+"""Airflow and Databricks submit jobs to a cluster, so its place is theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +27,15 @@ class Scheduler:
     """The place of its jobs, if the command names none."""
     fills_variables: bool = False
     """Whether it fills in `{{ variables }}` when a job runs."""
+    is_here: bool = False
+    """Whether it usually runs jobs on the machine that writes its files."""
 
 
 SCHEDULERS: Mapping[str, Scheduler] = {
     "airflow": Scheduler(render=airflow.render, fills_variables=True),
     "databricks": Scheduler(render=databricks.render, fills_variables=True),
     "kubernetes": Scheduler(render=kubernetes.render, place="kubernetes"),
-    "systemd": Scheduler(render=systemd.render),
+    "systemd": Scheduler(render=systemd.render, place="local", is_here=True),
 }
 """By name."""
 

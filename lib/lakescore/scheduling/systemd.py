@@ -92,9 +92,10 @@ def _crontab(schedule: Schedule) -> str:
         if schedule.then_on:
             # The day on which the first job starts; it can end on the next day.
             days = "|".join(map(str, schedule.then_on))
-            line = f"day=$(date -u +%u); {line} && case $day in {days}) {second};; esac"
+            line = f"day=$(date -u +%u) && {line} && case $day in {days}) {second};; esac"
         else:
             line = f"{line} && {second}"
+    line = f"cd {shlex.quote(schedule.project)} && {line}"  # cron starts commands in HOME
     return f"CRON_TZ=UTC\n{schedule.cron.text} {line.replace('%', chr(92) + '%')}\n"
 
 
@@ -112,7 +113,7 @@ def _variables(schedule: Schedule) -> Mapping[str, str]:
 
 def _command(schedule: Schedule, job: Job) -> list[str]:
     root = schedule.project
-    return [f"{root}/spark-submit.sh", job.kind, *job.arguments(root)]
+    return [f"{schedule.python_folder}/bin/lakescore", job.kind, *job.arguments(root)]
 
 
 def _escape_unit(text: str) -> str:

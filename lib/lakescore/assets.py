@@ -18,6 +18,11 @@ def folder() -> Path:
     return installed if installed.is_dir() else package.parents[1]
 
 
+def templates() -> Path:
+    """Return the folder with the files of a new project."""
+    return Path(__file__).resolve().parent / "templates" / "project"
+
+
 def job_files() -> dict[str, Path]:
     """Return the files of the jobs, by name."""
     return {path.stem: path for path in sorted((folder() / "jobs").glob("*.py"))}

@@ -76,8 +76,8 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the lineage of the rows with *key*, both published and quarantined.
 
     Args:
-        address: the folder or URI of a table of predictions; a relative folder lies under
-            `LAKESCORE_HOME`.
+        address: the folder or URI of a table of predictions; a relative folder lies in the current
+            folder or under `LAKESCORE_HOME`.
         key: columns and values, as texts.
 
     Returns:
@@ -87,9 +87,10 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
 
     Raises:
         TableNotFound, InputContractError: the table does not exist, or holds no predictions.
+        ConfigError: both folders have such a table.
         ColumnsMissing, KeyUnreadable, RowNotFound: the column, value or row does not exist.
     """
-    place = address if "://" in address else str(home() / Path(address).expanduser())
+    place = address if "://" in address else _folder(address)
     if address.startswith("file:"):  # Spark takes this path literally and decodes nothing
         place = "/" + address.removeprefix("file:").lstrip("/")
     try:
@@ -100,6 +101,17 @@ def explain(address: str, key: Mapping[str, str]) -> list[dict[str, Any]]:
         if (known := explain_error(error, address)) is not None:
             raise known from error
         raise
+
+
+def _folder(address: str) -> str:
+    """Return the folder with the table: of the current folder and the data folder, the only one."""
+    path = Path(address).expanduser()
+    candidates = list(dict.fromkeys([Path().absolute() / path, home() / path]))
+    tables = [folder for folder in candidates if (folder / "_delta_log").is_dir()]
+    if len(tables) > 1 and not tables[0].samefile(tables[1]):
+        both = listed(map(str, tables))
+        raise ConfigError(f"{address} is two tables: {both}; give the whole path of one of them")
+    return str(tables[0] if tables else candidates[-1])
 
 
 def _find_rows(address: str, place: str, key: Mapping[str, str]) -> list[dict[str, Any]]:

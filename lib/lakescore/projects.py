@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lakescore import assets
 from lakescore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TARGETS = {
     "README.md": "README.md",
@@ -37,7 +40,7 @@ def create(folder: Path) -> list[Path]:
         ProjectExists: one of the files exists; then nothing is written.
         ConfigError: the folder cannot be written to.
     """
-    templates = Path(__file__).parent / "templates" / "project"
+    templates = assets.templates()
     texts = {
         folder / target: (templates / name).read_text(encoding="utf-8")
         for name, target in _TARGETS.items()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders.tables import make_table
 from typer.testing import CliRunner
 
 from lakescore.cli import app
-from lakescore.config import JOBS
+from lakescore.config import JOBS, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -342,8 +343,10 @@ def test_a_job_with_java_17_or_newer_can_start(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", java(tmp_path, says))
-    answer = cli("check", "score", str(ROOT / "conf" / "score.yaml"))
-    assert (answer.exit_code, answer.output) == (0, "")
+    path = str(ROOT / "conf" / "score.yaml")
+    answer = cli("check", "score", path, "--files")
+    line = f"{path}: every key is known, and every value fits; Java: found\n"
+    assert (answer.exit_code, answer.output) == (0, line)
 
 
 @pytest.mark.parametrize(
@@ -371,6 +374,49 @@ def test_a_java_home_without_java_is_told_so(
     answer = cli("check", "score", str(ROOT / "conf" / "score.yaml"))
     assert answer.exit_code == 1
     assert f"{tmp_path}/bin/java does not run" in answer.stderr
+
+
+CHECKED = "model: {model}\ninput: {{path: {table}}}\noutput: {{path: out}}\nid_columns: [id]\n"
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("model", "table", "place", "code", "line"),
+    [
+        ("flight-delay@champion", "trips", "local", 0, "model flight-delay@champion: models:/"),
+        ("flight-delay@champion", "trips", "local", 0, "trips: version 0\n"),
+        ("flight-delay/99", "trips", "local", 3, "'flight-delay' has no version 99"),
+        ("flight-delay@champion", "nothing", "local", 5, "error: there is no table at "),
+        ("flight-delay@champion", "trips", "moon", 2, "error: there is no place 'moon'"),
+    ],
+)
+def test_a_check_looks_at_the_model_the_table_and_the_place(  # noqa: PLR0913, PLR0917
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str, table: str, place: str,
+    code: int, line: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("JAVA_HOME", java(tmp_path, 'openjdk version "17.0.15" 2025-04-15'))
+    monkeypatch.setenv("PLACE", place)
+    make_table(tmp_path / "trips", [(1,)], "id int")
+    path = tmp_path / "score.yaml"
+    path.write_text(CHECKED.format(model=model, table=tmp_path / table))
+    answer = cli("check", "score", str(path))
+    assert answer.exit_code == code
+    assert line in answer.output
+
+
+@pytest.mark.parametrize("job", sorted(JOBS))
+def test_the_commented_file_of_a_job_works(cli: Cli, tmp_path: Path, job: str) -> None:
+    answer = cli("schema", job, "--yaml")
+    assert answer.exit_code == 0
+    (tmp_path / "trust.yaml").write_text("trust: {digest: optional}\n")
+    lines = answer.stdout.splitlines()
+    keys = [line.removeprefix("# ").partition(":")[0] for line in lines]
+    assert [name for name in JOBS[job].model_fields if name not in keys] == []
+    for number, line in enumerate(lines):
+        if keys[number] in JOBS[job].model_fields:  # also without its #, if it has one
+            text = "\n".join([*lines[:number], line.removeprefix("# "), *lines[number + 1 :]])
+            (tmp_path / "job.yaml").write_text(text)
+            load(JOBS[job], tmp_path / "job.yaml")
 
 
 @pytest.mark.usefixtures("registry")

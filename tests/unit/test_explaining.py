@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, write_deltalake
 
+from lakescore.errors import ConfigError
 from lakescore.explaining import RowNotFound, explain
 from lakescore.storage import TableNotFound
 
@@ -129,3 +130,19 @@ def test_a_quarantine_that_spark_alone_can_open_is_named(tmp_path: Path) -> None
     path = put(tmp_path / "predictions", published, {"slices": [], "quarantine": "lake.bad"})
     with pytest.raises(RowNotFound, match=r"quarantine lake\.bad was not read: only Spark"):
         explain(path, {"id": "8"})
+
+
+def test_a_relative_folder_is_found_here_and_in_the_data_folder_but_never_guessed(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, data = tmp_path / "here", tmp_path / "data"
+    here.mkdir()
+    shutil.copytree(table, here / "lake" / "predictions")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("LAKESCORE_HOME", str(data))
+    assert len(explain("lake/predictions", {"id": "7"})) == 1
+    shutil.copytree(table, data / "lake" / "predictions")
+    with pytest.raises(ConfigError, match=r"lake/predictions is two tables: .*give the whole path"):
+        explain("lake/predictions", {"id": "7"})
+    shutil.rmtree(here / "lake")
+    assert len(explain("lake/predictions", {"id": "7"})) == 1

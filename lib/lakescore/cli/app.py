@@ -117,9 +117,10 @@ def tell(facts: object) -> None:
     print(as_json(facts, indent=2))  # noqa: T201 - this prints to the terminal
 
 
-def say(text: str) -> None:
-    """Print a line for people, without credentials and control characters."""
-    print(visible(redact(text)))  # noqa: T201 - this prints to the terminal
+def say(text: str, *, keeps_lines: bool = False) -> None:
+    """Print a line, or lines, for people, without credentials and control characters."""
+    lines = text.splitlines() if keeps_lines else [text]
+    print("\n".join(visible(redact(line)) for line in lines))  # noqa: T201 - to the terminal
 
 
 def pairs(words: Sequence[str] | None) -> dict[str, str]:

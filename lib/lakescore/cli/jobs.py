@@ -10,31 +10,42 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakescore import assets, places, scheduling
-from lakescore.cli.app import command, pairs, tell
+from lakescore.cli.app import command, pairs, say, tell
 from lakescore.errors import ConfigError
-from lakescore.wording import either, listed, nearest, redact, visible
+from lakescore.wording import listed, nearest, redact, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lakescore import config
 
+_JOBS = "|".join(assets.job_files())
+
 
 @command()
 def schema(
-    job: Annotated[
-        str, typer.Argument(metavar="JOB", help="name of a job, such as score, or jobs for a list")
-    ],
+    job: Annotated[str, typer.Argument(metavar=f"{_JOBS}|jobs", help="a job; jobs: for a list")],
+    *,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="print a file with every key and its meaning instead")
+    ] = False,
 ) -> None:
     """Print the JSON schema of a job's file."""
     from lakescore.joblist import JobList  # noqa: PLC0415
 
+    if as_yaml and job != "jobs":
+        from lakescore.config.example import example  # noqa: PLC0415
+
+        say(example(_job_type(job)), keeps_lines=True)
+        return
+    if as_yaml:
+        raise ConfigError("--yaml prints the file of one job; docs/reference.md has a list of jobs")
     tell((JobList if job == "jobs" else _job_type(job)).model_json_schema())
 
 
 @command()
 def check(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="name of a job, such as score")],
+    job: Annotated[str, typer.Argument(metavar=_JOBS, help="a job")],
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="the job's file, such as conf/score.yaml")
     ],
@@ -44,15 +55,26 @@ def check(
             metavar="[CONFIG]... [KEY=VALUE]...", help="more files, and keys to override"
         ),
     ] = None,
+    *,
+    files_only: Annotated[
+        bool, typer.Option("--files", help="check only the files and Java, for CI")
+    ] = False,
 ) -> None:
-    """Check a job's file and its overrides, and show the first problem.
+    """Check a job's file and its overrides, and that what the job needs is there.
 
-    Several files of score jobs are checked together. The command also checks that Java is there.
+    Several files of score jobs are checked together. The command looks for Java, the place, the
+    jars of Spark, the models and the tables; it shows what is there, or the first problem.
     """
     from lakescore.submitting import Submission  # noqa: PLC0415
 
-    _job_type(job)
-    Submission(job, (str(config), *(words or ())), places.LOCAL).check()
+    kind = _job_type(job)
+    plain = [str(config), *(words or ())]
+    Submission(job, tuple(plain), places.LOCAL).check()
+    say(f"{config}: every key is known, and every value fits; Java: found")
+    if not files_only:
+        from lakescore.cli.checking import check_surroundings  # noqa: PLC0415
+
+        check_surroundings(kind, plain)
 
 
 @command()
@@ -65,7 +87,7 @@ def schedule(  # noqa: PLR0913 - the command's options
     ] = None,
     *,
     cron: Annotated[str, typer.Option(help="times of the runs: five fields as in crontab, in UTC")],
-    to: Annotated[str, typer.Option(help=f"scheduler: {either(list(scheduling.SCHEDULERS))}")],
+    to: Annotated[str, typer.Option(metavar="|".join(scheduling.SCHEDULERS), help="scheduler")],
     each: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="overrides of one task; repeat it for each task"),

@@ -39,7 +39,7 @@ _define("replay", "Make the predictions of a run again, by a job's file.")
 
 @command()
 def path(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="name of a job, such as score")],
+    job: Annotated[str, typer.Argument(metavar="|".join(assets.job_files()), help="a job")],
 ) -> None:
     """Print the path of a job's Python file, for whoever calls spark-submit."""
     from lakescore.submitting import find_job  # noqa: PLC0415 - see above

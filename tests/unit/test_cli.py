@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,6 +86,8 @@ def test_the_help_reads_as_agreed(cli: Cli, golden: Golden, command: str) -> Non
     answer = cli(*command.split(), "--help")
     assert answer.exit_code == 0
     assert "Exit codes: 0 done" in answer.stdout
+    options = answer.stdout.partition("\nOptions:\n")[2]
+    assert re.findall(r"--[a-z-]+ <[^>]+>", options) == []  # one style: words in capitals
     golden(f"help-{command}".rstrip("-"), answer.stdout)
 
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from lakescore.encoding import as_json
 from lakescore.errors import ConfigError, LakescoreError
@@ -15,11 +15,22 @@ from lakescore.wording import redact, visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-EXIT_CODES = (
-    "Exit codes: 0 done, also if there was nothing to do; 1 any other error; 2 usage or "
-    "configuration; 3 registry or resolution; 4 integrity or trust; 5 no such table or row; 7 "
-    "someone else moved the alias; 75 a retry may help."
-)
+_EXIT_CODES = {
+    0: "done, also if there was nothing to do",
+    1: "any other error",
+    2: "usage or configuration",
+    3: "registry or resolution",
+    4: "integrity or trust",
+    5: "no such table or row",
+    7: "someone else moved the alias",
+    75: "a retry may help",
+}
+_ALWAYS = (0, 1, 2)
+
+
+def _describe_codes(*codes: int) -> str:
+    texts = [f"{code} {_EXIT_CODES[code]}" for code in sorted({*_ALWAYS, *codes})]
+    return f"Exit codes: {'; '.join(texts)}."
 
 
 _ORDER = (
@@ -44,19 +55,40 @@ class _Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
 
+def _placeholder(option: TyperOption) -> str:
+    taken = option.type_descriptor
+    if taken.is_path:
+        return "PATH"
+    return "NUMBER" if taken.is_ranged else "TEXT"
+
+
+class _Command(TyperCommand):
+    """A command whose options all show what they take by a word in capitals."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Typer's own
+        super().__init__(*args, **kwargs)
+        for option in self.params:
+            if isinstance(option, TyperOption) and not option.is_flag and option.metavar is None:
+                option.metavar = _placeholder(option)
+
+
 app = typer.Typer(
     cls=_Commands,
     help="Score Delta tables with MLflow models; register, compare and promote versions.",
-    epilog=EXIT_CODES,
+    epilog=_describe_codes(*_EXIT_CODES),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 
-def command() -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the decorator that makes a function a command; its help ends with the exit codes."""
-    return app.command(epilog=EXIT_CODES)
+def command(*codes: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the decorator that makes a function a command.
+
+    Args:
+        codes: the exit codes that the command's help lists beside 0, 1 and 2.
+    """
+    return app.command(cls=_Command, epilog=_describe_codes(*codes))
 
 
 def complete_name(incomplete: str) -> list[str]:

@@ -10,7 +10,7 @@ from lakescore.cli.app import Json, command, say, tell
 from lakescore.errors import ConfigError
 
 
-@command()
+@command(5, 75)
 def explain(
     table: Annotated[
         str, typer.Argument(metavar="TABLE", help="folder or URI of a table of predictions")

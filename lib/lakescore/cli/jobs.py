@@ -43,7 +43,7 @@ def schema(
     tell((JobList if job == "jobs" else _job_type(job)).model_json_schema())
 
 
-@command()
+@command(3, 4, 5, 75)
 def check(
     job: Annotated[str, typer.Argument(metavar=_JOBS, help="a job")],
     config: Annotated[

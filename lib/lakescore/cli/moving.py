@@ -21,7 +21,7 @@ _Expect = Annotated[
 _Reason = Annotated[str | None, typer.Option(help="reason for the move, kept in the history")]
 
 
-@command()
+@command(3, 4, 7, 75)
 def promote(  # noqa: PLR0913 - the command's options
     reference: Reference,
     *,
@@ -47,7 +47,7 @@ def promote(  # noqa: PLR0913 - the command's options
     )
 
 
-@command()
+@command(3, 4, 7, 75)
 def rollback(
     name: Name,
     *,
@@ -65,7 +65,7 @@ def rollback(
     _tell(registry.rollback(name, alias=alias, expect=expect, reason=reason), as_json=as_json)
 
 
-@command()
+@command(3, 7, 75)
 def withdraw(
     name: Name,
     *,
@@ -98,7 +98,7 @@ def _number(version: int | None) -> str:
     return "none" if version is None else str(version)
 
 
-@command()
+@command(3, 75)
 def history(
     name: Name,
     *,

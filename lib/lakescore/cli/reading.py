@@ -30,7 +30,7 @@ _FILE_COLUMNS = {
 }  # fmt: skip
 
 
-@command()
+@command(3, 75)
 def models(
     pattern: Annotated[
         str,
@@ -56,7 +56,7 @@ def models(
     screen.rows(records, (), "no registered models")
 
 
-@command()
+@command(3, 75)
 def versions(  # noqa: PLR0913 - the command's options
     name: Name,
     *,
@@ -115,7 +115,7 @@ def _explain(plan: SplitFilter, *, as_json: bool) -> None:
         say("files:  read for each version that lakescore register did not register")
 
 
-@command()
+@command(3, 4, 75)
 def show(reference: Reference, *, as_json: Json = False) -> None:
     """Show all facts about REF, with signature, files and digest."""
     from lakescore import registry  # noqa: PLC0415
@@ -129,7 +129,7 @@ def show(reference: Reference, *, as_json: Json = False) -> None:
     screen.record(record)
 
 
-@command()
+@command(3, 4, 75)
 def files(
     reference: Reference,
     path: Annotated[str | None, typer.Argument(metavar="PATH", help="one file to copy")] = None,
@@ -155,7 +155,7 @@ def files(
     screen.files(reference, logged)
 
 
-@command()
+@command(3, 4, 75)
 def diff(
     references: Annotated[
         list[str],
@@ -188,7 +188,7 @@ def diff(
     screen.difference(difference)
 
 
-@command()
+@command(3, 4, 75)
 def resolve(
     reference: Reference,
     *,

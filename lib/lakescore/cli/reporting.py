@@ -11,7 +11,7 @@ import typer
 from lakescore.cli.app import Json, Name, OrderBy, Where, command, say, tell
 
 
-@command()
+@command(3, 4, 75)
 def report(  # noqa: PLR0913 - the command's options
     name: Name,
     *,

@@ -10,7 +10,7 @@ import typer
 from lakescore.cli.app import command, complete_name, say
 
 
-@command()
+@command(3, 75)
 def serve(
     names: Annotated[
         list[str] | None,

@@ -26,7 +26,7 @@ _VersionOrModel = Annotated[
 ]
 
 
-@command()
+@command(3, 75)
 def create(
     name: Name, *, tag: _Tags = None, description: _Description = None, as_json: Json = False
 ) -> None:
@@ -37,7 +37,7 @@ def create(
     tell(model.facts()) if as_json else say(f"created {model.name}")
 
 
-@command()
+@command(3, 4, 7, 75)
 def register(  # noqa: PLR0913 - the command's options
     source: Annotated[
         str,
@@ -84,7 +84,7 @@ def register(  # noqa: PLR0913 - the command's options
     tell(version.facts()) if as_json else say(f"registered {version.uri}{aliases}")
 
 
-@command()
+@command(3, 7, 75)
 def tag(
     reference: _VersionOrModel,
     tags: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="the tags")],
@@ -99,7 +99,7 @@ def tag(
     _tell(changed, as_json=as_json)
 
 
-@command()
+@command(3, 7, 75)
 def untag(
     reference: _VersionOrModel,
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="the tags' keys")],

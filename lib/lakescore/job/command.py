@@ -70,7 +70,9 @@ def main(
         ] = "text",
         place: Annotated[
             str | None,
-            typer.Option(help="name or file of Spark's properties; default: PLACE, or local"),
+            typer.Option(
+                metavar="PLACE", help="name or file of Spark's properties; default: PLACE, or local"
+            ),
         ] = None,
     ) -> None:
         if place is not None:

@@ -33,8 +33,12 @@ class ProjectExists(ConfigError):
         )
 
 
-def create(folder: Path) -> list[Path]:
+def create(folder: Path, *, with_flights: bool = False) -> list[Path]:
     """Write the files of a new project into *folder*; return their paths.
+
+    Args:
+        folder: the folder, which may not exist yet.
+        with_flights: whether the jobs are those of the demo on flights.
 
     Raises:
         ProjectExists: one of the files exists; then nothing is written.
@@ -48,6 +52,11 @@ def create(folder: Path) -> list[Path]:
     texts |= {
         folder / name: (assets.folder() / name).read_text(encoding="utf-8") for name in _COPIED
     }
+    if with_flights:
+        jobs = ("conf/score.yaml", "conf/compare.yaml")
+        texts |= {
+            folder / name: (assets.folder() / name).read_text(encoding="utf-8") for name in jobs
+        }
     for path in texts:
         if path.exists():
             raise ProjectExists(path)

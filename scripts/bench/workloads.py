@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import demo
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from deltalake import WriterProperties, write_deltalake
 
+from lakescore import flights as demo
 from lakescore import registry
 
 NAME = "bench"

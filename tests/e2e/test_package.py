@@ -165,6 +165,33 @@ def test_a_project_is_never_written_over_files(team: Team) -> None:
     assert (team.folder / "another" / ".gitignore").is_file()
 
 
+def test_a_project_from_flights_scores_them_with_its_champion(team: Team, tmp_path: Path) -> None:
+    made = Team(team.environment, tmp_path)
+    made.done("lakescore", "init", "project", "--from", "flights")
+    project = Team(team.environment, tmp_path / "project")
+    receipt = json.loads(project.done("lakescore", "score", "conf/score.yaml", "slices=2013-12-24"))
+    tables = project.folder / ".lakescore" / "tables"
+    departed = [
+        row for row in rows_of(tables / "departures", "date") if str(row[0]) == "2013-12-24"
+    ]
+    predictions = rows_of(tables / "predictions", "model_uri", "prediction")
+    assert receipt["rows_scored"] == len(predictions) == len(departed) > 500
+    assert {uri for uri, _ in predictions} == {"models:/flight-delay/3"}
+    again = made.run("lakescore", "init", "project", "--from", "flights")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "exists, and --from flights writes over no data" in again.stderr
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "LAKESCORE_HOME"])
+def test_the_flights_go_into_no_registry_of_others(team: Team, tmp_path: Path, name: str) -> None:
+    made = Team(team.environment, tmp_path)
+    words = ["lakescore", "init", "project", "--from", "flights"]
+    done = made.run(*words, **{name: f"{tmp_path}/elsewhere"})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{name} is set, and the project's jobs would use it" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [

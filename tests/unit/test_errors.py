@@ -40,6 +40,7 @@ from lakescore.errors import (
 )
 from lakescore.explaining import KeyUnreadable, RowNotFound, TableNotAtPath
 from lakescore.filing import FilesUnwritten, WrittenFilesMissing
+from lakescore.flights import FlightsMissing
 from lakescore.jars import JarsNotFetched
 from lakescore.java import JavaMissing
 from lakescore.job import TimedOut
@@ -133,6 +134,7 @@ INSTANCES = [
     EngineRefused("arrow", "it does not take the columns at (timestamp)"),
     RunnerRefused("write_mode merge needs Spark"),
     DeltaMissing("Delta's jars"),
+    FlightsMissing(),
     ForeignSession("4.0.1"),
     RunIdReused("nightly-7", "2013-12-01"),
     RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lakescore import assets
 from lakescore.cli.app import app, command, say
+from lakescore.errors import ConfigError
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
@@ -52,14 +54,54 @@ def init(
     folder: Annotated[
         Path, typer.Argument(metavar="[FOLDER]", help="folder of the project, which may not exist")
     ] = Path(),
+    *,
+    source: Annotated[
+        Literal["empty", "flights"],
+        typer.Option(
+            "--from",
+            help="flights: also make the demo's tables, and three versions of flight-delay, in "
+            "FOLDER/.lakescore",
+        ),
+    ] = "empty",
 ) -> None:
     """Write the files of a new project: jobs, places, a trust policy, and a check for CI."""
     from lakescore import projects  # noqa: PLC0415 - other commands do not need it
 
-    for path in projects.create(folder):
+    if source == "flights":
+        _check_flights(folder)
+    for path in projects.create(folder, with_flights=source == "flights"):
         say(str(path))
+    if source == "flights":
+        from lakescore import flights  # noqa: PLC0415 - as above
+
+        os.environ["LAKESCORE_HOME"] = str((folder / ".lakescore").absolute())
+        flights.prepare(say)
+        say(f"next: cd {folder}, then lakescore score conf/score.yaml")
+        return
     say("next: write the names of your model and tables into conf/score.yaml, then")
     say("lakescore check score conf/score.yaml")
+
+
+def _check_flights(folder: Path) -> None:
+    """Check that the tables and versions of the flights are written over no others.
+
+    Raises:
+        ConfigError: they would be, or the flights are not installed.
+    """
+    from lakescore import flights  # noqa: PLC0415 - see above
+
+    flights.require()
+    data = folder / ".lakescore"
+    if data.exists():
+        raise ConfigError(
+            f"{data} exists, and --from flights writes over no data; name a new folder"
+        )
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "LAKESCORE_HOME"):
+        if os.environ.get(name):
+            raise ConfigError(
+                f"{name} is set, and the project's jobs would use it instead of {data}, where "
+                f"--from flights puts its tables and models; unset {name}"
+            )
 
 
 @command()

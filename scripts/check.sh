@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, then check lint, formatting, types, import contracts, the package and the JavaScript of the pages.
+# Set up, then check lint, formatting, types, import contracts and the JavaScript of the pages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
@@ -7,5 +7,4 @@ scripts/setup.sh
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/lint-imports
-scripts/check_package.sh
 scripts/javascript.sh

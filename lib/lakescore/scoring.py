@@ -133,7 +133,8 @@ def _select_outputs(planned: Plan, applied: DataFrame, *, says_why: bool) -> Dat
     columns = [*kept, *[output.alias(name) for name, output in outputs.items()]]
     columns += [F.col(column.name) for column in planned.version_columns]
     if says_why:
-        signature.check_names("the rows", "output", [*planned.keep, *outputs, _ERROR])
+        shown = [*planned.keep, *outputs, _ERROR]
+        signature.check_names("the rows", "result", shown, beside=())
         columns.append(_first_error(applied).alias(_ERROR))
     if SAID in applied.columns:
         columns.append(F.col(SAID))

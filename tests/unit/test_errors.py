@@ -40,6 +40,7 @@ from lakescore.errors import (
 )
 from lakescore.explaining import KeyUnreadable, RowNotFound, TableNotAtPath
 from lakescore.filing import FilesUnwritten, WrittenFilesMissing
+from lakescore.interface.predicting import ZoneDiffers
 from lakescore.jars import JarsNotFetched
 from lakescore.java import JavaMissing
 from lakescore.job import TimedOut
@@ -258,6 +259,7 @@ INSTANCES = [
     PipelineUnfit("models:/flight-delay/3", "Spark's plan of its pipeline has the step 'Join'"),
     RowsDropped("models:/flight-delay/3", 2, 1000, "id=7"),
     FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
+    ZoneDiffers("at", "Asia/Tokyo"),
     UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     MetricUndefined("roc_auc", "the label has one class"),
     HoldoutEmpty("tables/holdout", "arr_delay", "month >= 10"),

@@ -54,6 +54,7 @@ from lakescore.loading import (
 )
 from lakescore.logs import AnotherRunWon
 from lakescore.metering import MetricsNotWritten
+from lakescore.ml import InputColsIncomplete, InputColsUnfit
 from lakescore.projects import ProjectExists
 from lakescore.publishing import RowsLost, RunIdReused, TooManyErrors
 from lakescore.registry.errors import (
@@ -260,6 +261,8 @@ INSTANCES = [
     RowsDropped("models:/flight-delay/3", 2, 1000, "id=7"),
     FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
     ZoneDiffers("at", "Asia/Tokyo"),
+    InputColsUnfit("models:/flight-delay/3", ["id"], ["dep_delay", "distance"]),
+    InputColsIncomplete("models:/flight-delay/3", ["distance"]),
     UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     MetricUndefined("roc_auc", "the label has one class"),
     HoldoutEmpty("tables/holdout", "arr_delay", "month >= 10"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ from lakescore.errors import ConfigError, InputContractError
 from lakescore.job import explain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import DataFrame
 
+    from lakescore.registry import ModelVersion
     from lakescore.signature import Contract
 
 _FRAME = "the DataFrame"
@@ -55,10 +59,26 @@ def predict(df: DataFrame, model: str, **settings: Any) -> DataFrame:  # noqa: A
         LakescoreError: the settings, the reference or the columns are wrong, or the model cannot
             score any row.
     """
-    _check_frame(df)
     wanted = arguments(Prediction, "lakescore.predict", {"model": model, **settings})
+    with explained():
+        check_frame(df)
+        pinned = assignment.pin(wanted.model, trust=wanted.trust)
+        console.stage(str(pinned))
+        (version,) = pinned.assign_segments(_FRAME, {}).models
+        planned = plan(df, version, wanted)
+        facts = _version_facts(version) if wanted.lineage else {}
+        names = [*planned.keep, *planned.contract.written]
+        signature.check_names(_FRAME, "result", names, beside=[*facts])
+        scored = scoring.score(planned, failing=wanted.failing)
+        columns = [F.lit(v).cast(lineage.kind_of(name)).alias(name) for name, v in facts.items()]
+        return scored.select("*", *columns)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise every error of the body as a LakescoreError, which has one line."""
     try:
-        return _predict(df, wanted)
+        yield
     except Exception as error:
         known = explain(error)
         if known is error:
@@ -66,27 +86,28 @@ def predict(df: DataFrame, model: str, **settings: Any) -> DataFrame:  # noqa: A
         raise known from error
 
 
-def _predict(df: DataFrame, wanted: Prediction) -> DataFrame:
-    pinned = assignment.pin(wanted.model, trust=wanted.trust)
-    assigned = pinned.assign_segments(_FRAME, {})
-    console.stage(str(pinned))
-    loadable = loading.prepare(assigned.models[0], None, wanted.loading)
+def plan(df: DataFrame, version: ModelVersion, wanted: Prediction) -> scoring.Plan:
+    """Return the plan of the predictions of *version* for the rows of *df*.
+
+    Raises:
+        LakescoreError: the columns do not fit the signature, or the model cannot score any row.
+    """
     keep = df.columns if wanted.keep is None else wanted.keep
+    loadable = loading.prepare(version, None, wanted.loading)
     options = replace(wanted.binding, read=tuple(keep))
     contract = signature.bind(_FRAME, df, loadable, options=options)
-    facts = {"model_name": assigned.name, **assigned.facts()} if wanted.lineage else {}
-    signature.check_names(_FRAME, "result", [*keep, *contract.written], beside=[*facts])
     _check_zone(df, contract)
     planned = scoring.plan(wanted.engine, df, [contract], keep)
     console.stage(str(planned))
-    scored = scoring.score(planned, failing=wanted.failing)
-    return scored.select(
-        "*",
-        *[F.lit(value).cast(lineage.kind_of(name)).alias(name) for name, value in facts.items()],
-    )
+    return planned
 
 
-def _check_frame(df: object) -> None:
+def _version_facts(version: ModelVersion) -> dict[str, object]:
+    assigned = assignment.assign_all(version)
+    return {"model_name": assigned.name, **assigned.facts()}
+
+
+def check_frame(df: object) -> None:
     """Check that *df* is a DataFrame of Spark, whose rows do not arrive one after another."""
     if not hasattr(df, "sparkSession"):
         raise ConfigError(

@@ -14,6 +14,7 @@ from lakescore.signature.errors import (
     ThresholdUndefined,
     TypesDiffer,
 )
+from lakescore.signature.features import feature_names, lacks_names
 from lakescore.signature.naming import check_names
 from lakescore.signature.outputs import DECISION, PREDICTION, Decision
 
@@ -39,4 +40,6 @@ __all__ = [
     "bind_assigned",
     "bind_side_by_side",
     "check_names",
+    "feature_names",
+    "lacks_names",
 ]

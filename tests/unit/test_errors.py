@@ -106,6 +106,7 @@ from lakescore.signature import (
 )
 from lakescore.slicing import DuplicateKeys, KeysInTwoSlices, NullsFound
 from lakescore.snapshots import NotADeltaTable, SnapshotNotFound, ViewNotPinned
+from lakescore.sql import PredictUnfit
 from lakescore.storage import (
     BucketMissing,
     FolderRefused,
@@ -134,6 +135,7 @@ INSTANCES = [
     ConfigError("conf/score.yaml: unknown key 'modle' (did you mean 'model'?)"),
     EngineRefused("arrow", "it does not take the columns at (timestamp)"),
     RunnerRefused("write_mode merge needs Spark"),
+    PredictUnfit("models:/digits/1", "its signature has no names; use lakescore.predict"),
     RunIdReused("nightly-7", "2013-12-01"),
     RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     BadCondition("reflect('x')", "reflect is not allowed"),

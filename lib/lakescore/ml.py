@@ -13,6 +13,7 @@ from lakescore import console, loading, scoring, signature
 from lakescore.config import Prediction, arguments, policy
 from lakescore.errors import ConfigError, InputContractError, IntegrityError
 from lakescore.interface.predicting import check_frame, explained, plan
+from lakescore.job import warn_without_policy
 from lakescore.registry import ModelVersion, resolve
 from lakescore.wording import counted, listed
 
@@ -117,6 +118,7 @@ class MLFlowTransformer(
             wanted = _reference(modelName, modelVersion, alias, reference)
             if not inputCols:
                 raise ConfigError(f"{_NAME}: give inputCols, the columns that the model reads")
+            warn_without_policy(policy())
             self._model = resolve(wanted, trust=policy())
         console.stage(f"{_NAME}: {wanted} is {self._model.pin}")
         self._set(

@@ -32,6 +32,7 @@ from lakescore.engines.probing import find_refusal
 from lakescore.engines.shipping import ship
 from lakescore.errors import ConfigError
 from lakescore.interface.predicting import explained
+from lakescore.job import warn_without_policy
 from lakescore.registry import resolve
 from lakescore.runner import Runner
 from lakescore.wording import listed
@@ -103,6 +104,7 @@ def register(spark: SparkSession, *references: str, name: str = "PREDICT") -> No
             raise ConfigError(
                 f"PREDICT in SQL needs Spark 4.1 or newer, and this is {spark.version}"
             )
+        warn_without_policy(policy())
         functions = _FUNCTIONS.setdefault(spark, {})
         registered = functions.get(name.lower())
         added: dict[str, executor.Queried] = {}

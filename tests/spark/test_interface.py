@@ -236,9 +236,10 @@ def test_a_job_leaves_the_session_of_the_caller_as_it_is(
 
 @pytest.mark.parametrize("engine", ["arrow", "spark_udf"])
 def test_a_frame_gets_the_predictions_of_pandas_beside_all_its_columns(
-    frame: DataFrame, engine: str
+    frame: DataFrame, engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scored = lakescore.predict(frame, "flight-delay/1", engine=engine)
+    assert "no trust policy" in capsys.readouterr().err
     assert scored.columns == [*frame.columns, "prediction"]
     rows = scored.orderBy("id").collect()
     assert [row["prediction"] for row in rows] == pytest.approx(expected(frame), abs=1e-9)

@@ -12,7 +12,7 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructType, Timestam
 from lakescore import assignment, console, lineage, loading, scoring, signature
 from lakescore.config import Prediction, arguments
 from lakescore.errors import ConfigError, InputContractError
-from lakescore.job import explain
+from lakescore.job import explain, warn_without_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,7 @@ def predict(df: DataFrame, model: str, **settings: Any) -> DataFrame:  # noqa: A
     wanted = arguments(Prediction, "lakescore.predict", {"model": model, **settings})
     with explained():
         check_frame(df)
+        warn_without_policy(wanted.trust)
         pinned = assignment.pin(wanted.model, trust=wanted.trust)
         console.stage(str(pinned))
         (version,) = pinned.assign_segments(_FRAME, {}).models

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lakescore.trust import Trust
+
     Receipt = dict[str, Any]
 
 J = TypeVar("J", bound=Job)
@@ -39,8 +41,7 @@ def perform(
         Whatever the job raises. Then the files of `config` are not written; see `record`.
     """
     started = time.monotonic()
-    if not config.trust.is_given:
-        console.stage(_TRUSTS_ALL)
+    warn_without_policy(config.trust)
     session.prepare(config.runner)
     with within or nullcontext():
         receipt: Receipt = _head(config) | run(config)
@@ -84,6 +85,12 @@ def explain(error: BaseException) -> LakescoreError:
         lines[0] = lines[1].removeprefix(": ")  # Py4J's line comes first, then Java's message
     message = next(iter(lines), "")
     return LakescoreError(f"{type(error).__name__}: {message} (-v shows the full traceback)")
+
+
+def warn_without_policy(trust: Trust) -> None:
+    """Write one line if no trust policy says which versions may be loaded."""
+    if not trust.is_given:
+        console.stage(_TRUSTS_ALL)
 
 
 def _head(config: Job) -> Receipt:

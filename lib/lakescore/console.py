@@ -7,6 +7,7 @@ be JSON instead, for machines that collect them.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import os
 import stat
@@ -216,27 +217,76 @@ def write_receipt(receipt: dict[str, Any], path: Path) -> None:
 
 @contextlib.contextmanager
 def progress(runner: Runner, rows: int) -> Iterator[None]:
-    """Show tasks done, rows per second and time left while the body runs, in a terminal only.
+    """Show tasks done and rows per second while the body runs, in a terminal or a notebook only.
 
     Args:
         runner: the runner, which counts the tasks.
         rows: the number of rows that the body scores.
     """
-    terminal, count_tasks = _open_terminal(), runner.progress()
-    if terminal is None or count_tasks is None or _name:  # several bars would overwrite each other
+    count_tasks = runner.progress()
+    bar = None if count_tasks is None else _choose_bar()
+    if bar is None:
         yield
         return
     finished = threading.Event()
-    watcher = threading.Thread(
-        target=_show_bar, args=(count_tasks, rows, terminal, finished), daemon=True
-    )
+    # A notebook shows the output of a thread in the cell that is in the thread's context.
+    run = contextvars.copy_context().run
+    watcher = threading.Thread(target=run, args=(bar, count_tasks, rows, finished), daemon=True)
     watcher.start()
     try:
         yield
     finally:
         finished.set()
         watcher.join()
-        terminal.close()
+
+
+def in_notebook() -> bool:
+    """Return whether IPython's kernel runs this process, as it does for a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def _choose_bar() -> Callable[..., None] | None:
+    """Return the function that shows a bar where a person looks, or None if nobody does."""
+    if in_notebook():
+        return _show_bar_in_notebook
+    terminal = _open_terminal()
+    if terminal is None or _name:  # several bars would overwrite each other
+        return None
+
+    def show(
+        count_tasks: Callable[[], tuple[int, int]], rows: int, finished: threading.Event
+    ) -> None:
+        with terminal:
+            _show_bar(count_tasks, rows, terminal, finished)
+
+    return show
+
+
+def _show_bar_in_notebook(
+    count_tasks: Callable[[], tuple[int, int]], rows: int, finished: threading.Event
+) -> None:
+    from IPython.display import HTML, display  # noqa: PLC0415 - only in a notebook
+
+    started = time.monotonic()
+    handle, done, tasks = None, 0, 0
+    while True:
+        is_over = finished.wait(_SECONDS_BETWEEN_UPDATES)
+        counts = count_tasks()
+        done, tasks = counts if counts[1] else (done, tasks)  # Spark forgets stages that ended
+        if tasks:
+            rate = rows * done / tasks / (time.monotonic() - started)
+            bar = HTML(
+                f'<progress max="{tasks}" value="{done}" aria-label="scoring"></progress> '
+                f"task {done:,} of {tasks:,}, {rate:,.0f} rows/s"
+            )
+            if handle is None:
+                handle = display(bar, display_id=True)
+            else:
+                handle.update(bar)
+        if is_over:
+            return
 
 
 def _open_terminal() -> TextIO | None:

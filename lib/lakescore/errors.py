@@ -9,6 +9,8 @@ met, 7 another run won, 75 a retry may help, 143 stopped by SIGTERM. So is the `
 
 from __future__ import annotations
 
+import os
+import traceback
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +36,16 @@ class LakescoreError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(visible(" ".join(message.split()))))
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the one line that IPython and Jupyter show; all of the trace if it is asked for.
+
+        This is IPython's public hook: an exception that has it renders itself.
+        """
+        if os.environ.get("LAKESCORE_VERBOSE"):
+            return redact("".join(traceback.format_exception(self))).splitlines()
+        message = str(self).replace("(-v shows", "(%env LAKESCORE_VERBOSE=1 shows")
+        return [f"{type(self).__name__}: {message}"]
 
     def add(self, slices: Sequence[str], facts: Mapping[str, object]) -> None:
         """Add that the run had published *slices* before the error, and the *facts* of them."""

@@ -54,7 +54,9 @@ _ERROR = "error"
 _UNWRITTEN = re.compile(rf"\b{executor.Unwritten.__name__}: (.+)")
 
 
-def score(planned: Plan, *, failing: Literal["raise", "null"] = "raise") -> DataFrame:
+def score(
+    planned: Plan, *, failing: Literal["raise", "null"] = "raise", into: str | None = None
+) -> DataFrame:
     """Return the columns that *planned* keeps, and the outputs of its only version.
 
     The result has one row for each row of the plan, and each row is predicted once.
@@ -64,11 +66,14 @@ def score(planned: Plan, *, failing: Literal["raise", "null"] = "raise") -> Data
         failing: how to treat rows that the model cannot score. `raise`: the first one ends the
             query. `null`: their outputs are null, and a last column, `error`, has the reason.
             MLflow's own function always ends the query.
+        into: the name of one column for all outputs, which is a struct if there are several;
+            default: a column for each output.
 
     Raises:
-        ColumnsCollide: the rows already have a column `error`.
+        ColumnsCollide: the rows already have a column `error`, or the column *into*.
     """
-    return _select_outputs(planned, planned.apply(failing), says_why=failing == "null")
+    applied = planned.apply(failing)
+    return _select_outputs(planned, applied, says_why=failing == "null", into=into)
 
 
 def tried(planned: Plan) -> DataFrame:
@@ -121,19 +126,25 @@ def side_by_side_columns(planned: Plan) -> StructType:
     return StructType([*kept, *[StructField(uri, kind) for uri, kind in kinds]])
 
 
-def _select_outputs(planned: Plan, applied: DataFrame, *, says_why: bool) -> DataFrame:
+def _select_outputs(
+    planned: Plan, applied: DataFrame, *, says_why: bool, into: str | None = None
+) -> DataFrame:
     contract = planned.contract
     names = contract.outputs.names
     kept = [F.col(f"`{name}`") for name in planned.keep]
     predicted = F.col(f"{PREDICTED}0")
     values = [predicted] if len(names) == 1 else [predicted[name] for name in names]
     outputs = dict(zip(names, values, strict=True))
-    if contract.decision is not None:
+    if into is not None:
+        signature.check_names("the rows", "result", [*planned.keep, into], beside=())
+        outputs = {into: predicted}
+    elif contract.decision is not None:
         outputs[signature.DECISION] = _decision_column(contract.decision, outputs)
     columns = [*kept, *[output.alias(name) for name, output in outputs.items()]]
     columns += [F.col(column.name) for column in planned.version_columns]
     if says_why:
-        signature.check_names("the rows", "output", [*planned.keep, *outputs, _ERROR])
+        shown = [*planned.keep, *outputs, _ERROR]
+        signature.check_names("the rows", "result", shown, beside=())
         columns.append(_first_error(applied).alias(_ERROR))
     if SAID in applied.columns:
         columns.append(F.col(SAID))

@@ -1,13 +1,15 @@
 """Wording: the pieces of text that errors, logs and tables share.
 
 They make text safe to show (no credentials, no control characters), and short: a list that is cut,
-a value that is cut, the known name nearest to a wrong one.
+a value that is cut, the known name nearest to a wrong one, a table for a notebook.
 """
 
 from __future__ import annotations
 
 import difflib
+import html
 import re
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -72,3 +74,20 @@ def shortened(value: str) -> str:
 def snake_case(name: str) -> str:
     """Return the *name* of a class in snake case, such as `model_not_found`."""
     return _WORD_START.sub("_", name).lower()
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return *rows* as a table in HTML, with all texts escaped.
+
+    Args:
+        columns: the headings; without them, the first cell of a row is its heading.
+        rows: the cells of each row.
+    """
+
+    def line(tags: Iterable[str], cells: Sequence[str]) -> str:
+        pairs = zip(tags, cells, strict=False)
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for tag, c in pairs) + "</tr>"
+
+    head = f"<thead>{line(repeat('th'), columns)}</thead>" if columns else ""
+    body = "".join(line(chain([] if columns else ["th"], repeat("td")), row) for row in rows)
+    return f"<table>{head}<tbody>{body}</tbody></table>"

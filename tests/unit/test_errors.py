@@ -41,6 +41,7 @@ from lakescore.errors import (
 from lakescore.explaining import KeyUnreadable, RowNotFound, TableNotAtPath
 from lakescore.filing import FilesUnwritten, WrittenFilesMissing
 from lakescore.flights import FlightsMissing
+from lakescore.interface.predicting import ZoneDiffers
 from lakescore.jars import JarsNotFetched
 from lakescore.java import JavaMissing
 from lakescore.job import TimedOut
@@ -54,6 +55,7 @@ from lakescore.loading import (
 )
 from lakescore.logs import AnotherRunWon
 from lakescore.metering import MetricsNotWritten
+from lakescore.ml import InputColsIncomplete, InputColsUnfit
 from lakescore.projects import ProjectExists
 from lakescore.publishing import RowsLost, RunIdReused, TooManyErrors
 from lakescore.registry.errors import (
@@ -105,6 +107,7 @@ from lakescore.signature import (
 )
 from lakescore.slicing import DuplicateKeys, KeysInTwoSlices, NullsFound
 from lakescore.snapshots import NotADeltaTable, SnapshotNotFound, ViewNotPinned
+from lakescore.sql import PredictUnfit
 from lakescore.storage import (
     BucketMissing,
     FolderRefused,
@@ -136,6 +139,7 @@ INSTANCES = [
     DeltaMissing("Delta's jars"),
     FlightsMissing(),
     ForeignSession("4.0.1"),
+    PredictUnfit("models:/digits/1", "its signature has no names; use lakescore.predict"),
     RunIdReused("nightly-7", "2013-12-01"),
     RegistryError("the MLflow store at sqlite:////lake/mlflow.db refused: no such table"),
     BadCondition("reflect('x')", "reflect is not allowed"),
@@ -262,6 +266,9 @@ INSTANCES = [
     PipelineUnfit("models:/flight-delay/3", "Spark's plan of its pipeline has the step 'Join'"),
     RowsDropped("models:/flight-delay/3", 2, 1000, "id=7"),
     FeaturesLeftOut("models:/flight-delay/3", ["b"], "ValueError: b is missing"),
+    ZoneDiffers("at", "Asia/Tokyo"),
+    InputColsUnfit("models:/flight-delay/3", ["id"], ["dep_delay", "distance"]),
+    InputColsIncomplete("models:/flight-delay/3", ["distance"]),
     UnsupportedSignature("models:/digits/1", "it takes a tensor of shape (-1, 8, 8)"),
     MetricUndefined("roc_auc", "the label has one class"),
     HoldoutEmpty("tables/holdout", "arr_delay", "month >= 10"),

@@ -9,7 +9,8 @@ from pkgutil import iter_modules
 from lakescore.config.comparing import CompareJob
 from lakescore.config.jobs import JOBS, Job
 from lakescore.config.models import Segments
-from lakescore.config.reading import is_override, kind_of, load, read, validate
+from lakescore.config.predicting import Prediction
+from lakescore.config.reading import arguments, is_override, kind_of, load, read, validate
 from lakescore.config.replaying import ReplayJob
 from lakescore.config.scoring import ScoreJob
 from lakescore.config.strict import Strict
@@ -22,11 +23,13 @@ __all__ = [
     "JOBS",
     "CompareJob",
     "Job",
+    "Prediction",
     "ReplayJob",
     "ScoreJob",
     "Segments",
     "Strict",
     "TrustFile",
+    "arguments",
     "is_override",
     "kind_of",
     "load",

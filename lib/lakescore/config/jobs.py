@@ -33,6 +33,23 @@ if TYPE_CHECKING:
 RunId = Annotated[str, Field(pattern=r"^[\w.:+-]{1,200}$")]
 
 
+Engine = Annotated[
+    EngineName,
+    Field(
+        description=f"how to apply models: {', '.join(described(ENGINES))}, or auto, which uses "
+        "spark_ml for such pipelines, and arrow if a probe with real rows shows equal predictions",
+    ),
+]
+Policy = Annotated[
+    Trust,
+    BeforeValidator(read_policy, json_schema_input_type=str | Trust),
+    Field(
+        default_factory=policy,
+        description="file of the trust policy, relative to this file's folder, or its rules; "
+        "default: the file that LAKESCORE_TRUST names",
+    ),
+]
+
 JOBS: dict[str, type[Job]] = {}
 """The kinds of jobs by name: each subclass of `Job` that has a `job_name`."""
 
@@ -43,11 +60,7 @@ class Job(Strict):
     job_name: ClassVar[str]
     """The name of the kind of job, and of its file in `jobs/`."""
 
-    engine: EngineName = Field(
-        default="auto",
-        description=f"how to apply models: {', '.join(described(ENGINES))}, or auto, which uses "
-        "spark_ml for such pipelines, and arrow if a probe with real rows shows equal predictions",
-    )
+    engine: Engine = "auto"
     scan: ScanName = Field(
         default="direct",
         description="who reads the table for the arrow engine: direct (the workers, if they read "
@@ -76,13 +89,7 @@ class Job(Strict):
     timeout_seconds: float | None = Field(
         default=None, gt=0, description="stop the run after this many seconds; default: never"
     )
-    trust: Annotated[Trust, BeforeValidator(read_policy, json_schema_input_type=str | Trust)] = (
-        Field(
-            default_factory=policy,
-            description="file of the trust policy, relative to this file's folder, or its rules; "
-            "default: the file that LAKESCORE_TRUST names",
-        )
-    )
+    trust: Policy
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - as in pydantic
@@ -104,8 +111,8 @@ class Pyfunc(Strict):
     )
 
 
-class Applying(Job):
-    """The keys of a job that applies models: their inputs, and how they are loaded."""
+class Usage(Strict):
+    """The keys for the use of a model: its inputs and outputs, and how it is loaded."""
 
     features: tuple[str, ...] = Field(
         default=(),
@@ -169,6 +176,10 @@ class Applying(Job):
         if repeated:
             raise ValueError(f"names {listed(map(repr, repeated))} twice")
         return features
+
+
+class Applying(Usage, Job):
+    """The keys of a job that applies models."""
 
 
 def check_families(job: Applying, families: Sequence[Segments]) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import date
+from numbers import Integral, Real
+from pathlib import PurePath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from lakescore.config.problems import first_problem
+from lakescore.config.tables import Table
 from lakescore.encoding import Spelt
 from lakescore.errors import ConfigError
 from lakescore.wording import listed, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 _LARGEST_FILE = 1_000_000
@@ -67,8 +72,75 @@ def load(
     return validate(kind, path, values)
 
 
-def validate(kind: type[J], path: Path, values: Mapping[str, object]) -> J:
-    """Return the *values* of the file at *path* as an instance of *kind*.
+def arguments(
+    kind: type[J], function: str, values: Mapping[str, object], path: Path | None = None
+) -> J:
+    """Return the arguments of a *function* in Python as an instance of *kind*.
+
+    Numbers become the texts that a file has, so the same job has the same meaning, and the same
+    run id, in a file and in Python. A text that stands for a table is a path if it contains a `/`,
+    and otherwise a name in the catalog.
+
+    Args:
+        kind: the type that the arguments fill.
+        function: the name of the function, for messages.
+        values: the arguments by name.
+        path: a file whose keys the arguments replace.
+
+    Raises:
+        ConfigError: as `load`; or an argument has a type that no file can have.
+    """
+    tables = _tables(kind)
+    changes = {
+        name: _address(_spell(function, name, value)) if name in tables else
+        _spell(function, name, value)
+        for name, value in values.items()
+    }  # fmt: skip
+    if path is not None:
+        return load(kind, path, changes=changes)
+    return validate(kind, function, changes)
+
+
+def _tables(kind: type[BaseModel]) -> set[str]:
+    """Return the names of the fields of *kind* that name a table."""
+    return {
+        name
+        for name, field in kind.model_fields.items()
+        if any(
+            isinstance(part, type) and issubclass(part, Table)
+            for part in (field.annotation, *get_args(field.annotation))
+        )
+    }
+
+
+def _address(value: Any) -> Any:  # noqa: ANN401 - pydantic checks it
+    return {"path" if "/" in value else "table": value} if isinstance(value, str) else value
+
+
+def _spell(function: str, name: str, value: object) -> Any:  # noqa: ANN401 - as in a file
+    """Return an argument as a job's file has it: texts, lists, mappings and None."""
+    match value:
+        case None | str():
+            return value
+        case bool() | Integral():
+            return str(value).lower()
+        case Real():  # with the dot that YAML asks for: 1.0e-07
+            return yaml.safe_dump(float(value)).split("\n", 1)[0]
+        case date() | PurePath():
+            return str(value)
+        case Mapping():
+            return {str(key): _spell(function, name, item) for key, item in value.items()}
+        case list() | tuple():
+            return [_spell(function, name, item) for item in value]
+    frames = "; lakescore.predict takes a DataFrame" if hasattr(value, "columns") else ""
+    raise ConfigError(
+        f"{function}: {name} is a {type(value).__name__}, and can be only what a job's file has: "
+        f"a text, a number, a list or a mapping{frames}"
+    )
+
+
+def validate(kind: type[J], path: Path | str, values: Mapping[str, object]) -> J:
+    """Return the *values* of the file at *path*, or of another source, as an instance of *kind*.
 
     Raises:
         ConfigError: as `load`.

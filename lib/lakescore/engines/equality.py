@@ -126,7 +126,7 @@ def _prove_family(
     runner, columns = request.runner, request.feature_columns
     features = [probing.feature_positions(contract, columns) for contract in contracts]
     versions = [
-        _reference_version(contract, positions)
+        reference_version(contract, positions)
         for contract, positions in zip(contracts, features, strict=True)
     ]
     sample, numbers = _sample_segments(request, assigned, scan)
@@ -254,7 +254,7 @@ def _fastest_version(
 
     If all rows of *sample* fail, *read_elsewhere* returns rows from other places in the table.
     """
-    reference = _reference_version(contract, features)
+    reference = reference_version(contract, features)
     expected, why = probing.attempt(runner, reference, contract, sample)
     if read_elsewhere is not None and not why.null_count and sample.num_rows >= _HOPELESS_ROWS:
         _check_scores_any(runner, reference, contract, sample.num_rows, read_elsewhere())
@@ -297,7 +297,7 @@ def _check_scores_any(
         )
 
 
-def _reference_version(
+def reference_version(
     contract: Contract, features: tuple[tuple[str | int, int], ...]
 ) -> executor.Version:
     """Return the version whose values are expected, with its policies for nulls."""

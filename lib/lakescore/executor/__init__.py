@@ -16,6 +16,7 @@ from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
 from .loading import Description
 from .nesting import innermost, leaf_types
 from .predicting import Failing, Task, few, narrowed, predictor
+from .querying import Queried, query
 from .reading import (
     Column,
     PartitionFilter,
@@ -59,6 +60,7 @@ __all__ = [
     "OutputColumn",
     "PartitionFilter",
     "Piece",
+    "Queried",
     "RowGroup",
     "Scan",
     "SegmentUnknown",
@@ -93,6 +95,7 @@ __all__ = [
     "predicted",
     "predictor",
     "program",
+    "query",
     "read_tasks",
     "reconcile",
     "reconciled",

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import traceback
-from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, cast
 
 import typer
 
-from lakescore import console, joblist, metering, scanning, session, storage
+from lakescore import console, joblist
 from lakescore.config import Job, ScoreJob, load
-from lakescore.errors import LakescoreError
 from lakescore.job.batch import Batch
+from lakescore.job.running import explain, perform, record
 from lakescore.job.stopping import end_when_stopped, end_with_parent
-from lakescore.metering import MetricsNotWritten
 from lakescore.runner import RunnerRefused
 from lakescore.wording import redact
 
@@ -27,13 +23,11 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+    from lakescore.errors import LakescoreError
+
     Receipt = dict[str, Any]
 
 J = TypeVar("J", bound=Job)
-_TRUSTS_ALL = (
-    "no trust policy: code in a model from a stranger would run; name a policy with trust: or "
-    "LAKESCORE_TRUST (docs/registry.md)"
-)
 
 
 def main(
@@ -155,45 +149,23 @@ class JobCommand(Generic[J]):
         Raises:
             RunnerRefused: the job needs Spark, and *may_decline* is true.
         """
-        started = time.monotonic()
-        if not config.trust.is_given:
-            console.stage(_TRUSTS_ALL)
         try:
-            session.prepare(config.runner)
             end_with_parent()
-            with end_when_stopped(
-                lambda error: stopped(self.record(config, error)), config.timeout_seconds
-            ):
-                receipt: Receipt = self._head() | self._run(config)
+            return perform(
+                self._run,
+                config,
+                end_when_stopped(
+                    lambda error: stopped(self.record(config, error)), config.timeout_seconds
+                ),
+            )
         except (Exception, SystemExit) as error:
             if may_decline and isinstance(error, RunnerRefused):
                 raise
             return self.record(config, self.failed(error, is_shown=False))
-        receipt["seconds"] = {**console.laps(), "total": round(time.monotonic() - started, 2)}
-        if config.prometheus is not None:
-            try:
-                metering.write(receipt, config.prometheus)
-            except MetricsNotWritten as error:  # the run succeeded, and its tables are written
-                console.stage(str(error))
-        if "would" in receipt:
-            console.show_plan(receipt)
-        console.show_slices(receipt)
-        _write(receipt, config.receipt)
-        return receipt
 
     def record(self, config: J, error: LakescoreError) -> Receipt:
         """Write the receipt of a job that failed, show the error, and return the receipt."""
-        ending = {
-            "status": "failed",
-            "error": str(error),
-            "code": error.code,
-            "exit_code": error.exit_code,
-        }
-        receipt = {**self._head(), **ending, **error.facts}
-        _write(receipt, config.receipt)
-        if config.prometheus is not None:
-            with suppress(MetricsNotWritten):  # show the error of the job instead
-                metering.write(receipt, config.prometheus)
+        receipt = record(config, error)
         console.show_error(error)
         return receipt
 
@@ -201,32 +173,10 @@ class JobCommand(Generic[J]):
         """Return *error* as a LakescoreError, which has one line and an exit code, and show it."""
         if self._verbose:
             sys.stderr.write(redact("".join(traceback.format_exception(error))))
-        known = error if isinstance(error, LakescoreError) else _explain_error(error)
+        known = explain(error)
         if is_shown:
             console.show_error(known)
         return known
-
-    def _head(self) -> Receipt:
-        return {"job": self.name, "lakescore": version("lakescore")}
-
-
-def _write(receipt: Receipt, path: Path | None) -> None:
-    """Write a receipt to *path*, if it is set; a failure does not change the result of the job."""
-    if path is not None:
-        try:
-            console.write_receipt(receipt, path)
-        except OSError as error:
-            console.stage(f"the receipt cannot be written to {path}: {error.strerror or error}")
-
-
-def _explain_error(error: BaseException) -> LakescoreError:
-    if (known := scanning.unread(error) or storage.explain_error(error)) is not None:
-        return known
-    lines = str(error).strip().splitlines()
-    if lines[1:] and lines[0].startswith("An error occurred while calling"):
-        lines[0] = lines[1].removeprefix(": ")  # Py4J's line comes first, then Java's message
-    message = next(iter(lines), "")
-    return LakescoreError(f"{type(error).__name__}: {message} (-v shows the full traceback)")
 
 
 def _describe_keys(kind: type[J]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 from abc import ABC, abstractmethod
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakescore.registry.errors import BadColumn
-from lakescore.wording import visible
+from lakescore.wording import html_table, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +33,7 @@ class Shown(ABC):
         return Rows([self]).to_pandas()
 
     def _repr_html_(self) -> str:
-        return _html(["", ""], [[key, text(value)] for key, value in self.facts().items()])
+        return html_table(["", ""], [[key, text(value)] for key, value in self.facts().items()])
 
 
 R = TypeVar("R", bound=Shown)
@@ -81,7 +80,7 @@ class Rows(list[R]):
         return heads, [[text(value) for value in line] for line in lines]
 
     def _repr_html_(self) -> str:
-        return _html(*self.grid(self.columns or list(self[0].facts()) if self else []))
+        return html_table(*self.grid(self.columns or list(self[0].facts()) if self else []))
 
 
 def text(value: object) -> str:
@@ -136,11 +135,3 @@ def _flatten(facts: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
-
-
-def _html(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<table><thead>{line('th', columns)}</thead><tbody>{body}</tbody></table>"

@@ -14,8 +14,10 @@ from lakescore.signature.errors import (
     ThresholdUndefined,
     TypesDiffer,
 )
+from lakescore.signature.features import feature_names, features_of, lacks_names
 from lakescore.signature.naming import check_names
 from lakescore.signature.outputs import DECISION, PREDICTION, Decision
+from lakescore.signature.types import is_lossless
 
 __all__ = [
     "DECISION",
@@ -39,4 +41,8 @@ __all__ = [
     "bind_assigned",
     "bind_side_by_side",
     "check_names",
+    "feature_names",
+    "features_of",
+    "is_lossless",
+    "lacks_names",
 ]

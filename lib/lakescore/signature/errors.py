@@ -23,13 +23,14 @@ class TypesDiffer(InputContractError):
 
 
 class ColumnsCollide(InputContractError):
-    """Two columns of the output, or of its quarantine, would have the same name."""
+    """Two columns of the output, of its quarantine or of a result would have the same name."""
 
     def __init__(self, what: str, names: Iterable[str]) -> None:
-        chosen = "passthrough" if what == "output" else "quarantine_columns"
+        keys = {"output": "id_columns and passthrough", "result": "keep"}
+        chosen = keys.get(what, "id_columns and quarantine_columns")
         super().__init__(
             f"the {what} would have the columns {listed(repr(name) for name in names)} twice; "
-            f"rename the input's column, or leave it out of id_columns and {chosen}"
+            f"rename the input's column, or leave it out of {chosen}"
         )
 
 

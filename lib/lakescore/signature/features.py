@@ -11,6 +11,7 @@ from pyspark.sql.types import (
     DoubleType,
     IntegerType,
     LongType,
+    NullType,
     StructField,
     StructType,
 )
@@ -184,6 +185,11 @@ def feature_of(loadable: Loadable, spec: Any, has: DataType) -> StructField:  # 
         reason = f"its feature {spec.name!r} is a vector of Spark ML"
         raise UnsupportedSignature(loadable.model.uri, reason)
     return StructField(str(spec.name), input_type(kind, has))
+
+
+def features_of(loadable: Loadable) -> list[StructField]:
+    """Return the features of the signature, which has names, with the types that it gives them."""
+    return [feature_of(loadable, spec, NullType()) for spec in input_specs(loadable)]
 
 
 def null_rule(

@@ -15,7 +15,13 @@ _UNFIT = re.compile(r"[ ,;{}()\n\t=`]")
 """The characters that Delta refuses in a column's name, and Spark's quote for names."""
 
 
-def check_names(address: str, target: str, names: Sequence[str], read: Sequence[str] = ()) -> None:
+def check_names(
+    address: str,
+    target: str,
+    names: Sequence[str],
+    read: Sequence[str] = (),
+    beside: Sequence[str] = COLUMNS,
+) -> None:
     """Check that the columns *names* can be written beside the lineage of a prediction.
 
     Args:
@@ -23,12 +29,13 @@ def check_names(address: str, target: str, names: Sequence[str], read: Sequence[
         target: the table that is written: output or quarantine.
         names: its columns before the lineage.
         read: columns that are only read.
+        beside: the columns of the lineage.
 
     Raises:
         ColumnsCollide: two columns have the same name.
         ColumnsUnfit: a column has a name that cannot be used.
     """
-    collisions = repeated_names([*names, *COLUMNS])
+    collisions = repeated_names([*names, *beside])
     if collisions:
         raise ColumnsCollide(target, collisions)
     quoted = [name for name in dict.fromkeys([*names, *read]) if "`" in name]

@@ -7,6 +7,9 @@ and it holds the substitutes for clients.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +46,7 @@ _SENT: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 
 
 _WITH_DELTA: WeakSet[SparkSession] = WeakSet()
+_WITH_PYTHON: WeakSet[SparkSession] = WeakSet()
 _NO_TABLE = "file:///no-such-table-of-lakescore"
 
 
@@ -80,6 +84,25 @@ def missing_delta(spark: SparkSession) -> str:
                 "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog"
             )
     _WITH_DELTA.add(spark)
+    return ""
+
+
+def unfit_python(spark: SparkSession) -> str:
+    """Return the Python of the workers of *spark* if it cannot apply models; empty if it can.
+
+    Only workers on this machine can be asked.
+    """
+    if is_client(spark) or spark in _WITH_PYTHON or not is_local(spark):
+        return ""
+    python = spark.sparkContext.pythonExec
+    path = shutil.which(python)
+    if path is None:
+        return python
+    if Path(path).absolute().parent != Path(sys.executable).parent:
+        probe = [path, "-c", "import cloudpickle, pandas, pyarrow"]
+        if subprocess.run(probe, check=False, capture_output=True).returncode:  # noqa: S603 - Spark's
+            return path
+    _WITH_PYTHON.add(spark)
     return ""
 
 

@@ -6,6 +6,7 @@ can do, and the runner keeps the reason. Until then the job needs no JVM.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -54,6 +55,16 @@ class DeltaMissing(ConfigError):
             f"this session of Spark lacks {missing}; add them to its builder or to the file of the "
             "place, and start Spark again (conf/spark/local.conf has the settings; lakescore setup "
             "fetches the jars, which spark.jars then names)"
+        )
+
+
+class PythonUnfit(ConfigError):
+    """The workers of a session of Spark run a Python that cannot apply models."""
+
+    def __init__(self, python: str, own: str) -> None:
+        super().__init__(
+            f"the workers of this session of Spark run {python}, which is missing or lacks pandas "
+            f"or pyarrow; set PYSPARK_PYTHON={own} and start Spark again"
         )
 
 
@@ -134,6 +145,15 @@ class Runner:
         if missing := classic.missing_delta(spark):
             raise DeltaMissing(missing)
         return spark
+
+    def check_python(self) -> None:
+        """Check that the workers of Spark, if it runs, have a Python that can apply models.
+
+        Raises:
+            PythonUnfit: they have not.
+        """
+        if self._session is not None and (python := classic.unfit_python(self._session)):
+            raise PythonUnfit(python, sys.executable)
 
     def choose(self, seconds: float) -> None:
         """Start Spark for tasks that take *seconds* seconds of one core, if that is worth it."""

@@ -92,6 +92,7 @@ def register(spark: SparkSession, *references: str, name: str = "PREDICT") -> No
     Raises:
         PredictUnfit: a version cannot be applied, or its result has another type.
         ConfigError: no reference is given, or Spark is too old.
+        PythonUnfit: the workers of Spark run a Python that cannot apply models.
         Also the errors of `registry.resolve`.
     """
     with explained():
@@ -136,6 +137,7 @@ def _prepare(spark: SparkSession, model: ModelVersion) -> tuple[executor.Queried
         raise PredictUnfit(model.uri, "its signature has no names; use lakescore.predict")
     features = StructType(signature.features_of(loadable))
     runner = Runner.of(spark)
+    runner.check_python()
     scalars = {type(kind) for kind in _SCALARS}
     if unfit := [field.name for field in features if type(field.dataType) not in scalars]:
         raise PredictUnfit(model.uri, f"{listed(unfit)} are no single values")

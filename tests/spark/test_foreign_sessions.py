@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders.tables import make_table
@@ -72,3 +73,34 @@ def test_a_place_without_the_settings_of_delta_is_one_line(tmp_path: Path) -> No
     place = tmp_path / "own.conf"
     place.write_text(LOCAL)
     assert [line.startswith(SETTINGS) for line in lines_of(place, tmp_path)] == [True, True]
+
+
+PREDICTING = """
+from pyspark.sql import SparkSession
+import lakescore
+
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+rows = spark.createDataFrame([(1.0, 2.0)], "dep_delay double, distance double")
+try:
+    print(lakescore.predict(rows, "foreign/1").collect())
+except lakescore.errors.LakescoreError as error:
+    print(type(error).__name__, str(error))
+"""
+
+
+def test_workers_whose_python_lacks_the_packages_are_one_line(
+    register: Any, registry: str, tmp_path: Path
+) -> None:
+    register("foreign")
+    lacking = tmp_path / "python3"
+    lacking.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    lacking.chmod(0o755)
+    variables = os.environ | {"PYSPARK_PYTHON": str(lacking), "MLFLOW_TRACKING_URI": registry}
+    words = [sys.executable, "-c", PREDICTING]
+    done = subprocess.run(
+        words, env=variables, capture_output=True, text=True, check=True, timeout=100
+    )
+    assert done.stdout.strip() == (
+        f"PythonUnfit the workers of this session of Spark run {lacking}, which is missing or "
+        f"lacks pandas or pyarrow; set PYSPARK_PYTHON={sys.executable} and start Spark again"
+    )

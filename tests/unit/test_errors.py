@@ -89,7 +89,7 @@ from lakescore.registry.errors import (
 )
 from lakescore.replaying import KeysNotPublished, ReplayDiffers, RunNotOne, RunNotPublished
 from lakescore.reporting.files import ReportNotWritten
-from lakescore.runner import DeltaMissing, RunnerRefused
+from lakescore.runner import DeltaMissing, PythonUnfit, RunnerRefused
 from lakescore.scanning import FilesGone, FileUnreadable
 from lakescore.serving.api import NotServed
 from lakescore.session import ConnectUnavailable, ForeignSession
@@ -137,6 +137,7 @@ INSTANCES = [
     EngineRefused("arrow", "it does not take the columns at (timestamp)"),
     RunnerRefused("write_mode merge needs Spark"),
     DeltaMissing("Delta's jars"),
+    PythonUnfit("/usr/bin/python3", "/venv/bin/python"),
     FlightsMissing(),
     ForeignSession("4.0.1"),
     PredictUnfit("models:/digits/1", "its signature has no names; use lakescore.predict"),

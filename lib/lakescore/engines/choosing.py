@@ -52,6 +52,7 @@ def plan(
         ScoringFailed: every row of the probe fails, so the model is at fault; or one row fails and
             the engine is spark_udf, which cannot quarantine it.
         ModuleMissing: a model imports a module that is not installed here.
+        PythonUnfit: the workers of Spark run a Python that cannot apply models.
         FeaturesLeftOut: a model fails on every row, perhaps because the table lacks optional
             features.
         ResultUnfit: the predictions of a version do not fit its signature.
@@ -67,6 +68,8 @@ def plan(
         shown_family=sides[0].family if alone else None,
     )
     chosen = _choose_engine(engine, request)
+    if chosen != "spark_ml":
+        request.runner.check_python()
     try:
         return PREPARE[chosen](request, scan)
     except EngineIneligible as ineligible:

@@ -23,7 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / ".venv/share/lakescore/release/bin"
-EXTRAS = ("spark", "connect", "s3")
+EXTRAS = ("azure", "connect", "gcs", "notebook", "s3", "spark")
 """The extras whose packages users install."""
 LICENCES = (
     "Apache", "BSD", "CC0", "ISC", "MIT", "Mozilla Public License 2.0", "PSF", "Python Software",

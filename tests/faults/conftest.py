@@ -68,7 +68,7 @@ def obedient(  # noqa: C901 - the class comes along with the model, since it is 
                 starter = Path(f"/proc/{os.getppid()}/stat").read_text()
                 os.kill(int(starter.split()[3]), signal.SIGKILL)  # the worker that started it
                 time.sleep(600)  # it takes this process with it
-            if told("die-alone"):
+            if told("die-alone") or told("die-alone-once"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if told("eat"):
                 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -46,8 +46,8 @@ class Orders:
         """Give an order to each worker whose batch holds an x that is as large.
 
         Args:
-            order: `die`, `die-once`, `die-alone` (the model's process, and not its worker),
-                `hang` (until it is taken back), `hang-once` or `eat`.
+            order: `die`, `die-once`, `die-alone` and `die-alone-once` (the model's process, and
+                not its worker), `hang` (until it is taken back), `hang-once` or `eat`.
             where_x_is: the smallest x that makes a batch obey.
         """
         (self.folder / order).write_text(str(where_x_is))

@@ -40,6 +40,13 @@ def test_a_worker_killed_in_a_batch_is_replaced_and_no_row_is_lost_or_doubled(lo
     assert len(local.commits()) == 2  # the first one makes the table
 
 
+def test_a_process_of_a_model_that_is_killed_in_a_batch_is_replaced(local: Lab) -> None:
+    local.orders.give("die-alone-once", where_x_is=9)
+    assert local.run(slices=["a"]).code == 0
+    assert list(local.orders.folder.iterdir()) == []  # the order was obeyed
+    assert local.rows() == scored(1, ROWS)
+
+
 def test_a_worker_killed_while_it_tries_a_few_rows_is_replaced(local: Lab) -> None:
     local.orders.give("die-once")
     assert local.run(slices=["a"]).code == 0

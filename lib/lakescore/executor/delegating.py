@@ -17,7 +17,7 @@ import pyarrow as pa
 from .bisecting import predict_rows
 from .calling import predict_frame
 from .holding import Holder, hold
-from .isolating import ModelProcess, start, starter
+from .isolating import ModelFailed, ModelProcess, start, starter
 from .keeping import count, counted, shelf
 from .loading import MODELS_AT_ONCE, cores, describe_model, loaded, local_folder
 from .memory import proportional_bytes
@@ -51,10 +51,19 @@ def predict_in_process(
 def ask_process(
     version: Version, request: tuple[Any, ...], batch: pa.RecordBatch | None = None
 ) -> Any:
-    """Return the answer of the process of *version*, and add its counts to ours."""
+    """Return the answer of the process of *version*, and add its counts to ours.
+
+    If the process ends, another one is asked once more: the system may have killed it by chance.
+    """
     # Plain values: neither process can import the other's classes.
     fields = {**vars(version), "program": None, "folder": local_folder(version.folder)}
-    reply, counts = _process(version, (fields, cores())).ask((fields, cores(), *request), batch)
+    facts = (fields, cores())
+    try:
+        reply, counts = _process(version, facts).ask((*facts, *request), batch)
+    except ModelFailed as error:
+        if not error.process_ended:
+            raise
+        reply, counts = _process(version, facts).ask((*facts, *request), batch)
     for name, amount in counts.items():
         count(name, amount)
     return reply

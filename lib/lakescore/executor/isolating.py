@@ -41,6 +41,9 @@ _START = (
 class ModelFailed(RuntimeError):
     """A model cannot be loaded, or its process ended, or it raised an error in its process."""
 
+    process_ended = False
+    """Whether the model's process ended, so that another process can succeed."""
+
 
 _RAISED_AGAIN: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (ImportError, MemoryError, Misshapen, ModelFailed, Truncated)
@@ -92,8 +95,9 @@ class ModelProcess:
                 kind, answer = self._connection.recv()
             except (EOFError, ConnectionError) as error:
                 self.close()
-                ending = self._starter.ending(self.pid)
-                raise ModelFailed(f"the process of the model {ending}") from error
+                failure = ModelFailed(f"the process of the model {self._starter.ending(self.pid)}")
+                failure.process_ended = True
+                raise failure from error
             except BaseException:
                 self.close()  # the next request would take the unread answer for its own
                 raise

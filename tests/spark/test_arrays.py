@@ -360,6 +360,8 @@ def test_nested_fields_that_only_the_log_explains_are_left_to_spark(
 def test_nested_numbers_that_were_widened_are_read_in_the_type_of_now(
     spark: SparkSession, tmp_path: Path
 ) -> None:
+    if spark.version < "4":
+        pytest.skip("Delta 3.3 widens no numbers in arrays")
     path = str(tmp_path / "widened")
     narrow = spark.sql("SELECT id, array(CAST(id AS INT), NULL) AS v FROM range(3)")
     narrow.write.format("delta").option("delta.enableTypeWidening", "true").save(path)

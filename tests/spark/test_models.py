@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import onnx
 import pandas as pd
+import pyspark
 import pytest
 import score
 import statsmodels.api as sm
@@ -341,7 +342,13 @@ ALIKE = {
     "small numbers of any type", "logarithms of probabilities",
 }  # fmt: skip
 """Kinds that MLflow's function treats as it treats others; each kind costs it a process."""
-BY_MLFLOW = [name for name in KINDS if os.environ.get("ALL_KINDS") or name not in ALIKE]
+# Spark 3.5 gives Python a struct's whole numbers as fractions if one is null.
+UNREADABLE = {"objects of whole numbers"} if pyspark.__version__ < "4" else set()
+BY_MLFLOW = [
+    name
+    for name in KINDS
+    if name not in UNREADABLE and (os.environ.get("ALL_KINDS") or name not in ALIKE)
+]
 DIRECT = [n for n, kind in KINDS.items() if kind.takes != ["price"] and not kind.spark_udf]
 
 

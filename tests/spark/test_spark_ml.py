@@ -732,7 +732,7 @@ def test_a_vector_is_made_of_a_list_of_numbers(
     holes = spark.createDataFrame([(1, [3.0, None])], "id int, features array<double>")
     plan = planned(holes, "vectors/1")
     with (
-        pytest.raises(ScoringFailed, match="(?i)null value appeared"),
+        pytest.raises(ScoringFailed, match=r"(?i)null value appeared"),
         scoring.evaluated(plan, ["all"]),
     ):
         scoring.score(plan).collect()

@@ -15,6 +15,7 @@ from lakescore.errors import ConfigError, InputContractError, IntegrityError
 from lakescore.interface.predicting import check_frame, explained, plan
 from lakescore.job import warn_without_policy
 from lakescore.registry import ModelVersion, resolve
+from lakescore.signature import plain_name
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _settings(model: ModelVersion, columns: Sequence[str]) -> Prediction:
     if signature.lacks_names(loadable):
         return arguments(Prediction, _NAME, {**settings, "features": list(columns)})
     features = signature.feature_names(loadable)
-    if not {_plain(name) for name in features} & {_plain(name) for name in columns}:
+    if not {plain_name(name) for name in features} & {plain_name(name) for name in columns}:
         if len(columns) != len(features):
             raise InputColsUnfit(model.uri, columns, features)
         pairs = dict(zip(features, columns, strict=True))
@@ -226,11 +227,6 @@ def _settings(model: ModelVersion, columns: Sequence[str]) -> Prediction:
         )
         return arguments(Prediction, _NAME, {**settings, "columns": pairs})
     return arguments(Prediction, _NAME, settings)
-
-
-def _plain(name: str) -> str:
-    """Return a name without case and underscores: columns that differ by these are no strangers."""
-    return name.replace("_", "").lower()
 
 
 def _check_complete(contract: Contract, columns: Sequence[str]) -> None:

@@ -7,22 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import (
-    BinaryType,
-    BooleanType,
-    ByteType,
-    DataType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    StructType,
-    TimestampType,
-)
+from pyspark.sql.types import DataType, StructType
 
 from lakescore import console, executor, loading, signature
 from lakescore.arrow import arrow_type
@@ -35,28 +20,11 @@ from lakescore.interface.predicting import explained
 from lakescore.job import warn_without_policy
 from lakescore.registry import resolve
 from lakescore.runner import Runner
-from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakescore.registry import ModelVersion
-
-_SCALARS: tuple[DataType, ...] = (
-    BinaryType(),
-    BooleanType(),
-    ByteType(),
-    DateType(),
-    DoubleType(),
-    FloatType(),
-    IntegerType(),
-    LongType(),
-    ShortType(),
-    StringType(),
-    TimestampType(),
-    *(DecimalType(digits, scale) for digits in range(1, 19) for scale in range(digits + 1)),
-)
-"""The types of columns that a query can pass to a version."""
 
 
 class PredictUnfit(ConfigError):
@@ -131,16 +99,11 @@ def register(spark: SparkSession, *references: str, name: str = "PREDICT") -> No
 def _prepare(spark: SparkSession, model: ModelVersion) -> tuple[executor.Queried, DataType]:
     """Return a version as workers call it from SQL, and the type of its predictions."""
     loadable = loading.prepare(model)
-    if loadable.is_pipeline:
-        raise PredictUnfit(model.uri, "it is a pipeline of Spark ML; use lakescore.predict")
-    if signature.lacks_names(loadable):
-        raise PredictUnfit(model.uri, "its signature has no names; use lakescore.predict")
+    if reason := signature.refuse_query(loadable):
+        raise PredictUnfit(model.uri, reason)
     features = StructType(signature.features_of(loadable))
     runner = Runner.of(spark)
     runner.check_python()
-    scalars = {type(kind) for kind in _SCALARS}
-    if unfit := [field.name for field in features if type(field.dataType) not in scalars]:
-        raise PredictUnfit(model.uri, f"{listed(unfit)} are no single values")
     if refusal := find_refusal(runner, list(features)):
         raise PredictUnfit(model.uri, refusal)
     contract = signature.bind("the query", _Columns(features), loadable)
@@ -154,7 +117,11 @@ def _prepare(spark: SparkSession, model: ModelVersion) -> tuple[executor.Queried
         names=tuple(features.names),
         kinds=tuple(arrow_type(kind) for kind in kinds),
         lossless=tuple(
-            frozenset(str(arrow_type(has)) for has in _SCALARS if signature.is_lossless(has, kind))
+            frozenset(
+                str(arrow_type(has))
+                for has in signature.SCALARS
+                if signature.is_lossless(has, kind)
+            )
             for kind in kinds
         ),
     ), (outputs[0].dataType if len(outputs) == 1 else outputs)

@@ -37,7 +37,7 @@ _ORDER = (
     *("init", "score", "compare", "replay"),
     *("models", "versions", "show", "files", "diff", "report", "serve", "resolve"),
     *("create", "register", "tag", "untag", "promote", "rollback", "withdraw", "history"),
-    *("explain", "schema", "check", "schedule", "path", "setup"),
+    *("apply", "explain", "schema", "check", "schedule", "path", "setup"),
 )
 
 

@@ -15,23 +15,28 @@ from lakescore.signature.errors import (
     TypesDiffer,
 )
 from lakescore.signature.features import feature_names, features_of, lacks_names
-from lakescore.signature.naming import check_names
+from lakescore.signature.matching import FeatureRequired, Match, match_columns
+from lakescore.signature.naming import check_names, plain_name
 from lakescore.signature.outputs import DECISION, PREDICTION, Decision
+from lakescore.signature.querying import SCALARS, refuse_query
 from lakescore.signature.types import is_lossless
 
 __all__ = [
     "DECISION",
     "PREDICTION",
+    "SCALARS",
     "Binding",
     "CaseDiffers",
     "ColumnsCollide",
     "ColumnsUnfit",
     "Contract",
     "Decision",
+    "FeatureRequired",
     "FeaturesMiscounted",
     "FeaturesNamed",
     "FeaturesUnknown",
     "HasSchema",
+    "Match",
     "OutputsCollide",
     "OutputsDiffer",
     "ThresholdUndefined",
@@ -45,4 +50,7 @@ __all__ = [
     "features_of",
     "is_lossless",
     "lacks_names",
+    "match_columns",
+    "plain_name",
+    "refuse_query",
 ]

@@ -48,6 +48,11 @@ def fit_name(name: object) -> str:
     return _UNFIT.sub("_", str(name))
 
 
+def plain_name(name: str) -> str:
+    """Return a name without case and underscores: columns that differ by these are no strangers."""
+    return name.replace("_", "").lower()
+
+
 def repeated_names(names: Sequence[str]) -> list[str]:
     """Return the names that occur twice. Spark's columns ignore upper and lower case."""
     lowered = [name.lower() for name in names]

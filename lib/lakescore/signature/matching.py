@@ -1,0 +1,232 @@
+"""Matching: the columns of a table that can be the features of a version, and why.
+
+This only proposes. `bind` decides, with the columns that the matches name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyspark.sql.types import NullType
+
+from lakescore.errors import ColumnsMissing, ConfigError
+from lakescore.signature.arrays import array_input
+from lakescore.signature.features import (
+    check_features,
+    feature_of,
+    find_casts,
+    input_specs,
+    lacks_names,
+)
+from lakescore.signature.naming import plain_name
+from lakescore.signature.types import is_lossless
+from lakescore.wording import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql.types import StructType
+
+    from lakescore.loading import Loadable
+    from lakescore.options import BindOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A feature of a version, and the column of a table that it is read from."""
+
+    feature: str
+    """Its name; the number of its place if the signature has no names."""
+    asks: str
+    """Its type."""
+    required: bool
+    status: Literal["matched", "left out", "open"]
+    """`open` if a person has to choose."""
+    column: str | None = None
+    reason: str
+    """Why it has this status."""
+    candidates: tuple[str, ...] = ()
+    """The columns of the table that can be it, if it is open."""
+
+
+class FeatureRequired(ConfigError):
+    """A feature is to be left out, but the model is always given it."""
+
+    def __init__(self, uri: str, feature: str, reason: str) -> None:
+        super().__init__(f"{uri} cannot leave out {feature!r}: {reason}")
+
+
+def match_columns(
+    address: str, schema: StructType, loadable: Loadable, options: BindOptions
+) -> list[Match]:
+    """Return for each feature of the version the column that it is read from, if that is certain.
+
+    A column with the feature's name is certain, and so is a single column whose name differs only
+    by case and underscores. But such a column is left open if it can be another feature too. A
+    column whose type would lose values is never certain.
+
+    Args:
+        address: the table, for messages.
+        schema: its columns.
+        loadable: the version.
+        options: what a person chose: `columns`, where an empty name leaves an optional feature
+            out, and `features`.
+
+    Raises:
+        FeaturesUnknown, FeaturesMiscounted, FeaturesNamed: the choices do not fit the signature.
+        FeatureRequired: a feature that the version needs is to be left out.
+        ColumnsMissing: the table lacks a chosen column.
+        TypesDiffer: the type of a chosen column would lose values.
+        UnsupportedSignature: no column of a table can hold a feature.
+    """
+    if lacks_names(loadable) and not options.features:
+        if options.columns:
+            raise ConfigError(
+                f"{loadable.model.uri} has a signature without names; name its columns in the "
+                "order of the training data, not by feature"
+            )
+        return _open_places(schema, loadable)
+    check_features([loadable], options)
+    specs = input_specs(loadable, options.features)
+    columns = dict(options.columns) | {name: name for name in options.features}
+    chosen = [column for column in columns.values() if column]
+    if missing := [column for column in chosen if column not in schema.names]:
+        raise ColumnsMissing(address, missing, schema.names)
+    matcher = _Matcher(address, schema, loadable, [str(spec.name) for spec in specs], columns)
+    return [matcher.match(spec) for spec in specs]
+
+
+def _open_places(schema: StructType, loadable: Loadable) -> list[Match]:
+    """Return the places of a signature without names: its order tells nothing about a table."""
+    inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
+    arrays = array_input(loadable)
+    width = arrays.width if arrays is not None else len(inputs.inputs)
+    places = [f"{n + 1}" for n in range(width)]
+    specs = input_specs(loadable, places)  # refuses a signature without columns
+    if arrays is not None and width > 1:
+        more = ", or name one column of arrays for all of them"
+    else:
+        more = ""
+    reason = f"the signature has no names; name the columns in the order of the training data{more}"
+    matches = []
+    for place, spec in zip(places, specs, strict=True):
+        fitting = _fitting(schema, loadable, spec)
+        asks = _type_word(loadable, spec)
+        matches.append(
+            Match(
+                feature=place,
+                asks=asks,
+                required=True,
+                status="open",
+                reason=reason,
+                candidates=fitting,
+            )
+        )
+    return matches
+
+
+class _Matcher:
+    """Matches the features of one version with the columns of one table."""
+
+    def __init__(
+        self,
+        address: str,
+        schema: StructType,
+        loadable: Loadable,
+        features: Sequence[str],
+        chosen: Mapping[str, str],
+    ) -> None:
+        self._address, self._schema, self._loadable = address, schema, loadable
+        self._features, self._chosen = features, chosen
+
+    def match(self, spec: Any) -> Match:  # noqa: ANN401 - of MLflow
+        """Return the match of one feature."""
+        name = str(spec.name)
+        if name in self._chosen:
+            return self._match_chosen(spec, self._chosen[name])
+        if name in self._schema.names:
+            return self._match_column(spec, name, "the same name")
+        alike = [c for c in self._schema.names if plain_name(c) == plain_name(name)]
+        if alike:
+            return self._match_alike(spec, alike)
+        if not spec.required:
+            return self._make(spec, "left out", "optional, and the table has no such column")
+        fitting = _fitting(self._schema, self._loadable, spec)
+        return self._make(spec, "open", "the table has no such column", candidates=fitting)
+
+    def _match_alike(self, spec: Any, alike: Sequence[str]) -> Match:  # noqa: ANN401 - of MLflow
+        """Return the match with one of the columns whose names differ by case and underscores."""
+        if len(alike) > 1:
+            reason = f"{listed(map(repr, alike))} have this name but for case and underscores"
+            return self._make(spec, "open", reason, candidates=tuple(alike))
+        (column,) = alike
+        if others := self._rivals(str(spec.name), column):
+            reason = f"the column {column!r} can be {listed(map(repr, others))} too"
+            return self._make(spec, "open", reason, candidates=(column,))
+        return self._match_column(spec, column, "the same name but for case and underscores")
+
+    def _rivals(self, name: str, column: str) -> list[str]:
+        """Return the other features that *column* can be."""
+        taken = [feature for feature, source in self._chosen.items() if source == column]
+        alike = [f for f in self._features if plain_name(f) == plain_name(column)]
+        return [feature for feature in dict.fromkeys([*alike, *taken]) if feature != name]
+
+    def _match_chosen(self, spec: Any, column: str) -> Match:  # noqa: ANN401 - of MLflow
+        name = str(spec.name)
+        if column:
+            kind = feature_of(self._loadable, spec, self._schema[column].dataType).dataType
+            find_casts(self._address, self._schema, [(column, kind)])
+            return self._make(spec, "matched", "chosen", column)
+        if spec.required:
+            reason = "the signature requires it"
+        elif name in self._schema.names:
+            reason = "the table has a column of this name, which a job always reads"
+        else:
+            return self._make(spec, "left out", "chosen")
+        raise FeatureRequired(self._loadable.model.uri, name, reason)
+
+    def _match_column(self, spec: Any, column: str, reason: str) -> Match:  # noqa: ANN401 - of MLflow
+        """Return the match with *column*, which is open if the column's type would lose values."""
+        has = self._schema[column].dataType
+        kind = feature_of(self._loadable, spec, has).dataType
+        if is_lossless(has, kind):
+            return self._make(spec, "matched", reason, column)
+        problem = (
+            f"the column {column!r} is {has.simpleString()}, which would lose values as "
+            f"{kind.simpleString()}; cast it in the table, or choose another column"
+        )
+        fitting = _fitting(self._schema, self._loadable, spec)
+        return self._make(spec, "open", problem, candidates=fitting)
+
+    def _make(
+        self,
+        spec: Any,  # noqa: ANN401 - of MLflow
+        status: Literal["matched", "left out", "open"],
+        reason: str,
+        column: str | None = None,
+        candidates: tuple[str, ...] = (),
+    ) -> Match:
+        return Match(
+            feature=str(spec.name),
+            asks=_type_word(self._loadable, spec),
+            required=bool(spec.required),
+            status=status,
+            column=column,
+            reason=reason,
+            candidates=candidates,
+        )
+
+
+def _type_word(loadable: Loadable, spec: Any) -> str:  # noqa: ANN401 - of MLflow
+    kind = feature_of(loadable, spec, NullType()).dataType
+    return "any" if isinstance(kind, NullType) else kind.simpleString()
+
+
+def _fitting(schema: StructType, loadable: Loadable, spec: Any) -> tuple[str, ...]:  # noqa: ANN401 - of MLflow
+    """Return the columns whose values are all values of the feature's type."""
+    return tuple(
+        field.name
+        for field in schema
+        if is_lossless(field.dataType, feature_of(loadable, spec, field.dataType).dataType)
+    )

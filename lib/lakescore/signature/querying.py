@@ -1,0 +1,54 @@
+"""Querying: the versions that the function PREDICT can apply in SQL, and the columns it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql.types import (
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    TimestampType,
+)
+
+from lakescore.signature.features import features_of, lacks_names
+from lakescore.wording import listed
+
+if TYPE_CHECKING:
+    from lakescore.loading import Loadable
+
+SCALARS: tuple[DataType, ...] = (
+    BinaryType(),
+    BooleanType(),
+    ByteType(),
+    DateType(),
+    DoubleType(),
+    FloatType(),
+    IntegerType(),
+    LongType(),
+    ShortType(),
+    StringType(),
+    TimestampType(),
+    *(DecimalType(digits, scale) for digits in range(1, 19) for scale in range(digits + 1)),
+)
+"""The types of columns that a query can pass to a version."""
+
+
+def refuse_query(loadable: Loadable) -> str:
+    """Return the reason why a query cannot apply the version; empty if it can."""
+    if loadable.is_pipeline:
+        return "it is a pipeline of Spark ML; use lakescore.predict"
+    if lacks_names(loadable):
+        return "its signature has no names; use lakescore.predict"
+    scalars = {type(kind) for kind in SCALARS}
+    unfit = [f.name for f in features_of(loadable) if type(f.dataType) not in scalars]
+    return f"{listed(unfit)} are no single values" if unfit else ""

@@ -106,7 +106,7 @@ def _prepare(spark: SparkSession, model: ModelVersion) -> tuple[executor.Queried
     runner.check_python()
     if refusal := find_refusal(runner, list(features)):
         raise PredictUnfit(model.uri, refusal)
-    contract = signature.bind("the query", _Columns(features), loadable)
+    contract = signature.bind_query(features, loadable)
     places = tuple((contract.names[field.name], n) for n, field in enumerate(features))
     version = reference_version(contract, places)
     (folder,) = ship(runner, [version])
@@ -125,10 +125,3 @@ def _prepare(spark: SparkSession, model: ModelVersion) -> tuple[executor.Queried
             for kind in kinds
         ),
     ), (outputs[0].dataType if len(outputs) == 1 else outputs)
-
-
-class _Columns:
-    """The columns that a version reads, as its contract asks for them."""
-
-    def __init__(self, schema: StructType) -> None:
-        self.schema = schema

@@ -79,6 +79,7 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
             "schema",
             "check",
             "schedule",
+            "apply",
         ),
     ],
 )

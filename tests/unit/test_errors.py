@@ -11,6 +11,7 @@ import pytest
 
 import lakescore
 from lakescore import errors
+from lakescore.applying import ColumnsOpen, JobFileExists, KeysOpen, NameNotRead
 from lakescore.assignment import SegmentsUnfit, SegmentsUnresolved
 from lakescore.comparing.errors import (
     BadCondition,
@@ -97,6 +98,7 @@ from lakescore.signature import (
     CaseDiffers,
     ColumnsCollide,
     ColumnsUnfit,
+    FeatureRequired,
     FeaturesMiscounted,
     FeaturesNamed,
     FeaturesUnknown,
@@ -163,6 +165,16 @@ INSTANCES = [
     FeaturesMiscounted("models:/flight-delay/3", ["dep_delay"], 2),
     FeaturesNamed("models:/flight-delay/3", ["dep_delay", "distance"]),
     FeaturesUnknown("models:/flight-delay/3", ["distanc"], ["distance", "hour"]),
+    FeatureRequired("models:/flight-delay/3", "distance", "the signature requires it"),
+    ColumnsOpen(
+        "/lake/departures",
+        "models:/flight-delay/3",
+        ["'distance' (double): the table has no such column"],
+        ["--column distance=COLUMN", "--id COLUMN"],
+    ),
+    KeysOpen("/lake/departures", "the table has no rows", ["id", "miles"]),
+    NameNotRead("departures"),
+    JobFileExists("conf/score.yaml"),
     ThresholdUndefined("models:/flight-delay/3", "struct<p_a:double>", 3),
     FileExists("copies/MLmodel"),
     ProjectExists(Path("scoring/conf/score.yaml")),

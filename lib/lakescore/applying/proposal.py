@@ -269,6 +269,8 @@ class Request:
         names += contract.sources
         if not all(name.isprintable() for name in names):
             return "a name has characters that cannot be seen, which a query cannot show"
+        if any("${" in name for name in names):
+            return "Spark replaces ${...} in a query, also in names"
         return ""
 
 

@@ -23,7 +23,7 @@ from lakescore.storage import TableNotFound, explain_error
 from lakescore.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 MOST_ROWS = 5_000_000
 """The largest table whose values are read to find a column that identifies a row."""
@@ -66,22 +66,28 @@ class Source:
         ]
         if self.log is None or not checked:
             return Keys((), "no column was checked")
+        if any(self.log.stored[name] != name for name in checked):
+            return Keys((), "its rows were not read: its columns have other names in its files")
         try:
-            self.log.check_readable()
-            dataset = self.log.dataset()
-            rows = dataset.count_rows()
-            if not rows:
-                return Keys((), "the table has no rows")
-            if rows > MOST_ROWS:
-                return Keys((), f"its {rows} rows were not read, only tables up to {MOST_ROWS} are")
-            unique = tuple(name for name in checked if _is_unique(self.log, name, rows))
+            return self._look_for_keys(self.log, checked)
         except (NotEligible, OSError, pa.ArrowException) as error:
             return Keys((), f"its rows cannot be read without Spark: {error}")
-        found = f"checked in all {counted(rows, 'row')} of version {self.version}"
+
+    def _look_for_keys(self, log: Log, checked: Sequence[str]) -> Keys:
+        log.check_readable()
+        rows = log.dataset().count_rows()
+        if not rows:
+            return Keys((), "the table has no rows")
+        if rows > MOST_ROWS:
+            return Keys(
+                (), f"its {rows} rows were not read, because they are more than {MOST_ROWS}"
+            )
+        unique = tuple(name for name in checked if _is_unique(log, name, rows))
+        extent = f"checked in all {counted(rows, 'row')} of version {self.version}"
         if len(unique) == 1:
-            return Keys(unique, f"its values are unique, {found}")
-        problem = "no single column is unique" if not unique else "several columns are unique"
-        return Keys(unique, f"{problem}, {found}")
+            return Keys(unique, f"its values are unique, {extent}")
+        problem = "several columns are unique" if unique else "no single column is unique"
+        return Keys(unique, f"{problem}, {extent}")
 
 
 def _is_unique(log: Log, name: str, rows: int) -> bool:

@@ -18,7 +18,7 @@ from lakescore.signature.features import feature_names, features_of, lacks_names
 from lakescore.signature.matching import FeatureRequired, Match, match_columns
 from lakescore.signature.naming import check_names, plain_name
 from lakescore.signature.outputs import DECISION, PREDICTION, Decision
-from lakescore.signature.querying import SCALARS, refuse_query
+from lakescore.signature.querying import SCALARS, bind_query, refuse_query
 from lakescore.signature.types import is_lossless
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "bind",
     "bind_all",
     "bind_assigned",
+    "bind_query",
     "bind_side_by_side",
     "check_names",
     "feature_names",

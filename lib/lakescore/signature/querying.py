@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyspark.sql.types import (
@@ -17,9 +18,12 @@ from pyspark.sql.types import (
     LongType,
     ShortType,
     StringType,
+    StructType,
     TimestampType,
 )
 
+from lakescore.errors import LakescoreError
+from lakescore.signature.contract import Contract, bind
 from lakescore.signature.features import features_of, lacks_names
 from lakescore.wording import listed
 
@@ -50,5 +54,28 @@ def refuse_query(loadable: Loadable) -> str:
     if lacks_names(loadable):
         return "its signature has no names; use lakescore.predict"
     scalars = {type(kind) for kind in SCALARS}
-    unfit = [f.name for f in features_of(loadable) if type(f.dataType) not in scalars]
-    return f"{listed(unfit)} are no single values" if unfit else ""
+    features = StructType(features_of(loadable))
+    unfit = [f.name for f in features if type(f.dataType) not in scalars]
+    if unfit:
+        return f"{listed(unfit)} are no single values"
+    try:
+        bind_query(features, loadable)
+    except LakescoreError as error:
+        return str(error)
+    return ""
+
+
+def bind_query(features: StructType, loadable: Loadable) -> Contract:
+    """Return the contract of the version with the arguments of a query: its own *features*.
+
+    Raises:
+        The errors of `bind`.
+    """
+    return bind("the query", _Arguments(features), loadable)
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """The arguments of a query, which PREDICT casts to the types of the features."""
+
+    schema: StructType

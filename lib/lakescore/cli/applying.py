@@ -67,7 +67,9 @@ def apply(  # noqa: PLR0913 - the command's options
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show how REF scores a table: the job's file, Python and SQL to copy; run nothing.
+    """Map a table's columns to REF, and show the job's file to copy.
+
+    The command also shows lines of Python and SQL for the same predictions. It scores nothing.
 
     The columns of the table are matched with the features of REF: by the same name, or by the same
     name but for case and underscores, if the types fit. At a terminal the command asks for what is

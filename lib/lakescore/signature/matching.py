@@ -54,7 +54,9 @@ class FeatureRequired(ConfigError):
     """A feature is to be left out, but the model is always given it."""
 
     def __init__(self, uri: str, feature: str, reason: str) -> None:
-        super().__init__(f"{uri} cannot leave out {feature!r}: {reason}")
+        super().__init__(
+            f"the feature {feature!r} of {uri} cannot be left out: {reason}; choose a column for it"
+        )
 
 
 def match_columns(

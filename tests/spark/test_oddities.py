@@ -19,6 +19,7 @@ from lakescore import explaining, slicing
 from lakescore.config import ScoreJob, load
 from lakescore.encoding import as_json
 from lakescore.errors import InputContractError
+from lakescore.provenance import COLUMNS
 from lakescore.signature import ColumnsCollide, ColumnsUnfit
 from lakescore.slicing import DuplicateKeys
 from lakescore.storage import TableNotFound
@@ -240,6 +241,17 @@ def test_an_output_whose_columns_are_mapped_by_name_is_scored_into_and_explained
     assert read(spark, job(table), "id", "prediction") == [(1, 2.0)]
     due = config | {"slices": "due"}
     assert score.run(job(table, **due, write_mode="merge"))["status"] == "unchanged"
+
+
+def test_a_row_is_not_denied_if_its_columns_have_other_names_in_the_files(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "predictions")
+    lineage = [f"'x' AS {name}" for name in COLUMNS]
+    rows = spark.range(3).selectExpr("id", *lineage)
+    rows.write.format("delta").option("delta.columnMapping.mode", "name").save(path)
+    with pytest.raises(InputContractError, match=r"cannot be read without Spark.*other names"):
+        explaining.explain(path, {"id": "1"})
 
 
 def test_a_plan_is_valid_json_whatever_the_model_gives(

@@ -105,6 +105,8 @@ def open_dataset(log: Log) -> Dataset:
     """Return the rows as `Log.dataset` does."""
     import pyarrow.dataset as ds  # noqa: PLC0415 - not needed for --help
 
+    if any(name != stored for name, stored in log.stored.items()):  # all values would be null
+        raise NotEligible("delta-rs does not read columns that have other names in the files")
     # Spark can write times that do not fit into nanoseconds, pyarrow's default unit for them.
     options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
     with decline_errors(log.address):

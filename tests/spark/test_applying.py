@@ -396,7 +396,7 @@ def test_columns_that_only_spark_names_are_asked_for_a_key(
     frame.assign(id=[0, 1, 2]).pipe(spark.createDataFrame).write.format("delta").option(
         "delta.columnMapping.mode", "name"
     ).save(str(path))
-    with pytest.raises(KeysOpen, match="other names in its files"):
+    with pytest.raises(KeysOpen, match="other names in the files"):
         propose("broken/1", "lake/p").check()
     proposal = propose("broken/1", "lake/p", id_columns=("id",))
     assert "cannot be seen" in proposal.sql_reason  # a line break would end the name's line

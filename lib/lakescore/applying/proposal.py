@@ -248,9 +248,12 @@ class Request:
         """Return the SQL, or the reason why there is none."""
         if reason := self._refuse_query(contract, ids):
             return None, reason
-        register = f"In Python first: lakescore.sql.register(spark, {texts.shown(self._version)})"
+        before = [
+            f"In Python first: lakescore.sql.register(spark, {texts.shown(self._version)})",
+            "The session must allow paths in queries: spark.sql.runSQLOnFiles, Spark's default.",
+        ]
         address = Table(**place(self.input)).address
-        query = texts.sql(self._version, address, ids, contract.sources, [*notes, register])
+        query = texts.sql(self._version, address, ids, contract.sources, [*notes, *before])
         return query, ""
 
     def _refuse_query(self, contract: Contract, ids: Sequence[str]) -> str:

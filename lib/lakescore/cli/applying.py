@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_KEYS = 20
 
 
-@command()
+@command(3, 4, 5, 75)
 def apply(  # noqa: PLR0913 - the command's options
     reference: Reference,
     *,

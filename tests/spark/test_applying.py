@@ -514,6 +514,14 @@ def test_a_wrong_option_ends_in_one_line(
     assert part in told.stderr
 
 
+def test_without_pyspark_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakescore.jars.find_spec", lambda _: None)
+    told = command("flight-delay/1", "--input", "lake/t", "--output", "lake/p")
+    assert (told.exit_code, told.stderr) == (
+        2, "error: PySpark is not installed: pip install 'lakescore[spark]'\n"
+    )  # fmt: skip
+
+
 def test_at_a_terminal_the_command_asks(home: Path, registry: str) -> None:
     make_table(home / "lake/t", [(1, 2.0, "a"), (1, 3.0, "b")], "id int, delay double, code string")
     ours, terminal = pty.openpty()

@@ -75,7 +75,10 @@ def apply(  # noqa: PLR0913 - the command's options
     name but for case and underscores, if the types fit. At a terminal the command asks for what is
     not certain. Elsewhere it ends with an error that names the options to give.
     """
-    from lakescore import applying  # noqa: PLC0415 - --help does not need it
+    from lakescore import jars  # noqa: PLC0415 - --help does not need it
+
+    jars.spark_submit()  # without PySpark, whose types the columns have, this is one line
+    from lakescore import applying  # noqa: PLC0415 - likewise
 
     request = applying.request(reference, source, output)
     choices = applying.Choices(

@@ -358,6 +358,9 @@ def test_names_stay_data_in_every_text(spark: SparkSession, home: Path, register
     proposal = propose("hostile/1", "lake/p", columns=HOSTILE)
     config = load(ScoreJob, home / "conf/job.yaml")
     assert dict(config.columns) == HOSTILE
+    words = [word for f, c in HOSTILE.items() for word in ("--column", f"{f}={c}")]
+    told = command("hostile/1", "--input", "lake/t", "--output", "lake/p", *words, "--json")
+    assert json.loads(told.stdout)["job"] == proposal.job
     assert proposal.sql is None  # PREDICT takes no such name
     assert "a name cannot hold a backtick" in proposal.sql_reason
 
@@ -512,6 +515,18 @@ def test_a_wrong_option_ends_in_one_line(
     told = command("flight-delay/1", "--input", "lake/t", "--output", "lake/p", *words)
     assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (code, "", 1)
     assert part in told.stderr
+
+
+def test_a_word_that_can_be_read_in_two_ways_is_refused(home: Path, register: Any) -> None:
+    frame = pd.DataFrame({"a": [1.0, 2.0], "a=b": [2.0, 1.0]})
+    register("equals", LinearRegression().fit(frame, [1.0, 2.0]), frame)
+    make_table(home / "lake/t", [(1, 1.0, 2.0)], "id int, `b=c` double, c double")
+    given = ("equals/1", "--input", "lake/t", "--output", "lake/p", "--id", "id", "--json")
+    told = command(*given, "--column", "a=b=c", "--column", "a=b=b=c")
+    assert told.exit_code == 2
+    assert "can be read in 2 ways" in told.stderr
+    told = command(*given, "--column", "a=c", "--column", "a=b=b=c")
+    assert json.loads(told.stdout)["job"]["columns"] == {"a": "c", "a=b": "b=c"}
 
 
 def test_without_pyspark_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

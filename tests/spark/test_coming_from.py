@@ -93,10 +93,12 @@ def test_fabrics_transformer_runs_with_another_import(names: dict[str, Any]) -> 
 
 
 @pytest.mark.skipif(not hasattr(functions, "arrow_udf"), reason="PREDICT in SQL needs Spark 4.1")
-def test_fabrics_statement_runs_after_one_new_line(names: dict[str, Any]) -> None:
+def test_fabrics_statement_runs_after_two_new_lines(names: dict[str, Any]) -> None:
     before, now = code("Fabric: PREDICT in SQL")
-    _, *others = now.splitlines()
-    assert others == before.splitlines()
+    assert [line for line in now.splitlines() if line not in before.splitlines()] == [
+        "import lakescore.sql",
+        'lakescore.sql.register(spark, "flight-delay/1")',
+    ]
     predictions = run(now, names)["predictions"].collect()
     assert sorted(row["predictions"] for row in predictions) == pytest.approx(
         sorted(delay_model().predict(ROWS[FEATURES])), rel=1e-12

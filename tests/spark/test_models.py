@@ -342,8 +342,10 @@ ALIKE = {
     "small numbers of any type", "logarithms of probabilities",
 }  # fmt: skip
 """Kinds that MLflow's function treats as it treats others; each kind costs it a process."""
-# Spark 3.5 gives Python a struct's whole numbers as fractions if one is null.
-UNREADABLE = {"objects of whole numbers"} if pyspark.__version__ < "4" else set()
+# Spark 3.5 gives Python the whole numbers of structs as fractions if one is null.
+UNREADABLE = (
+    {"objects of whole numbers", "lists of objects"} if pyspark.__version__ < "4" else set()
+)
 BY_MLFLOW = [
     name
     for name in KINDS

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -85,7 +86,7 @@ def gather(root: Path, source: Path) -> None:
         path.with_suffix(".md").write_text(text_of(path))
         path.unlink()
     for path in source.rglob("*.md"):
-        text = LINK.sub(lambda link, path=path: relink(link, path), path.read_text())
+        text = LINK.sub(partial(relink, page=path), path.read_text())
         path.write_text(text.replace("```mermaid", "```text"))  # nothing here draws such a graph
 
 
@@ -212,7 +213,7 @@ def run_sphinx(root: Path, source: Path, built: Path, version: str) -> None:
     Raises:
         SiteRefused: Sphinx has a warning or an error.
     """
-    words = ["-W", "--keep-going", "-q", "-n", "-E", "-b", "html", "-c", SITE]
+    words = ["-W", "--keep-going", "-q", "-n", "-E", "-b", "html", "-c", str(SITE)]
     done = subprocess.run(  # noqa: S603 - ours
         [sys.executable, "-m", "sphinx", *words, "-d", f"{built}.doctrees", source, built],
         env={**os.environ, "PYTHONPATH": str(root / "lib"), "LAKESCORE_SITE_VERSION": version},
@@ -261,9 +262,8 @@ def check(built: Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.is_file():
                 problems.append(f"{name} links to {url}, which is not there")
-            elif parts.fragment and target in pages:
-                if unquote(parts.fragment) not in pages[target].anchors:
-                    problems.append(f"{name} links to {url}, which has no such part")
+            elif target in pages and unquote(parts.fragment) not in pages[target].anchors | {""}:
+                problems.append(f"{name} links to {url}, which has no such part")
     for path in built.rglob("*.css"):
         urls = re.findall(r"(?:url\(|@import)\s*['\"]?([^'\")\s]+)", path.read_text())
         problems += [f"{path.name} loads {url}" for url in urls if is_remote(url)]

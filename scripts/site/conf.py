@@ -2,9 +2,9 @@
 
 import os
 import re
+from typing import Any
 
 project = "lakescore"
-author = copyright = "the authors of lakescore"
 version = release = os.environ["LAKESCORE_SITE_VERSION"]
 language = "en"
 
@@ -18,12 +18,14 @@ smartquotes = False
 default_role = "code"
 nitpicky = True
 
-# Types of other packages, and types of ours that are no part of the interface: they have no page.
-nitpick_ignore_regex = [
-    ("py:class", r"(collections\.abc|datetime|lakescore\.(config|registry)|pandas|pathlib|pydantic|pyspark)\..+"),
-    ("py:class", r"(pd\.)?DataFrame|Dataset|datetime|MlflowClient|ModelSignature|Path|SparkSession"),
-    ("py:class", r"Compatibility|Described|Environments|R|Rows|SplitFilter|Tagged"),
-]
+# Types of other packages, and internal types of ours, have no page.
+_PACKAGES = ("collections", "datetime", "lakescore.config", "lakescore.registry", "pandas",
+             "pathlib", "pydantic", "pyspark")  # fmt: skip
+_CLASSES = ("DataFrame", "Dataset", "MlflowClient", "ModelSignature", "Path", "SparkSession",
+            "datetime", "pd.DataFrame")  # fmt: skip
+_INTERNAL = ("Compatibility", "Described", "Environments", "R", "Rows", "SplitFilter", "Tagged")
+nitpick_ignore = [("py:class", name) for name in (*_CLASSES, *_INTERNAL)]
+nitpick_ignore_regex = [("py:class", rf"{re.escape(package)}\..+") for package in _PACKAGES]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -39,12 +41,11 @@ html_css_files = ["site.css"]
 templates_path = ["templates"]
 html_copy_source = html_show_sourcelink = False
 html_show_sphinx = html_show_copyright = False
-# A page that was opened as a file may not read other files.
+# A page that is opened as a file may not read other files.
 html_show_search_summary = False
 html_sidebars = {
     "**": [
-        "sidebar/brand.html",
-        "versions.html",
+        "brand.html",
         "sidebar/search.html",
         "sidebar/scroll-start.html",
         "sidebar/navigation.html",
@@ -54,17 +55,20 @@ html_sidebars = {
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 COLON = "\0"
-"""Stands for a colon in the text of an attribute, where napoleon takes what is before it as a type."""
+"""Stands for a colon in the text of an attribute, where napoleon would see a type before it."""
 
 
-def prepare(_app, what, _name, _object, _options, lines):
+def prepare(
+    _app: object, what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
     """Put the sentences of a section `Raises:` behind it, and leave its names and reasons there."""
     if what in {"attribute", "property"}:
         lines[:] = [line.replace(":", COLON) for line in lines]
     if "Raises:" not in lines:
         return
     start = lines.index("Raises:") + 1
-    kept, sentences = [], []
+    kept: list[str] = []
+    sentences: list[str] = []
     current = kept
     for line in lines[start:]:
         if line.startswith("    ") and not line.startswith("     "):
@@ -75,12 +79,14 @@ def prepare(_app, what, _name, _object, _options, lines):
     lines[start:] = [*kept, "", *sentences] if kept else sentences
 
 
-def restore(_app, _what, _name, _object, _options, lines):
+def restore(
+    _app: object, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
     """Put the colons back, after napoleon."""
     lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
-def setup(app):
+def setup(app: Any) -> None:  # noqa: ANN401 - an application of Sphinx, which mypy does not know
     """Connect around napoleon, which reads the sections."""
     app.connect("autodoc-process-docstring", prepare, priority=400)
     app.connect("autodoc-process-docstring", restore, priority=600)

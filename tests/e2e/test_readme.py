@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conftest import Shell
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tasks/*.md")])
 
 
 def test_the_quick_start_does_what_it_says(shell: Shell, tmp_path: Path) -> None:

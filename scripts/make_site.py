@@ -59,6 +59,8 @@ def make(root: Path, folder: Path) -> Path:
         gather(root, source)
         write_commands(root, source / "commands")
         run_sphinx(root, source, built, version)
+        for path in built.rglob("*.html"):
+            path.write_text(mend(path.read_text()))
         if problems := check(built):
             raise SiteRefused("\n".join([f"{len(problems)} problems:", *problems]))
         folder.mkdir(parents=True, exist_ok=True)
@@ -223,6 +225,30 @@ def run_sphinx(root: Path, source: Path, built: Path, version: str) -> None:
     )
     if done.returncode or done.stderr.strip():
         raise SiteRefused(f"Sphinx ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+MENDED = {
+    'class="caption" role="heading"': 'class="caption" role="heading" aria-level="2"',
+    '<aside class="sidebar-drawer': '<aside aria-label="All pages" class="sidebar-drawer',
+    '<aside class="toc-drawer': '<aside aria-label="This page" class="toc-drawer',
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
+    '<div id="search-results">': '<h1>Search</h1>\n<div id="search-results">',
+    '<th class="head"></th>': "<td></td>",
+    "<pre>": '<pre tabindex="0">',
+}
+"""What Sphinx and furo write, and what people need who have a keyboard or a screen reader only."""
+PARAMETERS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*</dd>\n)+)</dl>')
+"""The parameters of a signature, which Sphinx writes as a list of meanings without terms."""
+
+
+def mend(text: str) -> str:
+    """Return an HTML page that everybody can read."""
+    for written, wanted in MENDED.items():
+        text = text.replace(written, wanted)
+    return PARAMETERS.sub(
+        lambda found: re.sub(r"(?m)^<dd>(.*)</dd>$", r'<div class="parameter">\1</div>', found[1]),
+        text,
+    )
 
 
 class Page(HTMLParser):

@@ -39,7 +39,8 @@ def _shows_keys(kind: type[Job]) -> Callable[[Function], Function]:
         ]
         lines = [f"    {name}: {field.description}" for name, field in fields]
         vars(function)["__signature__"] = inspect.Signature([file, *keys])
-        function.__doc__ = "\n".join([f"{function.__doc__}\n    Keys:", *lines])
+        text = inspect.cleandoc(function.__doc__ or "")
+        function.__doc__ = "\n".join([text, "", "Keys:", *lines])
         return function
 
     return show

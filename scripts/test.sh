@@ -7,5 +7,6 @@ scripts/setup.sh
 [[ $# != 0 && "$*" != *tests/browser* ]] || scripts/chromium.sh
 [[ $# != 0 && "$*" != *tests/spark* ]] || scripts/flavours.sh
 [[ $# != 0 && "$*" != *tests/e2e* ]] || scripts/release_tools.sh
+[[ $# != 0 && "$*" != *tests/e2e* && "$*" != *tests/browser* ]] || scripts/site_tools.sh
 [[ $# != 0 ]] || set -- --numprocesses 3 --no-loadscope-reorder
 exec .venv/bin/python -m pytest "$@"

@@ -35,6 +35,8 @@ napoleon_custom_sections = [("Keys", "params_style"), ("Raises", "params_style")
 add_module_names = False
 
 html_theme = "furo"
+# The style of light code has the background of the page, where a block has no visible edge.
+html_theme_options = {"light_css_variables": {"color-code-background": "#f3f4f6"}}
 html_title = f"lakescore {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]

@@ -66,6 +66,8 @@ def prepare(
     """Put the sentences of a section `Raises:` behind it, and leave its names and reasons there."""
     if what in {"attribute", "property"}:
         lines[:] = [line.replace(":", COLON) for line in lines]
+    # name@alias is no address of a person.
+    lines[:] = [line if "`" in line else line.replace("@", r"\@") for line in lines]
     if "Raises:" not in lines:
         return
     start = lines.index("Raises:") + 1

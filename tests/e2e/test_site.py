@@ -94,7 +94,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     expected |= {("ml", "lakescore.ml.MLFlowTransformer"), ("sql", "lakescore.sql.register")}
     assert len(expected) > 40
     assert [name for page, name in sorted(expected) if f'id="{name}"' not in texts[page]] == []
-    assert "<strong>id_columns</strong> -- columns that together" in texts["lakescore"]  # a key
+    assert "<strong>id_columns</strong>: columns that together" in texts["lakescore"]  # a key
 
 
 def test_nothing_is_loaded_from_a_network(site: Path) -> None:
@@ -124,6 +124,7 @@ def test_the_search_knows_the_words_of_the_pages(site: Path) -> None:
         ('<a href="gone.html">', "page.html links to gone.html, which is not there"),
         ('<a href="other.html#gone">', "page.html links to other.html#gone, which has no such"),
         ('<a href="#gone">', "page.html links to #gone, which has no such part"),
+        ('<a href="mailto:name@alias">', "page.html links to mailto:name@alias, which is not"),
         ('<img src="gone.png">', "page.html links to gone.png, which is not there"),
         ('<img src="//example.org/a.png">', "page.html loads //example.org/a.png"),
         ('<script src="https://example.org/a.js">', "page.html loads https://example.org/a.js"),

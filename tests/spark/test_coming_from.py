@@ -44,10 +44,14 @@ def names(spark: SparkSession, register: Any, tmp_path_factory: Any) -> Iterator
     register("flight-delay", alias="champion")
     home = tmp_path_factory.mktemp("coming")
     write_deltalake(str(home / "departures"), ROWS)
+    drop_tables(spark)
     for table, columns in (("departures", list(ROWS)), ("distances", ["id", "distance"])):
-        rows = spark.createDataFrame(ROWS[columns])
-        rows.write.format("delta").mode("overwrite").saveAsTable(table)
+        spark.createDataFrame(ROWS[columns]).write.format("delta").saveAsTable(table)
     yield {"spark": spark, "home": str(home)}
+    drop_tables(spark)
+
+
+def drop_tables(spark: SparkSession) -> None:
     for table in TABLES:
         spark.sql(f"DROP TABLE IF EXISTS {table}")
 

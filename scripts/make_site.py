@@ -194,14 +194,14 @@ class Help:
 
 def records(lines: list[str]) -> list[tuple[str, str]]:
     """Return the names and meanings of a section; a meaning continues further to the right."""
-    found: list[list[str]] = []
+    parts: list[list[str]] = []
     for line in lines:
         if len(line) - len(line.lstrip()) > len("  "):
-            found[-1].append(line)
+            parts[-1].append(line)
         else:
             name, *meaning = re.split(r" {2,}", line.strip(), maxsplit=1)
-            found.append([name, *meaning])
-    return [(name, joined(meaning)) for name, *meaning in found]
+            parts.append([name, *meaning])
+    return [(name, joined(meaning)) for name, *meaning in parts]
 
 
 def joined(lines: list[str]) -> str:
@@ -253,7 +253,7 @@ def mend(text: str) -> str:
     for written, wanted in MENDED.items():
         text = text.replace(written, wanted)
     return PARAMETERS.sub(
-        lambda found: re.sub(r"(?m)^<dd>(.*)</dd>$", r'<div class="parameter">\1</div>', found[1]),
+        lambda terms: re.sub(r"(?m)^<dd>(.*)</dd>$", r'<div class="parameter">\1</div>', terms[1]),
         text,
     )
 

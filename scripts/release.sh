@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
-scripts/release_tools.sh
+scripts/tools.sh release
 exec .venv/bin/python scripts/release.py "$@"

@@ -4,5 +4,5 @@
 set -euo pipefail
 root=$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..
 "$root/scripts/setup.sh"
-"$root/scripts/site_tools.sh"
+"$root/scripts/tools.sh" site
 exec "$root/.venv/share/lakescore/site/bin/python" "$root/scripts/make_site.py" "$@"

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
 [[ $# != 0 && "$*" != *tests/browser* ]] || scripts/chromium.sh
 [[ $# != 0 && "$*" != *tests/spark* ]] || scripts/flavours.sh
-[[ $# != 0 && "$*" != *tests/e2e* ]] || scripts/release_tools.sh
-[[ $# != 0 && "$*" != *tests/e2e* && "$*" != *tests/browser* ]] || scripts/site_tools.sh
+[[ $# != 0 && "$*" != *tests/e2e* ]] || scripts/tools.sh release
+[[ $# != 0 && "$*" != *tests/e2e* && "$*" != *tests/browser* ]] || scripts/tools.sh site
 [[ $# != 0 ]] || set -- --numprocesses 3 --no-loadscope-reorder
 exec .venv/bin/python -m pytest "$@"

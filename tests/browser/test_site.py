@@ -20,7 +20,7 @@ PYTHON = ROOT / ".venv/share/lakescore/site/bin/python"
 PAGES = ("index", "docs/tasks/trouble", "commands/score", "api/registry", "docs/reference",
          "README", "docs/benchmark/README", "search")  # fmt: skip
 pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="scripts/site_tools.sh installs the tools of the site"
+    not PYTHON.exists(), reason="scripts/tools.sh site installs the tools of the site"
 )
 
 

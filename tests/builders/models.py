@@ -46,6 +46,15 @@ def delay_model(columns: tuple[str, ...] = ("dep_delay", "distance")) -> LinearR
     return LinearRegression().fit(rows[list(columns)], rows["arr_delay"])
 
 
+def constant_model(value: float) -> LinearRegression:
+    """Return a model like `delay_model` that gives *value* for every row."""
+    import numpy as np
+
+    model = delay_model()
+    model.coef_, model.intercept_ = np.zeros_like(model.coef_), value
+    return model
+
+
 def scaling_model(column: str) -> PythonModel:
     """Return a model that multiplies *column* by a parameter and adds a configured offset.
 

@@ -21,7 +21,7 @@ assert _SPEC.loader is not None
 making: Any = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(making)
 pytestmark = pytest.mark.skipif(
-    not making.TOOLS.exists(), reason="scripts/release_tools.sh installs the tools of a release"
+    not making.TOOLS.exists(), reason="scripts/tools.sh release installs the tools of a release"
 )
 
 

@@ -27,7 +27,7 @@ making: Any = importlib.util.module_from_spec(_SPEC)
 sys.modules["make_site"] = making  # a dataclass looks for its module there
 _SPEC.loader.exec_module(making)
 pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="scripts/site_tools.sh installs the tools of the site"
+    not PYTHON.exists(), reason="scripts/tools.sh site installs the tools of the site"
 )
 
 

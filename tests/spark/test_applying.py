@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from builders.models import delay_model, flights
+from builders.models import constant_model, delay_model, flights
 from builders.tables import make_table, rows_of, schema_of
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
@@ -58,9 +58,7 @@ needs_sql = pytest.mark.skipif(
 def versions(register: Any) -> None:
     """Version 1 of flight-delay is a fitted model; version 2 gives 7 for every row."""
     register("flight-delay", alias="champion")
-    constant = delay_model()
-    constant.coef_, constant.intercept_ = np.zeros(2), 7.0
-    register("flight-delay", constant, flights()[FEATURES])
+    register("flight-delay", constant_model(7.0), flights()[FEATURES])
     register("unsigned", delay_model(), signature=None)
 
 

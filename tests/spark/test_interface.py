@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from builders.models import delay_model, flights
+from builders.models import constant_model, delay_model, flights
 from builders.tables import make_table, rows_of
 from pyspark.errors import PySparkException
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -43,9 +43,7 @@ CLASSIFIER = LogisticRegression(C=1e6).fit(FRAME[["x"]], FRAME["x"] > 0)
 def versions(register: Any) -> None:
     """Version 1 of flight-delay is a fitted model, version 2 gives 7 for every row."""
     register("flight-delay")
-    constant = delay_model()
-    constant.coef_, constant.intercept_ = np.zeros(2), 7.0
-    register("flight-delay", constant, flights()[["dep_delay", "distance"]])
+    register("flight-delay", constant_model(7.0), flights()[["dep_delay", "distance"]])
     register("tumour", CLASSIFIER, FRAME[["x"]])  # it refuses NaN
 
 

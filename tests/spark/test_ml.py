@@ -9,7 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from builders.models import delay_model, flights
+from builders.models import constant_model, delay_model, flights
 from pyspark.errors import PySparkException
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import SQLTransformer
@@ -31,9 +31,7 @@ FEATURES = ["dep_delay", "distance"]
 def versions(register: Any) -> None:
     """Version 1 of flight-delay is a fitted model, version 2 gives 7 for every row."""
     register("flight-delay")
-    constant = delay_model()
-    constant.coef_, constant.intercept_ = np.zeros(2), 7.0
-    register("flight-delay", constant, flights()[FEATURES])
+    register("flight-delay", constant_model(7.0), flights()[FEATURES])
     mlflow.MlflowClient().set_registered_model_alias("flight-delay", "champion", "1")
 
 

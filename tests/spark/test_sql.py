@@ -8,7 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from builders.models import delay_model, flights
+from builders.models import constant_model, delay_model, flights
 from pyspark.errors import PySparkException
 from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import functions
@@ -32,9 +32,7 @@ pytestmark = pytest.mark.skipif(
 def versions(register: Any) -> None:
     """Version 1 of flight-delay is a fitted model, version 2 gives 7 for every row."""
     register("flight-delay")
-    constant = delay_model()
-    constant.coef_, constant.intercept_ = np.zeros(2), 7.0
-    register("flight-delay", constant, flights()[FEATURES])
+    register("flight-delay", constant_model(7.0), flights()[FEATURES])
     seats = pd.DataFrame({"seats": [1, 2, 3]})
     register("seats", LinearRegression().fit(seats, seats["seats"] * 2.0), seats)
     size = pd.DataFrame({"size": np.linspace(-1.0, 1.0, 50)})

@@ -12,7 +12,7 @@ from lakescore import signature
 from lakescore.applying import texts
 from lakescore.applying.errors import ColumnsOpen, JobFileExists, KeysOpen
 from lakescore.config import ScoreJob, validate
-from lakescore.config.tables import Table
+from lakescore.config.tables import Table, table_keys
 from lakescore.errors import ColumnsMissing, ConfigError, IntegrityError
 from lakescore.options import BindOptions
 
@@ -208,8 +208,8 @@ class Request:
         columns = {m.feature: m.column for m in matches if m.column not in {None, m.feature}}
         return {
             "model": self._version,
-            "input": place(self.input),
-            "output": place(self.output),
+            "input": table_keys(self.input),
+            "output": table_keys(self.output),
             "id_columns": list(ids),
             **({"columns": columns} if columns else {}),
             **({"features": list(features)} if features else {}),
@@ -252,7 +252,7 @@ class Request:
             f"In Python first: lakescore.sql.register(spark, {texts.shown(self._version)})",
             "The session must allow paths in queries: spark.sql.runSQLOnFiles, Spark's default.",
         ]
-        address = Table(**place(self.input)).address
+        address = Table(**table_keys(self.input)).address
         query = texts.sql(self._version, address, ids, contract.sources, [*notes, *before])
         return query, ""
 
@@ -263,10 +263,9 @@ class Request:
         if contract.left_out:
             return f"a query gives all features, and {contract.left_out[0]!r} is left out"
         kinds = {f.name: f.dataType for f in signature.features_of(self.loadable)}
-        scalars = {type(kind) for kind in signature.SCALARS}
         for name, column in contract.sources.items():
             has = schema[column].dataType
-            if type(has) not in scalars or not signature.is_lossless(has, kinds[name]):
+            if not signature.is_scalar(has) or not signature.is_lossless(has, kinds[name]):
                 return f"a query cannot pass {column!r}, which is {has.simpleString()}"
         names = [self._version, self.source.address, *ids, *contract.sources.values()]
         names += contract.sources
@@ -275,8 +274,3 @@ class Request:
         if any("${" in name for name in names):
             return "Spark replaces ${...} in a query, also in names"
         return ""
-
-
-def place(table: str) -> dict[str, str]:
-    """Return the keys of a table in a job's file: a text with a `/` is a path or URI."""
-    return {"path" if "/" in table else "table": table}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lakescore import loading, registry
 from lakescore.applying.errors import NameNotRead
-from lakescore.applying.proposal import Request, place
+from lakescore.applying.proposal import Request
 from lakescore.applying.source import read_source
 from lakescore.config import policy
-from lakescore.config.tables import Table
+from lakescore.config.tables import Table, table_keys
 
 
 def request(reference: str, source: str, output: str) -> Request:
@@ -24,6 +24,6 @@ def request(reference: str, source: str, output: str) -> Request:
     """
     if "/" not in source:
         raise NameNotRead(source)
-    table = read_source(Table(**place(source)).address)
+    table = read_source(Table(**table_keys(source)).address)
     loadable = loading.prepare(registry.resolve(reference, trust=policy()))
     return Request(loadable=loadable, source=table, input=source, output=output)

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lakescore.config.problems import first_problem
-from lakescore.config.tables import Table
+from lakescore.config.tables import Table, table_keys
 from lakescore.encoding import Spelt
 from lakescore.errors import ConfigError
 from lakescore.wording import listed, nearest
@@ -114,7 +114,7 @@ def _tables(kind: type[BaseModel]) -> set[str]:
 
 
 def _address(value: Any) -> Any:  # noqa: ANN401 - pydantic checks it
-    return {"path" if "/" in value else "table": value} if isinstance(value, str) else value
+    return table_keys(value) if isinstance(value, str) else value
 
 
 def _spell(function: str, name: str, value: object) -> Any:  # noqa: ANN401 - as in a file

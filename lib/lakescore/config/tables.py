@@ -56,6 +56,11 @@ class Table(Strict):
         return path if _URI.match(path) else str(home() / Path(path).expanduser())
 
 
+def table_keys(text: str) -> dict[str, str]:
+    """Return the keys of a table that a person typed: a text with a `/` is a path or URI."""
+    return {"path" if "/" in text else "table": text}
+
+
 class InputTable(Table):
     """A Delta table at one version."""
 

@@ -18,7 +18,7 @@ from lakescore.signature.features import feature_names, features_of, lacks_names
 from lakescore.signature.matching import FeatureRequired, Match, match_columns
 from lakescore.signature.naming import check_names, plain_name
 from lakescore.signature.outputs import DECISION, PREDICTION, Decision
-from lakescore.signature.querying import SCALARS, bind_query, refuse_query
+from lakescore.signature.querying import SCALARS, bind_query, is_scalar, refuse_query
 from lakescore.signature.types import is_lossless
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "feature_names",
     "features_of",
     "is_lossless",
+    "is_scalar",
     "lacks_names",
     "match_columns",
     "plain_name",

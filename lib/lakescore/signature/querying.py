@@ -47,16 +47,19 @@ SCALARS: tuple[DataType, ...] = (
 """The types of columns that a query can pass to a version."""
 
 
+def is_scalar(kind: DataType) -> bool:
+    """Return whether a query can pass values of a type like *kind*: no arrays, structs or maps."""
+    return type(kind) in {type(scalar) for scalar in SCALARS}
+
+
 def refuse_query(loadable: Loadable) -> str:
     """Return the reason why a query cannot apply the version; empty if it can."""
     if loadable.is_pipeline:
         return "it is a pipeline of Spark ML; use lakescore.predict"
     if lacks_names(loadable):
         return "its signature has no names; use lakescore.predict"
-    scalars = {type(kind) for kind in SCALARS}
     features = StructType(features_of(loadable))
-    unfit = [f.name for f in features if type(f.dataType) not in scalars]
-    if unfit:
+    if unfit := [f.name for f in features if not is_scalar(f.dataType)]:
         return f"{listed(unfit)} are no single values"
     try:
         bind_query(features, loadable)

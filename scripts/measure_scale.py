@@ -55,6 +55,9 @@ def register(home: Path, name: str, model: Any, rows: pd.DataFrame) -> None:  # 
     from mlflow.models import infer_signature  # noqa: PLC0415
 
     mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+    # MLflow's default experiment keeps its files where this program runs.
+    mlflow.create_experiment(name, artifact_location=(home / "artifacts").as_uri())
+    mlflow.set_experiment(name)
     with mlflow.start_run():
         logged = mlflow.sklearn.log_model(
             model, name="model", signature=infer_signature(rows, model.predict(rows)),

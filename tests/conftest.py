@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from clusters import QUICK_JAVA
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 PLACES = ("local", "cluster", "connect", "yarn")
+
+os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA  # of all JVMs that tests start, also by others
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

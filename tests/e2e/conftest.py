@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,9 +22,7 @@ class Shell:
     @property
     def environment(self) -> dict[str, str]:
         """The environment, without what the machine running the tests has set for itself."""
-        own = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
-        return {**kept, "LAKESCORE_HOME": str(self.home)}
+        return environment() | {"LAKESCORE_HOME": str(self.home)}
 
     def run(
         self, *command: str | Path, cwd: Path = ROOT, **variables: str

@@ -42,7 +42,8 @@ class Team:
 
     def run(self, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the project's folder."""
-        kept = {"HOME": str(self.folder.parent), "PATH": os.environ["PATH"], **variables}
+        kept = {name: os.environ[name] for name in ("PATH", "SPARK_SUBMIT_OPTS")}
+        kept |= {"HOME": str(self.folder.parent)} | variables
         return subprocess.run(
             [self.environment / "bin" / words[0], *words[1:]],
             cwd=self.folder, env=kept, capture_output=True, text=True, check=False, timeout=300,

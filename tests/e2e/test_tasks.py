@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import mlflow
 import pandas as pd
 import pytest
 from builders.tables import make_table, rows_of
+from clusters import environment
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
@@ -46,8 +46,7 @@ class Project:
         return self._run(sys.executable, "-c", "\n".join([prelude, *blocks]), cwd=self.folder)
 
     def _run(self, *words: str, cwd: Path) -> str:
-        own = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
+        kept = environment()
         path = f"{Path(sys.executable).parent}:{kept['PATH']}"
         source = f"{ROOT / 'lib'}:{ROOT / 'jobs'}"
         done = subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import score
 from builders.jobs import score_settings
+from clusters import environment
 
 from lakescore.config import ScoreJob
 from lakescore.job import main
@@ -174,9 +174,8 @@ class Lab:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a driver of its own."""
-        own = ("LAKESCORE_", "MLFLOW_", "PLACE", "SPARK_", "PYSPARK_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
-        return {**kept, "LAKESCORE_HOME": str(self.folder), "MLFLOW_TRACKING_URI": self.registry}
+        own = {"LAKESCORE_HOME": str(self.folder), "MLFLOW_TRACKING_URI": self.registry}
+        return environment() | own
 
     def frame(self, address: str = "") -> DataFrame | None:
         """Return a table as it is now, if it is there."""

@@ -317,15 +317,23 @@ def _child(running: SparkSession) -> SparkSession:
         clone: Any = getattr(running, "cloneSession", None)
         if clone is None:
             raise ForeignSession(running.version)
-        client: SparkSession = clone()
-        atexit.register(client.client.close)  # otherwise the process never ends
-        return client
+        return _closed_at_exit(clone())
     child = running.newSession()
     for row in running.sql("SET").collect():  # it hides values that look like secrets
         value = running.conf.get(row["key"], None)
         if value is not None and child.conf.get(row["key"], None) != value:
             child.conf.set(row["key"], value)
     return child
+
+
+def _closed_at_exit(spark: SparkSession) -> SparkSession:
+    """Close a client before the process ends, and return it; leave other sessions as they are.
+
+    Models of an open client send requests while the interpreter ends, and can wait forever.
+    """
+    if classic.is_client(spark):
+        atexit.register(spark.client.close)
+    return spark
 
 
 def _delta_jars() -> list[Path]:
@@ -374,7 +382,8 @@ def _connect(remote: str, settings: Mapping[str, str]) -> SparkSession:
         channel.close()
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
-    spark = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - the second of the only two uses
+    started = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - the second of the only two uses
+    spark = _closed_at_exit(started)
     for key, value in settings.items():
         spark.conf.set(key, value)
     return spark

@@ -38,23 +38,24 @@ QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 A job with Spark takes half the time by it on two busy cores.
 """
 _JAVA = " ".join([QUICK_JAVA, *java.sharing()])
-SMALL = {
-    "spark.driver.memory": "1g",
+_INTERPRETED = {
     "spark.sql.shuffle.partitions": "2",
+    # Short queries are interpreted sooner than they are compiled.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+SMALL = _INTERPRETED | {
+    "spark.driver.memory": "1g",
     "spark.driver.extraJavaOptions": _JAVA,
     "spark.executor.extraJavaOptions": _JAVA,
 }
 """Properties of a small driver and small executors, on top of a place's."""
 LOCAL = {"spark.master": "local[2,4]"}
 DAEMON = Path(__file__).with_name("daemon")
-QUICK = {
+QUICK = _INTERPRETED | {
     "spark.python.daemon.module": "preloaded_daemon",
     "spark.executorEnv.PYTHONPATH": str(DAEMON),
-    "spark.sql.shuffle.partitions": "2",
     "spark.driver.extraJavaOptions": QUICK_JAVA,
-    # Short queries are interpreted sooner than they are compiled.
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 """Properties of a driver in local mode that ends after a few short queries."""
 _EXECUTOR = b"CoarseGrainedExecutorBackend"

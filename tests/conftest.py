@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from clusters import QUICK_JAVA
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 PLACES = ("local", "cluster", "connect", "yarn")
 
+settings.register_profile("tests", deadline=None)  # a machine may be busy
+settings.load_profile("tests")
 os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA  # of all JVMs that tests start, also by others
 
 

@@ -52,6 +52,7 @@ def test_a_zip_and_an_archive_are_enough_for_machines_that_share_no_packages(
         "spark.pyspark.driver.python": str(python),
         "spark.submit.pyFiles": str(next(dist.glob("lakescore-*.zip"))),
         "spark.jars": ",".join(map(str, Path(sys.prefix).glob("share/lakescore/jars/*.jar"))),
+        "spark.cores.max": "1",  # one executor, because it takes long to unpack the archive
     }
     file = write_place(tmp_path / "bare.conf", read_properties(distributed.file) | shipped)
     spark = Path(pyspark.__file__).parent

@@ -168,7 +168,6 @@ def test_any_sequence_of_runs_crashes_and_changes_leaves_what_a_model_of_it_says
             max_examples=4,
             stateful_step_count=6,
             derandomize=True,
-            deadline=None,
             database=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),

@@ -23,7 +23,7 @@ from lakescore.executor.writing import written
 if TYPE_CHECKING:
     from pathlib import Path
 
-often = settings(max_examples=int(os.environ.get("BOUNDING_EXAMPLES", "25")), deadline=None)
+often = settings(max_examples=int(os.environ.get("BOUNDING_EXAMPLES", "25")))
 LAST = "\U0010ffff"
 KINDS: dict[str, tuple[pa.DataType, Any]] = {
     "int64": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),

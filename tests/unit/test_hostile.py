@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakescore.errors import LakescoreError
@@ -154,7 +154,6 @@ def test_no_mixture_of_tricks_is_taken_for_a_name(name: str) -> None:
 
 
 @given(st.text(max_size=200))
-@settings(deadline=None)
 def test_whatever_is_typed_is_a_filter_or_refused_in_one_line(text: str) -> None:
     for read in (Filter, Order):
         try:
@@ -187,7 +186,6 @@ WORDS = [
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
-@settings(deadline=None)
 def test_no_mixture_of_words_reaches_further_than_a_version(text: str) -> None:
     try:
         where = Filter(text)

@@ -922,7 +922,6 @@ def test_whatever_mlmodel_says_no_payload_runs_once_a_policy_let_it_in(planted: 
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=EXAMPLES == 25,
         suppress_health_check=list(HealthCheck),
     )

@@ -195,7 +195,7 @@ FEW = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(FEW, max_size=12), st.lists(FEW, max_size=12), st.integers(1, 4))
 def test_it_counts_what_a_plain_count_of_rows_does(
     one: list[tuple[Any, ...]], other: list[tuple[Any, ...]], chunk: int
@@ -219,7 +219,7 @@ def test_it_counts_what_a_plain_count_of_rows_does(
     assert len(outcome["examples"]) == min(5, expected[0] - same)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(FEW, max_size=12), st.randoms(use_true_random=False))
 def test_the_same_rows_in_any_order_are_the_same_however_many_share_a_key(
     given_rows: list[tuple[Any, ...]], chance: Any

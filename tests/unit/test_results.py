@@ -192,7 +192,7 @@ def test_a_value_of_another_type_is_an_error_and_never_cast(
 
 
 @given(order=st.permutations(range(6)), shift=st.integers(-3, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_pandas_own_assignment_by_index_is_what_is_published(order: list[int], shift: int) -> None:
     """The published values are those of `frame["p"] = result`, or there is an error."""
     frame = pd.DataFrame({"x": range(6)})

@@ -359,9 +359,12 @@ def test_a_store_that_is_away_ends_the_run_in_bounded_time(lake: Lake) -> None:
     assert seconds < 150  # most of it is Spark's start
 
 
-def test_without_hadoops_client_one_line_says_what_to_fetch(lake: Lake, tmp_path: Path) -> None:
+def test_without_hadoops_client_spark_cannot_read_and_one_line_says_what_to_fetch(
+    lake: Lake, tmp_path: Path
+) -> None:
     lines = read_properties(lake.place)
     lines = {key: value for key, value in lines.items() if "s3a" not in key}
     bare = dataclasses.replace(lake, place=write_place(tmp_path / "bare.conf", lines))
-    done = bare.score(model="nearby/1")
+    assert bare.score(model="nearby/1").code == 0  # workers read and write without it
+    done = bare.score(model="nearby/1", scan="spark")
     assert (done.code, "lakescore setup s3" in done.error) == (2, True)

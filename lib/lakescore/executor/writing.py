@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 _ROWS_A_GROUP = 1_000_000
 _BYTES_A_GROUP = 64 * 2**20
 _BYTES_HELD = 256 * 2**20
-"""The bytes that a task holds for all its files before it writes some of them."""
+"""The bytes that a task holds for all its files before it writes half of them."""
+_MOST_OPEN = 256
+"""The number of files from which a task ends a file as soon as it has written to it, and begins
+another one for further rows: a process can have about a thousand files open."""
 FILES = pa.schema(
     {
         "path": pa.string(),
@@ -121,34 +125,57 @@ def written(sink: Sink, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Record
         Misplaced: a row belongs to no part of *sink*.
         Unwritten: a file cannot be written to the folder.
     """
+    columns = [column for column in sink.columns if column.position is not None]
     files: dict[str, _File] = {}
+    ended: list[_File] = []
     try:
         for batch in batches:
-            for name, rows in _split_parts(sink, batch):
+            for name, rows in _split_parts(sink, batch, chosen(batch, columns)):
                 if name not in files:
                     files[name] = _File(sink, name)
                 files[name].add(rows)
-            while sum(file.held for file in files.values()) > _BYTES_HELD:
-                max(files.values(), key=lambda file: file.held).flush()
-        entries = [file.close() for file in files.values()]
+            _make_room(files, ended)
+        entries = [file.close() for file in (*ended, *files.values())]
     except BaseException:
-        for file in files.values():
+        for file in (*ended, *files.values()):
             file.remove()
         raise
     yield pa.RecordBatch.from_pylist(entries, FILES)
 
 
-def _split_parts(sink: Sink, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _split_parts(
+    sink: Sink, batch: pa.RecordBatch, rows: pa.RecordBatch
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Yield the parts of *batch*, and their *rows* in the order of the batch."""
     if sink.by is None:
         (name,) = sink.parts
-        if batch.num_rows:
-            yield name, batch
+        if rows.num_rows:
+            yield name, rows
         return
-    names = batch.column(sink.by).cast(pa.string())
-    for name in pc.unique(names).to_pylist():
+    encoded = batch.column(sink.by).cast(pa.string()).dictionary_encode(null_encoding="encode")
+    codes = encoded.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    ends = np.bincount(codes, minlength=len(encoded.dictionary)).cumsum()
+    for name, start, end in zip(encoded.dictionary.to_pylist(), [0, *ends], ends, strict=False):
         if name not in sink.parts:
             raise Misplaced(f"a row belongs to the part {name!r}, which is not written")
-        yield name, batch.filter(pc.equal(names, name))
+        yield name, rows if end - start == len(order) else rows.take(pa.array(order[start:end]))
+
+
+def _make_room(files: dict[str, _File], ended: list[_File]) -> None:
+    """Write the largest files if they hold many bytes; move those that end then to *ended*."""
+    held = sum(file.held for file in files.values())
+    if held <= _BYTES_HELD:
+        return
+    is_ending = len(files) > _MOST_OPEN
+    for name, file in sorted(files.items(), key=lambda item: item[1].held, reverse=True):
+        if held <= _BYTES_HELD // 2:
+            return
+        held -= file.held
+        file.flush()
+        if is_ending:
+            file.end()
+            ended.append(files.pop(name))
 
 
 class _File:
@@ -162,13 +189,8 @@ class _File:
         self._bounds = {column.name: Bounds() for column in sink.columns if column.bounded}
         self._rows = self._waiting = self.held = 0
 
-    def add(self, batch: pa.RecordBatch) -> None:
+    def add(self, rows: pa.RecordBatch) -> None:
         """Add rows, and write them when there are enough."""
-        columns = [c for c in self._sink.columns if c.position is not None]
-        rows = chosen(batch, columns)
-        for column, array in zip(columns, rows.columns, strict=True):
-            if column.bounded:
-                self._bounds[column.name].add(array)
         self._batches.append(rows)
         self._rows += rows.num_rows
         self._waiting += rows.num_rows
@@ -195,6 +217,9 @@ class _File:
                 store_schema=False,
             )
         rows = pa.Table.from_batches(self._batches)
+        for column in self._sink.columns:
+            if column.bounded and column.position is not None:
+                self._bounds[column.name].add(rows.column(column.name).combine_chunks())
         places = pa.repeat(pa.scalar(0, pa.int32()), self._waiting)
         columns = [
             _repeat(self._constants[column.name], _stored_type(column), places)
@@ -212,13 +237,17 @@ class _File:
         is_nested = any(pa.types.is_nested(column.kind) for column in columns)
         return [column for column in columns if not (is_nested and "." in column.name)]
 
-    def close(self) -> dict[str, Any]:
-        """Write the rest, and return the file's row of `FILES`."""
+    def end(self) -> None:
+        """Write the rest, and close the file."""
         if self._batches:
             self.flush()
         assert self._writer is not None  # noqa: S101 - a file is made for its first row
         with _explain_errors():
             self._writer.close()
+
+    def close(self) -> dict[str, Any]:
+        """End the file, and return its row of `FILES`."""
+        self.end()
         return {
             "path": self._name,
             "part": self._part,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lakescore import reporting
+from lakescore.reporting import templating
 from lakescore.reporting.files import ReportNotWritten
 
 if TYPE_CHECKING:
@@ -162,6 +163,14 @@ def test_the_summary_is_a_table_of_the_versions() -> None:
         r"^\| 1 \| flight\-delay/2 \| 3\.5 .* \| 1\.5 \(-0\.5 to 3\.5\) \|$", summary, re.MULTILINE
     )
     assert "not passed" in summary
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-0.0, "0"), (0.123456, "0.12346"), (-1234.5678, "-1,234.6"), (None, "-")],
+)
+def test_a_number_has_five_digits_and_zero_has_no_sign(value: float | None, text: str) -> None:
+    assert templating.number(value) == text
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -28,4 +28,5 @@ def number(value: float | None) -> str:
     """Return a number with five significant digits; a dash for None."""
     if value is None:
         return "-"
+    value += 0.0  # of -0.0, this makes 0.0
     return f"{value:,.0f}" if _NO_FRACTION_FROM <= abs(value) < _HUGE else f"{value:,.5g}"

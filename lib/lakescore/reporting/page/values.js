@@ -62,7 +62,8 @@ const values = (() => {
     const size = Math.abs(value);
     if (size >= HUGE || (size > 0 && size < TINY)) return value.toExponential(3);
     if (Number.isInteger(value) || size >= WHOLE) {
-      return value.toLocaleString("en-US", { maximumFractionDigits: 0 });
+      // The sum makes 0 of -0.
+      return (value + 0).toLocaleString("en-US", { maximumFractionDigits: 0 });
     }
     return value.toLocaleString("en-US", { maximumSignificantDigits: digits });
   }

@@ -927,6 +927,7 @@ def test_whatever_mlmodel_says_no_payload_runs_once_a_policy_let_it_in(planted: 
     )
     @given(CHANGES, POLICIES)
     @example([], STRICT)
+    @example([("python_function", "python_version", "3.9.0")], STRICT)  # it is let in
     @example([("python_function", "data", "sub/model.pkl")], STRICT)
     def hold(changes: list[tuple[str, str, Any]], trust: Trust) -> None:
         model = yaml.safe_load(yaml.safe_dump(plain))

@@ -5,7 +5,7 @@ Nothing is scored. A proposal binds the columns by `lakescore.signature`, as the
 
 from lakescore.applying.errors import UNFIT, ColumnsOpen, JobFileExists, KeysOpen, NameNotRead
 from lakescore.applying.proposal import Choices, Proposal, Request
-from lakescore.applying.requesting import request
+from lakescore.applying.requesting import outline, request
 from lakescore.applying.source import Keys, Source, read_source
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Proposal",
     "Request",
     "Source",
+    "outline",
     "read_source",
     "request",
 ]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lakescore import signature
@@ -101,20 +101,22 @@ class Proposal:
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
-    def facts(self) -> dict[str, Any]:
-        """Return the proposal as plain JSON values."""
+    def facts(self, *, candidates: bool = True) -> dict[str, Any]:
+        """Return the proposal as plain JSON values; *candidates* are many for a wide table."""
         request, contract = self.request, self.contract
         model, source = request.loadable.model, request.source
+        types = {f.name: f.dataType.simpleString() for f in source.schema}
+        left_out = () if candidates else ("candidates",)
         return {
             "model": {"reference": model.reference, "name": model.name, "version": model.version,
                       "uri": model.uri},
             "input": {"table": source.address, "version": source.version, "columns": [
-                {"name": f.name, "type": f.dataType.simpleString()} for f in source.schema
+                {"name": name, "type": kind} for name, kind in types.items()
             ]},
             "output": request.output,
             "features": [
-                {**asdict(match), "type": source.schema[match.column].dataType.simpleString()
-                 if match.column else None}
+                {name: value for name, value in vars(match).items() if name not in left_out}
+                | {"type": types[match.column] if match.column else None}
                 for match in self.matches
             ],
             "id_columns": list(self.id_columns),
@@ -148,9 +150,18 @@ class Request:
         return signature.lacks_names(self.loadable)
 
     @property
+    def width(self) -> int:
+        """The number of features."""
+        return signature.width(self.loadable)
+
+    @property
     def feature_names(self) -> list[str]:
         """The names of the features; empty if the signature has none."""
         return [] if self.lacks_names else signature.feature_names(self.loadable)
+
+    def fitting_columns(self) -> list[tuple[str, ...]]:
+        """Return for each feature the columns that can be it, as `signature.fitting_columns`."""
+        return signature.fitting_columns(self.source.schema, self.loadable)
 
     def find_keys(self, proposal: Proposal) -> Keys:
         """Return the columns that could identify a row, besides those that are features."""

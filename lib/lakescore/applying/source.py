@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -114,3 +114,12 @@ def read_source(address: str) -> Source:
         if (known := explain_error(error, address)) is not None:
             raise known from error
         raise
+
+
+def read_columns(address: str) -> Source:
+    """Return the columns of the table at *address*, as `read_source` does, and no way to its rows.
+
+    Raises:
+        The errors of `read_source`.
+    """
+    return replace(read_source(address), log=None)

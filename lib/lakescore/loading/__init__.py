@@ -4,7 +4,7 @@ from lakescore.loading.errors import FlavorMissing, UnsupportedSignature
 from lakescore.loading.loadable import VECTOR, Loadable
 from lakescore.loading.options import OptionUnknown, OptionUnreadable
 from lakescore.loading.pipelines import PipelineNotShared
-from lakescore.loading.preparing import prepare
+from lakescore.loading.preparing import outline, prepare
 
 __all__ = [
     "VECTOR",
@@ -14,5 +14,6 @@ __all__ = [
     "OptionUnreadable",
     "PipelineNotShared",
     "UnsupportedSignature",
+    "outline",
     "prepare",
 ]

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from lakescore.isolation import Code
     from lakescore.options import EnvManager
-    from lakescore.registry import ModelVersion
+    from lakescore.registry import ModelVersion, Outline
     from lakescore.runner import Runner
 
 _AS_LOGGED = LoadOptions()
@@ -116,6 +116,31 @@ def prepare(
     if loadable.is_pipeline:
         return _inspect_pipeline(loadable, runner)
     return _inspect(loadable, runner)
+
+
+def outline(version: Outline) -> Loadable:
+    """Return what `prepare` does, as far as the MLmodel file of *version* alone says it.
+
+    So nothing is known of code or of categories in its other files.
+
+    Raises:
+        FlavorMissing, UnsupportedSignature: as `prepare`.
+    """
+    model, card = version.model, version.model_file
+    if "python_function" not in card["flavors"]:
+        raise FlavorMissing(model.uri, card["flavors"])
+    loadable = Loadable(
+        model=model,
+        folder=model.artifacts,
+        key="",
+        flavors=card["flavors"],
+        params=None,
+        env_manager="local",
+        takes_records=_takes_records(model, card),
+    )
+    if loadable.is_pipeline:
+        pipelines.check(loadable)
+    return loadable
 
 
 def _is_shared(model: ModelVersion, flavors: Mapping[str, Any], code: Code) -> bool:

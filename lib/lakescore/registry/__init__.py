@@ -14,9 +14,16 @@ from lakescore.registry.ledger import AliasChange, History, history
 from lakescore.registry.listing import explain, models, versions
 from lakescore.registry.logged import LoggedModel, logged_models
 from lakescore.registry.moving import AliasOutcome, promote, rollback, withdraw
-from lakescore.registry.record import Card, File, ModelVersion, RegisteredModel, VersionRecord
+from lakescore.registry.record import (
+    Card,
+    File,
+    ModelVersion,
+    Outline,
+    RegisteredModel,
+    VersionRecord,
+)
 from lakescore.registry.registering import create, register
-from lakescore.registry.resolving import resolve, resolve_all
+from lakescore.registry.resolving import outline, resolve, resolve_all
 from lakescore.registry.store import connect, experiment, patient
 from lakescore.trust import Trust
 
@@ -29,6 +36,7 @@ __all__ = [
     "History",
     "LoggedModel",
     "ModelVersion",
+    "Outline",
     "RegisteredModel",
     "Trust",
     "VersionRecord",
@@ -45,6 +53,7 @@ __all__ = [
     "history",
     "logged_models",
     "models",
+    "outline",
     "patient",
     "promote",
     "register",

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _ADDED_BY_MLFLOW = "registered_model_meta"
 _MODEL_FILE = "MLmodel"
 _NO_ROOM = re.compile("|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))))
+_LARGEST_MODEL_FILE = 20_000_000
+"""Bytes; YAML of more than five million characters is refused."""
 _LONGEST_CARD = 90_000  # characters; a tag of a version in MLflow holds 100,000
 _TEXTS = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "constraints.txt"}
 """The text files that MLflow writes beside each model; some begin as a pickle could."""
@@ -195,6 +197,51 @@ def read_card(uri: str, source: str, *, digest_up_to: int = 0) -> Card:
     if 0 < sum(file.size for file in files) <= digest_up_to:
         return card_of(uri, fetch(uri, source))
     return _card(uri, fetch_file(uri, source, _MODEL_FILE).parent, files, None)
+
+
+def read_model_file(uri: str, source: str) -> tuple[Card, dict[str, Any]]:
+    """Return what the MLmodel file of the pinned *uri* says; no other file at *source* is read.
+
+    The card has no files and no digest. A file on this machine is read at its place.
+
+    Returns:
+        The card, and the values of the file.
+
+    Raises:
+        ArtifactsMissing: there is no such file.
+        IntegrityError: it is a link, is too large, or cannot be read.
+    """
+    with _artifact_errors(uri), _folder_of_model_file(uri, source) as folder:
+        return _card(uri, folder, (), None), _model_file(folder)
+
+
+@contextmanager
+def _folder_of_model_file(uri: str, source: str) -> Iterator[Path]:
+    """Yield a folder with the MLmodel file at *source*."""
+    parts = urlsplit(source)
+    if parts.scheme in {"", "file"} and not parts.netloc:
+        folder = Path(unquote(parts.path) if parts.scheme else source)
+        path = folder / _MODEL_FILE
+        if path.is_symlink():
+            raise IntegrityError(f"the MLmodel file of {uri} is a link; links are not followed")
+        if not path.is_file():
+            raise ArtifactsMissing(uri, "there is no MLmodel file among them")
+        _check_size(uri, path.stat().st_size)
+        yield folder
+        return
+    repository = _repository(source)
+    for entry in repository.list_artifacts(None):
+        if entry.path == _MODEL_FILE:
+            _check_size(uri, int(entry.file_size or 0))
+    with tempfile.TemporaryDirectory(dir=scratch()) as target:
+        repository.download_artifacts(_MODEL_FILE, target)  # type: ignore[no-untyped-call]
+        yield Path(target)
+
+
+def _check_size(uri: str, size: int) -> None:
+    if size > _LARGEST_MODEL_FILE:
+        limit = f"{_LARGEST_MODEL_FILE:,} bytes"
+        raise IntegrityError(f"the MLmodel file of {uri} has more than {limit}")
 
 
 def _card(uri: str, folder: Path, files: Sequence[File], digest: str | None) -> Card:

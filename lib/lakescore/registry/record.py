@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakescore.registry.table import Shown
@@ -16,7 +18,6 @@ from lakescore.wording import redact
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from mlflow.models import ModelSignature
 
@@ -227,6 +228,19 @@ class ModelVersion(VersionRecord):
     def facts(self) -> dict[str, Any]:
         """Return the version as plain JSON values, with the reference that the user typed."""
         return {**super().facts(), "reference": self.reference, "digest_by": self.digest_by}
+
+
+NOT_COPIED = Path(os.devnull)
+"""The folder of a version whose files were not copied: nothing can be below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """A pinned version without a copy of its files. It has no digest, and nothing can load it."""
+
+    model: ModelVersion
+    model_file: Mapping[str, Any]
+    """The values of its MLmodel file."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakescore.registry import artifacts, reading
 from lakescore.registry.errors import SignatureMissing, VersionNotReady
 from lakescore.registry.finding import find, find_all
 from lakescore.registry.journal import Journal
-from lakescore.registry.record import READY, ModelVersion, VersionRecord
+from lakescore.registry.record import NOT_COPIED, READY, ModelVersion, Outline, VersionRecord
 from lakescore.registry.store import answering, connect, store_uri
 from lakescore.trust import Trust
 
@@ -48,6 +48,32 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
         ArtifactsMissing, IntegrityError: its files are missing, or lead out of their folder.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
+    record, location, recorded = _locate(reference, trust)
+    copy = artifacts.fetch(record.uri, location)
+    return _pin(reference, record, copy, recorded, trust)
+
+
+def outline(reference: str, *, trust: Trust = _EVERYTHING) -> Outline:
+    """Pin *reference* as `resolve` does, but read only the MLmodel file of the version.
+
+    The policy is checked by the facts of the registry and of this file. Its rules for digests and
+    for the other files are not.
+
+    Raises:
+        The errors of `resolve`, without those of the digest and of other files.
+    """
+    record, location, _ = _locate(reference, trust)
+    card, model_file = artifacts.read_model_file(record.uri, location)
+    trust.check_files(record.uri, flavours=card.flavours, formats=card.formats)
+    _check_signature(record.uri, card)
+    model = ModelVersion(
+        **{**_facts_of(record), "card": card}, reference=reference, artifacts=NOT_COPIED
+    )
+    return Outline(model=model, model_file=model_file)
+
+
+def _locate(reference: str, trust: Trust) -> tuple[VersionRecord, str, str | None]:
+    """Return the record that *reference* names, the place of its files, and the ledger's digest."""
     client = connect()
     with answering():
         record = find(client, reference)
@@ -55,8 +81,7 @@ def resolve(reference: str, *, trust: Trust = _EVERYTHING) -> ModelVersion:
         journal = Journal.find(client, record.name)
         recorded = journal.digest(record.version, record.created_at) if journal else None
     _check_record(record, location, recorded, trust)
-    copy = artifacts.fetch(record.uri, location)
-    return _pin(reference, record, copy, recorded, trust)
+    return record, location, recorded
 
 
 def resolve_all(
@@ -136,14 +161,17 @@ def _pin(
         modules=partial(artifacts.modules_in, copy, loading.files),
     )
     _check_signature(record.uri, card)
-    facts = {field.name: getattr(record, field.name) for field in fields(record)}
     return ModelVersion(
-        **{**facts, "card": card},
+        **{**_facts_of(record), "card": card},
         reference=reference,
         artifacts=copy,
         digest_by=digest_by,
         installing=trust.installing,
     )
+
+
+def _facts_of(record: VersionRecord) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _check_signature(uri: str, card: Card) -> None:

@@ -7,5 +7,6 @@ ledger records every move of an alias.
 from lakescore.serving.api import application
 from lakescore.serving.guarding import Guard
 from lakescore.serving.running import serve
+from lakescore.serving.tables import Tables
 
-__all__ = ["Guard", "application", "serve"]
+__all__ = ["Guard", "Tables", "application", "serve"]

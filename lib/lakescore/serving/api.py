@@ -1,7 +1,7 @@
 """The API of the pages: each request calls the registry library, and follows its rules.
 
-Names are in the path, all other values in JSON. No request accepts a path or a URI, or loads a
-model.
+Names are in the path, all other values in JSON. No request accepts a URI, or loads a model. One
+accepts the path of a table, below the folder that the server was started with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
@@ -21,6 +21,7 @@ from lakescore import registry, reporting
 from lakescore.errors import (
     ConfigError,
     ConflictError,
+    InputContractError,
     IntegrityError,
     LakescoreError,
     RegistryError,
@@ -37,8 +38,9 @@ from lakescore.registry.errors import (
     TagNotFound,
     VersionNotFound,
 )
-from lakescore.serving import pages
+from lakescore.serving import pages, proposing
 from lakescore.serving.guarding import refuse
+from lakescore.serving.tables import TableNotServed, Tables
 from lakescore.wording import listed, redact, visible
 
 if TYPE_CHECKING:
@@ -61,10 +63,10 @@ class NotServed(RegistryError):
 _STATUS = {
     (RegistryUnavailable, NoTrackingStore): 503,
     (NotServed,): 403,
-    (ModelNotFound, VersionNotFound, AliasNotFound, TagNotFound): 404,
+    (ModelNotFound, VersionNotFound, AliasNotFound, TagNotFound, TableNotServed): 404,
     (ModelExists, NothingToRollBack, ConflictError): 409,
     (ConfigError, BadName, BadReference): 400,
-    (RegistryError, IntegrityError): 422,
+    (RegistryError, IntegrityError, InputContractError): 422,
 }
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
@@ -74,14 +76,16 @@ _edit_lock = Lock()
 _router = APIRouter(prefix="/api")
 
 
-def application(names: Sequence[str]) -> FastAPI:
+def application(names: Sequence[str], tables: Tables | None = None) -> FastAPI:
     """Return the application, without its guard.
 
     Args:
         names: the registered models that can be viewed and changed; empty for all.
+        tables: the tables that a version can be applied to; None for those of `LAKESCORE_HOME`.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     app.state.names = frozenset(names)
+    app.state.tables = tables or Tables()
     app.include_router(_router)
     app.include_router(pages.router)
     app.exception_handler(LakescoreError)(_answer_error)
@@ -157,6 +161,17 @@ class Return(_Body):
     reason: str | None = None
 
 
+class Application(_Body):
+    """A table to apply a version to, and the columns that the reader chose."""
+
+    input: str
+    output: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    """By feature, the column; empty to leave the feature out."""
+    features: list[str] = Field(default_factory=list)
+    id_columns: list[str] = Field(default_factory=list)
+
+
 @_router.get("/models")
 def _models(request: Request) -> list[dict[str, Any]]:
     names = request.app.state.names
@@ -184,6 +199,20 @@ def _page(name: Name) -> HTMLResponse:
 def _register(name: Name, new: NewVersion) -> dict[str, Any]:
     source = f"models:/{new.logged_model_id}"
     return registry.register(source, name, tags=new.tags, description=new.description).facts()
+
+
+@_router.post("/models/{name}/versions/{version}/proposal")
+def _propose(name: Name, version: Version, applied: Application, request: Request) -> JSONResponse:
+    facts = proposing.propose(
+        f"{name}/{version}",
+        request.app.state.tables,
+        applied.input,
+        applied.output,
+        columns=applied.columns,
+        features=applied.features,
+        id_columns=applied.id_columns,
+    )
+    return JSONResponse(facts)
 
 
 @_router.patch("/models/{name}/tags")

@@ -18,6 +18,7 @@ from lakescore import registry
 from lakescore.errors import ConfigError
 from lakescore.serving.api import application
 from lakescore.serving.guarding import Guard
+from lakescore.serving.tables import Tables
 from lakescore.serving.waiting import protocol
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ _SECONDS_TO_FINISH = 5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve(
+def serve(  # noqa: PLR0913 - the options of the command
     names: Sequence[str],
     *,
     port: int,
     announce: Callable[[str], None],
     browse: bool,
+    tables: Path | None = None,
     patience: float = 10,
 ) -> None:
     """Show registered models until the process is told to stop (Ctrl-C, SIGTERM).
@@ -43,20 +45,24 @@ def serve(
         port: the port on loopback; 0 takes a free port.
         announce: a function that gets the address, with the token, once the server listens.
         browse: whether to open the address in a browser.
+        tables: the folder of the tables that a version can be applied to; None for
+            `LAKESCORE_HOME`.
         patience: the seconds in which a request must arrive; slower clients are disconnected.
 
     Raises:
         ModelNotFound: a model of *names* does not exist.
-        ConfigError: the port is in use.
+        ConfigError: the port is in use, or *tables* is no folder.
         NoTrackingStore, RegistryUnavailable: there is no registry, or it does not answer.
     """
+    if tables is not None and not tables.is_dir():
+        raise ConfigError(f"there is no folder {tables}; name another one: --tables")
     token = secrets.token_urlsafe(32)
     with _listen(port) as listener:
         _check_models(names)
         port = listener.getsockname()[1]
         page = f"models/{quote(names[0], safe='')}" if len(names) == 1 else ""
         address = f"http://{_HOST}:{port}/{page}#token={token}"
-        app = Guard(application(names), token=token, port=port)
+        app = Guard(application(names, Tables(tables)), token=token, port=port)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -14,8 +14,8 @@ from lakescore.signature.errors import (
     ThresholdUndefined,
     TypesDiffer,
 )
-from lakescore.signature.features import feature_names, features_of, lacks_names
-from lakescore.signature.matching import FeatureRequired, Match, match_columns
+from lakescore.signature.features import feature_names, features_of, lacks_names, width
+from lakescore.signature.matching import FeatureRequired, Match, fitting_columns, match_columns
 from lakescore.signature.naming import check_names, plain_name
 from lakescore.signature.outputs import DECISION, PREDICTION, Decision
 from lakescore.signature.querying import SCALARS, bind_query, is_scalar, refuse_query
@@ -49,10 +49,12 @@ __all__ = [
     "check_names",
     "feature_names",
     "features_of",
+    "fitting_columns",
     "is_lossless",
     "is_scalar",
     "lacks_names",
     "match_columns",
     "plain_name",
     "refuse_query",
+    "width",
 ]

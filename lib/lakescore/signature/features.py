@@ -133,6 +133,15 @@ def lacks_names(loadable: Loadable) -> bool:
     return not (has_names or loadable.takes_records)
 
 
+def width(loadable: Loadable) -> int:
+    """Return the number of features of the version, without a list of them."""
+    inputs: Any = loadable.model.signature.inputs
+    arrays = array_input(loadable)
+    if arrays is not None and not arrays.names:
+        return arrays.width
+    return len(inputs.inputs[0].type.properties if loadable.takes_records else inputs.inputs)
+
+
 def feature_names(loadable: Loadable, given: Sequence[str] = ()) -> list[str]:
     """Return the names of the features of the signature; *given* if it has none."""
     return [str(spec.name) for spec in input_specs(loadable, given)]

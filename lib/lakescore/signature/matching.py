@@ -5,6 +5,7 @@ This only proposes. `bind` decides, with the columns that the matches name.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ from lakescore.signature.features import (
     find_casts,
     input_specs,
     lacks_names,
+    width,
 )
 from lakescore.signature.naming import plain_name
 from lakescore.signature.types import is_lossless
@@ -26,7 +28,7 @@ from lakescore.wording import listed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import DataType, StructType
 
     from lakescore.loading import Loadable
     from lakescore.options import BindOptions
@@ -82,38 +84,56 @@ def match_columns(
         TypesDiffer: the type of a chosen column would lose values.
         UnsupportedSignature: no column of a table can hold a feature.
     """
+    fitting = _Fitting(schema, loadable)
     if lacks_names(loadable) and not options.features:
         if options.columns:
             raise ConfigError(
                 f"{loadable.model.uri} has a signature without names; name its columns in the "
                 "order of the training data, not by feature"
             )
-        return _open_places(schema, loadable)
+        return _open_places(loadable, fitting)
     check_features([loadable], options)
     specs = input_specs(loadable, options.features)
     columns = dict(options.columns) | {name: name for name in options.features}
     chosen = [column for column in columns.values() if column]
     if missing := [column for column in chosen if column not in schema.names]:
         raise ColumnsMissing(address, missing, schema.names)
-    matcher = _Matcher(address, schema, loadable, [str(spec.name) for spec in specs], columns)
+    names = [str(spec.name) for spec in specs]
+    matcher = _Matcher(address, fitting, names, columns)
     return [matcher.match(spec) for spec in specs]
 
 
-def _open_places(schema: StructType, loadable: Loadable) -> list[Match]:
+def fitting_columns(schema: StructType, loadable: Loadable) -> list[tuple[str, ...]]:
+    """Return for each feature the columns that can be it, in the order of the signature.
+
+    For a signature without names these are the columns for each place. If one column of arrays can
+    fill all places, the last element has such columns.
+    """
+    fitting = _Fitting(schema, loadable)
+    if not lacks_names(loadable):
+        return [fitting.columns(spec) for spec in input_specs(loadable)]
+    columns = [fitting.columns(spec) for spec in input_specs(loadable, _places(loadable))]
+    if len(columns) > 1 and array_input(loadable) is not None:
+        columns.append(fitting.columns(input_specs(loadable, ["arrays"])[0]))
+    return columns
+
+
+def _places(loadable: Loadable) -> list[str]:
+    """Return the numbers of the features of a signature without names."""
+    return [f"{n + 1}" for n in range(width(loadable))]
+
+
+def _open_places(loadable: Loadable, fitting: _Fitting) -> list[Match]:
     """Return the places of a signature without names: its order tells nothing about a table."""
-    inputs: Any = loadable.model.signature.inputs  # MLflow's specs are a union no check narrows
-    arrays = array_input(loadable)
-    width = arrays.width if arrays is not None else len(inputs.inputs)
-    places = [f"{n + 1}" for n in range(width)]
+    places = _places(loadable)
     specs = input_specs(loadable, places)  # refuses a signature without columns
-    if arrays is not None and width > 1:
+    if array_input(loadable) is not None and len(places) > 1:
         more = ", or name one column of arrays for all of them"
     else:
         more = ""
     reason = f"the signature has no names; name the columns in the order of the training data{more}"
     matches = []
     for place, spec in zip(places, specs, strict=True):
-        fitting = _fitting(schema, loadable, spec)
         asks = _type_word(loadable, spec)
         matches.append(
             Match(
@@ -122,7 +142,7 @@ def _open_places(schema: StructType, loadable: Loadable) -> list[Match]:
                 required=True,
                 status="open",
                 reason=reason,
-                candidates=fitting,
+                candidates=fitting.columns(spec),
             )
         )
     return matches
@@ -132,29 +152,26 @@ class _Matcher:
     """Matches the features of one version with the columns of one table."""
 
     def __init__(
-        self,
-        address: str,
-        schema: StructType,
-        loadable: Loadable,
-        features: Sequence[str],
-        chosen: Mapping[str, str],
+        self, address: str, fitting: _Fitting, features: Sequence[str], chosen: Mapping[str, str]
     ) -> None:
-        self._address, self._schema, self._loadable = address, schema, loadable
-        self._features, self._chosen = features, chosen
+        self._address, self._fitting, self._chosen = address, fitting, chosen
+        self._schema, self._loadable = fitting.schema, fitting.loadable
+        self._types = {field.name: field.dataType for field in self._schema}
+        self._features = _by_plain_name(features)
+        self._columns = _by_plain_name(self._schema.names)
 
     def match(self, spec: Any) -> Match:  # noqa: ANN401 - of MLflow
         """Return the match of one feature."""
         name = str(spec.name)
         if name in self._chosen:
             return self._match_chosen(spec, self._chosen[name])
-        if name in self._schema.names:
+        if name in self._types:
             return self._match_column(spec, name, "the same name")
-        alike = [c for c in self._schema.names if plain_name(c) == plain_name(name)]
-        if alike:
+        if alike := self._columns.get(plain_name(name)):
             return self._match_alike(spec, alike)
         if not spec.required:
             return self._make(spec, "left out", "optional, and the table has no such column")
-        fitting = _fitting(self._schema, self._loadable, spec)
+        fitting = self._fitting.columns(spec)
         return self._make(spec, "open", "the table has no such column", candidates=fitting)
 
     def _match_alike(self, spec: Any, alike: Sequence[str]) -> Match:  # noqa: ANN401 - of MLflow
@@ -171,18 +188,18 @@ class _Matcher:
     def _rivals(self, name: str, column: str) -> list[str]:
         """Return the other features that *column* can be."""
         taken = [feature for feature, source in self._chosen.items() if source == column]
-        alike = [f for f in self._features if plain_name(f) == plain_name(column)]
+        alike = self._features.get(plain_name(column), [])
         return [feature for feature in dict.fromkeys([*alike, *taken]) if feature != name]
 
     def _match_chosen(self, spec: Any, column: str) -> Match:  # noqa: ANN401 - of MLflow
         name = str(spec.name)
         if column:
-            kind = feature_of(self._loadable, spec, self._schema[column].dataType).dataType
+            kind = feature_of(self._loadable, spec, self._types[column]).dataType
             find_casts(self._address, self._schema, [(column, kind)])
             return self._make(spec, "matched", "chosen", column)
         if spec.required:
             reason = "the signature requires it"
-        elif name in self._schema.names:
+        elif name in self._types:
             reason = "the table has a column of this name, which a job always reads"
         else:
             return self._make(spec, "left out", "chosen")
@@ -190,7 +207,7 @@ class _Matcher:
 
     def _match_column(self, spec: Any, column: str, reason: str) -> Match:  # noqa: ANN401 - of MLflow
         """Return the match with *column*, which is open if the column's type would lose values."""
-        has = self._schema[column].dataType
+        has = self._types[column]
         kind = feature_of(self._loadable, spec, has).dataType
         if is_lossless(has, kind):
             return self._make(spec, "matched", reason, column)
@@ -198,7 +215,7 @@ class _Matcher:
             f"the column {column!r} is {has.simpleString()}, which would lose values as "
             f"{kind.simpleString()}; cast it in the table, or choose another column"
         )
-        fitting = _fitting(self._schema, self._loadable, spec)
+        fitting = self._fitting.columns(spec)
         return self._make(spec, "open", problem, candidates=fitting)
 
     def _make(
@@ -225,10 +242,31 @@ def _type_word(loadable: Loadable, spec: Any) -> str:  # noqa: ANN401 - of MLflo
     return "any" if isinstance(kind, NullType) else kind.simpleString()
 
 
-def _fitting(schema: StructType, loadable: Loadable, spec: Any) -> tuple[str, ...]:  # noqa: ANN401 - of MLflow
-    """Return the columns whose values are all values of the feature's type."""
-    return tuple(
-        field.name
-        for field in schema
-        if is_lossless(field.dataType, feature_of(loadable, spec, field.dataType).dataType)
-    )
+def _by_plain_name(names: Sequence[str]) -> dict[str, list[str]]:
+    by_plain_name: dict[str, list[str]] = {}
+    for name in names:
+        by_plain_name.setdefault(plain_name(name), []).append(name)
+    return by_plain_name
+
+
+class _Fitting:
+    """The columns of a table that can be a feature, found once for each type of feature."""
+
+    def __init__(self, schema: StructType, loadable: Loadable) -> None:
+        self.schema, self.loadable = schema, loadable
+        self._known: dict[str, tuple[str, ...]] = {}
+
+    def columns(self, spec: Any) -> tuple[str, ...]:  # noqa: ANN401 - of MLflow
+        """Return the columns whose values are all values of the feature's type."""
+        facts = spec.to_dict()
+        kind = json.dumps([facts[key] for key in sorted(facts.keys() - {"name", "required"})])
+        if kind not in self._known:
+            self._known[kind] = tuple(
+                field.name
+                for field in self.schema
+                if is_lossless(field.dataType, self._type_for(spec, field.dataType))
+            )
+        return self._known[kind]
+
+    def _type_for(self, spec: Any, has: DataType) -> DataType:  # noqa: ANN401 - of MLflow
+        return feature_of(self.loadable, spec, has).dataType

@@ -1,10 +1,11 @@
-"""`lakescore serve` as a process of its own, as a person starts it."""
+"""`lakescore serve`: as a process of its own, as a person starts it, or its application alone."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from starlette.testclient import TestClient
+
+from lakescore.serving import Guard, Tables, application
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from httpx2 import Response
+
 COMMAND = Path(sys.executable).with_name("lakescore")
+TOKEN = "t0ken"  # noqa: S105 - of tests alone
+PORT = 8000
+
+
+def client(*names: str, tables: Path | None = None) -> TestClient:
+    """Return a client that holds the token, of an application that shows these models."""
+    return TestClient(
+        Guard(application(names, Tables(tables)), token=TOKEN, port=PORT),
+        base_url=f"http://127.0.0.1:{PORT}",
+        headers={"authorization": f"Bearer {TOKEN}"},
+        raise_server_exceptions=False,
+    )
+
+
+def refusal(answer: Response, status: int) -> str:
+    """Return the message of a refusal, which must be one line of JSON with a kind."""
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert error.keys() == {"kind", "code", "message"}
+    assert error["message"].isprintable()
+    assert re.fullmatch("[a-z_]+", error["code"])
+    assert "Traceback" not in answer.text
+    return f"{error['kind']}: {error['message']}"
 
 
 class Served:

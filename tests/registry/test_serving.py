@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders.models import register
-from served import COMMAND, serving
+from served import COMMAND, PORT, TOKEN, client, refusal, serving
 from starlette.testclient import TestClient
 from stores import free_port
 
@@ -22,37 +22,13 @@ from lakescore.serving import Guard, application
 
 if TYPE_CHECKING:
     from conftest import Store
-    from httpx2 import Response
 
-TOKEN = "t0ken"  # noqa: S105 - of this test alone
-PORT = 8000
 HERE = f"http://127.0.0.1:{PORT}"
-
-
-def client(*names: str) -> TestClient:
-    """Return a client that holds the token, of an application that shows these models."""
-    return TestClient(
-        Guard(application(names), token=TOKEN, port=PORT),
-        base_url=HERE,
-        headers={"authorization": f"Bearer {TOKEN}"},
-        raise_server_exceptions=False,
-    )
 
 
 @pytest.fixture
 def api(store: Store) -> TestClient:  # noqa: ARG001 - where it reads and writes
     return client()
-
-
-def refusal(answer: Response, status: int) -> str:
-    """Return the message of a refusal, which must be one line of JSON with a kind."""
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert error.keys() == {"kind", "code", "message"}
-    assert error["message"].isprintable()
-    assert re.fullmatch("[a-z_]+", error["code"])
-    assert "Traceback" not in answer.text
-    return f"{error['kind']}: {error['message']}"
 
 
 ASKED = [
@@ -64,6 +40,7 @@ ASKED = [
     ("POST", "/api/models/x/versions"),
     ("PATCH", "/api/models/x/tags"),
     ("PATCH", "/api/models/x/versions/1/tags"),
+    ("POST", "/api/models/x/versions/1/proposal"),
     ("PUT", "/api/models/x/description"),
     ("PUT", "/api/models/x/aliases/champion"),
     ("POST", "/api/models/x/aliases/champion/rollback"),
@@ -523,6 +500,7 @@ def test_a_browser_is_shown_the_way_by_a_file_that_only_its_user_reads(
     [
         (["no-such-model-here"], 3, "error: there is no registered model 'no-such-model-here'"),
         (["--port", "TAKEN"], 2, "error: cannot listen on port"),
+        (["--tables", "/no/such/folder"], 2, "error: there is no folder /no/such/folder"),
     ],
 )
 def test_what_keeps_it_from_starting_is_said_in_one_line(

@@ -71,7 +71,7 @@ def _shell(title: str, message: str, scripts: Sequence[Script]) -> str:
 
 @cache
 def _editing_scripts() -> tuple[Script, ...]:
-    return _read_scripts("session", "notices", "forms", "editing")
+    return _read_scripts("session", "notices", "forms", "applying", "editing")
 
 
 @cache

@@ -42,7 +42,9 @@ def propose(  # noqa: PLR0913 - the choices by name
 
     Instead of the candidates for each open feature they have the columns that fit, for every
     feature: `fits` lists different selections of columns, by their places in the table, and
-    `fitting` says for each feature which of these is its own.
+    `fitting` says for each feature which of these is its own. `ordered` says that the signature has
+    no names; then one more selection, if any, has the columns of arrays that fill all places.
+    `writes` is the address of the output.
 
     Args:
         reference: the version, as name/3.
@@ -68,7 +70,8 @@ def propose(  # noqa: PLR0913 - the choices by name
         columns=columns, features=tuple(features), id_columns=tuple(id_columns)
     )
     proposal = request.propose(choices)
-    return {**proposal.facts(candidates=False), **_fits(request)}
+    writes = {"writes": tables.address(output)}
+    return {**proposal.facts(candidates=False), **writes, **_fits(request)}
 
 
 def _check_size(request: Request) -> None:
@@ -88,4 +91,8 @@ def _fits(request: Request) -> dict[str, Any]:
     places = {name: place for place, name in enumerate(request.source.schema.names)}
     fits: dict[tuple[str, ...], int] = {}
     fitting = [fits.setdefault(columns, len(fits)) for columns in request.fitting_columns()]
-    return {"fits": [[places[name] for name in columns] for columns in fits], "fitting": fitting}
+    return {
+        "ordered": request.lacks_names,
+        "fits": [[places[name] for name in columns] for columns in fits],
+        "fitting": fitting,
+    }

@@ -70,6 +70,14 @@ class Tables:
             raise TableNotServed(name, self._root)
         return text
 
+    def address(self, name: str) -> str:
+        """Return the absolute path of the table *name*, whether or not it exists.
+
+        Raises:
+            TableNotServed: the name leads out of the folder.
+        """
+        return _address(self.name(name))
+
 
 def _address(text: str) -> str:
     """Return the address of the table that a job's file names with *text*."""

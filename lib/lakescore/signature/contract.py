@@ -143,12 +143,11 @@ def bind(
     needed = dict.fromkeys([*sources.values(), *keep, *options.read])
     if missing := [name for name in needed if name not in schema.names]:
         raise ColumnsMissing(address, missing, schema.names)
-    features = tuple(
-        feature_of(loadable, spec, schema[sources[str(spec.name)]].dataType) for spec in wanted
-    )
+    types = {field.name: field.dataType for field in schema}
+    features = tuple(feature_of(loadable, spec, types[sources[str(spec.name)]]) for spec in wanted)
     arrays = array_input(loadable)
     if arrays is not None and not arrays.names:
-        check_columns(loadable, arrays, {name: schema[sources[name]].dataType for name in names})
+        check_columns(loadable, arrays, {name: types[sources[name]] for name in names})
     model_outputs = outputs_of(loadable)
     # Arrow distinguishes nullable fields from others, and all columns from pandas are nullable.
     outputs = StructType([StructField(output.name, output.kind) for output in model_outputs])
@@ -156,7 +155,7 @@ def bind(
         loadable=loadable,
         features=features,
         names=names,
-        left_out=tuple(str(spec.name) for spec in specs if spec not in wanted),
+        left_out=tuple(str(spec.name) for spec in specs if str(spec.name) not in names),
         sources=sources,
         casts=find_casts(address, schema, [(sources[f.name], f.dataType) for f in features]),
         outputs=outputs,

@@ -228,10 +228,9 @@ def find_casts(
     address: str, schema: StructType, wanted: Sequence[tuple[str, DataType]]
 ) -> dict[str, tuple[str, str]]:
     """Return the casts by column. If two features share a column, both casts must be lossless."""
+    types = {field.name: field.dataType for field in schema}
     changed = [
-        (name, schema[name].dataType, kind)
-        for name, kind in wanted
-        if not same_shape(schema[name].dataType, kind)
+        (name, types[name], kind) for name, kind in wanted if not same_shape(types[name], kind)
     ]
     lossy = {
         name: (has.simpleString(), asks.simpleString())

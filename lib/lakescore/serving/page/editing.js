@@ -90,6 +90,7 @@ const editing = (() => {
       async () => (await versionNow(version)).description, changed));
     replaceSection(body, "Tags", forms.tags(`${place}/tags`, version.tags,
       async () => (await versionNow(version)).tags, changed));
+    body.prepend(make("div", { class: "live" }, button("Apply this version", () => applying.open(version))));
     body.querySelector("input")?.focus();
   }
 

@@ -9,12 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import documents
+import numpy as np
 import pytest
-from builders.models import own_home, register, tracking_store
+import yaml
+from builders.models import delay_model, own_home, register, tracking_store
+from builders.tables import column, make_table, write_log
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
 from playwright.sync_api import expect
 from served import serving
 
 from lakescore import registry
+from lakescore.home import home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -345,6 +351,225 @@ def test_a_name_that_points_here_reaches_nothing(browser: Browser, served: Serve
     page.close()
 
 
+# --- a version is applied to a table
+
+
+def signed(*inputs: ColSpec | TensorSpec) -> ModelSignature:
+    return ModelSignature(Schema(list(inputs)), Schema([ColSpec("double")]))
+
+
+def table_named(name: str) -> Path:
+    return home() / "tables" / name
+
+
+@pytest.fixture
+def applying(opening: Callable[..., Page]) -> Callable[..., Page]:
+    """Open the form that applies version 1 of a model to a table, and look at the table."""
+
+    def open_form(name: str, table: str, **context: Any) -> Page:
+        page = opening(f"models/{name}", **context)
+        opened(page)
+        page.get_by_role("button", name="Apply this version").click()
+        page.get_by_label("Input table").fill(f"tables/{table}")
+        page.get_by_label("Output table").fill("tables/predictions")
+        page.get_by_role("button", name="Look at the table").click()
+        return page
+
+    return open_form
+
+
+def shown(page: Page, title: str) -> str:
+    """Return the text that the page shows to copy."""
+    return str(page.get_by_role("region", name=title, exact=True).text_content())
+
+
+def test_the_keyboard_alone_maps_a_table_and_copies_its_texts(
+    opening: Callable[..., Page], served: Served, version: str
+) -> None:
+    name = version[:-2]
+    make_table(table_named(name), [(1, 2.0, 3.0)], "id int, DepDelay double, miles float")
+    page = opening(f"models/{name}", permissions=["clipboard-read", "clipboard-write"])
+    press, type_ = page.keyboard.press, page.keyboard.type
+    page.get_by_role("button", name="details of version v1").focus()
+    press("Enter")
+    page.get_by_role("button", name="Apply this version").focus()
+    press("Enter")
+    expect(page.get_by_label("Input table")).to_be_focused()
+    type_(f"tables/{name}")
+    press("Tab")
+    type_("tables/predictions")
+    press("Enter")
+    expect(page.get_by_text("3 columns at version 0.")).to_be_visible()
+    expect(page.get_by_label("dep_delay double")).to_have_value("1")
+    expect(page.get_by_text("the table has no such column")).to_be_visible()
+    for _ in range(3):  # to the button, to the first feature, and to the second
+        press("Tab")
+    expect(page.get_by_label("distance double")).to_be_focused()
+    type_("miles")
+    press("Tab")
+    expect(page.get_by_label("Key column 1")).to_be_focused()
+    type_("id")
+    press("Tab")
+    expect(page.get_by_label("Key column 2")).to_be_focused()
+    press("Tab")
+    press("Enter")
+    expect(page.get_by_text("The texts are below. Nothing was run.")).to_be_visible()
+    facts = {"input": f"tables/{name}", "output": "tables/predictions"}
+    facts |= {"columns": {"distance": "miles"}, "id_columns": ["id"]}
+    status, proposal = served.ask("POST", f"/api/models/{name}/versions/1/proposal", facts)
+    assert status == 200
+    assert yaml.safe_load(proposal["job_file"])["columns"] == {
+        "dep_delay": "DepDelay", "distance": "miles"
+    }  # fmt: skip
+    for title, key in (("Job's file", "job_file"), ("Python", "python"), ("SQL", "sql")):
+        page.get_by_role("button", name=f"Copy {title}").focus()
+        press("Enter")
+        expect(page.get_by_text(f"{title} copied.")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == proposal[key]
+        assert shown(page, title) == proposal[key]
+    press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(1)  # the version's own
+
+
+def test_texts_go_when_the_form_changes(
+    applying: Callable[..., Page], version: str, served: Served
+) -> None:
+    name = version[:-2]
+    make_table(table_named(name), [(1, 2.0, 3.0)], "id int, dep_delay double, distance double")
+    page = applying(name, name)
+    write = page.get_by_role("button", name="Write the texts")
+    texts = page.get_by_role("region", name="Job's file")
+    key, distance = page.get_by_label("Key column 1"), page.get_by_label("distance double")
+    write.click()
+    expect(page.get_by_text("Choose the key.", exact=True)).to_be_visible()
+    key.select_option("0")
+    write.click()
+    expect(texts).to_be_visible()
+    distance.select_option("1")
+    expect(texts).to_have_count(0)
+    write.click()
+    expect(texts).to_contain_text("distance: dep_delay")
+    distance.select_option("")  # as the names say
+    write.click()
+    expect(texts).to_be_visible()
+    expect(texts).not_to_contain_text("distance")
+    expect(distance).to_have_value("2")
+    page.get_by_label("Output table").fill("tables/others")
+    expect(texts).to_have_count(0)
+
+    def answer_late(route: Route) -> None:
+        route.continue_()
+        distance.select_option("1")  # before the answer
+
+    page.route(f"http://127.0.0.1:{served.port}/api/**/proposal", answer_late)
+    write.click()
+    expect(page.get_by_text("the form changed meanwhile; send it again")).to_be_visible()
+    expect(texts).to_have_count(0)
+    page.unroute(f"http://127.0.0.1:{served.port}/api/**/proposal")
+    make_table(table_named(name), [], "id int, dep_delay double", mode="overwrite")
+    write.click()
+    expect(page.get_by_text("has other columns now; look at the table again")).to_be_visible()
+    expect(distance).to_have_count(0)
+    page.get_by_label("Input table").fill("tables/none")
+    page.get_by_role("button", name="Look at the table").click()
+    expect(page.get_by_text("'tables/none' is no table that this server shows")).to_be_visible()
+
+
+def test_columns_with_hostile_names_are_chosen_as_they_are(
+    applying: Callable[..., Page], version: str
+) -> None:
+    name = version[:-2]
+    columns = [
+        SCRIPT,
+        "a\nb",
+        "ab",
+        " ab",
+        '"><img src=x onerror="window.ran=1">',
+        "__proto__",
+        "0",
+    ]
+    write_log(table_named(name), [column(each) for each in columns])
+    features = [*[f"f{n}" for n in range(len(columns) - 2)], "__proto__", "</select>"]
+    signature = signed(*(ColSpec("double", each) for each in features))
+    register(f"{name}-hostile", delay_model(), signature=signature, metrics={"rmse": 1.0})
+    page = applying(f"{name}-hostile", name)
+    for number in range(len(columns)):
+        page.locator(f"#feature-{number}").select_option(str(number))
+    page.get_by_label("Key column 1").select_option("1")
+    page.get_by_role("button", name="Write the texts").click()
+    job = yaml.safe_load(shown(page, "Job's file"))
+    expected = {f: c for f, c in zip(features, columns, strict=True) if f != c}
+    assert job["columns"] == expected
+    assert job["id_columns"] == ["a\nb"]
+    expect(page.get_by_text("None: a name has characters that cannot be seen")).to_be_visible()
+
+
+def test_the_order_of_a_signature_without_names_is_chosen(
+    applying: Callable[..., Page], version: str
+) -> None:
+    name = version[:-2]
+    signature = signed(TensorSpec(np.dtype("float64"), (-1, 2)))
+    register(f"{name}-block", delay_model(), signature=signature, metrics={"rmse": 1.0})
+    make_table(table_named(name), [], "id int, x double, y double, block array<double>")
+    page = applying(f"{name}-block", name)
+    write = page.get_by_role("button", name="Write the texts")
+    page.get_by_label("Key column 1").select_option("0")
+    page.get_by_label("1 double", exact=True).select_option("2")
+    write.click()
+    expect(page.get_by_text("Choose columns for 2 features.")).to_be_visible()
+    page.get_by_label("2 double", exact=True).select_option("1")
+    write.click()
+    expect(page.get_by_role("region", name="Job's file")).to_be_visible()
+    assert yaml.safe_load(shown(page, "Job's file"))["features"] == ["y", "x"]
+    block = page.get_by_label("all, as one column of arrays")
+    block.select_option("3")
+    write.click()
+    expect(page.get_by_text("takes 2")).to_be_visible()
+    for number in ("1", "2"):
+        page.get_by_label(f"{number} double", exact=True).select_option("")
+    write.click()
+    expect(page.get_by_role("region", name="Job's file")).to_be_visible()
+    assert yaml.safe_load(shown(page, "Job's file"))["features"] == ["block"]
+
+
+def test_a_table_of_thousands_of_columns_is_mapped(
+    applying: Callable[..., Page], version: str
+) -> None:
+    name = version[:-2]
+    signature = signed(*(ColSpec("double", f"feature_{n}") for n in range(300)))
+    register(f"{name}-wide", delay_model(), signature=signature, metrics={"rmse": 1.0})
+    columns = [column("id", "long"), *(column(f"Feature{n}") for n in range(1, 5000))]
+    write_log(table_named(name), columns)
+    page = applying(f"{name}-wide", name)
+    expect(page.get_by_text("Choose a column for one feature and the key.")).to_be_visible()
+    first = page.get_by_label("feature_0 double")
+    first.focus()
+    assert page.locator("#feature-0 option").count() == 5000  # and one for no column
+    assert page.locator("#feature-1 option").count() == 2
+    first.select_option("4999")
+    page.get_by_label("Key column 1").focus()
+    page.get_by_label("Key column 1").select_option("0")
+    page.get_by_role("button", name="Write the texts").click()
+    expect(page.get_by_role("region", name="Job's file")).to_be_visible()
+    job = yaml.safe_load(shown(page, "Job's file"))
+    expected = {f"feature_{n}": f"Feature{n}" for n in range(1, 300)}
+    assert job["columns"] == {"feature_0": "Feature4999"} | expected
+
+
+def write_texts(page: Page, name: str) -> None:
+    """Apply version 1 in the page, from the table to the texts, with a line that is open."""
+    make_table(table_named(name), [], "id int, dep_delay double, miles double", mode="overwrite")
+    opened(page)
+    page.get_by_role("button", name="Apply this version").click()
+    page.get_by_label("Input table").fill(f"tables/{name}")
+    page.get_by_label("Output table").fill("tables/predictions")
+    page.get_by_role("button", name="Look at the table").click()
+    page.get_by_label("distance double").select_option("2")
+    page.get_by_label("Key column 1").select_option("0")
+    page.get_by_role("button", name="Write the texts").click()
+    page.get_by_role("region", name="SQL").wait_for()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_where_things_are_edited(
     opening: Callable[..., Page], violations: Violations, version: str, scheme: str
@@ -361,6 +586,9 @@ def test_axe_finds_nothing_serious_where_things_are_edited(
     page.get_by_role("button", name="Register a version").click()
     page.get_by_label("Description").wait_for()
     assert violations(page, 10) == []
+    page.get_by_role("button", name="Close").click()
+    write_texts(page, version[:-2])
+    assert violations(page, 10) == []
 
 
 def test_a_phone_shows_all_of_it(opening: Callable[..., Page], version: str) -> None:
@@ -371,7 +599,12 @@ def test_a_phone_shows_all_of_it(opening: Callable[..., Page], version: str) -> 
     page.goto(page.url + f"models/{version[:-2]}")
     opened(page)
     assert not page.evaluate(wide)
-    assert page.evaluate(
-        "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)"
-        "(document.querySelector('dialog'))"
+    fits = (
+        "[...document.querySelectorAll('dialog')]"
+        ".every(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)"
     )
+    assert page.evaluate(fits)
+    page.get_by_role("button", name="Close").click()
+    write_texts(page, version[:-2])
+    assert not page.evaluate(wide)
+    assert page.evaluate(fits)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 KINDS = {
@@ -73,6 +73,33 @@ def make_table(
         schema_mode="overwrite" if mode == "overwrite" else None,
     )
     return str(path)
+
+
+def write_log(table: Path, fields: Sequence[Mapping[str, Any]] | str) -> None:
+    """Write the log of a table without rows, whose columns no writer would make.
+
+    Args:
+        table: the folder, which is made.
+        fields: the columns as Delta writes them, or the text in their place.
+    """
+    schema = fields if isinstance(fields, str) else json.dumps({"type": "struct", "fields": fields})
+    metadata = {
+        "id": "0",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema,
+        "partitionColumns": [],
+        "configuration": {},
+    }
+    protocol = {"minReaderVersion": 1, "minWriterVersion": 2}
+    lines = [{"protocol": protocol}, {"metaData": metadata}]
+    (table / "_delta_log").mkdir(parents=True)
+    text = "\n".join(json.dumps(line) for line in lines)
+    (table / "_delta_log" / f"{0:020}.json").write_text(text)
+
+
+def column(name: str, kind: Any = "double") -> dict[str, Any]:
+    """Return a column as Delta writes it."""
+    return {"name": name, "type": kind, "nullable": True, "metadata": {}}
 
 
 def rows_of(path: str | Path, *columns: str) -> list[tuple[Any, ...]]:

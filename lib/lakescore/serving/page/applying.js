@@ -49,22 +49,18 @@ const applying = (() => {
 
   /** Return one line of the mapping: a feature, the select of its column, and why. */
   function pair(id, name, asks, pick, changed) {
-    const kind = make("small", { class: "kind", dir: "auto" });
     const why = make("p", { class: "why", id: `${id}-why`, dir: "auto" });
-    const draw = () => { kind.textContent = elements.short(pick.chosen()?.type ?? ""); };
     pick.node.addEventListener("change", () => {
       why.textContent = "";
-      draw();
       changed();
     });
     const node = make("li", { class: "pair" },
       make("label", { for: id, dir: "auto" }, elements.short(name, 200), " ",
         make("small", {}, elements.short(asks))),
-      make("div", { class: "column" }, pick.node, kind), why);
+      pick.node, why);
     function say(reason, isOpen) {
       why.textContent = reason;
       why.classList.toggle("bad", isOpen);
-      draw();
     }
     return { node, say };
   }
@@ -139,7 +135,7 @@ const applying = (() => {
       picks.push(pick);
       node.append(make("li", { class: "pair" },
         make("label", { for: id }, `Key column ${number}`, number > 1 ? make("small", {}, " if one is not enough") : null),
-        make("div", { class: "column" }, pick.node),
+        pick.node,
         make("p", { class: "why", id: `${id}-why` })));
     }
     add();
@@ -220,15 +216,22 @@ const applying = (() => {
     const output = text({ required: true, maxlength: 1000, dir: "auto" });
     const below = make("div", { class: "schemas" });
     const result = make("div", { class: "texts" });
+    let looks = 0;
 
     function forget() {
       result.replaceChildren();
       saidBelow.none();
     }
 
+    function forgetTable() {
+      forget();
+      below.replaceChildren();
+      looks += 1;
+    }
+
     /** Ask with what the form has; the answer is of use only if the form still has it. */
     async function ask(choices) {
-      const has = () => JSON.stringify([input.value, output.value, choices()]);
+      const has = () => JSON.stringify([looks, input.value, output.value, choices()]);
       const before = has();
       const proposal = await session.ask("POST", to, {
         input: input.value, output: output.value, ...choices(),
@@ -241,7 +244,7 @@ const applying = (() => {
       forget();
       const proposal = await ask(shown.choices);
       if (JSON.stringify([proposal.input.columns, proposal.fits, proposal.fitting]) !== shown.of) {
-        below.replaceChildren();
+        forgetTable();
         said.bad("The table or the version has other columns now; look at the table again.");
         return;
       }
@@ -258,8 +261,7 @@ const applying = (() => {
       field("Input table", input, "folder of the table to score, such as tables/departures"),
       field("Output table", output, "folder for the predictions, such as tables/predictions"),
     ], "Look at the table", said, async () => {
-      forget();
-      below.replaceChildren();
+      forgetTable();
       const first = await ask(() => ({}));
       const shown = schemas(first, forget);
       shown.update(first.features);
@@ -268,8 +270,7 @@ const applying = (() => {
       said.good(`${first.input.columns.length} columns at version ${first.input.version}. ${missing(first)}`);
     }, { class: "look" });
     input.addEventListener("input", () => {
-      forget();
-      below.replaceChildren();
+      forgetTable();
       said.none();
     });
     output.addEventListener("input", forget);

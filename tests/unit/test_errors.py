@@ -93,6 +93,8 @@ from lakescore.reporting.files import ReportNotWritten
 from lakescore.runner import DeltaMissing, PythonUnfit, RunnerRefused
 from lakescore.scanning import FilesGone, FileUnreadable
 from lakescore.serving.api import NotServed
+from lakescore.serving.proposing import TableTooWide
+from lakescore.serving.tables import TableNotServed
 from lakescore.session import ConnectUnavailable, ForeignSession
 from lakescore.signature import (
     CaseDiffers,
@@ -300,6 +302,8 @@ INSTANCES = [
     AliasMoved("flight-delay", "champion", 3, 4),
     EditedMeanwhile("the tag 'team' of models:/flight-delay/3", "ops", None),
     NotServed("crew@night", ["flight-delay"]),
+    TableNotServed("../departures", Path("/srv/lake")),
+    TableTooWide("/srv/lake/departures", "12,000 columns", "5,000"),
     AliasMoving("flight-delay", "champion", 4, "ann@laptop", 12),
 ]
 

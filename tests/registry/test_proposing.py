@@ -227,6 +227,22 @@ def test_versions_that_cannot_score_and_models_that_are_not_shown_are_refused(
 
 
 @embedded
+def test_a_policy_that_refuses_the_command_refuses_the_page(
+    api: TestClient, name: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(name, delay_model(), signature=doubles("dep_delay"))
+    make_table(table, [], "id int, dep_delay double")
+    given = ["--input", f"tables/{name}", "--output", "tables/p", "--id=id"]
+    for rule in ("flavours: [xgboost]", "formats: [skops]", "tags: {reviewed: null}"):
+        (tmp_path / "trust.yaml").write_text(f"trust: {{{rule}}}")
+        monkeypatch.setenv("LAKESCORE_TRUST", str(tmp_path / "trust.yaml"))
+        answer = api.post(f"/api/models/{name}/versions/1/proposal", json=asked(table))
+        line = refusal(answer, 422)
+        told = CliRunner().invoke(app, ["apply", f"{name}/1", *given])
+        assert told.stderr == f"error: {line.removeprefix('NotTrusted: ')}\n"
+
+
+@embedded
 def test_without_pyspark_one_line_says_what_to_install(
     api: TestClient, name: str, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ from pyspark.ml.feature import (
 from pyspark.ml.regression import DecisionTreeRegressor, LinearRegression
 from pyspark.sql import functions as F  # noqa: N812 - its usual name
 
-from lakescore import loading, registry, scoring, signature
+from lakescore import applying, loading, registry, scoring, signature
 from lakescore.engines.failures import FeaturesLeftOut, ResultUnfit
 from lakescore.engines.plan import EngineRefused
 from lakescore.engines.rowwise import PipelineUnfit
@@ -133,6 +133,17 @@ def scored(rows: DataFrame, uri: str, **options: Any) -> list[tuple[Any, ...]]:
 
 
 # --- score jobs ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("linear")
+def test_mlmodel_alone_proposes_what_the_whole_version_does(tmp_path: Path) -> None:
+    path = make_table(tmp_path / "rows", [], "id int, X double, y float, kind string")
+    whole, alone = (
+        of("linear/1", path, "lake/p").propose(applying.Choices(id_columns=("id",)))
+        for of in (applying.request, applying.outline)
+    )
+    assert whole.job_file is not None
+    assert alone.facts() == whole.facts()
 
 
 def test_a_job_publishes_what_the_weights_say_beside_columns_named_like_the_pipelines(

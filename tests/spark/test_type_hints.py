@@ -10,7 +10,7 @@ import score
 from builders.jobs import score_job
 from builders.tables import make_table, rows_of
 
-from lakescore import scoring, signature, slicing, tables
+from lakescore import applying, scoring, signature, slicing, tables
 from lakescore.loading import UnsupportedSignature, prepare
 from lakescore.options import BindOptions
 from lakescore.registry import resolve
@@ -115,6 +115,18 @@ def test_a_list_of_features_is_for_hints_without_names(spark: SparkSession, path
         loadable, options = prepare(resolve(f"{name}/1")), BindOptions(features=features)
         with pytest.raises(error, match=message):
             signature.bind("rows", rows, loadable, options=options)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_mlmodel_alone_proposes_what_the_whole_version_does(path: str, name: str) -> None:
+    whole, alone = (
+        of(f"{name}/1", path, "lake/p").propose(
+            applying.Choices(features=KINDS[name][3], id_columns=("id",))
+        )
+        for of in (applying.request, applying.outline)
+    )
+    assert whole.job_file is not None
+    assert alone.facts() == whole.facts()
 
 
 def test_a_job_scores_records_and_sets_apart_the_row_that_the_hint_refuses(

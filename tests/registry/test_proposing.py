@@ -137,8 +137,8 @@ def test_both_kinds_of_store_say_what_mlmodel_says(
     api: TestClient, name: str, table: Path, store: Store
 ) -> None:
     """A signature in a tag is no evidence: anyone who can write tags can set it."""
-    register(name, delay_model(), signature=doubles("dep_delay", "distance"))
-    registry.register(f"models:/{name}/1", name)  # writes the tag to version 2
+    made = register(name, delay_model(), signature=doubles("dep_delay", "distance"))
+    registry.register(made.source, name)  # writes the tag of version 2
     tags = store.client.get_model_version(name, "2").tags
     false = tags["lakescore.card"].replace("distance", "elevation")
     store.client.set_model_version_tag(name, "1", "lakescore.card", false)

@@ -17,14 +17,16 @@ from builders.models import delay_model, register, stored_artifacts
 from builders.tables import column, make_table, write_log
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType, Array, Object, Property
 from served import client, refusal
 from sqlglot import exp
 from typer.testing import CliRunner
 
-from lakescore import registry
+from lakescore import applying, registry
 from lakescore.cli import app
 from lakescore.home import scratch
 from lakescore.serving import proposing
+from lakescore.signature import TypesDiffer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,6 +133,52 @@ def test_the_page_proposes_what_the_command_proposes(
         assert set(feature.pop("candidates")) <= set(fitting)
         assert feature["column"] is None or page["ordered"] or feature["column"] in fitting
     assert {key: value for key, value in page.items() if key not in ONLY_OF_THE_PAGE} == command
+
+
+def nested(depth: int) -> Any:
+    kind: Any = "double"
+    for _ in range(depth):
+        kind = {"type": "array", "elementType": kind, "containsNull": True}
+    return kind
+
+
+def accepts(request: applying.Request, feature: str, column: str) -> bool:
+    try:
+        request.propose(applying.Choices(columns={feature: column}))
+    except TypesDiffer:
+        return False
+    return True
+
+
+@embedded
+def test_a_select_has_exactly_the_columns_that_the_command_accepts(
+    api: TestClient, name: str, table: Path
+) -> None:
+    kinds = ["double", "float", "long", "integer", "string", "boolean", "binary", "datetime"]
+    register(
+        name,
+        delay_model(),
+        signature=signed(
+            *(ColSpec(kind, f"f_{kind}", required=n % 2 == 0) for n, kind in enumerate(kinds)),
+            ColSpec(Array("double"), "f_doubles"),
+            ColSpec(Array("long"), "f_longs"),
+            ColSpec(Object([Property("a", "double")]), "f_object"),
+            ColSpec(Object([Property("b", "double")]), "f_other_object"),
+            ColSpec(AnyType(), "f_any"),
+        ),
+    )
+    types: list[Any] = [
+        "double", "float", "long", "integer", "short", "byte", "string", "boolean", "binary",
+        "date", "timestamp", "decimal(9,2)", "decimal(9,0)", "decimal(30,0)", nested(1), nested(2),
+        {"type": "struct", "fields": [column("a")]},
+        {"type": "struct", "fields": [column("b", "float")]},
+    ]  # fmt: skip
+    write_log(table, [column(f"c{n}", kind) for n, kind in enumerate(types)])
+    page = propose(api, name, asked(table))
+    request = applying.request(f"{name}/1", f"tables/{name}", "tables/predictions")
+    for feature, fit in zip(page["features"], page["fitting"], strict=True):
+        accepted = [n for n in range(len(types)) if accepts(request, feature["feature"], f"c{n}")]
+        assert page["fits"][fit] == accepted, feature
 
 
 def test_both_kinds_of_store_say_what_mlmodel_says(
@@ -415,13 +463,6 @@ def test_thousands_of_columns_take_seconds_and_more_are_refused(
     write_log(long, [column(f"c{n}", struct) for n in range(30)])
     answer = api.post(f"/api/models/{name}/versions/1/proposal", json=asked(long))
     assert "a schema of" in refusal(answer, 422)
-
-
-def nested(depth: int) -> Any:
-    kind: Any = "double"
-    for _ in range(depth):
-        kind = {"type": "array", "elementType": kind, "containsNull": True}
-    return kind
 
 
 def struct(*fields: dict[str, Any]) -> str:

@@ -457,15 +457,27 @@ def test_texts_go_when_the_form_changes(
     page.get_by_label("Output table").fill("tables/others")
     expect(texts).to_have_count(0)
 
+    proposals = f"http://127.0.0.1:{served.port}/api/**/proposal"
+
     def answer_late(route: Route) -> None:
         route.continue_()
         distance.select_option("1")  # before the answer
 
-    page.route(f"http://127.0.0.1:{served.port}/api/**/proposal", answer_late)
+    page.route(proposals, answer_late, times=1)
     write.click()
     expect(page.get_by_text("the form changed meanwhile; send it again")).to_be_visible()
     expect(texts).to_have_count(0)
-    page.unroute(f"http://127.0.0.1:{served.port}/api/**/proposal")
+
+    def look_again(route: Route) -> None:
+        page.get_by_role("button", name="Look at the table").click()
+        route.continue_()
+
+    distance.select_option("")
+    page.route(proposals, look_again, times=1)
+    write.click()
+    expect(page.get_by_text("the form changed meanwhile; send it again")).to_be_visible()
+    expect(key).to_have_value("")  # of the table as it was looked at again
+    expect(texts).to_have_count(0)
     make_table(table_named(name), [], "id int, dep_delay double", mode="overwrite")
     write.click()
     expect(page.get_by_text("has other columns now; look at the table again")).to_be_visible()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders.models import register
+from builders.tables import make_table
 from served import COMMAND, PORT, TOKEN, client, refusal, serving
 from starlette.testclient import TestClient
 from stores import free_port
@@ -379,15 +380,21 @@ embedded = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
 @embedded
-def test_a_server_serves_until_it_is_told_to_stop(store: Store, name: str) -> None:
+def test_a_server_serves_until_it_is_told_to_stop(store: Store, name: str, tmp_path: Path) -> None:
     register(name, run_name="one")
-    with serving(name, "--no-open", environment=store.environment) as served:
+    make_table(tmp_path / "t", [], "id int, dep_delay double, distance double")
+    words = ["--no-open", "--tables", str(tmp_path)]
+    with serving(name, *words, environment=store.environment) as served:
         assert re.fullmatch(
             rf"http://127\.0\.0\.1:\d+/models/{name}#token=[\w-]{{43}}", served.address
         )
         tags = f"/api/models/{name}/versions/1/tags"
         assert served.ask("PATCH", tags, {"key": "a", "value": "b", "expected": None})[0] == 200
         assert registry.describe(f"{name}/1").tags == {"a": "b"}
+        applied = {"input": "t", "output": "p", "id_columns": ["id"]}
+        to = f"/api/models/{name}/versions/1/proposal"
+        status, proposal = served.ask("POST", to, applied)
+        assert (status, proposal["job"]["input"]) == (200, {"path": f"{tmp_path}/t"})
         asked = [
             ({"Origin": f"http://127.0.0.1:{served.port}"}, 200),
             ({"Authorization": "Bearer x"}, 401),

@@ -366,5 +366,5 @@ def test_without_hadoops_client_spark_cannot_read_and_one_line_says_what_to_fetc
     lines = {key: value for key, value in lines.items() if "s3a" not in key}
     bare = dataclasses.replace(lake, place=write_place(tmp_path / "bare.conf", lines))
     assert bare.score(model="nearby/1").code == 0  # workers read and write without it
-    done = bare.score(model="nearby/2", scan="spark")
+    done = bare.score(model="nearby/1", scan="spark", output={"path": "s3a://lake/tables/bare"})
     assert (done.code, "lakescore setup s3" in done.error) == (2, True)

@@ -84,10 +84,16 @@ def gathered(
     for batch in batches:
         waiting.append(batch)
         if sum(map(size, waiting)) >= enough:
-            yield pa.concat_batches(waiting)
+            yield from _join(waiting)
             waiting = []
     if waiting:
-        yield pa.concat_batches(waiting)
+        yield from _join(waiting)
+
+
+def _join(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return the rows of *batches* in one batch, unless Arrow needs several to hold them."""
+    joined: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return joined or batches[:1]  # without rows, Arrow makes no batch
 
 
 def read(scan: Scan, piece: Piece) -> Iterator[pa.RecordBatch]:

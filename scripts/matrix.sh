@@ -13,15 +13,21 @@ spark-4.1       3.11    4.1.4    4.4.0        3.17.2  scripts/matrix/spark-4.1.l
 spark-4.0       3.11    4.0.5    4.4.0        3.17.2  scripts/matrix/spark-4.0.lock
 spark-3.5       3.11    3.5.9    3.3.2        3.17.2  scripts/matrix/spark-3.5.lock
 mlflow-oldest   3.11    4.2.0    4.4.0        3.17.0  conf/spark/jars.lock
+oldest          3.11    4.2.0    4.4.0        3.17.0  conf/spark/jars.lock
 '
 OWN=tests/unit/test_layout.py::test_the_jars_are_those_of_the_installed_delta # of the lock file
 TESTS=${TESTS:-tests/unit tests/spark tests/registry}
 
 make() { # takes the words of one line of LINES
   local home=.matrix/$1
-  # All other packages keep the versions of requirements.lock, so that each line tests one change.
-  sed -n 's/^\([a-z0-9][^ ]*==[^\\]*\).*/\1/p' requirements.lock |
-    grep -vE '^(pyspark|py4j|delta-spark|mlflow(-skinny|-tracing)?|importlib-metadata)==' >"$home/others.txt"
+  if [ "$1" = oldest ]; then # of all packages that users install, the oldest that pyproject.toml allows
+    .venv/bin/uv pip compile -q --resolution lowest-direct --python-version "$2" --no-header --no-annotate \
+      --extra spark --extra connect --extra s3 --extra azure --extra gcs --extra notebook \
+      pyproject.toml >"$home/others.txt"
+  else # all others keep the versions of requirements.lock, so that each line tests one change
+    sed -n 's/^\([a-z0-9][^ ]*==[^\\]*\).*/\1/p' requirements.lock |
+      grep -vE '^(pyspark|py4j|delta-spark|mlflow(-skinny|-tracing)?|importlib-metadata)==' >"$home/others.txt"
+  fi
   cp "$6" "$home/jars.lock"
   [ -x "$home/.venv/bin/python" ] ||
     .venv/bin/uv venv -q --no-python-downloads --python "$2" "$home/.venv" &&

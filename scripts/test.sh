@@ -4,9 +4,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
-[[ $# != 0 && "$*" != *tests/browser* ]] || scripts/chromium.sh
-[[ $# != 0 && "$*" != *tests/spark* ]] || scripts/flavours.sh
-[[ $# != 0 && "$*" != *tests/e2e* ]] || scripts/tools.sh release
-[[ $# != 0 && "$*" != *tests/e2e* && "$*" != *tests/browser* ]] || scripts/tools.sh site
+installing=()
+start() { "$@" & installing+=($!); } # most of them wait for the network
+[[ $# != 0 && "$*" != *tests/browser* ]] || start scripts/chromium.sh
+[[ $# != 0 && "$*" != *tests/spark* ]] || start scripts/flavours.sh
+[[ $# != 0 && "$*" != *tests/e2e* ]] || start scripts/tools.sh release
+[[ $# != 0 && "$*" != *tests/e2e* && "$*" != *tests/browser* ]] || start scripts/tools.sh site
+for process in "${installing[@]}"; do wait "$process"; done
 [[ $# != 0 ]] || set -- --numprocesses 3 --no-loadscope-reorder
 exec .venv/bin/python -m pytest "$@"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
+from sites import PYTHON, make_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from conftest import Violations
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv/share/lakescore/site/bin/python"
 PAGES = ("index", "docs/tasks/trouble", "commands/score", "api/registry", "docs/reference",
          "README", "docs/benchmark/README", "search")  # fmt: skip
 pytestmark = pytest.mark.skipif(
@@ -26,10 +24,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the site of this checkout; return the folder of all versions."""
-    folder = tmp_path_factory.mktemp("site")
-    subprocess.run([PYTHON, ROOT / "scripts/make_site.py", folder], check=True)
-    return folder
+    """Return the folder of all versions of the site."""
+    return make_site(tmp_path_factory)
 
 
 @pytest.fixture
@@ -59,8 +55,8 @@ def opening(browser: Browser, site: Path) -> Iterator[Callable[..., Page]]:
     assert complaints == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+# A page's layout depends on the width alone, and its colours on the scheme alone.
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_everybody_can_read_the_pages(
     opening: Callable[..., Page], violations: Violations, width: int, scheme: str
 ) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sites import PYTHON, make_site
 
 import lakescore
 from lakescore import errors, registry
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv/share/lakescore/site/bin/python"
 _SPEC = importlib.util.spec_from_file_location("make_site", ROOT / "scripts/make_site.py")
 assert _SPEC is not None
 assert _SPEC.loader is not None
@@ -33,14 +33,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the site of this checkout, and return the folder of its only version."""
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [PYTHON, ROOT / "scripts/make_site.py", folder], capture_output=True, text=True, check=False
-    )
-    (made,) = folder.glob("*/index.html")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"site: {made}\n")
-    return made.parent
+    """Return the folder of the site's only version."""
+    (index,) = make_site(tmp_path_factory).glob("*/index.html")
+    return index.parent
 
 
 def text_of(page: Path) -> str:

@@ -38,13 +38,13 @@ QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 A job with Spark takes half the time by it on two busy cores.
 """
 _JAVA = " ".join([QUICK_JAVA, *java.sharing()])
-_INTERPRETED = {
+_SHORT_QUERIES = {
     "spark.sql.shuffle.partitions": "2",
     # Short queries are interpreted sooner than they are compiled.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
-SMALL = _INTERPRETED | {
+SMALL = _SHORT_QUERIES | {
     "spark.driver.memory": "1g",
     "spark.driver.extraJavaOptions": _JAVA,
     "spark.executor.extraJavaOptions": _JAVA,
@@ -52,10 +52,9 @@ SMALL = _INTERPRETED | {
 """Properties of a small driver and small executors, on top of a place's."""
 LOCAL = {"spark.master": "local[2,4]"}
 DAEMON = Path(__file__).with_name("daemon")
-QUICK = _INTERPRETED | {
+QUICK = _SHORT_QUERIES | {
     "spark.python.daemon.module": "preloaded_daemon",
     "spark.executorEnv.PYTHONPATH": str(DAEMON),
-    "spark.driver.extraJavaOptions": QUICK_JAVA,
 }
 """Properties of a driver in local mode that ends after a few short queries."""
 _EXECUTOR = b"CoarseGrainedExecutorBackend"

@@ -317,7 +317,9 @@ def _child(running: SparkSession) -> SparkSession:
         clone: Any = getattr(running, "cloneSession", None)
         if clone is None:
             raise ForeignSession(running.version)
-        return _closed_at_exit(clone())
+        client: SparkSession = clone()
+        _close_at_exit(client)
+        return client
     child = running.newSession()
     for row in running.sql("SET").collect():  # it hides values that look like secrets
         value = running.conf.get(row["key"], None)
@@ -326,14 +328,12 @@ def _child(running: SparkSession) -> SparkSession:
     return child
 
 
-def _closed_at_exit(spark: SparkSession) -> SparkSession:
-    """Close a client before the process ends, and return it; leave other sessions as they are.
+def _close_at_exit(client: SparkSession) -> None:
+    """Close a client of Spark Connect before the process ends.
 
     Models of an open client send requests while the interpreter ends, and can wait forever.
     """
-    if classic.is_client(spark):
-        atexit.register(spark.client.close)
-    return spark
+    atexit.register(client.client.close)
 
 
 def _delta_jars() -> list[Path]:
@@ -382,8 +382,8 @@ def _connect(remote: str, settings: Mapping[str, str]) -> SparkSession:
         channel.close()
     from pyspark.sql import SparkSession  # noqa: PLC0415 - after the checks that need no Spark
 
-    started = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - the second of the only two uses
-    spark = _closed_at_exit(started)
+    spark = SparkSession.builder.remote(remote).getOrCreate()  # noqa: TID251 - the second of the only two uses
+    _close_at_exit(spark)
     for key, value in settings.items():
         spark.conf.set(key, value)
     return spark

@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    java = "spark.driver.extraJavaOptions"
     settings = (
         read_properties(ROOT / "conf/spark/local.conf")
         | LOCAL
@@ -35,7 +34,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
             # The first compiler alone is given so little room for code that a whole suite would
             # make it throw code away again and again.
-            java: f"{QUICK[java]} -XX:ReservedCodeCacheSize=240m",
+            "spark.driver.extraJavaOptions": "-XX:ReservedCodeCacheSize=240m",
         }
     )
     folder = tmp_path_factory.mktemp("conf")

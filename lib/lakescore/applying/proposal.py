@@ -274,7 +274,7 @@ class Request:
         if contract.left_out:
             return f"a query gives all features, and {contract.left_out[0]!r} is left out"
         kinds = {f.name: f.dataType for f in signature.features_of(self.loadable)}
-        types = {field.name: field.dataType for field in schema}
+        types = signature.column_types(schema)
         for name, column in contract.sources.items():
             has = types[column]
             if not signature.is_scalar(has) or not signature.is_lossless(has, kinds[name]):

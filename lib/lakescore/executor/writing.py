@@ -135,7 +135,9 @@ def written(sink: Sink, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Record
                     files[name] = _File(sink, name)
                 files[name].add(rows)
             _make_room(files, ended)
-        entries = [file.close() for file in (*ended, *files.values())]
+        for file in files.values():
+            file.end()
+        entries = [file.entry() for file in (*ended, *files.values())]
     except BaseException:
         for file in (*ended, *files.values()):
             file.remove()
@@ -172,10 +174,11 @@ def _make_room(files: dict[str, _File], ended: list[_File]) -> None:
         if held <= _BYTES_HELD // 2:
             return
         held -= file.held
-        file.flush()
         if is_ending:
             file.end()
             ended.append(files.pop(name))
+        else:
+            file.flush()
 
 
 class _File:
@@ -245,9 +248,8 @@ class _File:
         with _explain_errors():
             self._writer.close()
 
-    def close(self) -> dict[str, Any]:
-        """End the file, and return its row of `FILES`."""
-        self.end()
+    def entry(self) -> dict[str, Any]:
+        """Return the row of `FILES` for the file, which has ended."""
         return {
             "path": self._name,
             "part": self._part,

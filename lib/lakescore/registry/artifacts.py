@@ -212,7 +212,7 @@ def read_model_file(uri: str, source: str) -> tuple[Card, dict[str, Any]]:
         IntegrityError: it is a link, is too large, or cannot be read.
     """
     with _artifact_errors(uri), _folder_of_model_file(uri, source) as folder:
-        return _card(uri, folder, (), None), _model_file(folder)
+        return _read_card(uri, folder, (), None)
 
 
 @contextmanager
@@ -245,6 +245,13 @@ def _check_size(uri: str, size: int) -> None:
 
 
 def _card(uri: str, folder: Path, files: Sequence[File], digest: str | None) -> Card:
+    return _read_card(uri, folder, files, digest)[0]
+
+
+def _read_card(
+    uri: str, folder: Path, files: Sequence[File], digest: str | None
+) -> tuple[Card, dict[str, Any]]:
+    """Return the card, and the values of MLmodel."""
     from mlflow.models import Model  # noqa: PLC0415
 
     try:
@@ -255,7 +262,7 @@ def _card(uri: str, folder: Path, files: Sequence[File], digest: str | None) -> 
             signature_facts(signature)  # fails if the signature cannot be written as JSON
         reading = loaders.read(values, folder)
         wrapper = loaders.settings_of(values).get("python_function", {})
-        return Card(
+        card = Card(
             signature=signature,
             flavours=reading.flavours,
             formats=reading.formats,
@@ -269,6 +276,7 @@ def _card(uri: str, folder: Path, files: Sequence[File], digest: str | None) -> 
         raise
     except Exception as error:  # MLflow's parser raises many types for a damaged file
         raise IntegrityError(f"the MLmodel file of {uri} cannot be read: {error}") from error
+    return card, values
 
 
 def _model_file(folder: Path) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Return(_Body):
     reason: str | None = None
 
 
-class Application(_Body):
+class ProposalRequest(_Body):
     """A table to apply a version to, and the columns that the reader chose."""
 
     input: str
@@ -202,15 +202,17 @@ def _register(name: Name, new: NewVersion) -> dict[str, Any]:
 
 
 @_router.post("/models/{name}/versions/{version}/proposal")
-def _propose(name: Name, version: Version, applied: Application, request: Request) -> JSONResponse:
+def _propose(
+    name: Name, version: Version, asked: ProposalRequest, request: Request
+) -> JSONResponse:
     facts = proposing.propose(
         f"{name}/{version}",
         request.app.state.tables,
-        applied.input,
-        applied.output,
-        columns=applied.columns,
-        features=applied.features,
-        id_columns=applied.id_columns,
+        asked.input,
+        asked.output,
+        columns=asked.columns,
+        features=asked.features,
+        id_columns=asked.id_columns,
     )
     return JSONResponse(facts)
 

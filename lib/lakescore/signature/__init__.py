@@ -19,7 +19,7 @@ from lakescore.signature.matching import FeatureRequired, Match, fitting_columns
 from lakescore.signature.naming import check_names, plain_name
 from lakescore.signature.outputs import DECISION, PREDICTION, Decision
 from lakescore.signature.querying import SCALARS, bind_query, is_scalar, refuse_query
-from lakescore.signature.types import is_lossless
+from lakescore.signature.types import column_types, is_lossless
 
 __all__ = [
     "DECISION",
@@ -47,6 +47,7 @@ __all__ = [
     "bind_query",
     "bind_side_by_side",
     "check_names",
+    "column_types",
     "feature_names",
     "features_of",
     "fitting_columns",

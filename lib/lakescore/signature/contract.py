@@ -28,6 +28,7 @@ from lakescore.signature.outputs import (
     outputs_of,
     results_schema,
 )
+from lakescore.signature.types import column_types
 from lakescore.slicing import RESERVED_PREFIX
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def bind(
     needed = dict.fromkeys([*sources.values(), *keep, *options.read])
     if missing := [name for name in needed if name not in schema.names]:
         raise ColumnsMissing(address, missing, schema.names)
-    types = {field.name: field.dataType for field in schema}
+    types = column_types(schema)
     features = tuple(feature_of(loadable, spec, types[sources[str(spec.name)]]) for spec in wanted)
     arrays = array_input(loadable)
     if arrays is not None and not arrays.names:

@@ -25,7 +25,7 @@ from lakescore.signature.errors import (
     FeaturesUnknown,
     TypesDiffer,
 )
-from lakescore.signature.types import input_type, is_lossless, same_shape
+from lakescore.signature.types import column_types, input_type, is_lossless, same_shape
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def find_casts(
     address: str, schema: StructType, wanted: Sequence[tuple[str, DataType]]
 ) -> dict[str, tuple[str, str]]:
     """Return the casts by column. If two features share a column, both casts must be lossless."""
-    types = {field.name: field.dataType for field in schema}
+    types = column_types(schema)
     changed = [
         (name, types[name], kind) for name, kind in wanted if not same_shape(types[name], kind)
     ]

@@ -22,7 +22,7 @@ from lakescore.signature.features import (
     width,
 )
 from lakescore.signature.naming import plain_name
-from lakescore.signature.types import is_lossless
+from lakescore.signature.types import column_types, is_lossless
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class _Matcher:
     ) -> None:
         self._address, self._fitting, self._chosen = address, fitting, chosen
         self._schema, self._loadable = fitting.schema, fitting.loadable
-        self._types = {field.name: field.dataType for field in self._schema}
+        self._types = column_types(self._schema)
         self._features = _by_plain_name(features)
         self._columns = _by_plain_name(self._schema.names)
 

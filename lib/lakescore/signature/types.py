@@ -112,8 +112,13 @@ def input_type(kind: Mapping[str, Any], has: DataType | None) -> DataType:
             return _TYPES[name]
 
 
+def column_types(schema: StructType) -> dict[str, DataType]:
+    """Return the types of columns by name: a schema itself would search all columns for one."""
+    return {field.name: field.dataType for field in schema}
+
+
 def _input_object(properties: Mapping[str, Any], has: DataType | None) -> StructType:
-    types = {f.name: f.dataType for f in has} if isinstance(has, StructType) else {}
+    types = column_types(has) if isinstance(has, StructType) else {}
     required = {name for name, kind in properties.items() if kind.get("required", True)}
     fits = required <= types.keys() <= properties.keys()
     names = list(types) if fits else list(properties)

@@ -41,7 +41,7 @@ const applying = (() => {
 
     const chosen = () => (labels.has(node.value) ? null : columns[node.value]);
     const put = (value) => {
-      if (![...node.options].some((each) => each.value === value)) node.append(option(value));
+      if (![...node.options].some((present) => present.value === value)) node.append(option(value));
       node.value = value;
     };
     return { node, chosen, put };
@@ -129,7 +129,7 @@ const applying = (() => {
       const id = `key-${number}`;
       const pick = select(id, everything);
       pick.node.addEventListener("change", () => {
-        if (picks.every((each) => each.chosen()) && picks.length < MOST_KEYS) add();
+        if (picks.every((key) => key.chosen()) && picks.length < MOST_KEYS) add();
         changed();
       });
       picks.push(pick);

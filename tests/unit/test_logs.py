@@ -79,6 +79,12 @@ def test_files_take_the_place_of_those_of_their_slice_and_of_no_other(table: str
     assert rows(table) == [(3, "b"), (4, "a' /ü%"), (5, "b")]
 
 
+def test_no_thread_that_reads_ahead_calls_python(table: str) -> None:
+    # Where one does while Python ends, the process aborts.
+    publish(Log(table), "one", [1], "a")
+    assert {file.filesystem.type_name for file in Log(table).dataset().get_fragments()} == {"local"}
+
+
 @pytest.mark.parametrize("append", [True, False])
 def test_of_two_that_looked_at_the_same_slice_the_first_wins(table: str, *, append: bool) -> None:
     first, second = Log(table), Log(table)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from operator import and_
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +16,7 @@ from lakescore.logs.opening import decline_errors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pyarrow.compute import Expression
     from pyarrow.dataset import Dataset
 
     from lakescore.logs.log import Log
@@ -104,27 +103,38 @@ def _read_deleted(log: Log) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
 def open_dataset(log: Log) -> Dataset:
     """Return the rows as `Log.dataset` does."""
     import pyarrow.dataset as ds  # noqa: PLC0415 - not needed for --help
+    from pyarrow.fs import LocalFileSystem  # noqa: PLC0415
 
     if any(name != stored for name, stored in log.stored.items()):  # all values would be null
         raise NotEligible("delta-rs does not read columns that have other names in the files")
+    # The file system of delta-rs calls Python from threads that read ahead. Where such a thread
+    # still runs while Python ends, the process aborts.
+    system = log.folder.store.system or LocalFileSystem()
     # Spark can write times that do not fit into nanoseconds, pyarrow's default unit for them.
     options = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
     with decline_errors(log.address):
-        dataset = log.table.to_pyarrow_dataset(parquet_read_options=options)
-    fragments = []
-    for file in dataset.get_fragments():
-        partition = ds.get_partition_keys(file.partition_expression).items()
-        conditions = [
-            pc.field(name) == pa.scalar(value, dataset.schema.field(name).type)
-            for name, value in partition
-        ]
-        expression = reduce(and_, conditions, ds.scalar(True))  # noqa: FBT003 - an expression
-        fragments.append(
-            dataset.format.make_fragment(
-                file.path, file.filesystem, partition_expression=expression
-            )
+        dataset = log.table.to_pyarrow_dataset(filesystem=system, parquet_read_options=options)
+        actions = pa.table(log.table.get_add_actions(flatten=False))
+    paths, partitions = _column_values(actions, "path"), _partition_expressions(log, actions)
+    fragments = [
+        dataset.format.make_fragment(
+            _file_path(path, log.folder), system, partition_expression=partition
         )
-    return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+        for path, partition in zip(paths, partitions, strict=True)
+    ]
+    return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, system)
+
+
+def _partition_expressions(log: Log, actions: pa.Table) -> list[Expression]:
+    """Return what is true of all rows of each file: the values of the partition columns."""
+    expressions = [pc.scalar(True)] * actions.num_rows  # noqa: FBT003 - an expression
+    for name in log.partitioned_by:
+        values = _column_array(actions, "partition", name)
+        for number, value in enumerate(values or []):
+            is_null = not value.is_valid or value.as_py() == ""
+            equal = pc.field(name).is_null() if is_null else pc.field(name) == value
+            expressions[number] &= equal
+    return expressions
 
 
 def _file_path(path: str, place: Folder) -> str:

@@ -29,6 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _TRIES = 4
 """The number of tries of a task whose worker dies, as in Spark's local[*,4]."""
+_PROGRAM = b"from lakescore import executor, workers; executor.start(connection, workers.answer)"
 _COUNTS = ("aligned",)
 """The counts of a worker that the driver adds to its own."""
 
@@ -50,10 +51,11 @@ class Pool:
 
     Args:
         starter: forks the workers.
+        modules: the installed modules that all workers import.
     """
 
-    def __init__(self, starter: executor.Starter) -> None:
-        self._starter = starter
+    def __init__(self, starter: executor.Starter, modules: tuple[str, ...] = ()) -> None:
+        self._starter, self._modules = starter, modules
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._is_stopped = False
@@ -167,7 +169,7 @@ class Pool:
         return self._start_worker()
 
     def _start_worker(self) -> _Worker:
-        return _Worker(executor.ModelProcess(self._starter))
+        return _Worker(executor.ModelProcess(self._starter, self._modules))
 
 
 class _Worker:
@@ -200,11 +202,10 @@ def pool() -> Pool:
     if not _pools:
         alone = threading.active_count() == 1 and sys.platform == "linux"
         young = alone and not executor.is_used()
-        program = partial(executor.start, answer=answer)
-        starter = (
-            executor.Starter.split(answer) if young else executor.Starter.run(pickle.dumps(program))
-        )
-        _pools.append(Pool(starter))
+        if young:
+            _pools.append(Pool(executor.Starter.split(answer)))
+        else:
+            _pools.append(Pool(executor.Starter.run(_PROGRAM), ("mlflow.pyfunc",)))
     return _pools[0]
 
 

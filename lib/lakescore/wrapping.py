@@ -15,7 +15,6 @@ import os
 import pickle
 import shutil
 import tempfile
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,30 +39,19 @@ from lakescore.home import scratch
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-_PACKAGE = "lakescore_executor"
 _SCALARS = (BooleanType, DoubleType, FloatType, IntegerType, LongType, StringType)
+_FIELDS = {
+    "uri", "key", "mode", "pickled", "library", "settings", "method", "features", "takes", "shapes",
+    "outputs", "params", "names", "program",
+}  # fmt: skip
+"""The fields of a version that do not depend on the worker. Spark applies the rules for nulls."""
 _ENVIRONMENT = ("conda.yaml", "python_env.yaml", "requirements.txt")
 """The files from which MLflow makes an environment for a model."""
 
 
 def wrap(version: executor.Version) -> Path:
     """Return the folder of a model that applies *version* and returns the columns of `given`."""
-    fields = {
-        "uri": version.uri,
-        "key": version.key,
-        "mode": version.mode,
-        "pickled": version.pickled,
-        "library": version.library,
-        "settings": dict(version.settings),
-        "method": version.method,
-        "features": version.features,
-        "takes": version.takes,
-        "shapes": version.shapes,
-        "outputs": version.outputs.serialize().to_pybytes(),
-        "params": version.params,
-        "names": version.names,
-        "program": version.program,
-    }
+    fields = {name: value for name, value in version.fields().items() if name in _FIELDS}
     # The key stands for files and options; features and outputs depend on the table.
     facts = [version.mode, version.method, version.features, version.takes, version.shapes]
     bound = json.dumps([*facts, str(version.outputs), version.names], default=str)
@@ -76,18 +64,17 @@ def wrap(version: executor.Version) -> Path:
     source = Path(version.folder)
     shutil.copytree(source, making / "model", copy_function=_link)
     (making / "version.pkl").write_bytes(pickle.dumps(fields))
-    code = making / "code" / _PACKAGE
+    code = making / "code" / executor.PACKAGE
     code.mkdir(parents=True)
-    for module in resources.files(executor).iterdir():  # perhaps in a zip
-        if module.name.endswith(".py"):
-            (code / module.name).write_bytes(module.read_bytes())
+    for name, text in executor.read_sources().items():
+        (code / name).write_text(text, encoding="utf-8")
     for name in _ENVIRONMENT:
         if (source / name).is_file():
             shutil.copy(source / name, making / name)
     card = yaml.safe_load((source / "MLmodel").read_text(encoding="utf-8"))
     flavor = card["flavors"]["python_function"]
     loader = {
-        "loader_module": f"{_PACKAGE}.wrapped",
+        "loader_module": f"{executor.PACKAGE}.wrapped",
         "code": "code",
         **{name: flavor[name] for name in ("env", "python_version") if name in flavor},
     }

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import pytest
 
-from lakescore.executor import ModelFailed, ModelProcess, holding, isolating
+from lakescore.executor import ModelFailed, ModelProcess, holding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ def make_begin() -> Callable[[Connection], None]:
 
 @pytest.fixture(scope="module")
 def program() -> bytes:
-    return isolating.program(make_begin())
+    return b"import pickle; pickle.loads(%r)(connection)" % cloudpickle.dumps(make_begin())
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ requirements, and MLflow if the model is not a plain scikit-learn one. They neve
 
 from .applying import WHY, attempt, describe, predicted, release
 from .counting import NULLS, nulls
-from .delegating import answer, cpu_seconds, run_holder, run_starter
+from .delegating import answer, cpu_seconds
 from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, WIDTH, Misshapen, Truncated
 from .footers import FOOTERS, RowGroup, footer, footers
-from .isolating import ModelFailed, ModelProcess, Starter, program, start
+from .isolating import ModelFailed, ModelProcess, Starter, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
 from .loading import Description
@@ -28,6 +28,7 @@ from .reading import (
 from .reconciling import COUNTS, LEFT, reconcile, reconciled
 from .results import alike
 from .sealing import SEALED, opened, seal, sealed, unseal
+from .sources import PACKAGE, program, read_sources
 from .storing import LOCAL, Store
 from .tallying import SAID, TaskTotals, listed_at_most
 from .version import Version
@@ -42,6 +43,7 @@ __all__ = [
     "LEFT",
     "LOCAL",
     "NULLS",
+    "PACKAGE",
     "REPEATED",
     "SAID",
     "SAYS",
@@ -96,14 +98,13 @@ __all__ = [
     "predictor",
     "program",
     "query",
+    "read_sources",
     "read_tasks",
     "reconcile",
     "reconciled",
     "release",
     "repeated",
     "row_hashes",
-    "run_holder",
-    "run_starter",
     "seal",
     "sealed",
     "shelf",

@@ -9,7 +9,12 @@ import pyarrow as pa
 
 from .bisecting import predict_rows
 from .calling import predict_frame
-from .delegating import ask_process, end_process, predict_in_process
+from .delegating import (
+    ask_process,
+    end_process,
+    predict_frame_in_process,
+    predict_in_process,
+)
 from .families import Family
 from .loading import Description, describe_model, loaded, unload
 from .memory import give_back
@@ -108,7 +113,7 @@ def predicted(version: Version, frame: Any) -> pa.Array:
         Exception: any error that the model raises.
     """
     if version.program is not None:
-        return ask_process(version, ("frame", frame))
+        return predict_frame_in_process(version, frame)
     return predict_frame(version, frame)
 
 

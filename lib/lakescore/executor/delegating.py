@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from .isolating import Forks
 
+_MODULES = ("mlflow.pyfunc",)
+"""The modules that MLflow's PyFuncModel needs, imported once for all versions."""
+
 
 def predict_in_process(
     version: Version, batch: pa.RecordBatch
@@ -44,8 +47,13 @@ def predict_in_process(
     )
     columns = [batch.column(position) for position in used]
     rows = pa.RecordBatch.from_arrays(columns, names=[f"c{n}" for n in range(len(used))])
-    outcome: tuple[pa.Array, dict[int, tuple[str, str]]] = ask_process(sent, ("batch",), rows)
-    return outcome
+    column, failures = ask_process(sent, ("batch",), rows)
+    return _read_column(column), failures
+
+
+def predict_frame_in_process(version: Version, frame: Any) -> pa.Array:
+    """Do what `predict_frame` does in the process of *version*, whose Python is like ours."""
+    return _read_column(ask_process(version, ("frame", frame)))
 
 
 def ask_process(
@@ -55,8 +63,7 @@ def ask_process(
 
     If the process ends, another one is asked once more: the system may have killed it by chance.
     """
-    # Plain values: neither process can import the other's classes.
-    fields = {**vars(version), "program": None, "folder": local_folder(version.folder)}
+    fields = version.fields() | {"program": None, "folder": local_folder(version.folder)}
     facts = (fields, cores())
     try:
         reply, counts = _process(version, facts).ask((*facts, *request), batch)
@@ -81,11 +88,13 @@ def _process(version: Version, facts: tuple[Any, ...]) -> ModelProcess:
         del processes[key]
     if key not in processes:
         assert version.program is not None  # noqa: S101 - narrows for mypy
+        environment = version.environment and local_folder(version.environment)
         if version.meeting:
-            forks: Forks = Holder(f"{version.meeting} {key}", version.program, facts)
+            meeting = f"{version.meeting} {key}"
+            forks: Forks = Holder(meeting, version.program, facts, environment)
         else:
-            forks = starter(version.program)
-        processes[key] = ModelProcess(forks)
+            forks = starter(version.program, environment)
+        processes[key] = ModelProcess(forks, _MODULES if version.mode == "pyfunc" else ())
         while len(processes) > MODELS_AT_ONCE:
             processes.popitem(last=False)[1].close()
     processes.move_to_end(key)
@@ -119,13 +128,14 @@ def answer(
         request: predict a batch, predict a frame, or describe the model.
         rows: the batch, or the frame.
     """
-    version = Version(**fields)
+    version = Version.of_fields(fields)
     _load(fields, task_cores)
     result: Any
     if request == "batch":
-        result = predict_rows(version, rows, {})
+        column, failures = predict_rows(version, rows, {})
+        result = _write_column(column), failures
     elif request == "frame":
-        result = predict_frame(version, rows)
+        result = _write_column(predict_frame(version, rows))
     else:
         result = vars(describe_model(version))
     return result, _untold()
@@ -133,7 +143,20 @@ def answer(
 
 def _load(fields: Mapping[str, Any], task_cores: int) -> None:
     shelf()["cores"] = task_cores
-    loaded(Version(**fields))
+    loaded(Version.of_fields(fields))
+
+
+def _write_column(column: pa.Array) -> bytes:
+    """Return *column* in Arrow's stream format, which all versions of pyarrow read."""
+    batch = pa.RecordBatch.from_arrays([column], names=["p"])
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, batch.schema) as stream:
+        stream.write_batch(batch)
+    return bytes(out.getvalue().to_pybytes())
+
+
+def _read_column(stream: bytes) -> pa.Array:
+    return pa.ipc.open_stream(pa.py_buffer(stream)).read_next_batch().column(0)
 
 
 def _untold() -> dict[str, float]:

@@ -18,7 +18,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -45,16 +44,20 @@ class Holder:
 
     Args:
         meeting: the text that all workers have in common that can share the model, and no others.
-        program: the pickled program of a holder, which calls `hold`.
+        program: the program of a holder, which calls `hold`.
         to_load: the arguments with which a new holder calls its `load`.
+        environment: the folder of the environment that it runs in; see `launch`.
     """
 
-    def __init__(self, meeting: str, program: bytes, to_load: tuple[Any, ...]) -> None:
+    def __init__(
+        self, meeting: str, program: bytes, to_load: tuple[Any, ...], environment: str = ""
+    ) -> None:
         self._name = hashlib.sha256(meeting.encode()).hexdigest()[:32]
         self._program, self._to_load = program, to_load
+        self._environment = environment
         self.pid: int | None = None
 
-    def fork(self) -> tuple[Connection, int]:
+    def fork(self, modules: tuple[str, ...] = ()) -> tuple[Connection, int]:  # noqa: ARG002 - the model imports them
         """Return the connection to a new fork of the holder, and its id.
 
         Raises:
@@ -108,7 +111,9 @@ class Holder:
             listener.listen(_MOST_WAITING)
             # It outlives its first worker, so it must not keep that worker's output open.
             files, nowhere = (listener.fileno(),), subprocess.DEVNULL
-            connection, _ = launch(self._program, inherited=files, output=nowhere)
+            connection, _ = launch(
+                self._program, self._environment, inherited=files, output=nowhere
+            )
             with connection:
                 connection.send((listener.fileno(), self._name, self._to_load))
 
@@ -146,13 +151,12 @@ def hold(connection: Connection, load: Callable[..., None], answer: Callable[...
     """Run a holder in a new process of Python.
 
     Args:
-        connection: gives the `sys.path`, then the number of the listening socket, the name of the
-            meeting, and the arguments of *load*.
+        connection: gives the number of the listening socket, the name of the meeting, and the
+            arguments of *load*.
         load: loads the model.
         answer: answers the requests of workers, in forks.
     """
     with connection:
-        sys.path[:] = connection.recv()
         number, name, to_load = connection.recv()
     with suppress(Exception):  # a fork tries again, and tells its worker the error
         load(*to_load)

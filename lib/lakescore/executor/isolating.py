@@ -10,6 +10,8 @@ socket closes. If Spark does not run, the workers of this machine are such proce
 from __future__ import annotations
 
 import gc
+import importlib
+import json
 import os
 import pickle
 import queue
@@ -32,10 +34,17 @@ from .keeping import forget, shelf
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_START = (
-    "import pickle, sys; from multiprocessing.connection import Connection; "
-    "socket = Connection(int(sys.argv[1])); pickle.loads(socket.recv_bytes())(socket)"
-)
+_START = """
+import site, sys
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+path, packages = connection.recv()
+if path is not None:
+    sys.path[:] = path
+for folder in packages:
+    site.addsitedir(folder)
+exec(connection.recv_bytes(), {"connection": connection})
+"""
 
 
 class ModelFailed(RuntimeError):
@@ -57,8 +66,12 @@ class Forks(Protocol):
     pid: int | None
     """Its id, as soon as it is known."""
 
-    def fork(self) -> tuple[Connection, int]:
-        """Return the connection to a new process, and its id."""
+    def fork(self, modules: tuple[str, ...] = ()) -> tuple[Connection, int]:
+        """Return the connection to a new process, and its id.
+
+        Args:
+            modules: installed modules to import once for this process and all later ones.
+        """
 
     def ending(self, pid: int) -> str:
         """Return how the process *pid* ended."""
@@ -67,14 +80,17 @@ class Forks(Protocol):
 class ModelProcess:
     """A process that applies one version and does nothing else, or a worker of this machine.
 
+    Requests and answers are plain values and bytes, since the other Python can be another version.
+
     Args:
         starter: forks the process.
+        modules: the installed modules that it imports, if they are there.
     """
 
-    def __init__(self, starter: Forks) -> None:
+    def __init__(self, starter: Forks, modules: tuple[str, ...] = ()) -> None:
         self._lock = threading.Lock()
         self._starter = starter
-        self._connection, self.pid = starter.fork()
+        self._connection, self.pid = starter.fork(modules)
         self._unread = 0
 
     def ask(self, request: tuple[Any, ...], batch: pa.RecordBatch | None = None) -> Any:
@@ -86,7 +102,8 @@ class ModelProcess:
         """
         with self._lock:
             try:
-                self._connection.send((*request, batch if batch is None else batch.schema))
+                schema = None if batch is None else batch.schema.serialize().to_pybytes()
+                self._connection.send((*request, schema))
                 if batch is not None:
                     self._connection.send_bytes(batch.serialize())
                 while self._unread:
@@ -134,47 +151,60 @@ class ModelProcess:
         self._connection.close()
 
 
-def program(begin: Callable[[Connection], None]) -> bytes:
-    """Return the pickled program of a new process that calls *begin* with its connection.
-
-    It holds the code itself, so that a worker does not need our package.
-    """
-    import cloudpickle  # noqa: PLC0415 - only the driver makes a program
-
-    package = sys.modules[__package__]
-    cloudpickle.register_pickle_by_value(package)
-    try:
-        return bytes(cloudpickle.dumps(begin))
-    finally:
-        cloudpickle.unregister_pickle_by_value(package)
-
-
 def launch(
-    program: bytes, *, inherited: tuple[int, ...] = (), output: int = 2
+    program: bytes,
+    environment: str = "",
+    *,
+    inherited: tuple[int, ...] = (),
+    output: int = 2,
 ) -> tuple[Connection, subprocess.Popen[bytes]]:
     """Start a new process of Python, and return the connection to it.
 
     Args:
-        program: its pickled program, which gets the connection. The first message there is this
-            process's `sys.path`.
+        program: its program: source code in which `connection` is the connection.
+        environment: the folder of the environment whose Python and packages it uses; empty for
+            those of this process.
         inherited: open files that it inherits.
         output: the open file to which it prints. A model must not print to a worker's standard
             output.
+
+    Raises:
+        ModelFailed: the Python of the environment cannot be started.
     """
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(  # noqa: S603 - the running interpreter
-            [sys.executable, "-c", _START, str(theirs.fileno())],
-            pass_fds=[theirs.fileno(), *inherited],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the driver; this process ends with it
-            stdout=output,
-            stderr=output,
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the running interpreter, or a version's own
+                [*_python(environment), "-c", _START, str(theirs.fileno())],
+                pass_fds=[theirs.fileno(), *inherited],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the driver; this process ends with it
+                stdout=output,
+                stderr=output,
+            )
+        except OSError as error:
+            ours.close()
+            raise ModelFailed(f"the Python of its environment cannot be started: {error}") from None
     connection = Connection(ours.detach())
-    connection.send_bytes(program)
-    connection.send(_clean_path())
+    with suppress(ConnectionError):  # whoever asks the process for anything gets the error
+        connection.send((None, [_packages(environment)]) if environment else (_clean_path(), []))
+        connection.send_bytes(program)
     return connection, process
+
+
+def _python(environment: str) -> list[str]:
+    """Return the command of the Python of *environment*, which sees no other packages."""
+    if not environment:
+        return [sys.executable]
+    shipped = os.path.join(environment, "python", "bin", "python3")  # noqa: PTH118
+    if not os.path.exists(shipped):  # noqa: PTH110
+        with open(os.path.join(environment, "environment.json")) as file:  # noqa: PTH118, PTH123
+            shipped = json.load(file)["python"]
+    return [shipped, "-I", "-S"]
+
+
+def _packages(environment: str) -> str:
+    return os.path.join(environment, "packages")  # noqa: PTH118
 
 
 class Starter:
@@ -187,15 +217,14 @@ class Starter:
     """
 
     def __init__(self, connection: Connection, pid: int, wait: Callable[[], int]) -> None:
-        self.owner = os.getpid()
         self.pid: int | None = pid
         self._lock = threading.Lock()
         self._connection, self._wait = connection, cache(wait)
 
     @classmethod
-    def run(cls, program: bytes) -> Starter:
-        """Start a new process of Python that runs *program*, and return its starter."""
-        connection, process = launch(program)
+    def run(cls, program: bytes, environment: str = "") -> Starter:
+        """Start a new process of Python as `launch` does, and return its starter."""
+        connection, process = launch(program, environment)
         return cls(connection, process.pid, process.wait)
 
     @classmethod
@@ -224,12 +253,12 @@ class Starter:
             lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]),
         )
 
-    def fork(self) -> tuple[Connection, int]:
+    def fork(self, modules: tuple[str, ...] = ()) -> tuple[Connection, int]:
         """Return the connection to a new process, and its id."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             try:
-                self._connection.send(("fork", dict(os.environ), os.getcwd()))  # noqa: PTH109
+                self._connection.send(("fork", modules, dict(os.environ), os.getcwd()))  # noqa: PTH109
                 send_handle(self._connection, theirs.fileno(), 0)
                 pid: int = self._connection.recv()
             except (EOFError, ConnectionError) as error:
@@ -257,11 +286,14 @@ def describe_ending(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-def starter(program: bytes) -> Starter:
-    """Return the starter of this process; a fork of this process gets another one."""
-    known: Starter | None = shelf().get("starter")
-    if known is None or known.owner != os.getpid():
-        known = shelf()["starter"] = Starter.run(program)
+def starter(program: bytes, environment: str) -> Starter:
+    """Return the starter of this process for an *environment*; a fork of it gets another one."""
+    owner, starters = shelf().get("starters", (None, {}))
+    if owner != os.getpid():
+        shelf()["starters"] = os.getpid(), (starters := {})
+    if environment not in starters:
+        starters[environment] = Starter.run(program, environment)
+    known: Starter = starters[environment]
     return known
 
 
@@ -287,11 +319,6 @@ def _clean_path() -> list[str]:
 
 def start(connection: Connection, answer: Callable[..., Any]) -> None:
     """Run a starter in a new process of Python until the other end of *connection* is closed."""
-    sys.path[:] = connection.recv()
-    with suppress(ImportError):  # plain scikit-learn models need no MLflow
-        import mlflow.pyfunc  # noqa: F401, PLC0415 - imported once for all versions
-    gc.collect()
-    gc.freeze()  # all forks share the imported objects, as long as no collector touches them
     _serve(connection, answer)
 
 
@@ -303,10 +330,11 @@ def _serve(connection: Connection, answer: Callable[..., Any]) -> None:
             request = connection.recv()
             if request[0] == "fork":
                 handle = recv_handle(connection)
+                _import(request[1])
                 if not (pid := os.fork()):
                     try:
                         connection.close()
-                        run_process(handle, answer, *request[1:])
+                        run_process(handle, answer, *request[2:])
                     finally:
                         os._exit(1)
                 os.close(handle)
@@ -317,6 +345,17 @@ def _serve(connection: Connection, answer: Callable[..., Any]) -> None:
                     endings[pid] = os.waitstatus_to_exitcode(status)
                 connection.send(endings.pop(request[1]))
             reap(endings)
+
+
+def _import(modules: tuple[str, ...]) -> None:
+    """Import *modules* for all forks that follow."""
+    if all(name in sys.modules for name in modules):
+        return
+    for name in modules:
+        with suppress(Exception):  # a fork that needs it raises the error
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # all forks share the imported objects, as long as no collector touches them
 
 
 def reap(endings: dict[int, int]) -> None:
@@ -334,6 +373,10 @@ def run_process(
 
     os.environ.clear()
     os.environ.update(environment)
+    if sys.flags.isolated:  # in an environment of its own, which its child processes share
+        for name in [name for name in os.environ if name.startswith("PYTHON")]:
+            del os.environ[name]
+        os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     os.chdir(folder)
     np.random.seed()  # noqa: NPY002 - otherwise all forks would draw the same numbers
     connection = Connection(handle)
@@ -346,7 +389,8 @@ def run_process(
                 *request, schema = connection.recv()
                 if schema is not None:
                     message = pa.py_buffer(connection.recv_bytes())
-                    request.append(pa.ipc.read_record_batch(message, schema))
+                    columns = pa.ipc.read_schema(pa.py_buffer(schema))
+                    request.append(pa.ipc.read_record_batch(message, columns))
                 requests.put(tuple(request))
         finally:
             os._exit(0)

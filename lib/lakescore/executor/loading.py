@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -70,9 +71,8 @@ def _freeze() -> None:
 
     With scikit-learn it skips 150,000 objects and saves 0.07 seconds; with MLflow 230,000 and 0.11.
     """
-    from pyspark import TaskContext  # noqa: PLC0415 - every worker has it
-
-    if TaskContext.get() is not None:
+    pyspark = sys.modules.get("pyspark")  # a version's own process need not have it
+    if pyspark is not None and pyspark.TaskContext.get() is not None:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
@@ -150,8 +150,10 @@ class Description:
     """The module that defines the class of its last step."""
     features: tuple[str, ...] | None
     """The columns that it was fitted on, if it names them."""
-    classes: Any
-    """A classifier's `classes_`; None for other models."""
+    classes: tuple[Any, ...] | None
+    """A classifier's labels, as plain values; None for other models."""
+    has_several_labels: bool
+    """Whether it is a classifier that gives several labels per row, so that `classes` is None."""
     methods: frozenset[str]
     """`predict_proba`, if it has this method."""
     categories: tuple[str, ...]
@@ -163,11 +165,19 @@ def describe_model(version: Version) -> Description:
     estimator = loaded(version)
     final = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     names = getattr(estimator, "feature_names_in_", None)
+    classes = getattr(estimator, "classes_", None)
+    several = isinstance(classes, list) or getattr(classes, "ndim", 1) != 1
     return Description(
         kind=type(estimator).__name__,
         module=type(final).__module__,
-        features=None if names is None else tuple(names),
-        classes=getattr(estimator, "classes_", None),
+        features=None if names is None else _plain(names),
+        classes=None if classes is None or several else _plain(classes),
+        has_several_labels=several,
         methods=frozenset(name for name in ("predict_proba",) if hasattr(estimator, name)),
         categories=tuple(getattr(estimator, "category_columns", ())),
     )
+
+
+def _plain(values: Any) -> tuple[Any, ...]:
+    """Return *values* without NumPy's types, which another version of NumPy cannot read."""
+    return tuple(value.item() if hasattr(value, "item") else value for value in values)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,25 @@ class Version:
     program: bytes | None = field(default=None, repr=False)
     """The program of the process from which the version's own processes are forked; None if the
     version needs no own processes."""
+    environment: str = ""
+    """The environment of its own processes: a folder, or the name of an archive that Spark ships.
+    Empty for the Python and the packages of the worker."""
     meeting: str = ""
     """Common to the workers of a run; their processes of this version are then forked from one
     that has loaded the model. Empty if each process loads the model itself."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields as plain values and bytes, which any version of Python can read."""
+        return {
+            **vars(self),
+            "settings": dict(self.settings),
+            "outputs": self.outputs.serialize().to_pybytes(),
+        }
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the version with these *fields*, as `fields` returns them."""
+        return cls(**{**fields, "outputs": pa.ipc.read_schema(pa.py_buffer(fields["outputs"]))})
 
 
 def output_type(outputs: pa.Schema) -> pa.DataType:

@@ -22,8 +22,8 @@ def _load_pyfunc(path: str) -> Wrapped:
     """Return the model in the folder *path*; MLflow calls this function of a loader module."""
     with open(os.path.join(path, "version.pkl"), "rb") as file:  # noqa: PTH118, PTH123
         fields = pickle.load(file)  # noqa: S301 - our own file of plain values
-    fields["outputs"] = pa.ipc.read_schema(pa.py_buffer(fields["outputs"]))
-    return Wrapped(Version(folder=os.path.abspath(os.path.join(path, "model")), **fields))  # noqa: PTH100, PTH118
+    folder = os.path.abspath(os.path.join(path, "model"))  # noqa: PTH100, PTH118
+    return Wrapped(Version.of_fields({**fields, "folder": folder}))
 
 
 KEY = "p"

@@ -12,8 +12,7 @@ import pyarrow as pa
 from lakescore import executor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from multiprocessing.connection import Connection
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pyspark.ml import PipelineModel
@@ -80,8 +79,8 @@ class Loadable:
         if self.env_manager != "local":
             return None
         if self.is_shared:
-            return _dump_program(executor.run_holder)
-        return _dump_program(executor.run_starter) if self.own_code else None
+            return executor.program("run_holder")
+        return executor.program("run_starter") if self.own_code else None
 
     @property
     def _names(self) -> tuple[Any, ...] | None:
@@ -178,11 +177,6 @@ def _is_known_class(library: str, settings: Mapping[str, Any]) -> bool:
         is_known = str(settings.get("model_type")).startswith("CatBoost")
         return is_known and settings.get("save_format") in {"cbm", "json"}
     return True
-
-
-@cache
-def _dump_program(begin: Callable[[Connection], None]) -> bytes:
-    return executor.program(begin)
 
 
 @cache

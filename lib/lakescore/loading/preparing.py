@@ -252,9 +252,8 @@ def _describe(loadable: Loadable, runner: Runner | None) -> executor.Description
 
 
 def _class_labels(uri: str, estimator: executor.Description) -> tuple[Any, ...]:
-    classes = estimator.classes
-    if classes is None or PROBA not in estimator.methods:
-        raise UnsupportedSignature(uri, f"its {estimator.kind} has no {PROBA}")
-    if getattr(classes, "ndim", 1) != 1 or isinstance(classes, list):
+    if estimator.has_several_labels and PROBA in estimator.methods:
         raise UnsupportedSignature(uri, "it has several labels per row")
-    return tuple(label.item() if hasattr(label, "item") else label for label in classes)
+    if estimator.classes is None or PROBA not in estimator.methods:
+        raise UnsupportedSignature(uri, f"its {estimator.kind} has no {PROBA}")
+    return estimator.classes

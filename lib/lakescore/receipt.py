@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from lakescore.environment import differences
+from lakescore.environments import differences
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from lakescore.engines.failures import FeaturesLeftOut, ResultUnfit
 from lakescore.engines.plan import EngineRefused
 from lakescore.engines.rowwise import PipelineUnfit
 from lakescore.engines.spark_ml import RowsDropped
-from lakescore.environment import ModuleMissing
+from lakescore.environments import ModuleMissing
 from lakescore.errors import (
     ColumnsMissing,
     ConfigError,

@@ -21,7 +21,7 @@ from builders.models import delay_model, flights
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lakescore import environment, errors, loading
+from lakescore import environments, errors, loading
 from lakescore import registry as library
 from lakescore.config import ScoreJob, load
 from lakescore.errors import IntegrityError, LakescoreError
@@ -674,18 +674,18 @@ def test_wheels_are_plain_and_pinned(
     folder: Folder, file: str, text: str | bytes, reason: str
 ) -> None:
     of_pyfunc = folder.model["flavors"]["python_function"]
-    assert environment.wheels(folder.path, of_pyfunc, "uv").keys()
+    assert environments.wheels(folder.path, of_pyfunc, "uv").keys()
     (folder.path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=reason):
-        environment.wheels(folder.path, of_pyfunc, "uv")
+        environments.wheels(folder.path, of_pyfunc, "uv")
 
 
 def test_conda_and_other_files_are_no_wheels(folder: Folder) -> None:
     of_pyfunc = folder.model["flavors"]["python_function"]
     with pytest.raises(ValueError, match="conda installs more than wheels"):
-        environment.wheels(folder.path, of_pyfunc, "conda")
+        environments.wheels(folder.path, of_pyfunc, "conda")
     with pytest.raises(ValueError, match=r"does not name python_env\.yaml"):
-        environment.wheels(folder.path, {"env": {"virtualenv": "other.yaml"}}, "uv")
+        environments.wheels(folder.path, {"env": {"virtualenv": "other.yaml"}}, "uv")
 
 
 def test_nothing_is_built_for_an_environment_of_wheels(
@@ -729,7 +729,7 @@ def test_nothing_is_built_for_an_environment_of_wheels(
 
 def test_requirements_that_are_no_utf_8_are_read_as_far_as_they_can_be(folder: Folder) -> None:
     (folder.path / "requirements.txt").write_bytes(b"# caf\xe9\ncaf\xe9==1\nscikit-learn==0.1\n")
-    (difference,) = environment.differences(folder.path)
+    (difference,) = environments.differences(folder.path)
     assert (difference["package"], difference["asked"]) == ("scikit-learn", "scikit-learn==0.1")
 
 

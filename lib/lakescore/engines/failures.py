@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import TimestampNTZType, TimestampType
 
-from lakescore import classic, environment, executor, scanning, storage
+from lakescore import classic, environments, executor, scanning, storage
 from lakescore.errors import InputContractError, LakescoreError, ScoringFailed
 from lakescore.runner import FAILURES
 from lakescore.wording import counted, listed
@@ -127,7 +127,7 @@ def _explain_failure(planned: Plan, slices: Sequence[str], reason: str) -> Lakes
         uri = missing[2] or (next(iter(folders)) if len(folders) == 1 else None)
         if uri in folders:
             error = ModuleNotFoundError(name=missing[1])
-            return environment.missing(uri, folders[uri], error)
+            return environments.missing(uri, folders[uri], error)
     return ScoringFailed(uris, f"all of {listed(slices)}", reason)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pyspark.sql import SparkSession
 
-from lakescore import environment, executor
+from lakescore import environments, executor
 from lakescore.encoding import parsed
 from lakescore.errors import ScoringFailed
 from lakescore.home import scratch
@@ -184,7 +184,7 @@ def _inspect(loadable: Loadable, runner: Runner | None) -> Loadable:
         return loadable
     try:
         estimator = _describe(loadable, runner)
-    except (environment.ModuleMissing, ScoringFailed):
+    except (environments.ModuleMissing, ScoringFailed):
         if proba or loadable.env_manager == "local":
             raise
         return loadable  # the environment that MLflow makes can have what this one lacks
@@ -222,7 +222,7 @@ def _environment_files(
         reason = f"env_manager {env_manager} installs what its files ask for"
         raise NotTrusted(model.uri, "environments", reason, allowed)
     try:
-        return environment.wheels(model.artifacts, settings, env_manager)
+        return environments.wheels(model.artifacts, settings, env_manager)
     except ValueError as error:
         allowed = ["name==version in requirements.txt", "env_manager uv or virtualenv"]
         raise NotTrusted(model.uri, "environments", str(error), allowed) from None
@@ -246,7 +246,7 @@ def _describe(loadable: Loadable, runner: Runner | None) -> executor.Description
             return executor.describe(loadable.native)
         return runner.call(executor.describe, loadable.native)
     except ModuleNotFoundError as error:
-        raise environment.missing(uri, loadable.folder, error) from error
+        raise environments.missing(uri, loadable.folder, error) from error
     except executor.ModelFailed as error:
         raise ScoringFailed(uri, "any row", str(error)) from error
 

@@ -90,8 +90,15 @@ class Trust(BaseModel):
     )
     environments: Environments | None = Field(
         default=None,
-        description="the packages that an env_manager can install for a model: none, or wheels "
-        "of plain name==version; default: none if there is any other rule",
+        description="the packages that an env_manager, or an environment of its own, can install "
+        "for a model: none, or wheels of plain name==version; default: none if there is any other "
+        "rule",
+    )
+    indexes: _Texts | None = Field(
+        default=None,
+        description="allowed indexes of packages for a model's own environment: schemes (https) or "
+        "prefixes of URIs (https://packages.example.org/simple); default: those that this machine "
+        "is set up for",
     )
 
     @property
@@ -221,6 +228,21 @@ class Trust(BaseModel):
 
     def _policy_digest(self, uri: str) -> str | None:
         return self.digests.get(uri.removeprefix("models:/"))
+
+
+def check_index(uri: str, index: str, allowed: Iterable[str] | None) -> None:
+    """Check an index of packages from which the environment of the pinned *uri* is made.
+
+    Args:
+        uri: `models:/<name>/<integer>`.
+        index: the URI of the index.
+        allowed: the policy's rule `indexes`; None allows all.
+
+    Raises:
+        NotTrusted: the rule refuses the index.
+    """
+    if allowed is not None and not any(_is_within(index, rule) for rule in allowed):
+        raise NotTrusted(uri, "indexes", f"uv is set up for {index}", allowed)
 
 
 def _is_within(uri: str, allowed: str) -> bool:

@@ -1,4 +1,8 @@
-"""Environments: the packages that a version needs, beside those of this machine."""
+"""Environments: the packages that a version needs, beside those of this machine.
+
+`find_differences` says what differs from this machine, and `own_environment` makes what the version
+asks for: it locks the packages with their digests, installs them once a machine, and keeps them.
+"""
 
 from lakescore.environments.differing import (
     Difference,
@@ -9,17 +13,21 @@ from lakescore.environments.differing import (
     missing,
 )
 from lakescore.environments.errors import ModuleMissing
+from lakescore.environments.making import Environment, kept_environment, own_environment
 from lakescore.environments.needs import Needs, read_needs, wheels
 
 __all__ = [
     "Difference",
+    "Environment",
     "ModuleMissing",
     "Needs",
     "choose",
     "differences",
     "find_differences",
     "find_libraries",
+    "kept_environment",
     "missing",
+    "own_environment",
     "read_needs",
     "wheels",
 ]

@@ -206,6 +206,8 @@ class ModelVersion(VersionRecord):
     """The source that confirms the digest: the trust policy or the ledger; None if nothing does."""
     installing: Environments | None = None
     """The trust policy's rule for environments; None if there is no policy."""
+    indexes: tuple[str, ...] | None = None
+    """The trust policy's rule for indexes of packages; None if it has none."""
 
     @property
     def signature(self) -> ModelSignature:

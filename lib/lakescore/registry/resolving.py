@@ -167,6 +167,7 @@ def _pin(
         artifacts=copy,
         digest_by=digest_by,
         installing=trust.installing,
+        indexes=trust.indexes,
     )
 
 

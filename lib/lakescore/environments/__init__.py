@@ -15,6 +15,7 @@ from lakescore.environments.differing import (
 from lakescore.environments.errors import ModuleMissing
 from lakescore.environments.making import Environment, kept_environment, own_environment
 from lakescore.environments.needs import Needs, read_needs, wheels
+from lakescore.environments.packing import pack
 
 __all__ = [
     "Difference",
@@ -28,6 +29,7 @@ __all__ = [
     "kept_environment",
     "missing",
     "own_environment",
+    "pack",
     "read_needs",
     "wheels",
 ]

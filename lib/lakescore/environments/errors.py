@@ -84,6 +84,16 @@ class RequirementsUnmet(InputContractError):
         )
 
 
+class WheelsDiffer(IntegrityError):
+    """The index has other files than those whose digests are in the lock."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"the packages of the index differ from those that were locked for {uri}: {reason}; "
+            "find out who changed them"
+        )
+
+
 class PackagesOffline(ConfigError):
     """UV_OFFLINE is set, and packages have not been fetched before."""
 

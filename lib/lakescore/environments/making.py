@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import threading
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from lakescore.environments.errors import (
     EnvironmentChanged,
     EnvironmentNotMade,
     RequirementsUnmet,
+    WheelsDiffer,
 )
 from lakescore.environments.installer import run_uv
 from lakescore.environments.interpreters import find_interpreter
@@ -53,6 +55,7 @@ _INSTALL = (
 )  # fmt: skip
 """Copies: a file that changes in an environment changes in no other, nor in uv's cache."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_MISMATCH = re.compile("hash mismatch", re.IGNORECASE)
 _one_at_a_time = threading.Lock()
 
 
@@ -97,6 +100,7 @@ def own_environment(  # noqa: PLR0913 - each is a separate fact
         NotTrusted, RequirementRefused, NeedsUnknown: as `read_needs`.
         PythonUnsupported, PythonMissing: as `find_interpreter`.
         RequirementsUnmet, PackagesOffline, IndexUnavailable: as `lock`.
+        WheelsDiffer: the index has other files than those of the lock.
         DiskFull, EnvironmentNotMade: the machine lets no files be written.
         EnvironmentChanged: the files of the kept environment are not those that were installed.
     """
@@ -195,6 +199,8 @@ def _install(uri: str, locked: Lock, interpreter: Interpreter, part: Path, show:
         return
     if any(os.strerror(code) in done.messages for code in _FULL):
         raise DiskFull(uri, part.parent)
+    if _MISMATCH.search(done.messages):
+        raise WheelsDiffer(uri, explain(done))
     if error := find_network_failure(uri, done):
         raise error
     raise RequirementsUnmet(uri, interpreter.minor, explain(done))

@@ -134,7 +134,7 @@ def serve() -> Iterator[Index]:
     index.url = f"http://127.0.0.1:{server.server_port}"
     for name in FOR_SCORING:
         index.add(name, "18.0.0")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield index

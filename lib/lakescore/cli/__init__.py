@@ -6,6 +6,7 @@ a table of 80 columns. The import of this package imports neither MLflow nor Ric
 
 from lakescore.cli import (  # noqa: F401 - these modules add their commands
     applying,
+    environments,
     explaining,
     jobs,
     moving,

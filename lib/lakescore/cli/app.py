@@ -21,7 +21,7 @@ _EXIT_CODES = {
     2: "usage or configuration",
     3: "registry or resolution",
     4: "integrity or trust",
-    5: "no such table or row",
+    5: "no such table or row, or packages that nothing meets",
     7: "someone else moved the alias",
     75: "a retry may help",
 }
@@ -35,7 +35,7 @@ def _describe_codes(*codes: int) -> str:
 
 _ORDER = (
     *("init", "score", "compare", "replay"),
-    *("models", "versions", "show", "files", "diff", "report", "serve", "resolve"),
+    *("models", "versions", "show", "files", "diff", "report", "serve", "resolve", "environment"),
     *("create", "register", "tag", "untag", "promote", "rollback", "withdraw", "history"),
     *("apply", "explain", "schema", "check", "schedule", "path", "setup"),
 )

@@ -14,7 +14,7 @@ from lakescore.environments.differing import (
 )
 from lakescore.environments.errors import ModuleMissing
 from lakescore.environments.making import Environment, kept_environment, own_environment
-from lakescore.environments.needs import Needs, read_needs, wheels
+from lakescore.environments.needs import Needs, read_asked, read_needs, wheels
 from lakescore.environments.packing import pack
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "missing",
     "own_environment",
     "pack",
+    "read_asked",
     "read_needs",
     "wheels",
 ]

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lakescore.environments.errors import IndexUnavailable, PackagesOffline, RequirementsUnmet
@@ -167,11 +166,10 @@ def _failure(uri: str, needs: Needs, interpreter: Interpreter, done: Done) -> Ex
     reason = explain(done)
     if error := find_network_failure(uri, done):
         return error
-    names = {canonicalize_name(Requirement(line).name) for line in needs.requirements}
-    added = [line for line in _FOR_SCORING if Requirement(line).name not in names]
+    added = sorted({*_FOR_SCORING} - {*needs.requirements})
     alone = _compile(needs.requirements, interpreter, None) if needs.requirements else done
     if alone.code == 0:
-        reason = f"not together with {listed(added or _FOR_SCORING)}, which scoring needs: {reason}"
+        reason = f"not together with {listed(added)}, which scoring needs: {reason}"
     return RequirementsUnmet(uri, interpreter.minor, reason)
 
 

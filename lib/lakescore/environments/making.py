@@ -71,6 +71,12 @@ class Environment:
     """The version of the interpreter, such as `3.12.1`."""
     packages: Mapping[str, str]
     """The versions of the installed packages by name."""
+    size: int
+    """The bytes of the installed packages."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the environment as plain JSON."""
+        return {**asdict(self), "folder": str(self.folder), "packages": dict(self.packages)}
 
 
 def own_environment(  # noqa: PLR0913 - each is a separate fact
@@ -242,6 +248,7 @@ def _open(uri: str, locked: Lock, folder: Path, interpreter: Interpreter) -> Env
         folder=folder,
         python=changed["version"],
         packages=changed["packages"],
+        size=changed["size"],
     )
 
 

@@ -6,6 +6,7 @@ names, versions, extras and markers, and never the files themselves.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,19 @@ def find_python(artifacts: Path) -> str | None:
         return str(_mapping(artifacts / _PYTHON).get("python"))
     loader = (_mapping(artifacts / _MODEL_FILE).get("flavors") or {}).get("python_function") or {}
     return str(loader["python_version"]) if "python_version" in loader else None
+
+
+def read_asked(artifacts: Path) -> tuple[str | None, list[str]]:
+    """Return the Python and the lines of requirements in a version's files, as they are there.
+
+    They are for people to look at. `read_needs` checks them.
+    """
+    python, lines = None, []
+    with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
+        python = find_python(artifacts)
+    with contextlib.suppress(OSError):
+        lines = lines_of(artifacts / REQUIREMENTS, errors="replace")
+    return python, lines
 
 
 def _direct(artifacts: Path) -> list[str]:

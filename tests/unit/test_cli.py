@@ -66,6 +66,7 @@ def imported(statements: str, *, environment: dict[str, str] | None = None) -> s
             "report",
             "serve",
             "resolve",
+            "environment",
         ),
         *(
             "create",

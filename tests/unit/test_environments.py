@@ -36,8 +36,8 @@ from lakescore.environments.errors import (
     PythonMissing,
     PythonUnsupported,
     RequirementRefused,
-    RequirementsUnmet,
     WheelsDiffer,
+    WheelsMissing,
 )
 from lakescore.environments.interpreters import find_interpreter
 from lakescore.environments.keeping import environments_folder
@@ -252,7 +252,7 @@ def test_what_scoring_needs_is_not_added_to_what_the_version_pins(
     assert (made["pyarrow"], made["numpy"]) == ("16.0.0", "1.26.4")
     old = asks(tmp_path / "old", "pyarrow==14.0.0")
     index.add("pyarrow", "14.0.0")
-    with pytest.raises(RequirementsUnmet, match=r"not together with .*pyarrow>=15.*scoring needs"):
+    with pytest.raises(WheelsMissing, match=r"not together with .*pyarrow>=15.*scoring needs"):
         own(old)
 
 
@@ -261,7 +261,7 @@ def test_versions_that_no_index_has_are_named_in_one_line(
     tmp_path: Path,
 ) -> None:
     folder = asks(tmp_path / "model", "six==99.1")
-    with pytest.raises(RequirementsUnmet, match=r"Because there is no version of six==99\.1") as e:
+    with pytest.raises(WheelsMissing, match=r"Because there is no version of six==99\.1") as e:
         own(folder)
     assert e.value.exit_code == 5
     assert not list(environments_folder().glob("*/environment.json"))
@@ -382,11 +382,11 @@ def test_nothing_is_built(index: packages.Index, tmp_path: Path) -> None:
     index.files["evil-1.0.tar.gz"] = packages.source(
         "evil", "1.0", f"import os\nos.mkdir({str(marker)!r})\n"
     )
-    with pytest.raises(RequirementsUnmet, match=r"evil==1\.0 has no usable wheels"):
+    with pytest.raises(WheelsMissing, match=r"evil==1\.0 has no usable wheels"):
         own(asks(tmp_path / "model", "evil==1.0"))
     assert not marker.exists()
     index.add("calls", "1.0", requires="evil")
-    with pytest.raises(RequirementsUnmet, match="evil"):
+    with pytest.raises(WheelsMissing, match="evil"):
         own(asks(tmp_path / "model", "calls==1.0"))
     assert not marker.exists()
 

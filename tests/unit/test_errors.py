@@ -26,6 +26,20 @@ from lakescore.engines.plan import EngineRefused
 from lakescore.engines.rowwise import PipelineUnfit
 from lakescore.engines.spark_ml import RowsDropped
 from lakescore.environments import ModuleMissing
+from lakescore.environments.errors import (
+    ArchiveNotWritten,
+    DiskFull,
+    EnvironmentChanged,
+    EnvironmentNotMade,
+    IndexUnavailable,
+    NeedsUnknown,
+    PackagesOffline,
+    PythonMissing,
+    PythonUnsupported,
+    RequirementRefused,
+    WheelsDiffer,
+    WheelsMissing,
+)
 from lakescore.errors import (
     ColumnsMissing,
     ConfigError,
@@ -277,6 +291,26 @@ INSTANCES = [
     ),
     FlavorMissing("models:/names/1", ["spacy"]),
     ModuleMissing("models:/names/1", "acme_features", ["acme-features==1.0"]),
+    RequirementRefused("models:/names/1", "its files ask for '--pre'"),
+    NeedsUnknown("models:/names/1", "its files name no version of Python, but 'any'"),
+    PythonMissing("models:/names/1", "3.12", ["3.11.2", "3.11.7"]),
+    PythonUnsupported("models:/names/1", "3.8", ["3.11", "3.12", "3.13"]),
+    WheelsMissing(
+        "models:/names/1", "3.12", "Because there is no version of six==99.1 and you require it"
+    ),
+    WheelsDiffer("models:/names/1", "Hash mismatch for six==1.16.0"),
+    PackagesOffline("models:/names/1", ["six"]),
+    IndexUnavailable(
+        "models:/names/1", ["https://packages.example.org/simple"], "Connection refused"
+    ),
+    EnvironmentNotMade(
+        "models:/names/1", Path("/lake/environments"), "[Errno 13] Permission denied"
+    ),
+    DiskFull("models:/names/1", Path("/lake/environments")),
+    EnvironmentChanged(
+        "models:/names/1", Path("/lake/environments/1f2e"), "six.py has other content"
+    ),
+    ArchiveNotWritten(Path("out/environment.tar.gz"), "No space left on device"),
     ResultUnfit("models:/flight-delay/3", "the signature says long and the model gives 1.25"),
     PipelineUnfit("models:/flight-delay/3", "Spark's plan of its pipeline has the step 'Join'"),
     RowsDropped("models:/flight-delay/3", 2, 1000, "id=7"),

@@ -21,7 +21,7 @@ _EXIT_CODES = {
     2: "usage or configuration",
     3: "registry or resolution",
     4: "integrity or trust",
-    5: "no such table or row, or packages that nothing meets",
+    5: "no such table, row or package",
     7: "someone else moved the alias",
     75: "a retry may help",
 }

@@ -74,7 +74,7 @@ class PythonUnsupported(InputContractError):
         )
 
 
-class RequirementsUnmet(InputContractError):
+class WheelsMissing(InputContractError):
     """No wheels of the index meet the requirements of a version."""
 
     def __init__(self, uri: str, python: str, reason: str) -> None:
@@ -119,7 +119,8 @@ class EnvironmentNotMade(LakescoreError):
 
     def __init__(self, uri: str, folder: Path, reason: str) -> None:
         super().__init__(
-            f"the environment of {uri} cannot be made in {folder}: {reason}; nothing is left there"
+            f"the environment of {uri} cannot be made in {folder}: {reason}; nothing is left "
+            "there; correct this, and run it again"
         )
 
 
@@ -144,7 +145,7 @@ class EnvironmentChanged(IntegrityError):
         )
 
 
-class ArchiveNotWritten(LakescoreError):
+class ArchiveNotWritten(ConfigError):
     """The archive of an environment cannot be written."""
 
     def __init__(self, path: Path, reason: str) -> None:

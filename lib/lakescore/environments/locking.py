@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from lakescore.environments.errors import IndexUnavailable, PackagesOffline, RequirementsUnmet
+from lakescore.environments.errors import IndexUnavailable, PackagesOffline, WheelsMissing
 from lakescore.environments.installer import find_indexes, run_uv
 from lakescore.home import home
 from lakescore.trust import check_index
@@ -83,7 +83,7 @@ def lock(
 
     Raises:
         NotTrusted: uv is set up for an index that the policy does not allow.
-        RequirementsUnmet: no wheels meet the requirements.
+        WheelsMissing: no wheels meet the requirements.
         PackagesOffline, IndexUnavailable: the index cannot be read.
     """
     path = _path(uri, needs, interpreter, indexes)
@@ -170,7 +170,7 @@ def _failure(uri: str, needs: Needs, interpreter: Interpreter, done: Done) -> Ex
     alone = _compile(needs.requirements, interpreter, None) if needs.requirements else done
     if alone.code == 0:
         reason = f"not together with {listed(added)}, which scoring needs: {reason}"
-    return RequirementsUnmet(uri, interpreter.minor, reason)
+    return WheelsMissing(uri, interpreter.minor, reason)
 
 
 def explain(done: Done) -> str:

@@ -16,8 +16,8 @@ from lakescore.environments.errors import (
     DiskFull,
     EnvironmentChanged,
     EnvironmentNotMade,
-    RequirementsUnmet,
     WheelsDiffer,
+    WheelsMissing,
 )
 from lakescore.environments.installer import run_uv
 from lakescore.environments.interpreters import find_interpreter
@@ -105,7 +105,7 @@ def own_environment(  # noqa: PLR0913 - each is a separate fact
     Raises:
         NotTrusted, RequirementRefused, NeedsUnknown: as `read_needs`.
         PythonUnsupported, PythonMissing: as `find_interpreter`.
-        RequirementsUnmet, PackagesOffline, IndexUnavailable: as `lock`.
+        WheelsMissing, PackagesOffline, IndexUnavailable: as `lock`.
         WheelsDiffer: the index has other files than those of the lock.
         DiskFull, EnvironmentNotMade: the machine lets no files be written.
         EnvironmentChanged: the files of the kept environment are not those that were installed.
@@ -209,7 +209,7 @@ def _install(uri: str, locked: Lock, interpreter: Interpreter, part: Path, show:
         raise WheelsDiffer(uri, explain(done))
     if error := find_network_failure(uri, done):
         raise error
-    raise RequirementsUnmet(uri, interpreter.minor, explain(done))
+    raise WheelsMissing(uri, interpreter.minor, explain(done))
 
 
 def _check_installed(uri: str, locked: Lock, packages: Path) -> dict[str, Any]:

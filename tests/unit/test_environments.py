@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 import packages
 import pytest
 import yaml
+from builders.models import delay_model, flights
+from typer.testing import CliRunner
 
 from lakescore import environments
+from lakescore import registry as library
+from lakescore.cli import app
 from lakescore.environments import (
     Difference,
     Environment,
@@ -45,7 +49,10 @@ from lakescore.errors import ConfigError
 from lakescore.trust import NotTrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from click.testing import Result
+    from conftest import Registry
 
 URI = "models:/flight-delay/3"
 HERE = platform.python_version()
@@ -738,3 +745,77 @@ def test_an_archive_that_cannot_be_written_leaves_nothing(
     with pytest.raises(ArchiveNotWritten, match="No such file"):
         pack(made, tmp_path / "out" / "a.tar.gz")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+# --- the command
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Return a caller of `lakescore environment`."""
+
+    def call(*words: str, code: int = 0) -> Result:
+        plain = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
+        said = CliRunner().invoke(app, ["environment", *words], env=plain, prog_name="lakescore")
+        assert said.exit_code == code, said.output
+        return said
+
+    return call
+
+
+@pytest.fixture
+def version_of_six(registry: Registry, tmp_path: Path) -> str:  # noqa: ARG001 - where it is kept
+    """Register a version that asks for six 1.16.0 and an old pytest, and return its reference."""
+    import mlflow
+    from mlflow.models import infer_signature
+
+    rows = flights()[["dep_delay", "distance"]]
+    folder = tmp_path / "logged"
+    mlflow.sklearn.save_model(
+        delay_model(),
+        folder,
+        signature=infer_signature(rows, delay_model().predict(rows)),
+        pip_requirements=[],
+    )
+    (folder / "requirements.txt").write_text("six==1.16.0\npytest==1.0\n")  # without MLflow
+    return f"six/{library.register(str(folder), 'six').version}"
+
+
+def test_the_command_shows_what_is_needed_and_makes_it(
+    version_of_six: str,
+    index: packages.Index,
+    run: Callable[..., Result],
+    tmp_path: Path,
+) -> None:
+    index.add("pytest", "1.0")
+    shown = run(version_of_six).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "pytest    pytest==1.0" in shown
+    assert "not made; --build makes it" in shown
+    assert index.asked == []
+    built = run(version_of_six, "--build").stdout
+    assert f"Python {HERE}, 6 packages" in built
+    facts = json.loads(run(version_of_six, "--json").stdout)
+    assert facts["environment"]["packages"]["six"] == "1.16.0"
+    assert facts["needs"] == {"python": HERE, "requirements": ["six==1.16.0", "pytest==1.0"]}
+    assert [d["matters"] for d in facts["differences"] if d["package"] == "pytest"] == [False]
+    assert (facts["problem"], facts["archive"]) == (None, None)
+    archive = tmp_path / "out" / "six.tar.gz"
+    packed = json.loads(run(version_of_six, "--archive", str(archive), "--json").stdout)
+    assert packed["archive"] == {"path": str(archive), "size": archive.stat().st_size}
+    with tarfile.open(archive) as content:
+        assert {"environment.json", "packages/six.py"} < set(content.getnames())
+
+
+def test_the_command_tells_what_a_policy_refuses(
+    version_of_six: str, index: packages.Index, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    policy = tmp_path / "trust.yaml"
+    policy.write_text("trust:\n  environments: wheels\n  indexes: [https]\n")
+    words = [version_of_six, "--trust", str(policy)]
+    facts = json.loads(run(*words, "--json").stdout)
+    assert "refused by the trust policy's rule 'indexes'" in facts["problem"]
+    refused = run(*words, "--build", code=4)
+    assert "rule 'indexes'" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert index.asked == []

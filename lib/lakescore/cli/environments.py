@@ -11,6 +11,7 @@ import typer
 
 from lakescore.cli.app import Json, Reference, command, say, tell
 from lakescore.errors import LakescoreError
+from lakescore.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,28 +39,42 @@ def environment(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the packages that REF needs, those that are here, and which differences matter.
+    """Show which packages REF needs and lacks, make them, pack them.
 
     A difference matters if the model can fail for it or predict other values: another major or
     minor version of its own libraries, a missing package, or another minor version of Python.
     """
-    from lakescore import environments, registry  # noqa: PLC0415 - --help does not need them
+    from lakescore import registry  # noqa: PLC0415 - --help does not need it
     from lakescore.config import policy  # noqa: PLC0415
 
     model = registry.resolve(reference, trust=policy(trust))
-    if build or archive:
-        with _bar(hidden=as_json) as progress:
-            made: Environment | None = environments.own_environment(
-                *_of(model), **_rules(model), progress=progress
-            )
-            if made is not None and archive is not None:
-                progress(f"packs {archive}", 0, 1)
-                environments.pack(made, archive)
-        facts = _facts(model, made, None, archive)
-    else:
-        kept, problem = _find_kept(model)
-        facts = _facts(model, kept, problem, None)
+    made, problem = _make(model, archive, hidden=as_json) if build or archive else _find(model)
+    facts = _facts(model, made, problem, archive)
     tell(facts) if as_json else _show(facts)
+
+
+def _make(
+    model: ModelVersion, archive: Path | None, *, hidden: bool
+) -> tuple[Environment | None, None]:
+    """Return the environment, made if it was not, and packed into *archive*."""
+    from lakescore import environments  # noqa: PLC0415
+
+    with _bar(hidden=hidden) as progress:
+        made = environments.own_environment(*_of(model), **_rules(model), progress=progress)
+        if archive is not None:
+            progress(f"packs {archive}", 0, 1)
+            environments.pack(made, archive)
+    return made, None
+
+
+def _find(model: ModelVersion) -> tuple[Environment | None, str | None]:
+    """Return the environment if it is made already, or the reason why it cannot be."""
+    from lakescore import environments  # noqa: PLC0415
+
+    try:
+        return environments.kept_environment(*_of(model), **_rules(model)), None
+    except LakescoreError as error:
+        return None, str(error)
 
 
 def _of(model: ModelVersion) -> tuple[str, Path, dict[str, Any]]:
@@ -75,16 +90,6 @@ def _flavors(model: ModelVersion) -> dict[str, Any]:
 
 def _rules(model: ModelVersion) -> dict[str, Any]:
     return {"allowed": model.installing, "indexes": model.indexes}
-
-
-def _find_kept(model: ModelVersion) -> tuple[Environment | None, str | None]:
-    """Return the environment if it is made already, or the reason why it cannot be."""
-    from lakescore import environments  # noqa: PLC0415
-
-    try:
-        return environments.kept_environment(*_of(model), **_rules(model)), None
-    except LakescoreError as error:
-        return None, str(error)
 
 
 def _facts(
@@ -116,27 +121,38 @@ def _facts(
 def _show(facts: dict[str, Any]) -> None:
     from lakescore.cli import screen  # noqa: PLC0415
 
-    made, archive, needs = facts["environment"], facts["archive"], facts["needs"]
-    say(f"{facts['uri']} needs Python {needs['python'] or '?'}; here: {facts['here']['python']}")
-    if facts["differences"]:
-        say("")
-        rows = [
-            [d["package"], d["asked"], d["here"] or "none", "yes" if d["matters"] else ""]
-            for d in facts["differences"]
-        ]
+    rows = [
+        [d["package"], d["asked"], d["here"] or "none", "yes" if d["matters"] else "no"]
+        for d in facts["differences"]
+    ]
+    if rows:
         screen.table(["package", "needed", "here", "matters"], rows)
         say("")
-    say(f"auto:        {facts['auto']}: {facts['reason']}")
-    if made is not None:
-        size = f"{len(made['packages'])} packages, {screen.size(made['size'])}"
-        say(f"environment: {made['digest'][:19]}, Python {made['python']}, {size}")
-        say(f"folder:      {made['folder']}")
-    elif facts["problem"]:
-        say(f"environment: cannot be made: {facts['problem']}")
-    else:
-        say("environment: not made; --build makes it")
-    if archive is not None:
-        say(f"archive:     {archive['path']}, {screen.size(archive['size'])}")
+    lines = {
+        "version": facts["uri"],
+        "needs": f"Python {facts['needs']['python'] or 'of any version'}",
+        "here": f"Python {facts['here']['python']}",
+        "auto": f"{facts['auto']}: {facts['reason']}",
+        **_environment_lines(facts),
+    }
+    screen.table(["", ""], [[key, value] for key, value in lines.items() if value])
+
+
+def _environment_lines(facts: dict[str, Any]) -> dict[str, str]:
+    from lakescore.cli import screen  # noqa: PLC0415
+
+    made, archive = facts["environment"], facts["archive"]
+    if made is None:
+        problem = facts["problem"]
+        state = f"cannot be made: {problem}" if problem else "not made; --build makes it"
+        return {"environment": state}
+    size = f"{counted(len(made['packages']), 'package')}, {screen.size(made['size'])}"
+    return {
+        "environment": f"Python {made['python']}, {size}",
+        "digest": made["digest"],
+        "folder": made["folder"],
+        "archive": f"{archive['path']}, {screen.size(archive['size'])}" if archive else "",
+    }
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 import threading
+import time
 import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -70,6 +71,10 @@ class Index:
     """The files by name."""
     dates: dict[str, str] = field(default_factory=dict)
     """The days on which files came, by name; files without one have none."""
+    is_private: bool = False
+    """Whether it asks for a password."""
+    slow: str = ""
+    """A file that takes two seconds."""
     asked: list[str] = field(default_factory=list)
     """The paths that were asked for."""
 
@@ -114,13 +119,16 @@ def serve() -> Iterator[Index]:
 
         def do_GET(self) -> None:
             index.asked.append(self.path)
+            if index.slow and self.path.endswith(index.slow):
+                time.sleep(2)
             self.wfile.write(self.answer())
 
         def answer(self) -> bytes:
             parts = self.path.strip("/").split("/")
             is_page = parts[0] == "simple"
             body = index.page(parts[-1]) if is_page else index.files.get(parts[-1])
-            self.send_response(404 if body is None else 200)
+            refused = index.is_private and "Authorization" not in self.headers
+            self.send_response(401 if refused else 404 if body is None else 200)
             if is_page:
                 self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json")
             self.send_header("Content-Length", str(len(body or b"")))

@@ -34,6 +34,7 @@ from lakescore.environments.errors import (
     ArchiveNotWritten,
     DiskFull,
     EnvironmentChanged,
+    IndexRefused,
     IndexUnavailable,
     NeedsUnknown,
     PackagesOffline,
@@ -192,6 +193,8 @@ def test_auto_takes_own_packages_only_if_a_difference_matters(tmp_path: Path) ->
 def test_the_libraries_of_a_model_are_named_as_they_are_installed(tmp_path: Path) -> None:
     flavors = {"sklearn": {}, "python_function": {"loader_module": "mlflow.sklearn"}}
     assert environments.find_libraries(flavors, tmp_path) == {"scikit-learn"}
+    own_code = {"python_function": {"loader_module": "mlflow.pyfunc.model"}}
+    assert {"scikit-learn", "xgboost"} < environments.find_libraries(own_code, tmp_path)
 
 
 # --- making it once
@@ -617,6 +620,15 @@ def test_an_index_that_does_not_answer_is_worth_a_retry(
     assert "secret" not in str(away.value)
 
 
+def test_an_index_that_asks_for_a_password_is_worth_none(
+    index: packages.Index, model: Path
+) -> None:
+    index.is_private = True
+    with pytest.raises(IndexRefused, match="refuses the credentials, or needs some") as refused:
+        own(model)
+    assert refused.value.exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -681,6 +693,24 @@ def test_an_environment_goes_on_with_another_interpreter_of_its_minor_version(
 
 
 # --- archives
+
+
+def test_uv_that_outlives_a_killed_run_is_waited_for(
+    index: packages.Index, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own(asks(tmp_path / "other", "six==1.17.0"))
+    index.slow = "six-1.16.0-py3-none-any.whl"
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "another"))
+    body = "own(lambda text, *_: print(text, flush=True))"
+    first = other_process(model, body)
+    assert first.stdout is not None
+    assert any(line.startswith("installs") for line in iter(first.stdout.readline, ""))
+    first.kill()
+    first.wait()
+    steps: list[str] = []
+    made = own(model, progress=lambda text, *_: steps.append(text))
+    assert "waits for the run that makes the environment" in steps
+    assert answer(made, "import six; print(six.__version__)") == "1.16.0"
 
 
 @LINUX

@@ -31,6 +31,7 @@ from lakescore.environments.errors import (
     DiskFull,
     EnvironmentChanged,
     EnvironmentNotMade,
+    IndexRefused,
     IndexUnavailable,
     NeedsUnknown,
     PackagesOffline,
@@ -303,6 +304,7 @@ INSTANCES = [
     IndexUnavailable(
         "models:/names/1", ["https://packages.example.org/simple"], "Connection refused"
     ),
+    IndexRefused("models:/names/1", ["https://packages.example.org/simple"]),
     EnvironmentNotMade(
         "models:/names/1", Path("/lake/environments"), "[Errno 13] Permission denied"
     ),

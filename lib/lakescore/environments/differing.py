@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PYTHON = "python"
 """The name under which a difference of Python itself is listed."""
-_BY_MAJOR = {"numpy", "pandas"}
+_BY_MAJOR = {"joblib", "numpy", "pandas"}
 """Packages that keep what pickles hold of them within a major version."""
 _NEVER = {
     "cloudpickle", "mlflow", "mlflow-skinny", "mlflow-tracing", "pip", "setuptools", "wheel",
@@ -37,6 +37,11 @@ _DISTRIBUTIONS = {
     "xgboost": ("xgboost", "xgboost-cpu"),
 }  # fmt: skip
 """The distributions of a flavour or module, where they have other names."""
+_CALCULATING = (
+    "catboost", "keras", "lightgbm", "onnxruntime", "pmdarima", "prophet", "scikit-learn", "scipy",
+    "statsmodels", "tensorflow", "torch", "transformers", "xgboost", "xgboost-cpu",
+)  # fmt: skip
+"""The distributions that a model's own code can calculate with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +104,16 @@ def choose(differences: Sequence[Difference]) -> tuple[Literal["own", "shared"],
 def find_libraries(flavors: Mapping[str, Any], artifacts: Path) -> frozenset[str]:
     """Return the distributions that calculate a model: those of its flavours and of its pickles.
 
+    Code that the version brings can call any of those that are known.
+
     Args:
         flavors: the flavors of the version's MLmodel file.
         artifacts: the folder of its files.
     """
-    names = {*flavors} - {"python_function"} | find_code(flavors, artifacts).libraries
-    return frozenset(d for name in names for d in _DISTRIBUTIONS.get(name, (name,)))
+    code = find_code(flavors, artifacts)
+    names = {*flavors} - {"python_function"} | code.libraries
+    found = {d for name in names for d in _DISTRIBUTIONS.get(name, (name,))}
+    return frozenset(found | {*(_CALCULATING if code.own else ())})
 
 
 def _matters(name: str, requirement: Requirement, installed: str | None, *, own: bool) -> bool:

@@ -114,6 +114,17 @@ class IndexUnavailable(TemporaryError):
         )
 
 
+class IndexRefused(ConfigError):
+    """The index of packages asks for a password, or refuses it."""
+
+    def __init__(self, uri: str, indexes: Iterable[str]) -> None:
+        super().__init__(
+            f"the environment of {uri} is not made: the index {listed(indexes)} refuses the "
+            "credentials, or needs some; set them in UV_INDEX_..._USERNAME and ..._PASSWORD or in "
+            "a netrc file"
+        )
+
+
 class EnvironmentNotMade(LakescoreError):
     """The environment cannot be made, because of the machine."""
 

@@ -52,7 +52,11 @@ class Done:
 
 
 def run_uv(
-    arguments: Sequence[str], *, text: str = "", show: Callable[[str], None] | None = None
+    arguments: Sequence[str],
+    *,
+    text: str = "",
+    show: Callable[[str], None] | None = None,
+    held: Sequence[int] = (),
 ) -> Done:
     """Run uv and return what it said.
 
@@ -60,6 +64,7 @@ def run_uv(
         arguments: the command of uv.
         text: its standard input.
         show: is called with each line of its messages.
+        held: the descriptors of locks that stay held until uv ends, even if this process is killed.
     """
     with tempfile.TemporaryDirectory(dir=scratch()) as empty, tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: S603 - uv itself, with arguments of this package
@@ -69,6 +74,7 @@ def run_uv(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.PIPE,
+            pass_fds=held,
             text=True,
             encoding="utf-8",
             errors="replace",

@@ -44,12 +44,13 @@ def is_kept(folder: Path) -> bool:
     return (folder / FACTS).is_file()
 
 
-def use(folder: Path, make: Callable[[], None], wait: Callable[[], None]) -> None:
+def use(folder: Path, make: Callable[[int], None], wait: Callable[[], None]) -> None:
     """Hold the environment in *folder* for the life of this process; make it if it is not there.
 
     Args:
         folder: the environment's folder.
-        make: makes it. Only one process on this machine is in it for this folder.
+        make: makes it, and takes the descriptor of the lock, which its processes have to hold too.
+            Only one process on this machine is in it for this folder.
         wait: is called if another process makes it.
     """
     if folder in _held:
@@ -63,7 +64,7 @@ def use(folder: Path, make: Callable[[], None], wait: Callable[[], None]) -> Non
         while not is_kept(folder):
             _acquire(descriptor, fcntl.LOCK_EX, wait)
             if not is_kept(folder):
-                make()
+                make(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_SH)  # another process can get in between
     except BaseException:
         os.close(descriptor)

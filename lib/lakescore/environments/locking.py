@@ -7,6 +7,7 @@ taken as they were in the month when the model was logged, if the index knows wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,13 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from lakescore.environments.errors import IndexUnavailable, PackagesOffline, WheelsMissing
+from lakescore.environments.errors import (
+    DiskFull,
+    IndexRefused,
+    IndexUnavailable,
+    PackagesOffline,
+    WheelsMissing,
+)
 from lakescore.environments.installer import find_indexes, run_uv
 from lakescore.home import home
 from lakescore.trust import check_index
@@ -45,6 +52,8 @@ _AWAY = re.compile(
     r"Failed to fetch|error sending request|tcp connect|dns error|timed out|Connection refused"
 )
 _LONGEST_REASON = 400
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The errors of a full disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,15 +139,24 @@ def _keep(made: Lock, path: Path) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(made), file, indent=2)
         with contextlib.suppress(FileExistsError):
-            os.link(unfinished, path)
+            _link(Path(unfinished), path)
     finally:
-        Path(unfinished).unlink()
+        Path(unfinished).unlink(missing_ok=True)
+
+
+def _link(unfinished: Path, path: Path) -> None:
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        unfinished.replace(path)
 
 
 def _resolve(uri: str, needs: Needs, interpreter: Interpreter) -> Lock:
     requirements, until = _requirements(needs), _until(needs.logged_in)
     done = _compile(requirements, interpreter, until)
-    if done.code and until is not None and not find_network_failure(uri, done):
+    if done.code and until is not None and not find_failure(uri, done):
         until = None
         done = _compile(requirements, interpreter, until)
     if done.code:
@@ -164,7 +182,7 @@ def _compile(requirements: Sequence[str], interpreter: Interpreter, until: str |
 
 def _failure(uri: str, needs: Needs, interpreter: Interpreter, done: Done) -> Exception:
     reason = explain(done)
-    if error := find_network_failure(uri, done):
+    if error := find_failure(uri, done):
         return error
     added = sorted({*_FOR_SCORING} - {*needs.requirements})
     alone = _compile(needs.requirements, interpreter, None) if needs.requirements else done
@@ -182,8 +200,12 @@ def explain(done: Done) -> str:
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
 
 
-def find_network_failure(uri: str, done: Done) -> Exception | None:
-    """Return the error if uv failed because it reached no index."""
+def find_failure(uri: str, done: Done) -> Exception | None:
+    """Return the error if uv failed because of the index or the machine, not of the packages."""
+    if any(os.strerror(code) in done.messages for code in FULL):
+        return DiskFull(uri, home() / "environments")
+    if "authentication credentials" in done.messages:
+        return IndexRefused(uri, find_indexes())
     if "network was disabled" in done.messages or "connectivity is disabled" in done.messages:
         missing = _NOT_CACHED.findall(done.messages) or _FETCHED.findall(done.messages)
         return PackagesOffline(uri, dict.fromkeys(missing) or ["packages"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -30,7 +29,7 @@ from lakescore.environments.keeping import (
     remove_unused,
     use,
 )
-from lakescore.environments.locking import explain, find_network_failure, kept_lock, lock
+from lakescore.environments.locking import FULL, explain, find_failure, kept_lock, lock
 from lakescore.environments.needs import read_needs
 from lakescore.environments.sealing import find_change, installed, seal
 from lakescore.wording import counted
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from lakescore.environments.installer import Done
     from lakescore.environments.interpreters import Interpreter
     from lakescore.environments.locking import Lock
     from lakescore.trust import Environments
@@ -54,7 +54,6 @@ _INSTALL = (
     "--link-mode=copy",
 )  # fmt: skip
 """Copies: a file that changes in an environment changes in no other, nor in uv's cache."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MISMATCH = re.compile("hash mismatch", re.IGNORECASE)
 _one_at_a_time = threading.Lock()
 
@@ -112,8 +111,8 @@ def own_environment(  # noqa: PLR0913 - each is a separate fact
     """
     show = progress or _show_nothing
     needs = read_needs(uri, artifacts, settings, allowed=allowed)
-    interpreter = find_interpreter(uri, needs.python, pythons)
     with _one_at_a_time, _explained(uri):
+        interpreter = find_interpreter(uri, needs.python, pythons)
         show("locks the packages", 0, 1)
         locked = lock(uri, needs, interpreter, indexes=indexes)
         return make(uri, locked, interpreter, show)
@@ -133,11 +132,11 @@ def kept_environment(  # noqa: PLR0913 - each is a separate fact
     Raises: as `own_environment`.
     """
     needs = read_needs(uri, artifacts, settings, allowed=allowed)
-    interpreter = find_interpreter(uri, needs.python, pythons)
-    locked = kept_lock(uri, needs, interpreter, indexes=indexes)
-    if locked is None or not is_kept(folder_of(locked)):
-        return None
     with _one_at_a_time, _explained(uri):
+        interpreter = find_interpreter(uri, needs.python, pythons)
+        locked = kept_lock(uri, needs, interpreter, indexes=indexes)
+        if locked is None or not is_kept(folder_of(locked)):
+            return None
         return make(uri, locked, interpreter, _show_nothing)
 
 
@@ -152,8 +151,8 @@ def make(uri: str, locked: Lock, interpreter: Interpreter, show: Progress) -> En
     most = find_bound()
     made = []
 
-    def build() -> None:
-        _build(uri, locked, interpreter, folder, show)
+    def build(held: int) -> None:
+        _build(uri, locked, interpreter, held, show)
         made.append(folder)
 
     use(folder, build, lambda: show("waits for the run that makes the environment", 0, total))
@@ -162,14 +161,17 @@ def make(uri: str, locked: Lock, interpreter: Interpreter, show: Progress) -> En
     return _open(uri, locked, folder, interpreter)
 
 
-def _build(uri: str, locked: Lock, interpreter: Interpreter, folder: Path, show: Progress) -> None:
+def _build(uri: str, locked: Lock, interpreter: Interpreter, held: int, show: Progress) -> None:
     """Make the environment beside its place, and move it there when it is complete."""
+    folder = folder_of(locked)
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     try:
         part.mkdir(parents=True)
         (part / LOCK).write_text(locked.text, encoding="utf-8")
-        _install(uri, locked, interpreter, part, show)
+        done = _install(locked, interpreter, part, held, show)
+        if done.code:
+            raise _failure(uri, interpreter, done)
         total = len(locked.packages) + 2
         show("checks the files", total - 1, total)
         facts = _check_installed(uri, locked, part / PACKAGES)
@@ -181,7 +183,7 @@ def _build(uri: str, locked: Lock, interpreter: Interpreter, folder: Path, show:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _install(uri: str, locked: Lock, interpreter: Interpreter, part: Path, show: Progress) -> None:
+def _install(locked: Lock, interpreter: Interpreter, part: Path, held: int, show: Progress) -> Done:
     names, total = [*locked.packages], len(locked.packages) + 2
     shown = f"installs {counted(len(names), 'package')} for Python {interpreter.minor}"
     ready: set[str] = set()
@@ -196,20 +198,15 @@ def _install(uri: str, locked: Lock, interpreter: Interpreter, part: Path, show:
             show(shown, total - 2, total)
 
     show(shown, 0, total)
-    done = run_uv(
-        [*_INSTALL, f"--python={interpreter.executable}", f"--target={part / PACKAGES}",
-         f"--requirements={part / LOCK}"],
-        show=follow,
-    )  # fmt: skip
-    if done.code == 0:
-        return
-    if any(os.strerror(code) in done.messages for code in _FULL):
-        raise DiskFull(uri, part.parent)
+    places = [f"--target={part / PACKAGES}", f"--requirements={part / LOCK}"]
+    python = f"--python={interpreter.executable}"
+    return run_uv([*_INSTALL, python, *places], show=follow, held=[held])
+
+
+def _failure(uri: str, interpreter: Interpreter, done: Done) -> Exception:
     if _MISMATCH.search(done.messages):
-        raise WheelsDiffer(uri, explain(done))
-    if error := find_network_failure(uri, done):
-        raise error
-    raise WheelsMissing(uri, interpreter.minor, explain(done))
+        return WheelsDiffer(uri, explain(done))
+    return find_failure(uri, done) or WheelsMissing(uri, interpreter.minor, explain(done))
 
 
 def _check_installed(uri: str, locked: Lock, packages: Path) -> dict[str, Any]:
@@ -268,6 +265,6 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise DiskFull(uri, environments_folder()) from error
         raise EnvironmentNotMade(uri, environments_folder(), str(error)) from error

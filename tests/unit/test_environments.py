@@ -705,6 +705,8 @@ def test_uv_that_outlives_a_killed_run_is_waited_for(
     first = other_process(model, body)
     assert first.stdout is not None
     assert any(line.startswith("installs") for line in iter(first.stdout.readline, ""))
+    while index.fetched.count(index.slow) < 2:  # to resolve, and to install
+        time.sleep(0.01)
     first.kill()
     first.wait()
     steps: list[str] = []

@@ -34,6 +34,7 @@ from lakescore.environments.errors import (
     ArchiveNotWritten,
     DiskFull,
     EnvironmentChanged,
+    EnvironmentNotMade,
     IndexRefused,
     IndexUnavailable,
     NeedsUnknown,
@@ -140,6 +141,10 @@ PANDAS = int(version("pandas").split(".")[0])
         (f"pytest=={MAJOR + 1}.{MINOR_OF_PYTEST}.0", ["pytest"], True),
         (f"pytest=={MAJOR + 1}.0", [], False),
         (f"pytest<{MAJOR}", ["PyTest"], True),
+        (f"pytest<{MAJOR}.{MINOR_OF_PYTEST}", ["pytest"], True),
+        (f"pytest<{MAJOR + 1},>={MAJOR}.{MINOR_OF_PYTEST}.99", ["pytest"], False),
+        (f"pytest=={MAJOR}.{MINOR_OF_PYTEST}.99rc1", ["pytest"], False),
+        (f"pytest=={MAJOR - 1}.*", ["pytest"], True),
         (f"pytest>{MAJOR}.{MINOR_OF_PYTEST}.98", ["pytest"], False),
         ("no-such-package==1.0", [], True),
         ("mlflow==1.0", ["mlflow"], False),
@@ -147,6 +152,7 @@ PANDAS = int(version("pandas").split(".")[0])
         (f"pandas=={PANDAS}.999.0", ["pandas"], False),
         (f"pandas=={PANDAS - 1}.5.0", [], True),
         ("numpy==0.9", [], True),
+        (f"pandas<{PANDAS}", [], True),
     ],
 )
 def test_a_difference_matters_if_the_model_can_calculate_otherwise(
@@ -690,6 +696,28 @@ def test_an_environment_goes_on_with_another_interpreter_of_its_minor_version(
     facts.write_text(facts.read_text().replace(find_interpreter(URI, HERE).executable, "/gone"))
     assert own(model) == made
     assert answer(made, "print(1)") == "1"
+
+
+def test_a_folder_that_is_not_complete_is_made_anew(
+    index: packages.Index,  # noqa: ARG001
+    model: Path,
+) -> None:
+    made = own(model)
+    (made.folder / "environment.json").unlink()
+    assert own(model) == made
+    assert answer(made, "import six; print(six.__version__)") == "1.16.0"
+
+
+def test_a_home_that_cannot_be_written_to_ends_in_one_line(
+    index: packages.Index,  # noqa: ARG001
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LAKESCORE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EnvironmentNotMade, match="Not a directory"):
+        own(model)
 
 
 # --- archives

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
+_PATCHES = 100
+"""The later parts of versions that are tried: no library has more patches, or minor versions."""
 PYTHON = "python"
 """The name under which a difference of Python itself is listed."""
 _BY_MAJOR = {"joblib", "numpy", "pandas"}
@@ -127,9 +129,12 @@ def _matters(name: str, requirement: Requirement, installed: str | None, *, own:
 
 
 def _other(requirement: Requirement, installed: str, *, parts: int) -> bool:
-    """Return whether no version that *requirement* names begins as *installed* does."""
+    """Return whether no version that begins as *installed* does meets *requirement*."""
     here = _release(installed)[:parts]
-    return all(_release(pin.version)[:parts] != here for pin in requirement.specifier)
+    named = [pin.version for pin in requirement.specifier if _release(pin.version)[:parts] == here]
+    later = [".".join(map(str, [*here, n])) for n in range(_PATCHES)]
+    allows = requirement.specifier.contains
+    return not any(allows(v.removesuffix(".*"), prereleases=True) for v in [*named, *later])
 
 
 def _release(text: str) -> list[int]:

@@ -157,7 +157,8 @@ def make(uri: str, locked: Lock, interpreter: Interpreter, show: Progress) -> En
 
     use(folder, build, lambda: show("waits for the run that makes the environment", 0, total))
     if made:
-        remove_unused(most)
+        with contextlib.suppress(OSError):  # what another user made
+            remove_unused(most)
     return _open(uri, locked, folder, interpreter)
 
 
@@ -177,6 +178,7 @@ def _build(uri: str, locked: Lock, interpreter: Interpreter, held: int, show: Pr
         facts = _check_installed(uri, locked, part / PACKAGES)
         facts |= {"python": interpreter.executable, "version": interpreter.version}
         _write_facts(part, {**facts, "digest": locked.digest, "until": locked.until})
+        shutil.rmtree(folder, ignore_errors=True)  # what someone deleted a part of
         part.replace(folder)
         show("is complete", total, total)
     finally:

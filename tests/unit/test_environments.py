@@ -190,9 +190,9 @@ def test_the_python_of_an_older_version_is_in_mlmodel(tmp_path: Path) -> None:
 def test_auto_takes_own_packages_only_if_a_difference_matters(tmp_path: Path) -> None:
     folder = asks(tmp_path / "model", f"pytest=={MAJOR + 1}.0")
     chosen = environments.choose(find_differences(folder, ["pytest"]))
-    assert chosen == ("own", f"it asks for pytest=={MAJOR + 1}.0, here {PYTEST}")
+    assert chosen == ("own", f"it asks for pytest=={MAJOR + 1}.0 (here {PYTEST})")
     chosen = environments.choose(find_differences(folder, []))
-    assert chosen == ("shared", f"no difference matters: pytest=={MAJOR + 1}.0, here {PYTEST}")
+    assert chosen == ("shared", f"no difference matters: pytest=={MAJOR + 1}.0 (here {PYTEST})")
     assert environments.choose([]) == ("shared", "this machine meets its requirements")
 
 
@@ -754,9 +754,7 @@ def test_an_archive_runs_in_another_folder_without_the_python_of_the_machine(
     assert json.loads((made.folder / "environment.json").read_text())["python"].startswith(
         str(tmp_path)
     )
-    for name in ("a.tar.gz", "b.tar.gz"):
-        pack(made, tmp_path / name)
-    assert (tmp_path / "a.tar.gz").read_bytes() == (tmp_path / "b.tar.gz").read_bytes()
+    pack(made, tmp_path / "a.tar.gz")
     shutil.rmtree(python)
     elsewhere = tmp_path / "else where"
     with tarfile.open(tmp_path / "a.tar.gz") as archive:

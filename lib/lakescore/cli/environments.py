@@ -135,7 +135,7 @@ def _show(facts: dict[str, Any]) -> None:
         "auto": f"{facts['auto']}: {facts['reason']}",
         **_environment_lines(facts),
     }
-    screen.table(["", ""], [[key, value] for key, value in lines.items() if value])
+    screen.table(["property", "value"], [[key, value] for key, value in lines.items() if value])
 
 
 def _environment_lines(facts: dict[str, Any]) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Difference:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{self.asked}, here {self.here or 'none'}"
+        return f"{self.asked} (here {self.here or 'none'})"
 
 
 def find_differences(artifacts: Path, libraries: Collection[str]) -> list[Difference]:

@@ -407,6 +407,18 @@ def test_nothing_is_built(index: packages.Index, tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("address", ["file://{}", "http://127.0.0.1:9/{}"])
+def test_a_package_brings_no_addresses_of_others(
+    index: packages.Index, tmp_path: Path, address: str
+) -> None:
+    wheel = tmp_path / "evil-1.0-py3-none-any.whl"
+    wheel.write_bytes(packages.wheel("evil", "1.0"))
+    index.add("calls", "1.0", requires=f"evil @ {address.format(wheel)}")
+    with pytest.raises((WheelsMissing, RequirementRefused), match="evil"):
+        own(asks(tmp_path / "model", "calls==1.0"))
+    assert not list(environments_folder().glob("locks/*.json"))
+
+
 def test_a_wheel_that_changed_after_the_lock_is_refused(
     index: packages.Index, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from lakescore.environments.errors import (
     IndexRefused,
     IndexUnavailable,
     PackagesOffline,
+    RequirementRefused,
     WheelsMissing,
 )
 from lakescore.environments.installer import find_indexes, run_uv
@@ -45,6 +46,8 @@ _COMPILE = (
     "--no-annotate", "--no-progress",
 )  # fmt: skip
 _PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.MULTILINE)
+_LOCKED = re.compile(rf"{_PINNED.pattern} \\|    --hash=sha256:[0-9a-f]{{64}}( \\)?|")
+"""The lines of a lock: a package of an index with digests, and nothing else."""
 _NOT_CACHED = re.compile(r"\b([A-Za-z0-9][\w.-]*) was not found in the cache")
 _FETCHED = re.compile(r"(?:Failed to (?:download|fetch)[^`\n]*`([^`]+)`)")
 _CAUSE = re.compile(r"^\s*(?:cause|Caused by): (.+)$", re.MULTILINE)
@@ -92,6 +95,7 @@ def lock(
 
     Raises:
         NotTrusted: uv is set up for an index that the policy does not allow.
+        RequirementRefused: a package asks for something other than packages of an index.
         WheelsMissing: no wheels meet the requirements.
         PackagesOffline, IndexUnavailable: the index cannot be read.
     """
@@ -161,6 +165,9 @@ def _resolve(uri: str, needs: Needs, interpreter: Interpreter) -> Lock:
         done = _compile(requirements, interpreter, until)
     if done.code:
         raise _failure(uri, needs, interpreter, done)
+    for line in done.output.splitlines():
+        if not _LOCKED.fullmatch(line):
+            raise RequirementRefused(uri, f"its packages ask for {line[:100]!r}")
     return Lock(
         text=done.output, minor=interpreter.minor, platform=interpreter.platform, until=until
     )

@@ -79,13 +79,18 @@ class Index:
     """The paths that were asked for."""
 
     def add(
-        self, name: str, version: str, *, code: str = "", requires: str = "", day: str = ""
+        self,
+        name: str,
+        version: str,
+        *,
+        code: str = "",
+        requires: str = "",
+        day: str = "2024-01-01",
     ) -> None:
         """Add a wheel."""
         file = f"{name}-{version}-py3-none-any.whl"
         self.files[file] = wheel(name, version, code=code, requires=requires)
-        if day:
-            self.dates[file] = f"{day}T12:00:00Z"
+        self.dates[file] = f"{day}T12:00:00Z"
 
     @property
     def fetched(self) -> list[str]:

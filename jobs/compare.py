@@ -33,7 +33,7 @@ def run(config: CompareJob) -> dict[str, Any]:
     rows = comparing.select(holdout, config.label, where=config.where)
     candidates = pinned.assign(holdout.address, rows, config.label, config.where)
     versions = candidates.models.items()
-    loadables = {uri: prepare(model, runner, config.loading) for uri, model in versions}
+    loadables = {uri: prepare(model, runner, config.loading, stage) for uri, model in versions}
     bindings = signature.bind_side_by_side(candidates.sides, holdout, loadables, config.binding)
     comparing.check(rows, holdout.address, bindings)
     keep = [comparing.LABEL, *config.keep]

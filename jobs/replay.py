@@ -1,5 +1,6 @@
 """Make the predictions of a run again, and prove that they are the same."""
 
+from functools import partial
 from typing import Any
 
 from lakescore import loading, receipt, replaying, scoring, signature, slicing, tables
@@ -19,7 +20,8 @@ def run(config: ReplayJob) -> dict[str, Any]:
     assigned = recorded.assign(config.trust)
     source = tables.snapshot(runner, job.input.address, job.input.version)
 
-    loadables = [loading.prepare(model, runner, job.loading) for model in assigned.models]
+    prepare = partial(loading.prepare, runner=runner, options=job.loading, say=stage)
+    loadables = [prepare(model) for model in assigned.models]
     binding = signature.bind_assigned(assigned, source, loadables, job.row_columns, job.binding)
     rows = slicing.select(source, job.slice_by, job.slice_names)
     keep = [*job.row_columns, slicing.SLICE]

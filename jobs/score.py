@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakescore import assignment, lineage, loading, receipt, scoring, signature, slicing, tables
@@ -30,7 +31,8 @@ def run(config: ScoreJob) -> dict[str, Any]:
 
     names = config.slice_names or slicing.names(source, config.slice_by)
     assigned = pinned.assign(source, config.slice_by, names)
-    loadables = [loading.prepare(model, runner, config.loading) for model in assigned.models]
+    prepare = partial(loading.prepare, runner=runner, options=config.loading, say=stage)
+    loadables = [prepare(model) for model in assigned.models]
     keep = config.keep(source.schema.names)
     binding = signature.bind_assigned(assigned, source, loadables, keep, config.binding)
     runs = lineage.plan_runs(assigned, source, names, config.settings, run_id=config.run_id)

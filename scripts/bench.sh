@@ -9,4 +9,5 @@ uv=.venv/bin/uv
 # Jobs and tests do not need the packages of the other contenders.
 [ "$*" = --check ] || "$uv" pip install -q --python .venv/bin/python --require-hashes \
   -r scripts/bench/requirements.lock -r tests/flavours.lock
-PYTHONPATH=scripts:jobs exec .venv/bin/python -u -m bench "$@"
+# MLflow looks for uv there.
+PATH="$PWD/.venv/bin:$PATH" PYTHONPATH=scripts:jobs exec .venv/bin/python -u -m bench "$@"

@@ -64,7 +64,8 @@ _OURS = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_", "PYT
 def environment() -> dict[str, str]:
     """Return this process's environment without what names a project, a store or a Spark."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
-    return kept | {"SPARK_SUBMIT_OPTS": QUICK_JAVA}
+    pythons = {"LAKESCORE_PYTHONS": os.environ.get("LAKESCORE_PYTHONS", "")}
+    return kept | {"SPARK_SUBMIT_OPTS": QUICK_JAVA} | pythons
 
 
 def finish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusters import QUICK_JAVA
@@ -17,6 +18,8 @@ PLACES = ("local", "cluster", "connect", "yarn")
 
 settings.register_profile("tests", deadline=None)  # a machine may be busy
 settings.load_profile("tests")
+if (_PYENV := Path(os.environ.get("PYENV_ROOT", "~/.pyenv"), "versions").expanduser()).is_dir():
+    os.environ.setdefault("LAKESCORE_PYTHONS", str(_PYENV))
 os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA  # of all JVMs that tests start, also by others
 
 

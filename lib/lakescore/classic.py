@@ -152,6 +152,17 @@ def ship(spark: SparkSession, name: str, folders: Mapping[str, str]) -> None:
         context.addArchive(_make_archive(folders, base, name))
 
 
+def ship_archive(spark: SparkSession, name: str, path: Path) -> None:
+    """Ship the archive at *path* to all workers, unpacked in the folder *name*, once a session."""
+    if is_client(spark):
+        sent = _SENT.setdefault(spark, set())
+        if name not in sent:
+            spark.addArtifacts(f"{path}#{name}", archive=True)
+            sent.add(name)
+    elif not any(archive.endswith(f"#{name}") for archive in spark.sparkContext.listArchives):
+        spark.sparkContext.addArchive(f"{path}#{name}")
+
+
 def _make_archive(folders: Mapping[str, str], base: Path, name: str) -> str:
     path = base / f"{name}.zip"
     with ZipFile(path, "w", ZIP_DEFLATED) as archive:

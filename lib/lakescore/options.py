@@ -34,6 +34,13 @@ NULL_RULES: Mapping[NullRule, str] = {
 check of the rows before they are scored, and workers apply all other rules to the rows."""
 OutputName: TypeAlias = Literal["prediction", "proba"]
 EnvManager: TypeAlias = Literal["local", "virtualenv", "uv", "conda"]
+EnvironmentName: TypeAlias = Literal["auto", "shared", "own"]
+ENVIRONMENTS: Mapping[EnvironmentName, str] = {
+    "auto": "own where the installed packages differ in a way that matters",
+    "shared": "the packages installed here",
+    "own": "the packages that the version was logged with",
+}
+"""With the words that describe an environment to people."""
 ProblemType: TypeAlias = Literal["regression", "binary", "multiclass"]
 GateMode: TypeAlias = Literal["disabled", "dry_run", "enforce"]
 
@@ -50,6 +57,8 @@ class LoadOptions:
     model_config: Mapping[str, Any] = field(default_factory=dict)
     """Configuration for the model's context, in the same form. The configuration that the model was
     logged with gives the types; values that it does not type are read as YAML."""
+    environment: EnvironmentName = "auto"
+    """The packages that the model runs with."""
     env_manager: EnvManager = "local"
     """The manager of the packages that the model runs with. All but `local` are MLflow's own, and
     install the packages that the model's files ask for."""

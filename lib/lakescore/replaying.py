@@ -203,6 +203,8 @@ def recorded(runner: Runner, config: ReplayJob) -> Recorded:
 def _read_job(record: CommitRecord, config: ReplayJob, slices: Sequence[str]) -> ScoreJob:
     """Return the job that a commit's *record* is of, with its input pinned."""
     settings = dict(record.settings or {})
+    if config.environment is not None:
+        settings["environment"] = config.environment
     address = "path" if "/" in record.input_table else "table"
     family = {"by": record.segment_by, "name": record.model_reference}
     return ScoreJob.model_validate(

@@ -287,6 +287,8 @@ class Execution:
         If the engine does not count its work, there are only the choices.
         """
         facts, done = self.planned.facts(), self._totals
+        if environments := self.planned.environments:
+            facts = facts | {"environments": environments}
         if not self.planned.counts_work:
             return facts
         return facts | {

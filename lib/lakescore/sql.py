@@ -14,7 +14,7 @@ from lakescore.arrow import arrow_type
 from lakescore.config import policy
 from lakescore.engines.equality import reference_version
 from lakescore.engines.probing import find_refusal
-from lakescore.engines.shipping import ship
+from lakescore.engines.shipping import ship, ship_environments
 from lakescore.errors import ConfigError
 from lakescore.interface.predicting import explained
 from lakescore.job import warn_without_policy
@@ -110,10 +110,12 @@ def _prepare(spark: SparkSession, model: ModelVersion) -> tuple[executor.Queried
     places = tuple((contract.names[field.name], n) for n, field in enumerate(features))
     version = reference_version(contract, places)
     (folder,) = ship(runner, [version])
+    shipped = ship_environments(runner, [loadable])
+    environment = shipped.get(version.environment, version.environment)
     kinds = [field.dataType for field in features]
     outputs = contract.outputs
     return executor.Queried(
-        version=replace(version, folder=folder),
+        version=replace(version, folder=folder, environment=environment),
         names=tuple(features.names),
         kinds=tuple(arrow_type(kind) for kind in kinds),
         lossless=tuple(

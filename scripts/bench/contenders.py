@@ -95,13 +95,13 @@ class Contender:
     predicts: bool = True
 
 
-def spark_udf(here: Setting) -> "Column":
+def spark_udf(here: Setting, env_manager: Literal["local", "uv"] = "local") -> "Column":
     """Return the prediction as MLflow's documentation makes it."""
     from mlflow.pyfunc import spark_udf as make  # noqa: PLC0415 - seconds of import
     from pyspark.sql import functions as F  # noqa: N812, PLC0415
 
     uri = here.workload.model().uri
-    udf = make(here.session, uri, result_type="double", env_manager="local")
+    udf = make(here.session, uri, result_type="double", env_manager=env_manager)
     predicted: Column = udf(F.struct(*here.workload.features))
     return predicted.alias("prediction")
 
@@ -114,6 +114,11 @@ def as_in_the_docs(here: Setting) -> None:
 def pruned(here: Setting) -> None:
     """Keep the key alone."""
     here.write(here.read().select(KEY, spark_udf(here)))
+
+
+def pruned_in_environment(here: Setting) -> None:
+    """Keep the key alone, and let MLflow make an environment for the model."""
+    here.write(here.read().select(KEY, spark_udf(here, "uv")))
 
 
 def run_lakescore(
@@ -129,16 +134,18 @@ def scored(
     models: list[registry.ModelVersion],
     engine: "options.EngineName" = "arrow",
     scan: "options.ScanName" = "direct",
+    environment: "options.EnvironmentName" = "shared",
 ) -> Facts:
     """Score with *models*, and return what the receipt would say."""
     from lakescore import scoring, signature, slicing, tables  # noqa: PLC0415 - they import Spark
     from lakescore.loading import prepare  # noqa: PLC0415
-    from lakescore.options import BindOptions  # noqa: PLC0415
+    from lakescore.options import BindOptions, LoadOptions  # noqa: PLC0415
 
     rows = tables.snapshot(here.session, here.source)
     given = here.workload.features if here.workload.eats == "array" else ()
-    options = BindOptions(features=given)
-    binding = [signature.bind(here.source, rows, prepare(m), [KEY], options) for m in models]
+    options, loading = BindOptions(features=given), LoadOptions(environment=environment)
+    loadables = [prepare(model, options=loading) for model in models]
+    binding = [signature.bind(here.source, rows, one, [KEY], options) for one in loadables]
     selection = slicing.select(rows, None, ["all"])
     planned = scoring.plan(engine, selection, binding, keep=[KEY], scan=scan)
     if engine == "arrow" and (planned.direct is None) != (scan == "spark"):
@@ -149,6 +156,11 @@ def scored(
     else:
         here.write(scoring.score(planned))
     return execution.facts()
+
+
+def in_own_environment(here: Setting) -> Facts:
+    """Score by the Python and the packages of the model's own environment."""
+    return scored(here, [here.workload.model()], environment="own")
 
 
 def fresh_versions(here: Setting) -> Facts:
@@ -304,6 +316,8 @@ NO_MODEL = Contender("Spark with no model", no_model, predicts=False)
 POLARS = Contender("polars and deltalake", polars, "python")
 LIMIT = Contender("limit", limit, "python")
 FRESH = Contender("fresh versions", fresh_versions)
+OWN = Contender("lakescore, direct scan, own environment", in_own_environment)
+UDF_OWN = Contender("spark_udf, pruned columns, env_manager", pruned_in_environment)
 DIRECT_ALONE = replace(DIRECT, name="lakescore, direct scan, local[1]", place="local[1]")
 LIMIT_BOTH = Contender("limit, two processes", limit_by_processes, "python")
 
@@ -329,7 +343,7 @@ CONTENDERS = {
     contender.name: contender
     for contender in (
         *(DOCS, PRUNED, LAKESCORE_UDF, SPARK_SCAN, DIRECT, JOB, BY_HAND, NO_MODEL, POLARS, LIMIT),
-        *(FRESH, DIRECT_ALONE, LIMIT_BOTH),
+        *(FRESH, OWN, UDF_OWN, DIRECT_ALONE, LIMIT_BOTH),
         *[make(k) for k in (1, 2, 4, 8) for make in (direct_of, spark_scan_of, limit_of)],
     )
 }

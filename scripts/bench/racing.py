@@ -179,6 +179,20 @@ RACES = (  # the first of a session is where the JVM compiles most, so it is non
         )
         for name in ("embeddings", "embeddings-both")
     ],
+    Race(
+        "linear, own environment",
+        LINEAR,
+        (c.UDF_OWN, c.OWN, c.DIRECT, c.LIMIT),
+        (M // 2, 3 * M),
+        Quick((M // 4, 2 * M), (c.UDF_OWN, c.OWN, c.DIRECT)),
+    ),
+    Race(
+        "forest, own environment",
+        FOREST,
+        (c.OWN, c.DIRECT, c.LIMIT),
+        (M // 20, 3 * M // 4),
+        Quick((M // 20, M // 2), (c.OWN, c.DIRECT)),
+    ),
     Race("linear, float32", WORKLOADS["float32"], _SHAPE, (M // 2, 2 * M)),
     Race("linear, one row group", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=1)),
     Race("linear, forty small files", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=40)),

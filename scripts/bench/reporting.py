@@ -20,7 +20,7 @@ _COLD = ("contender", "start: CPU-s", "wall", "first job: CPU-s", "wall", "secon
 _BOOSTED = ("lightgbm", "xgboost", "catboost")
 _EMBEDDED = ("embeddings", "embeddings in and out")
 _NEEDED = ("versions in one pass", "linear", "forest", "flights", "small table", *_BOOSTED,
-           *_EMBEDDED)  # fmt: skip
+           *_EMBEDDED, "linear, own environment", "forest, own environment")  # fmt: skip
 """The races that targets are about."""
 _PLOTTED = ("linear", "forest", "flights")
 
@@ -87,6 +87,8 @@ class Results:
         cores = self._slopes("forest", "wall")
         small = self._least("small table", "wall")
         versions = self._least("versions in one pass", "cpu")
+        own, own_forest = (self._slopes(f"{name}, own environment", "cpu")
+                           for name in ("linear", "forest"))  # fmt: skip
         loads = self.measured["races"]["versions in one pass"]["loads"]
         direct, docs, pruned, scan = lin(c.DIRECT), lin(c.DOCS), lin(c.PRUNED), lin(c.SPARK_SCAN)
         loads_per_worker = loads["loads"] / loads["workers"] / loads["versions"]
@@ -123,6 +125,19 @@ class Results:
                 (f"{name}, direct scan / limit", self._over_limit(name), "<=", 1.3)
                 for name in _EMBEDDED
             ],
+            (
+                "linear, CPU-s over in process, own environment",
+                own(c.OWN) - own(c.DIRECT),
+                "<=",
+                1.3,
+            ),
+            ("linear, env_manager / own environment", own(c.UDF_OWN) / own(c.OWN), ">=", 4),
+            (
+                "forest, rate of own environment / in process",
+                own_forest(c.DIRECT) / own_forest(c.OWN),
+                ">=",
+                0.93,
+            ),
             ("small job, cold / a plain program", started(local) / started(plain), "<=", 1.36),
             ("small job, cold / a plain program, CPU", cold_cpu, "<=", 1.59),
             ("1M linear rows, cold / the limit", cold_large, "<=", 2),

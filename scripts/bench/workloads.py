@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ KEY = "id"
 NUMBERS = tuple(f"x{n:02}" for n in range(20))
 WIDTH = 384
 """The values of an embedding."""
+_PACKAGES = ("mlflow", "cloudpickle", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
+"""The packages of a model's own environment, in the versions that are installed here."""
 VERSIONS = 8
 """How many versions of each model are registered."""
 
@@ -65,7 +68,7 @@ class Workload:
                 model,
                 name="model",
                 signature=infer_signature(rows, model.predict(rows)),
-                pip_requirements=[],
+                pip_requirements=[f"{name}=={version(name)}" for name in _PACKAGES],
                 **pickled,
             )
         with contextlib.redirect_stderr(io.StringIO()):  # a line for each

@@ -12,7 +12,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from builders import vintages
 from builders.models import scaling_model
+from builders.vintages import PLAIN, Trained, Vintage
 from clusters import Cluster, wait_for
 from deltalake import DeltaTable, write_deltalake
 from sklearn.linear_model import LinearRegression
@@ -73,6 +75,21 @@ def large(register: Callable[..., Any], trips: pd.DataFrame) -> LinearRegression
     return model
 
 
+@pytest.fixture(scope="module")
+def older(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Register a model that another Python and another scikit-learn trained, and write its rows."""
+    vintage = Vintage("3.12.1", ("scikit-learn==1.5.2", *PLAIN), "gradient boosting")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAKESCORE_HOME", str(home))  # so that jobs find its environment
+        trained = vintages.train(tmp_path_factory.mktemp("trained") / "older", vintage)
+    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow.MlflowClient()
+    client.create_registered_model("older")
+    client.create_model_version("older", trained.folder.as_uri())
+    write_deltalake(str(home / "tables/older_rows"), vintages.rows())
+    return trained
+
+
 def scoring_into(output: str, model: str = "trips/1", **more: Any) -> dict[str, Any]:
     return {
         "model": model,
@@ -102,6 +119,7 @@ def scored(
     place: Place,
     models: list[Any],  # noqa: ARG001 - they are registered
     large: LinearRegression,  # noqa: ARG001
+    older: Trained,  # noqa: ARG001
     scaled: str,
 ) -> dict[str, Scored]:
     """Run score jobs in one start, each into a table that is called by the place and its name."""
@@ -115,6 +133,8 @@ def scored(
         for engine in ("arrow", "spark_udf")
     }
     asked["large"] = {"model": "large/1"}
+    rows = {"input": {"path": "tables/older_rows"}, "slice_by": None, "slices": None}
+    asked["older"] = {"model": "older/1", **rows}
     asked["by_segment"] = {"model": {"by": "segment", "name": "trips@{segment}"}}
     files = []
     for name, settings in asked.items():
@@ -183,6 +203,18 @@ def test_a_large_model_is_loaded_once_for_all_workers_of_a_machine(
     assert engine["loads"] <= 1  # none if the driver, which is on this machine, was the first
     rows = table(home, f"{place.kind}_large").sort_values("id")
     assert rows["prediction"].tolist() == large.predict(trips[FEATURES]).tolist()
+
+
+def test_executors_without_its_packages_apply_a_model_by_the_python_that_trained_it(
+    place: Place, scored: dict[str, Scored], older: Trained, home: Path
+) -> None:
+    used = scored["older"].receipt["engine"]["environments"]["models:/older/1"]
+    assert (used["name"], used["python"], used["here"]) == (
+        "own", older.python,
+        "the packages installed here cannot apply it: \"No module named '_loss'\"",
+    )  # fmt: skip
+    rows = table(home, f"{place.kind}_older").sort_values("id")
+    assert rows["prediction"].tolist() == older.expected.tolist()
 
 
 def test_a_replay_makes_the_same_predictions(place: Place, scored: dict[str, Scored]) -> None:

@@ -25,7 +25,7 @@ from lakescore.engines.failures import FeaturesLeftOut, ResultUnfit
 from lakescore.engines.plan import EngineRefused
 from lakescore.engines.rowwise import PipelineUnfit
 from lakescore.engines.spark_ml import RowsDropped
-from lakescore.environments import ModuleMissing
+from lakescore.environments import ModuleMissing, ModuleNotAsked
 from lakescore.environments.errors import (
     ArchiveNotWritten,
     DiskFull,
@@ -292,6 +292,7 @@ INSTANCES = [
     ),
     FlavorMissing("models:/names/1", ["spacy"]),
     ModuleMissing("models:/names/1", "acme_features", ["acme-features==1.0"]),
+    ModuleNotAsked("models:/names/1", "acme_features"),
     RequirementRefused("models:/names/1", "its files ask for '--pre'"),
     NeedsUnknown("models:/names/1", "its files name no version of Python, but 'any'"),
     PythonMissing("models:/names/1", "3.12", ["3.11.2", "3.11.7"]),

@@ -619,12 +619,15 @@ def test_anchors_and_aliases_in_a_job_end_it_with_2(tmp_path: Path, lines: str) 
 PLAIN = "scikit-learn==1.0"
 
 
-def environment_of(folder: Folder, rule: Trust, env_manager: Any = "uv") -> loading.Loadable:
+def environment_of(
+    folder: Folder, rule: Trust, env_manager: Any = "uv", environment: Any = "auto"
+) -> loading.Loadable:
     """Register the folder, resolve it under a rule and prepare it with an environment."""
     library.register(str(folder.path), "wants")
     newest = library.versions("wants")[0]
     model = library.resolve(f"wants/{newest.version}", trust=rule)
-    return loading.prepare(model, options=LoadOptions(env_manager=env_manager))
+    options = LoadOptions(env_manager=env_manager, environment=environment)
+    return loading.prepare(model, options=options)
 
 
 @pytest.mark.parametrize("env_manager", ["uv", "virtualenv", "conda"])
@@ -635,7 +638,9 @@ def test_a_policy_lets_no_environment_be_made_unless_it_says_so(
 ) -> None:
     with pytest.raises(NotTrusted, match=f"rule 'environments': env_manager {env_manager}"):
         environment_of(folder, STRICT, env_manager)
-    assert environment_of(folder, STRICT, "local").env_manager == "local"
+    with pytest.raises(NotTrusted, match="rule 'environments': its own environment"):
+        environment_of(folder, STRICT, "local", "own")
+    assert environment_of(folder, STRICT, "local", "shared").env_manager == "local"
     assert environment_of(folder, Trust(), env_manager).folder  # no policy, no rule
 
 

@@ -277,6 +277,8 @@ class CompareJob(Applying):
                     "quarantine", "report", "runner"}  # fmt: skip
         if not self.features:  # the ids of comparisons stay as they were
             excluded.add("features")
+        if self.environment == "auto":
+            excluded.add("environment")
         return self.model_dump(mode="json", exclude=excluded)
 
     @property

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, JsonValue, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, field_validator, model_validator
 
 from lakescore.config.strict import Strict
 from lakescore.config.trusting import policy, read_policy
 from lakescore.options import (
     ENGINES,
+    ENVIRONMENTS,
     FAMILY_ENGINES,
     NULL_RULES,
     BindOptions,
     EngineName,
+    EnvironmentName,
     EnvManager,
     LoadOptions,
     NullRule,
@@ -27,6 +29,7 @@ from lakescore.wording import described, either, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from lakescore.config.models import Segments
 
@@ -143,6 +146,11 @@ class Usage(Strict):
     pyfunc: Pyfunc = Field(
         default_factory=Pyfunc, description="params and model_config of the model"
     )
+    environment: EnvironmentName = Field(
+        default="auto",
+        description="packages that a model runs with: "
+        + ", ".join(f"{name} ({meaning})" for name, meaning in ENVIRONMENTS.items()),
+    )
     env_manager: EnvManager = Field(
         default="local",
         description="packages that a model runs with: local (the packages installed here), or "
@@ -157,6 +165,7 @@ class Usage(Strict):
             output=self.prediction,
             params=self.pyfunc.params,
             model_config=self.pyfunc.config,
+            environment=self.environment,
             env_manager=self.env_manager,
         )
 
@@ -168,6 +177,14 @@ class Usage(Strict):
             nulls=self.nulls,
             threshold=self.threshold,
         )
+
+    @model_validator(mode="after")
+    def _check_environment(self) -> Self:
+        if self.environment == "own" and self.env_manager != "local":
+            raise ValueError(
+                "environment: own and env_manager exclude each other; leave env_manager out"
+            )
+        return self
 
     @field_validator("features")
     @classmethod

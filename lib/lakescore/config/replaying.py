@@ -8,6 +8,7 @@ from pydantic import Field
 
 from lakescore.config.jobs import Job, RunId
 from lakescore.config.tables import Table
+from lakescore.options import EnvironmentName
 
 
 class ReplayJob(Job):
@@ -17,6 +18,10 @@ class ReplayJob(Job):
 
     output: Table = Field(description="table of predictions that the run wrote")
     run: RunId = Field(description="id of the run: scoring_run_id in its rows")
+    environment: EnvironmentName | None = Field(
+        default=None,
+        description="packages that a model runs with, as in a score job; default: as the run's job",
+    )
     tolerance: float = Field(
         default=0.0,
         ge=0,

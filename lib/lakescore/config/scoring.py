@@ -235,6 +235,8 @@ class ScoreJob(Applying):
         }
         if self.features:  # without them, the ids of runs stay as they were
             names.add("features")
+        if self.environment != "auto":
+            names.add("environment")
         return self.model_dump(mode="json", include={*names, "pyfunc"}, by_alias=True)
 
 

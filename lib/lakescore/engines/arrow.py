@@ -7,7 +7,7 @@ give MLflow's values.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,9 +18,9 @@ from pyspark.sql.types import BinaryType, StructField, StructType
 
 from lakescore import classic, executor, scanning, signature
 from lakescore.arrow import arrow_type, collected, struct
-from lakescore.engines import equality, probing
+from lakescore.engines import equality, here, probing
 from lakescore.engines.plan import ERRORS, PREDICTED, EngineIneligible, Plan, Request
-from lakescore.engines.shipping import ship
+from lakescore.engines.shipping import ship, ship_environments
 from lakescore.executor import SAID
 from lakescore.filing import Place
 from lakescore.logs import NotEligible
@@ -28,7 +28,7 @@ from lakescore.slicing import SLICE
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from pyspark.sql import DataFrame
@@ -46,6 +46,8 @@ class ArrowPlan(Plan):
 
     scan_reason: str = ""
     """The reason if workers do not read the files."""
+    differing: Mapping[str, str] = field(default_factory=dict)
+    """How the packages installed here differ, for each version in its own environment, by URI."""
     spread: int | None = None
     """The number of partitions into which Spark spreads the rows first, if Spark reads them."""
 
@@ -115,18 +117,20 @@ class ArrowPlan(Plan):
             sink=sink,
         )
 
-    def placed_versions(self, *, here: bool = False) -> list[executor.Version | executor.Family]:
+    def placed_versions(self, *, is_here: bool = False) -> list[executor.Version | executor.Family]:
         """Return the versions with features placed after the kept columns, and with local files.
 
-        If *here* is true, the tasks run in this process and its workers, which need no copy of the
-        files.
+        If *is_here* is true, the tasks run in this process and its workers, which need no copy of
+        the files.
         """
         kept, members = len(self.carried), list_members(self.versions)
         folders = iter(
             [version.folder for version in members]
-            if here
+            if is_here
             else ship(self.runner, members, as_one=self.has_families)
         )
+        loadables = (contract.loadable for contract in self.contracts)
+        shipped = {} if is_here else ship_environments(self.runner, loadables)
 
         def placed(version: executor.Version) -> executor.Version:
             return replace(
@@ -136,6 +140,7 @@ class ArrowPlan(Plan):
                     (name, kept + position, rule) for name, position, rule in version.nulls
                 ),
                 folder=next(folders),
+                environment=shipped.get(version.environment, version.environment),
             )
 
         sides: list[executor.Version | executor.Family] = []
@@ -182,6 +187,12 @@ class ArrowPlan(Plan):
             if loadable.own_code is not None
         }
 
+    @property
+    def environments(self) -> dict[str, dict[str, str]]:
+        """The environment of each version whose requirements are not all met here, by URI."""
+        differing = {uri: {"here": text} for uri, text in self.differing.items()}
+        return {uri: facts | differing.get(uri, {}) for uri, facts in super().environments.items()}
+
     def sample(self, most: int) -> pa.RecordBatch | None:
         """Return at most *most* of the first rows as workers get them; None without rows."""
         scan: ScanName = "direct" if self.direct is not None else "spark"
@@ -205,6 +216,12 @@ class ArrowPlan(Plan):
     def __str__(self) -> str:
         """Return one line with the choices and their reasons."""
         line = f"engine {self.engine}: {self.reason}"
+        for loadable in (contract.loadable for contract in self.contracts):
+            if (own := loadable.environment) is not None:
+                line += f"; {loadable.model.uri} in its own environment, with Python {own.python}"
+                line += f" ({loadable.environment_reason}"
+                differing = self.differing.get(loadable.model.uri)
+                line += f"; {differing})" if differing else ")"
         if self.direct is not None:
             return f"{line}; workers read the files, in {counted(self.tasks, 'task')}"
         spread = f", spread over {self.spread} partitions" if self.spread else ""
@@ -263,6 +280,7 @@ def prepare(request: Request, scan: ScanName) -> ArrowPlan:
         sides=request.sides,
         shown_family=request.shown_family,
         versions=proof.sides,
+        differing=here.describe_differences(request, scan),
     )
     return _choose_reader(planned, scan, proof.seconds_a_row)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import TimestampNTZType, TimestampType
 
-from lakescore import classic, environments, executor, scanning, storage
+from lakescore import classic, executor, scanning, storage
 from lakescore.errors import InputContractError, LakescoreError, ScoringFailed
 from lakescore.runner import FAILURES
 from lakescore.wording import counted, listed
@@ -117,17 +117,14 @@ def _explain_failure(planned: Plan, slices: Sequence[str], reason: str) -> Lakes
     """Return the error of the models of *planned* that failed on *slices* for this *reason*."""
     if _OUT_OF_BOUNDS.search(reason):
         reason = f"{_describe_times(planned) or 'a time is out of bounds'} ({reason})"
-    folders = {
-        contract.loadable.model.uri: contract.loadable.folder for contract in planned.contracts
-    }
+    loadables = {contract.loadable.model.uri: contract.loadable for contract in planned.contracts}
     uris = listed((contract.loadable.model.uri for contract in planned.contracts), most=5)
     if (unfit := _UNFIT_LINE.search(reason)) is not None:
         return ResultUnfit(uris, unfit[1], *([OF_SPARK] if planned.engine == "spark_ml" else []))
     if (missing := _NO_MODULE.match(reason)) is not None:
-        uri = missing[2] or (next(iter(folders)) if len(folders) == 1 else None)
-        if uri in folders:
-            error = ModuleNotFoundError(name=missing[1])
-            return environments.missing(uri, folders[uri], error)
+        uri = missing[2] or (next(iter(loadables)) if len(loadables) == 1 else None)
+        if uri in loadables:
+            return loadables[uri].explain_missing(ModuleNotFoundError(name=missing[1]))
     return ScoringFailed(uris, f"all of {listed(slices)}", reason)
 
 

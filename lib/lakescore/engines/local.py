@@ -88,7 +88,7 @@ def preview(planned: ArrowPlan, most: int) -> pa.Table:
     for scan in (short, planned.direct.scan):
         make_task = partial(
             executor.predictor,
-            planned.placed_versions(here=True),
+            planned.placed_versions(is_here=True),
             kept=len(planned.carried),
             scan=scan,
             tells=planned.member_facts(),

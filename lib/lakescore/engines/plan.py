@@ -138,6 +138,19 @@ class Request:
         return [StructField(name, lineage.kind_of(name)) for name in VERSION_COLUMNS]
 
     @property
+    def environments(self) -> dict[str, dict[str, str]]:
+        """The environment of each version whose requirements are not all met here, by URI."""
+        environments = {}
+        for loadable in (contract.loadable for contract in self.contracts):
+            facts = {"reason": loadable.environment_reason}
+            if (own := loadable.environment) is not None:
+                facts = {"name": "own", **facts, "python": own.python, "digest": own.digest}
+                environments[loadable.model.uri] = facts
+            elif loadable.environment_reason:
+                environments[loadable.model.uri] = {"name": "shared", **facts}
+        return environments
+
+    @property
     def row_rules(self) -> str:
         """The policies for nulls that the job asks for and that keep rows from a model, as text."""
         rules = {

@@ -27,7 +27,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from lakescore import environments, executor, scanning
+from lakescore import executor, scanning
 from lakescore.arrow import collected
 from lakescore.engines.failures import UNFIT_ERRORS, FeaturesLeftOut, ResultUnfit
 from lakescore.errors import ScoringFailed
@@ -172,7 +172,7 @@ def attempt(
     try:
         (predicted,), why = runner.call(executor.attempt, [version], rows)
     except ModuleNotFoundError as error:
-        raise environments.missing(version.uri, contract.loadable.folder, error) from error
+        raise contract.loadable.explain_missing(error) from error
     except executor.Misshapen as error:
         raise ResultUnfit(version.uri, str(error)) from error
     except executor.ModelFailed as error:

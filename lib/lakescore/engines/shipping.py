@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from lakescore import classic
+from lakescore import classic, environments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lakescore import executor
+    from lakescore.loading import Loadable
     from lakescore.runner import Runner
 
 
@@ -37,6 +38,23 @@ def ship(
     folders = {name: version.folder for name, version in zip(names, versions, strict=True)}
     classic.ship(runner.spark, archive, folders)
     return [f"{archive}/{name}" for name in names]
+
+
+def ship_environments(runner: Runner, loadables: Iterable[Loadable]) -> dict[str, str]:
+    """Ship the own environments of versions to the executors, with their Python.
+
+    Returns:
+        The names of the archives that hold them, by the path of their folder here; empty in local
+        mode, where the executors already have them.
+    """
+    if not runner.is_started or classic.is_local(runner.spark):
+        return {}
+    owned = [loadable.environment for loadable in loadables if loadable.environment is not None]
+    names = {}
+    for own in {own.digest: own for own in owned}.values():
+        names[str(own.folder)] = _archive_name(own.digest)
+        classic.ship_archive(runner.spark, names[str(own.folder)], environments.packed(own))
+    return names
 
 
 def _archive_name(key: str) -> str:

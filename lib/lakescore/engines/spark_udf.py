@@ -16,6 +16,7 @@ from lakescore.engines.plan import PREDICTED, EngineRefused, Plan, Request
 from lakescore.errors import ScoringFailed
 from lakescore.logs import NotEligible
 from lakescore.slicing import SLICE
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +96,7 @@ def prepare(request: Request, scan: ScanName = "spark", reason: str = "") -> Udf
         ModuleMissing, ResultUnfit, FeaturesLeftOut: no row could be scored.
     """
     _check_null_rules(request, reason)
+    _check_environments(request, reason)
     rejected = f", and engine arrow cannot be used: {reason}" if reason else ""
     request.runner.start(f"engine spark_udf needs Spark{rejected}")
     planned = UdfPlan(
@@ -138,6 +140,17 @@ def _check_null_rules(request: Request, reason: str) -> None:
     else:
         advice = f"give engine=auto, or {advice}"
     raise EngineRefused("spark_udf", problem, advice)
+
+
+def _check_environments(request: Request, reason: str) -> None:
+    """Check that no version runs in its own environment, which is none of MLflow's."""
+    loadables = [contract.loadable for contract in request.contracts]
+    uris = [loadable.model.uri for loadable in loadables if loadable.environment is not None]
+    if uris:
+        problem = f"{listed(uris)} need environments of their own, which engine arrow alone uses"
+        problem = f"{problem}; engine arrow cannot be used: {reason}" if reason else problem
+        advice = "give environment: shared, or env_manager: uv, or a table that arrow takes"
+        raise EngineRefused("spark_udf", problem, advice if reason else "give engine=auto")
 
 
 def _passes_batches_on(version: str) -> bool:

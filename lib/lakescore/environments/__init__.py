@@ -12,15 +12,16 @@ from lakescore.environments.differing import (
     find_libraries,
     missing,
 )
-from lakescore.environments.errors import ModuleMissing
+from lakescore.environments.errors import ModuleMissing, ModuleNotAsked
 from lakescore.environments.making import Environment, kept_environment, own_environment
 from lakescore.environments.needs import Needs, read_asked, read_needs, wheels
-from lakescore.environments.packing import pack
+from lakescore.environments.packing import pack, packed
 
 __all__ = [
     "Difference",
     "Environment",
     "ModuleMissing",
+    "ModuleNotAsked",
     "Needs",
     "choose",
     "differences",
@@ -30,6 +31,7 @@ __all__ = [
     "missing",
     "own_environment",
     "pack",
+    "packed",
     "read_asked",
     "read_needs",
     "wheels",

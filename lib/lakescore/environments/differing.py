@@ -73,6 +73,7 @@ def find_differences(artifacts: Path, libraries: Collection[str]) -> list[Differ
     Args:
         artifacts: the folder of the version's artifacts.
         libraries: the distributions that calculate the model, as `find_libraries` returns them.
+            If there are none, any of its requirements can calculate it.
     """
     own = {canonicalize_name(name) for name in libraries}
     found = []
@@ -87,7 +88,7 @@ def find_differences(artifacts: Path, libraries: Collection[str]) -> list[Differ
                 package=requirement.name,
                 asked=str(requirement),
                 here=installed,
-                matters=_matters(name, requirement, installed, own=name in own),
+                matters=_matters(name, requirement, installed, own=not own or name in own),
             )
         )
     return found
@@ -121,8 +122,8 @@ def find_libraries(flavors: Mapping[str, Any], artifacts: Path) -> frozenset[str
 def _matters(name: str, requirement: Requirement, installed: str | None, *, own: bool) -> bool:
     if name in _NEVER:
         return False
-    if installed is None:
-        return True
+    if installed is None:  # a model that lacks another package does not load: nothing is silent
+        return own
     if name in _BY_MAJOR:
         return _other(requirement, installed, parts=1)
     return own and _other(requirement, installed, parts=2)

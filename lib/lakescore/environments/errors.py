@@ -24,12 +24,23 @@ class ModuleMissing(InputContractError):
     def __init__(self, uri: str, module: str, missing: Sequence[str]) -> None:
         if missing:
             cause = f"these packages of its requirements.txt are not installed: {listed(missing)}"
-            advice = "install them, or set env_manager: virtualenv"
+            advice = "install them, or give environment: own"
         else:
             cause = "its requirements.txt names no package that is missing"
             advice = "install it, or log the model with code_paths that contain it"
         super().__init__(
             f"{uri} needs the module {module!r}, which is missing here; {cause}; {advice}"
+        )
+
+
+class ModuleNotAsked(InputContractError):
+    """A module that the model imports is not in the version's own environment."""
+
+    def __init__(self, uri: str, module: str) -> None:
+        super().__init__(
+            f"{uri} needs the module {module!r}, which its own environment lacks, because its "
+            "requirements.txt does not name the package; log the model again with this package in "
+            "pip_requirements, or give environment: shared"
         )
 
 
@@ -49,7 +60,7 @@ class NeedsUnknown(InputContractError):
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(
             f"the environment of {uri} is not known: {reason}; log the model again with MLflow, "
-            "or use the packages of this machine"
+            "or give environment: shared"
         )
 
 
@@ -69,8 +80,8 @@ class PythonUnsupported(InputContractError):
     def __init__(self, uri: str, minor: str, supported: Iterable[str]) -> None:
         super().__init__(
             f"{uri} needs Python {minor}, but environments are made for Python "
-            f"{listed(supported)}; log the model again with one of these, or use the packages of "
-            "this machine"
+            f"{listed(supported)}; log the model again with one of these, or give "
+            "environment: shared"
         )
 
 

@@ -17,7 +17,7 @@ from lakescore.environments.installer import run_uv
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SUPPORTED = ("3.11", "3.12", "3.13")
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
 """The minor versions for which environments are made; that of this process is one too."""
 _VARIABLE = "LAKESCORE_PYTHONS"
 _PROGRAM = re.compile(r"python3(\.\d+)?")

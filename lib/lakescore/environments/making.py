@@ -113,7 +113,8 @@ def own_environment(  # noqa: PLR0913 - each is a separate fact
     needs = read_needs(uri, artifacts, settings, allowed=allowed)
     with _one_at_a_time, _explained(uri):
         interpreter = find_interpreter(uri, needs.python, pythons)
-        show("locks the packages", 0, 1)
+        if kept_lock(uri, needs, interpreter, indexes=indexes) is None:
+            show("locks the packages", 0, 1)
         locked = lock(uri, needs, interpreter, indexes=indexes)
         return make(uri, locked, interpreter, show)
 

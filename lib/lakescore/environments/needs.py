@@ -75,7 +75,7 @@ def read_needs(
     """
     if allowed == "none":
         reason = "its own environment installs what its files ask for"
-        rules = ["environments: wheels in the policy", "the packages of this machine"]
+        rules = ["environments: wheels in the policy", "environment: shared"]
         raise NotTrusted(uri, "environments", reason, rules)
     if allowed == "wheels":
         try:

@@ -50,6 +50,18 @@ _LEVEL = 1
 """The level of compression: 6 takes three times as long for a tenth fewer bytes."""
 
 
+def packed(environment: Environment) -> Path:
+    """Return the archive of *environment*, which is packed once on a machine.
+
+    Raises:
+        ArchiveNotWritten: as `pack`.
+    """
+    path = environment.folder / f"{environment.folder.name}.tar.gz"
+    if not path.is_file():
+        pack(environment, path)
+    return path
+
+
 def pack(environment: Environment, path: Path) -> None:
     """Write *environment* with its interpreter as a `.tar.gz` at *path*, completely or not at all.
 

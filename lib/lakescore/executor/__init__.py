@@ -10,9 +10,10 @@ from .delegating import answer, cpu_seconds
 from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, WIDTH, Misshapen, Truncated
 from .footers import FOOTERS, RowGroup, footer, footers
-from .isolating import ModelFailed, ModelProcess, Starter, start
+from .isolating import ModelProcess, Starter, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
+from .launching import ModelFailed
 from .loading import Description
 from .nesting import innermost, leaf_types
 from .predicting import Failing, Task, few, narrowed, predictor

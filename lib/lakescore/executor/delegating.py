@@ -17,8 +17,9 @@ import pyarrow as pa
 from .bisecting import predict_rows
 from .calling import predict_frame
 from .holding import Holder, hold
-from .isolating import ModelFailed, ModelProcess, start, starter
+from .isolating import ModelProcess, start, starter
 from .keeping import count, counted, shelf
+from .launching import ModelFailed
 from .loading import MODELS_AT_ONCE, cores, describe_model, loaded, local_folder
 from .memory import proportional_bytes
 from .version import Version

@@ -20,13 +20,15 @@ import socket
 import subprocess
 import tempfile
 import time
+import traceback
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import TYPE_CHECKING, Any
 
-from .isolating import ModelFailed, describe_ending, launch, reap, run_process
+from .isolating import describe_ending, reap, run_process
 from .keeping import count, counted
+from .launching import ModelFailed, launch
 from .memory import give_back
 
 if TYPE_CHECKING:
@@ -204,6 +206,8 @@ def _serve_one(listener: socket.socket, answer: Callable[..., Any], endings: dic
                     os.dup2(errors, output)
                 os.close(errors)
                 run_process(connection.fileno(), answer, *given)
+            except BaseException:  # noqa: BLE001 - the process ends
+                traceback.print_exc()
             finally:
                 os._exit(1)
         os.close(errors)

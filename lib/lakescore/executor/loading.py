@@ -10,8 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .isolating import ModelFailed
 from .keeping import count, counted, shelf
+from .launching import ModelFailed
 from .libraries import load_boosted
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakescore import executor
+from lakescore import environments, executor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from pyspark.ml import PipelineModel
 
+    from lakescore.environments import Environment
+    from lakescore.errors import LakescoreError
     from lakescore.options import EnvManager
     from lakescore.registry import ModelVersion
 
@@ -40,6 +42,12 @@ class Loadable:
     flavors: Mapping[str, Any]
     params: Mapping[str, Any] | None
     env_manager: EnvManager
+    environment: Environment | None = None
+    """The version's own environment, if it runs in one. Such a version runs in a separate process,
+    by the Python and the packages that it was logged with."""
+    environment_reason: str = ""
+    """Why the version runs in its own environment, or in the shared one though its requirements are
+    not all met there; empty if they are, or if the job's file says it."""
     own_code: str | None = None
     """The code that the version brings, if any. Such a version runs in a separate process."""
     is_shared: bool = False
@@ -61,7 +69,7 @@ class Loadable:
         """The version as MLflow's PyFuncModel, without features and outputs so far."""
         return executor.Version(
             uri=self.model.uri,
-            key=self.key,
+            key=self.key if self.environment is None else f"{self.key}@{self.environment.digest}",
             folder=str(self.folder),
             mode="pyfunc",
             pickled=None,
@@ -71,6 +79,7 @@ class Loadable:
             names=self._names,
             size=self.model.size or 0,
             program=self._program,
+            environment="" if self.environment is None else str(self.environment.folder),
             meeting=_meeting() if self.is_shared else "",
         )
 
@@ -80,7 +89,8 @@ class Loadable:
             return None
         if self.is_shared:
             return executor.program("run_holder")
-        return executor.program("run_starter") if self.own_code else None
+        is_alone = self.own_code is not None or self.environment is not None
+        return executor.program("run_starter") if is_alone else None
 
     @property
     def _names(self) -> tuple[Any, ...] | None:
@@ -95,13 +105,16 @@ class Loadable:
         """The version whose values all engines give, without features and outputs so far.
 
         It is MLflow's PyFuncModel. But MLflow does not pass on probabilities or categories of a
-        boosting library; then it is the library's own model.
+        boosting library, and the version's own environment can lack MLflow; then it is the
+        library's own model.
         """
         return self.native if self.is_library_reference else self.pyfunc
 
     @property
     def is_library_reference(self) -> bool:
         """Whether `reference` is the library's own model."""
+        if self.library is not None and self.environment is not None:
+            return "mlflow" not in self.environment.packages
         return self.library in BOOSTING and (self.proba or self.has_categories)
 
     @property
@@ -140,6 +153,12 @@ class Loadable:
         if loader.get("code") or self.params is not None:
             return None
         return find_library(self.flavors)
+
+    def explain_missing(self, error: ModuleNotFoundError) -> LakescoreError:
+        """Return the error of a module that the model imports and that is not where it runs."""
+        if self.environment is not None:
+            return environments.ModuleNotAsked(self.model.uri, error.name or str(error))
+        return environments.missing(self.model.uri, self.folder, error)
 
 
 def is_pipeline(flavors: Mapping[str, Any]) -> bool:

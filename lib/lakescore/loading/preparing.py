@@ -39,8 +39,9 @@ from lakescore.trust import NotTrusted
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from lakescore.environments import Environment
     from lakescore.isolation import Code
     from lakescore.options import EnvManager
     from lakescore.registry import ModelVersion, Outline
@@ -57,8 +58,15 @@ _MAY_BE_CATEGORIES = {"string", "integer", "long"}
 """The types of features that a boosting library can have been trained on as categories."""
 
 
+def _say_nothing(text: str) -> None:
+    """Take what `prepare` says."""
+
+
 def prepare(
-    model: ModelVersion, runner: Runner | None = None, options: LoadOptions = _AS_LOGGED
+    model: ModelVersion,
+    runner: Runner | None = None,
+    options: LoadOptions = _AS_LOGGED,
+    say: Callable[[str], None] = _say_nothing,
 ) -> Loadable:
     """Return *model* with its options, in a separate folder if its files have to change.
 
@@ -66,6 +74,7 @@ def prepare(
         model: the pinned version.
         runner: the runner whose worker inspects a classifier; None for the driver.
         options: how it is loaded and called.
+        say: gets a line at each step that takes seconds.
 
     Raises:
         OptionUnknown: the model does not declare this parameter or configuration.
@@ -75,6 +84,9 @@ def prepare(
             and would not pass on its probabilities or categories; or it is a pipeline that Spark
             cannot apply as asked.
         PipelineNotShared, RunnerRefused: Spark cannot load the pipeline whose classes are needed.
+        RequirementRefused, NeedsUnknown, PythonMissing, PythonUnsupported, WheelsMissing,
+        PackagesOffline, IndexUnavailable, DiskFull, EnvironmentNotMade, EnvironmentChanged: the
+            version's own environment cannot be made.
         NotTrusted: the trust policy does not let the environment's manager install the model's
             packages.
     """
@@ -101,12 +113,15 @@ def prepare(
         difference = json.dumps([changed, files], sort_keys=True, default=str).encode()
         key = f"{key}+{hashlib.sha256(difference).hexdigest()[:16]}"
     code = find_code(card["flavors"], folder)
+    own, reason = _choose_environment(model, card["flavors"], options, say)
     loadable = Loadable(
         model=model,
         folder=folder,
         key=key,
         flavors=card["flavors"],
         params=parse_params(model, options.params) if options.params else None,
+        environment=own,
+        environment_reason=reason,
         env_manager=options.env_manager,
         own_code=code.own,
         is_shared=_is_shared(model, card["flavors"], code),
@@ -211,6 +226,42 @@ def _may_have_categories(loadable: Loadable) -> bool:
     return any(getattr(spec.type, "name", "") in _MAY_BE_CATEGORIES for spec in inputs)
 
 
+def _choose_environment(
+    model: ModelVersion,
+    flavors: Mapping[str, Any],
+    options: LoadOptions,
+    say: Callable[[str], None],
+) -> tuple[Environment | None, str]:
+    """Return the version's own environment, if it runs in one, and the reason."""
+    if options.environment == "own" and is_pipeline(flavors):
+        raise UnsupportedSignature(
+            model.uri, "Spark itself applies it, and has one environment; leave environment out"
+        )
+    if options.environment == "shared" or options.env_manager != "local" or is_pipeline(flavors):
+        return None, ""
+    reason = "asked for"
+    if options.environment == "auto":
+        libraries = environments.find_libraries(flavors, model.artifacts)
+        differences = environments.find_differences(model.artifacts, libraries)
+        chosen, reason = environments.choose(differences)
+        if chosen == "shared":
+            return None, reason if differences else ""
+
+    def begin_step(text: str, done: int, _total: int) -> None:
+        if done == 0:
+            say(f"the environment of {model.uri}: {text}")
+
+    own = environments.own_environment(
+        model.uri,
+        model.artifacts,
+        flavors["python_function"],
+        allowed=model.installing,
+        indexes=model.indexes,
+        progress=begin_step,
+    )
+    return own, reason
+
+
 def _environment_files(
     model: ModelVersion, settings: Mapping[str, Any], env_manager: EnvManager
 ) -> dict[str, str]:
@@ -246,7 +297,7 @@ def _describe(loadable: Loadable, runner: Runner | None) -> executor.Description
             return executor.describe(loadable.native)
         return runner.call(executor.describe, loadable.native)
     except ModuleNotFoundError as error:
-        raise environments.missing(uri, loadable.folder, error) from error
+        raise loadable.explain_missing(error) from error
     except executor.ModelFailed as error:
         raise ScoringFailed(uri, "any row", str(error)) from error
 

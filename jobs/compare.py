@@ -45,8 +45,9 @@ def run(config: CompareJob) -> dict[str, Any]:
     )
     with comparing.compare(planned, candidates, config.comparing) as comparison:
         gates = comparing.evaluate_gates(comparison, config.gating)
-        stage(f"{comparison.headline} {gates or ''}")
-        report = receipt.compare_receipt(comparison, holdout, facts, where=config.where)
+        decision = comparing.decide(comparison, gates)
+        stage(f"{decision.sentence} {gates or ''}".strip())
+        report = receipt.compare_receipt(comparison, decision, holdout, facts, where=config.where)
         write_tables(config, comparison, holdout, facts, report)
     report |= {"tables": config.addresses, "gates": gates and gates.facts()}
     files = write_report(config, comparison, report)

@@ -69,7 +69,7 @@ def compare(spark: SparkSession, references: list[str], source: str) -> None:
     planned = scoring.plan("arrow", labelled, contracts, keep=[comparing.LABEL, "id"])
     options = CompareOptions(label="y", keys=("id",))
     with comparing.compare(planned, candidates, options) as comparison:
-        console.print(comparison.headline, style="dim")
+        console.print(comparing.decide(comparison, None).sentence, style="dim")
 
 
 def register() -> None:

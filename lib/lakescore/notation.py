@@ -108,7 +108,7 @@ def duration(seconds: float | None) -> str:
         return f"-{duration(-seconds)}"
     if seconds < 1:
         return f"{_significant(seconds * 1000, 3)} ms"
-    if seconds < _MINUTE - 0.05:  # noqa: PLR2004 - half of the tenth that is shown
+    if seconds < _MINUTE - 0.05:
         return f"{_trimmed(_fixed(seconds, 1))} s"
     whole = int(_fixed(seconds, 0).replace(",", ""))
     unit, name, part, part_name = next(step for step in _STEPS if whole >= step[0])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lakescore.assignment import Assignment
-    from lakescore.comparing import Comparison
+    from lakescore.comparing import Comparison, Decision
     from lakescore.config import ScoreJob
     from lakescore.joblist import Job
     from lakescore.publishing import SliceOutcome
@@ -277,6 +277,7 @@ def replay_receipt(
 
 def compare_receipt(
     comparison: Comparison,
+    decision: Decision,
     holdout: Snapshot,
     facts: Mapping[str, Any],
     *,
@@ -289,7 +290,8 @@ def compare_receipt(
         "status": "compared",
         "run_id": facts["comparing_run_id"],
         "compared_at": facts["compared_at"].isoformat(),
-        "verdict": comparison.headline,
+        "verdict": decision.sentence,
+        "decision": decision.facts(),
         "confidence": comparison.options.confidence,
         "rank_by": comparison.rank_by,
         "label": comparison.options.label,

@@ -1,4 +1,4 @@
-"""Numbers, sizes, durations and times are written in one way; the page's script has this table too."""
+"""Numbers, sizes, durations and times are written in one way; the page has this table too."""
 
 from __future__ import annotations
 

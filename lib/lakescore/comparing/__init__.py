@@ -3,11 +3,13 @@
 `pin_candidates` pins the versions and `select` selects the rows. `compare` scores the versions side
 by side, infers the problem (`infer`), puts labels beside predictions (`pair`), adds up all rows and
 ranks the versions (`evaluate`). `evaluate_gates` and `act_on_gates` check a candidate against
-gates. `document` returns the whole comparison as JSON.
+gates. `decide` answers whether a version should replace the baseline. `document` returns the whole
+comparison as JSON.
 """
 
 from lakescore.comparing.candidates import Candidates, pin_candidates
 from lakescore.comparing.comparison import Comparison, compare
+from lakescore.comparing.deciding import Decision, decide
 from lakescore.comparing.document import document, lines
 from lakescore.comparing.evaluating import Evaluation, cached, evaluate
 from lakescore.comparing.gates import GateResult, act_on_gates, evaluate_gates
@@ -19,6 +21,7 @@ __all__ = [
     "LABEL",
     "Candidates",
     "Comparison",
+    "Decision",
     "Evaluation",
     "GateResult",
     "Paired",
@@ -27,6 +30,7 @@ __all__ = [
     "cached",
     "check",
     "compare",
+    "decide",
     "document",
     "evaluate",
     "evaluate_gates",

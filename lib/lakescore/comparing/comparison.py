@@ -14,7 +14,7 @@ from pyspark.sql.types import ArrayType, MapType, StructType
 
 from lakescore import scoring
 from lakescore.comparing import costing, differing, evaluating, gathering, pairing, passes
-from lakescore.comparing.document import headline, long_form
+from lakescore.comparing.document import long_form
 from lakescore.comparing.errors import TooManySlices
 from lakescore.comparing.problem import infer
 from lakescore.errors import ConfigError
@@ -64,11 +64,6 @@ class Comparison:
     def rank_by(self) -> str:
         """The metric that ranks the versions."""
         return self.paired.problem.rank_by
-
-    @property
-    def headline(self) -> str:
-        """A sentence: which version is best, by how much, and how certain this is."""
-        return headline(self)
 
     @property
     def ordered(self) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import yaml
 
 from lakescore.comparing import binning
+from lakescore.comparing.deciding import left_out
 from lakescore.comparing.gathering import PART
 from lakescore.encoding import REPORT_FORMAT
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from lakescore.comparing.candidates import Candidates
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.evaluating import Part
-    from lakescore.comparing.ranking import Interval, Standing
+    from lakescore.comparing.ranking import Standing
 
-_RECEIPT_KEYS = ("run_id", "holdout", "label", "where", "engine", "tables", "gates")
+_RECEIPT_KEYS = (
+    "run_id", "verdict", "decision", "holdout", "label", "where", "engine", "tables", "gates",
+)  # fmt: skip
 _VERSION_KEYS = ("version", "run_id", "run_name", "logged_model_id", "digest")
 """The facts of a version that a family does not have."""
 _REPEAT_FILE = "again.yaml"
@@ -95,34 +98,6 @@ def long_form(comparison: Comparison) -> pa.Table:
     )
 
 
-def headline(comparison: Comparison) -> str:
-    """Return a sentence: the best version, its lead with the interval, and the number of rows."""
-    standing = comparison.evaluation.whole.standings[comparison.rank_by]
-    ordered, rank_by = list(standing.ordered), comparison.rank_by
-    names = {uri: uri.removeprefix("models:/") for uri in ordered}
-    rows = comparison.evaluation.whole.rows[ordered[0]]
-    best = f"{rank_by} {_format_interval(standing.estimates[ordered[0]])} on {rows:,} rows"
-    if len(ordered) == 1:
-        return f"{names[ordered[0]]} alone has a value: {best}."
-    leaders = [uri for uri in ordered if standing.ranks[uri] == 1]
-    others = [uri for uri in ordered if standing.ranks[uri] != 1]
-    if len(leaders) > 1:
-        names_of_leaders = (
-            f"{', '.join(names[uri] for uri in leaders[:-1])} and {names[leaders[-1]]}"
-        )
-        sentence = f"{names_of_leaders} share rank 1: {names[leaders[0]]} has {best}"
-    else:
-        sentence = f"{names[leaders[0]]} is best: {best}"
-    if others:
-        difference = standing.differences[ordered[0], others[0]]
-        least, most = sorted((abs(difference.low), abs(difference.high)))
-        sentence += (
-            f", better than {names[others[0]]} by {abs(difference.value):.4g} "
-            f"({least:.4g} to {most:.4g})"
-        )
-    return sentence + "."
-
-
 def document(
     comparison: Comparison, report: Mapping[str, Any], again: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -141,7 +116,7 @@ def document(
         "source": "compare",
         "made_at": report["compared_at"],
         **{key: report.get(key) for key in _RECEIPT_KEYS},
-        "verdict": _verdict(comparison, report["holdout"]),
+        "left_out": left_out(evaluation.whole.standings),
         "problem": {
             "type": problem.problem_type,
             "predictions": problem.task,
@@ -175,13 +150,6 @@ def document(
         "shifts": [{"uri": uri, "psi": psi} for uri, psi in comparison.shifts.items()],
         "repeat": _repeat(again, comparison.candidates),
     }
-
-
-def _verdict(comparison: Comparison, holdout: Mapping[str, Any]) -> str:
-    """Return the headline with its confidence and its holdout."""
-    table = str(holdout["table"]).rstrip("/").rsplit("/", 1)[-1]
-    confidence = f"{comparison.options.confidence:.0%} confidence"
-    return f"{headline(comparison)[:-1]}, with {confidence}, on {table}@v{holdout['version']}."
 
 
 def _repeat(again: Mapping[str, Any], candidates: Candidates) -> list[dict[str, str]]:
@@ -264,12 +232,6 @@ def _slice_text(part: Part) -> str:
     if part.by is None:
         return "all"
     return f"{part.by} is null" if part.value is None else f"{part.by}={part.value}"
-
-
-def _format_interval(interval: Interval) -> str:
-    if math.isnan(interval.low):
-        return f"{interval.value:.4g}"
-    return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
 
 
 def _histograms(comparison: Comparison) -> Iterator[dict[str, Any]]:

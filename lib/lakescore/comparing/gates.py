@@ -10,8 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakescore.comparing import stating
 from lakescore.comparing.candidates import CHAMPION
 from lakescore.comparing.errors import GateFailed
+from lakescore.comparing.ranking import Interval
 from lakescore.errors import ConfigError
 from lakescore.registry import promote
 from lakescore.wording import listed, nearest, visible
@@ -74,6 +76,13 @@ class GateResult:
     def passed(self) -> bool:
         """Whether the candidate meets every gate."""
         return all(check.passed for check in self.checks)
+
+    @property
+    def alias(self) -> str | None:
+        """The alias that the job moves to the candidate; None if it moves none."""
+        if self.on_pass is None or self.mode != "enforce" or not self.passed:
+            return None
+        return CHAMPION if self.on_pass == _PROMOTE else self.on_pass.removeprefix(_SET_ALIAS)
 
     @property
     def failures(self) -> list[str]:
@@ -168,9 +177,9 @@ def act_on_gates(
         return {}
     if not verdict.passed:
         raise GateFailed(verdict.candidate, verdict.failures, report)
-    if verdict.on_pass is None:
+    if verdict.alias is None:
         return {}
-    alias = CHAMPION if verdict.on_pass == _PROMOTE else verdict.on_pass.removeprefix(_SET_ALIAS)
+    alias = verdict.alias
     baseline, candidate = candidates.models[verdict.baseline], candidates.models[verdict.candidate]
     reason = "; ".join(check.sentence for check in verdict.checks) or "no gates"
     is_from_baseline = alias in baseline.aliases and baseline.name == candidate.name
@@ -203,35 +212,25 @@ def _metric_checks(
 ) -> list[GateCheck]:
     standing, high = common.standings[metric], threshold.greater_is_better
     estimate, change = standing.estimates[candidate], standing.differences[candidate, baseline]
-    bound = estimate.low if high else estimate.high
-    better = change.low if high else -change.high
+    gain = change if high else Interval(-change.value, -change.high, -change.low)
     checks = []
-    if threshold.threshold is not None:
-        shortfall = threshold.threshold - bound if high else bound - threshold.threshold
-        bound_word = "at least" if high else "at most"
-        sentence = f"{metric} is {bound_word} {bound:.6g} (asked {threshold.threshold:.6g}"
-        checks.append(_check("threshold", metric, threshold.threshold, bound, sentence, shortfall))
-    if threshold.min_absolute_change is not None:
-        limit = threshold.min_absolute_change
-        sentence = (
-            f"{metric} is better than the baseline's by at least {better:.6g} (asked {limit:.6g}"
+    if (limit := threshold.threshold) is not None:
+        bound = estimate.low if high else estimate.high
+        shortfall = limit - bound if high else bound - limit
+        words = stating.threshold(metric, limit, estimate, shortfall, greater_is_better=high)
+        checks.append(_check("threshold", metric, limit, bound, words, shortfall))
+    if (limit := threshold.min_absolute_change) is not None:
+        shortfall = limit - gain.low
+        words = stating.change(metric, limit, gain, shortfall, greater_is_better=high)
+        checks.append(_check("min_absolute_change", metric, limit, gain.low, words, shortfall))
+    if (limit := threshold.min_relative_change) is not None:
+        base = abs(standing.estimates[baseline].value)
+        found = gain.low / base if base else gain.low
+        shortfall = (limit if base else _LEAST_CHANGE_OVER_ZERO) - found
+        words = stating.relative_change(
+            metric, limit, gain, base=base, shortfall=shortfall, greater_is_better=high
         )
-        checks.append(
-            _check("min_absolute_change", metric, limit, better, sentence, limit - better)
-        )
-    if threshold.min_relative_change is not None:
-        limit, base = (
-            threshold.min_relative_change,
-            abs(standing.estimates[baseline].value),
-        )
-        if base:
-            relative, shortfall = better / base, limit - better / base
-        else:
-            relative, shortfall = better, _LEAST_CHANGE_OVER_ZERO - better
-        sentence = (
-            f"{metric} is better than the baseline's by at least {relative:.4%} (asked {limit:.4%}"
-        )
-        checks.append(_check("min_relative_change", metric, limit, relative, sentence, shortfall))
+        checks.append(_check("min_relative_change", metric, limit, found, words, shortfall))
     return checks
 
 
@@ -239,14 +238,8 @@ def _check(  # noqa: PLR0913, PLR0917 - a check's facts
     gate: str, metric: str, requested: float, bound: float, sentence: str, shortfall: float
 ) -> GateCheck:
     passed = shortfall <= 0  # false for NaN: an unknown value does not pass
-    ending = "" if passed else f", short by {shortfall:.6g}"
     return GateCheck(
-        gate=gate,
-        metric=metric,
-        asked=requested,
-        found=bound,
-        passed=passed,
-        sentence=f"{sentence}{ending})",
+        gate=gate, metric=metric, asked=requested, found=bound, passed=passed, sentence=sentence
     )
 
 
@@ -258,5 +251,5 @@ def _signature_check(candidates: Candidates, candidate: str) -> GateCheck:
         asked="compatible",
         found=verdict,
         passed=verdict == "compatible",
-        sentence=f"the signature is {verdict} with the baseline's ({listed(reasons)})",
+        sentence=stating.signature(verdict, reasons),
     )

@@ -130,7 +130,7 @@ def of_classes() -> dict[str, Any]:
 def _frame(uris: Sequence[str], name: str) -> dict[str, Any]:
     check = {
         "gate": "threshold", "metric": "rmse", "asked": 12, "found": 11.5, "passed": True,
-        "sentence": "rmse is at most 12 (found 11.5)",
+        "sentence": "rmse must be at most 12: it is 10 (9 to 11.5)",
     }  # fmt: skip
     return {
         "format": "lakescore-report/1", "source": "compare", "made_at": "2026-01-01T06:00:00+00:00",
@@ -142,7 +142,13 @@ def _frame(uris: Sequence[str], name: str) -> dict[str, Any]:
             "mode": "enforce", "candidate": uris[0], "baseline": uris[-1], "passed": True,
             "on_pass": None, "checks": [check],
         },
-        "verdict": f"{name}/{len(uris)} is best: rmse 10 (9 to 11) on 9,000 rows of holdout@v3.",
+        "verdict": f"{name}/{len(uris)} beats the champion (version 1) by 2 rmse: promote it.",
+        "decision": {
+            "action": "promote", "candidate": uris[0],
+            "sentence": f"{name}/{len(uris)} beats the champion (version 1) by 2 rmse: promote it.",
+            "further": ["rmse is 10 (9 to 11) for the first version, on 9,000 rows."],
+        },
+        "left_out": {},
         "rows": {"labelled": 9001, "common": 9000},
         "uncertainty": {
             "confidence": 0.95, "bootstraps": 400, "seed": 0, "pairs": 3,

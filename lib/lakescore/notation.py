@@ -20,6 +20,7 @@ _SCIENTIFIC_DIGITS = 4
 _TINY, _HUGE = 1e-4, 1e12
 """Numbers outside of these are written with a power of ten."""
 _MOST_DECIMALS = 17
+_MOST_DECIMALS_OF_WIDTH = 7
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _UNIT = 1000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -38,13 +39,14 @@ def number(value: float | None, width: float | None = None) -> str:
         return NOTHING
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    if value and not _TINY <= abs(value) < _HUGE:
-        return _scientific(value)
     if width is None or not math.isfinite(width) or width <= 0:
-        return _significant(value, _DIGITS)
-    text = _fixed(value, _decimals(width, _DIGITS_OF_WIDTH))
+        return _alone(value, _DIGITS)
+    decimals = _decimals(width, _DIGITS_OF_WIDTH)
+    if abs(value) >= _HUGE or decimals > _MOST_DECIMALS_OF_WIDTH:
+        return _scientific(value) if value else "0"
+    text = _fixed(value, decimals)
     is_zero = not text.strip("-0.")
-    return _significant(value, _DIGITS_OF_WIDTH) if is_zero and value else text
+    return _alone(value, _DIGITS_OF_WIDTH) if is_zero and value else text
 
 
 def interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -66,10 +68,7 @@ def apart(*values: float) -> list[str]:
     texts: list[str] = []
     for digits in range(_DIGITS, _MOST_DECIMALS + 1):
         texts = [
-            number(value)
-            if digits == _DIGITS or not _is_plain(value)
-            else _significant(value, digits)
-            for value in values
+            _alone(value, digits) if math.isfinite(value) else number(value) for value in values
         ]
         if len(set(texts)) == len(set(values)):
             break
@@ -85,7 +84,7 @@ def percent(share: float | None) -> str:
     """Return a share, such as 0.044, as `4.4 %`."""
     if share is None or not math.isfinite(share):
         return NOTHING
-    return f"{_significant(100 * share, 3) if _is_plain(100 * share) else number(100 * share)} %"
+    return f"{_alone(100 * share, 3)} %"
 
 
 def size(bytes_: int | None) -> str:
@@ -146,6 +145,10 @@ def _decimals(value: float, digits: int) -> int:
     """Return the decimals that show *digits* significant digits of a value."""
     exponent = Decimal(value).adjusted() if value else 0
     return min(max(0, digits - 1 - exponent), _MOST_DECIMALS)
+
+
+def _alone(value: float, digits: int) -> str:
+    return _significant(value, digits) if _is_plain(value) else _scientific(value)
 
 
 def _significant(value: float, digits: int) -> str:

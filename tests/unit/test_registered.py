@@ -33,8 +33,8 @@ def test_values_of_one_dataset_are_held_against_one_another() -> None:
         version(1, digest="5eed", **{"rmse": 12.0, "rmse.low": 11.0, "rmse.high": 13.0}),
         version(2, digest="5eed", **{"rmse": 10.0, "rmse.low": 9.0, "rmse.high": 11.0}),
     ) == (
-        "flight-delay/2 has the best stored rmse: 10 (9 to 11), before flight-delay/1 with "
-        "12 (11 to 13); all 2 values are from holdout@v3."
+        "flight-delay/2 has the best stored rmse: 10.0 (9.0 to 11.0), before flight-delay/1 with "
+        "12.0 (11.0 to 13.0); all 2 values are from holdout@v3."
     )
 
 

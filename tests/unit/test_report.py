@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakescore import reporting
-from lakescore.reporting import templating
+from lakescore import notation, reporting
 from lakescore.reporting.files import ReportNotWritten
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
         }
         for n, uri in enumerate(uris)
     ]  # fmt: skip
-    check = {"passed": False, "sentence": f"rmse of {name} is at most 3 (asked 2, short by 1)"}
+    check = {"passed": False, "sentence": f"rmse of {name} must be at most 2, missed by 1"}
     return {
         "format": "lakescore-report/1", "source": "compare", "run_id": "0123abcd",
         "made_at": "2026-01-01T00:00:00+00:00", "repeat": [{"what": "run it", "command": name}],
@@ -56,7 +55,12 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
             "mode": "enforce", "candidate": uris[1], "baseline": uris[0], "passed": False,
             "on_pass": None, "checks": [check],
         },
-        "verdict": f"{name}/1 and {name}/2 share rank 1.",
+        "verdict": f"Keep the champion: {name}/2 is worse.",
+        "left_out": {"mape": f"{name} is 0"},
+        "decision": {
+            "action": "keep", "candidate": uris[1],
+            "sentence": f"Keep the champion: {name}/2 is worse.", "further": [f"{name}/1 is first."],
+        },
         "problem": {
             "type": "regression", "predictions": "regression", "rank_by": "rmse",
             "greater_is_better": False, "classes": [], "positive_class": None,
@@ -125,9 +129,10 @@ def test_the_page_asks_no_network_and_embeds_the_document_once(tmp_path: Path) -
     assert json.loads(embedded) == document()
     seen = " ".join("".join(page.texts).split())
     for part in (
-        "flight-delay/1 and flight-delay/2 share rank 1.",
+        "Keep the champion: flight-delay/2 is worse.",
+        "flight-delay/1 is first.",
         "Gates not passed",
-        "short by 1",
+        "missed by 1",
         "where origin = 'JFK'",
         "models:/flight-delay/2",
     ):
@@ -155,22 +160,16 @@ def test_names_are_text_and_never_markup() -> None:
 
 def test_the_summary_is_a_table_of_the_versions() -> None:
     summary = reporting.summary(document())
-    assert summary.startswith("**flight-delay/1 and flight-delay/2 share rank 1")
+    assert summary.startswith("**Keep the champion: flight-delay/2 is worse.")
     assert re.search(
-        r"^\| 1 \| flight\-delay/1 \(baseline\) \| 2 \(1 to 3\) \| - \|$", summary, re.MULTILINE
+        rf"^\| 1 \| flight\-delay/1 \(baseline\) \| 2\.0 \(1\.0 to 3\.0\) \| – \|$",
+        summary,
+        re.MULTILINE,
     )
     assert re.search(
         r"^\| 1 \| flight\-delay/2 \| 3\.5 .* \| 1\.5 \(-0\.5 to 3\.5\) \|$", summary, re.MULTILINE
     )
     assert "not passed" in summary
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(-0.0, "0"), (0.123456, "0.12346"), (-1234.5678, "-1,234.6"), (None, "-")],
-)
-def test_a_number_has_five_digits_and_zero_has_no_sign(value: float | None, text: str) -> None:
-    assert templating.number(value) == text
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

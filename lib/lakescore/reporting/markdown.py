@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lakescore.reporting.templating import environment, number, short
+from lakescore.reporting.templating import environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,6 @@ def summary(document: Mapping[str, Any]) -> str:
         document=document,
         table=table,
         metrics=_metric_names(document, list(table)),
-        short=short,
-        number=number,
         plain=lambda text: str(text).translate(_MARKDOWN),
     )
 
@@ -41,5 +39,6 @@ def _metric_table(document: Mapping[str, Any]) -> dict[str, dict[str, Mapping[st
 
 
 def _metric_names(document: Mapping[str, Any], names: list[str]) -> list[str]:
-    names_without_class = [name for name in names if "/" not in name]
+    left_out = set(document["left_out"]) - {document["problem"]["rank_by"]}
+    names_without_class = [name for name in names if "/" not in name and name not in left_out]
     return names_without_class[:_MOST_METRICS] or [document["problem"]["rank_by"]]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore import metrics
 from lakescore.encoding import REPORT_FORMAT
+from lakescore.notation import interval
 from lakescore.registry.difference import compatibility
-from lakescore.reporting.templating import number, short
+from lakescore.reporting.templating import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lakescore.registry import VersionRecord
 
 _COMPARISON_KEYS = (
-    "run_id", "holdout", "label", "engine", "tables", "gates", "rows", "uncertainty",
+    "run_id", "holdout", "label", "engine", "tables", "gates", "rows", "uncertainty", "decision",
 )  # fmt: skip
 _COMPARISON_LISTS = (
     "histograms", "curves", "calibration", "confusion", "flips", "shifts",
@@ -55,6 +56,7 @@ def registry_document(
     return {
         **dict.fromkeys(_COMPARISON_KEYS),
         **{key: [] for key in _COMPARISON_LISTS},
+        "left_out": {},
         "format": REPORT_FORMAT,
         "source": "registry",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -143,11 +145,11 @@ def _verdict(
     with_value.sort(key=lambda line: line["value"], reverse=bool(greater))
     first = with_value[0]
     words = {None: "has the least", True: "has the best", False: "has the best"}[greater]
-    sentence = f"{short(first['uri'])} {words} stored {metric}: {_format_value(first)}"
+    sentence = f"{short(first['uri'])} {words} stored {metric}: {_value(first)}"
     if len(with_value) == 1:
         return f"{sentence}; no other version has one."
     second = with_value[1]
-    sentence += f", before {short(second['uri'])} with {_format_value(second)}"
+    sentence += f", before {short(second['uri'])} with {_value(second)}"
     digests = {line["digest"] for line in with_value}
     if len(digests) == 1 and None not in digests:
         return f"{sentence}; all {len(with_value)} values are from {first['dataset']}."
@@ -156,11 +158,8 @@ def _verdict(
     return f"{sentence}; the values are from different data, so this is not a comparison."
 
 
-def _format_value(line: Mapping[str, Any]) -> str:
-    value = number(line["value"])
-    if line["low"] is None or line["high"] is None:
-        return value
-    return f"{value} ({number(line['low'])} to {number(line['high'])})"
+def _value(line: Mapping[str, Any]) -> str:
+    return interval(line["value"], line["low"], line["high"])
 
 
 def _datasets(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

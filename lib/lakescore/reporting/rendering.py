@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lakescore.reporting import libraries
-from lakescore.reporting.templating import environment, short
+from lakescore.reporting.templating import environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +71,6 @@ def page(
         style="\n".join([style(), *styles]),
         data=json.dumps(document, allow_nan=False).translate(_ENDS_A_SCRIPT),
         scripts=all_scripts,
-        short=short,
     )
 
 

@@ -174,7 +174,7 @@ def test_metrics_of_own_rows_and_of_slices_and_failures_are_there(
 ) -> None:
     reader = reading("regression")
     metrics = reader.page.locator("#metrics")
-    assert re.search(r"rmse\s+10\s+9 to 11\s+11", metrics.inner_text())
+    assert re.search(r"rmse\s+10\.0\s+9\.0 to 11\.0\s+11", metrics.inner_text())
     metrics.get_by_label("Over the").select_option("own")
     assert "the columns cannot be compared" in metrics.inner_text()
     slices = reader.page.locator("#slices")

@@ -43,7 +43,7 @@ def test_a_head_sorts_by_its_column_and_by_several_with_shift(
     reader.lists("v3", "v2", "v1")
     reader.page.locator("th[data-key='metric:rmse']").click()
     reader.lists("v1", "v2", "v3")
-    assert reader.column("rmse") == ["12", "11", "10"]
+    assert reader.column("rmse") == ["12.0", "11.0", "10.0"]
     assert reader.chosen()["sort"] == [["metric:rmse", "desc"]]
     reader.page.locator("th[data-key='metric:mae']").click(modifiers=["Shift"])
     expect(reader.page.locator("th[data-key='metric:mae']")).to_have_class(
@@ -60,7 +60,7 @@ def test_versions_without_a_value_come_last_whichever_the_direction(
     name = head.inner_text().strip()
     head.click()
     reader.lists("v3", "v2", "v1")
-    assert reader.column(name) == ["-1", "-0.5", "\N{EN DASH}"]
+    assert reader.column(name) == ["-1.00", "-0.50", "\N{EN DASH}"]
     head.click()
     reader.lists("v2", "v3", "v1")
     assert reader.column(name) == ["-0.5", "-1", "\N{EN DASH}"]
@@ -123,7 +123,7 @@ def test_all_choices_stand_in_the_address_and_come_back_with_it(
     heads, rows, address = reader.heads(), reader.column("rmse"), reader.page.url
     reader.page.reload()
     reader.ready()
-    assert rows == ["12", "11", "10"]
+    assert rows == ["12.0", "11.0", "10.0"]
     assert (reader.page.url, reader.heads(), reader.column("rmse")) == (address, heads, rows)
     assert reader.page.get_by_label("search versions").input_value() == "ops"
     assert not reader.page.get_by_label("compare version v1", exact=True).is_checked()
@@ -145,7 +145,7 @@ def test_what_an_address_says_that_the_page_does_not_know_is_left_out(
 ) -> None:
     reader = reading("regression", address=address)
     assert reader.column("version") == ["v3", "v2", "v1"]
-    assert reader.column("rmse") == ["10", "11", "12"]
+    assert reader.column("rmse") == ["10.0", "11.0", "12.0"]
 
 
 def test_the_list_is_saved_as_csv_as_it_is_shown(reading: Callable[..., Reader]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import documents
@@ -27,11 +29,13 @@ def test_the_verdict_gates_lineage_and_how_to_repeat_it_stand_in_the_page(
     reading: Callable[..., Reader],
 ) -> None:
     reader = reading("regression")
-    assert reader.page.locator("h1").inner_text().startswith("flight-delay/3 is best: rmse 10")
+    assert reader.page.locator("h1").inner_text().startswith("flight-delay/3 beats the champion")
+    reader.page.get_by_text("On what data, and how sure").click()
     text = reader.page.locator("main").inner_text()
     for part in (
         "9,001 labelled rows of /lake/flight-delay/holdout at version 3",
-        "rmse is at most 12 (found 11.5)", "digest 5eed", "0123abcd", "models:/flight-delay/1",
+        "rmse must be at most 12: it is 10 (9 to 11.5)", "digest 5eed", "0123abcd",
+        "models:/flight-delay/1",
         "./spark-submit.sh compare again.yaml",
     ):  # fmt: skip
         assert part in text
@@ -238,3 +242,25 @@ def test_print_shows_tables_whole_and_no_controls(reading: Callable[..., Reader]
         == "none"
     )
     expect(reader.card("Residuals").locator("svg")).to_be_visible()
+
+
+def test_numbers_sizes_and_times_are_written_as_the_commands_write_them(
+    reading: Callable[..., Reader],
+) -> None:
+    table = Path(__file__).parents[1] / "notation.json"
+    cases = json.loads(table.read_text(encoding="utf-8"))
+    written = reading("regression").page.evaluate(
+        """cases => cases.map(([name, values]) => notation[name](...values.map(
+          value => ["NaN", "Infinity", "-Infinity"].includes(value) ? Number(value) : value)))""",
+        cases,
+    )
+    assert written == [text for _, _, text in cases]
+
+
+def test_a_time_is_in_utc_and_the_readers_own_time_is_its_tip(
+    reading: Callable[..., Reader],
+) -> None:
+    reader = reading("regression", timezone_id="Asia/Tokyo", locale="en-US")
+    made = reader.page.locator("#lineage time").first
+    assert made.inner_text() == "2026-01-01 06:00 UTC"
+    assert made.get_attribute("title") == "Jan 1, 2026, 03:00 PM GMT+9"

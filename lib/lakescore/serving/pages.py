@@ -41,7 +41,7 @@ def live(name: str, document: Mapping[str, Any]) -> str:
 
 @router.get("/")
 def _list() -> HTMLResponse:
-    scripts = [reporting.part("elements"), *_read_scripts("session", "notices", "forms", "models")]
+    scripts = [*_parts(), *_read_scripts("session", "notices", "forms", "models")]
     return _door([*scripts, Script("models.begin();")])
 
 
@@ -77,7 +77,12 @@ def _editing_scripts() -> tuple[Script, ...]:
 @cache
 def _empty_editing_scripts() -> tuple[Script, ...]:
     start = Script("editing.begin({ versions: [] });")
-    return (reporting.part("elements"), *_editing_scripts(), start)
+    return (*_parts(), *_editing_scripts(), start)
+
+
+def _parts() -> tuple[Script, ...]:
+    """Return the scripts of the report's page that the other pages use."""
+    return reporting.part("notation"), reporting.part("elements")
 
 
 def _read_scripts(*names: str) -> tuple[Script, ...]:

@@ -84,6 +84,9 @@ const app = (() => {
     const text = elements.get("#report").textContent;
     const document_ = JSON.parse(text);
     navigate();
+    /** @type {NodeListOf<HTMLTimeElement>} */
+    const times = document.querySelectorAll("time[datetime]");
+    for (const place of times) place.title = notation.localTime(place.dateTime);
     offerDocument(text);
     const columns = values.columns(document_);
     const chartSources = sources.of(document_, columns);

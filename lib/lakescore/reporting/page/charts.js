@@ -61,10 +61,10 @@ const charts = (() => {
     const columnLines = [...new Set(columns.filter(Boolean))].map((column) => {
       const bounds = column.interval?.(row);
       const text = values.shown(column, row);
-      return [title(column), bounds ? `${text} (${values.range(bounds)})` : elements.short(text, 80)];
+      return [title(column), bounds ? `${text} (${notation.bounds(...bounds)})` : elements.short(text, 80)];
     });
     const version = ["model version", elements.short(values.short(row.uri), 80)];
-    return { lines: [version, ...columnLines, ...(row.rows ? [["rows", values.number(row.rows)]] : [])] };
+    return { lines: [version, ...columnLines, ...(row.rows ? [["rows", notation.number(row.rows)]] : [])] };
   }
 
   /** Return the rows that a chart shows, as plain values with our field names. */
@@ -324,7 +324,7 @@ const charts = (() => {
         const number = discrete ? ranks.indexOf(value) : value;
         return high > low ? (number - low) / (high - low) : 0.5;
       };
-      const endText = (value) => (discrete ? elements.short(value, 14) : values.number(value));
+      const endText = (value) => (discrete ? elements.short(value, 14) : notation.number(value));
       if (known.length) {
         ends.push({ d: names[place], h: 0, t: endText(discrete ? ranks[0] : low), dy: 14 });
         ends.push({ d: names[place], h: 1, t: endText(discrete ? ranks.at(-1) : high), dy: -8 });

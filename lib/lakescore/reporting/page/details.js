@@ -14,11 +14,9 @@ const details = (() => {
     if (entries.length === 0) return null;
     return make("section", {}, make("h3", {}, title), make("dl", {}, entries.flatMap(([key, value]) => [
       make("dt", { dir: "auto" }, elements.short(key, 200)),
-      make("dd", { dir: "auto" }, String(value)),
+      make("dd", { dir: "auto" }, value instanceof Node ? value : String(value)),
     ])));
   }
-
-  const joined = (value) => (Array.isArray(value) ? value.join(", ") : value);
 
   /** Return the signature as rows of part, name and type. */
   function signatureRows(signature) {
@@ -29,14 +27,14 @@ const details = (() => {
 
   /** Open the dialog of a version, and send `lakescore:details` to the page's other scripts. */
   function open(version) {
-    const properties = FACTS.map((key) => [key.replaceAll("_", " "), joined(version[key])])
+    const properties = FACTS.map((key) => [key.replaceAll("_", " "), facts.textOf(key, version[key])])
       .filter(([, value]) => !values.isEmpty(value));
     const metrics = Object.entries(version.metrics ?? {})
-      .map(([name, value]) => [name, values.number(value)]);
+      .map(([name, value]) => [name, notation.number(value)]);
     const signature = signatureRows(version.signature);
-    const files = (version.files ?? []).map((file) => [file.path, `${values.number(file.size)} bytes`]);
+    const files = (version.files ?? []).map((file) => [file.path, notation.size(file.size)]);
     const segments = (version.segments ?? []).map((segment) => [
-      segment.segment ?? "(null)", segment.uri === null ? "no model" : values.short(segment.uri), values.number(segment.rows),
+      segment.segment ?? "(null)", segment.uri === null ? "no model" : values.short(segment.uri), notation.number(segment.rows),
     ]);
     const body = make("div", { class: "body" },
       pairs("Properties", properties), pairs("Tags", Object.entries(version.tags ?? {})),

@@ -69,6 +69,12 @@ const elements = (() => {
     return make("label", { class: "check" }, box, make("span", {}, label));
   }
 
+  /** Return a time in UTC; the reader's own clock shows it in its tip. */
+  function time(value) {
+    const local = notation.localTime(value);
+    return make("time", { datetime: local ? value : null, title: local || null }, notation.time(value));
+  }
+
   /** Return a table in a box that scrolls. Cells are texts or nodes. */
   function table(heads, rows, attributes = {}) {
     const cell = (tag, extra) => (content) => make(tag, extra, content);
@@ -96,5 +102,5 @@ const elements = (() => {
     };
   }
 
-  return { button, checkbox, get, make, select, settled, short, table };
+  return { button, checkbox, get, make, select, settled, short, table, time };
 })();

@@ -24,7 +24,14 @@ const facts = (() => {
     return `${column.type}${inner}${optional}${defaultText}`;
   }
 
-  const joined = (value) => (Array.isArray(value) ? value.join(", ") : value);
+  const SHOWN = { size: notation.size, created_at: elements.time, updated_at: elements.time };
+
+  /** Return a fact of a version as a text or, for a time, an element. */
+  function textOf(key, value) {
+    if (values.isEmpty(value)) return value;
+    const plain = Array.isArray(value) ? value.join(", ") : value;
+    return Object.hasOwn(SHOWN, key) ? SHOWN[key](plain) : plain;
+  }
 
   function columnsOf(part) {
     return (version) => new Map((version.signature?.[part] ?? []).map(
@@ -38,8 +45,8 @@ const facts = (() => {
     ["Signature: inputs", columnsOf("inputs")],
     ["Signature: outputs", columnsOf("outputs")],
     ["Signature: parameters", columnsOf("params")],
-    ["Properties", (version) => new Map(METADATA.map((key) => [key.replaceAll("_", " "), joined(version[key])]))],
-    ["Files", (version) => new Map((version.files ?? []).map((file) => [file.path, `${values.number(file.size)} bytes`]))],
+    ["Properties", (version) => new Map(METADATA.map((key) => [key.replaceAll("_", " "), textOf(key, version[key])]))],
+    ["Files", (version) => new Map((version.files ?? []).map((file) => [file.path, notation.size(file.size)]))],
   ];
 
   /** Return the facts of versions as lines: { group, key, values, differs }. */
@@ -118,8 +125,8 @@ const facts = (() => {
     if (!line || line.value === null) return make("span", {}, "–");
     const bounds = values.pair(line.low, line.high);
     return make("div", { class: line.rank === 1 ? "number first" : "number" },
-      make("span", { class: "value" }, values.number(line.value)),
-      bounds && make("small", {}, values.range(bounds)));
+      make("span", { class: "value" }, notation.number(line.value, bounds && bounds[1] - bounds[0])),
+      bounds && make("small", {}, notation.bounds(...bounds)));
   }
 
   /** Return all metrics of the selected versions over the rows of one scope. */
@@ -178,7 +185,7 @@ const facts = (() => {
       return make("tr", { class: any.small ? "few" : "" },
         make("th", { scope: "row" }, make("span", { class: "clamp", dir: "auto", title: slice }, elements.short(slice, 80)),
           any.small ? make("small", {}, "few rows") : null),
-        make("td", {}, values.number(any.rows)),
+        make("td", {}, notation.number(any.rows)),
         versions.map((version) => make("td", {}, metricCell(cells.get(version.uri)))));
     });
     return [
@@ -198,7 +205,7 @@ const facts = (() => {
   function troubles() {
     const flips = new Map((document_.flips ?? []).map((item) => [item.uri, item]));
     const shifts = new Map((document_.shifts ?? []).map((item) => [item.uri, item]));
-    const share = (part, whole) => (whole ? `${values.number((100 * part) / whole)} %` : "–");
+    const share = (part, whole) => notation.percent(whole ? part / whole : null);
     const versions = selectedVersions().slice(0, MOST);
     const labelled = flips.size > 0;
     const rows = versions.map((version) => {
@@ -206,14 +213,14 @@ const facts = (() => {
       const errors = Object.entries(version.errors ?? {});
       return [
         headOf(version),
-        make("div", { class: "number" }, values.number(version.rows_failed),
+        make("div", { class: "number" }, notation.number(version.rows_failed),
           errors.map(([kind, count]) =>
-            make("small", { class: "clamp" }, `${elements.short(kind, 60)}: ${values.number(count)}`))),
-        version.is_baseline ? "baseline" : values.number(shifts.get(version.uri)?.psi),
+            make("small", { class: "clamp" }, `${elements.short(kind, 60)}: ${notation.number(count)}`))),
+        version.is_baseline ? "baseline" : notation.number(shifts.get(version.uri)?.psi),
         ...(labelled ? [
-          make("div", { class: "number" }, values.number(flip?.flips),
+          make("div", { class: "number" }, notation.number(flip?.flips),
             flip ? make("small", {}, share(flip.flips, flip.rows)) : null),
-          values.number(flip?.mended), values.number(flip?.broken),
+          notation.number(flip?.mended), notation.number(flip?.broken),
         ] : []),
       ];
     });
@@ -247,5 +254,5 @@ const facts = (() => {
     });
   }
 
-  return { begin, lines, typeOf };
+  return { begin, lines, textOf, typeOf };
 })();

@@ -39,12 +39,13 @@ const list = (() => {
     const cell = make("span", { class: "value" }, values.shown(column, row));
     const interval = column.interval?.(row);
     return make("div", { class: column.first?.(row) ? "number first" : "number" }, cell,
-      interval && make("small", {}, values.range(interval)));
+      interval && make("small", {}, notation.bounds(...interval)));
   }
 
   function textCell(column, row) {
+    if (column.type === "time") return make("div", { class: "text" }, elements.time(column.value(row)));
     const text = values.shown(column, row);
-    if (column.key === "property:aliases" && text !== "–") {
+    if (column.key === "property:aliases" && text !== notation.NOTHING) {
       return make("div", { class: "text" }, row.aliases.map((alias) =>
         make("span", { class: "badge", title: alias }, elements.short(alias, 24))));
     }

@@ -1,13 +1,13 @@
 // The document's facts about its versions, as columns: pure functions, no DOM.
 //
-// A column is { key, group, name, type, value(row), interval(row)?, better? }; `type` is "number",
-// "time" or "text". Names come from people, so mappings are read as Maps: `__proto__` is a name
-// like any other.
+// A column is { key, group, name, type, value(row), interval(row)?, show(value)? }; `type` is "number",
+// "time" or "text", and `show` writes a value that is not just a number. Names come from people, so
+// mappings are read as Maps: `__proto__` is a name like any other.
 
 const values = (() => {
   "use strict";
 
-  /** @type {[key: string, name: string, type: string][]} */
+  /** @type {[key: string, name: string, type: string, show?: (value: any) => string][]} */
   const PROPERTIES = [
     ["rank", "rank", "number"],
     ["aliases", "aliases", "text"],
@@ -16,7 +16,7 @@ const values = (() => {
     ["updated_at", "updated", "time"],
     ["run_name", "run", "text"],
     ["status", "status", "text"],
-    ["size", "size in bytes", "number"],
+    ["size", "size", "number", notation.size],
     ["rows_scored", "rows scored", "number"],
     ["rows_failed", "rows it could not score", "number"],
     ["rows_per_second", "rows a CPU second", "number"],
@@ -33,9 +33,6 @@ const values = (() => {
   const FLIPS = [
     ["flips", "labels that flip"], ["mended", "labels mended"], ["broken", "labels broken"],
   ];
-  const WHOLE = 1e5;
-  const HUGE = 1e12;
-  const TINY = 1e-4;
 
   const mapping = (object) => new Map(Object.entries(object ?? {}));
 
@@ -56,39 +53,25 @@ const values = (() => {
     ]));
   }
 
-  /** Return a number with its significant digits. */
-  function number(value, digits = 5) {
-    if (value === null || value === undefined) return "–";
-    const size = Math.abs(value);
-    if (size >= HUGE || (size > 0 && size < TINY)) return value.toExponential(3);
-    if (Number.isInteger(value) || size >= WHOLE) {
-      // The sum makes 0 of -0.
-      return (value + 0).toLocaleString("en-US", { maximumFractionDigits: 0 });
-    }
-    return value.toLocaleString("en-US", { maximumSignificantDigits: digits });
-  }
-
-  /** Return an interval as readable text. */
-  const range = ([low, high]) => `${number(low, 4)} to ${number(high, 4)}`;
-
-  function time(value) {
-    return value ? value.slice(0, 16).replace("T", " ") : "–";
-  }
-
   /** Return the text of a cell. */
   function shown(column, row) {
     const value = column.value(row);
-    if (value === null || value === undefined || value === "") return "–";
+    if (value === null || value === undefined || value === "") return notation.NOTHING;
     if (column.key === "property:version") return String(value);
-    if (column.type === "number") return number(value);
-    return column.type === "time" ? time(value) : String(value);
+    if (column.show) return column.show(value);
+    if (column.type === "number") {
+      const bounds = column.interval?.(row);
+      return notation.number(value, bounds ? bounds[1] - bounds[0] : null);
+    }
+    return column.type === "time" ? notation.time(value) : String(value);
   }
 
   const plain = (value) => (Array.isArray(value) ? value.join(", ") : value ?? null);
 
-  function property([key, name, type]) {
+  /** @param {[key: string, name: string, type: string, show?: (value: any) => string]} fact */
+  function property([key, name, type, show]) {
     return {
-      key: `property:${key}`, group: "Properties", name, type, value: (row) => plain(row[key]),
+      key: `property:${key}`, group: "Properties", name, type, show, value: (row) => plain(row[key]),
     };
   }
 
@@ -222,7 +205,7 @@ const values = (() => {
   }
 
   return {
-    columns, compare, firstColumns, isEmpty, isEqual, isNumbered, labels, mapping, metricLines, number, pair,
-    range, short, shown, time,
+    columns, compare, firstColumns, isEmpty, isEqual, isNumbered, labels, mapping, metricLines, pair,
+    short, shown,
   };
 })();

@@ -96,22 +96,22 @@ const editing = (() => {
 
   function row(move) {
     return [
-      move.number === null ? "–" : String(move.number), move.when.slice(0, 16).replace("T", " "), move.alias,
-      `${move.from ?? "none"} → ${move.to ?? "none"}`, move.kind, move.by ?? "–", move.reason ?? "",
+      move.number === null ? notation.NOTHING : String(move.number), elements.time(move.when), move.alias,
+      `${move.from ?? "none"} → ${move.to ?? "none"}`, move.kind, move.by ?? notation.NOTHING, move.reason ?? "",
       move.evidence ?? "", move.done ? "" : "not finished",
     ].map((each) => make("span", { dir: "auto" }, each));
   }
 
   async function showHistory(name) {
     const moves = await session.ask("GET", session.path("models", name, "history"));
-    const heads = ["number", "when (UTC)", "alias", "move", "kind", "by", "reason", "evidence", ""];
+    const heads = ["number", "when", "alias", "move", "kind", "by", "reason", "evidence", ""];
     forms.dialog(`Who moved the aliases of ${name}`, moves.length
       ? elements.table(heads, moves.reverse().map(row), { label: "history of aliases" })
       : make("p", {}, "No alias has moved yet."));
   }
 
   function choice(found) {
-    const heads = ["", "model", "run", "experiment", "logged (UTC)", "registered as"];
+    const heads = ["", "model", "run", "experiment", "logged", "registered as"];
     const line = (each) => {
       const run = each.run_name ?? each.run_id;
       const pick = make("input", {
@@ -119,8 +119,8 @@ const editing = (() => {
         "aria-label": `${each.name} of run ${run ?? "none"}`,
       });
       const texts = [
-        each.name, run ?? "–", each.experiment, each.created_at.slice(0, 16).replace("T", " "),
-        each.registered.join(", ") || "–",
+        each.name, run ?? notation.NOTHING, each.experiment, notation.time(each.created_at),
+        each.registered.join(", ") || notation.NOTHING,
       ];
       return make("tr", {}, make("td", {}, pick),
         texts.map((value) => make("td", { dir: "auto" }, elements.short(value, 120))));

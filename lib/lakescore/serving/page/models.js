@@ -47,7 +47,7 @@ const models = (() => {
     return [
       make("a", { href: place(model.name), dir: "auto" }, elements.short(model.name, 120)),
       String(model.versions), cell(pairs(model.aliases, " → ") || "–"), cell(pairs(model.tags, " = ") || "–"),
-      cell(model.description ?? "–"), model.changed_at.slice(0, 16).replace("T", " "),
+      cell(model.description ?? "–"), elements.time(model.changed_at),
       button("Edit", () => edit(model), { class: "quiet", "aria-label": `Edit ${model.name}` }),
     ];
   }
@@ -58,7 +58,7 @@ const models = (() => {
     notices.begin();
     try {
       const found = await session.ask("GET", "/api/models");
-      const heads = ["name", "versions", "aliases", "tags", "description", "changed (UTC)", ""];
+      const heads = ["name", "versions", "aliases", "tags", "description", "changed", ""];
       said.textContent = found.length === 1 ? "One registered model." : `${found.length} registered models.`;
       if (found.length) {
         elements.get("main").append(

@@ -51,7 +51,7 @@ def visit(browser: Browser, file: Path) -> tuple[float, ...]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     page.goto(file.as_uri())
-    page.wait_for_selector(READY)
+    page.wait_for_selector(READY, state="attached")
     drawn = page.evaluate("performance.now()")
     paint, started = page.evaluate(MOMENTS)
     context.close()
@@ -69,7 +69,7 @@ def picture(browser: Browser, file: Path, folder: Path) -> None:
             )
             page = context.new_page()
             page.goto(file.as_uri())
-            page.wait_for_selector(READY)
+            page.wait_for_selector(READY, state="attached")
             target = folder / f"report-{size}-{scheme}.png"
             clip = {"x": 0, "y": 0, "width": width, "height": height * 2}
             page.screenshot(path=target, full_page=True, clip=clip)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def picture_live(browser: Browser, address: str, folder: Path) -> None:
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme="light")
     page = context.new_page()
     page.goto(address)
-    page.wait_for_selector(READY)
+    page.wait_for_selector(READY, state="attached")
     page.get_by_role("button", name="details of version").first.click()
     page.get_by_role("dialog").wait_for()
     page.screenshot(path=folder / "report-live.png")

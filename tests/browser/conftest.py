@@ -67,6 +67,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {
         "regression": documents.of_regression(),
         "classes": documents.of_classes(),
+        "one": documents.of_regression(1),
+        "many": documents.of_regression(120),
         "hostile": documents.of_regression(50, names=documents.HOSTILE),
     }
     folder = tmp_path_factory.mktemp("pages")
@@ -113,7 +115,7 @@ class Reader:
 
     def ready(self) -> None:
         """Wait until the charts are drawn."""
-        self.page.wait_for_selector(READY)
+        self.page.wait_for_selector(READY, state="attached")
 
     def saved(self, click: Callable[[], None]) -> bytes:
         """Return the file that a click downloads."""

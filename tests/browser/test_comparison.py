@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
@@ -36,6 +37,60 @@ def test_a_regression_is_drawn_whole(reading: Callable[..., Reader]) -> None:
     assert drawing(reader, "rmse over the versions") == "group line rule symbol text"
     assert "origin=JFK" in reader.card("rmse by slice").locator("svg").text_content()
     assert "origin=EWR *" in reader.card("rmse by slice").locator("svg").text_content()
+
+
+def test_the_baseline_has_no_row_beside_differences_to_it(reading: Callable[..., Reader]) -> None:
+    reader = reading("regression")
+    for title in (
+        "rmse: difference to the baseline",
+        "rmse by slice, against",
+        "Shift of predictio",
+    ):
+        drawn = reader.card(title).locator("svg").text_content() or ""
+        assert ("v3" in drawn, "v2" in drawn, "v1" in drawn) == (True, True, False), title
+    assert "v1" in (reader.card("Residuals").locator("svg").text_content() or "")
+
+
+def test_the_ticks_of_one_version_are_its_value_and_interval(
+    reading: Callable[..., Reader],
+) -> None:
+    drawn = reading("one").card("rmse over the versions").locator("svg")
+    for tick in ("9.0", "10.0", "11.0"):
+        expect(drawn).to_contain_text(tick)
+
+
+def test_charts_follow_the_ticks_and_join_no_more_than_fifty_versions(
+    reading: Callable[..., Reader],
+) -> None:
+    reader = reading("many")
+    expect(reader.page.locator(".count")).to_have_text("120 of 120 versions · 3 selected")
+    newest, best, champion = "v93", "v120", "v1"
+    chips = reader.page.locator(".chip")
+    expect(chips).to_have_text([re.compile(f"^{name} ") for name in (best, newest, champion)])
+    first = reader.card("rmse over the versions").locator("svg")
+    expect(first.locator(".mark-symbol path")).to_have_count(3)
+    expect(first.locator(".mark-line path")).to_have_count(1)
+    reader.page.get_by_label("compare all listed versions").check()
+    expect(first.locator(".mark-symbol path")).to_have_count(120)
+    expect(first.locator(".mark-line path")).to_have_count(0)
+
+
+def test_cards_end_where_their_charts_end(reading: Callable[..., Reader]) -> None:
+    reader = reading("regression")
+    reader.page.wait_for_timeout(300)
+    boxes = [card.bounding_box() for card in reader.page.locator("figure.card").all()]
+    ends = [chart.bounding_box() for chart in reader.page.locator("figure.card .chart").all()]
+    gaps = [
+        box["y"] + box["height"] - end["y"] - end["height"]
+        for box, end in zip(boxes, ends, strict=True)
+        if box and end
+    ]
+    assert len(gaps) == len(TITLES)
+    assert max(gaps) < 20
+    for column in {box["x"] for box in boxes if box}:
+        stack = sorted((b["y"], b["height"]) for b in boxes if b and b["x"] == column)
+        holes = [y - top - height for (top, height), (y, _) in pairwise(stack)]
+        assert max(holes) < 24
 
 
 def test_a_classification_has_curves_calibration_scores_and_matrices(

@@ -63,7 +63,7 @@ def test_versions_without_a_value_come_last_whichever_the_direction(
     assert reader.column(name) == ["-1.00", "-0.50", "\N{EN DASH}"]
     head.click()
     reader.lists("v2", "v3", "v1")
-    assert reader.column(name) == ["-0.5", "-1", "\N{EN DASH}"]
+    assert reader.column(name) == ["-0.50", "-1.00", "\N{EN DASH}"]
 
 
 def test_filters_take_ranges_comparisons_and_texts(reading: Callable[..., Reader]) -> None:

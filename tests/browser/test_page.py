@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Reader, Violations
+    from playwright.sync_api import Page
 
 PHONE = {"width": 390, "height": 844}
+
+
+def unfold(page: Page) -> None:
+    """Open all parts of the page, as it is on a phone."""
+    while (shut := page.locator(".fold[aria-expanded=false]")).count():
+        shut.first.click()
 
 
 def ground(reader: Reader) -> str:
@@ -108,12 +115,38 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(
 ) -> None:
     reader = reading(name, viewport=PHONE, device_scale_factor=2)
     assert reader.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    unfold(reader.page)
     reader.page.get_by_role("button", name=re.compile("^edit ")).first.click()
     for panel in reader.page.locator("details.panel > summary").all():
         panel.click()
         assert reader.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     reader.page.locator("button.link").first.click()
     assert reader.page.locator("dialog").bounding_box()["width"] <= PHONE["width"]  # type: ignore[index]
+
+
+def test_on_a_phone_versions_are_cards_and_the_other_parts_are_folded(
+    reading: Callable[..., Reader],
+) -> None:
+    reader = reading("regression", viewport=PHONE)
+    page = reader.page
+    long = "document.documentElement.scrollHeight"
+    folded = page.evaluate(long)
+    cards = page.locator("table.versions tbody tr")
+    expect(cards).to_have_count(3)
+    expect(cards.first).to_contain_text("v3")
+    expect(cards.first.locator("td[data-label=rmse]")).to_have_text("10.09.0 to 11.0")
+    expect(page.locator("#metrics table")).to_be_hidden()
+    page.get_by_label("parts of the page").get_by_role("button", name="Metrics").click()
+    expect(page.locator("#metrics table")).to_be_visible()
+    expect(page.get_by_role("button", name="Metrics", expanded=True)).to_be_visible()
+    unfold(page)
+    page.wait_for_timeout(500)
+    assert folded < page.evaluate(long) / 3
+    page.get_by_label("Sort").select_option(label="version ↑")
+    expect(page.locator("table.versions button.link")).to_have_text(["v1", "v2", "v3"])
+    page.set_viewport_size({"width": 1280, "height": 900})
+    expect(page.locator(".fold")).to_have_count(0)
+    expect(page.locator("#slices table")).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -221,11 +254,12 @@ def test_every_choice_of_a_reader_takes_names_that_mean_harm(
 
 def test_no_cell_of_a_csv_file_is_a_formula(reading: Callable[..., Reader]) -> None:
     reader = reading("hostile")
+    reader.page.get_by_label("compare all listed versions").check()
     reader.page.locator("#differences").get_by_label("Differences only").uncheck()
     part = reader.page.locator("#differences").get_by_label("download the differences as CSV")
     text = reader.saved(part.click).decode("utf-8-sig")
     rows = list(csv.reader(io.StringIO(text, newline="")))
-    assert {len(row) for row in rows} == {2 + 6}
+    assert {len(row) for row in rows} == {2 + 12}
     cells = [cell for row in rows for cell in row]
     assert [cell for cell in cells if cell.lstrip()[:1] in {"=", "+", "@"}] == []
     assert "'@SUM(1+1)" in cells

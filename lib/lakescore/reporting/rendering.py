@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _TEMPLATES = environment("page")
 _ORDER = (
-    "notation", "elements", "values", "filters", "downloads", "state", "theme", "sources", "charts",
-    "details", "facts", "list", "comparison", "app",
+    "notation", "elements", "values", "filters", "downloads", "state", "theme", "folding",
+    "sources", "charts", "details", "facts", "list", "comparison", "app",
 )  # fmt: skip
 _PARTS = (
     ("versions", "Versions"), ("comparison", "Comparison"), ("metrics", "Metrics"),

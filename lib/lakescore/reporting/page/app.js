@@ -44,10 +44,9 @@ const app = (() => {
   }
 
   function defaults(document_, columns, presets) {
-    const { versions } = document_;
     return {
-      columns: values.firstColumns(document_, columns), sort: [], filters: [], search: "",
-      different: false, selected: versions.slice(0, MOST_AT_FIRST).map((version) => version.uri),
+      columns: values.firstColumns(document_, columns, folding.isNarrow()), sort: [], filters: [], search: "",
+      different: false, selected: values.firstVersions(document_, MOST_AT_FIRST),
       charts: presets.filter((chart) => chart.kind !== "box"), theme: "auto", facts: { different: true, scope: "" },
     };
   }
@@ -69,6 +68,7 @@ const app = (() => {
       link.addEventListener("click", (event) => {
         event.preventDefault();
         const part = elements.get(`#${link.dataset.to}`);
+        folding.open(part);
         part.scrollIntoView();
         part.focus({ preventScroll: true });
       });
@@ -97,6 +97,7 @@ const app = (() => {
     facts.begin(document_);
     comparison.begin(document.querySelector("#comparison .content"), document_, chartSources, presets);
     document.querySelectorAll(".command").forEach(copyable);
+    folding.begin();
     performance.mark("lakescore:started");
     dispatchEvent(new CustomEvent("lakescore:started", { detail: { document: document_ } }));
   }

@@ -26,6 +26,7 @@ const charts = (() => {
   const FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
   const LEGEND_FITS = 10;
   const TICKS = 15;
+  const MOST_JOINED = 50;
   const TIP = { field: "tip", type: "nominal" };
   const TEXT_FITS = 240;
   const TEXT_NEEDS = 34;
@@ -72,7 +73,10 @@ const charts = (() => {
     const column = (key) => at(source, key);
     const [x, y, colour, facet] = [chart.x, chart.y, chart.colour, chart.facet].map(column);
     const interval = (measured, row) => measured?.interval?.(row) ?? [null, null];
-    const chartRows = source.rows.filter((row) => uris.includes(row.uri));
+    // The baseline has no difference to itself, so it has no row beside those of the others.
+    const isOfDifferences = [x, y, colour].some((shown) => shown?.toBaseline);
+    const chartRows = source.rows.filter((row) => uris.includes(row.uri)
+      && !(isOfDifferences && row.uri === source.baseline));
     const order = new Map(uris.map((uri, place) => [uri, place]));
     chartRows.sort((a, b) => order.get(a.uri) - order.get(b.uri));
     return chartRows.map((row) => {
@@ -123,6 +127,24 @@ const charts = (() => {
     if (!isVersionNumber) return quantitative;
     const ticks = order.length <= TICKS ? { values: order } : { tickMinStep: 1 };
     return { ...quantitative, axis: { format: "d", ...ticks, ...more.axis } };
+  }
+
+  /** Return the ticks of an axis with one value: the value and its interval, with their digits. */
+  function ticksOfOne(rows, name, column, channel) {
+    const [value, ...others] = unique(rows, name);
+    const { scale } = channel;
+    if (channel.type !== "quantitative" || others.length || typeof value !== "number" || scale.domain || scale.zero) return {};
+    const [low, high] = [rows[0][`${name}Low`], rows[0][`${name}High`]];
+    const isAlone = low === null || high === null || low === high;
+    const text = notation.number(value, isAlone ? null : high - low);
+    const decimals = text.split("e")[0].split(".")[1]?.length ?? 0;
+    return {
+      scale: { ...scale, nice: false },
+      axis: {
+        ...channel.axis, values: [...(isAlone ? [value] : [low, value, high]), ...(column.zero ? [0] : [])],
+        format: text.includes("e") ? `.${decimals}~e` : `,.${decimals}f`,
+      },
+    };
   }
 
   function colouring(column, rows, theme, symbol = "circle") {
@@ -196,6 +218,20 @@ const charts = (() => {
     };
   }
 
+  /** Return whether a line is drawn as dots: a line would join many versions that are not related. */
+  const isDots = (chart, source, rows) => chart.kind === "line" && source.id === "versions" && rows.length > MOST_JOINED;
+
+  function markOf(chart, source, rows, binned) {
+    if (isDots(chart, source, rows)) return { type: "point", filled: true, size: 24, opacity: 0.9 };
+    const points = rows.length > 400 || source.step || source.id === "curves" ? false : { size: 42 };
+    const marks = {
+      line: { type: "line", interpolate: source.step ? "step" : "linear", point: points },
+      bar: { type: "bar", cornerRadiusEnd: 2, ...(binned ? { opacity: 0.55 } : { width: { band: 0.62 } }) },
+      scatter: { type: "point", filled: true, size: 80, opacity: 0.9 },
+    };
+    return marks[chart.kind];
+  }
+
   /** Return a line, bar or scatter chart: one mark, with the intervals of the values. */
   function plain(chart, source, rows, theme) {
     const [x, y, colour] = [at(source, chart.x), at(source, chart.y), at(source, chart.colour)];
@@ -204,30 +240,24 @@ const charts = (() => {
     const binned = bars && source.step;
     const discreteX = isDiscrete(x) || (bars && !binned);
     const colourScale = colouring(colour, rows, theme, chart.kind === "line" ? "stroke" : "circle");
-    const many = rows.length > 400;
+    const dots = isDots(chart, source, rows);
     const encoding = {
       x: { field: "x", ...axis(x, discreteX, order) },
       y: { field: "y", ...axis(y, isDiscrete(y), unique(rows, "y")) },
       color: colourScale,
       tooltip: TIP,
     };
+    Object.assign(encoding.x, ticksOfOne(rows, "x", x, encoding.x));
+    Object.assign(encoding.y, ticksOfOne(rows, "y", y, encoding.y));
     if (isDiscrete(y)) encoding.y.axis = { grid: false, ticks: false };
-    const marks = {
-      line: {
-        type: "line", interpolate: source.step ? "step" : "linear",
-        point: many || source.step || source.id === "curves" ? false : { size: 42 },
-      },
-      bar: { type: "bar", cornerRadiusEnd: 2, ...(binned ? { opacity: 0.55 } : { width: { band: 0.62 } }) },
-      scatter: { type: "point", filled: true, size: 80, opacity: 0.9 },
-    };
     const grouped = bars && !binned && colour && colour.type !== "number" && chart.colour !== chart.x;
     if (grouped) encoding.xOffset = { field: "c", sort: null, scale: { domain: unique(rows, "c") } };
     if (bars) encoding.y.scale = { zero: true };
     if (binned) encoding.y.stack = null;
-    if (chart.kind === "line") encoding.order = { field: "o", type: "quantitative" };
+    if (chart.kind === "line" && !dots) encoding.order = { field: "o", type: "quantitative" };
     const bounds = binned ? [] : rules(chart, rows, x, y, encoding, theme).map((rule) => (grouped
       ? { ...rule, encoding: { ...rule.encoding, xOffset: encoding.xOffset } } : rule));
-    const marked = [{ mark: marks[chart.kind], encoding }];
+    const marked = [{ mark: markOf(chart, source, rows, binned), encoding }];
     return {
       layer: [
         ...(source.diagonal?.(chart.x, chart.y) ? [diagonal(theme)] : []),

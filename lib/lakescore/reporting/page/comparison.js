@@ -6,7 +6,7 @@ const comparison = (() => {
   const { button, checkbox, make, select } = elements;
   const NARROWEST = 240;
   const CHIPS = 24;
-  const TALL = 420;
+  const GAP = 16;
   const ERRORS = 1; // a log level of Vega, which warns about boxes without outliers
 
   let document_;
@@ -15,6 +15,7 @@ const comparison = (() => {
   let place;
   let cards = [];
   let observer;
+  let fitting;
   let tip;
 
   const better = () => document_.problem?.greater_is_better === true;
@@ -71,13 +72,20 @@ const comparison = (() => {
         return;
       }
       box.replaceChildren(target);
-      card.node.classList.toggle("tall", target.offsetHeight > TALL);
       [card.view, card.finish] = [embedded.view, embedded.finalize];
       card.node.dataset.drawn = "yes";
     } catch (error) {
       box.replaceChildren(make("p", { class: "bad" }, `This chart cannot be drawn: ${error.message}`));
     }
   }
+
+  /** Follow the size of a card: it is drawn anew, and its place in the grid ends where it ends. */
+  function watch(card) {
+    observer.observe(card.node);
+    fitting.observe(card.node);
+  }
+
+  const fit = (node) => { node.style.gridRowEnd = `span ${Math.ceil(node.offsetHeight + GAP)}`; };
 
   async function withView(card, act) {
     if (!card.view) await draw(card);
@@ -225,7 +233,7 @@ const comparison = (() => {
         old.node.replaceWith(card.node);
         if (focused >= 0) card.form.querySelectorAll("select, input")[focused]?.focus();
         redrawn.push(card);
-        observer?.observe(card.node);
+        watch(card);
         return card;
       }
       const card = makeCard(chart, index, false);
@@ -235,7 +243,7 @@ const comparison = (() => {
     if (before.length !== cards.length || before.length === 0) {
       for (const card of before) card.finish?.();
       place.querySelector(".cards").replaceChildren(...cards.map((card) => card.node));
-      for (const card of cards) observer?.observe(card.node);
+      cards.forEach(watch);
     }
     place.querySelector(".chips").replaceWith(chips());
     const all = ["selected", "theme"].some((key) => changed.has(key)) || changed.size === 0;
@@ -249,6 +257,7 @@ const comparison = (() => {
     [place, document_, chartSources, presets] = [node, newDocument, newSources, newPresets];
     place.append(make("div", { class: "chips" }), make("div", { class: "cards" }),
       make("div", { class: "tools" }, adder()));
+    fitting = new ResizeObserver((entries) => entries.forEach(({ target }) => fit(target)));
     observer = new ResizeObserver(elements.settled(() => drawAll(
       cards.filter((card) => card.view && Math.abs(card.box.clientWidth - card.width) > 8),
     ), 150));

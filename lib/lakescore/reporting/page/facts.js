@@ -139,13 +139,17 @@ const facts = (() => {
     };
     const scope = scopes.includes(state.get().facts.scope) ? state.get().facts.scope : scopes[0];
     const measured = values.metricLines(document_, scope);
-    const rows = [...measured].map(([name, byVersion]) => [
+    const shown = [...measured].filter(([name]) => !values.isLeftOut(document_, name));
+    const rows = shown.map(([name, byVersion]) => [
       make("span", { class: "clamp", dir: "auto", title: name }, elements.short(name, 80)),
       ...versions.map((version) => metricCell(byVersion.get(version.uri))),
     ]);
     if (!rows.length || !versions.length) {
       return [make("p", { class: "dim" }, "Nothing to show: select versions in the list.")];
     }
+    const left = Object.entries(document_.left_out ?? {})
+      .filter(([name]) => measured.has(name) && values.isLeftOut(document_, name))
+      .map(([name, reason]) => make("p", { class: "dim" }, `${name} is left out: ${reason}. The CSV file has it.`));
     const csvRows = () => [...measured].flatMap(([name, byVersion]) => {
       const known = versions.filter((version) => byVersion.has(version.uri));
       return known.map((version) => {
@@ -167,6 +171,7 @@ const facts = (() => {
         ? make("p", { class: "dim" }, "The versions have different rows here, so the columns cannot be compared.") : null,
       elements.table(["metric", ...versions.map(headOf)], rows, { label: "metrics of the selected versions", class: "numbers" }),
       scope === "common" ? make("p", { class: "dim" }, "Bold: rank 1, alone or shared.") : null,
+      ...left,
     ].filter(Boolean);
   }
 

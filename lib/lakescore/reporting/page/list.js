@@ -6,6 +6,7 @@ const list = (() => {
 
   const { button, checkbox, make, select } = elements;
   const MANY = 100;
+  const MANY_ON_A_PHONE = 10;
   const GROUPS = ["Properties", "Metrics", "Metrics as stored", "Tags", "Hyperparameters"];
   const NUMBER = "property:version";
 
@@ -104,6 +105,7 @@ const list = (() => {
       className: [column.type === "number" && column.key !== NUMBER ? "numeric" : "",
         column.key === NUMBER ? "fixed" : ""].join(" "),
       data: null,
+      createdCell: (node) => node.setAttribute("data-label", column.key === NUMBER ? "" : elements.short(column.name, 40)),
       render: (_, kind, row) => (kind === "display" ? cell(column, row) : column.value(row)),
     };
   }
@@ -118,6 +120,7 @@ const list = (() => {
     table?.destroy(true);
     const node = make("table", { class: "versions", "aria-label": "model versions" }, head(shown, rows));
     parts.table.replaceChildren(node);
+    const most = folding.isNarrow() ? MANY_ON_A_PHONE : MANY;
     const place = (key) => shown.findIndex((column) => column.key === key) + 1;
     table = new DataTable(node, {
       data: rows,
@@ -127,9 +130,9 @@ const list = (() => {
       ],
       order: sort.filter(([key]) => place(key) > 0).map(([key, way]) => [place(key), way]),
       layout: {
-        topStart: null, topEnd: null, bottomStart: null, bottomEnd: rows.length > MANY ? "paging" : null,
+        topStart: null, topEnd: null, bottomStart: null, bottomEnd: rows.length > most ? "paging" : null,
       },
-      paging: rows.length > MANY, pageLength: MANY, autoWidth: false, searching: false, info: false,
+      paging: rows.length > most, pageLength: most, autoWidth: false, searching: false, info: false,
       language: { emptyTable: "No version passes the filters." },
     });
     table.on("order.dt", () => {
@@ -208,7 +211,7 @@ const list = (() => {
     });
     return [make("div", { class: "row" }, find,
       button("Reset columns", () => state.change({
-        columns: values.firstColumns(document_, columns),
+        columns: values.firstColumns(document_, columns, folding.isNarrow()),
       }), { class: "quiet" })), make("div", { class: "groups" }, sets)];
   }
 
@@ -246,6 +249,15 @@ const list = (() => {
       make("span", { class: "dim" }, `A condition is ${filters.HELP}.`))];
   }
 
+  /** Return a select that sorts where the table has no head: on a narrow screen. */
+  function sorter() {
+    const options = [{ value: "", label: "as ranked" }, ...chosenColumns().flatMap((column) => [["asc", "↑"], ["desc", "↓"]].map(
+      ([way, arrow]) => ({ value: JSON.stringify([column.key, way]), label: `${column.name} ${arrow}` })))];
+    const [first] = state.get().sort;
+    return select("Sort", options, first ? JSON.stringify(first) : "",
+      (value) => state.change({ sort: value ? [JSON.parse(value)] : [] }), { class: "narrow" });
+  }
+
   function panel(label, content) {
     const body = make("div", { class: "body" });
     const node = make("details", { class: "panel" }, make("summary", {}, label), body);
@@ -278,7 +290,7 @@ const list = (() => {
     const different = checkbox("Differences only", false, (on) => state.change({ different: on }));
     parts = {
       panels: [choose.node, narrow.node], columns: choose.body,
-      count: make("p", { class: "count", role: "status" }),
+      count: make("p", { class: "count", role: "status" }), sorter: make("div", { class: "sorter" }),
       table: make("div", { class: "scroll list", tabindex: "0", role: "region", "aria-label": "version list" }),
     };
     place.append(
@@ -286,7 +298,7 @@ const list = (() => {
         make("div", { class: "panels" }, choose.node, narrow.node),
         button("CSV", save, { "aria-label": "download the list as CSV" }),
         button("Reset", () => state.forget(), { class: "quiet", "aria-label": "forget all choices" })),
-      parts.count, parts.table,
+      parts.sorter, parts.count, parts.table,
     );
     const follow = () => {
       const now = state.get();
@@ -294,6 +306,7 @@ const list = (() => {
       different.querySelector("input").checked = now.different;
       label(choose.node, "Columns", now.columns.length);
       label(narrow.node, "Filters", now.filters.length);
+      parts.sorter.replaceChildren(sorter());
     };
     state.listen((_, changed) => {
       follow();

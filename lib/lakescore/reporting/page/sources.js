@@ -1,5 +1,5 @@
 // The sources of charts: tables of the document, from whose columns the reader chooses. A source is
-// { id, name, columns, rows, order?, step?, diagonal? }.
+// { id, name, columns, rows, baseline, order?, step?, diagonal? }.
 
 const sources = (() => {
   "use strict";
@@ -42,7 +42,7 @@ const sources = (() => {
           ...field(`difference:${metric}`, `${metric}, difference to the baseline`, "number",
             (row) => of(row)?.difference ?? null),
           interval: (row) => values.pair(of(row)?.difference_low, of(row)?.difference_high),
-          zero: true,
+          zero: true, toBaseline: true,
         },
       ];
     };
@@ -153,20 +153,22 @@ const sources = (() => {
       ofCalibration(document_, names),
       ofConfusion(document_, names),
     ];
-    return new Map(all.filter((source) => source !== null).map((source) => [source.id, source]));
+    return new Map(all.filter((source) => source !== null)
+      .map((source) => [source.id, { ...source, baseline: document_.baseline }]));
   }
 
   /** Return the charts that the page begins with, or offers, if the document has their data. */
   function presets(document_, chartSources, columns) {
-    const metrics = columns.filter((column) => column.group === "Metrics");
+    const metrics = columns.filter((column) => column.group === "Metrics"
+      && !values.isLeftOut(document_, column.name));
     const main = metrics.find((column) => column.name === document_.problem?.rank_by) ?? metrics[0];
     const has = (id, key) => chartSources.get(id)?.columns.some((column) => column.key === key);
     const single = new Set((document_.curves ?? []).map((point) => point.class)).size < 2;
     const facet = (key) => (single ? "" : key);
     const name = main?.name;
     const listed = values.isNumbered(document_.versions)
-      ? { source: "versions", kind: "line", x: "property:version", of: "listed" }
-      : { source: "versions", kind: "scatter", x: "property:label", of: "listed" };
+      ? { source: "versions", kind: "line", x: "property:version" }
+      : { source: "versions", kind: "scatter", x: "property:label" };
     const tunable = columns.filter((column) => column.group === "Hyperparameters"
       && column.type === "number" && new Set(document_.versions.map(column.value)).size > 2);
     return [

@@ -102,7 +102,7 @@ const values = (() => {
   function differenceTo(name, lines) {
     return {
       key: "property:difference", group: "Properties", name: `${name}, difference to the baseline`,
-      type: "number", zero: true,
+      type: "number", zero: true, toBaseline: true,
       value: (row) => lines.get(row.uri)?.difference ?? null,
       interval: (row) =>
         pair(lines.get(row.uri)?.difference_low, lines.get(row.uri)?.difference_high),
@@ -157,7 +157,7 @@ const values = (() => {
       },
       ...PROPERTIES.map(property),
       ...(ranking ? [differenceTo(document_.problem.rank_by, ranking)] : []),
-      byUri("psi", "shift of predictions (PSI)", document_.shifts ?? [], "psi"),
+      { ...byUri("psi", "shift of predictions (PSI)", document_.shifts ?? [], "psi"), toBaseline: true },
       ...FLIPS.map(([key, name]) => byUri(key, name, document_.flips ?? [], key)),
       ...[...measured].map(([name, lines]) => metric(name, lines, "Metrics")),
       ...stored,
@@ -173,22 +173,51 @@ const values = (() => {
     return rows.every((row) => column.value(row) === column.value(rows[0]));
   }
 
-  /** Return the keys of the columns that the page shows first. */
-  function firstColumns(document_, all) {
+  /** Return whether the document says that a metric means nothing on its labels. */
+  const isLeftOut = (document_, name) => name !== document_.problem?.rank_by
+    && Object.hasOwn(document_.left_out ?? {}, name);
+
+  /** Return the versions that are ticked first: all of a few, or the best, those with aliases, the newest. */
+  function firstVersions(document_, most) {
     const { versions } = document_;
-    const metrics = all.filter((column) => column.group === "Metrics" && !column.name.includes("/"));
+    if (versions.length <= most) return versions.map((version) => version.uri);
+    const newest = versions.reduce((a, b) => (a.created_at >= b.created_at ? a : b));
+    const called = ["champion", "challenger"].map(
+      (alias) => versions.find((version) => (version.aliases ?? []).includes(alias)),
+    );
+    const wanted = new Set([
+      best(document_), ...called, versions.find((version) => version.is_baseline), newest,
+    ]);
+    return versions.filter((version) => wanted.has(version)).map((version) => version.uri);
+  }
+
+  /** Return the best version: the first of a comparison, or the one with the best stored value. */
+  function best(document_) {
+    const { versions, problem } = document_;
+    const lines = metricLines(document_, "stored").get(problem?.rank_by);
+    if (document_.source !== "registry" || !lines) return versions[0];
+    const sign = problem.greater_is_better ? -1 : 1;
+    const value = (version) => lines.get(version.uri)?.value ?? null;
+    return [...versions].sort((a, b) => compare(value(a), value(b), sign))[0];
+  }
+
+  /** Return the keys of the columns that the page shows first; few of them on a narrow screen. */
+  function firstColumns(document_, all, isNarrow) {
+    const { versions } = document_;
+    const metrics = all.filter((column) => column.group === "Metrics" && !column.name.includes("/")
+      && !isLeftOut(document_, column.name));
     const rankBy = `metric:${document_.problem?.rank_by}`;
     const ranked = metrics.filter((column) => column.key === rankBy);
     // Relative errors of labels that are zero, as scikit-learn defines them, are not readable.
     const readable = (column) => versions.every((version) => !(Math.abs(column.value(version)) > 1e9));
     const others = metrics.filter((column) => column.key !== rankBy && readable(column))
-      .slice(0, 4 - ranked.length);
+      .slice(0, isNarrow && ranked.length ? 0 : 3 - ranked.length);
     const failed = versions.some((version) => version.rows_failed > 0);
     const wanted = [
       "property:rank", "property:aliases", ...ranked.map((column) => column.key),
       "property:difference", ...others.map((column) => column.key),
       ...(failed ? ["property:rows_failed"] : []),
-      "property:run_name", "property:created_at",
+      ...(isNarrow ? [] : ["property:run_name", "property:created_at"]),
     ];
     const existing = new Set(all.map((column) => column.key));
     return wanted.filter((key) => existing.has(key));
@@ -205,7 +234,7 @@ const values = (() => {
   }
 
   return {
-    columns, compare, firstColumns, isEmpty, isEqual, isNumbered, labels, mapping, metricLines, pair,
+    columns, compare, firstColumns, firstVersions, isEmpty, isLeftOut, isEqual, isNumbered, labels, mapping, metricLines, pair,
     short, shown,
   };
 })();

@@ -10,6 +10,7 @@ from lakescore.console import stage
 from lakescore.job import main
 from lakescore.loading import prepare
 from lakescore.session import choose
+from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,6 @@ def run(config: CompareJob) -> dict[str, Any]:
     with comparing.compare(planned, candidates, config.comparing) as comparison:
         gates = comparing.evaluate_gates(comparison, config.gating)
         decision = comparing.decide(comparison, gates)
-        stage(f"{decision.sentence} {gates or ''}".strip())
         report = receipt.compare_receipt(comparison, decision, holdout, facts, where=config.where)
         write_tables(config, comparison, holdout, facts, report)
     report |= {"tables": config.addresses, "gates": gates and gates.facts()}
@@ -76,7 +76,10 @@ def write_tables(
 def write_report(
     config: CompareJob, comparison: comparing.Comparison, report: dict[str, Any]
 ) -> list[Path]:
-    """Write the report's page and summary, print the path, and return the files."""
+    """Write the report's page and summary, print the verdict and the path, and return the files."""
+    checks = report["gates"]["checks"] if report["gates"] else []
+    missed = [check["sentence"] for check in checks if not check["passed"]]
+    stage(f"{report['verdict']}{f' Gates: {listed(missed, most=20)}.' if missed else ''}")
     document = comparing.document(comparison, report, config.pinned(report))
     files = reporting.write(document, config.pages)
     stage(f"the report is {files['html']}")

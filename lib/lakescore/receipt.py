@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from lakescore.environments import differences
+from lakescore.notation import duration
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
         "rows_scored": rows,
         "seconds": seconds,
         "jobs": jobs,
-        "summary": f"{done}, {counted(rows, 'row')} scored in {seconds:.1f} s{failures}",
+        "summary": f"{done}, {counted(rows, 'row')} scored in {duration(seconds)}{failures}",
     }
 
 

@@ -142,7 +142,7 @@ def test_on_a_phone_versions_are_cards_and_the_other_parts_are_folded(
     unfold(page)
     page.wait_for_timeout(500)
     assert folded < page.evaluate(long) / 3
-    page.get_by_label("Sort").select_option(label="version ↑")
+    page.get_by_label("Sort", exact=True).select_option(label="version ↑")
     expect(page.locator("table.versions button.link")).to_have_text(["v1", "v2", "v3"])
     page.set_viewport_size({"width": 1280, "height": 900})
     expect(page.locator(".fold")).to_have_count(0)

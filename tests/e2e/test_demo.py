@@ -37,7 +37,9 @@ def test_the_demo_ends_with_what_a_person_wants_to_see(demo: Done, shell: Shell)
         assert part in end
     page = Path(end.split()[-1])
     assert page.parent == Path(shell.home) / "reports"
-    assert "flight-delay/1 is best: rmse 15." in page.read_text(encoding="utf-8")
+    assert "flight-delay/1 beats the champion (version 3) by 0.52 rmse" in page.read_text(
+        encoding="utf-8"
+    )
     assert max(map(len, demo.stdout.split("Where everything")[0].split("by rmse")[1].split())) <= 80
     assert "Traceback" not in demo.stderr
     assert "WARN" not in demo.stderr

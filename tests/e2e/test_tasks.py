@@ -102,7 +102,7 @@ def test_score_a_table(project: Project) -> None:
 def test_compare_two_versions(project: Project) -> None:
     printed = project.shell("compare.md")
     assert "compatible" in printed
-    assert "my-model/2 is best" in printed
+    assert "my-model/2 beats the champion (version 1) by" in printed
 
 
 def test_promote_a_version_and_go_back(project: Project) -> None:

@@ -331,7 +331,8 @@ def test_a_gate_that_is_not_met_ends_with_exit_code_6_and_all_is_written(
         "on_pass": "promote",
     }
     with pytest.raises(
-        GateFailed, match=r"models:/gated/2 .* rmse is at most 0\.5\d+ .*short by 0\.1"
+        GateFailed,
+        match=r"models:/gated/2 .* rmse must be at most 0\.4: it is 0\.\d+ .*missed by 0\.1",
     ) as e:
         run(tmp_path, flights, [f"{crowned}/2"], "y", "rmse", gates=gates)
     assert e.value.exit_code == 6
@@ -360,7 +361,7 @@ def test_what_passes_is_promoted_by_the_ledger_with_the_comparison_as_evidence(
     assert registry.describe(f"{crowned}@champion").version == 2
     (*_, move) = registry.history(crowned, alias="champion")
     assert move.evidence == receipt["tracking_run_id"]
-    assert "rmse is better than the baseline's by at least" in str(move.reason)
+    assert "rmse must fall by at least" in str(move.reason)
 
     client = mlflow.MlflowClient()
     logged = [

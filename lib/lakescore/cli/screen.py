@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from lakescore.cli.app import say
+from lakescore.notation import size
 from lakescore.registry.table import column_type, text
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ _READABLE = 16
 """The characters of a column; a longer cell takes several lines."""
 _BETWEEN = 3
 """The characters between two columns."""
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-_THOUSAND = 1000
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -162,11 +161,3 @@ def difference(difference: Difference) -> None:
 def _cell(value: object) -> str:
     shown = text(value)
     return shown[:19] if shown.startswith("sha256:") else shown
-
-
-def size(number: int) -> str:
-    """Return a number of bytes as a short text: `561 B`, `12.3 MB`."""
-    value, unit = float(number), 0
-    while value >= _THOUSAND and unit < len(_UNITS) - 1:
-        value, unit = value / _THOUSAND, unit + 1
-    return f"{value:.3g} {_UNITS[unit]}" if unit else f"{number} B"

@@ -89,13 +89,6 @@ class GateResult:
         """The sentences of the gates that the candidate does not meet, with the shortfall."""
         return [check.sentence for check in self.checks if not check.passed]
 
-    def __str__(self) -> str:
-        """Return a sentence: the candidate passes the gates, or the gates that it does not pass."""
-        name = self.candidate.removeprefix("models:/")
-        if self.passed:
-            return f"{name} passes the gates."
-        return f"{name} does not pass the gates ({self.mode}): {listed(self.failures, most=20)}."
-
     def facts(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values."""
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakescore.errors import RegistryError
+from lakescore.notation import number
 from lakescore.registry import joining, reading
 from lakescore.registry.errors import AliasNotFound, ModelNotFound, QueryNotUnique, VersionNotFound
 from lakescore.registry.listing import versions
@@ -140,5 +141,5 @@ def _run_query(reference: str, query: Query) -> VersionRecord:
 
 
 def _summary(record: VersionRecord) -> str:
-    facts = [f"{name} {value:.6g}" for name, value in list(record.metrics.items())[:3]]
+    facts = [f"{name} {number(value)}" for name, value in list(record.metrics.items())[:3]]
     return f"{record.name}/{record.version} ({', '.join([*record.aliases, *facts]) or 'no facts'})"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lakescore.notation import number, time
 from lakescore.registry.errors import BadColumn
 from lakescore.wording import html_table, visible
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-_SECONDS = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)\S*")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d\S*")
 _BOUND = re.compile(r"\.(low|high)$")
 """The suffixes of the bounds of a metric's interval, which `compare` logs beside the metric."""
 _GROUPS = ("metrics", "params", "tags")
@@ -84,19 +86,19 @@ class Rows(list[R]):
 
 
 def text(value: object) -> str:
-    """Return one value as text for people: times to the minute, numbers with six digits."""
+    """Return one value as text for people: times and numbers as `notation` writes them."""
     match value:
         case None:
             return ""
         case float():
-            return f"{value:.6g}"
+            return "NaN" if math.isnan(value) else number(value)
         case dict() if "type" in value:  # a column of a signature
             return f"{value.get('name') or '-'}: {column_type(value)}"
         case dict():
             return ", ".join(f"{key}={text(inner)}" for key, inner in value.items())
         case list():
             return ", ".join(text(item) for item in value)
-    return visible(_SECONDS.sub(r"\1 \2", str(value)))
+    return visible(_TIME.sub(lambda found: time(found[0]), str(value)))
 
 
 def column_type(column: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ import documents
 import pytest
 from playwright.sync_api import expect
 
+from lakescore import reporting
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -266,10 +268,38 @@ def test_no_cell_of_a_csv_file_is_a_formula(reading: Callable[..., Reader]) -> N
     assert "two\nlines\r\nand\ttabs" in cells
 
 
+def test_a_summary_and_the_address_are_copied(reading: Callable[..., Reader]) -> None:
+    reader = reading("regression", permissions=["clipboard-read", "clipboard-write"])
+    page = reader.page
+    page.get_by_role("button", name="Copy as Markdown").click()
+    expect(page.locator(".share")).to_contain_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == reporting.summary(documents.of_regression())
+    page.get_by_label("search versions").fill("forest")
+    expect(page).to_have_url(re.compile("forest"))
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator(".share")).to_contain_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_paper_has_all_of_a_chart_and_the_notes(reading: Callable[..., Reader]) -> None:
+    reader = reading("regression", viewport={"width": 703, "height": 1000})
+    page = reader.page
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(page.locator(".note p").first).to_be_visible()
+    for box in page.locator("figure.card .chart").all():
+        fits = "n => n.querySelector('svg').getBoundingClientRect().width <= n.clientWidth + 1"
+        assert box.evaluate(fits)
+    assert page.evaluate("document.documentElement.scrollWidth") == 703
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(page.locator(".note p").first).to_be_hidden()
+
+
 def test_print_shows_tables_whole_and_no_controls(reading: Callable[..., Reader]) -> None:
     reader = reading("regression")
     reader.page.emulate_media(media="print")
-    for hidden in (".bar", ".tools", ".card .actions", ".command button"):
+    for hidden in (".bar", ".tools", ".share", ".card .actions", ".command button"):
         expect(reader.page.locator(hidden).first).to_be_hidden()
     assert (
         reader.page.locator(".scroll").first.evaluate("n => getComputedStyle(n).maxHeight")

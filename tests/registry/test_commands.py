@@ -111,10 +111,10 @@ def test_a_listing_shows_every_value_whatever_a_comparison_logged(
         )
         words = shown.split()
         for version in range(count):
-            values = [f"{1000 * version + 10 * n}" for n in range(1, len(MEASURED) + 1)]
+            values = [f"{1000 * version + 10 * n:,}" for n in range(1, len(MEASURED) + 1)]
             for text in (str(version + 1), f"{version}00", *values):
                 assert text in words, text
-            assert f"{1000 * version + 11}" not in words  # a bound
+            assert f"{1000 * version + 11:,}" not in words  # a bound
         assert words.count("regression_l1") == count
         assert "metrics.mean_pinball_loss_0.1" in words
     for pattern in ("rmse.*", "*.low", "rmse.low"):  # that take bounds, and not their metric

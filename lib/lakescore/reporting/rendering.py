@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lakescore.reporting import libraries
+from lakescore.reporting.markdown import summary
 from lakescore.reporting.templating import environment
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _TEMPLATES = environment("page")
 _ORDER = (
     "notation", "elements", "values", "filters", "downloads", "state", "theme", "folding",
-    "sources", "charts", "details", "facts", "list", "comparison", "app",
+    "sharing", "sources", "charts", "details", "facts", "list", "comparison", "app",
 )  # fmt: skip
 _PARTS = (
     ("versions", "Versions"), ("comparison", "Comparison"), ("metrics", "Metrics"),
@@ -69,9 +70,15 @@ def page(
         parts=_parts(document),
         policy=_policy(all_scripts, connect),
         style="\n".join([style(), *styles]),
-        data=json.dumps(document, allow_nan=False).translate(_ENDS_A_SCRIPT),
+        data=_embedded(document),
+        summary=_embedded(summary(document)) if document["source"] == "compare" else None,
         scripts=all_scripts,
     )
+
+
+def _embedded(value: object) -> str:
+    """Return a value as JSON that can stand in a script's element."""
+    return json.dumps(value, allow_nan=False).translate(_ENDS_A_SCRIPT)
 
 
 def policy(scripts: Sequence[Script], connect: str) -> str:

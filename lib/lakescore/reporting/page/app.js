@@ -52,12 +52,7 @@ const app = (() => {
   }
 
   function copyable(block) {
-    const copy = elements.button("Copy", async () => {
-      await navigator.clipboard.writeText(block.querySelector("code").textContent);
-      copy.textContent = "Copied";
-      setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-    }, { class: "quiet copy" });
-    block.append(copy);
+    block.append(sharing.copyButton("Copy", () => block.querySelector("code").textContent, { class: "quiet copy" }));
   }
 
   /** Make the buttons of the parts work: the address holds choices, so it cannot name a part. */
@@ -98,6 +93,7 @@ const app = (() => {
     comparison.begin(document.querySelector("#comparison .content"), document_, chartSources, presets);
     document.querySelectorAll(".command").forEach(copyable);
     folding.begin();
+    sharing.begin();
     performance.mark("lakescore:started");
     dispatchEvent(new CustomEvent("lakescore:started", { detail: { document: document_ } }));
   }

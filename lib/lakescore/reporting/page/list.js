@@ -255,7 +255,10 @@ const list = (() => {
       ([way, arrow]) => ({ value: JSON.stringify([column.key, way]), label: `${column.name} ${arrow}` })))];
     const [first] = state.get().sort;
     return select("Sort", options, first ? JSON.stringify(first) : "",
-      (value) => state.change({ sort: value ? [JSON.parse(value)] : [] }), { class: "narrow" });
+      (value) => {
+        state.change({ sort: value ? [JSON.parse(value)] : [] });
+        draw();
+      });
   }
 
   function panel(label, content) {
@@ -306,7 +309,7 @@ const list = (() => {
       different.querySelector("input").checked = now.different;
       label(choose.node, "Columns", now.columns.length);
       label(narrow.node, "Filters", now.filters.length);
-      parts.sorter.replaceChildren(sorter());
+      if (!parts.sorter.contains(document.activeElement)) parts.sorter.replaceChildren(sorter());
     };
     state.listen((_, changed) => {
       follow();

@@ -96,9 +96,10 @@ def opening(browser: Browser, served: Served) -> Iterator[Callable[..., Page]]:
 
 
 def opened(page: Page, number: int = 1) -> None:
-    """Open the dialog of a version."""
+    """Open the dialog of a version, with its editors."""
     page.get_by_role("button", name=f"details of version v{number}").click()
     expect(page.get_by_role("dialog")).to_be_visible()
+    page.get_by_role("button", name="Edit", exact=True).click()
 
 
 def test_tags_are_added_changed_and_removed_in_the_page(
@@ -128,6 +129,8 @@ def test_tags_are_added_changed_and_removed_in_the_page(
 def test_the_keyboard_alone_edits_a_tag(opening: Callable[..., Page], version: str) -> None:
     page = opening(f"models/{version[:-2]}")
     page.get_by_role("button", name="details of version v1").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Edit", exact=True).focus()
     page.keyboard.press("Enter")
     expect(page.get_by_label("value of note")).to_be_focused()
     page.keyboard.press("Tab")  # to its Remove
@@ -190,7 +193,11 @@ def test_an_alias_is_promoted_rolled_back_and_withdrawn_through_the_ledger(
         page.get_by_role("combobox", name="Alias").fill("champion")
         page.get_by_role("textbox", name="Reason").fill(f"reason {number}")
         page.get_by_role("button", name=f"Promote version {number}").click()
-        expect(page.get_by_text(f"to version {number}.")).to_be_visible()
+        expect(page.get_by_role("alertdialog")).to_contain_text(
+            f"Jobs that read {NAME}@champion use version {number} from their next run."
+        )
+        page.get_by_role("button", name="Move champion").click()
+        expect(page.get_by_role("status").get_by_text(f"to version {number}.")).to_be_visible()
         page.get_by_role("button", name="Close").click()
         expect(
             page.get_by_role("status").filter(has_text="The page shows the current state of")
@@ -202,10 +209,13 @@ def test_an_alias_is_promoted_rolled_back_and_withdrawn_through_the_ledger(
     opened(page, 2)
     page.get_by_role("textbox", name="Reason").fill("too slow")
     page.get_by_role("button", name="Roll back champion").click()
+    page.get_by_role("button", name="Move champion").click()
     expect(page.get_by_text("champion moved from version 2 to version 1.")).to_be_visible()
     page.get_by_role("button", name="Close").click()
     opened(page, 1)
     page.get_by_role("button", name="Withdraw champion").click()
+    expect(page.get_by_role("alertdialog")).to_contain_text("end with an error")
+    page.get_by_role("button", name="Move champion").click()
     expect(page.get_by_text("champion moved from version 1 to no version.")).to_be_visible()
     moves = [(move.kind, move.origin, move.target, move.reason) for move in registry.history(NAME)]
     assert moves == [
@@ -214,6 +224,66 @@ def test_an_alias_is_promoted_rolled_back_and_withdrawn_through_the_ledger(
         ("rollback", 2, 1, "too slow"),
         ("withdraw", 1, None, None),
     ]
+
+
+def test_facts_come_first_and_nothing_typed_is_lost_by_escape_or_close(
+    opening: Callable[..., Page], version: str
+) -> None:
+    page = opening(f"models/{version[:-2]}")
+    page.get_by_role("button", name="details of version v1").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("team")
+    expect(page.get_by_label("value of team")).to_have_count(0)
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_label("description", exact=True).fill("half a sentence")
+    page.get_by_label("value of team").fill("crew")
+    for leave in (
+        lambda: page.keyboard.press("Escape"),
+        lambda: page.keyboard.press("Escape"),
+        lambda: page.get_by_role("button", name="Close").click(),
+        lambda: page.mouse.click(5, 5),
+    ):
+        leave()
+        question = page.get_by_role("alertdialog", name="Not saved: value of team, description.")
+        expect(question).to_be_visible()
+        page.get_by_role("button", name="Keep editing").click()
+        expect(page.get_by_label("description", exact=True)).to_have_value("half a sentence")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Discard").click()
+    expect(dialog).to_have_count(0)
+    assert registry.describe(version).tags["team"] == "ops"
+    assert registry.describe(version).description in {None, ""}
+
+
+def test_a_production_alias_moves_after_one_question_and_moves_back(
+    opening: Callable[..., Page], version: str
+) -> None:
+    name = version[:-2]
+    register(name, run_name="two")
+    registry.promote(f"{name}/1", to="champion")
+    page = opening(f"models/{name}")
+    opened(page, 2)
+    alias = page.get_by_role("combobox", name="Alias")
+    alias.fill("champion")
+    page.get_by_role("button", name="Promote version 2").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.get_by_role("button", name="Cancel").click()
+    assert registry.models(name)[0].aliases == {"champion": 1}
+    expect(alias).to_have_value("champion")
+    page.get_by_role("button", name="Promote version 2").click()
+    page.get_by_role("button", name="Move champion").click()
+    expect(page.get_by_text("champion moved from version 1 to version 2.")).to_be_visible()
+    assert registry.models(name)[0].aliases == {"champion": 2}
+    page.get_by_role("button", name="Undo the move of champion").click()
+    expect(page.get_by_text("champion moved from version 2 to version 1.")).to_be_visible()
+    assert registry.models(name)[0].aliases == {"champion": 1}
+    alias.fill("candidate")
+    page.get_by_role("button", name="Promote version 2").click()
+    expect(page.get_by_text("candidate moved from no version to version 2.")).to_be_visible()
+    page.get_by_role("button", name="Undo the move of candidate").click()
+    expect(page.get_by_text("candidate moved from version 2 to no version.")).to_be_visible()
+    assert [move.reason for move in registry.history(name)] == [None, None, "undo", None, "undo"]
+    assert registry.models(name)[0].aliases == {"champion": 1}
 
 
 def test_an_alias_that_another_one_moved_is_left_where_it_is(

@@ -121,7 +121,7 @@ def test_a_listing_shows_every_value_whatever_a_comparison_logged(
         assert "11" in run(*asked, "--columns", f"version,metrics.{pattern}").split(), pattern
     words = run("diff", *[f"{name}/{n}" for n in range(1, every + 1)]).split()
     for version in range(every):
-        assert {f"{1000 * version + 10}", f"{1000 * version + 11}"} <= set(words)
+        assert {f"{1000 * version + 10:,}", f"{1000 * version + 11:,}"} <= set(words)
 
 
 KEYS_OF_VERSION = {

@@ -277,7 +277,7 @@ const applying = (() => {
     const { node } = forms.dialog(`Apply version ${version.version} of ${version.name}`, [
       make("p", { class: "dim" }, "The page reads the columns of a table and writes a job's file to copy. It runs nothing."),
       look, said.place, below, saidBelow.place, result,
-    ]);
+    ], false);
     node.classList.add("wide");
     input.focus();
   }

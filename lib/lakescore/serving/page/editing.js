@@ -6,6 +6,8 @@ const editing = (() => {
   const { button, make } = elements;
   const { field, form, lines, outcome, text } = forms;
 
+  const PRODUCTION = new Set(["champion"]);
+
   const named = (version) => (version ? `version ${version}` : "no version");
 
   /** Return alias -> version number, of all that the document shows. */
@@ -21,6 +23,12 @@ const editing = (() => {
     return found;
   }
 
+  /** Return what moves a production alias changes, as a question. */
+  function questionOf(name, alias, from, to) {
+    const effect = to ? `use ${named(to)}` : "end with an error";
+    return `${alias} moves from ${named(from)} to ${named(to)}. Jobs that read ${name}@${alias} ${effect} from their next run.`;
+  }
+
   /** Return the form that moves an alias to this version, and those that take moves back. */
   function aliases(version, document_, moved) {
     const there = aliasesOf(document_);
@@ -30,6 +38,7 @@ const editing = (() => {
     const reason = text({ maxlength: forms.LONGEST.reason, dir: "auto" });
     const evidence = text({ maxlength: 32, pattern: "[0-9a-f]{32}", title: "a run's id: 32 hexadecimal digits" });
     const standing = make("ul", { class: "plain" });
+    const place = (name, ...rest) => session.path("models", version.name, "aliases", name, ...rest);
 
     function draw() {
       const lines_ = [...there].sort().map(([each, number]) => make("li", { class: "alias" },
@@ -39,21 +48,44 @@ const editing = (() => {
       standing.replaceChildren(...lines_.length ? lines_ : [make("li", { class: "dim" }, "No alias yet.")]);
     }
 
-    function note(outcome_) {
-      if (outcome_.to === null) there.delete(outcome_.alias);
-      else there.set(outcome_.alias, outcome_.to);
-      said.good(outcome_.status === "unchanged"
-        ? `${outcome_.alias} is ${named(outcome_.to)} already.`
-        : `${outcome_.alias} moved from ${named(outcome_.from)} to ${named(outcome_.to)}.`);
+    /** Ask before a production alias moves; `to` is null if the ledger decides. */
+    const isAgreed = (name, question) => !PRODUCTION.has(name)
+      || forms.ask(said.place.parentElement, question, `Move ${name}`, "Cancel");
+
+    /** Move an alias back to where it was, through the ledger. */
+    async function undo({ alias: name, from, to }) {
+      said.none();
+      try {
+        const facts = { expected: to ?? 0, reason: "undo" };
+        show(await (from === null ? session.ask("POST", place(name, "withdraw"), facts)
+          : session.ask("PUT", place(name), { ...facts, version: from, evidence: null })));
+      } catch (error) {
+        said.bad(error.message);
+      }
+    }
+
+    function show(move, ...actions) {
+      if (move.to === null) there.delete(move.alias);
+      else there.set(move.alias, move.to);
+      said.good(move.status === "unchanged"
+        ? `${move.alias} is ${named(move.to)} already.`
+        : `${move.alias} moved from ${named(move.from)} to ${named(move.to)}.`, ...actions);
       moved();
       draw();
     }
 
+    const note = (move) => show(move, ...move.status === "unchanged" ? []
+      : [button("Undo", () => undo(move), { class: "link", "aria-label": `Undo the move of ${move.alias}` })]);
+
     async function take(each, how) {
       said.none();
-      const to = session.path("models", version.name, "aliases", each, how);
+      const question = how === "withdraw" ? questionOf(version.name, each, there.get(each), null)
+        : `${each} moves back from ${named(there.get(each))} to where it was before. Jobs that read `
+          + `${version.name}@${each} follow from their next run.`;
+      if (!await isAgreed(each, question)) return;
       try {
-        note(await session.ask("POST", to, { expected: there.get(each) ?? 0, reason: reason.value || null }));
+        note(await session.ask("POST", place(each, how), { expected: there.get(each) ?? 0, reason: reason.value || null }));
+        reason.value = "";
       } catch (error) {
         said.bad(error.message);
       }
@@ -66,11 +98,12 @@ const editing = (() => {
       make("datalist", { id: known },
         [...new Set([...there.keys(), "champion", "challenger"])].map((value) => make("option", { value }))),
     ], `Promote version ${version.version}`, said, async () => {
-      const to = session.path("models", version.name, "aliases", alias.value);
-      note(await session.ask("PUT", to, {
-        version: version.version, expected: there.get(alias.value) ?? 0,
-        reason: reason.value || null, evidence: evidence.value || null,
+      const expected = there.get(alias.value) ?? 0;
+      if (!await isAgreed(alias.value, questionOf(version.name, alias.value, expected, version.version))) return;
+      note(await session.ask("PUT", place(alias.value), {
+        version: version.version, expected, reason: reason.value || null, evidence: evidence.value || null,
       }));
+      promote.reset();
     }, { class: "promote" });
     draw();
     return make("section", { class: "edits" }, make("h3", {}, "Aliases"), standing, promote, said.place);
@@ -82,6 +115,7 @@ const editing = (() => {
     body.prepend(editor);
   }
 
+  /** Put the editors of a version before its facts. */
   function edit({ version, dialog, body }, document_) {
     const changed = forms.tellAtClose(dialog, () => notices.reload(`The page shows the current state of ${version.name}.`));
     const place = session.path("models", version.name, "versions", version.version);
@@ -90,8 +124,19 @@ const editing = (() => {
       async () => (await versionNow(version)).description, changed));
     replaceSection(body, "Tags", forms.tags(`${place}/tags`, version.tags,
       async () => (await versionNow(version)).tags, changed));
-    body.prepend(make("div", { class: "live" }, button("Apply this version", () => applying.open(version))));
+    body.prepend(elements.get(".live", body));
     body.querySelector("input")?.focus();
+  }
+
+  /** Offer what can be done with a version: its facts come first, and its editors behind a button. */
+  function offer(detail, document_) {
+    const { version, dialog, body } = detail;
+    const start = button("Edit", () => {
+      start.remove();
+      edit(detail, document_);
+    });
+    forms.guard(dialog);
+    body.prepend(make("div", { class: "live" }, start, button("Apply this version", () => applying.open(version))));
   }
 
   function row(move) {
@@ -162,7 +207,7 @@ const editing = (() => {
       document_.versions.length
         ? make("span", { class: "dim" }, "Open a version to edit its tags, description and aliases.") : null));
     notices.begin();
-    addEventListener("lakescore:details", ({ detail }) => edit(detail, document_));
+    addEventListener("lakescore:details", ({ detail }) => offer(detail, document_));
     document.documentElement.dataset.editable = "yes";
   }
 

@@ -14,21 +14,79 @@ const forms = (() => {
   const text = (attributes = {}) => make("input", { type: "text", autocomplete: "off", ...attributes });
   const lines = (attributes = {}) => make("textarea", { rows: 3, ...attributes });
 
-  /** Return where a form says how it went: told at once when it changes. */
+  /** Return where a form says how it went: told at once when it changes, with what takes it back. */
   function outcome() {
     const place = make("p", { class: "outcome", role: "status" });
-    const put = (kind) => (said) => {
+    const put = (kind) => (said, ...actions) => {
       place.className = `outcome ${kind}`;
-      place.textContent = said;
+      place.replaceChildren(said, ...actions.flatMap((action) => [" ", action]));
     };
     return { place, good: put("good"), bad: put("bad"), none: () => put("")("") };
   }
 
+  /**
+   * Ask a question in `place`, with a button that says what happens; resolves to the answer. The
+   * focus is on the answer that changes nothing.
+   *
+   * @returns {Promise<boolean>}
+   */
+  function ask(place, question, yes, no) {
+    return new Promise((answer) => {
+      const before = document.activeElement;
+      const node = make("div", { class: "question", role: "alertdialog", "aria-label": question });
+      const end = (is) => () => {
+        node.remove();
+        if (before instanceof HTMLElement && before.isConnected) before.focus();
+        answer(is);
+      };
+      const refuse = button(no, end(false));
+      node.append(make("p", {}, question), make("div", { class: "row" }, refuse, button(yes, end(true), { class: "danger" })));
+      place.append(node);
+      node.scrollIntoView({ block: "nearest" });
+      refuse.focus();
+    });
+  }
+
+  /** Return the names of the fields of a dialog that hold what is not saved. */
+  function unsaved(node) {
+    return [...node.querySelectorAll("input, textarea")]
+      .filter((box) => (box instanceof HTMLTextAreaElement || (box instanceof HTMLInputElement && box.type === "text"))
+        && box.value !== box.defaultValue)
+      .map((box) => box.getAttribute("aria-label") ?? box.closest("label")?.querySelector("span")?.textContent ?? "a field");
+  }
+
+  /** Keep a dialog open while it holds what is not saved, unless the reader says so; then ask once. */
+  function guard(node) {
+    const close = async () => {
+      const names = unsaved(node);
+      if (names.length === 0) {
+        node.close();
+      } else if (!node.querySelector(".question.unsaved")) {
+        const question = `Not saved: ${elements.short(names.join(", "), 120)}.`;
+        const answer = ask(node.querySelector("header"), question, "Discard", "Keep editing");
+        node.querySelector("header > .question").classList.add("unsaved");
+        if (await answer) node.close();
+      }
+    };
+    const take = (event) => {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      close();
+    };
+    node.addEventListener("keydown", (event) => event.key === "Escape" && take(event), true);
+    node.addEventListener("cancel", take);
+    node.addEventListener("click", (event) => {
+      const isClose = event.target instanceof HTMLElement && event.target.matches("header > button");
+      if (event.target === node || isClose) take(event);
+    }, true);
+  }
+
   /** Return a form that acts when it is sent, once at a time, and says in place what went wrong. */
   function form(parts, label, said, act, attributes = {}) {
-    const send = make("button", { type: "submit", class: "primary" }, label);
+    const { isSecond, ...others } = attributes;
+    const send = make("button", { type: "submit", class: isSecond ? "" : "primary" }, label);
     const node = make("form", {
-      ...attributes,
+      ...others,
       submit: async (event) => {
         event.preventDefault();
         if (send.getAttribute("aria-disabled") === "true") return;
@@ -46,8 +104,8 @@ const forms = (() => {
     return node;
   }
 
-  /** Open a dialog with its parts; returns it, and the body that holds them. */
-  function dialog(title, parts) {
+  /** Open a dialog with its parts; returns it, and the body that holds them. `saves`: whether it saves its fields. */
+  function dialog(title, parts, saves = true) {
     const id = `dialog-${document.querySelectorAll("dialog").length + 1}`;
     const node = make("dialog", { class: "details", "aria-labelledby": id },
       make("header", {}, make("h2", { id, dir: "auto" }, elements.short(title, 120)),
@@ -55,6 +113,7 @@ const forms = (() => {
       make("div", { class: "body" }, parts));
     node.addEventListener("close", () => node.remove());
     document.body.append(node);
+    if (saves) guard(node);
     node.showModal();
     return { node, body: node.lastElementChild };
   }
@@ -149,7 +208,7 @@ const forms = (() => {
       key.value = "";
       value.value = "";
       key.focus();
-    }, { class: "add" });
+    }, { class: "add", isSecond: true });
     draw();
     return make("section", { class: "edits" }, make("h3", {}, "Tags"), rows, add, said.place);
   }
@@ -159,11 +218,12 @@ const forms = (() => {
     let there = first ?? "";
     const said = outcome();
     const box = lines({ maxlength: LONGEST.description, "aria-label": "description", dir: "auto" });
-    box.value = there;
+    box.defaultValue = there;
     const edit = form([box], "Save description", said, async () => {
       try {
         const facts = { description: box.value, expected: there };
         there = (await session.ask("PUT", to, facts)).description ?? "";
+        box.defaultValue = there;
         said.good("Description saved.");
       } catch (error) {
         if (error.status === 409) there = (await now()) ?? "";
@@ -171,9 +231,9 @@ const forms = (() => {
       } finally {
         changed(there);
       }
-    });
+    }, { isSecond: true });
     return make("section", { class: "edits" }, make("h3", {}, "Description"), edit, said.place);
   }
 
-  return { LONGEST, description, dialog, field, form, lines, outcome, pairs, tags, tellAtClose, text };
+  return { LONGEST, ask, description, dialog, field, form, guard, lines, outcome, pairs, tags, tellAtClose, text };
 })();

@@ -33,8 +33,9 @@ def test_values_of_one_dataset_are_held_against_one_another() -> None:
         version(1, digest="5eed", **{"rmse": 12.0, "rmse.low": 11.0, "rmse.high": 13.0}),
         version(2, digest="5eed", **{"rmse": 10.0, "rmse.low": 9.0, "rmse.high": 11.0}),
     ) == (
-        "flight-delay/2 has the best stored rmse: 10.0 (9.0 to 11.0), before flight-delay/1 with "
-        "12.0 (11.0 to 13.0); all 2 values are from holdout@v3."
+        "flight-delay/2 has the best stored rmse: 10.0 (9.0 to 11.0), before the champion "
+        "flight-delay/1 with 12.0 (11.0 to 13.0); all 2 values are from holdout@v3, and compare "
+        "decides whether it is better."
     )
 
 
@@ -51,11 +52,25 @@ def test_values_of_other_data_are_said_to_be_so(digests: tuple[str | None, ...],
     assert verdict(*records).endswith(end)
 
 
+def test_a_champion_is_named_before_a_version_that_is_second() -> None:
+    records = [
+        version(n, digest="5eed", rmse=value) for n, value in ((1, 12.0), (2, 10.0), (3, 11.0))
+    ]
+    assert verdict(*records).startswith(
+        "flight-delay/2 has the best stored rmse: 10, before the champion flight-delay/1 with 12;"
+    )
+    records[0] = version(1, digest="5eed", rmse=9.0)
+    assert verdict(*records) == (
+        "The champion flight-delay/1 has the best stored rmse: 9, before flight-delay/2 with 10; "
+        "all 3 values are from holdout@v3."
+    )
+
+
 def test_the_metric_is_the_one_that_was_sorted_by() -> None:
     records = [version(1, rmse=12.0, latency=3.0), version(2, rmse=10.0, latency=5.0)]
     assert verdict(*records).startswith("flight-delay/2 has the best stored rmse: 10")
     assert verdict(*records, order_by="metrics.latency").startswith(
-        "flight-delay/1 has the least stored latency: 3"
+        "The champion flight-delay/1 has the least stored latency: 3"
     )
     assert verdict(*records, order_by="metrics.latency desc").startswith(
         "flight-delay/2 has the best stored latency: 5"

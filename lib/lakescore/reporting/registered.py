@@ -53,6 +53,7 @@ def registry_document(
     lines = [line for record in records for line in _lines(record)]
     metric, greater = _main_metric(lines, order_by)
     baseline = next((record for record in records if _CHAMPION in record.aliases), None)
+    champion = None if baseline is None else baseline.uri
     return {
         **dict.fromkeys(_COMPARISON_KEYS),
         **{key: [] for key in _COMPARISON_LISTS},
@@ -61,9 +62,9 @@ def registry_document(
         "source": "registry",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "where": where,
-        "verdict": _verdict(name, lines, metric, greater=greater),
+        "verdict": _verdict(name, lines, metric, champion, greater=greater),
         "problem": {"rank_by": metric, "greater_is_better": greater},
-        "baseline": baseline.uri if baseline else None,
+        "baseline": champion,
         "versions": [_version(record, baseline) for record in records],
         "metrics": lines,
         "datasets": _datasets(lines),
@@ -136,23 +137,36 @@ def _direction(metric: str) -> bool | None:
 
 
 def _verdict(
-    name: str, lines: Sequence[Mapping[str, Any]], metric: str | None, *, greater: bool | None
+    name: str,
+    lines: Sequence[Mapping[str, Any]],
+    metric: str | None,
+    champion: str | None,
+    *,
+    greater: bool | None,
 ) -> str:
-    """Return a sentence: the best stored value, and whether the values can be compared."""
+    """Return a sentence: the best stored value, and whether the values can be compared.
+
+    Stored values decide nothing, because their intervals are not those of differences. So the
+    sentence never says that a version should be promoted.
+    """
     with_value = [line for line in lines if line["metric"] == metric and line["value"] is not None]
     if metric is None or not with_value:
         return f"No stored metric tells which version of {name} is best."
     with_value.sort(key=lambda line: line["value"], reverse=bool(greater))
     first = with_value[0]
     words = {None: "has the least", True: "has the best", False: "has the best"}[greater]
-    sentence = f"{short(first['uri'])} {words} stored {metric}: {_value(first)}"
+    title = "The champion " if first["uri"] == champion else ""
+    sentence = f"{title}{short(first['uri'])} {words} stored {metric}: {_value(first)}"
     if len(with_value) == 1:
         return f"{sentence}; no other version has one."
-    second = with_value[1]
-    sentence += f", before {short(second['uri'])} with {_value(second)}"
+    second = next((line for line in with_value[1:] if line["uri"] == champion), with_value[1])
+    title = "the champion " if second["uri"] == champion else ""
+    sentence += f", before {title}{short(second['uri'])} with {_value(second)}"
     digests = {line["digest"] for line in with_value}
     if len(digests) == 1 and None not in digests:
-        return f"{sentence}; all {len(with_value)} values are from {first['dataset']}."
+        data = f"all {len(with_value)} values are from {first['dataset']}"
+        decides = "" if first["uri"] == champion else ", and compare decides whether it is better"
+        return f"{sentence}; {data}{decides}."
     if None in digests and len(digests) == 1:
         return f"{sentence}; they may be from different data, because no data was recorded."
     return f"{sentence}; the values are from different data, so this is not a comparison."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import compare
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,7 +138,31 @@ def test_the_sentence_about_classes_is_that_of_scikit_learn(
     ]
     for n, model in enumerate(models):
         register("steps", model, steps, **({"alias": "champion"} if n == 0 else {}))
-    receipt = run(tmp_path, save(rows, tmp_path / "holdout"), "steps", "late", "accuracy")
+    best = metrics.accuracy_score(rows["late"], models[2].predict(rows[["x"]]))
+    limits = {
+        "accuracy": {"threshold": best, "min_absolute_change": 0.01, "min_relative_change": 0.02},
+        "f1": {"threshold": 0.5},
+    }
+    gates = {
+        "mode": "dry_run",
+        "metrics": {name: {**limit, "greater_is_better": True} for name, limit in limits.items()},
+    }
+    table = save(rows, tmp_path / "holdout")
+    gated = run(tmp_path, table, "steps", "late", "accuracy", gates=gates)
+    checks = {(check["metric"], check["gate"]): check for check in gated["gates"]["checks"]}
+    # Half of the holdouts give less than this value, so it is not sure that it is reached.
+    assert not checks["accuracy", "threshold"]["passed"]
+    assert re.match(
+        r"accuracy must be at least 0\.\d+: it is", checks["accuracy", "threshold"]["sentence"]
+    )
+    assert checks["accuracy", "min_absolute_change"]["passed"]
+    rise = checks["accuracy", "min_absolute_change"]["sentence"]
+    assert rise.startswith("accuracy must rise by at least 0.01: it rises by 0.")
+    share = checks["accuracy", "min_relative_change"]["sentence"]
+    assert share.startswith("accuracy must rise by at least 2 %: it rises by ")
+    assert checks["f1", "threshold"]["passed"]
+    assert "but does not pass the gates: keep the champion" in gated["verdict"]
+    receipt = run(tmp_path, table, "steps", "late", "accuracy")
     facts: tuple[Any, ...] = (
         metrics.accuracy_score, rows["late"],
         {n: model.predict(rows[["x"]]) for n, model in enumerate(models, 1)}, 1, 1,
@@ -166,3 +191,39 @@ def test_a_gate_that_fails_and_a_difference_of_chance_keep_the_champion(
     assert chance["verdict"].startswith("Keep the baseline (version 2) for now: kept/1 has 0.000")
     assert chance["decision"]["action"] == "keep"
     assert chance["decision"]["further"][-1] == "The champion is kept/3, and not the baseline."
+
+
+def test_a_better_version_that_cannot_replace_the_champion_is_not_promoted(
+    register: Any, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    class Positive(mlflow.pyfunc.PythonModel):
+        """Refuses small numbers."""
+
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series[Any]:  # noqa: ARG002
+            if (model_input["x"] < 0.1).any():
+                raise ValueError("too small")
+            return 2 * model_input["x"]
+
+    x = rows[["x"]].head(4)
+    wide = pd.DataFrame({"x": [0.0, 1.0, 2.0], "late": [1, 0, 1]})
+    register("replaced", slope(2.4), x, alias="champion")
+    register("replaced", LinearRegression().fit(wide, 2 * wide["x"]), wide)
+    register("replaced", Positive(), x, np.array([0.5]))
+    table = save(rows, tmp_path / "holdout")
+    for number, reason in (
+        (2, "does not fit in its place (input 'late' is new and required)"),
+        (3, r"could not score \d+ of 1,485 rows (replaced/1: 0)"),
+    ):
+        receipt = compare.run(
+            compare_job(
+                tmp_path, table, versions=[f"replaced/{number}"], label="y", rank_by="rmse",
+                id_columns=["id"], runner="local",
+            )
+        )  # fmt: skip
+        words = re.escape(reason).replace(r"\\d\+", r"\d+")
+        assert re.fullmatch(
+            rf"replaced/{number} beats the champion \(version 1\) by [\d.]+ rmse \(.*\), but "
+            rf"{words}: keep the champion \(version 1\) for now\.",
+            receipt["verdict"],
+        )
+        assert receipt["decision"]["action"] == "keep"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakescore import notation
 from lakescore.cli.app import Json, Reference, command, say, tell
 from lakescore.errors import LakescoreError
 from lakescore.wording import counted
@@ -139,19 +140,18 @@ def _show(facts: dict[str, Any]) -> None:
 
 
 def _environment_lines(facts: dict[str, Any]) -> dict[str, str]:
-    from lakescore.cli import screen  # noqa: PLC0415
 
     made, archive = facts["environment"], facts["archive"]
     if made is None:
         problem = facts["problem"]
         state = f"cannot be made: {problem}" if problem else "not made; --build makes it"
         return {"environment": state}
-    size = f"{counted(len(made['packages']), 'package')}, {screen.size(made['size'])}"
+    size = f"{counted(len(made['packages']), 'package')}, {notation.size(made['size'])}"
     return {
         "environment": f"Python {made['python']}, {size}",
         "digest": made["digest"],
         "folder": made["folder"],
-        "archive": f"{archive['path']}, {screen.size(archive['size'])}" if archive else "",
+        "archive": f"{archive['path']}, {notation.size(archive['size'])}" if archive else "",
     }
 
 

@@ -20,8 +20,8 @@ def test_the_faults_that_are_documented_are_those_that_are_tested() -> None:
     documented = set(NAMED.findall((ROOT / "docs/faults.md").read_text()))
     faults = set().union(*map(functions_of, (ROOT / "tests/faults").glob("test_*.py")))
     others = ["cluster/test_jobs.py", "storage/test_s3.py", "storage/test_server.py",
-              "unit/test_hostile_models.py", "unit/test_logs.py", "unit/test_sharing.py",
-              "registry/test_serving.py",
+              "unit/test_environments.py", "unit/test_hostile_models.py", "unit/test_logs.py",
+              "unit/test_sharing.py", "registry/test_serving.py",
               "spark/test_isolation.py", "spark/test_equality.py"]  # fmt: skip
     known = faults.union(*(functions_of(ROOT / "tests" / file) for file in others))
     assert faults <= documented <= known

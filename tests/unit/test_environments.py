@@ -868,6 +868,8 @@ def test_the_command_shows_what_is_needed_and_makes_it(
     assert facts["needs"] == {"python": HERE, "requirements": ["six==1.16.0", "pytest==1.0"]}
     assert [d["matters"] for d in facts["differences"] if d["package"] == "pytest"] == [False]
     assert (facts["problem"], facts["archive"]) == (None, None)
+    refused = run(version_of_six, "--archive", "six.zip", code=2)
+    assert "six.zip needs a name that ends in .tar.gz or .tgz" in refused.stderr
     archive = tmp_path / "out" / "six.tar.gz"
     packed = json.loads(run(version_of_six, "--archive", str(archive), "--json").stdout)
     assert packed["archive"] == {"path": str(archive), "size": archive.stat().st_size}

@@ -11,14 +11,18 @@ import typer
 
 from lakescore import notation
 from lakescore.cli.app import Json, Reference, command, say, tell
-from lakescore.errors import LakescoreError
-from lakescore.wording import counted
+from lakescore.errors import ConfigError, LakescoreError
+from lakescore.wording import counted, either
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lakescore.environments import Environment
     from lakescore.registry import ModelVersion
+
+
+_SUFFIXES = (".tar.gz", ".tgz")
+"""The names of archives by which Spark knows how to unpack them."""
 
 
 @command(3, 4, 5, 75)
@@ -48,6 +52,8 @@ def environment(
     from lakescore import registry  # noqa: PLC0415 - --help does not need it
     from lakescore.config import policy  # noqa: PLC0415
 
+    if archive is not None and not archive.name.endswith(_SUFFIXES):
+        raise ConfigError(f"the archive {archive} needs a name that ends in {either(_SUFFIXES)}")
     model = registry.resolve(reference, trust=policy(trust))
     made, problem = _make(model, archive, hidden=as_json) if build or archive else _find(model)
     facts = _facts(model, made, problem, archive)

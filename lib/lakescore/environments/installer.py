@@ -7,6 +7,7 @@ environment. It never downloads a Python.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import re
 import subprocess
@@ -94,8 +95,9 @@ def _converse(
 ) -> Iterator[str]:
     assert process.stdin is not None  # noqa: S101 - narrows for mypy
     assert process.stderr is not None  # noqa: S101 - likewise
-    process.stdin.write(text)
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # it ended before, and its messages say why
+        process.stdin.write(text)
+        process.stdin.close()
     for line in process.stderr:
         if show is not None:
             show(line.strip())

@@ -83,6 +83,7 @@ def picture_live(browser: Browser, address: str, folder: Path) -> None:
     page.goto(address)
     page.wait_for_selector(READY, state="attached")
     page.get_by_role("button", name="details of version").first.click()
+    page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_role("dialog").wait_for()
     page.screenshot(path=folder / "report-live.png")
     context.close()

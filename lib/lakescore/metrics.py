@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from lakescore.notation import number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Task: TypeAlias = Literal["regression", "labels", "scores"]
 """What is predicted: numbers, classes, or the probabilities of classes."""
 
 
 _HALVED = "brier_score_loss"
+_RELATIVE = "mape"
+_MANY_TIMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +93,26 @@ RANKING = tuple(metric.name for metric in METRICS if metric.ranks)
 def find(name: str) -> Metric | None:
     """Return the metric of that name; `recall/late`, of one class, is `recall`. None if unknown."""
     return _BY_NAME.get(name.partition("/")[0])
+
+
+def left_out(values: Mapping[str, Mapping[str, float | None]]) -> dict[str, str]:
+    """Return the metrics that mean nothing on the labels, with the reason.
+
+    A mean of relative errors means nothing if a few labels near zero decide it: if it is many times
+    the mean error in relation to the labels' standard deviation.
+
+    Args:
+        values: by version, its metrics.
+    """
+    for version, known in values.items():
+        relative, mae, rmse, r2 = (known.get(name) for name in (_RELATIVE, "mae", "rmse", "r2"))
+        if relative is None or mae is None or rmse is None or r2 is None or not r2 < 1:
+            continue
+        deviation = rmse / math.sqrt(1 - r2)
+        if relative * deviation > _MANY_TIMES * mae:
+            reason = (
+                "some labels are near zero, and errors relative to them decide it "
+                f"({number(relative)} for {version})"
+            )
+            return {_RELATIVE: reason}
+    return {}

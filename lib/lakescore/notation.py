@@ -17,6 +17,7 @@ _DIGITS = 5
 _DIGITS_OF_WIDTH = 2
 """Significant digits of an interval's width; the width decides the digits of its numbers."""
 _SCIENTIFIC_DIGITS = 4
+_DIGITS_OF_SHARE = 3
 _TINY, _HUGE = 1e-4, 1e12
 """Numbers outside of these are written with a power of ten."""
 _MOST_DECIMALS = 17
@@ -84,7 +85,14 @@ def percent(share: float | None) -> str:
     """Return a share, such as 0.044, as `4.4 %`."""
     if share is None or not math.isfinite(share):
         return NOTHING
-    return f"{_alone(100 * share, 3)} %"
+    digits = _DIGITS_OF_SHARE
+    while (
+        abs(share) != 1
+        and _alone(100 * share, digits) in {"100", "-100"}
+        and digits < _MOST_DECIMALS
+    ):
+        digits += 1  # 99.99 % is not all
+    return f"{_alone(100 * share, digits)} %"
 
 
 def size(bytes_: int | None) -> str:

@@ -63,7 +63,9 @@ def test_a_challenger_that_is_surely_better_is_promoted() -> None:
     assert float(found[1]) < 2 < float(found[2])
     assert decision.further[0].startswith("rmse is 10.00 (")
     assert "for flight-delay/1 and 12.00" in decision.further[0]
-    assert decision.further[0].endswith("for the champion (version 3), on 9,000 rows.")
+    assert decision.further[0].endswith(
+        "for the champion (version 3), on 9,000 rows, with 95 % confidence."
+    )
     assert re.match(
         r"flight-delay/1 is first; second is flight-delay/2, 1\.00 rmse behind \(0\.\d+ to 1\.",
         decision.further[1],
@@ -187,6 +189,7 @@ def test_a_doubt_keeps_the_champion_and_another_version_is_promoted_if_it_can_be
     [
         ({"rows": 99}, "was compared on 99 rows only, too few to be sure"),
         ({"rows": 1}, "was compared on 1 row only, too few to be sure"),
+        ({"confidence": 0.5}, "was compared with 50 % confidence only"),
         ({"metric": "max_error"}, "was ranked by max_error, which one new row can change"),
     ],
 )

@@ -95,3 +95,14 @@ def test_bounds_are_the_interval_of_their_metric() -> None:
     assert (auc["metric"], auc["value"], auc["low"], auc["high"]) == ("auc", 0.9, 0.8, 0.95)
     assert (auc["dataset"], auc["digest"], auc["scope"]) == ("holdout@v3", "5eed", "stored")
     assert (other["metric"], other["low"]) == ("x.low", None)
+
+
+def test_a_stored_metric_that_labels_near_zero_decide_is_left_out() -> None:
+    near = version(1, rmse=15.0, mae=11.0, r2=0.77, mape=8e14)
+    document = reporting.registry_document("flight-delay", [version(2, mape=8e14), near])
+    assert document["left_out"] == {
+        "mape": "some labels are near zero, and errors relative to them decide it (8e14 for "
+        "flight-delay/1)"
+    }
+    far = version(1, rmse=15.0, mae=11.0, r2=0.77, mape=0.3)
+    assert reporting.registry_document("flight-delay", [far])["left_out"] == {}

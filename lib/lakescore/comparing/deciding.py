@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from lakescore import metrics
 from lakescore.comparing.candidates import CHAMPION
 from lakescore.comparing.ranking import Interval
-from lakescore.notation import bounds, count, interval, number
+from lakescore.notation import bounds, count, interval, number, percent
 from lakescore.wording import either, listed
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ Action: TypeAlias = Literal["promote", "prefer", "keep", "none"]
 
 _FEW_ROWS = 100
 """Intervals on fewer rows are too narrow (docs/compare.md)."""
+_LEAST_CONFIDENCE = 0.9
 _UNBOUNDED = "max_error"
 """Its bootstraps do not show how large the error of a new row can be."""
-_RELATIVE = "mape"
-_MANY_TIMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class Question:
     """Of all versions by *metric*, on the rows that every version could score."""
     rows: int
     baseline: str
+    confidence: float = 0.95
+    """Of the intervals."""
     champion: str | None = None
     """The version with the alias `champion` among those compared."""
     candidate: str | None = None
@@ -83,6 +85,7 @@ def decide(comparison: Comparison, gates: GateResult | None) -> Decision:
             standing=evaluation.whole.standings[comparison.rank_by],
             rows=max(evaluation.whole.rows.values(), default=0),
             baseline=baseline,
+            confidence=comparison.options.confidence,
             champion=next(iter(champions), None),
             candidate=gates.candidate if gates else candidates.gated,
             gates=gates,
@@ -97,23 +100,16 @@ def decide(comparison: Comparison, gates: GateResult | None) -> Decision:
 
 
 def left_out(standings: Mapping[str, Standing]) -> dict[str, str]:
-    """Return the metrics that mean nothing on these labels, with the reason.
-
-    A mean of relative errors means nothing if a few labels near zero decide it: if it is many times
-    the mean error in relation to the labels' standard deviation.
-    """
-    if not {_RELATIVE, "mae", "rmse", "r2"} <= standings.keys():
-        return {}
-    for uri, relative in standings[_RELATIVE].estimates.items():
-        mae, rmse, r2 = (standings[name].estimates[uri].value for name in ("mae", "rmse", "r2"))
-        deviation = rmse / math.sqrt(1 - r2) if r2 < 1 else math.nan
-        if relative.value * deviation > _MANY_TIMES * mae:
-            reason = (
-                f"some labels are near zero, and errors relative to them decide it "
-                f"({number(relative.value)} for {_short(uri)})"
-            )
-            return {_RELATIVE: reason}
-    return {}
+    """Return the metrics that mean nothing on these labels, with the reason."""
+    uris = next(iter(standings.values())).estimates if standings else ()
+    return metrics.left_out(
+        {
+            _short(uri): {
+                name: standing.estimates[uri].value for name, standing in standings.items()
+            }
+            for uri in uris
+        }
+    )
 
 
 def answer(question: Question) -> Decision:
@@ -235,6 +231,8 @@ def _all_doubts(question: Question, candidate: str) -> list[str]:
     doubts += question.doubts.get(candidate, [])
     if question.rows < _FEW_ROWS:
         doubts.append(f"was compared on {_rows(question.rows)} only, too few to be sure")
+    if question.confidence < _LEAST_CONFIDENCE:
+        doubts.append(f"was compared with {percent(question.confidence)} confidence only")
     if question.metric == _UNBOUNDED:
         doubts.append(f"was ranked by {_UNBOUNDED}, which one new row can change")
     return doubts
@@ -268,7 +266,8 @@ def _values(question: Question, candidate: str) -> str:
     )
     return (
         f"{question.metric} is {new} for {_short(candidate)} and {old} for "
-        f"{_role(question, candidate)}, on {_rows(question.rows)}."
+        f"{_role(question, candidate)}, on {_rows(question.rows)}, with "
+        f"{percent(question.confidence)} confidence."
     )
 
 

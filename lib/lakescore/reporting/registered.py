@@ -57,7 +57,7 @@ def registry_document(
     return {
         **dict.fromkeys(_COMPARISON_KEYS),
         **{key: [] for key in _COMPARISON_LISTS},
-        "left_out": {},
+        "left_out": metrics.left_out({short(record.uri): record.metrics for record in records}),
         "format": REPORT_FORMAT,
         "source": "registry",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,6 +7,7 @@ const notation = (() => {
   const NOTHING = "–";
   const DIGITS = 5;
   const DIGITS_OF_WIDTH = 2;
+  const DIGITS_OF_SHARE = 3;
   const TINY = 1e-4;
   const HUGE = 1e12;
   const MOST_DECIMALS = 17;
@@ -82,7 +83,11 @@ const notation = (() => {
   const count = (value) => fixed(value, 0);
 
   function percent(share) {
-    return exists(share) && Number.isFinite(share) ? `${alone(100 * share, 3)} %` : NOTHING;
+    if (!exists(share) || !Number.isFinite(share)) return NOTHING;
+    let digits = DIGITS_OF_SHARE;
+    const isAll = () => ["100", "-100"].includes(alone(100 * share, digits));
+    while (Math.abs(share) !== 1 && isAll() && digits < MOST_DECIMALS) digits += 1; // 99.99 % is not all
+    return `${alone(100 * share, digits)} %`;
   }
 
   function size(bytes) {

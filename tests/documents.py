@@ -149,7 +149,7 @@ def _frame(uris: Sequence[str], name: str) -> dict[str, Any]:
             "further": ["rmse is 10 (9 to 11) for the first version, on 9,000 rows."],
         },
         "left_out": {},
-        "rows": {"labelled": 9001, "common": 9000},
+        "rows": {"labelled": 9001, "common": 9000, "unlabelled": 99},
         "uncertainty": {
             "confidence": 0.95, "bootstraps": 400, "seed": 0, "pairs": 3,
             "standard_errors": 2.3, "correction": "Intervals hold for all pairs at once.",

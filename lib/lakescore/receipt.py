@@ -305,6 +305,7 @@ def compare_receipt(
         "baseline": comparison.candidates.baseline,
         "rows": comparison.evaluation.rows,
         "rows_common": max(common.rows.values()),
+        "rows_unlabelled": comparison.count_unlabelled(holdout, where),
         "runner": holdout.runner.facts(),
         "engine": comparison.execution.facts(),
         "ranking": [

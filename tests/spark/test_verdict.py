@@ -111,6 +111,7 @@ def test_the_sentence_about_a_regression_is_that_of_scikit_learn(
     sentence = receipt["verdict"]
     assert refute(sentence, *facts) == []
     assert receipt["decision"]["action"] == "promote"
+    assert (receipt["rows"], receipt["rows_unlabelled"]) == (1485, 15)
     said = SENTENCE.fullmatch(sentence)
     assert said
     for wrong in (

@@ -65,7 +65,7 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
             "type": "regression", "predictions": "regression", "rank_by": "rmse",
             "greater_is_better": False, "classes": [], "positive_class": None,
         },
-        "rows": {"labelled": 10, "common": 9},
+        "rows": {"labelled": 10, "common": 9, "unlabelled": 1},
         "uncertainty": {
             "confidence": 0.95, "bootstraps": 400, "seed": 0, "pairs": 1,
             "standard_errors": 1.96, "correction": "One pair.",
@@ -131,6 +131,7 @@ def test_the_page_asks_no_network_and_embeds_the_document_once(tmp_path: Path) -
     for part in (
         "Keep the champion: flight-delay/2 is worse.",
         "flight-delay/1 is first.",
+        "1 row has no label, and does not count.",
         "Gates not passed",
         "missed by 1",
         "where origin = 'JFK'",

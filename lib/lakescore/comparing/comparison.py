@@ -16,6 +16,7 @@ from lakescore import scoring
 from lakescore.comparing import costing, differing, evaluating, gathering, pairing, passes
 from lakescore.comparing.document import long_form
 from lakescore.comparing.errors import TooManySlices
+from lakescore.comparing.holdout import count_unlabelled
 from lakescore.comparing.problem import infer
 from lakescore.errors import ConfigError
 from lakescore.signature import ColumnsUnfit
@@ -110,6 +111,10 @@ class Comparison:
                 )  # fmt: skip
             case _:
                 return differing.failures(self.paired)
+
+    def count_unlabelled(self, holdout: Snapshot, where: str | None) -> int | None:
+        """Return the number of rows of the holdout without a label; None if it is unknown."""
+        return count_unlabelled(holdout, self.evaluation.rows, where)
 
     def digest(self, holdout_digest: str) -> str:
         """Return the digest of the rows of `logged`: metrics of equal digests can be compared.

@@ -126,7 +126,11 @@ def document(
             "positive_class": problem.positive,
             "threshold": problem.threshold,
         },
-        "rows": {"labelled": evaluation.rows, "common": max(evaluation.whole.rows.values())},
+        "rows": {
+            "labelled": evaluation.rows,
+            "common": max(evaluation.whole.rows.values()),
+            "unlabelled": report["rows_unlabelled"],
+        },
         "uncertainty": {
             "confidence": comparison.options.confidence,
             "bootstraps": comparison.options.bootstraps,

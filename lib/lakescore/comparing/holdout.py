@@ -87,6 +87,21 @@ def _is_empty(labelled_rows: Selection) -> bool:
         return False
 
 
+def count_unlabelled(holdout: Snapshot, labelled_rows: int, where: str | None) -> int | None:
+    """Return the number of rows without a label, by the table's log.
+
+    It is unknown (None) with a filter, because the rows that the filter leaves out may have labels,
+    and if the log does not have the number of rows.
+    """
+    if where is not None:
+        return None
+    try:
+        rows = sum(scanning.counted(holdout, None).values())
+    except NotEligible:
+        return None
+    return rows - labelled_rows if rows >= labelled_rows else None
+
+
 def segments(rows: Selection | DataFrame, address: str, by: str) -> dict[str | None, int]:
     """Return the number of rows of `select` for each value of the column *by*, as a text.
 

@@ -10,7 +10,6 @@ from lakescore.console import stage
 from lakescore.job import main
 from lakescore.loading import prepare
 from lakescore.session import choose
-from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +78,7 @@ def write_report(
     """Write the report's page and summary, print the verdict and the path, and return the files."""
     checks = report["gates"]["checks"] if report["gates"] else []
     missed = [check["sentence"] for check in checks if not check["passed"]]
-    stage(f"{report['verdict']}{f' Gates: {listed(missed, most=20)}.' if missed else ''}")
+    stage(f"{report['verdict']} {'; '.join(missed)}".strip())
     document = comparing.document(comparison, report, config.pinned(report))
     files = reporting.write(document, config.pages)
     stage(f"the report is {files['html']}")

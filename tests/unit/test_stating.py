@@ -31,11 +31,11 @@ LESS, MORE = False, True
         ),
         (
             0, MIXED, 0.2, LESS, "not rise",
-            "it falls by 0.10 (from a rise of 0.20 to a fall of 0.40), missed by 0.2",
+            "it falls by 0.10 (from a rise of 0.20 to a fall of 0.40), missed by 0.20",
         ),
         (
             0, (0.0, -0.2, 0.2), 0.2, MORE, "not fall",
-            "it stays (from a fall of 0.20 to a rise of 0.20), missed by 0.2",
+            "it stays (from a fall of 0.20 to a rise of 0.20), missed by 0.20",
         ),
         (0, (0.0, 0.0, 0.0), 0.0, MORE, "not fall", "it stays"),
         (0.1234567, (1, 1, 1), -1, MORE, "rise by at least 0.1234567", "it rises by 1 (1 to 1)"),

@@ -17,6 +17,7 @@ from lakescore.comparing import binning
 from lakescore.comparing.deciding import left_out
 from lakescore.comparing.gathering import PART
 from lakescore.encoding import REPORT_FORMAT
+from lakescore.notation import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -215,7 +216,7 @@ def _correction(versions: int, width: float, level: float) -> str:
     reach = f"{width:.2f}" if width == width else "no"  # noqa: PLR0124 - only NaN differs from itself
     return (
         f"Intervals of differences hold for all {pairs} pairs of versions at once, with "
-        f"{level:.0%} confidence: they reach {reach} standard errors (single-step max-T over "
+        f"{percent(level)} confidence: they reach {reach} standard errors (single-step max-T over "
         "the bootstraps), where one difference alone would need about "
         f"{NormalDist().inv_cdf((1 + level) / 2):.2f}. The interval of a value holds for that "
         "value alone."

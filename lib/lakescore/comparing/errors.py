@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import ConfigError, InputContractError, RequirementNotMet
-from lakescore.wording import counted, listed
+from lakescore.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,7 +61,7 @@ class GateFailed(RequirementNotMet):
 
     def __init__(self, candidate: str, failures: Iterable[str], report: Mapping[str, Any]) -> None:
         super().__init__(
-            f"{candidate} does not pass the gates: {listed(failures, most=20)}; no alias was moved"
+            f"{candidate} does not pass the gates: {'; '.join(failures)}; no alias was moved"
         )
         # The comparison itself succeeded, so the receipt keeps its facts.
         self.facts = {key: value for key, value in report.items() if key != "status"}

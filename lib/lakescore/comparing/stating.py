@@ -20,7 +20,7 @@ def threshold(
     """Return the words of a limit for a metric's value."""
     side = "at least" if greater_is_better else "at most"
     value = interval(estimate.value, estimate.low, estimate.high)
-    return f"{metric} must be {side} {_asked(limit)}: it is {value}{_missed(shortfall)}"
+    return f"{metric} must be {side} {_asked(limit)}: it is {value}{_missed(shortfall, estimate)}"
 
 
 def change(
@@ -28,8 +28,8 @@ def change(
 ) -> str:
     """Return the words of a limit for a change; the change in *gain* is positive if it is good."""
     good, bad = ("rise", "fall") if greater_is_better else ("fall", "rise")
-    found = _moved(gain, good, bad)
-    return f"{metric} {_demand(_asked(abs(limit)), limit, good, bad)}: {found}{_missed(shortfall)}"
+    found = f"{_moved(gain, good, bad)}{_missed(shortfall, gain)}"
+    return f"{metric} {_demand(_asked(abs(limit)), limit, good, bad)}: {found}"
 
 
 def relative_change(  # noqa: PLR0913 - all but three by keyword
@@ -45,10 +45,12 @@ def relative_change(  # noqa: PLR0913 - all but three by keyword
     good, bad = ("rise", "fall") if greater_is_better else ("fall", "rise")
     if not base:
         found = _moved(gain, good, bad)
-        return f"{metric} must {good}, because the baseline's is 0: {found}{_missed(shortfall)}"
+        return (
+            f"{metric} must {good}, because the baseline's is 0: {found}{_missed(shortfall, gain)}"
+        )
     share = type(gain)(gain.value / base, gain.low / base, gain.high / base)
     demand = _demand(percent(abs(limit)), limit, good, bad)
-    missed = "" if shortfall <= 0 else f", missed by {percent(shortfall)}"
+    missed = _missed(shortfall, share, shares=True)
     return f"{metric} {demand}: {_moved(share, good, bad, shares=True)}{missed}"
 
 
@@ -95,7 +97,9 @@ def _asked(limit: float) -> str:
     return text if float(text.replace(",", "")) == limit else repr(limit)
 
 
-def _missed(shortfall: float) -> str:
+def _missed(shortfall: float, found: Interval, *, shares: bool = False) -> str:
     if math.isnan(shortfall):
         return ", so nobody knows"
-    return "" if shortfall <= 0 else f", missed by {number(shortfall)}"
+    scale, unit = (100, " %") if shares else (1, "")
+    missed = number(scale * shortfall, scale * (found.high - found.low))
+    return "" if shortfall <= 0 else f", missed by {missed}{unit}"

@@ -157,7 +157,6 @@ def test_a_replay_uses_the_same_environment(
     assert (report["rows"], report["same"]) == (vintages.ROWS, vintages.ROWS)
 
 
-@pytest.mark.usefixtures("runner")
 @pytest.mark.parametrize(
     "does",
     [
@@ -174,6 +173,7 @@ def test_a_model_that_fails_once_in_its_environment_loses_no_row(
     monkeypatch: pytest.MonkeyPatch,
     does: str,
 ) -> None:
+    """Both runners ask the process in the same way: `executor.delegating`."""
     order, publish = trained["code_of_3_12"].order, score.publish
 
     def publish_later(*given: Any) -> Any:  # the probe is done

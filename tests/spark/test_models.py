@@ -691,7 +691,7 @@ def refused(name: str, model: Any, sample: Any, gives: Any, **given: Any) -> Non
             NUMBER,
             ("URI needs the module 'acme_features', which is missing here; these "
             "packages of its requirements.txt are not installed: acme-features==1.0; install "
-            "them, or set env_manager: virtualenv"),
+            "them, or give environment: own"),
         ),
         (
             "without names",

@@ -82,6 +82,16 @@ def find_code(flavors: Mapping[str, Any], folder: Path) -> Code:
     return Code(libraries=frozenset(libraries))
 
 
+def is_pipeline(flavors: Mapping[str, Any]) -> bool:
+    """Return whether a version with these *flavors* is a pipeline of Spark ML.
+
+    The models of `pyspark.ml.connect` are none: they are models of PyTorch in Python.
+    """
+    loader = flavors.get("python_function", {}).get("loader_module")
+    model_class = str(flavors.get("spark", {}).get("model_class"))
+    return loader == "mlflow.spark" and not model_class.startswith("pyspark.ml.connect.")
+
+
 def _foreign_stage(folder: Path) -> str | None:
     """Return the first class that is not Spark's in a pipeline of Spark ML, or None."""
     for path in sorted(folder.rglob("metadata/*")):

@@ -849,6 +849,27 @@ def version_of_six(registry: Registry, tmp_path: Path) -> str:  # noqa: ARG001 -
     return f"six/{library.register(str(folder), 'six').version}"
 
 
+def test_the_command_says_that_spark_itself_applies_its_pipelines(
+    registry: Registry,  # noqa: ARG001 - where it is kept
+    tmp_path: Path,
+    run: Callable[..., Result],
+) -> None:
+    from mlflow.models import Model, infer_signature
+
+    folder = asks(tmp_path / "logged", "pyspark==3.0.0")  # of which a difference would matter
+    loader = {"loader_module": "mlflow.spark", "python_version": HERE}
+    flavors = {"spark": {"model_class": "pyspark.ml.pipeline.PipelineModel"}}
+    rows = flights()
+    signature = infer_signature(rows, rows["arr_delay"])
+    Model(flavors={**flavors, "python_function": loader}, signature=signature).save(
+        str(folder / "MLmodel")
+    )
+    number = library.register(str(folder), "pipeline").version
+    facts = json.loads(run(f"pipeline/{number}", "--json").stdout)
+    assert [d["matters"] for d in facts["differences"]] == [True]
+    assert (facts["auto"], facts["reason"]) == ("shared", "Spark itself applies it")
+
+
 def test_the_command_shows_what_is_needed_and_makes_it(
     version_of_six: str,
     index: packages.Index,

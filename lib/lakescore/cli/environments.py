@@ -12,6 +12,7 @@ import typer
 from lakescore import notation
 from lakescore.cli.app import Json, Reference, command, say, tell
 from lakescore.errors import ConfigError, LakescoreError
+from lakescore.isolation import is_pipeline
 from lakescore.wording import counted, either
 
 if TYPE_CHECKING:
@@ -104,9 +105,12 @@ def _facts(
 ) -> dict[str, Any]:
     from lakescore import environments  # noqa: PLC0415
 
-    libraries = environments.find_libraries(_flavors(model), model.artifacts)
+    flavors = _flavors(model)
+    libraries = environments.find_libraries(flavors, model.artifacts)
     differences = environments.find_differences(model.artifacts, libraries)
     chosen, reason = environments.choose(differences)
+    if is_pipeline(flavors):
+        chosen, reason = "shared", "Spark itself applies it"
     python, requirements = environments.read_asked(model.artifacts)
     return {
         "name": model.name,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakescore import environments, executor
+from lakescore.isolation import is_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -159,16 +160,6 @@ class Loadable:
         if self.environment is not None:
             return environments.ModuleNotAsked(self.model.uri, error.name or str(error))
         return environments.missing(self.model.uri, self.folder, error)
-
-
-def is_pipeline(flavors: Mapping[str, Any]) -> bool:
-    """Return whether a version with these *flavors* is a pipeline of Spark ML.
-
-    The models of `pyspark.ml.connect` are none: they are models of PyTorch in Python.
-    """
-    loader = flavors.get("python_function", {}).get("loader_module")
-    model_class = str(flavors.get("spark", {}).get("model_class"))
-    return loader == "mlflow.spark" and not model_class.startswith("pyspark.ml.connect.")
 
 
 def find_library(flavors: Mapping[str, Any]) -> str | None:

@@ -22,7 +22,7 @@ from lakescore import environments, executor
 from lakescore.encoding import parsed
 from lakescore.errors import ScoringFailed
 from lakescore.home import scratch
-from lakescore.isolation import find_code
+from lakescore.isolation import find_code, is_pipeline
 from lakescore.loading import pipelines
 from lakescore.loading.errors import FlavorMissing, UnsupportedSignature
 from lakescore.loading.loadable import (
@@ -31,7 +31,6 @@ from lakescore.loading.loadable import (
     XGBOOST_BOOSTER,
     Loadable,
     find_library,
-    is_pipeline,
 )
 from lakescore.loading.options import parse_config, parse_params
 from lakescore.options import LoadOptions

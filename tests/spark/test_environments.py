@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import compare
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_USED = ("scikit-learn", "cloudpickle", "numpy", "pandas", "pyarrow")
+TODAY = Vintage(
+    platform.python_version(), tuple(f"{n}=={version(n)}" for n in _USED), "gradient boosting"
+)
+"""A model that the packages of this machine trained."""
 HERE, OTHER = "3.11.7", "3.12.1"
 VINTAGES = {
     # Its pickle names the module `_loss`, which later versions do not have.
@@ -45,7 +53,7 @@ def trained(
     """Train and register the models."""
     mlflow.set_tracking_uri(registry)
     models = {}
-    for name, vintage in VINTAGES.items():
+    for name, vintage in {**VINTAGES, "today": TODAY}.items():
         models[name] = vintages.train(tmp_path_factory.mktemp("trained") / name, vintage)
         client = mlflow.MlflowClient()
         client.create_registered_model(name)
@@ -91,9 +99,23 @@ HERE_SAYS = {
     "boosting_of_1_5": "cannot apply it: \"No module named '_loss'\"",
     "linear_of_1_6_on_3_12": 'cannot apply it: "it cannot be loaded',
     "code_of_3_12": "predict something else for",
-    "xgboost_of_2": "predict the same for 200 rows",
+    "xgboost_of_2": (
+        "predict the same for 200 rows" if find_spec("xgboost") else "No module named 'xgboost'"
+    ),
 }
 """What the probe says of the packages installed here."""
+
+
+def test_a_model_of_today_needs_no_environment_and_gets_one_if_the_job_asks_for_it(
+    trained: Mapping[str, Trained], table: Path, tmp_path: Path
+) -> None:
+    shared = score.run(score_job(tmp_path / "auto", table, model="today/1"))
+    own = score.run(score_job(tmp_path / "own", table, model="today/1", environment="own"))
+    assert "environments" not in shared["engine"]
+    used = own["engine"]["environments"]["models:/today/1"]
+    assert (used["name"], used["reason"]) == ("own", "asked for")
+    for folder in ("auto", "own"):
+        assert predicted(tmp_path / folder / "predictions") == trained["today"].expected.tolist()
 
 
 @pytest.mark.usefixtures("trained")

@@ -48,6 +48,7 @@ from lakescore.environments.errors import (
 from lakescore.environments.interpreters import find_interpreter
 from lakescore.environments.keeping import environments_folder
 from lakescore.errors import ConfigError
+from lakescore.isolation import find_code
 from lakescore.trust import NotTrusted
 
 if TYPE_CHECKING:
@@ -200,9 +201,11 @@ def test_auto_takes_own_packages_only_if_a_difference_matters(tmp_path: Path) ->
 
 def test_the_libraries_of_a_model_are_named_as_they_are_installed(tmp_path: Path) -> None:
     flavors = {"sklearn": {}, "python_function": {"loader_module": "mlflow.sklearn"}}
-    assert environments.find_libraries(flavors, tmp_path) == {"scikit-learn"}
+    assert environments.find_libraries(flavors, find_code(flavors, tmp_path)) == {"scikit-learn"}
     own_code = {"python_function": {"loader_module": "mlflow.pyfunc.model"}}
-    assert {"scikit-learn", "xgboost"} < environments.find_libraries(own_code, tmp_path)
+    assert {"scikit-learn", "xgboost"} < environments.find_libraries(
+        own_code, find_code(own_code, tmp_path)
+    )
 
 
 # --- making it once

@@ -12,7 +12,7 @@ import typer
 from lakescore import notation
 from lakescore.cli.app import Json, Reference, command, say, tell
 from lakescore.errors import ConfigError, LakescoreError
-from lakescore.isolation import is_pipeline
+from lakescore.isolation import find_code, is_pipeline
 from lakescore.wording import counted, either
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _facts(
     from lakescore import environments  # noqa: PLC0415
 
     flavors = _flavors(model)
-    libraries = environments.find_libraries(flavors, model.artifacts)
+    libraries = environments.find_libraries(flavors, find_code(flavors, model.artifacts))
     differences = environments.find_differences(model.artifacts, libraries)
     chosen, reason = environments.choose(differences)
     if is_pipeline(flavors):

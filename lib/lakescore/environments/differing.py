@@ -15,12 +15,13 @@ from packaging.version import InvalidVersion, Version
 
 from lakescore.environments.errors import ModuleMissing
 from lakescore.environments.needs import REQUIREMENTS, find_python, lines_of
-from lakescore.isolation import find_code
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from lakescore.isolation import Code
 
 _PATCHES = 100
 """The later parts of versions that are tried: no library has more patches, or minor versions."""
@@ -76,14 +77,14 @@ def find_differences(artifacts: Path, libraries: Collection[str]) -> list[Differ
             If there are none, any of its requirements can calculate it.
     """
     own = {canonicalize_name(name) for name in libraries}
-    found = []
+    unmet = []
     asked = _find_python(artifacts)
     if asked is not None and _minor(asked) != list(sys.version_info[:2]):
         here = platform.python_version()
-        found.append(Difference(package=PYTHON, asked=f"python=={asked}", here=here, matters=True))
+        unmet.append(Difference(package=PYTHON, asked=f"python=={asked}", here=here, matters=True))
     for requirement, installed in _unmet(artifacts):
         name = canonicalize_name(requirement.name)
-        found.append(
+        unmet.append(
             Difference(
                 package=requirement.name,
                 asked=str(requirement),
@@ -91,7 +92,7 @@ def find_differences(artifacts: Path, libraries: Collection[str]) -> list[Differ
                 matters=_matters(name, requirement, installed, own=not own or name in own),
             )
         )
-    return found
+    return unmet
 
 
 def choose(differences: Sequence[Difference]) -> tuple[Literal["own", "shared"], str]:
@@ -104,19 +105,18 @@ def choose(differences: Sequence[Difference]) -> tuple[Literal["own", "shared"],
     return "shared", "this machine meets its requirements"
 
 
-def find_libraries(flavors: Mapping[str, Any], artifacts: Path) -> frozenset[str]:
+def find_libraries(flavors: Mapping[str, Any], code: Code) -> frozenset[str]:
     """Return the distributions that calculate a model: those of its flavours and of its pickles.
 
     Code that the version brings can call any of those that are known.
 
     Args:
         flavors: the flavors of the version's MLmodel file.
-        artifacts: the folder of its files.
+        code: the code that runs when it is loaded, as `find_code` returns it.
     """
-    code = find_code(flavors, artifacts)
     names = {*flavors} - {"python_function"} | code.libraries
-    found = {d for name in names for d in _DISTRIBUTIONS.get(name, (name,))}
-    return frozenset(found | {*(_CALCULATING if code.own else ())})
+    libraries = {d for name in names for d in _DISTRIBUTIONS.get(name, (name,))}
+    return frozenset(libraries | {*(_CALCULATING if code.own else ())})
 
 
 def _matters(name: str, requirement: Requirement, installed: str | None, *, own: bool) -> bool:

@@ -86,8 +86,8 @@ def run_uv(
             process.kill()
             process.wait()
         output.seek(0)
-        said = output.read().decode("utf-8", errors="replace")
-    return Done(code=process.returncode, output=said, messages=redact("".join(messages)))
+        result = output.read().decode("utf-8", errors="replace")
+    return Done(code=process.returncode, output=result, messages=redact("".join(messages)))
 
 
 def _converse(

@@ -113,9 +113,10 @@ def own_environment(  # noqa: PLR0913 - each is a separate fact
     needs = read_needs(uri, artifacts, settings, allowed=allowed)
     with _one_at_a_time, _explained(uri):
         interpreter = find_interpreter(uri, needs.python, pythons)
-        if kept_lock(uri, needs, interpreter, indexes=indexes) is None:
+        locked = kept_lock(uri, needs, interpreter, indexes=indexes)
+        if locked is None:
             show("locks the packages", 0, 1)
-        locked = lock(uri, needs, interpreter, indexes=indexes)
+            locked = lock(uri, needs, interpreter, indexes=indexes)
         return make(uri, locked, interpreter, show)
 
 

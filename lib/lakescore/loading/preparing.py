@@ -112,7 +112,7 @@ def prepare(
         difference = json.dumps([changed, files], sort_keys=True, default=str).encode()
         key = f"{key}+{hashlib.sha256(difference).hexdigest()[:16]}"
     code = find_code(card["flavors"], folder)
-    own, reason = _choose_environment(model, card["flavors"], options, say)
+    own, reason = _choose_environment(model, card["flavors"], code, options, say)
     loadable = Loadable(
         model=model,
         folder=folder,
@@ -228,6 +228,7 @@ def _may_have_categories(loadable: Loadable) -> bool:
 def _choose_environment(
     model: ModelVersion,
     flavors: Mapping[str, Any],
+    code: Code,
     options: LoadOptions,
     say: Callable[[str], None],
 ) -> tuple[Environment | None, str]:
@@ -240,7 +241,7 @@ def _choose_environment(
         return None, ""
     reason = "asked for"
     if options.environment == "auto":
-        libraries = environments.find_libraries(flavors, model.artifacts)
+        libraries = environments.find_libraries(flavors, code)
         differences = environments.find_differences(model.artifacts, libraries)
         chosen, reason = environments.choose(differences)
         if chosen == "shared":

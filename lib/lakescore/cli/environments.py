@@ -48,7 +48,7 @@ def environment(
     """Show which packages REF needs and lacks, make them, pack them.
 
     A difference matters if the model can fail for it or predict other values: another major or
-    minor version of its own libraries, a missing package, or another minor version of Python.
+    minor version of its own libraries, or none of them, or another minor version of Python.
     """
     from lakescore import registry  # noqa: PLC0415 - --help does not need it
     from lakescore.config import policy  # noqa: PLC0415

@@ -122,9 +122,24 @@ def own(show=None):
     return own_environment({URI!r}, folder, settings, allowed=None, progress=show)
 {body}
 """
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
     )
+    STARTED.append(process)
+    return process
+
+
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def end_processes() -> Iterator[None]:
+    """End the processes that a test started, also if it fails."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
 
 
 # --- what differs, and whether it matters

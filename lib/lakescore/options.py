@@ -43,6 +43,8 @@ ENVIRONMENTS: Mapping[EnvironmentName, str] = {
 """With the words that describe an environment to people."""
 ProblemType: TypeAlias = Literal["regression", "binary", "multiclass"]
 GateMode: TypeAlias = Literal["disabled", "dry_run", "enforce"]
+UnknownRule: TypeAlias = Literal["pass", "fail"]
+"""Whether a gate passes if it does not know all slices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ class CompareOptions:
     """Of the bootstraps."""
     most_disagreements: int = 100
     """The maximum number of rows in the table of disagreements."""
+    protected: tuple[str, ...] = ()
+    """The metrics that gates check in every slice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +125,29 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossLimit:
+    """By how much a metric may be worse than the baseline's in any slice; each that is given."""
+
+    max_loss: float | None = None
+    max_relative_loss: float | None = None
+    """As a fraction of the baseline's value in the slice."""
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The limits that are given, by name."""
+        limits = {"max_loss": self.max_loss, "max_relative_loss": self.max_relative_loss}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateOptions:
     """The conditions that a candidate must meet, and the action if it does."""
 
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     """By metric."""
+    slices: Mapping[str, LossLimit] = field(default_factory=dict)
+    """By metric, the conditions for every slice."""
+    unknown_slices: UnknownRule = "pass"
     mode: GateMode = "enforce"
     signature: bool = True
     """Whether the candidate's signature must be compatible with the baseline's."""

@@ -177,7 +177,7 @@ def compare(planned: Plan, candidates: Candidates, options: CompareOptions) -> I
         paired = kept if is_here else replace(kept, rows=execution.collect_reports(kept.rows))
         evaluate = partial(
             evaluating.evaluate, replicates=options.bootstraps, seed=options.seed,
-            level=options.confidence, custom=custom,
+            level=options.confidence, custom=custom, kept=options.protected,
         )  # fmt: skip
         try:
             evaluation = evaluate(paired)

@@ -227,7 +227,9 @@ def _all_doubts(question: Question, candidate: str) -> list[str]:
     """Return all that speaks against a version besides its metric, the gravest first."""
     doubts = []
     if question.gates is not None and not question.gates.passed:
-        doubts.append("does not pass the gates")
+        worse = question.gates.worse_slices
+        where = f" (it is worse in {listed(worse, most=3)})" if worse else ""
+        doubts.append(f"does not pass the gates{where}")
     doubts += question.doubts.get(candidate, [])
     if question.rows < _FEW_ROWS:
         doubts.append(f"was compared on {_rows(question.rows)} only, too few to be sure")

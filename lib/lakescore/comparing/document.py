@@ -66,7 +66,7 @@ def lines(comparison: Comparison) -> list[dict[str, Any]]:
             "uri": uri,
             "metric": metric,
             "slice_by": part.by,
-            "slice": _slice_text(part),
+            "slice": part.text,
             "scope": part.scope,
             "rows": part.rows[uri],
             "small": part.rows[uri] < comparison.options.small,
@@ -231,12 +231,6 @@ def _difference(part: Part, standing: Standing, pair: tuple[str, str]) -> dict[s
         "difference_low": bounds["low"],
         "difference_high": bounds["high"],
     }
-
-
-def _slice_text(part: Part) -> str:
-    if part.by is None:
-        return "all"
-    return f"{part.by} is null" if part.value is None else f"{part.by}={part.value}"
 
 
 def _histograms(comparison: Comparison) -> Iterator[dict[str, Any]]:

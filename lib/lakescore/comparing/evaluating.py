@@ -28,12 +28,13 @@ from lakescore.comparing.totals import (
     gather_sums,
     make_spec,
     place_order,
+    row_count,
 )
 from lakescore.comparing.walking import Walked, walk_sorted_rows
 from lakescore.metrics import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from lakescore.comparing.batches import Floats
     from lakescore.comparing.pairing import Paired
@@ -53,6 +54,17 @@ class Part:
     """By version."""
     standings: Mapping[str, Standing]
     """By metric."""
+    scored: Mapping[str, int] = field(default_factory=dict)
+    """By version, the number of rows that it could score, whether the others could or not."""
+    vectors: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
+    """By metric that is kept and by version, its values over all rows and over each bootstrap."""
+
+    @property
+    def text(self) -> str:
+        """The part in words: `all`, or a slice such as `origin=JFK`."""
+        if self.by is None:
+            return "all"
+        return f"{self.by} is null" if self.value is None else f"{self.by}={self.value}"
 
 
 @dataclass(frozen=True)
@@ -89,13 +101,14 @@ def cached(paired: Paired) -> Iterator[Paired]:
         yield replace(paired, rows=kept)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - all but one by keyword
     paired: Paired,
     *,
     replicates: int,
     seed: int = 0,
     level: float = 0.95,
     custom: Mapping[str, Callable[..., Any]] | None = None,
+    kept: Collection[str] = (),
 ) -> Evaluation:
     """Return all metrics of all versions, over all rows and over each slice.
 
@@ -108,6 +121,7 @@ def evaluate(
             weighted mean is the metric. If the function has an attribute `value`, that function
             computes the metric from the means. An attribute `greater_is_better` gives the
             direction; without it, less is better.
+        kept: the metrics whose bootstraps are kept for each part.
 
     Raises:
         MetricUndefined: no version has a value of the metric that ranks.
@@ -130,7 +144,12 @@ def evaluate(
         places = sorted(by_place, key=lambda place: place_order(by_place, place))
         for place in places if scope == "common" else [ALL]:
             vectors = _metric_vectors(paired, by_place[place], walked, place, scope, functions)
-            parts.append(_part(paired, vectors, place, scope, level, functions))
+            part = _part(paired, vectors, place, scope, level, functions, kept)
+            scored = {
+                uri: row_count(by_place[place][version], "own")
+                for version, uri in enumerate(paired.uris)
+            }
+            parts.append(replace(part, scored=scored))
     parts.sort(key=lambda part: part.by is not None)
     evaluation = Evaluation(
         rows=rows,
@@ -192,9 +211,10 @@ def _part(  # noqa: PLR0913, PLR0917 - a place has these coordinates
     scope: str,
     level: float,
     functions: Mapping[str, Callable[..., Any]],
+    kept: Collection[str],
 ) -> Part:
     names = dict.fromkeys(name for _, values in vectors_by_uri.values() for name in values)
-    standings = {}
+    standings, kept_vectors = {}, {}
     for name in names:
         size = next(len(values[name]) for _, values in vectors_by_uri.values() if name in values)
         vectors = {
@@ -210,9 +230,15 @@ def _part(  # noqa: PLR0913, PLR0917 - a place has these coordinates
             bounds=(metric.least, metric.most),
             level=level,
         )
-    by = None if place[0] < 0 else paired.slices[place[0]]
+        if name in kept:
+            kept_vectors[name] = vectors
     return Part(
-        by, place[1], scope, {uri: rows for uri, (rows, _) in vectors_by_uri.items()}, standings
+        by=None if place[0] < 0 else paired.slices[place[0]],
+        value=place[1],
+        scope=scope,
+        rows={uri: rows for uri, (rows, _) in vectors_by_uri.items()},
+        standings=standings,
+        vectors=kept_vectors,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lakescore.comparing import stating
 from lakescore.comparing.candidates import CHAMPION
 from lakescore.comparing.errors import GateFailed
+from lakescore.comparing.protecting import SliceCheck, slice_losses
 from lakescore.comparing.ranking import Interval
 from lakescore.errors import ConfigError
 from lakescore.registry import promote
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from lakescore.comparing.comparison import Comparison
     from lakescore.comparing.evaluating import Part
     from lakescore.comparing.ranking import Standing
-    from lakescore.options import GateMode, GateOptions, Threshold
+    from lakescore.options import GateMode, GateOptions, Threshold, UnknownRule
 
 _PROMOTE = "promote"
 _SET_ALIAS = "set alias "
@@ -39,19 +40,28 @@ class GateCheck:
     """One gate, checked for the candidate."""
 
     gate: str
-    """`threshold`, `min_absolute_change`, `min_relative_change` or `signature`."""
+    """`threshold`, `min_absolute_change`, `min_relative_change`, `max_loss`, `max_relative_loss`
+    or `signature`."""
     metric: str | None
     asked: float | str
     found: float | str
     """The bound, or the verdict on the signature."""
     passed: bool
     sentence: str
+    slices: Sequence[Mapping[str, Any]] | None = None
+    """For a check of every slice, the facts of each."""
+
+    @property
+    def worse_slices(self) -> list[str]:
+        """The slices in which the candidate is worse than it may be, the worst first."""
+        return [found["slice"] for found in self.slices or () if found["verdict"] == "worse"]
 
     def facts(self) -> dict[str, Any]:
         """Return the check as plain JSON values."""
         found = (
             None if isinstance(self.found, float) and not math.isfinite(self.found) else self.found
         )
+        by_slice = {} if self.slices is None else {"slices": list(self.slices)}
         return {
             "gate": self.gate,
             "metric": self.metric,
@@ -59,6 +69,7 @@ class GateCheck:
             "found": found,
             "passed": self.passed,
             "sentence": self.sentence,
+            **by_slice,
         }
 
 
@@ -89,6 +100,11 @@ class GateResult:
         """The sentences of the gates that the candidate does not meet, with the shortfall."""
         return [check.sentence for check in self.checks if not check.passed]
 
+    @property
+    def worse_slices(self) -> list[str]:
+        """The slices in which the candidate is worse than it may be by some metric."""
+        return list(dict.fromkeys(name for check in self.checks for name in check.worse_slices))
+
     def facts(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values."""
         return {
@@ -105,7 +121,8 @@ def evaluate_gates(comparison: Comparison, options: GateOptions) -> GateResult |
     """Check the candidate against the gates; return None if the gates are disabled.
 
     The candidate is the one that the job names. If the job names none, it is the best version that
-    is not the baseline. The metrics are those over the rows that every version could score.
+    is not the baseline. The metrics are those over the rows that every version could score. The
+    conditions for slices hold for the slices of the comparison.
 
     Args:
         comparison: the comparison; changes are measured from its baseline.
@@ -137,6 +154,7 @@ def evaluate_gates(comparison: Comparison, options: GateOptions) -> GateResult |
     for metric, threshold in options.thresholds.items():
         _check_direction(metric, threshold, common.standings)
         checks += _metric_checks(common, candidate, candidates.baseline, metric, threshold)
+    checks += _slice_checks(comparison, candidate, options)
     if options.signature:
         checks.append(_signature_check(candidates, candidate))
     return GateResult(
@@ -186,12 +204,16 @@ def act_on_gates(
     return {"moved": moved.facts()}
 
 
-def _check_direction(metric: str, threshold: Threshold, standings: Mapping[str, Standing]) -> None:
+def _check_known(metric: str, standings: Mapping[str, Standing]) -> None:
     if metric not in standings:
         raise ConfigError(
             f"gates: there is no metric {metric!r}{nearest(metric, list(standings))}; there are: "
             f"{listed(standings, most=40)}"
         )
+
+
+def _check_direction(metric: str, threshold: Threshold, standings: Mapping[str, Standing]) -> None:
+    _check_known(metric, standings)
     known = standings[metric].better_high
     if known is not None and known != threshold.greater_is_better:
         raise ConfigError(
@@ -233,6 +255,36 @@ def _check(  # noqa: PLR0913, PLR0917 - a check's facts
     passed = shortfall <= 0  # false for NaN: an unknown value does not pass
     return GateCheck(
         gate=gate, metric=metric, asked=requested, found=bound, passed=passed, sentence=sentence
+    )
+
+
+def _slice_checks(comparison: Comparison, candidate: str, options: GateOptions) -> list[GateCheck]:
+    standings = comparison.evaluation.whole.standings
+    for metric in options.slices:
+        _check_known(metric, standings)
+    losses = slice_losses(comparison, candidate) if options.slices else {}
+    return [
+        _slice_check(
+            SliceCheck(
+                metric=metric, limit=limit, is_relative=gate == "max_relative_loss",
+                greater_is_better=bool(standings[metric].better_high), losses=losses[metric],
+            ),
+            gate, options.unknown_slices,
+        )
+        for metric, limits in options.slices.items()
+        for gate, limit in limits.given.items()
+    ]  # fmt: skip
+
+
+def _slice_check(check: SliceCheck, gate: str, unknown: UnknownRule) -> GateCheck:
+    return GateCheck(
+        gate=gate,
+        metric=check.metric,
+        asked=check.limit,
+        found=check.largest,
+        passed=check.passes(unknown),
+        sentence=stating.slices(check, unknown),
+        slices=check.facts(),
     )
 
 

@@ -5,6 +5,9 @@ themselves give this number: in the share *level* of them, the farthest of the d
 within it. For one value it is about 1.96. For all pairs of several versions it is greater, so that
 all differences lie within their intervals at once with this confidence (single-step max-T: Romano
 and Wolf: Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing, 2005).
+
+`one_sided` bounds many values from below and from above by the same method, and takes into account
+that a standard error from few rows is itself uncertain.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 _LEAST_BOOTSTRAPS = 20
 """An interval needs at least this number of bootstraps that have a value."""
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """Relative: smaller differences come from the order in which numbers are added."""
 
 
@@ -90,7 +93,7 @@ def stand(
     difference_intervals, width = intervals([vectors[a] - vectors[b] for a, b in pairs], level)
     differences = {}
     for (a, b), interval in zip(pairs, difference_intervals, strict=True):
-        scale = _ROUNDING * max(abs(values[a].value), abs(values[b].value))
+        scale = ROUNDING * max(abs(values[a].value), abs(values[b].value))
         rounded = (
             Interval(0.0, min(interval.low, 0.0), max(interval.high, 0.0))
             if abs(interval.value) <= scale
@@ -108,23 +111,84 @@ def intervals(vectors: Sequence[Floats], level: float) -> tuple[list[Interval], 
     """Return intervals that hold at once, and their width to either side in standard errors."""
     if not vectors:
         return [], math.nan
-    table = np.array(vectors)
-    points, drawn = table[:, 0], table[:, 1:]
-    is_finite = np.isfinite(drawn).all(axis=0)
-    drawn = drawn[:, is_finite]
-    if drawn.shape[1] < _LEAST_BOOTSTRAPS:
-        return [Interval(float(point), math.nan, math.nan) for point in points], math.nan
-    errors = drawn.std(axis=1, ddof=1)
-    varies = errors > _ROUNDING * np.abs(drawn).max(axis=1)
+    spread = _spread(np.array(vectors))
+    if spread is None:
+        return [Interval(float(vector[0]), math.nan, math.nan) for vector in vectors], math.nan
     width = 0.0
-    if varies.any():
-        distances = np.abs(drawn - drawn.mean(axis=1, keepdims=True))[varies] / errors[varies, None]
-        width = float(np.quantile(distances.max(axis=0), level))
-    reach = np.where(varies, errors * width, 0.0)
+    if spread.distances.size:
+        width = float(np.quantile(np.abs(spread.distances).max(axis=0), level))
+    reach = spread.errors * width
     return [
-        Interval(float(point), float(point - distance), float(point + distance))
-        for point, distance in zip(points, reach, strict=True)
+        Interval(float(vector[0]), float(vector[0] - distance), float(vector[0] + distance))
+        for vector, distance in zip(vectors, reach, strict=True)
     ], width
+
+
+def one_sided(
+    vectors: Sequence[Floats], level: float, groups: Sequence[float]
+) -> tuple[list[Interval], float]:
+    """Return intervals whose lower ends hold at once, and whose upper ends hold at once.
+
+    Each of the two statements has the confidence *level*. The standard error of a value comes from
+    a number of bootstraps and of groups of rows. The fewer they are, the wider Student's t makes
+    the interval: its width in standard errors becomes the quantile of t with the same probability.
+
+    Args:
+        vectors: the values over all rows, then over each bootstrap; all are finite.
+        level: the confidence, such as 0.95.
+        groups: by value, the number of groups of rows that are drawn together.
+
+    Returns:
+        The intervals, and their width in standard errors before Student's t.
+    """
+    from scipy import special  # noqa: PLC0415 - it takes a while, and few comparisons need it
+
+    if not vectors:
+        return [], math.nan
+    spread = _spread(np.array(vectors))
+    if spread is None:
+        return [Interval(float(vector[0]), math.nan, math.nan) for vector in vectors], math.nan
+    width = 0.0
+    if spread.distances.size:
+        # Both tails tell of the same width, because a value and its opposite are equally likely
+        # where nothing differs. The rank (n + 1) * level of n values is exact.
+        farthest = [spread.distances.max(axis=0), -spread.distances.min(axis=0)]
+        width = float(np.quantile(np.concatenate(farthest), level, method="weibull"))
+    drawn = np.maximum(np.asarray(groups), 2.0)
+    replicates = spread.replicates
+    # A bootstrap lies nearer to the mean of all, in their standard errors, than a new one would.
+    apart = width * math.sqrt((replicates - 2) / max(replicates - 1 - width**2, 1.0))
+    tail = special.stdtr(replicates - 2, -apart)
+    freedom = 1 / (1 / (replicates - 1) + 1 / (drawn - 1))
+    reach = spread.errors * np.sqrt(drawn / (drawn - 1)) * -special.stdtrit(freedom, tail)
+    return [
+        Interval(float(vector[0]), float(vector[0] - distance), float(vector[0] + distance))
+        for vector, distance in zip(vectors, reach, strict=True)
+    ], width
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """How bootstraps spread around their means."""
+
+    replicates: int
+    """The number of bootstraps."""
+    errors: Floats
+    """By value, the standard error; 0 if its bootstraps do not differ."""
+    distances: Floats
+    """By value that varies and by bootstrap, the distance from the mean in standard errors."""
+
+
+def _spread(table: Floats) -> _Spread | None:
+    """Return how the bootstraps in *table* spread; None if too few of them have all values."""
+    drawn = table[:, 1:]
+    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
+    if drawn.shape[1] < _LEAST_BOOTSTRAPS:
+        return None
+    errors = drawn.std(axis=1, ddof=1)
+    varies = errors > ROUNDING * np.abs(drawn).max(axis=1)
+    centred = (drawn - drawn.mean(axis=1, keepdims=True))[varies]
+    return _Spread(drawn.shape[1], np.where(varies, errors, 0.0), centred / errors[varies, None])
 
 
 def _clip_interval(interval: Interval, bounds: tuple[float, float]) -> Interval:

@@ -6,12 +6,17 @@ import math
 from typing import TYPE_CHECKING
 
 from lakescore.notation import bounds, interval, number, percent
-from lakescore.wording import listed
+from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lakescore.comparing.protecting import SliceCheck, SliceLoss
     from lakescore.comparing.ranking import Interval
+    from lakescore.options import UnknownRule
+
+_MOST_SLICES = 5
+"""The most slices that a sentence names."""
 
 
 def threshold(
@@ -52,6 +57,63 @@ def relative_change(  # noqa: PLR0913 - all but three by keyword
     demand = _demand(percent(abs(limit)), limit, good, bad)
     missed = _missed(shortfall, share, shares=True)
     return f"{metric} {demand}: {_moved(share, good, bad, shares=True)}{missed}"
+
+
+def slices(check: SliceCheck, unknown: UnknownRule) -> str:
+    """Return the words of a limit for the loss in every slice.
+
+    Args:
+        check: the losses and their limit.
+        unknown: whether slices that are not known pass.
+    """
+    good, bad = ("rise", "fall") if check.greater_is_better else ("fall", "rise")
+    limit = percent(check.limit) if check.is_relative else _asked(check.limit)
+    demand = f"{check.metric} {_demand(limit, -check.limit, good, bad)} in any slice"
+    total = counted(len(check.losses), "slice")
+    parts = []
+    if worse := check.having("worse"):
+        shown = [_worse(check, found) for found in worse]
+        parts.append(f"in {len(worse)} of {total} it does: {listed(shown, most=_MOST_SLICES)}")
+    if safe := check.having("safe"):
+        all_safe = len(safe) == len(check.losses)
+        parts.append(f"it is safe in {'all ' if all_safe else f'{len(safe)} of '}{total}")
+    if open_ := check.having("not known"):
+        parts.append(_not_known(check, open_, bad, of="" if parts else f" of {total}"))
+    if open_ and not worse and (check.is_blind or unknown == "fail"):
+        parts.append("so nobody knows" if check.is_blind else "and unknown_slices is fail")
+    return f"{demand}: {', '.join(parts)}"
+
+
+def _worse(check: SliceCheck, found: SliceLoss) -> str:
+    """Return a slice with its loss: `carrier=OO by 3.1 (1.2 to 5.0)`."""
+    if found.unscored:
+        return f"{found.slice} (it could not score {counted(found.unscored, 'row')} of the slice)"
+    scale, unit = _scale(check, found)
+    loss, low, high = found.loss.value, scale * found.loss.low, scale * found.loss.high
+    value = number(scale * loss, high - low)
+    return f"{found.slice} by {value}{unit} ({bounds(low, high)}{unit})"
+
+
+def _not_known(check: SliceCheck, found: Sequence[SliceLoss], bad: str, *, of: str) -> str:
+    """Return how many slices are not known, how many are small, and the largest estimate."""
+    small = sum(part.is_small for part in found)
+    verb = "is" if len(found) == 1 else "are"
+    text = f"{len(found)}{of} {verb} not known"
+    if small:
+        text += f" ({small} because of few rows)"
+    worst = next((part for part in found if part.loss.value > check.most(part)), None)
+    if worst is not None:
+        scale, unit = _scale(check, worst)
+        width = scale * (worst.loss.high - worst.loss.low)
+        value = number(scale * worst.loss.value, width)
+        where = f"{worst.slice}, {counted(worst.rows, 'row')}"
+        text += f", where the largest estimate is a {bad} of {value}{unit} ({where})"
+    return text
+
+
+def _scale(check: SliceCheck, found: SliceLoss) -> tuple[float, str]:
+    """Return the factor and the unit of a loss in words."""
+    return (100 / (abs(found.baseline) or 1.0), " %") if check.is_relative else (1.0, "")
 
 
 def signature(verdict: str, reasons: Sequence[str]) -> str:

@@ -18,8 +18,10 @@ from lakescore.options import (
     CompareOptions,
     GateMode,
     GateOptions,
+    LossLimit,
     ProblemType,
     Threshold,
+    UnknownRule,
 )
 from lakescore.wording import listed, nearest
 
@@ -31,6 +33,9 @@ _ROW_TABLE_COLUMNS = {
     *("disagreement", "model_uri", "error_type", "error"),
 }
 """The columns of the tables of rows that a comparison writes, besides the keys."""
+
+
+_UNBOUNDED = "max_error"
 
 
 class Slices(Strict):
@@ -61,6 +66,29 @@ class Gate(Strict):
     )
 
 
+class SliceGate(Strict):
+    """By how much a metric of the candidate may be worse than the baseline's in any slice."""
+
+    max_loss: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="in the metric's units; the bound of its confidence interval counts",
+    )
+    max_relative_loss: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="the same, as a fraction of the baseline's value in the slice",
+    )
+
+    @model_validator(mode="after")
+    def _check_given(self) -> Self:
+        if self.max_loss is None and self.max_relative_loss is None:
+            raise ValueError("give max_loss, max_relative_loss or both")
+        return self
+
+
 class Gates(Strict):
     """The conditions for the candidate, and the action if it meets them."""
 
@@ -75,6 +103,15 @@ class Gates(Strict):
         "per segment; default: the best version other than the baseline",
     )
     metrics: dict[str, Gate] = Field(default={}, description="the conditions for each metric")
+    slices: dict[str, SliceGate] = Field(
+        default={},
+        description="the conditions for each metric in every slice of slices.by: {max_loss: 0.5}",
+    )
+    unknown_slices: UnknownRule = Field(
+        default="pass",
+        description="whether the conditions for slices pass or fail if the rows of a slice do not "
+        "decide, or if it is small; no slice may be worse for sure in either case",
+    )
     signature: bool = Field(
         default=True,
         description="whether the candidate's signature must be compatible with the baseline's",
@@ -170,6 +207,7 @@ class CompareJob(Applying):
         known = [*RANKING, *self.custom_metrics]
         requested = {"rank_by": [self.rank_by] if self.rank_by else []}
         requested["gates.metrics"] = list(self.gates.metrics) if self.gates else []
+        requested["gates.slices"] = list(self.gates.slices) if self.gates else []
         for key, names in requested.items():
             for name in names:
                 if name not in known and name.partition("/")[0] not in RANKING:
@@ -177,6 +215,26 @@ class CompareJob(Applying):
                         f"{key}: there is no metric {name!r} that can rank{nearest(name, known)}; "
                         f"there are: {listed(known, most=40)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_slice_gates(self) -> Self:
+        if self.gates is None:
+            return self
+        if not self.gates.slices:
+            if "unknown_slices" in self.gates.model_fields_set:
+                raise ValueError("gates.unknown_slices needs gates.slices, which it is about")
+            return self
+        if self.slices is None:
+            raise ValueError(
+                "gates.slices needs slices; add the columns that divide the holdout, such as "
+                "slices: {by: [region]}"
+            )
+        if _UNBOUNDED in self.gates.slices and _UNBOUNDED not in self.custom_metrics:
+            raise ValueError(
+                f"gates.slices: bootstraps do not bound {_UNBOUNDED}, which one new row can "
+                "change; use absolute_error_p95, rmse or mae"
+            )
         return self
 
     @model_validator(mode="after")
@@ -249,6 +307,7 @@ class CompareJob(Applying):
             bootstraps=self.bootstraps,
             seed=self.seed,
             most_disagreements=self.disagreements.rows if self.disagreements else 1,
+            protected=tuple(self.gating.slices) if self.gating.mode != "disabled" else (),
         )
 
     @property
@@ -259,6 +318,8 @@ class CompareJob(Applying):
             thresholds={
                 name: Threshold(**gate.model_dump()) for name, gate in gates.metrics.items()
             },
+            slices={name: LossLimit(**gate.model_dump()) for name, gate in gates.slices.items()},
+            unknown_slices=gates.unknown_slices,
             mode=gates.mode,
             signature=gates.signature,
             on_pass=gates.on_pass,
@@ -279,7 +340,11 @@ class CompareJob(Applying):
             excluded.add("features")
         if self.environment == "auto":
             excluded.add("environment")
-        return self.model_dump(mode="json", exclude=excluded)
+        settings = self.model_dump(mode="json", exclude=excluded)
+        if self.gates is not None and not self.gates.slices:
+            for name in ("slices", "unknown_slices"):
+                del settings["gates"][name]
+        return settings
 
     @property
     def binding(self) -> BindOptions:

@@ -25,6 +25,8 @@ from lakescore.options import CompareOptions
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmark"
 LEVEL, BOOTSTRAPS, SLICES = 0.95, 400, 50
 BASELINE, CANDIDATE = "baseline", "candidate"
+WRONG = 1.2
+"""An error beyond this, in standard deviations of what both versions share, is a wrong decision."""
 Array = np.ndarray[Any, Any]
 
 console = Console(highlight=False)
@@ -52,7 +54,7 @@ class World:
         shared = random.normal(0.0, 1.0, rows)
         errors = [shared + random.normal(0.0, 0.5, rows) for _ in range(2)]
         if "accuracy" in self.metrics:  # 1 is a wrong decision
-            return slices, [(np.abs(error) > 1.2).astype(float) for error in errors]
+            return slices, [(np.abs(error) > WRONG).astype(float) for error in errors]
         if len(set(self.sizes)) > 1:  # rare large errors, as delays have
             errors = [error * random.gamma(2.0, 0.5, rows) for error in errors]
         errors[1][slices[0] == 0] += self.shift * np.std(errors[1])
@@ -191,31 +193,29 @@ def write(false: list[dict[str, Any]], found: list[dict[str, Any]], trials: int)
     facts = {"level": LEVEL, "bootstraps": BOOTSTRAPS, "nothing_changed": false, "found": found}
     (FOLDER / "slices.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     chance = 1.96 * np.sqrt(LEVEL * (1 - LEVEL) / trials)
-    lines = [
-        "# How often a gate for slices is wrong, and what it finds",
-        "",
+    caption = (
         f"`python scripts/simulate_slices.py --trials {trials}`: {BOOTSTRAPS} bootstraps, "
-        f"confidence {LEVEL:.0%}, `max_loss: 0`. Chance alone moves a figure of {trials:,} holdouts "
-        f"by {chance:.1%}.",
-        "",
+        f"confidence {LEVEL:.0%}, `max_loss: 0`. Chance alone moves a figure of {trials:,} "
+        f"holdouts by {chance:.1%}."
+    )
+    nothing_changed = (
         "Two versions that are equally good in all slices. A gate should call any slice worse in "
-        "5 % of the holdouts, and any slice safe in 5 %, because the loss is exactly the limit.",
-        "",
-        "| holdout | holdouts | any slice is called worse | any slice is called safe |",
-        "|---|---|---|---|",
-    ]
+        "5 % of the holdouts. It should also call any slice safe in 5 %, because the loss is "
+        "exactly the limit."
+    )
+    shifted = (
+        "50 slices of 2,000 rows. In one of them, the candidate's predictions are shifted by a "
+        "share of the standard deviation of its errors:"
+    )
+    lines = ["# How often a gate for slices is wrong, and what it finds", "", caption, ""]
+    lines += [nothing_changed, ""]
+    lines += ["| holdout | holdouts | any slice is called worse | any slice is called safe |"]
+    lines += ["|---|---|---|---|"]
     lines += [
         f"| {one['holdout']} | {one['trials']:,} | {one['worse']:.1%} | {one['safe']:.1%} |"
         for one in false
     ]
-    lines += [
-        "",
-        "50 slices of 2,000 rows. In one of them, the candidate's predictions are shifted by a share "
-        "of the standard deviation of its errors:",
-        "",
-        "| shift | holdouts | the slice is called worse |",
-        "|---|---|---|",
-    ]
+    lines += ["", shifted, "", "| shift | holdouts | the slice is called worse |", "|---|---|---|"]
     lines += [f"| {one['shift']} | {one['trials']:,} | {one['found']:.1%} |" for one in found]
     (FOLDER / "slices.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

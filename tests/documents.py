@@ -132,6 +132,16 @@ def _frame(uris: Sequence[str], name: str) -> dict[str, Any]:
         "gate": "threshold", "metric": "rmse", "asked": 12, "found": 11.5, "passed": True,
         "sentence": "rmse must be at most 12: it is 10 (9 to 11.5)",
     }  # fmt: skip
+    losses = [
+        _loss(f"origin={name}", "not known", 0.2, -0.4, 0.8),
+        _loss("origin=EWR", "not known", 0.1, None, None, reason="fewer than 100 rows"),
+        _loss("origin=JFK", "safe", -1.0, -1.4, -0.6),
+    ]
+    by_slice = {
+        "gate": "max_loss", "metric": "rmse", "asked": 0.5, "found": -0.4, "passed": True,
+        "sentence": f"rmse must not rise by more than 0.5 in any slice: 2 are not known ({name})",
+        "slices": losses,
+    }  # fmt: skip
     return {
         "format": "lakescore-report/1", "source": "compare", "made_at": "2026-01-01T06:00:00+00:00",
         "run_id": "0123abcd", "label": "arr_delay", "where": f"carrier <> '{name}'",
@@ -140,7 +150,7 @@ def _frame(uris: Sequence[str], name: str) -> dict[str, Any]:
         "tables": {"metrics": "/lake/ranking", "disagreements": "/lake/disagreements"},
         "gates": {
             "mode": "enforce", "candidate": uris[0], "baseline": uris[-1], "passed": True,
-            "on_pass": None, "checks": [check],
+            "on_pass": None, "checks": [check, by_slice],
         },
         "verdict": f"{name}/{len(uris)} beats the champion (version 1) by 2 rmse: promote it.",
         "decision": {
@@ -159,6 +169,16 @@ def _frame(uris: Sequence[str], name: str) -> dict[str, Any]:
             {"what": "The job's file", "command": f"label: arr_delay\nwhere: {name}"},
             {"what": "The job", "command": "./spark-submit.sh compare again.yaml"},
         ],
+    }  # fmt: skip
+
+
+def _loss(
+    name: str, verdict: str, *numbers: float | None, reason: str | None = None
+) -> dict[str, Any]:
+    loss, low, high = numbers
+    return {
+        "slice_by": "origin", "slice": name, "rows": 900, "verdict": verdict, "max_loss": 0.5,
+        "loss": loss, "low": low, "high": high, "unscored": 0, "reason": reason,
     }  # fmt: skip
 
 

@@ -480,6 +480,51 @@ def test_an_unknown_key_of_a_gate_is_named_with_the_valid_ones() -> None:
         load(CompareJob, CONF / "compare.yaml", ["gates.on_pass=delete"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["slices="], "gates.slices needs slices; add the columns that divide the holdout"),
+        (["gates.slices={max_error: {max_loss: 1}}"], "bootstraps do not bound max_error"),
+        (["gates.slices={rsme: {max_loss: 1}}"], "gates.slices: there is no metric 'rsme'"),
+        (["gates.slices={bias: {max_loss: 1}}"], "there is no metric 'bias' that can rank"),
+        (["gates.slices={rmse: {}}"], "give max_loss, max_relative_loss or both"),
+        (["gates.slices={rmse: {max_loss: -1}}"], "greater than or equal to 0"),
+        (["gates.slices={rmse: {max_loss: .nan}}"], "should be a valid number"),
+        (["gates.slices={rmse: {max_loss: .inf}}"], "should be a valid number"),
+        (["gates.slices={rmse: {max_relative_loss: 2}}"], "less than or equal to 1"),
+        (["gates.slices={rmse: {max_los: 1}}"], "'max_los' in gates.slices.rmse (did you mean"),
+        (["gates.unknown_slices=maybe"], "unknown_slices: Input should be 'pass' or 'fail'"),
+        (["gates.slices={}", "gates.unknown_slices=fail"], "unknown_slices needs gates.slices"),
+    ],
+)
+def test_what_is_wrong_with_a_gate_for_slices_is_named(overrides: list[str], sentence: str) -> None:
+    gate = "gates.slices={rmse: {max_loss: 0.5}}"
+    with pytest.raises(ConfigError, match=re.escape(sentence)) as refused:
+        load(CompareJob, CONF / "compare.yaml", [gate, *overrides])
+    assert refused.value.exit_code == 2
+    assert "\n" not in str(refused.value)
+
+
+def test_gates_for_slices_decide_a_comparison_only_where_they_are_given() -> None:
+    compare = {
+        "versions": ["m/1"], "holdout": {"path": "h"}, "label": "y", "output": {"path": "o"},
+        "slices": {"by": ["region"]},
+    }  # fmt: skip
+    gates: dict[str, Any] = {"metrics": {"rmse": {"threshold": 9, "greater_is_better": False}}}
+    without = CompareJob.model_validate({**compare, "gates": gates})
+    assert set(without.decisive["gates"]) == {
+        "mode", "candidate", "metrics", "signature", "on_pass",
+    }  # fmt: skip
+    assert without.comparing.protected == ()
+    with_slices = {**gates, "slices": {"rmse": {"max_loss": 0.5}}}
+    asked = CompareJob.model_validate({**compare, "gates": with_slices})
+    assert asked.decisive["gates"]["slices"]["rmse"]["max_loss"] == 0.5
+    assert asked.decisive["gates"]["unknown_slices"] == "pass"
+    assert asked.comparing.protected == ("rmse",)
+    off = CompareJob.model_validate({**compare, "gates": {**with_slices, "mode": "disabled"}})
+    assert off.comparing.protected == ()
+
+
 def test_tables_of_rows_need_the_columns_that_name_a_row() -> None:
     with pytest.raises(ConfigError, match="disagreements needs id_columns"):
         load(CompareJob, CONF / "compare.yaml", ["id_columns=[]"])

@@ -44,6 +44,18 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
         for n, uri in enumerate(uris)
     ]  # fmt: skip
     check = {"passed": False, "sentence": f"rmse of {name} must be at most 2, missed by 1"}
+    part = {"slice_by": "origin", "slice": f"origin={value}", "rows": 900, "max_loss": 0.5}
+    of_slices = {
+        "gate": "max_loss", "metric": "rmse", "passed": False, "sentence": f"{value} is worse",
+        "slices": [
+            {**part, "verdict": "worse", "loss": 3.1, "low": 1.2, "high": 5.0, "unscored": 0,
+             "reason": None},
+            {**part, "verdict": "worse", "loss": 0.1, "low": 0.0, "high": 0.2, "unscored": 7,
+             "reason": None},
+            {**part, "verdict": "not known", "loss": None, "low": None, "high": None,
+             "unscored": 0, "reason": "fewer than 100 rows"},
+        ],
+    }  # fmt: skip
     return {
         "format": "lakescore-report/1", "source": "compare", "run_id": "0123abcd",
         "made_at": "2026-01-01T00:00:00+00:00", "repeat": [{"what": "run it", "command": name}],
@@ -52,7 +64,7 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
         "tables": {"metrics": "/lake/ranking"},
         "gates": {
             "mode": "enforce", "candidate": uris[1], "baseline": uris[0], "passed": False,
-            "on_pass": None, "checks": [check],
+            "on_pass": None, "checks": [check, of_slices],
         },
         "verdict": f"Keep the champion: {name}/2 is worse.",
         "left_out": {"mape": f"{name} is 0"},
@@ -134,6 +146,11 @@ def test_the_page_asks_no_network_and_embeds_the_document_once(tmp_path: Path) -
         "1 row has no label, and does not count.",
         "Gates not passed",
         "missed by 1",
+        "JFK is worse",
+        "The loss of rmse in all 3 slices",
+        "origin=JFK worse 3.1 1.2 5.0 0.5 900",
+        "7 rows that only the baseline could score",
+        "fewer than 100 rows",
         "where origin = 'JFK'",
         "models:/flight-delay/2",
     ):

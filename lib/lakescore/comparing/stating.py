@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_SLICES = 5
 """The most slices that a sentence names."""
+_ONLY_SAFE = "it is safe in the only slice"
 
 
 def threshold(
@@ -75,13 +76,13 @@ def slices(check: SliceCheck, unknown: UnknownRule) -> str:
         shown = [_worse(check, found) for found in worse]
         parts.append(f"in {len(worse)} of {total} it does: {listed(shown, most=_MOST_SLICES)}")
     if safe := check.having("safe"):
-        all_safe = len(safe) == len(check.losses)
-        parts.append(f"it is safe in {'all ' if all_safe else f'{len(safe)} of '}{total}")
+        of = "" if len(safe) == len(check.losses) else f"{len(safe)} of "
+        parts.append(f"it is safe in {of or 'all '}{total}" if len(safe) > 1 or of else _ONLY_SAFE)
     if open_ := check.having("not known"):
         parts.append(_not_known(check, open_, bad, of="" if parts else f" of {total}"))
     if open_ and not worse and (check.is_blind or unknown == "fail"):
-        parts.append("so nobody knows" if check.is_blind else "and unknown_slices is fail")
-    return f"{demand}: {', '.join(parts)}"
+        parts[-1] += ", so nobody knows" if check.is_blind else ", and unknown_slices is fail"
+    return f"{demand}: {'; '.join(parts)}"
 
 
 def _worse(check: SliceCheck, found: SliceLoss) -> str:
@@ -100,7 +101,7 @@ def _not_known(check: SliceCheck, found: Sequence[SliceLoss], bad: str, *, of: s
     verb = "is" if len(found) == 1 else "are"
     text = f"{len(found)}{of} {verb} not known"
     if small:
-        text += f" ({small} because of few rows)"
+        text += " because of few rows" if small == len(found) else f" ({small} of few rows)"
     worst = next((part for part in found if part.loss.value > check.most(part)), None)
     if worst is not None:
         scale, unit = _scale(check, worst)

@@ -40,10 +40,12 @@ def test_the_verdict_gates_lineage_and_how_to_repeat_it_stand_in_the_page(
     reader = reading("regression")
     assert reader.page.locator("h1").inner_text().startswith("flight-delay/3 beats the champion")
     reader.page.get_by_text("On what data, and how sure").click()
+    reader.page.get_by_text("The loss of rmse in all 3 slices").click()
     text = reader.page.locator("main").inner_text()
     for part in (
         "9,001 labelled rows of /lake/flight-delay/holdout at version 3",
         "rmse must be at most 12: it is 10 (9 to 11.5)", "digest 5eed", "0123abcd",
+        "rmse must not rise by more than 0.5 in any slice", "fewer than 100 rows",
         "models:/flight-delay/1",
         "./spark-submit.sh compare again.yaml",
     ):  # fmt: skip
@@ -116,6 +118,8 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(
     reading: Callable[..., Reader], name: str
 ) -> None:
     reader = reading(name, viewport=PHONE, device_scale_factor=2)
+    assert reader.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    reader.page.locator(".gates summary").click()  # the losses of all slices
     assert reader.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     unfold(reader.page)
     reader.page.get_by_role("button", name=re.compile("^edit ")).first.click()

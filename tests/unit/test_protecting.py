@@ -77,14 +77,14 @@ SENTENCES = {
         "it is safe in 1 of 3 slices"
     ): ((A, B, SAFE), "pass", False),
     (
-        "it is safe in 1 of 3 slices; 2 are not known (1 of few rows), where the largest estimate "
-        "is a rise of 7 (region=e, 29 rows)"
+        "it is safe in 1 of 3 slices; 2 are not known (1 because of few rows), where the largest "
+        "estimate is a rise of 7.0 (region=e, 29 rows)"
     ): ((FEW, OPEN, SAFE), "pass", True),
     (
         "it is safe in 1 of 2 slices; 1 is not known, and unknown_slices is fail"
     ): ((OPEN, SAFE), "fail", False),
     (
-        "1 of 1 slice is not known because of few rows, where the largest estimate is a rise of 7 "
+        "1 of 1 slice is not known because of few rows, where the largest estimate is a rise of 7.0 "
         "(region=e, 29 rows), so nobody knows"
     ): ((FEW,), "pass", False),
     (

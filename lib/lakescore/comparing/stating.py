@@ -101,12 +101,11 @@ def _not_known(check: SliceCheck, found: Sequence[SliceLoss], bad: str, *, of: s
     verb = "is" if len(found) == 1 else "are"
     text = f"{len(found)}{of} {verb} not known"
     if small:
-        text += " because of few rows" if small == len(found) else f" ({small} of few rows)"
+        text += " because of few rows" if small == len(found) else f" ({small} because of few rows)"
     worst = next((part for part in found if part.loss.value > check.most(part)), None)
     if worst is not None:
         scale, unit = _scale(check, worst)
-        width = scale * (worst.loss.high - worst.loss.low)
-        value = number(scale * worst.loss.value, width)
+        value = number(scale * worst.loss.value, scale * worst.loss.value)
         where = f"{worst.slice}, {counted(worst.rows, 'row')}"
         text += f", where the largest estimate is a {bad} of {value}{unit} ({where})"
     return text

@@ -106,7 +106,11 @@ class Comparison(Receipt):
             ("rows", f"{self['rows_common']} of {self['rows']} scored by all versions"),
             ("baseline", self["baseline"]),
         ]
-        return lines + ([("gates", text(gates))] if gates else [])
+        if gates:
+            passed = "passed" if gates["passed"] else "not passed"
+            sentences = "; ".join(check["sentence"] for check in gates["checks"])
+            lines.append(("gates", f"{passed}: {sentences}"))
+        return lines
 
     def _tables(self) -> list[str]:
         ranked = [

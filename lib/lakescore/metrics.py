@@ -89,6 +89,9 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 RANKING = tuple(metric.name for metric in METRICS if metric.ranks)
 """The names of those that can rank."""
 
+RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
+"""Of two classes, the rates that gates compare between groups of rows; they rank nothing."""
+
 
 def find(name: str) -> Metric | None:
     """Return the metric of that name; `recall/late`, of one class, is `recall`. None if unknown."""

@@ -112,6 +112,8 @@ class CompareOptions:
     """The maximum number of rows in the table of disagreements."""
     protected: tuple[str, ...] = ()
     """The metrics that gates check in every slice."""
+    grouped: tuple[str, ...] = ()
+    """The columns of slices between which gates compare rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ class GateOptions:
     slices: Mapping[str, LossLimit] = field(default_factory=dict)
     """By metric, the conditions for every slice."""
     unknown_slices: UnknownRule = "pass"
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """By rate, the allowed difference between groups."""
     mode: GateMode = "enforce"
     signature: bool = True
     """Whether the candidate's signature must be compatible with the baseline's."""

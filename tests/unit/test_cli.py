@@ -150,7 +150,8 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     assert schema["properties"].keys() == JOBS[job].model_fields.keys()
     objects = list(nested(schema))
     scored = {"Table", "InputTable", "Pyfunc", "Segments", "Otherwise"}
-    compared = {*scored, "VersionQuery", "Slices", "Disagreements", "Gates", "SliceGate", "Gate"}
+    compared = {*scored, "VersionQuery", "Slices", "Disagreements", "Gates", "Gate"}
+    compared |= {"SliceGate", "Groups", "RateGate"}
     within = {"score": scored, "compare": compared, "replay": {"Table"}}[job]
     names = {JOBS[job].__name__, "Trust", *within}
     assert {kind["title"] for kind in objects} == names

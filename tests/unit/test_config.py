@@ -494,7 +494,21 @@ def test_an_unknown_key_of_a_gate_is_named_with_the_valid_ones() -> None:
         (["gates.slices={rmse: {max_relative_loss: 2}}"], "less than or equal to 1"),
         (["gates.slices={rmse: {max_los: 1}}"], "'max_los' in gates.slices.rmse (did you mean"),
         (["gates.unknown_slices=maybe"], "unknown_slices: Input should be 'pass' or 'fail'"),
-        (["gates.slices={}", "gates.unknown_slices=fail"], "unknown_slices needs gates.slices"),
+        (
+            ["gates.slices={}", "gates.unknown_slices=fail"],
+            "gates.unknown_slices is about gates.slices and gates.groups",
+        ),
+        (
+            ["gates.groups={by: [orgin], selection_rate: {max_difference: 0.1}}"],
+            "gates.groups.by: orgin is not among slices.by (did you mean 'origin'?); add it there",
+        ),
+        (["gates.groups={by: [origin]}"], "give a condition for a rate: selection_rate, true_"),
+        (["gates.groups={by: [origin], selection_rate: {max_difference: 2}}"], "less than or equ"),
+        (["gates.groups={by: [], selection_rate: {max_difference: 0.1}}"], "at least 1 item"),
+        (
+            ["gates.groups={by: [origin], selection_rat: {max_difference: 0.1}}"],
+            "'selection_rat' in gates.groups (did you mean 'selection_rate'?)",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_gate_for_slices_is_named(overrides: list[str], sentence: str) -> None:
@@ -521,6 +535,15 @@ def test_gates_for_slices_decide_a_comparison_only_where_they_are_given() -> Non
     assert asked.decisive["gates"]["slices"]["rmse"]["max_loss"] == 0.5
     assert asked.decisive["gates"]["unknown_slices"] == "pass"
     assert asked.comparing.protected == ("rmse",)
+    assert "groups" not in asked.decisive["gates"]
+    rates = {"by": ["region"], "selection_rate": {"max_difference": 0.1}}
+    grouped = CompareJob.model_validate({**compare, "gates": {**gates, "groups": rates}})
+    assert set(grouped.decisive["gates"]) - set(without.decisive["gates"]) == {
+        "groups", "unknown_slices",
+    }  # fmt: skip
+    assert (grouped.gating.rates, grouped.comparing.grouped) == (
+        {"selection_rate": 0.1}, ("region",),
+    )  # fmt: skip
     off = CompareJob.model_validate({**compare, "gates": {**with_slices, "mode": "disabled"}})
     assert off.comparing.protected == ()
 

@@ -12,8 +12,11 @@ from scipy import stats
 
 from lakescore.comparing import stating
 from lakescore.comparing.evaluating import Part
+from lakescore.comparing.formulas import Rate, group_rates
+from lakescore.comparing.grouping import Group, RateCheck, rate_checks
 from lakescore.comparing.protecting import SliceCheck, SliceLoss, slice_losses
 from lakescore.comparing.ranking import Interval, Standing, one_sided
+from lakescore.errors import ConfigError
 from lakescore.options import CompareOptions
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ def losses(*parts: Part, metric: str = "rmse", gated: str | None = NEW, **option
 
 
 def vector(value: float, noise: float = 0.0, row: int = 0) -> Any:
-    return np.append(value, value + noise * NOISE[row])
+    return np.append(value, value + noise * NOISE[row % len(NOISE)])
 
 
 def check(*found: SliceLoss, limit: float = 0.5, **facts: Any) -> SliceCheck:
@@ -84,8 +87,8 @@ SENTENCES = {
         "it is safe in 1 of 2 slices; 1 is not known, and unknown_slices is fail"
     ): ((OPEN, SAFE), "fail", False),
     (
-        "1 of 1 slice is not known because of few rows, where the largest estimate is a rise of 7.0 "
-        "(region=e, 29 rows), so nobody knows"
+        "1 of 1 slice is not known because of few rows, where the largest estimate is a rise of "
+        "7.0 (region=e, 29 rows), so nobody knows"
     ): ((FEW,), "pass", False),
     (
         "in 1 of 2 slices it does: region=f (it could not score 12 rows of the slice); it is safe "
@@ -215,3 +218,91 @@ def test_rows_that_the_candidate_alone_could_not_score_are_a_loss() -> None:
     assert [found[name].unscored for name in "ab"] == [500, 0]
     checked = check(*found.values())
     assert [checked.verdict(found[name]) for name in "ab"] == ["worse", "safe"]
+
+
+def rated(*rates: tuple[str, float, float, int]) -> Any:
+    """Return parts of the version 2 whose selection rates have a noise of their own."""
+    return [
+        Part(
+            "region", name, "common", {OLD: rows, NEW: rows}, {}, {},
+            rates={NEW: {"selection_rate": Rate(vector(value, noise, n), rows)}},
+        )
+        for n, (name, value, noise, rows) in enumerate(rates)
+    ]  # fmt: skip
+
+
+def check_of(parts: Any, limit: float = 0.1) -> RateCheck:
+    comparison = SimpleNamespace(
+        candidates=SimpleNamespace(baseline=OLD, gated=NEW, others=[NEW]),
+        options=CompareOptions(label="y", grouped=("region",)),
+        evaluation=SimpleNamespace(parts=parts),
+    )
+    (found,) = rate_checks(cast("Comparison", comparison), NEW, {"selection_rate": limit})
+    return found
+
+
+def test_the_rates_of_a_group_count_predictions_and_labels() -> None:
+    sums = {
+        "n": [10.0], "w": [10.0], "support\x1f1": [4.0], "predicted\x1f1": [5.0],
+        "hits\x1f1": [3.0],
+    }  # fmt: skip
+    rates = group_rates({name: np.array(values) for name, values in sums.items()}, "1")
+    assert {name: (rate.vector[0], rate.rows) for name, rate in rates.items()} == {
+        "selection_rate": (0.5, 10.0),
+        "true_positive_rate": (0.75, 4.0),
+        "false_positive_rate": (pytest.approx(2 / 6), 6.0),
+    }
+    none = group_rates({"n": np.array([2.0]), "w": np.array([2.0])}, "1")
+    assert math.isnan(none["true_positive_rate"].vector[0])
+    assert none["selection_rate"].vector[0] == 0
+
+
+def test_groups_are_far_apart_near_or_not_known() -> None:
+    far = check_of(rated(("a", 0.5, 0.01, 900), ("b", 0.3, 0.01, 900), ("c", 0.4, 0.01, 900)))
+    assert (far.verdict, far.passes("pass")) == ("worse", False)
+    assert far.widest is not None
+    assert far.widest[0] == ("region=a", "region=b")
+    assert far.difference == pytest.approx(0.2)
+    assert stating.rates(far, "pass").startswith(
+        "selection_rate must not differ by more than 0.1 between the groups of region: it is 0.50"
+    )
+    near = check_of(rated(("a", 0.31, 0.01, 900), ("b", 0.3, 0.01, 900)))
+    assert (near.verdict, near.passes("fail")) == ("safe", True)
+    wide = check_of(rated(("a", 0.35, 0.1, 900), ("b", 0.3, 0.1, 900)))
+    assert (wide.verdict, wide.passes("pass"), wide.passes("fail")) == ("not known", True, False)
+    assert stating.rates(wide, "fail").endswith("is not known, and unknown_slices is fail")
+    few = check_of(rated(("a", 0.31, 0.01, 900), ("b", 0.3, 0.01, 900), ("c", 0.9, 0.01, 99)))
+    assert (few.verdict, few.difference) == ("not known", pytest.approx(0.6))
+    assert "; 1 group of few rows cannot be compared; whether" in stating.rates(few, "pass")
+    alone = check_of(rated(("a", 0.31, 0.01, 900), ("c", 0.9, 0.01, 99)))
+    assert not alone.passes("pass")
+    assert stating.rates(alone, "pass").endswith("so nobody knows")
+
+
+def test_a_group_of_which_nobody_is_chosen_is_compared_with_the_others() -> None:
+    none = check_of(rated(("a", 0.5, 0.01, 900), ("b", 0.0, 0.0, 900)))
+    assert none.verdict == "worse"
+    two = check_of(rated(("a", 0.0, 0.0, 150), ("b", 0.0, 0.0, 200)), limit=0.01)
+    assert two.verdict == "not known"  # 2 % of either may be chosen
+    found = two.pairs["region=a", "region=b"]
+    # By Clopper and Pearson: each of two pairs with half of 5 %.
+    most = sum(float(stats.beta.ppf(1 - 0.05 / 2, 1, rows)) for rows in (150, 200))
+    assert (-found.low, found.high) == pytest.approx((most, most), rel=1e-9)
+
+
+def test_too_many_groups_and_no_positive_class_are_refused() -> None:
+    many = rated(*[(f"g{n}", 0.5, 0.0, 900) for n in range(51)])
+    with pytest.raises(ConfigError, match="column 'region' has 51 groups, and at most 50"):
+        check_of(many)
+    without = [Part("region", "a", "common", {OLD: 900, NEW: 900}, {})]
+    with pytest.raises(ConfigError, match="set positive_class"):
+        check_of(without)
+
+
+def test_a_group_without_a_rate_in_some_bootstraps_is_not_compared() -> None:
+    parts = rated(("a", 0.31, 0.01, 900), ("b", 0.3, 0.01, 900), ("c", 0.3, 0.01, 900))
+    parts[2].rates[NEW]["selection_rate"].vector[5] = math.nan
+    (unknown,) = check_of(parts).unknown
+    assert unknown == Group(
+        name="region=c", rows=900, rate=0.3, reason="no value in some bootstraps"
+    )

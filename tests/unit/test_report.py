@@ -56,6 +56,12 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
              "unscored": 0, "reason": "fewer than 100 rows"},
         ],
     }  # fmt: skip
+    group = {"group": f"origin={value}", "rows": 1200, "rate": 0.25, "reason": None}
+    few = {"group": "origin=EWR", "rows": 3, "rate": None, "reason": "fewer than 100 rows count"}
+    of_groups = {
+        "gate": "max_difference", "metric": "selection_rate", "passed": True, "sentence": "near",
+        "groups": {"by": "origin", "verdict": "safe", "groups": [group, few]},
+    }  # fmt: skip
     return {
         "format": "lakescore-report/1", "source": "compare", "run_id": "0123abcd",
         "made_at": "2026-01-01T00:00:00+00:00", "repeat": [{"what": "run it", "command": name}],
@@ -64,7 +70,7 @@ def document(name: str = "flight-delay", value: str = "JFK") -> dict[str, Any]:
         "tables": {"metrics": "/lake/ranking"},
         "gates": {
             "mode": "enforce", "candidate": uris[1], "baseline": uris[0], "passed": False,
-            "on_pass": None, "checks": [check, of_slices],
+            "on_pass": None, "checks": [check, of_slices, of_groups],
         },
         "verdict": f"Keep the champion: {name}/2 is worse.",
         "left_out": {"mape": f"{name} is 0"},
@@ -151,6 +157,9 @@ def test_the_page_asks_no_network_and_embeds_the_document_once(tmp_path: Path) -
         "origin=JFK worse 3.1 1.2 5.0 0.5 900",
         "7 rows that only the baseline could score",
         "fewer than 100 rows",
+        "The selection_rate of the groups of origin",
+        "origin=JFK 0.25 1,200",
+        "fewer than 100 rows count",
         "where origin = 'JFK'",
         "models:/flight-delay/2",
     ):

@@ -5,12 +5,18 @@ The module is pickled by value, as `gathering` is.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 BUCKETS = 1024
 """Rows of one bucket of keys are drawn together, which adds 2 % of noise to a standard error."""
+
+
+def groups_of(rows: float) -> float:
+    """Return the mean number of buckets that have some of the rows."""
+    return BUCKETS * -math.expm1(-rows / BUCKETS)
 
 
 def draws(replicates: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -178,6 +178,7 @@ def compare(planned: Plan, candidates: Candidates, options: CompareOptions) -> I
         evaluate = partial(
             evaluating.evaluate, replicates=options.bootstraps, seed=options.seed,
             level=options.confidence, custom=custom, kept=options.protected,
+            grouped=options.grouped,
         )  # fmt: skip
         try:
             evaluation = evaluate(paired)

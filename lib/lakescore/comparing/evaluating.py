@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from lakescore.comparing.batches import Floats
+    from lakescore.comparing.formulas import Rate
     from lakescore.comparing.pairing import Paired
     from lakescore.comparing.ranking import Standing
 
@@ -58,6 +59,8 @@ class Part:
     """By version, the number of rows that it could score, whether the others could or not."""
     vectors: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     """By metric that is kept and by version, its values over all rows and over each bootstrap."""
+    rates: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)
+    """By version, the rates of a group of rows; see `formulas.group_rates`."""
 
     @property
     def text(self) -> str:
@@ -109,6 +112,7 @@ def evaluate(  # noqa: PLR0913 - all but one by keyword
     level: float = 0.95,
     custom: Mapping[str, Callable[..., Any]] | None = None,
     kept: Collection[str] = (),
+    grouped: Collection[str] = (),
 ) -> Evaluation:
     """Return all metrics of all versions, over all rows and over each slice.
 
@@ -122,6 +126,7 @@ def evaluate(  # noqa: PLR0913 - all but one by keyword
             computes the metric from the means. An attribute `greater_is_better` gives the
             direction; without it, less is better.
         kept: the metrics whose bootstraps are kept for each part.
+        grouped: the columns of slices that get rates.
 
     Raises:
         MetricUndefined: no version has a value of the metric that ranks.
@@ -149,7 +154,8 @@ def evaluate(  # noqa: PLR0913 - all but one by keyword
                 uri: row_count(by_place[place][version], "own")
                 for version, uri in enumerate(paired.uris)
             }
-            parts.append(replace(part, scored=scored))
+            rates = _rates(paired, by_place, place) if part.by in grouped else {}
+            parts.append(replace(part, scored=scored, rates=rates))
     parts.sort(key=lambda part: part.by is not None)
     evaluation = Evaluation(
         rows=rows,
@@ -191,6 +197,20 @@ def _metric_vectors(  # noqa: PLR0913, PLR0917 - a place has these coordinates
             values |= formulas.metrics_from_curves(curves, problem.positive)
         values |= formulas.custom_metrics(sums, functions)
         by_uri[uri] = (int(sums["n"][0]), values)
+    return by_uri
+
+
+def _rates(paired: Paired, by_place: Arranged, place: Place) -> dict[str, dict[str, Rate]]:
+    """Return the rates by version; nothing if the whole holdout has no positive class."""
+    problem = paired.problem
+    by_uri = {}
+    for version, uri in enumerate(paired.uris):
+        sums, whole = (by_place[where][version]["common"] for where in (place, ALL))
+        if problem.task == "regression" or not sums:
+            continue
+        positive = problem.positive or _default_positive(problem.task, problem.problem_type, whole)
+        if positive is not None:
+            by_uri[uri] = formulas.group_rates(sums, positive)
     return by_uri
 
 

@@ -6,6 +6,7 @@ such vectors is a vector of the same kind.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,6 +94,33 @@ def custom_metrics(
         value = getattr(function, "value", None)
         values[name] = np.asarray(value(*means) if value else means[0], np.float64)
     return values
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of some rows that are predicted to be of the positive class."""
+
+    vector: Floats
+    """The rate over all rows, then over each bootstrap."""
+    rows: float
+    """The number of rows that count; with weights, their share of the number of rows."""
+
+
+def group_rates(sums: Mapping[str, Floats], positive: str) -> dict[str, Rate]:
+    """Return the rates of `metrics.RATES`, as fairlearn defines them: NaN if no row counts."""
+    weight, rows = sums["w"], float(sums["n"][0])
+    support, predicted, hits = (
+        _class_sum(sums, name, positive) for name in ("support", "predicted", "hits")
+    )
+    parts = {
+        "selection_rate": (predicted, weight),
+        "true_positive_rate": (hits, support),
+        "false_positive_rate": (predicted - hits, weight - support),
+    }
+    return {
+        name: Rate(_divide(part, whole), rows * float(whole[0] / weight[0]) if weight[0] else 0.0)
+        for name, (part, whole) in parts.items()
+    }
 
 
 def classes_of(sums: Mapping[str, Floats]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lakescore.comparing import stating
 from lakescore.comparing.candidates import CHAMPION
 from lakescore.comparing.errors import GateFailed
+from lakescore.comparing.grouping import rate_checks
 from lakescore.comparing.protecting import SliceCheck, slice_losses
 from lakescore.comparing.ranking import Interval
 from lakescore.errors import ConfigError
@@ -40,8 +41,8 @@ class GateCheck:
     """One gate, checked for the candidate."""
 
     gate: str
-    """`threshold`, `min_absolute_change`, `min_relative_change`, `max_loss`, `max_relative_loss`
-    or `signature`."""
+    """`threshold`, `min_absolute_change`, `min_relative_change`, `max_loss`, `max_relative_loss`,
+    `max_difference` or `signature`."""
     metric: str | None
     asked: float | str
     found: float | str
@@ -50,6 +51,8 @@ class GateCheck:
     sentence: str
     slices: Sequence[Mapping[str, Any]] | None = None
     """For a check of every slice, the facts of each."""
+    groups: Mapping[str, Any] | None = None
+    """For a check of a rate, the facts of the groups."""
 
     @property
     def worse_slices(self) -> list[str]:
@@ -62,6 +65,7 @@ class GateCheck:
             None if isinstance(self.found, float) and not math.isfinite(self.found) else self.found
         )
         by_slice = {} if self.slices is None else {"slices": list(self.slices)}
+        by_group = {} if self.groups is None else {"groups": dict(self.groups)}
         return {
             "gate": self.gate,
             "metric": self.metric,
@@ -70,6 +74,7 @@ class GateCheck:
             "passed": self.passed,
             "sentence": self.sentence,
             **by_slice,
+            **by_group,
         }
 
 
@@ -155,6 +160,7 @@ def evaluate_gates(comparison: Comparison, options: GateOptions) -> GateResult |
         _check_direction(metric, threshold, common.standings)
         checks += _metric_checks(common, candidate, candidates.baseline, metric, threshold)
     checks += _slice_checks(comparison, candidate, options)
+    checks += _rate_checks(comparison, candidate, options)
     if options.signature:
         checks.append(_signature_check(candidates, candidate))
     return GateResult(
@@ -286,6 +292,22 @@ def _slice_check(check: SliceCheck, gate: str, unknown: UnknownRule) -> GateChec
         sentence=stating.slices(check, unknown),
         slices=check.facts(),
     )
+
+
+def _rate_checks(comparison: Comparison, candidate: str, options: GateOptions) -> list[GateCheck]:
+    checks = rate_checks(comparison, candidate, options.rates) if options.rates else []
+    return [
+        GateCheck(
+            gate="max_difference",
+            metric=check.rate,
+            asked=check.limit,
+            found=check.difference,
+            passed=check.passes(options.unknown_slices),
+            sentence=stating.rates(check, options.unknown_slices),
+            groups=check.facts(),
+        )
+        for check in checks
+    ]
 
 
 def _signature_check(candidates: Candidates, candidate: str) -> GateCheck:

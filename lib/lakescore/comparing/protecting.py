@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from lakescore import metrics
-from lakescore.comparing.bootstrapping import BUCKETS
+from lakescore.comparing.bootstrapping import groups_of
 from lakescore.comparing.ranking import ROUNDING, Interval, one_sided
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _tells_when_equal(metric: str, options: CompareOptions) -> bool:
 def _bounds(comparison: Comparison, cells: Sequence[_Cell]) -> dict[_Cell, Interval]:
     level = comparison.options.confidence
     intervals, _ = one_sided(
-        [cell.vector for cell in cells], level, [_groups(cell.rows) for cell in cells]
+        [cell.vector for cell in cells], level, [groups_of(cell.rows) for cell in cells]
     )
     bounds = {}
     for cell, interval in zip(cells, intervals, strict=True):
@@ -231,11 +231,6 @@ def _slice_loss(comparison: Comparison, cell: _Cell, loss: Interval) -> SliceLos
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _groups(rows: int) -> float:
-    """Return the mean number of buckets that have some of the rows."""
-    return BUCKETS * -math.expm1(-rows / BUCKETS)
 
 
 def _is_constant(vector: Floats) -> bool:

@@ -11,6 +11,7 @@ from lakescore.wording import counted, listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lakescore.comparing.grouping import RateCheck
     from lakescore.comparing.protecting import SliceCheck, SliceLoss
     from lakescore.comparing.ranking import Interval
     from lakescore.options import UnknownRule
@@ -83,6 +84,29 @@ def slices(check: SliceCheck, unknown: UnknownRule) -> str:
     if open_ and not worse and (check.is_blind or unknown == "fail"):
         parts[-1] += ", so nobody knows" if check.is_blind else ", and unknown_slices is fail"
     return f"{demand}: {'; '.join(parts)}"
+
+
+def rates(check: RateCheck, unknown: UnknownRule) -> str:
+    """Return the words of a limit for the difference of a rate between groups."""
+    demand = f"{check.rate} must not differ by more than {_asked(check.limit)} between the groups"
+    words = f"{demand} of {check.by}: "
+    if check.widest is None:
+        return f"{words}fewer than two groups can be compared, so nobody knows"
+    (high, low), pair = check.widest
+    width = pair.high - pair.low
+    named = {group.name: number(group.rate, width) for group in check.groups}
+    words += (
+        f"it is {named[high]} in {high} and {named[low]} in {low}, a difference of "
+        f"{interval(pair.value, pair.low, pair.high)}"
+    )
+    if check.verdict == "worse":
+        words += _missed(pair.low - check.limit, pair)
+    if check.unknown:
+        words += f"; {counted(len(check.unknown), 'group')} of few rows cannot be compared"
+    if check.verdict == "not known":
+        fails = "" if unknown == "pass" else ", and unknown_slices is fail"
+        words += f"; whether all groups are so near is not known{fails}"
+    return words
 
 
 def _worse(check: SliceCheck, found: SliceLoss) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from lakescore.config.gates import Gates
 from lakescore.config.jobs import Applying, check_families
 from lakescore.config.models import Model, Segments, VersionQuery
 from lakescore.config.strict import Strict
@@ -16,12 +17,10 @@ from lakescore.metrics import RANKING
 from lakescore.options import (
     BindOptions,
     CompareOptions,
-    GateMode,
     GateOptions,
     LossLimit,
     ProblemType,
     Threshold,
-    UnknownRule,
 )
 from lakescore.wording import listed, nearest
 
@@ -46,80 +45,6 @@ class Slices(Strict):
         description="columns; each value of a column is a slice (at most 200 per column)",
     )
     small: int = Field(default=100, ge=1, description="slices with fewer rows are marked as small")
-
-
-class Gate(Strict):
-    """The conditions for one metric, with the fields of MLflow's MetricThreshold."""
-
-    greater_is_better: bool = Field(description="whether a larger value of the metric is better")
-    threshold: float | None = Field(
-        default=None,
-        description="value that the metric must reach; the bound of its confidence interval counts",
-    )
-    min_absolute_change: float | None = Field(
-        default=None,
-        gt=0,
-        description="by how much the metric must be better than the baseline's",
-    )
-    min_relative_change: float | None = Field(
-        default=None, gt=0, le=1, description="the same, as a fraction of the baseline's value"
-    )
-
-
-class SliceGate(Strict):
-    """By how much a metric of the candidate may be worse than the baseline's in any slice."""
-
-    max_loss: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        description="in the metric's units; the bound of its confidence interval counts",
-    )
-    max_relative_loss: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="the same, as a fraction of the baseline's value in the slice",
-    )
-
-    @model_validator(mode="after")
-    def _check_given(self) -> Self:
-        if self.max_loss is None and self.max_relative_loss is None:
-            raise ValueError("give max_loss, max_relative_loss or both")
-        return self
-
-
-class Gates(Strict):
-    """The conditions for the candidate, and the action if it meets them."""
-
-    mode: GateMode = Field(
-        default="enforce",
-        description="enforce (exit with code 6 if a gate is not met, otherwise do on_pass), "
-        "dry_run (only report the result), or disabled (evaluate no gates)",
-    )
-    candidate: str | None = Field(
-        default=None,
-        description="reference of the version to check against the gates, or the name of a model "
-        "per segment; default: the best version other than the baseline",
-    )
-    metrics: dict[str, Gate] = Field(default={}, description="the conditions for each metric")
-    slices: dict[str, SliceGate] = Field(
-        default={},
-        description="the conditions for each metric in every slice of slices.by: {max_loss: 0.5}",
-    )
-    unknown_slices: UnknownRule = Field(
-        default="pass",
-        description="whether the conditions for slices pass or fail if the rows of a slice do not "
-        "decide, or if it is small; no slice may be worse for sure in either case",
-    )
-    signature: bool = Field(
-        default=True,
-        description="whether the candidate's signature must be compatible with the baseline's",
-    )
-    on_pass: Annotated[str, Field(pattern=r"^(promote|set alias [\w-]+)$")] | None = Field(
-        default=None,
-        description="what to do with the candidate: promote (to champion), or set alias NAME",
-    )
 
 
 class Disagreements(Table):
@@ -221,15 +146,23 @@ class CompareJob(Applying):
     def _check_slice_gates(self) -> Self:
         if self.gates is None:
             return self
-        if not self.gates.slices:
+        names = [name for name in ("slices", "groups") if getattr(self.gates, name)]
+        if not names:
             if "unknown_slices" in self.gates.model_fields_set:
-                raise ValueError("gates.unknown_slices needs gates.slices, which it is about")
+                raise ValueError("gates.unknown_slices is about gates.slices and gates.groups")
             return self
         if self.slices is None:
             raise ValueError(
-                "gates.slices needs slices; add the columns that divide the holdout, such as "
+                f"gates.{names[0]} needs slices; add the columns that divide the holdout, such as "
                 "slices: {by: [region]}"
             )
+        if self.gates.groups is not None:
+            missing = [name for name in self.gates.groups.by if name not in self.slices.by]
+            if missing:
+                raise ValueError(
+                    f"gates.groups.by: {listed(missing)} is not among slices.by"
+                    f"{nearest(missing[0], self.slices.by)}; add it there"
+                )
         if _UNBOUNDED in self.gates.slices and _UNBOUNDED not in self.custom_metrics:
             raise ValueError(
                 f"gates.slices: bootstraps do not bound {_UNBOUNDED}, which one new row can "
@@ -293,6 +226,7 @@ class CompareJob(Applying):
     @property
     def comparing(self) -> CompareOptions:
         """How versions are compared."""
+        gates = self.gates if self.gates and self.gates.mode != "disabled" else None
         return CompareOptions(
             label=self.label,
             keys=self.id_columns,
@@ -307,7 +241,8 @@ class CompareJob(Applying):
             bootstraps=self.bootstraps,
             seed=self.seed,
             most_disagreements=self.disagreements.rows if self.disagreements else 1,
-            protected=tuple(self.gating.slices) if self.gating.mode != "disabled" else (),
+            protected=tuple(gates.slices) if gates else (),
+            grouped=gates.groups.by if gates and gates.groups else (),
         )
 
     @property
@@ -320,6 +255,7 @@ class CompareJob(Applying):
             },
             slices={name: LossLimit(**gate.model_dump()) for name, gate in gates.slices.items()},
             unknown_slices=gates.unknown_slices,
+            rates=gates.groups.limits if gates.groups else {},
             mode=gates.mode,
             signature=gates.signature,
             on_pass=gates.on_pass,
@@ -341,8 +277,9 @@ class CompareJob(Applying):
         if self.environment == "auto":
             excluded.add("environment")
         settings = self.model_dump(mode="json", exclude=excluded)
-        if self.gates is not None and not self.gates.slices:
-            for name in ("slices", "unknown_slices"):
+        if self.gates is not None:
+            absent = [name for name in ("slices", "groups") if not getattr(self.gates, name)]
+            for name in [*absent, *(["unknown_slices"] if len(absent) > 1 else [])]:
                 del settings["gates"][name]
         return settings
 

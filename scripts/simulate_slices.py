@@ -18,7 +18,7 @@ from simulate import evaluated
 from lakescore.comparing import bootstrapping
 from lakescore.comparing.comparison import Comparison
 from lakescore.comparing.evaluating import Part
-from lakescore.comparing.protecting import SliceCheck, SliceLoss, slice_losses
+from lakescore.comparing.protecting import SliceCheck, SliceLoss, Verdict, slice_losses
 from lakescore.comparing.ranking import Interval, Standing
 from lakescore.options import CompareOptions
 
@@ -101,14 +101,14 @@ def main() -> None:
     write(false, found, trials)
 
 
-def tried(world: World, number: int, trial: int, draws: Array) -> list[str]:
+def tried(world: World, number: int, trial: int, draws: Array) -> list[Verdict]:
     """Return the verdicts on all slices of a holdout of *world*, where no loss is allowed."""
     random = np.random.default_rng([number, trial])
     slices, errors = world.losses(random)
     bucket = random.integers(0, bootstrapping.BUCKETS, len(errors[0]))
     parts = [part for column in slices for part in parts_of(world, column, errors, bucket, draws)]
     losses = slice_losses(as_comparison(world, parts), CANDIDATE)
-    verdicts = []
+    verdicts: list[Verdict] = []
     for metric, found in losses.items():
         check = SliceCheck(
             metric=metric, limit=0.0, is_relative=False, greater_is_better=metric == "accuracy",

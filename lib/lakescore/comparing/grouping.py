@@ -210,7 +210,7 @@ def _beyond(rate: Rate, share: float) -> float:
     """Return how far a rate can be from 0 or 1 if it is that in all bootstraps; otherwise 0."""
     if np.ptp(rate.vector) > ROUNDING:
         return 0.0
-    return 1.0 - share ** (1 / rate.rows)
+    return float(1.0 - share ** (1 / rate.rows))
 
 
 def _group(cell: _Cell) -> Group:

@@ -109,19 +109,13 @@ def stand(
 
 def intervals(vectors: Sequence[Floats], level: float) -> tuple[list[Interval], float]:
     """Return intervals that hold at once, and their width to either side in standard errors."""
-    if not vectors:
-        return [], math.nan
-    spread = _spread(np.array(vectors))
+    spread = _spread(vectors)
     if spread is None:
-        return [Interval(float(vector[0]), math.nan, math.nan) for vector in vectors], math.nan
+        return _around(vectors, math.nan), math.nan
     width = 0.0
     if spread.distances.size:
         width = float(np.quantile(np.abs(spread.distances).max(axis=0), level))
-    reach = spread.errors * width
-    return [
-        Interval(float(vector[0]), float(vector[0] - distance), float(vector[0] + distance))
-        for vector, distance in zip(vectors, reach, strict=True)
-    ], width
+    return _around(vectors, spread.errors * width), width
 
 
 def one_sided(
@@ -143,11 +137,9 @@ def one_sided(
     """
     from scipy import special  # noqa: PLC0415 - it takes a while, and few comparisons need it
 
-    if not vectors:
-        return [], math.nan
-    spread = _spread(np.array(vectors))
+    spread = _spread(vectors)
     if spread is None:
-        return [Interval(float(vector[0]), math.nan, math.nan) for vector in vectors], math.nan
+        return _around(vectors, math.nan), math.nan
     width = 0.0
     if spread.distances.size:
         # Both tails tell of the same width, because a value and its opposite are equally likely
@@ -161,10 +153,15 @@ def one_sided(
     tail = special.stdtr(replicates - 2, -apart)
     freedom = 1 / (1 / (replicates - 1) + 1 / (drawn - 1))
     reach = spread.errors * np.sqrt(drawn / (drawn - 1)) * -special.stdtrit(freedom, tail)
+    return _around(vectors, reach), width
+
+
+def _around(vectors: Sequence[Floats], reach: Floats | float) -> list[Interval]:
+    """Return the values over all rows, with intervals that extend by *reach* to both sides."""
     return [
         Interval(float(vector[0]), float(vector[0] - distance), float(vector[0] + distance))
-        for vector, distance in zip(vectors, reach, strict=True)
-    ], width
+        for vector, distance in zip(vectors, np.broadcast_to(reach, len(vectors)), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -179,9 +176,11 @@ class _Spread:
     """By value that varies and by bootstrap, the distance from the mean in standard errors."""
 
 
-def _spread(table: Floats) -> _Spread | None:
-    """Return how the bootstraps in *table* spread; None if too few of them have all values."""
-    drawn = table[:, 1:]
+def _spread(vectors: Sequence[Floats]) -> _Spread | None:
+    """Return how bootstraps spread; None if there are none, or too few of them have all values."""
+    if not vectors:
+        return None
+    drawn = np.array(vectors)[:, 1:]
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
     if drawn.shape[1] < _LEAST_BOOTSTRAPS:
         return None

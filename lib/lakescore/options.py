@@ -41,6 +41,26 @@ ENVIRONMENTS: Mapping[EnvironmentName, str] = {
     "own": "the packages that the version was logged with",
 }
 """With the words that describe an environment to people."""
+ChanceName: TypeAlias = Literal["auto", "rows", "slices"]
+CHANCES: Mapping[ChanceName, str] = {
+    "rows": "those that two samples of independent rows show",
+    "slices": "those that the slices of the baseline show among themselves",
+    "auto": "slices if the baseline has 40 of them or more, otherwise rows",
+}
+"""With the words that describe a kind of chance to people."""
+MEASURES: tuple[str, ...] = (
+    "jensen_shannon",
+    "psi",
+    "wasserstein",
+    "total_variation",
+    "null_share",
+    "nan_share",
+    "infinite_share",
+    "outside_share",
+    "new_share",
+    "lost_share",
+)
+"""The measures of drift. Numbers have no new or lost values; categories have no range."""
 ProblemType: TypeAlias = Literal["regression", "binary", "multiclass"]
 GateMode: TypeAlias = Literal["disabled", "dry_run", "enforce"]
 UnknownRule: TypeAlias = Literal["pass", "fail"]
@@ -162,3 +182,16 @@ class GateOptions:
 def family_name(reference: str) -> str:
     """Return the name of a family of versions: its reference without `models:/`."""
     return reference.removeprefix("models:/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorOptions:
+    """How slices of predictions are compared with a baseline."""
+
+    columns: tuple[str, ...] = ()
+    """The input's columns; without any, the features of the model."""
+    by: tuple[str, ...] = ()
+    """The columns that divide a slice into segments."""
+    chance: ChanceName = "auto"
+    level: float = 0.05
+    """The part of slices that raise an alarm although nothing has changed."""

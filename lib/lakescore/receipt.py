@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from lakescore.environments import differences
+from lakescore.monitoring import evaluate_gates, slice_facts
 from lakescore.notation import duration
 from lakescore.wording import counted, listed
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
     from lakescore.assignment import Assignment
     from lakescore.comparing import Comparison, Decision
-    from lakescore.config import ScoreJob
+    from lakescore.config import MonitorJob, ScoreJob
     from lakescore.joblist import Job
+    from lakescore.monitoring import Judgement, Monitoring
     from lakescore.publishing import SliceOutcome
     from lakescore.registry import ModelVersion
     from lakescore.scoring import Execution, Plan
@@ -255,6 +257,55 @@ def jobs_receipt(ended: Sequence[tuple[Job, Mapping[str, Any]]], seconds: float)
         "jobs": jobs,
         "summary": f"{done}, {counted(rows, 'row')} scored in {duration(seconds)}{failures}",
     }
+
+
+def monitor_receipt(
+    config: MonitorJob,
+    predictions: Snapshot,
+    monitored: Monitoring,
+    judgement: Judgement | None,
+) -> dict[str, Any]:
+    """Return the receipt of a monitor job.
+
+    `status` is `alarm` if any slice alarms, `quiet` if none does, and `unchanged` if there was
+    nothing to do. `slices` are those that were judged; `summary` is the result in words.
+    """
+    verdicts = judgement.verdicts if judgement else []
+    judged = [slice_facts(verdict) for verdict in verdicts]
+    alarming = sum(part["status"] == "alarm" for part in judged)
+    return {
+        "status": "unchanged" if not judged else "alarm" if alarming else "quiet",
+        "model": {"name": monitored.units[0].model if monitored.units else config.model},
+        "predictions": {"table": predictions.address, "version": predictions.version},
+        "output": {"table": config.output.address, "profile": config.profile_address},
+        "slices": judged,
+        "slices_alarming": alarming,
+        "rows_in": sum(part["rows"] for part in judged),
+        "left_out": dict(monitored.inputs.left_out),
+        **(judgement.facts() if judgement else {}),
+        "gates": evaluate_gates(config, verdicts),
+        "runner": predictions.runner.facts(),
+        "summary": monitor_summary(config, judged),
+    }
+
+
+def monitor_summary(config: MonitorJob, judged: Sequence[Mapping[str, Any]]) -> str:
+    """Return the result of a monitor job in a sentence."""
+    if not judged:
+        return f"nothing to do: {config.output.address} holds all of these slices already"
+    alarming = [part for part in judged if part["status"] == "alarm"]
+    if not alarming:
+        return f"no alarm: none of {counted(len(judged), 'slice')} differs by more than chance"
+    columns: dict[str, int] = {}
+    for part in alarming:
+        for name in dict.fromkeys(alarm["column"] for alarm in part["clearest"]):
+            columns[name] = columns.get(name, 0) + 1
+    most = sorted(columns, key=lambda name: -columns[name])
+    return (
+        f"{len(alarming)} of {counted(len(judged), 'slice')} alarm, first "
+        f"{alarming[0]['slice']}; most often: "
+        f"{listed([f'{name} ({columns[name]})' for name in most], most=5)}"
+    )
 
 
 def replay_receipt(

@@ -34,7 +34,7 @@ def _describe_codes(*codes: int) -> str:
 
 
 _ORDER = (
-    *("init", "score", "compare", "replay"),
+    *("init", "score", "compare", "replay", "monitor"),
     *("models", "versions", "show", "files", "diff", "report", "serve", "resolve", "environment"),
     *("create", "register", "tag", "untag", "promote", "rollback", "withdraw", "history"),
     *("apply", "explain", "schema", "check", "schedule", "path", "setup"),

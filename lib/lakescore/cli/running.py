@@ -37,6 +37,7 @@ def _define(job: str, summary: str) -> None:
 _define("score", "Score a table with a pinned version, by a job's file.")
 _define("compare", "Rank versions on holdout data, by a job's file.")
 _define("replay", "Make the predictions of a run again, by a job's file.")
+_define("monitor", "Compare what was scored with a baseline, by a job's file.")
 
 
 @command()

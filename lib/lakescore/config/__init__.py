@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 from lakescore.config.comparing import CompareJob
 from lakescore.config.jobs import JOBS, Job
 from lakescore.config.models import Segments
+from lakescore.config.monitoring import MonitorJob
 from lakescore.config.predicting import Prediction
 from lakescore.config.reading import arguments, is_override, kind_of, load, read, validate
 from lakescore.config.replaying import ReplayJob
@@ -23,6 +24,7 @@ __all__ = [
     "JOBS",
     "CompareJob",
     "Job",
+    "MonitorJob",
     "Prediction",
     "ReplayJob",
     "ScoreJob",

@@ -63,11 +63,10 @@ class Job(Strict):
     job_name: ClassVar[str]
     """The name of the kind of job, and of its file in `jobs/`."""
 
-    engine: Engine = "auto"
     scan: ScanName = Field(
         default="direct",
-        description="who reads the table for the arrow engine: direct (the workers, if they read "
-        "exactly what Spark reads), or spark (always Spark)",
+        description="who reads the table, if the arrow engine or no engine needs it: direct (the "
+        "workers, if they read exactly what Spark reads), or spark (always Spark)",
     )
     runner: RunnerName = Field(
         default="auto",
@@ -99,6 +98,12 @@ class Job(Strict):
         super().__pydantic_init_subclass__(**options)
         if "job_name" in vars(cls):
             JOBS[cls.job_name] = cls
+
+
+class Predicting(Job):
+    """The keys of a job that predicts."""
+
+    engine: Engine = "auto"
 
 
 class Pyfunc(Strict):
@@ -195,7 +200,7 @@ class Usage(Strict):
         return features
 
 
-class Applying(Usage, Job):
+class Applying(Usage, Predicting):
     """The keys of a job that applies models."""
 
 

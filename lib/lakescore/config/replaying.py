@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from lakescore.config.jobs import Job, RunId
+from lakescore.config.jobs import Predicting, RunId
 from lakescore.config.tables import Table
 from lakescore.options import EnvironmentName
 
 
-class ReplayJob(Job):
+class ReplayJob(Predicting):
     """Make the predictions of a run again, and check that they are the same."""
 
     job_name: ClassVar[str] = "replay"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from lakescore.config.jobs import Applying, check_families
 from lakescore.config.models import Model, Segments
+from lakescore.config.slices import list_slices
 from lakescore.config.tables import InputTable, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lakescore.options import BindOptions
-
-_MOST_DAYS = 50_000
-"""The longest range of slices: 136 years. A longer range is a mistake, or a case for `due`."""
 
 
 class ScoreJob(Applying):
@@ -154,10 +151,7 @@ class ScoreJob(Applying):
             return ("all",)
         if self.due:
             return ()
-        if not isinstance(self.slices, str):
-            return tuple(dict.fromkeys(self.slices))
-        first, dots, last = self.slices.partition("..")
-        return _list_days(first, last) if dots else (self.slices,)
+        return list_slices(self.slices)
 
     @property
     def quarantine_address(self) -> str:
@@ -238,20 +232,3 @@ class ScoreJob(Applying):
         if self.environment != "auto":
             names.add("environment")
         return self.model_dump(mode="json", include={*names, "pyfunc"}, by_alias=True)
-
-
-def _list_days(first: str, last: str) -> tuple[str, ...]:
-    try:
-        start, end = date.fromisoformat(first), date.fromisoformat(last)
-    except ValueError:
-        raise ValueError(
-            f"{first}..{last} is not a range of days like 2013-12-01..2013-12-31"
-        ) from None
-    if end < start:
-        raise ValueError(f"{first}..{last} ends before it begins")
-    if (days := (end - start).days + 1) > _MOST_DAYS:
-        raise ValueError(
-            f"{first}..{last} would be {days} slices, but a range can have at most {_MOST_DAYS} "
-            "days; give a shorter range, or due"
-        )
-    return tuple(str(start + timedelta(days=n)) for n in range(days))

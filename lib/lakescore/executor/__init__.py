@@ -10,6 +10,7 @@ from .delegating import answer, cpu_seconds
 from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, WIDTH, Misshapen, Truncated
 from .footers import FOOTERS, RowGroup, footer, footers
+from .histograms import Bins, CategoryBins, NumberBins, TimeBins
 from .isolating import ModelProcess, Starter, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
@@ -17,6 +18,7 @@ from .launching import ModelFailed
 from .loading import Description
 from .nesting import innermost, leaf_types
 from .predicting import Failing, Task, few, narrowed, predictor
+from .profiling import MOST_GROUPS, PROFILE, SEPARATOR, ProfileSpec, profile, profile_rows
 from .querying import Queried, query
 from .reading import (
     Column,
@@ -29,6 +31,7 @@ from .reading import (
 from .reconciling import COUNTS, LEFT, reconcile, reconciled
 from .results import alike
 from .sealing import SEALED, opened, seal, sealed, unseal
+from .sketching import MOST_VALUES, SKETCH, sketch, sketch_rows
 from .sources import PACKAGE, program, read_sources
 from .storing import LOCAL, Store
 from .tallying import SAID, TaskTotals, listed_at_most
@@ -43,14 +46,21 @@ __all__ = [
     "FOOTERS",
     "LEFT",
     "LOCAL",
+    "MOST_GROUPS",
+    "MOST_VALUES",
     "NULLS",
     "PACKAGE",
+    "PROFILE",
     "REPEATED",
     "SAID",
     "SAYS",
     "SEALED",
+    "SEPARATOR",
+    "SKETCH",
     "WHY",
     "WIDTH",
+    "Bins",
+    "CategoryBins",
     "Column",
     "Decided",
     "Description",
@@ -60,9 +70,11 @@ __all__ = [
     "Misshapen",
     "ModelFailed",
     "ModelProcess",
+    "NumberBins",
     "OutputColumn",
     "PartitionFilter",
     "Piece",
+    "ProfileSpec",
     "Queried",
     "RowGroup",
     "Scan",
@@ -72,6 +84,7 @@ __all__ = [
     "Store",
     "Task",
     "TaskTotals",
+    "TimeBins",
     "Truncated",
     "Unwritten",
     "Version",
@@ -97,6 +110,8 @@ __all__ = [
     "opened",
     "predicted",
     "predictor",
+    "profile",
+    "profile_rows",
     "program",
     "query",
     "read_sources",
@@ -109,6 +124,8 @@ __all__ = [
     "seal",
     "sealed",
     "shelf",
+    "sketch",
+    "sketch_rows",
     "start",
     "unseal",
 ]

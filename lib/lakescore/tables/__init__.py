@@ -17,7 +17,7 @@ from lakescore.tables.reading import (
 )
 from lakescore.tables.spark_writer import merge
 from lakescore.tables.transaction import Transaction
-from lakescore.tables.writing import begin, clear, put, replace
+from lakescore.tables.writing import begin, clear, put, put_parts, replace
 
 __all__ = [
     "SchemaDrift",
@@ -34,6 +34,7 @@ __all__ = [
     "merge",
     "partitioned_by",
     "put",
+    "put_parts",
     "replace",
     "snapshot",
 ]

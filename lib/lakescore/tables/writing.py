@@ -148,6 +148,38 @@ def put(  # noqa: PLR0913 - all but the first three by name
         return transaction.commit()
 
 
+def put_parts(
+    runner: Runner,
+    rows: pa.Table,
+    address: str,
+    *,
+    where: Mapping[str, Sequence[str]],
+    metadata: Mapping[str, Any],
+) -> int:
+    """Replace rows as `replace` does, by a table in the memory of this process.
+
+    Args:
+        runner: the runner.
+        rows: the rows, with the columns of *where*.
+        address: as in `begin`.
+        where: as in `begin`; at most one of its columns has several values.
+        metadata: as in `begin`.
+
+    Raises:
+        AnotherRunWon, SchemaDrift: as in `replace`.
+    """
+    by = max(where, key=lambda name: len(where[name]))
+    shared = {name: values[0] for name, values in where.items() if name != by}
+    parts = {value: {**shared, by: value} for value in where[by]}
+    with begin(runner, struct(rows.schema), address, where=where, metadata=metadata) as transaction:
+        try:
+            transaction.put(rows, parts, by)
+        except NotEligible as not_eligible:
+            session = runner.start_delta(f"Spark writes {address}: {not_eligible}")
+            transaction.write(frame(session, rows))
+        return transaction.commit()
+
+
 def _add_constants(rows: DataFrame, constants: Mapping[str, Any]) -> DataFrame:
     return rows.select("*", *[F.lit(value).alias(name) for name, value in constants.items()])
 

@@ -1,0 +1,43 @@
+"""Compare slices that were scored with a baseline; alarm if chance cannot explain a difference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lakescore import lineage, receipt, tables
+from lakescore.config import MonitorJob
+from lakescore.console import stage
+from lakescore.job import main
+from lakescore.monitoring import Monitoring, require_passed
+from lakescore.session import choose
+
+if TYPE_CHECKING:
+    from lakescore.monitoring import Judgement
+
+
+def run(config: MonitorJob) -> dict[str, Any]:
+    """Find the slices, compare their columns with the baseline, write, and check the gates."""
+    runner = choose("lakescore monitor", config.runner)
+    predictions = tables.snapshot(runner, config.predictions.address)
+    stage(f"monitoring {predictions.address} at version {predictions.version}", ends="start")
+    monitored = Monitoring(predictions, config)
+    remaining = monitored.remaining()
+    stage(f"slices to monitor: {len(remaining)} of {len(monitored.units)}")
+
+    judgement: Judgement | None = None
+    if remaining:
+        judgement = monitored.judge(remaining)
+        stage(f"compared with {judgement.baseline}: {judgement.reason}", ends="compare")
+        monitored.write(judgement)
+    report = receipt.monitor_receipt(config, predictions, monitored, judgement)
+    stage(report["summary"], ends="write")
+    if judgement is not None:
+        report["tracking_run_id"] = lineage.log_run(
+            config.experiment, "monitoring", predictions, report, metrics=judgement.metrics()
+        )
+    require_passed(report)
+    return report
+
+
+if __name__ == "__main__":
+    main(MonitorJob, run)

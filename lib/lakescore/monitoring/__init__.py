@@ -1,0 +1,19 @@
+"""Monitoring: the slices that were scored, compared with a baseline.
+
+`units` finds what score jobs published, and which input they read. `reading` and `profiles` count
+the rows of columns in bins; only counts leave the workers. `measuring` says how far the counts are
+from those of the baseline, `chance` what chance explains, and `judging` which columns alarm.
+`tracing` writes the tables, and `gating` checks the conditions of the job's file.
+"""
+
+from lakescore.monitoring.gating import alarm_text, evaluate_gates, require_passed
+from lakescore.monitoring.run import Judgement, Monitoring, slice_facts
+
+__all__ = [
+    "Judgement",
+    "Monitoring",
+    "alarm_text",
+    "evaluate_gates",
+    "require_passed",
+    "slice_facts",
+]

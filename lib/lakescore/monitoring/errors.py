@@ -1,0 +1,86 @@
+"""The errors of monitoring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakescore.errors import ConfigError, InputContractError, RequirementNotMet
+from lakescore.wording import counted, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class ModelUnclear(ConfigError):
+    """The table has predictions of several models, and the job's file names none, or another."""
+
+    def __init__(self, address: str, asked: str | None, models: Sequence[str]) -> None:
+        what = f"no predictions of {asked!r}" if asked else "predictions of several models"
+        super().__init__(f"{address} has {what}; give model, one of: {listed(models)}")
+
+
+class NothingScored(InputContractError):
+    """The table has no predictions of slices that the job's file names."""
+
+    def __init__(self, address: str, slices: Sequence[str], existing: Sequence[str]) -> None:
+        super().__init__(
+            f"{address} has no predictions of the slices {listed(slices)}; score them first; there "
+            f"are: {listed(existing)}"
+        )
+
+
+class LineageMissing(InputContractError):
+    """The log of a table of predictions does not say how a slice was scored."""
+
+    def __init__(self, address: str, slices: Sequence[str]) -> None:
+        super().__init__(
+            f"the log of {address} has no commit of a score job for the rows of the slices "
+            f"{listed(slices)}, so their input is not known; score them again, or keep the log "
+            "longer (delta.logRetentionDuration)"
+        )
+
+
+class SegmentsTooMany(InputContractError):
+    """A column divides a slice into too many segments."""
+
+    def __init__(self, address: str, column: str, most: int) -> None:
+        super().__init__(
+            f"column {column!r} of {address} has more than {most} values, but by divides a slice "
+            f"into at most {most} segments; name another column"
+        )
+
+
+class BaselineUnfit(InputContractError):
+    """The baseline cannot be compared with the slices."""
+
+    def __init__(self, baseline: str, reason: str) -> None:
+        super().__init__(f"the baseline {baseline} {reason}")
+
+
+class KindsDiffer(InputContractError):
+    """A column has another kind of values than in the baseline."""
+
+    def __init__(self, address: str, column: str, expected: str, actual: str) -> None:
+        super().__init__(
+            f"column {column!r} of {address} is a {actual}, but a {expected} in the baseline; name "
+            "a baseline with the same types, or leave the column out of columns"
+        )
+
+
+class NothingToMonitor(InputContractError):
+    """None of the columns can be monitored."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        why = listed(f"{name} ({reason})" for name, reason in reasons.items())
+        super().__init__(f"no column can be monitored: {why}; name numbers, texts or booleans")
+
+
+class DriftNotAccepted(RequirementNotMet):
+    """A monitored slice does not meet the gates."""
+
+    def __init__(self, failures: Sequence[str], report: Mapping[str, object]) -> None:
+        super().__init__(
+            f"{counted(len(failures), 'gate')} not met: {listed(failures, most=5)}; the table of "
+            "drift has all measures"
+        )
+        self.facts = {**report, "status": "drifted"}

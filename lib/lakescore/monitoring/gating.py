@@ -1,0 +1,83 @@
+"""Gating: whether the judged units meet the conditions of the job's file, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lakescore.errors import ConfigError
+from lakescore.monitoring.errors import DriftNotAccepted
+from lakescore.notation import number
+from lakescore.wording import listed, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lakescore.config import MonitorJob
+    from lakescore.monitoring.columns import Column
+    from lakescore.monitoring.judging import Judged, Verdict
+
+_ANY = "any"
+
+
+def check_names(config: MonitorJob, columns: Sequence[Column]) -> None:
+    """Check that the gates name monitored columns.
+
+    Raises:
+        ConfigError: they name another column, whose gate would always be met.
+    """
+    if config.gates is None:
+        return
+    known = [column.name for column in columns]
+    for key, names in (("alarms", config.gates.alarms), ("limits", tuple(config.gates.limits))):
+        for name in names:
+            if name != _ANY and name not in known:
+                raise ConfigError(
+                    f"gates.{key}: {name!r} is not monitored{nearest(name, known)}; monitored are: "
+                    f"{listed(known, most=40)}"
+                )
+
+
+def evaluate_gates(config: MonitorJob, verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
+    """Return whether all units meet the gates, and the sentences of those that do not.
+
+    The result is None if the job's file has no gates.
+    """
+    if config.gates is None:
+        return None
+    failures = []
+    for verdict in verdicts:
+        for cell in verdict.cells:
+            place = _place(verdict, cell)
+            if cell.alarm and {cell.column.name, _ANY} & set(config.gates.alarms):
+                failures.append(f"{place} alarms ({alarm_text(cell)})")
+            for name in (cell.column.name, _ANY):
+                for measure, most in config.gates.limits.get(name, {}).items():
+                    measured = cell.measures.get(measure)
+                    if measured is not None and not measured.value <= most:
+                        failures.append(
+                            f"{place} has {measure} {number(measured.value)}, above {number(most)}"
+                        )
+    return {"mode": config.gates.mode, "passed": not failures, "failures": failures}
+
+
+def require_passed(report: Mapping[str, Any]) -> None:
+    """Raise an error if gates that the job's file enforces are not met.
+
+    Raises:
+        DriftNotAccepted: they are not; the report is in the error's facts.
+    """
+    gates = report["gates"]
+    if gates is not None and gates["mode"] == "enforce" and not gates["passed"]:
+        raise DriftNotAccepted(gates["failures"], report)
+
+
+def alarm_text(cell: Judged) -> str:
+    """Return how far a column is from the baseline, and what chance explains."""
+    measured = cell.measures["jensen_shannon"]
+    return f"Jensen-Shannon {number(measured.value)}, and chance explains {number(measured.chance)}"
+
+
+def _place(verdict: Verdict, cell: Judged) -> str:
+    group = cell.group
+    segment = "" if group.by is None else f" where {group.by} is {group.value}"
+    return f"{cell.column.name} of {verdict.unit.slice}{segment}"

@@ -1,0 +1,115 @@
+"""Units: what one run published of one slice, and the input that it read, from the lineage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
+
+from lakescore import provenance, scanning, tables
+from lakescore.logs import NotEligible
+from lakescore.monitoring.errors import LineageMissing, ModelUnclear, NothingScored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lakescore.provenance import CommitRecord
+    from lakescore.snapshots import Snapshot
+
+_BY = ("model_name", "slice", "scoring_run_id")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unit:
+    """What one run published of one slice."""
+
+    slice: str
+    run_id: str
+    record: CommitRecord
+    """What the commit says of the run."""
+    rows: int
+    """The published rows."""
+
+    @property
+    def model(self) -> str:
+        """The name of the registered model."""
+        return self.record.model_name
+
+    @property
+    def version(self) -> int | None:
+        """The number of the version; None if each segment had its own."""
+        number = self.record.version.get("model_version")
+        return None if number is None else int(number)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of the score job."""
+        return self.record.settings or {}
+
+    @property
+    def slice_by(self) -> str | None:
+        """The column that divides the input into slices."""
+        column: str | None = self.settings.get("slice_by")
+        return column
+
+    @property
+    def input(self) -> tuple[str, int]:
+        """The input table and its version."""
+        return self.record.input_table, self.record.input_version
+
+    def fingerprint(self, baseline: str, settings: Mapping[str, object]) -> str:
+        """Return the id of monitoring this unit: equal ids mean equal rows of drift."""
+        facts = [self.model, self.slice, self.run_id, self.input, baseline, settings]
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def find(predictions: Snapshot, model: str | None, names: Sequence[str] = ()) -> list[Unit]:
+    """Return the units of the slices *names* in a table of predictions; of all slices without.
+
+    Raises:
+        ModelUnclear: the table has predictions of several models, and *model* is none of them.
+        NothingScored: the table has no predictions of one of the slices.
+        LineageMissing: the log does not say how a slice was scored.
+    """
+    counts = _published(predictions)
+    models = sorted({name for name, _, _ in counts})
+    if model is None and len(models) == 1:
+        model = models[0]
+    if model not in models:
+        raise ModelUnclear(predictions.address, model, models)
+    known = {(slice_, run): rows for (name, slice_, run), rows in counts.items() if name == model}
+    existing = sorted({slice_ for slice_, _ in known})
+    if unscored := [name for name in names if name not in existing]:
+        raise NothingScored(predictions.address, unscored, existing)
+    commits = [
+        (version, metadata)
+        for version, metadata in tables.commits(predictions.runner, predictions.address)
+        if metadata.get("model_name") == model
+    ]
+    newest = provenance.newest(commits)
+    wanted = {place: n for place, n in known.items() if not names or place[0] in names}
+    if unknown := sorted({place[0] for place in wanted if not _is_known(newest.get(place))}):
+        raise LineageMissing(predictions.address, unknown)
+    return [
+        Unit(slice=place[0], run_id=place[1], record=newest[place].record, rows=rows)
+        for place, rows in sorted(wanted.items())
+    ]
+
+
+def _is_known(commit: provenance.SliceCommit | None) -> bool:
+    return commit is not None and commit.record.settings is not None
+
+
+def _published(predictions: Snapshot) -> dict[tuple[str, str, str], int]:
+    """Return the number of rows by model, slice and run."""
+    try:
+        counts = scanning.tallied(predictions, _BY, {})
+    except NotEligible as not_eligible:
+        predictions.runner.start(f"Spark counts the predictions: {not_eligible}")
+        rows = predictions.rows.groupBy(*_BY).agg(F.count("*").alias("rows")).collect()
+        counts = {tuple(row)[:3]: row["rows"] for row in rows}
+    return {(name, slice_, run): rows for (name, slice_, run), rows in counts.items()}

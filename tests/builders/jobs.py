@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lakescore.config import CompareJob, ReplayJob, ScoreJob
+from lakescore.config import CompareJob, MonitorJob, ReplayJob, ScoreJob
 
-_TABLES = {"input", "holdout", "output", "quarantine", "disagreements"}
+_TABLES = {"predictions", "input", "holdout", "output", "quarantine", "disagreements"}
 
 
 def score_settings(folder: Path, table: str | Path, /, **settings: Any) -> dict[str, Any]:
@@ -44,6 +44,12 @@ def compare_job(folder: Path, table: str | Path, /, **settings: Any) -> CompareJ
 def replay_job(config: ScoreJob, run: str, /, **settings: Any) -> ReplayJob:
     """Return a job that makes a run of *config* again."""
     return ReplayJob.model_validate({"output": config.output, "run": run, **settings})
+
+
+def monitor_job(folder: Path, /, **settings: Any) -> MonitorJob:
+    """Return a job that monitors FOLDER/predictions, and writes into FOLDER/drift."""
+    own = {"predictions": folder / "predictions", "output": folder / "drift"}
+    return MonitorJob.model_validate(_with_tables(own | settings))
 
 
 def _with_tables(settings: dict[str, Any]) -> dict[str, Any]:

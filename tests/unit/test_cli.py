@@ -152,7 +152,8 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     scored = {"Table", "InputTable", "Pyfunc", "Segments", "Otherwise"}
     compared = {*scored, "VersionQuery", "Slices", "Disagreements", "Gates", "Gate"}
     compared |= {"SliceGate", "Groups", "RateGate"}
-    within = {"score": scored, "compare": compared, "replay": {"Table"}}[job]
+    monitored = {"Table", "Baseline", "DriftGates"}
+    within = {"score": scored, "compare": compared, "replay": {"Table"}, "monitor": monitored}[job]
     names = {JOBS[job].__name__, "Trust", *within}
     assert {kind["title"] for kind in objects} == names
     for kind in objects:
@@ -300,11 +301,15 @@ def test_markup_in_a_fact_is_shown_as_it_was_written(cli: Cli, registry: Registr
         ),
         (["versions", "flight-dely"], 3, "error: there is no registered model 'flight-dely' at "),
         (["schema", "scroe"], 2, "error: there is no job 'scroe' (did you mean 'score'?); jobs: "),
-        (["schema", "zebra"], 2, "error: there is no job 'zebra'; jobs: compare, replay, score"),
+        (
+            ["schema", "zebra"],
+            2,
+            "error: there is no job 'zebra'; jobs: compare, monitor, replay, score",
+        ),
         (
             ["check", "zebra", "x.yaml"],
             2,
-            "error: there is no job 'zebra'; jobs: compare, replay, score",
+            "error: there is no job 'zebra'; jobs: compare, monitor, replay, score",
         ),
         (["check", "score", "none/x.yaml"], 2, "error: there is no file none/x.yaml; "),
         (["check", "score", "conf/score.yaml", "x"], 2, "error: 'x' is not an override; "),

@@ -71,11 +71,11 @@ def test_a_file_becomes_the_job_that_it_describes(file: Path) -> None:
     [
         (
             "modle: a/1",
-            "unknown key 'modle' (did you mean 'model'?); valid keys: engine, scan, runner,",
+            "unknown key 'modle' (did you mean 'model'?); valid keys: scan, runner,",
         ),
         (
             "zebra: 1",
-            "unknown key 'zebra'; valid keys: engine, scan, runner, experiment, run_id, receipt,",
+            "unknown key 'zebra'; valid keys: scan, runner, experiment, run_id, receipt,",
         ),
         ("Model: a/1", "unknown key 'Model' (did you mean 'model'?)"),
         ("model: b/1", "is not YAML: the key 'model' occurs twice"),  # YAML takes the last

@@ -72,6 +72,16 @@ from lakescore.loading import (
 from lakescore.logs import AnotherRunWon
 from lakescore.metering import MetricsNotWritten
 from lakescore.ml import InputColsIncomplete, InputColsUnfit
+from lakescore.monitoring.errors import (
+    BaselineUnfit,
+    DriftNotAccepted,
+    KindsDiffer,
+    LineageMissing,
+    ModelUnclear,
+    NothingScored,
+    NothingToMonitor,
+    SegmentsTooMany,
+)
 from lakescore.projects import ProjectExists
 from lakescore.publishing import RowsLost, RunIdReused, TooManyErrors
 from lakescore.registry.errors import (
@@ -340,6 +350,14 @@ INSTANCES = [
         ["rmse must be at most 15: it is 16 (15.8 to 16.2), missed by 1.2"],
         {},
     ),
+    ModelUnclear("/lake/tables/predictions", "delay", ["flight-delay", "taxi-out"]),
+    NothingScored("/lake/tables/predictions", ["2013-12-24"], ["2013-12-25"]),
+    LineageMissing("/lake/tables/predictions", ["2013-12-24"]),
+    SegmentsTooMany("/lake/tables/departures", "tailnum", 200),
+    BaselineUnfit("/lake/tables/training", "has no rows; name a table or slices with rows"),
+    KindsDiffer("/lake/tables/departures", "seats", "number", "category"),
+    NothingToMonitor({"embedding": "it is array<double>"}),
+    DriftNotAccepted(["temp of 2013-12-24 has psi 0.31, above 0.25"], {}),
     AliasMoved("flight-delay", "champion", 3, 4),
     EditedMeanwhile("the tag 'team' of models:/flight-delay/3", "ops", None),
     NotServed("crew@night", ["flight-delay"]),

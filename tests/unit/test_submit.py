@@ -106,7 +106,7 @@ def test_the_place_is_a_file_of_properties(submit: Submit) -> None:
     assert here.stdout == submit("replay", REPLAY, DRY_RUN="1").stdout
 
 
-@pytest.mark.parametrize("job", ["score", "compare", "replay"])
+@pytest.mark.parametrize("job", ["score", "compare", "replay", "monitor"])
 def test_a_job_in_local_mode_starts_spark_itself_if_at_all(submit: Submit, job: str) -> None:
     file = str(ROOT / f"conf/{job}.yaml")
     done = submit(job, file, "runner=local", DRY_RUN="1")
@@ -209,8 +209,8 @@ def test_without_a_job_the_usage_is_told(submit: Submit) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: JOB is missing; usage: ")
     assert (
-        "jobs: compare, replay, score; places: connect, kubernetes, local, s3, standalone, yarn"
-        in done.stderr
+        "jobs: compare, monitor, replay, score; "
+        "places: connect, kubernetes, local, s3, standalone, yarn" in done.stderr
     )
 
 

@@ -33,8 +33,8 @@ SKETCH = pa.schema(
     }
 )
 """The rows of a sketch: a category's value with its number of rows; or the sample of a number
-column, with its number of finite numbers, the smallest and the largest. A null value with -1 rows says that
-the column has more than `MOST_VALUES` values."""
+column, with its number of finite numbers, the smallest and the largest. A null value with -1 rows
+says that the column has more than `MOST_VALUES` values."""
 
 
 def sketch(scan: Scan, numbers: tuple[int, ...], categories: tuple[int, ...], every: int) -> Task:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FEWEST_EXPECTED = 5.0
 """With fewer expected rows in a bin, the chi-square distribution is only a first look."""
 _CLEAR = 1e-8
-"""A p-value so small or smaller needs no exact calculation, since the correction never asks more."""
+"""A p-value so small or smaller needs no exact calculation: no correction asks for more."""
 _DULL = 0.05
 """A p-value so large or larger needs none either: it raises no alarm."""
 _DRAWS = (500, 20_000)

@@ -53,7 +53,7 @@ def kind_of(kind: DataType) -> Kind | None:
 
 
 def features(
-    unit: Unit, schema: StructType, address: str, names: Sequence[str], asked: bool
+    unit: Unit, schema: StructType, address: str, names: Sequence[str], *, asked: bool
 ) -> tuple[list[Column], dict[str, str]]:
     """Return the monitored columns of the input, and the reason for those that are left out.
 

@@ -28,7 +28,7 @@ def jensen_shannon(baseline: Floats, current: Floats) -> Floats:
 
 
 def stability_index(baseline: Floats, current: Floats, least: tuple[float, float]) -> Floats:
-    """Return the population stability index: the sum of (current - baseline) ln(current / baseline).
+    """Return the population stability index: the sum of (now - before) ln(now / before).
 
     Args:
         baseline: the shares of the baseline.

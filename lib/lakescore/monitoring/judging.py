@@ -98,7 +98,7 @@ class Reference:
         return self._usual[column, group]
 
 
-def judge(
+def judge(  # noqa: PLR0913 - options by name
     unit: Unit,
     current: Profile,
     reference: Reference,

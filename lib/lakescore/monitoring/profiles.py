@@ -14,7 +14,6 @@ from lakescore.arrow import collected, struct
 from lakescore.errors import ColumnsMissing
 from lakescore.logs import NotEligible
 from lakescore.monitoring.errors import SegmentsTooMany
-from lakescore.scanning import Selection
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from lakescore.executor import Bins
     from lakescore.monitoring.columns import Column
+    from lakescore.scanning import Selection
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -136,10 +136,11 @@ def add_up(profiles: Iterable[Profile]) -> Profile:
     return Profile(bins, cells)
 
 
-def take(
+def take(  # noqa: PLR0913 - options by name
     selection: Selection,
     columns: Sequence[Column],
     bins: Mapping[str, Bins],
+    *,
     units: Sequence[str] = (),
     by: Sequence[str] = (),
     scan: str = "direct",
@@ -190,6 +191,10 @@ def take(
             np.frombuffer(squares),
         )
         _add(cells[columns[number].name], group, cell)
+    for column in by:  # a task sees only a part of the rows
+        values = {g.value for groups in cells.values() for g in groups if g.by == column}
+        if len(values) > executor.MOST_GROUPS:
+            raise SegmentsTooMany(address, column, executor.MOST_GROUPS)
     return Profile({column.name: bins[column.name] for column in columns}, cells)
 
 

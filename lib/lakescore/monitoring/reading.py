@@ -13,8 +13,6 @@ from lakescore.monitoring import profiles
 from lakescore.monitoring.columns import Column, features, kind_of, outputs, require_some
 from lakescore.monitoring.errors import BaselineUnfit, KindsDiffer
 from lakescore.monitoring.judging import Reference
-from lakescore.monitoring.profiles import Profile
-from lakescore.scanning import Selection
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
@@ -23,8 +21,10 @@ if TYPE_CHECKING:
     from lakescore.config import MonitorJob
     from lakescore.config.tables import InputTable
     from lakescore.executor import Bins
+    from lakescore.monitoring.profiles import Profile
     from lakescore.monitoring.units import Unit
     from lakescore.runner import Runner
+    from lakescore.scanning import Selection
     from lakescore.snapshots import Snapshot
     from lakescore.trust import Trust
 
@@ -95,7 +95,7 @@ class Inputs:
     def _input_source(self, units: Sequence[Unit], names: Sequence[str]) -> Source:
         unit, snapshot = units[0], self.input_of(units[0])
         columns, left_out = features(
-            unit, snapshot.schema, snapshot.address, names, bool(self._config.columns)
+            unit, snapshot.schema, snapshot.address, names, asked=bool(self._config.columns)
         )
         self.left_out.update(left_out)
         slices = list(dict.fromkeys(unit.slice for unit in units))
@@ -151,7 +151,7 @@ def _take(source: Source, bins: Mapping[str, Bins], by: Sequence[str], scan: str
     _check_kinds(source, columns, bins)
     if not columns:
         return None
-    return profiles.take(source.selection, columns, bins, source.names, by, scan)
+    return profiles.take(source.selection, columns, bins, units=source.names, by=by, scan=scan)
 
 
 def _check_kinds(source: Source, columns: Sequence[Column], bins: Mapping[str, Bins]) -> None:
@@ -232,14 +232,14 @@ def _table_source(runner: Runner, inputs: Inputs, config: MonitorJob, like: Unit
     snapshot = table_of(runner, table)
     schema, names = snapshot.schema, inputs.features_of(like, config.trust)
     expected, _ = features(
-        like, inputs.input_of(like).schema, like.input[0], names, bool(config.columns)
+        like, inputs.input_of(like).schema, like.input[0], names, asked=bool(config.columns)
     )
     columns = []
     for column in expected:
         source = column.source if column.source in schema.names else column.name
         if source not in schema.names:
             raise ColumnsMissing(snapshot.address, [column.source], schema.names)
-        if (kind := kind_of(schema[source].dataType)) != column.kind:
+        if kind_of(schema[source].dataType) != column.kind:
             actual = schema[source].dataType.simpleString()
             raise BaselineUnfit(
                 snapshot.address,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lakescore import lineage, receipt, tables
+from lakescore import lineage, monitoring, receipt, reporting, tables
 from lakescore.config import MonitorJob
 from lakescore.console import stage
 from lakescore.job import main
@@ -31,10 +31,15 @@ def run(config: MonitorJob) -> dict[str, Any]:
         monitored.write(judgement)
     report = receipt.monitor_receipt(config, predictions, monitored, judgement)
     stage(report["summary"], ends="write")
+    if monitored.units:
+        page = reporting.write_drift(monitoring.document(runner, config, report), config.pages)
+        report["report"] = {"html": str(page)}
+        stage(f"the report is {page}")
     if judgement is not None:
         report["tracking_run_id"] = lineage.log_run(
-            config.experiment, "monitoring", predictions, report, metrics=judgement.metrics()
-        )
+            config.experiment, "monitoring", predictions, report,
+            metrics=judgement.metrics(), files=[page],
+        )  # fmt: skip
     require_passed(report)
     return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +11,7 @@ from lakescore.config.jobs import Job
 from lakescore.config.slices import list_slices
 from lakescore.config.strict import Strict
 from lakescore.config.tables import InputTable, Table
+from lakescore.home import home
 from lakescore.options import CHANCES, MEASURES, ChanceName, MonitorOptions
 from lakescore.wording import described, listed, nearest
 
@@ -131,6 +133,11 @@ class MonitorJob(Job):
         description="table for the distributions of columns; default: the output's path or name "
         "with _profile at its end",
     )
+    report: str = Field(
+        default="reports",
+        min_length=1,
+        description="folder for the page; a relative path is below LAKESCORE_HOME",
+    )
     gates: DriftGates | None = Field(default=None, description="what is not accepted")
 
     @model_validator(mode="after")
@@ -165,6 +172,11 @@ class MonitorJob(Job):
         if self.profile is not None:
             return self.profile.address
         return self.output.address.rstrip("/") + "_profile"
+
+    @property
+    def pages(self) -> Path:
+        """The absolute folder for the page."""
+        return home() / Path(self.report).expanduser()
 
     @property
     def options(self) -> MonitorOptions:

@@ -6,6 +6,7 @@ from those of the baseline, `chance` what chance explains, and `judging` which c
 `tracing` writes the tables, and `gating` checks the conditions of the job's file.
 """
 
+from lakescore.monitoring.document import document
 from lakescore.monitoring.gating import alarm_text, evaluate_gates, require_passed
 from lakescore.monitoring.run import Judgement, Monitoring, slice_facts
 
@@ -13,6 +14,7 @@ __all__ = [
     "Judgement",
     "Monitoring",
     "alarm_text",
+    "document",
     "evaluate_gates",
     "require_passed",
     "slice_facts",

@@ -4,6 +4,7 @@
 page embeds the document and has no other data.
 """
 
+from lakescore.reporting.drift import drift_page, write_drift
 from lakescore.reporting.files import save, write
 from lakescore.reporting.markdown import summary
 from lakescore.reporting.registered import registry_document
@@ -11,6 +12,7 @@ from lakescore.reporting.rendering import Script, page, part, policy, style
 
 __all__ = [
     "Script",
+    "drift_page",
     "page",
     "part",
     "policy",
@@ -19,4 +21,5 @@ __all__ = [
     "style",
     "summary",
     "write",
+    "write_drift",
 ]

@@ -22,10 +22,11 @@ from lakescore.home import home
 WHERE_AND_WHAT_NEXT = """
 [bold]Where everything lies[/bold], in {home}
   tables/predictions    one row a flight; its commits hold the lineage as JSON
+  tables/drift          how far each day of December is from the days of the training
   tables/ranking        one row a version, metric and slice, with its interval
   tables/disagreements  the flights that the versions disagree on most
   reports/              the comparison as a page, and as Markdown
-  receipts/             what each run reports: score.json, compare.json
+  receipts/             what each run reports: score.json, monitor.json, compare.json
   trust.yaml            which model versions its jobs may load
   mlflow.db, artifacts/ MLflow's store. To look into it:
       .venv/bin/mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db
@@ -40,9 +41,12 @@ WHERE_AND_WHAT_NEXT = """
 console = Console(highlight=False)
 
 
-def show(scored: Path, compared: Path) -> None:
+def show(receipts: Path) -> None:
     """Show the ranking, a few predictions with their lineage, where all lies, what to try next."""
-    score, compare = json.loads(scored.read_text()), json.loads(compared.read_text())
+    score, monitor, compare = (
+        json.loads((receipts / f"{job}.json").read_text())
+        for job in ("score", "monitor", "compare")
+    )
     show_ranking(compare)
     show_predictions(score)
     days = Counter(each["status"] for each in score["slices"])
@@ -50,8 +54,10 @@ def show(scored: Path, compared: Path) -> None:
         f"December: {score['rows_in']:,} departures in {days.total()} days "
         f"({', '.join(f'{count} {status}' for status, count in days.items())})"
     )
+    say(f"against the training's days: {monitor['summary']}")
     console.print(WHERE_AND_WHAT_NEXT.format(home=home(), name=NAME), soft_wrap=True)
-    page = compare["report"]["html"]
+    drift, page = monitor["report"]["html"], compare["report"]["html"]
+    console.print(f"[bold]The drift of December, as a page[/bold]\n  {drift}\n", soft_wrap=True)
     console.print(f"[bold]The comparison, as a page for a browser[/bold]\n  {page}", soft_wrap=True)
 
 
@@ -113,7 +119,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["prepare"]:
             prepare(say)
-        case ["show", scored, compared]:
-            show(Path(scored), Path(compared))
+        case ["show", receipts]:
+            show(Path(receipts))
         case _:
-            sys.exit("usage: demo.py prepare | show SCORE_RECEIPT COMPARE_RECEIPT")
+            sys.exit("usage: demo.py prepare | show RECEIPTS")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run the main jobs on real flights: create models, score December day by day, compare versions.
+# Run the main jobs on real flights: create models, score December day by day, compare its days with
+# those of the training, compare versions.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
@@ -12,6 +13,8 @@ trust=$LAKESCORE_HOME/trust.yaml
 [[ -f $trust ]] || trust=conf/trust.yaml
 echo '$ ./spark-submit.sh score conf/score.yaml trust=.../trust.yaml'
 ./spark-submit.sh score conf/score.yaml trust="$trust" receipt="$receipts/score.json" | cut -c1-160
+echo '$ ./spark-submit.sh monitor conf/monitor.yaml trust=.../trust.yaml'
+./spark-submit.sh monitor conf/monitor.yaml trust="$trust" receipt="$receipts/monitor.json" | cut -c1-160
 echo '$ ./spark-submit.sh compare conf/compare.yaml trust=.../trust.yaml'
 ./spark-submit.sh compare conf/compare.yaml trust="$trust" receipt="$receipts/compare.json" | cut -c1-160
-.venv/bin/python scripts/demo.py show "$receipts/score.json" "$receipts/compare.json"
+.venv/bin/python scripts/demo.py show "$receipts"

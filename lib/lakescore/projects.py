@@ -17,6 +17,7 @@ _TARGETS = {
     "conf/score.yaml": "conf/score.yaml",
     "conf/compare.yaml": "conf/compare.yaml",
     "conf/replay.yaml": "conf/replay.yaml",
+    "conf/monitor.yaml": "conf/monitor.yaml",
 }
 """The file of a project, by the template."""
 _COPIED = ("conf/trust.yaml", "conf/spark/local.conf", "conf/spark/standalone.conf")
@@ -53,7 +54,7 @@ def create(folder: Path, *, with_flights: bool = False) -> list[Path]:
         folder / name: (assets.folder() / name).read_text(encoding="utf-8") for name in _COPIED
     }
     if with_flights:
-        jobs = ("conf/score.yaml", "conf/compare.yaml")
+        jobs = ("conf/score.yaml", "conf/compare.yaml", "conf/monitor.yaml")
         texts |= {
             folder / name: (assets.folder() / name).read_text(encoding="utf-8") for name in jobs
         }

@@ -178,6 +178,11 @@ def run_compare() -> None:
     _run_here("compare")
 
 
+def run_monitor() -> None:
+    """Run the monitor job in this process with its arguments, as `run_score` does."""
+    _run_here("monitor")
+
+
 def _run_here(job: str) -> None:
     try:
         runpy.run_path(str(find_job(job)), run_name="__main__")

@@ -32,6 +32,8 @@ def test_the_demo_ends_with_what_a_person_wants_to_see(demo: Done, shell: Shell)
         "December: 27,110 departures in 31 days (31 scored)",
         f"Where everything lies, in {shell.home}",
         "What to try next",
+        "against the training's days: 7 of 31 slices alarm, first 2013-12-06",
+        "The drift of December, as a page",
         "The comparison, as a page",
     ):
         assert part in end
@@ -89,6 +91,22 @@ def test_the_ranking_is_over_all_labelled_rows_better_first(demo: Done, shell: S
     assert ((rmse["low"] < rmse["value"]) & (rmse["value"] < rmse["high"])).all()
     assert len(shell.rows("disagreements")) == 100
     assert len(shell.rows("compare_quarantine")) == 0
+
+
+def test_december_differs_where_its_weather_does(demo: Done, shell: Shell) -> None:  # noqa: ARG001
+    """The package has no weather of New Year's Eve, and it rained on the sixth."""
+    drift = shell.rows("drift")
+    alarms = drift[drift["alarm"] & (drift["measure"] == "jensen_shannon")]
+    days = alarms.groupby("slice")["column"].agg(set)
+    assert {"precip", "visib"} <= days["2013-12-31"]
+    assert days["2013-12-06"] == {"precip"}
+    departures = shell.rows("departures", columns=["date", "precip"])
+    december = departures[departures["date"].astype(str) == "2013-12-31"]
+    nulls = drift[(drift["slice"] == "2013-12-31") & (drift["column"] == "precip")]
+    share = nulls[nulls["measure"] == "null_share"]["value"].item()
+    assert share == december["precip"].isna().mean() == 1.0
+    page = shell.home / "reports/monitor-flight-delay.html"
+    assert "missing: 100 % (baseline 0.144 %)" in page.read_text(encoding="utf-8")
 
 
 def test_a_second_run_makes_no_version_and_writes_no_row(demo: Done, shell: Shell) -> None:  # noqa: ARG001

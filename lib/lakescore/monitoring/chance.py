@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-_FEWEST_EXPECTED = 5.0
+_FEWEST_EXPECTED = 25.0
 """With fewer expected rows in a bin, the chi-square distribution is only a first look."""
 _CLEAR = 1e-8
 """A p-value so small or smaller needs no exact calculation: no correction asks for more."""

@@ -45,7 +45,7 @@ ChanceName: TypeAlias = Literal["auto", "rows", "slices"]
 CHANCES: Mapping[ChanceName, str] = {
     "rows": "those that two samples of independent rows show",
     "slices": "those that the slices of the baseline show among themselves",
-    "auto": "slices if the baseline has 40 of them or more, otherwise rows",
+    "auto": "slices if the baseline has enough of them (40 at the usual level), otherwise rows",
 }
 """With the words that describe a kind of chance to people."""
 MEASURES: tuple[str, ...] = (

@@ -13,6 +13,7 @@ import score
 from builders.jobs import monitor_job, score_job
 from builders.tables import make_table, rows_of
 from deltalake import DeltaTable, write_deltalake
+from mlflow import MlflowClient
 from scipy.spatial.distance import jensenshannon
 from sklearn.linear_model import LinearRegression
 
@@ -26,6 +27,7 @@ from lakescore.monitoring.errors import (
     NothingScored,
     SegmentsTooMany,
 )
+from lakescore.scanning import FilesGone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,9 @@ def models(register: Any) -> None:
     for factor in (2, 3):
         register("line", LinearRegression().fit(X, factor * X["x"]), X)
     register("other", LinearRegression().fit(X, 2 * X["x"]), X)
+    for color in ("red", "green", "blue"):
+        register(f"paint-{color}", LinearRegression().fit(X, X["x"]), X)
+        MlflowClient().set_registered_model_alias(f"paint-{color}", "champion", "1")
 
 
 def draw(rows: int, seed: int = 0, **changes: Any) -> pd.DataFrame:
@@ -387,6 +392,48 @@ def test_an_input_whose_column_changed_its_type_is_refused(scored: Path) -> None
 def test_a_baseline_without_rows_is_refused(scored: Path) -> None:
     baseline = {"path": str(scored / "training"), "slices": "2012-01-01..2012-01-03"}
     assert "has no rows" in refuse(scored, BaselineUnfit, baseline=baseline)
+
+
+def test_a_baseline_with_too_few_slices_cannot_explain_by_slices(scored: Path) -> None:
+    """No slice could alarm, and the run would always say that nothing differs."""
+    message = refuse(scored, BaselineUnfit, chance="slices")
+    assert "has 1 slice, but with chance: slices and level: 0.05 no slice can alarm" in message
+    assert "unless it has 19" in message
+
+
+def test_an_input_whose_files_are_gone_is_refused(scored: Path) -> None:
+    """VACUUM removed the version that was scored."""
+    old = list((scored / "input").glob("*.parquet"))
+    write_days(scored / "input", {DAYS[0]: draw(50, 9)})
+    for file in old:
+        file.unlink()
+    with pytest.raises(FilesGone, match="does not exist any more"):
+        monitor.run(against_training(scored))
+    assert not (scored / "drift").exists()
+
+
+def test_features_are_read_from_the_columns_that_the_score_job_named(tmp_path: Path) -> None:
+    renamed = {DAYS[0]: draw(2000, 1).rename(columns={"x": "length"})}
+    write_days(tmp_path / "training", {"2013-11-01": draw(20_000, 9)})  # as the model has them
+    table = write_days(tmp_path / "input", renamed)
+    score_days(tmp_path, table, columns={"x": "length"})
+    receipt = monitor.run(monitor_job(tmp_path, baseline={"path": str(tmp_path / "training")}))
+    assert receipt["columns"] == ["x", "size"]
+    assert by_slice(receipt) == {DAYS[0]: set()}
+    rows = drift(tmp_path, column="x", measure="outside_share")["rows"].tolist()
+    assert rows == [2000]
+
+
+def test_a_family_of_versions_is_monitored_by_its_segments(tmp_path: Path) -> None:
+    days = {"2013-11-30": draw(3000, 1), DAYS[0]: draw(3000, 2)}
+    days[DAYS[0]].loc[days[DAYS[0]]["color"] == "red", "x"] += 1
+    family = {"by": "color", "name": "paint-{color}@champion"}
+    score_days(tmp_path, write_days(tmp_path / "input", days), model=family)
+    receipt = monitor.run(monitor_job(tmp_path, baseline={"slices": ["2013-11-30"]}, by=["color"]))
+    (part,) = receipt["slices"]
+    assert part["model_version"] is None
+    alarms = {(alarm["column"], alarm["segment"]) for alarm in part["clearest"]}
+    assert alarms == {("x", None), ("prediction", None), ("x", "red"), ("prediction", "red")}
 
 
 def test_a_slice_is_not_its_own_baseline(scored: Path) -> None:

@@ -95,7 +95,8 @@ def schedule(  # noqa: PLR0913 - the command's options
     then: Annotated[
         str | None,
         typer.Option(
-            metavar="WORDS", help="file of a compare job to run afterwards, and keys to override"
+            metavar="WORDS",
+            help="file of a compare or monitor job to run afterwards, and keys to override",
         ),
     ] = None,
     then_on: Annotated[

@@ -33,8 +33,8 @@ _KEY = r"\w+(?:\.\w+)*"
 J = TypeVar("J", bound=BaseModel)
 
 
-def kind_of(path: Path, overrides: Sequence[str] = ()) -> Literal["score", "compare"]:
-    """Return the kind of job of a file: only the file of a compare job has `versions`.
+def kind_of(path: Path, overrides: Sequence[str] = ()) -> Literal["score", "compare", "monitor"]:
+    """Return the kind of job of a file, by the key that only this kind has.
 
     Raises:
         ConfigError: the file does not exist, or does not contain keys and values.
@@ -42,6 +42,8 @@ def kind_of(path: Path, overrides: Sequence[str] = ()) -> Literal["score", "comp
     values = read(path)
     for override in overrides:
         _apply_override(values, override)
+    if "predictions" in values:
+        return "monitor"
     return "compare" if "versions" in values else "score"
 
 

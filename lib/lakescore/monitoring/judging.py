@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lakescore.monitoring import chance, distances
+from lakescore.monitoring.errors import BaselineUnfit
 from lakescore.monitoring.measuring import Measured, measure, tested, values
 from lakescore.wording import counted
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 Chance = Literal["rows", "slices"]
-ENOUGH_SLICES = 40
-"""With fewer slices in the baseline, no slice could differ from them at the level of 2.5 %."""
+_ENOUGH_SLICES = 40
+"""With so many slices in the baseline, a slice can differ from them at the level of 2.5 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,26 +76,43 @@ class Reference:
         self.slices = sorted({group.unit for cells in profile.cells.values() for group in cells})
         self._usual: dict[tuple[str, Group], dict[str, float]] = {}
 
-    def explain(self, asked: ChanceName) -> tuple[Chance, str]:
-        """Return what explains differences, and why."""
-        slices = counted(len(self.slices), "slice")
+    def explain(self, asked: ChanceName, level: float, name: str) -> tuple[Chance, str]:
+        """Return what explains differences, and why.
+
+        Args:
+            asked: what the job's file says.
+            level: the part of slices that alarm although nothing has changed.
+            name: the baseline, for errors.
+
+        Raises:
+            BaselineUnfit: slices are to explain the differences, but are so few that no slice could
+                alarm at that level.
+        """
+        slices, fewest = counted(len(self.slices), "slice"), math.ceil(1 / level) - 1
+        if asked == "slices" and len(self.slices) < fewest:
+            raise BaselineUnfit(
+                name,
+                f"has {slices}, but with chance: slices and level: {level} no slice can alarm "
+                f"unless it has {fewest}; name a longer baseline, or give chance: rows",
+            )
         if asked != "auto":
             return asked, "the job's file says so"
-        if len(self.slices) >= ENOUGH_SLICES:
+        enough = max(_ENOUGH_SLICES, 2 * fewest)
+        if len(self.slices) >= enough:
             return "slices", f"the {slices} of the baseline show how slices differ"
-        return "rows", f"the baseline has {slices}, and {ENOUGH_SLICES} show how slices differ"
+        return "rows", f"the baseline has {slices}, and {enough} show how slices differ"
 
     def usual(self, column: str, group: Group) -> dict[str, float]:
         """Return the values of measures that 95 % of the baseline's slices reach at most."""
         if (column, group) not in self._usual:
             bins, whole = self.profile.bins[column], self.total.cells[column][group]
-            found: dict[str, list[float]] = {}
+            reached: dict[str, list[float]] = {}
             for name in self.slices:
                 cell = self.profile.of(column, group._replace(unit=name))
                 for measure_name, value in values(whole, cell, bins).items() if cell else ():
-                    found.setdefault(measure_name, []).append(value)
+                    reached.setdefault(measure_name, []).append(value)
             self._usual[column, group] = {
-                name: float(np.quantile(reached, 0.95)) for name, reached in found.items()
+                name: float(np.quantile(all_values, 0.95)) for name, all_values in reached.items()
             }
         return self._usual[column, group]
 

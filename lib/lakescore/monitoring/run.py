@@ -109,7 +109,7 @@ class Monitoring:
              if name not in self.inputs.left_out}
         )  # fmt: skip
         profiled = reading.profile_units(sources, reference.profile.bins, config.by, config.scan)
-        kind, reason = reference.explain(config.chance)
+        kind, reason = reference.explain(config.chance, config.level, name)
         verdicts = [
             judging.judge(
                 unit, profiled[unit], reference, columns, explained_by=kind, level=config.level

@@ -29,7 +29,7 @@ _PRIVATE = 0xE000
 class Job:
     """A job's file, and the overrides of its keys."""
 
-    kind: Literal["score", "compare"]
+    kind: Literal["score", "compare", "monitor"]
     config: str
     """A path in the project, or an absolute path on the machine that runs the job."""
     overrides: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Schedule:
     each: tuple[tuple[str, ...], ...] = ()
     """More overrides for each task; one task without more overrides if empty."""
     then: Job | None = None
-    """A compare job, which does not need the rows of the first job."""
+    """A compare or monitor job, which follows also if the first job had nothing to do."""
     then_on: tuple[int, ...] = ()
     """The days of the week on which it follows, as ISO's numbers; every time if empty."""
     within: int | None = None
@@ -96,10 +96,11 @@ class Schedule:
             raise ConfigError("--then-on gives the days of a second job, but there is no --then")
 
     def _check_second(self, then: Job) -> None:
-        if (self.job.kind, then.kind) != ("score", "compare"):
+        if self.job.kind != "score" or then.kind == "score":
             raise ConfigError(
                 f"{then.config}, a {then.kind} job, cannot follow {self.job.config}, a "
-                f"{self.job.kind} job: only a compare job can follow, and only after a score job"
+                f"{self.job.kind} job: only a compare or monitor job can follow, and only after a "
+                "score job"
             )
         if then.name == self.job.name:
             raise ConfigError(

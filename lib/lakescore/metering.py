@@ -31,7 +31,8 @@ def write(receipt: Mapping[str, Any], path: Path) -> None:
 
     The metrics are gauges: `lakescore_run_exit_code`; `lakescore_run_end_time_seconds`, since 1970;
     `lakescore_run_seconds`, by `stage`; `lakescore_rows`, by `kind`: in, scored, quarantined, or
-    skipped (rows of segments without a model); `lakescore_model_version`. A gauge whose fact the
+    skipped (rows of segments without a model); `lakescore_model_version`; of a monitor job,
+    `lakescore_slices_alarming`. A gauge whose fact the
     receipt lacks, because the run failed early, is left out.
 
     Their labels are `job`, `file` (the name of *path*), `model` (the registered model's name) and
@@ -65,6 +66,12 @@ def write(receipt: Mapping[str, Any], path: Path) -> None:
     for kind in _KINDS:
         if f"rows_{kind}" in receipt:
             set_gauge("lakescore_rows", "Rows of the run.", receipt[f"rows_{kind}"], kind=kind)
+    if "slices_alarming" in receipt:
+        set_gauge(
+            "lakescore_slices_alarming",
+            "Slices of the run that differ by more than chance explains.",
+            receipt["slices_alarming"],
+        )
     if "version" in model:
         set_gauge("lakescore_model_version", "The version that was loaded.", int(model["version"]))
     try:

@@ -53,7 +53,8 @@ def make_document(names: list[str], days: list[str] = DAYS) -> dict[str, Any]:
         "format": "lakescore-drift/1", "made_at": "2026-12-01T06:00:00+00:00",
         "model": "flight-delay", "verdict": "1 of 31 slices alarm.", "level": 0.05,
         "baseline": "/lake/training at version 3", "explained_by": "slices", "slices": days,
-        "columns": columns, "alarms": alarms, "more_alarms": 0, "distributions": distributions,
+        "columns": columns, "alarms": alarms, "more_alarms": 0,
+        "fixed_limits": {"0.1": 31, "0.25": 7}, "distributions": distributions,
         "receipt": {
             "left_out": {"embedding": "it is array<double>"},
             "gates": {"mode": "dry_run", "passed": False, "failures": ["temp alarms"]},
@@ -101,6 +102,7 @@ def test_the_first_sentence_and_the_alarms_are_read_without_a_script(
     assert "temp: 12 % (baseline 3 %)" in alarms.nth(1).inner_text()
     cells = page.get_by_role("region", name="columns by slice").locator(".cell.alarm")
     assert cells.count() == 2
+    assert page.get_by_text("a fixed limit of 0.25 for the PSI would alarm in 7 of 31").is_visible()
     assert page.get_by_text("is not monitored: it is array<double>").is_visible()
     assert page.locator("svg[role=img]").count() == 3  # two distributions, and all over time
 

@@ -18,6 +18,7 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.linear_model import LinearRegression
 
 from lakescore.errors import ColumnsMissing, ConfigError
+from lakescore.monitoring import tracing
 from lakescore.monitoring.errors import (
     BaselineUnfit,
     DriftNotAccepted,
@@ -27,6 +28,7 @@ from lakescore.monitoring.errors import (
     NothingScored,
     SegmentsTooMany,
 )
+from lakescore.notation import percent
 from lakescore.scanning import FilesGone
 
 if TYPE_CHECKING:
@@ -214,6 +216,35 @@ def test_a_named_slice_is_compared_again_if_the_baseline_has_changed(shifted: Pa
     assert monitor.run(named)["status"] == "unchanged"
     write_days(shifted / "training", {"2013-11-01": draw(20_000, 8, x=draw(20_000, 8)["x"] + 1)})
     assert by_slice(monitor.run(named)) == {DAYS[1]: set()}
+
+
+def test_a_run_that_ends_between_its_two_tables_is_repeated(
+    shifted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = tracing.write
+
+    def write_profiles_only(runner: Any, rows: Any, address: str, metadata: Any) -> int:
+        if address.endswith("drift"):
+            raise OSError("no room")
+        return write(runner, rows, address, metadata)
+
+    monkeypatch.setattr(tracing, "write", write_profiles_only)
+    with pytest.raises(OSError, match="no room"):
+        monitor.run(against_training(shifted))
+    monkeypatch.undo()
+    receipt = monitor.run(against_training(shifted))
+    assert by_slice(receipt) == {DAYS[0]: set(), DAYS[1]: {"x"}, DAYS[2]: {"color"}}
+    profiles = DeltaTable(str(shifted / "drift_profile")).to_pandas()
+    assert not profiles.duplicated(["slice", "column"]).any()
+
+
+def test_the_page_says_what_has_changed(shifted: Path) -> None:
+    receipt = monitor.run(against_training(shifted, report=str(shifted / "pages")))
+    page = (shifted / "pages" / "monitor-line.html").read_text()
+    assert receipt["report"] == {"html": str(shifted / "pages" / "monitor-line.html")}
+    assert "2 of 3 slices alarm" in page
+    share = drift(shifted, slice=DAYS[2], column="color", measure="new_share")["value"].item()
+    assert f"values that the baseline does not have: {percent(share)} (baseline 0 %)" in page
 
 
 @pytest.mark.usefixtures("runner")

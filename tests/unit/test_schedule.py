@@ -97,13 +97,13 @@ def test_the_files_for_two_ranges_and_a_weekly_ranking_read_as_agreed(
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_monitor_job_runs_alone_or_after_a_score_job(scheduler: str) -> None:
-    for words in (["conf/monitor.yaml"], ["conf/score.yaml", "--then", "conf/monitor.yaml"]):
-        asked = ["schedule", *words, "--cron", "0 5 * * *", "--to", scheduler, *THERE]
+    for jobs in (["conf/monitor.yaml"], ["conf/score.yaml", "--then", "conf/monitor.yaml"]):
+        asked = ["schedule", *jobs, "--cron", "0 5 * * *", "--to", scheduler, *THERE]
         done = CliRunner().invoke(app, asked)
         assert (done.exit_code, done.stderr) == (0, "")
         assert "conf/monitor.yaml" in done.stdout
         assert "monitor" in done.stdout.replace("conf/monitor.yaml", "")  # its job, not score's
-        assert ("conf/score.yaml" in done.stdout) == (words[0] == "conf/score.yaml")
+        assert ("conf/score.yaml" in done.stdout) == (jobs[0] == "conf/score.yaml")
 
 
 @pytest.mark.parametrize("asked", [described, combined])

@@ -30,6 +30,8 @@ _MOST_SLICES = 90
 """The newest slices that the page shows."""
 _MOST_ALARMS = 200
 _MOST_DISTRIBUTIONS = 12
+_PSI_LIMITS = (0.1, 0.25)
+"""Siddiqi: Credit Risk Scorecards, 2006: a change that is worth a look, and a large one."""
 _NOTICEABLE = 0.01
 """A change of a share that is worth a word."""
 
@@ -72,6 +74,7 @@ def document(runner: Runner, config: MonitorJob, receipt: Mapping[str, Any]) -> 
         "explained_by": newest["explained_by"],
         "slices": slices,
         "columns": _columns(distances),
+        "fixed_limits": _fixed_limits(rows),
         "alarms": [_alarm(row, counted) for row in alarms[:_MOST_ALARMS]],
         "more_alarms": max(0, len(alarms) - _MOST_ALARMS),
         "distributions": _distributions(alarms, counted),
@@ -123,6 +126,15 @@ def _columns(distances: Sequence[Row]) -> list[dict[str, Any]]:
         kept = ("slice", "model_version", "value", "chance", "alarm")
         column["points"].append({name: row[name] for name in kept})
     return sorted(columns.values(), key=lambda column: (-column["alarms"], column["name"]))
+
+
+def _fixed_limits(rows: Sequence[Row]) -> dict[str, int]:
+    """Return the number of slices that would alarm by the published limits of the PSI."""
+    largest: dict[str, float] = {}
+    for row in rows:
+        if row["measure"] == "psi":
+            largest[row["slice"]] = max(row["value"], largest.get(row["slice"], 0.0))
+    return {str(limit): sum(v > limit for v in largest.values()) for limit in _PSI_LIMITS}
 
 
 def _alarm(row: Row, counted: Mapping[tuple[Any, ...], Row]) -> dict[str, Any]:

@@ -163,6 +163,22 @@ def in_own_environment(here: Setting) -> Facts:
     return scored(here, [here.workload.model()], environment="own")
 
 
+def monitored(here: Setting) -> None:
+    """Count all features in bins, as the monitor job does for a slice whose baseline is known."""
+    from lakescore import executor, slicing, tables  # noqa: PLC0415 - they import Spark
+    from lakescore.monitoring.columns import Column  # noqa: PLC0415 - likewise
+    from lakescore.monitoring.profiles import take  # noqa: PLC0415 - likewise
+
+    selection = slicing.select(tables.snapshot(here.session, here.source), None, ["all"])
+    names = here.workload.features
+    columns = [Column(name=name, source=name, kind="number", role="feature") for name in names]
+    edges = tuple(n / 4 for n in range(-8, 7))  # as many as the job chooses
+    bins = {name: executor.NumberBins(edges=edges, origin=0.0) for name in names}
+    profile = take(selection, columns, bins)
+    if len(profile.cells) != len(names):
+        raise RuntimeError("not all features were counted")
+
+
 def fresh_versions(here: Setting) -> Facts:
     """Score with four versions that no worker has loaded yet."""
     models = [here.workload.model(n + 1) for n in range(4)]
@@ -317,6 +333,7 @@ POLARS = Contender("polars and deltalake", polars, "python")
 LIMIT = Contender("limit", limit, "python")
 FRESH = Contender("fresh versions", fresh_versions)
 OWN = Contender("lakescore, direct scan, own environment", in_own_environment)
+MONITORED = Contender("lakescore, monitored", monitored, predicts=False)
 UDF_OWN = Contender("spark_udf, pruned columns, env_manager", pruned_in_environment)
 DIRECT_ALONE = replace(DIRECT, name="lakescore, direct scan, local[1]", place="local[1]")
 LIMIT_BOTH = Contender("limit, two processes", limit_by_processes, "python")
@@ -343,7 +360,7 @@ CONTENDERS = {
     contender.name: contender
     for contender in (
         *(DOCS, PRUNED, LAKESCORE_UDF, SPARK_SCAN, DIRECT, JOB, BY_HAND, NO_MODEL, POLARS, LIMIT),
-        *(FRESH, OWN, UDF_OWN, DIRECT_ALONE, LIMIT_BOTH),
+        *(FRESH, OWN, MONITORED, UDF_OWN, DIRECT_ALONE, LIMIT_BOTH),
         *[make(k) for k in (1, 2, 4, 8) for make in (direct_of, spark_scan_of, limit_of)],
     )
 }

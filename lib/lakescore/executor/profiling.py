@@ -40,9 +40,10 @@ PROFILE = pa.schema(
     }
 )
 """The rows of a profile: one for each column and group. `by` is the position of the column that
-divides the unit into segments, and -1 for the whole unit. `counts` are whole numbers for all bins;
-`sums` and `squares` are those of the numbers less the origin of their bins, for the bins of finite
-numbers. A row with the column -1 says that `by` has more than `MOST_GROUPS` values."""
+divides the unit into segments, and -1 for the whole unit. `counts` are whole numbers for all bins.
+`sums` are those of the finite numbers less the origin of their bins, for the bins of finite
+numbers, and `squares` is the sum of their squares. A row with the column -1 says that `by` has more
+than `MOST_GROUPS` values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +165,11 @@ class _Profile:
         if values is not None:
             shape = (count, size)
             sums = np.bincount(index, values, count * size).reshape(shape)[:, : bins.finite]
-            products = np.bincount(index, values * values, count * size)
-            squares = products.reshape(shape)[:, : bins.finite]
+            squared = values * values
+            if group is None:
+                squares = np.array([[squared.sum()]])
+            else:
+                squares = np.bincount(group, squared, count).reshape(count, 1)
         cells = self._cells.setdefault((number, by), {})
         for place in np.flatnonzero(counts.any(axis=1)):
             key = divmod(int(place), width)

@@ -56,7 +56,7 @@ class Cell:
     sums: Floats
     """By bin of finite numbers: the sum of the numbers, less the origin of the bins."""
     squares: Floats
-    """The same for squares."""
+    """The sum of the squares of the finite numbers less the origin."""
 
     def __add__(self, other: Cell) -> Cell:
         return Cell(

@@ -20,6 +20,8 @@ settings.register_profile("tests", deadline=None)  # a machine may be busy
 settings.load_profile("tests")
 if (_PYENV := Path(os.environ.get("PYENV_ROOT", "~/.pyenv"), "versions").expanduser()).is_dir():
     os.environ.setdefault("LAKESCORE_PYTHONS", str(_PYENV))
+# Without plugins, each process that imports MLflow need not look for them in all packages.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
 os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA  # of all JVMs that tests start, also by others
 
 

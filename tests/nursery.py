@@ -213,8 +213,10 @@ def _guarded(connection: socket.socket) -> list[str]:
 
 
 def _main(number: str, *modules: str) -> None:
+    gc.disable()  # imports make hardly any garbage
     for module in modules:
         importlib.import_module(module)
+    gc.enable()
     gc.collect()
     gc.freeze()  # what is imported is shared by all forks, as long as no collector touches it
     command = _until_forked(socket.socket(fileno=int(number)))

@@ -15,7 +15,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lakescore import assets, classic, console, jars, java, places, workers
+from lakescore import assets, classic, console, executor, jars, java, places, workers
 from lakescore.errors import ConfigError, TemporaryError
 from lakescore.places import place_file, read_properties
 from lakescore.runner import Runner, RunnerRefused
@@ -231,7 +231,8 @@ def prepare(requested: RunnerName) -> None:
     """
     if _reason_for_spark(requested, _local_properties()):
         return
-    import mlflow.pyfunc  # noqa: F401, PLC0415 - imported once, for this process and its workers
+    with executor.without_collector():
+        import mlflow.pyfunc  # noqa: F401, PLC0415 - once, for this process and its workers
 
     workers.pool().warm("sklearn.ensemble", "mlflow.sklearn")
 

@@ -5,14 +5,17 @@ end of each task looks through all that it imported for garbage.
 """
 
 import gc
+import importlib
 
-import mlflow.pyfunc
-import mlflow.sklearn  # noqa: F401
-import pyspark.worker  # noqa: F401
-import sklearn.ensemble  # noqa: F401
 from pyspark.daemon import manager
 
+_NAMES = ("mlflow.pyfunc", "mlflow.sklearn", "pyspark.worker", "skops.io", "sklearn.ensemble")
+
 if __name__ == "__main__":
+    gc.disable()  # imports make hardly any garbage
+    for name in _NAMES:
+        importlib.import_module(name)
+    gc.enable()
     gc.collect()
     gc.freeze()  # what is imported is shared by all forks, as long as no collector touches it
     manager()

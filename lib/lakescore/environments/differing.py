@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -178,8 +180,14 @@ def _installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         module = canonicalize_name(name).replace("-", "_")
-        builds = packages_distributions().get(module, [])
+        builds = _builds().get(module, []) if find_spec(module) else []
         return version(builds[0]) if builds else None
+
+
+@cache
+def _builds() -> Mapping[str, list[str]]:
+    """Return the distributions that install each module. To read all of them takes long."""
+    return packages_distributions()
 
 
 def differences(artifacts: Path) -> list[dict[str, str | None]]:

@@ -16,6 +16,7 @@ from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
 from .launching import ModelFailed
 from .loading import Description
+from .memory import without_collector
 from .nesting import innermost, leaf_types
 from .predicting import Failing, Task, few, narrowed, predictor
 from .profiling import MOST_GROUPS, PROFILE, SEPARATOR, ProfileSpec, profile, profile_rows
@@ -128,4 +129,5 @@ __all__ = [
     "sketch_rows",
     "start",
     "unseal",
+    "without_collector",
 ]

@@ -30,6 +30,7 @@ import pyarrow as pa
 from .fitting import Misshapen, Truncated
 from .keeping import forget, shelf
 from .launching import ModelFailed, launch
+from .memory import without_collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,9 +269,10 @@ def _import(modules: tuple[str, ...]) -> None:
     """Import *modules* for all forks that follow."""
     if all(name in sys.modules for name in modules):
         return
-    for name in modules:
-        with suppress(Exception):  # a fork that needs it raises the error
-            importlib.import_module(name)
+    with without_collector():
+        for name in modules:
+            with suppress(Exception):  # a fork that needs it raises the error
+                importlib.import_module(name)
     gc.collect()
     gc.freeze()  # all forks share the imported objects, as long as no collector touches them
 

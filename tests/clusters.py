@@ -57,6 +57,14 @@ QUICK = _SHORT_QUERIES | {
     "spark.executorEnv.PYTHONPATH": str(DAEMON),
 }
 """Properties of a driver in local mode that ends after a few short queries."""
+PLAIN_WORKERS = {
+    "spark.python.daemon.module": "plain_daemon",
+    "spark.executorEnv.PYTHONPATH": str(DAEMON),
+}
+"""Properties of executors whose workers import for themselves what models need.
+
+The workers of the Spark Connect server come from Spark's own daemon, as a user's do.
+"""
 _EXECUTOR = b"CoarseGrainedExecutorBackend"
 _OURS = ("LAKESCORE_", "MLFLOW_", "PLACE", "DRY_RUN", "SPARK_", "PYSPARK_", "PYTHON", "VIRTUAL_ENV")
 

@@ -16,6 +16,7 @@ from builders import models
 from clusters import (
     HIDING,
     LOCAL,
+    PLAIN_WORKERS,
     SMALL,
     Cluster,
     connect_server,
@@ -154,7 +155,7 @@ def place(
 ) -> Iterator[Place]:
     """Yield local mode, or a cluster whose executors lack lakescore."""
     folder = tmp_path_factory.mktemp(request.param)
-    settings = read_properties(ROOT / "conf/spark" / FILES[request.param]) | SMALL
+    settings = read_properties(ROOT / "conf/spark" / FILES[request.param]) | SMALL | PLAIN_WORKERS
     with contextlib.ExitStack() as stack:
         cluster, variables = None, {}
         if request.param == "local":
@@ -201,7 +202,7 @@ def blind(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plac
     if subprocess.run([*HIDING[:2], "true"], check=False, capture_output=True).returncode:
         pytest.skip("only root can hide a folder from a process")
     folder, hidden = tmp_path_factory.mktemp("blind"), tmp_path_factory.mktemp("hidden")
-    settings = read_properties(ROOT / "conf/spark" / FILES["cluster"]) | SMALL
+    settings = read_properties(ROOT / "conf/spark" / FILES["cluster"]) | SMALL | PLAIN_WORKERS
     with standalone(folder, ["127.0.0.2"], within=[*HIDING, str(hidden)]) as cluster:
         settings |= {"spark.master": cluster.address, "spark.cores.max": "1"}
         settings["spark.pyspark.python"] = str(python_without_lakescore(folder / "python"))

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import LOCAL, QUICK, write_place
+from clusters import PLAIN_WORKERS, QUICK, write_place
 from faults.lab import ROOT, Lab, Orders
 from nursery import Nursery
 from nursery import nursery as started_nursery
@@ -99,7 +99,9 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the properties of a driver's own Spark, whose JVM lives for a few short queries."""
-    properties = read_properties(ROOT / "conf/spark/local.conf") | LOCAL | QUICK
+    # The model runs in processes of its own, one for each worker; they import what it needs.
+    small = QUICK | PLAIN_WORKERS | {"spark.master": "local[1,4]"}
+    properties = read_properties(ROOT / "conf/spark/local.conf") | small
     folder = tmp_path_factory.mktemp("place")
     shutil.copy(ROOT / "conf/spark/log4j2.properties", folder)
     return write_place(folder / "quick.conf", properties)

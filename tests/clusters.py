@@ -40,6 +40,7 @@ A job with Spark takes half the time by it on two busy cores.
 _JAVA = " ".join([QUICK_JAVA, *java.sharing()])
 _SHORT_QUERIES = {
     "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
     # Short queries are interpreted sooner than they are compiled.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",

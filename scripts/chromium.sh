@@ -9,5 +9,6 @@ how="the report's tests need Debian's package chromium"
 command -v apt-get >/dev/null || fail "$how, or a browser named chromium on the PATH"
 [ "$(id -u)" = 0 ] || fail "$how (here: sudo apt-get install chromium)"
 echo "chromium: installing Debian's package" >&2
-{ apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 ||
+alone() { flock /tmp/lakescore-apt.lock "$@"; } # apt-get does not wait for another one
+{ alone apt-get update && alone apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 ||
   fail "$how; apt-get install chromium failed"

@@ -10,7 +10,9 @@ if ! command -v npm >/dev/null; then
   command -v apt-get >/dev/null || fail "$how, or Node.js on the PATH"
   [ "$(id -u)" = 0 ] || fail "$how (here: sudo apt-get install nodejs npm)"
   echo "javascript: installing nodejs and npm from Debian's packages" >&2
-  { apt-get update && apt-get install -y --no-install-recommends nodejs npm; } >/dev/null 2>&1 ||
+  alone() { flock /tmp/lakescore-apt.lock "$@"; } # apt-get does not wait for another one
+  { alone apt-get update && alone apt-get install -y --no-install-recommends nodejs npm; } \
+    >/dev/null 2>&1 ||
     fail "$how; apt-get install nodejs npm failed"
 fi
 

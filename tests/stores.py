@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _PATIENCE = 300.0  # seconds; a machine may be busy
+_ALONE = ("flock", "/tmp/lakescore-apt.lock")  # noqa: S108 - the scripts that run apt-get lock it too
 
 
 def free_port() -> int:
@@ -55,7 +56,7 @@ def _postgresql_binaries() -> Path:
     servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not servers and shutil.which("apt-get") and os.geteuid() == 0:
         install = "apt-get update && apt-get install -y --no-install-recommends postgresql"
-        subprocess.run(["sh", "-c", install], check=False, capture_output=True)
+        subprocess.run([*_ALONE, "sh", "-c", install], check=False, capture_output=True)
         servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not servers:
         pytest.skip("PostgreSQL is missing: as root, apt-get install postgresql")
@@ -140,7 +141,7 @@ def azure(folder: Path) -> Iterator[str]:
     if not program.is_file():
         if shutil.which("npm") is None and shutil.which("apt-get") and os.geteuid() == 0:
             install = "apt-get update && apt-get install -y --no-install-recommends nodejs npm"
-            subprocess.run(["sh", "-c", install], check=True, capture_output=True)
+            subprocess.run([*_ALONE, "sh", "-c", install], check=True, capture_output=True)
         shutil.copytree(lock, home, dirs_exist_ok=True)
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(command, cwd=home, check=True, capture_output=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import types
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,6 +213,16 @@ def test_auto_takes_own_packages_only_if_a_difference_matters(tmp_path: Path) ->
     chosen = environments.choose(find_differences(folder, ["other"]))
     assert chosen == ("shared", f"no difference matters: pytest=={MAJOR + 1}.0 (here {PYTEST})")
     assert environments.choose([]) == ("shared", "this machine meets its requirements")
+
+
+def test_a_build_of_another_name_meets_a_requirement_and_a_missing_package_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_here = types.ModuleType("made_here")  # as a notebook does: it has no specification
+    monkeypatch.setitem(sys.modules, "made_here", made_here)
+    folder = asks(tmp_path / "model", "yaml>=5", "absent==1.0", "made-here==1.0")  # yaml: PyYAML
+    missing = [(found.package, found.here) for found in find_differences(folder, [])]
+    assert missing == [("absent", None), ("made-here", None)]
 
 
 def test_the_libraries_of_a_model_are_named_as_they_are_installed(tmp_path: Path) -> None:
@@ -510,6 +521,7 @@ def test_two_runs_at_once_make_one_environment(
     go = tmp_path / "go"
     body = f"""
 import time
+import types
 def show(text, done, total):
     print(text, flush=True)
     while text.startswith("installs") and not Path({str(go)!r}).exists():

@@ -180,8 +180,15 @@ def _installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         module = canonicalize_name(name).replace("-", "_")
-        builds = _builds().get(module, []) if find_spec(module) else []
+        builds = _builds().get(module, []) if _is_importable(module) else []
         return version(builds[0]) if builds else None
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # a program made this module without a specification
+        return True
 
 
 @cache

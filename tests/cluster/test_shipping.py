@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyspark
 import pytest
-from clusters import finish, write_place
+from clusters import PLAIN_WORKERS, finish, write_place
 from deltalake import DeltaTable, write_deltalake
 from sklearn.tree import DecisionTreeRegressor
 
@@ -54,7 +54,9 @@ def test_a_zip_and_an_archive_are_enough_for_machines_that_share_no_packages(
         "spark.jars": ",".join(map(str, Path(sys.prefix).glob("share/lakescore/jars/*.jar"))),
         "spark.cores.max": "1",  # one executor, because it takes long to unpack the archive
     }
-    file = write_place(tmp_path / "bare.conf", read_properties(distributed.file) | shipped)
+    there = read_properties(distributed.file)
+    own = {name: value for name, value in there.items() if name not in PLAIN_WORKERS}
+    file = write_place(tmp_path / "bare.conf", own | shipped)
     spark = Path(pyspark.__file__).parent
     job = distributed.write(
         "score", model="ten/1", input={"path": "tables/few"}, output={"path": "tables/shipped"},

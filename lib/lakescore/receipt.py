@@ -280,6 +280,7 @@ def monitor_receipt(
         "output": {"table": config.output.address, "profile": config.profile_address},
         "slices": judged,
         "slices_alarming": alarming,
+        **({"slices_without_predictions": monitored.missing} if monitored.missing else {}),
         "rows_in": sum(part["rows"] for part in judged),
         "left_out": dict(monitored.inputs.left_out),
         **(judgement.facts() if judgement else {}),

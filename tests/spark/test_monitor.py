@@ -382,6 +382,39 @@ def refuse(folder: Path, error: type[Exception], **settings: Any) -> str:
     return str(raised.value)
 
 
+def test_days_of_a_range_without_predictions_are_named_in_the_receipt(scored: Path) -> None:
+    receipt = monitor.run(against_training(scored, slices="2013-11-30..2013-12-02"))
+    assert [part["slice"] for part in receipt["slices"]] == [*DAYS[:2]]
+    assert receipt["slices_without_predictions"] == ["2013-11-30"]
+    with pytest.raises(NothingScored, match="no predictions of the slices 2014-01-01, 2014-01-02"):
+        monitor.run(against_training(scored, slices="2014-01-01..2014-01-02"))
+
+
+def test_a_version_with_one_more_feature_is_compared_by_all_of_its_features(
+    tmp_path: Path, register: Any
+) -> None:
+    wide = X.assign(weight=[1.0, 2.0])
+    number = register("line", LinearRegression().fit(wide, X["x"]), wide)
+    days = {DAYS[0]: draw(500, 1, weight=5.0), DAYS[1]: draw(500, 2, weight=7.0)}
+    write_days(tmp_path / "training", {"2013-11-01": draw(5000, 9, weight=5.0)})
+    table = write_days(tmp_path / "input", days)
+    score_days(tmp_path, table, slices=DAYS[0])
+    score_days(tmp_path, table, slices=DAYS[1], model=f"line/{number}")
+    receipt = monitor.run(monitor_job(tmp_path, baseline={"path": str(tmp_path / "training")}))
+    assert by_slice(receipt) == {DAYS[0]: set(), DAYS[1]: {"weight"}}
+    columns = drift(tmp_path).groupby("slice")["column"].agg(set).to_dict()
+    assert columns == {DAYS[0]: {"x", "size"}, DAYS[1]: {"x", "size", "weight"}}
+
+
+def test_the_page_still_shows_slices_that_had_another_baseline(shifted: Path) -> None:
+    monitor.run(against_training(shifted, slices=[DAYS[1]]))
+    write_days(shifted / "training", {"2013-11-01": draw(20_000, 8, x=draw(20_000, 8)["x"] * 3)})
+    receipt = monitor.run(against_training(shifted, slices=[DAYS[2]], report=str(shifted / "now")))
+    page = (shifted / "now" / "monitor-line.html").read_text()
+    assert receipt["status"] == "alarm"
+    assert "2 of 2 slices alarm" in page
+
+
 def test_a_slice_without_predictions_is_refused(scored: Path) -> None:
     message = refuse(scored, NothingScored, slices="2014-01-01")
     assert "no predictions of the slices 2014-01-01; score them first" in message

@@ -59,6 +59,11 @@ class Baseline(Strict):
         """The names of the baseline's slices; None for all rows of a table."""
         return None if self.slices is None else list_slices(self.slices)
 
+    @property
+    def is_range(self) -> bool:
+        """Whether the slices are a range of days, some of which can have no rows."""
+        return isinstance(self.slices, str) and ".." in self.slices
+
 
 class DriftGates(Strict):
     """The conditions for the monitored slices."""
@@ -165,6 +170,11 @@ class MonitorJob(Job):
     def slice_names(self) -> tuple[str, ...]:
         """The names of the requested slices; none if the run finds them."""
         return () if self.due else list_slices(self.slices)
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the slices are a range of days, some of which can have no rows."""
+        return isinstance(self.slices, str) and ".." in self.slices
 
     @property
     def profile_address(self) -> str:

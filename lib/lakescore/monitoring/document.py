@@ -148,10 +148,15 @@ def _alarm(row: Row, counted: Mapping[tuple[Any, ...], Row]) -> dict[str, Any]:
 
 
 def _pair(row: Row, counted: Mapping[tuple[Any, ...], Row]) -> tuple[Row | None, Row | None]:
-    """Return the distributions of the baseline and of a row of drift."""
+    """Return the distributions of the baseline and of a row of drift.
+
+    There is none of the baseline if the slice was compared with another one, in other bins.
+    """
     group = (row["segment_by"], row["segment"], row["column"])
     now = counted.get((row["slice"], row["scoring_run_id"], *group))
-    return counted.get((BASELINE, None, *group)), now
+    before = counted.get((BASELINE, None, *group))
+    same_bins = before and now and all(before[name] == now[name] for name in ("edges", "values"))
+    return before if same_bins else None, now
 
 
 def describe(before: Row, now: Row) -> list[str]:

@@ -139,7 +139,7 @@ def judge(  # noqa: PLR0913 - options by name
     pairs = [
         (column, group, before, now)
         for column in columns
-        for group, now in current.cells[column.name].items()
+        for group, now in current.cells.get(column.name, {}).items()
         if (before := reference.total.of(column.name, group)) is not None
     ]
     if explained_by == "rows":
@@ -190,6 +190,8 @@ def _p_among_slices(
     current: Profile, reference: Reference, pairs: Sequence[tuple[Column, Group, Cell, Cell]]
 ) -> tuple[Floats, Floats]:
     """Return p-values of cells alone and of all cells together, among the baseline's slices."""
+    if not pairs:
+        return np.empty(0), np.empty(0)
     slices = reference.slices
     apart = np.full((len(slices) + 1, len(pairs)), np.nan)
     for n, (column, group, before, now) in enumerate(pairs):

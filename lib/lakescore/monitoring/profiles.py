@@ -80,7 +80,7 @@ class Profile:
 
     def of(self, column: str, group: Group) -> Cell | None:
         """Return the counts of a column in a group, if it has rows."""
-        return self.cells[column].get(group)
+        return self.cells.get(column, {}).get(group)
 
     def groups(self, unit: str) -> list[Group]:
         """Return the groups of a unit, the whole unit first."""

@@ -162,7 +162,11 @@ def _check_kinds(source: Source, columns: Sequence[Column], bins: Mapping[str, B
 
 
 def read_baseline(
-    runner: Runner, inputs: Inputs, config: MonitorJob, like: Unit, earlier: Sequence[Unit]
+    runner: Runner,
+    inputs: Inputs,
+    config: MonitorJob,
+    units: Sequence[Unit],
+    earlier: Sequence[Unit],
 ) -> tuple[Reference, list[Column], str]:
     """Return the baseline, the columns that it can be compared by, and its name.
 
@@ -170,7 +174,7 @@ def read_baseline(
         runner: the runner.
         inputs: the tables of the units.
         config: the job.
-        like: a unit that is compared with the baseline: the baseline has its columns.
+        units: the units that are compared with the baseline: the baseline has their columns.
         earlier: the units of the baseline's slices, if it is slices of the predictions.
 
     Raises:
@@ -181,7 +185,7 @@ def read_baseline(
         sources = inputs.sources(earlier)
         name = f"the slices {listed(dict.fromkeys(unit.slice for unit in earlier), most=3)}"
     else:
-        sources, name = [_table_source(runner, inputs, config, like)], ""
+        sources, name = [_table_source(runner, inputs, config, units)], ""
         snapshot = sources[0].selection.snapshot
         name = f"{snapshot.address} at version {snapshot.version}"
     bins = _choose_bins(sources, inputs, config.scan)
@@ -225,17 +229,26 @@ def _name(text: str, units: Sequence[Unit] | str) -> str:
     return text if isinstance(units, str) else f"{units[0].slice}{SEPARATOR}{units[0].run_id}"
 
 
-def _table_source(runner: Runner, inputs: Inputs, config: MonitorJob, like: Unit) -> Source:
-    """Return the rows of the baseline's table, with the columns of a unit's input."""
+def _table_source(
+    runner: Runner, inputs: Inputs, config: MonitorJob, units: Sequence[Unit]
+) -> Source:
+    """Return the rows of the baseline's table, with the columns of the inputs of *units*."""
     table = config.baseline.source
     assert table is not None  # noqa: S101 - the caller has checked it
     snapshot = table_of(runner, table)
-    schema, names = snapshot.schema, inputs.features_of(like, config.trust)
-    expected, _ = features(
-        like, inputs.input_of(like).schema, like.input[0], names, asked=bool(config.columns)
-    )
+    schema, like = snapshot.schema, units[0]
+    expected: dict[str, Column] = {}
+    for unit in units:
+        columns_of_unit, _ = features(
+            unit,
+            inputs.input_of(unit).schema,
+            unit.input[0],
+            inputs.features_of(unit, config.trust),
+            asked=bool(config.columns),
+        )
+        expected = {column.name: column for column in columns_of_unit} | expected
     columns = []
-    for column in expected:
+    for column in expected.values():
         source = column.source if column.source in schema.names else column.name
         if source not in schema.names:
             raise ColumnsMissing(snapshot.address, [column.source], schema.names)

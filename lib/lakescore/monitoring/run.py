@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lakescore import lineage
 from lakescore.monitoring import gating, judging, reading, tracing, units
 from lakescore.monitoring.errors import BaselineUnfit
+from lakescore.monitoring.profiles import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from lakescore.config import MonitorJob
     from lakescore.monitoring.columns import Column
     from lakescore.monitoring.judging import Judged, Reference, Verdict
-    from lakescore.monitoring.profiles import Profile
     from lakescore.monitoring.units import Unit
     from lakescore.snapshots import Snapshot
 
@@ -43,7 +43,11 @@ class Monitoring:
         self._runner = predictions.runner
         self.inputs = reading.Inputs(predictions, config)
         self.earlier = self._baseline_units()
-        named = units.find(predictions, config.model, config.slice_names)
+        named, missing = units.find(
+            predictions, config.model, config.slice_names, all_of_them=not config.is_range
+        )
+        self.missing = missing
+        """The days of a range that have no predictions."""
         own = {(unit.slice, unit.run_id) for unit in self.earlier}
         self.units = [unit for unit in named if (unit.slice, unit.run_id) not in own]
         if not config.due and len(self.units) < len(named):
@@ -54,7 +58,13 @@ class Monitoring:
         baseline = self._config.baseline
         if baseline.source is not None:
             return []
-        return units.find(self._predictions, self._config.model, baseline.slice_names or ())
+        earlier, _ = units.find(
+            self._predictions,
+            self._config.model,
+            baseline.slice_names or (),
+            all_of_them=not baseline.is_range,
+        )
+        return earlier
 
     @cached_property
     def settings_id(self) -> str:
@@ -97,7 +107,7 @@ class Monitoring:
         """Profile *remaining* units and the baseline, and compare them."""
         config, runner = self._config, self._runner
         reference, columns, name = reading.read_baseline(
-            runner, self.inputs, config, remaining[0], self.earlier
+            runner, self.inputs, config, remaining, self.earlier
         )
         gating.check_names(config, columns)
         sources = self.inputs.sources(remaining)
@@ -112,7 +122,12 @@ class Monitoring:
         kind, reason = reference.explain(config.chance, config.level, name)
         verdicts = [
             judging.judge(
-                unit, profiled[unit], reference, columns, explained_by=kind, level=config.level
+                unit,
+                profiled.get(unit, Profile({})),
+                reference,
+                columns,
+                explained_by=kind,
+                level=config.level,
             )
             for unit in remaining
         ]

@@ -67,49 +67,64 @@ class Unit:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def find(predictions: Snapshot, model: str | None, names: Sequence[str] = ()) -> list[Unit]:
-    """Return the units of the slices *names* in a table of predictions; of all slices without.
+def find(
+    predictions: Snapshot, model: str | None, names: Sequence[str] = (), *, all_of_them: bool = True
+) -> tuple[list[Unit], list[str]]:
+    """Return the units of slices in a table of predictions, and the slices without predictions.
+
+    Args:
+        predictions: the table.
+        model: the name of the model; None if the table has only one.
+        names: the slices; without any, all.
+        all_of_them: whether all *names* must have predictions. A range can have days without rows.
 
     Raises:
         ModelUnclear: the table has predictions of several models, and *model* is none of them.
-        NothingScored: the table has no predictions of one of the slices.
+        NothingScored: the table has no predictions of one of the slices, or of none.
         LineageMissing: the log does not say how a slice was scored.
     """
-    counts = _published(predictions)
-    models = sorted({name for name, _, _ in counts})
+    by_slice = _count(predictions, ("model_name", "slice"), {})  # the log knows it
+    models = sorted({name for name, _ in by_slice})
     if model is None and len(models) == 1:
         model = models[0]
     if model not in models:
         raise ModelUnclear(predictions.address, model, models)
-    known = {(slice_, run): rows for (name, slice_, run), rows in counts.items() if name == model}
-    existing = sorted({slice_ for slice_, _ in known})
-    if unscored := [name for name in names if name not in existing]:
+    existing = sorted(slice_ for name, slice_ in by_slice if name == model)
+    unscored = [name for name in names if name not in existing]
+    if unscored and (all_of_them or len(unscored) == len(names)):
         raise NothingScored(predictions.address, unscored, existing)
+    asked = [name for name in existing if not names or name in names]
+    counts = _count(predictions, _BY, {"model_name": [model], "slice": asked})
+    wanted = {(slice_, run): rows for (_, slice_, run), rows in counts.items()}
     commits = [
         (version, metadata)
         for version, metadata in tables.commits(predictions.runner, predictions.address)
         if metadata.get("model_name") == model
     ]
     newest = provenance.newest(commits)
-    wanted = {place: n for place, n in known.items() if not names or place[0] in names}
     if unknown := sorted({place[0] for place in wanted if not _is_known(newest.get(place))}):
         raise LineageMissing(predictions.address, unknown)
-    return [
+    units = [
         Unit(slice=place[0], run_id=place[1], record=newest[place].record, rows=rows)
         for place, rows in sorted(wanted.items())
     ]
+    return units, unscored
 
 
 def _is_known(commit: provenance.SliceCommit | None) -> bool:
     return commit is not None and commit.record.settings is not None
 
 
-def _published(predictions: Snapshot) -> dict[tuple[str, str, str], int]:
-    """Return the number of rows by model, slice and run."""
+def _count(
+    predictions: Snapshot, by: Sequence[str], wanted: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, ...], int]:
+    """Return the number of rows for each combination of texts in the columns *by*."""
     try:
-        counts = scanning.tallied(predictions, _BY, {})
+        return scanning.tallied(predictions, by, wanted)
     except NotEligible as not_eligible:
         predictions.runner.start(f"Spark counts the predictions: {not_eligible}")
-        rows = predictions.rows.groupBy(*_BY).agg(F.count("*").alias("rows")).collect()
-        counts = {tuple(row)[:3]: row["rows"] for row in rows}
-    return {(name, slice_, run): rows for (name, slice_, run), rows in counts.items()}
+        rows = predictions.rows
+        for name, values in wanted.items():
+            rows = rows.where(F.col(name).isin(list(values)))
+        counts = rows.groupBy(*by).agg(F.count("*").alias("_rows")).collect()
+        return {tuple(row)[:-1]: row["_rows"] for row in counts}

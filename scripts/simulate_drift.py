@@ -96,18 +96,35 @@ def percent(count: int, of: int) -> str:
 
 def judge(random: np.random.Generator, features: int, rows: int) -> bool:
     """Return whether a slice alarms, of which no feature has changed."""
-    p_values = np.array(
-        [chance.p_value(*draw(random, n, rows, 0.0), (n,)) for n in range(features)]
-    )
+    p_values = np.array([p_of(n, *draw(random, n, rows, 0.0)) for n in range(features)])
     return bool(chance.holm(p_values).min() <= LEVEL)
 
 
 def finds(random: np.random.Generator, features: int, rows: int, shift: float) -> bool:
     """Return whether a slice alarms for its first feature, which alone has changed."""
     p_values = np.array(
-        [chance.p_value(*draw(random, n, rows, 0.0 if n else shift), (n,)) for n in range(features)]
+        [p_of(n, *draw(random, n, rows, 0.0 if n else shift)) for n in range(features)]
     )
     return bool(chance.holm(p_values)[0] <= LEVEL)
+
+
+def p_of(feature: int, before: Array, now: Array) -> float:
+    """Return the p-value of a feature's counts, as the job calculates it."""
+    if feature % 4 == 3:  # noqa: PLR2004 - a quarter
+        # No value of so few has only one row, so a new value would have no explanation.
+        return chance.joined(chance.p_value(before, now, (feature,)), 1.0)
+    sizes = (int(before.sum()), int(now.sum()))
+    beyond = chance.p_beyond(*sizes, int(now[0]), int(now[-1]))
+    inner = [_without_outside(counts) for counts in (before, now)]
+    return chance.joined(chance.p_value(inner[0], inner[1], (feature,)), beyond)
+
+
+def _without_outside(counts: Array) -> Array:
+    """Return the counts with those outside of the baseline's range in the outermost bins."""
+    inner = counts[1:-1].astype(np.float64)
+    inner[0] += counts[0]
+    inner[-1] += counts[-1]
+    return inner
 
 
 def draw(random: np.random.Generator, feature: int, rows: int, shift: float) -> tuple[Any, Any]:
@@ -120,10 +137,14 @@ def draw(random: np.random.Generator, feature: int, rows: int, shift: float) -> 
         listed = listed[before[listed] >= 20]  # noqa: PLR2004 - as the job has it
         pair = [np.append(c[listed], c.sum() - c[listed].sum()) for c in (before, now)]
         return pair[0], pair[1]
-    edges = edges_of(random)
-    known = np.diff(np.concatenate([[0.0], stats.norm.cdf(edges), [1.0]]))
+    inner = edges_of(random)
+    # The smallest and the largest number of the baseline, as order statistics.
+    ends = stats.norm.ppf(random.beta(1, BASELINE_ROWS, 2)) * [1, -1]
+    edges = np.concatenate([ends[:1], inner, ends[1:]])
+    known = np.diff(np.concatenate([[0.0], stats.norm.cdf(inner), [1.0]]))
     moved = np.diff(np.concatenate([[0.0], stats.norm.cdf(edges - shift), [1.0]]))
-    return random.multinomial(BASELINE_ROWS, known), random.multinomial(rows, moved)
+    before = random.multinomial(BASELINE_ROWS, known)
+    return np.concatenate([[0], before, [0]]), random.multinomial(rows, moved)
 
 
 def edges_of(random: np.random.Generator) -> Array:
@@ -142,13 +163,17 @@ def judge_days(random: np.random.Generator, features: int) -> tuple[bool, bool]:
     days, rows = 60, 1_000
     own, joint = random.normal(0, 0.3, (days + 1, features)), random.normal(0, 0.3, (days + 1, 1))
     shifts = own + joint
-    edges = stats.norm.ppf(QUANTILES) * np.sqrt(1 + 2 * 0.3**2)
+    inner = stats.norm.ppf(QUANTILES) * np.sqrt(1 + 2 * 0.3**2)
     p_values, apart = np.empty(features), np.empty((days + 1, features))
     for n in range(features):
+        extremes = stats.norm.ppf(random.random((days, 2)) ** (1 / rows)) * [-1, 1]
+        ends = shifts[:-1, [n]] + extremes  # of each day of the baseline
+        edges = np.concatenate([[ends[:, 0].min()], inner, [ends[:, 1].max()]])
         below = stats.norm.cdf(edges[None, :] - shifts[:, [n]])
         shares = np.diff(np.pad(below, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))))
         counts = random.multinomial(rows, distances.shares(np.clip(shares, 0, None))).astype(float)
-        p_values[n] = chance.p_value(counts[:-1].sum(axis=0), counts[-1], (n,))
+        counts[:-1] = np.pad([_without_outside(day) for day in counts[:-1]], ((0, 0), (1, 1)))
+        p_values[n] = p_of(0, counts[:-1].sum(axis=0), counts[-1])
         pool = distances.shares(counts.sum(axis=0))
         apart[:, n] = distances.jensen_shannon(pool, distances.shares(counts))
     return (

@@ -140,10 +140,7 @@ def test_the_profile_has_the_counts_and_the_mean_that_pandas_finds(shifted: Path
         assert row["counts"].tolist() == counts.tolist()
         assert row["mean"] == pytest.approx(table["x"].mean(), rel=1e-9)
         assert row["deviation"] == pytest.approx(table["x"].std(ddof=0), rel=1e-9)
-        inner = counts.to_numpy().astype(float)[1:-1]
-        inner[0] += counts.iloc[0]
-        inner[-1] += counts.iloc[-1]
-        shares[name] = inner
+        shares[name] = counts.to_numpy().astype(float)
         words = rows[(rows["slice"] == name) & (rows["column"] == "color")].iloc[0]
         listed = dict(zip(words["values"], words["counts"], strict=True))
         expected = table["color"].value_counts().to_dict()
@@ -321,6 +318,38 @@ def test_two_versions_of_one_slice_are_kept_apart(tmp_path: Path) -> None:
     assert rows.set_index("model_version")["rows"].to_dict() == {1: 3000, 2: 3000}
 
 
+@pytest.mark.parametrize("explained_by", ["rows", "slices"])
+def test_what_the_baseline_cannot_have_alarms(tmp_path: Path, explained_by: str) -> None:
+    """Most zeros become -999, ones become twos, and a constant another: no bin inside changes."""
+    random = np.random.default_rng(7)
+
+    def rain(rows: int) -> np.ndarray:
+        return np.where(random.random(rows) < 0.9, 0.0, random.gamma(2, 1, rows))
+
+    def rows(n: int) -> pd.DataFrame:
+        flag = random.integers(0, 2, 400).astype(float)
+        return draw(400, n, rain=rain(400), flag=flag, fixed=5.0, size=1.0)
+
+    quiet = {str(dt.date(2013, 10, 1) + dt.timedelta(days=n)): rows(n) for n in range(60)}
+    odd = rows(99)
+    odd["rain"] = odd["rain"].where(odd["rain"] > 0, -999.0)
+    odd["flag"] = odd["flag"].replace(1.0, 2.0)
+    odd["fixed"] = 7.0
+    days = {"2013-12-01": rows(98), "2013-12-02": odd}
+    score_days(tmp_path, write_days(tmp_path / "input", quiet | days))
+    receipt = monitor.run(
+        monitor_job(
+            tmp_path, baseline={"slices": list(quiet)}, chance=explained_by,
+            columns=["rain", "flag", "fixed", "x"],
+        )
+    )  # fmt: skip
+    assert by_slice(receipt) == {"2013-12-01": set(), "2013-12-02": {"rain", "flag", "fixed"}}
+    far = drift(tmp_path, slice="2013-12-02", measure="jensen_shannon").set_index("column")["value"]
+    assert far["fixed"] == 1.0
+    assert far["flag"] > 0.5
+    assert far["rain"] > 0.5
+
+
 @pytest.mark.usefixtures("runner")
 def test_missing_values_of_all_kinds_are_counted_apart(tmp_path: Path) -> None:
     schema = "id int, day date, x double, size double, ok boolean, at timestamp"
@@ -360,7 +389,8 @@ def test_columns_that_cannot_be_monitored_are_named_with_their_reason(tmp_path: 
     score_days(tmp_path, write_days(tmp_path / "input", now))
     receipt = monitor.run(against_training(tmp_path, columns=["x", "name"]))
     assert receipt["left_out"] == {
-        "name": "the baseline has more than 10000 values there",
+        "name": "most of its values are rare in the baseline, so they name rows, not groups of "
+        "rows",
         "prediction": "the baseline does not have it",
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,6 +84,27 @@ def test_with_few_rows_the_p_value_is_the_exact_one(
     observed = chance.g_statistic(pooled.astype(float), np.array([now], float))[0]
     exact = weights[statistics >= observed * (1 - 1e-12)].sum()
     assert chance.p_value(floats(*before), floats(*now)) == pytest.approx(exact, rel=0.35, abs=1e-4)
+
+
+def test_a_number_beyond_the_range_is_as_probable_as_the_deal_says() -> None:
+    """All ways to deal five distinct numbers, two of them to the slice, enumerated."""
+    deals = list(combinations(range(5), 2))
+    top_two_in_slice = sum(set(deal) == {3, 4} for deal in deals) / len(deals)
+    assert chance.p_beyond(3, 2, 0, 2) == pytest.approx(2 * top_two_in_slice)
+    assert chance.p_beyond(3, 2, 0, 0) == 1.0
+
+
+def test_new_values_are_compared_with_the_values_that_one_row_has() -> None:
+    # Ten singles in a baseline of 900 rows: one more among 100 rows is usual, ten are not.
+    assert chance.p_new(900, 100, 10, 1) > 0.5
+    assert chance.p_new(900, 100, 10, 10) < 1e-4
+    assert chance.p_new(900, 100, 0, 1) == pytest.approx(0.1)  # the only single of 1000 rows
+    assert chance.p_new(900, 100, 0, 0) == 1.0
+
+
+def test_two_tests_of_a_column_share_its_level() -> None:
+    assert chance.joined(0.045, 1.0) == pytest.approx(0.05)
+    assert chance.joined(1.0, 0.005) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("empty", [0, 1])

@@ -47,6 +47,8 @@ class CategoryBins:
     listed: tuple[str, ...]
     others: frozenset[str]
     """The other values of the baseline."""
+    singles: int = 0
+    """The number of values that one row of the baseline has."""
 
     @property
     def finite(self) -> int:

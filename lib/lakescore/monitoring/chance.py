@@ -1,8 +1,10 @@
 """Chance: the differences that two samples of one distribution show.
 
-A column has one test, so that many measures do not make many alarms: the G-test of homogeneity of
-two rows of counts. Its statistic is twice the number of rows times the Jensen-Shannon divergence
-(in nats) whose weights are the numbers of rows. So it agrees with the distance that is shown.
+A column has one p-value, so that many measures do not make many alarms. It is that of the G-test of
+homogeneity of two rows of counts, joined with a test of what the baseline cannot have: numbers
+outside of its range, and new values. The G-statistic is twice the number of rows times the
+Jensen-Shannon divergence (in nats) whose weights are the numbers of rows. So it agrees with the
+distance that is shown.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import xlogy
-from scipy.stats import chi2
+from scipy.special import gammaln, xlogy
+from scipy.stats import binom, chi2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +76,53 @@ def _exact(pooled: Floats, now: Floats, observed: float, p: float, seed: Sequenc
             break
     share = (1 + as_extreme) / (1 + draws)
     return min(p, share) if as_extreme == 0 else share
+
+
+def p_beyond(baseline: int, current: int, below: int, above: int) -> float:
+    """Return the p-value of numbers outside of the range of the baseline.
+
+    If nothing has changed, the largest *above* of all numbers are all in the slice with the
+    probability C(current, above) / C(current + baseline, above), whatever their distribution is.
+
+    Args:
+        baseline: the number of finite numbers in the baseline.
+        current: the same, now.
+        below: how many of the numbers now are below the smallest of the baseline.
+        above: how many are above the largest.
+    """
+
+    def p_of(count: int) -> float:
+        return float(
+            np.exp(
+                gammaln(current + 1) - gammaln(current - count + 1)
+                - gammaln(current + baseline + 1) + gammaln(current + baseline - count + 1)
+            )
+        )  # fmt: skip
+
+    return min(1.0, 2 * min(p_of(below), p_of(above)))
+
+
+def p_new(baseline: int, current: int, singles: int, new: int) -> float:
+    """Return the p-value of rows whose values the baseline does not have.
+
+    If nothing has changed, values that only one of all rows has are in the slice as often as its
+    part of the rows. The baseline's *singles* show how many there are. New values of several rows
+    are less probable, and count as if each of their rows had a value of its own.
+
+    Args:
+        baseline: the number of rows with a value in the baseline.
+        current: the same, now.
+        singles: the number of values that one row of the baseline has.
+        new: how many rows have new values now.
+    """
+    if not new:
+        return 1.0
+    return float(binom.sf(new - 1, singles + new, current / (current + baseline)))
+
+
+def joined(main: float, other: float) -> float:
+    """Return the p-value of two tests of one column; the first has nine tenths of the level."""
+    return min(1.0, main / 0.9, other / 0.1)
 
 
 def holm(p_values: Floats) -> Floats:

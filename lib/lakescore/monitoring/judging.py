@@ -10,7 +10,7 @@ import numpy as np
 
 from lakescore.monitoring import chance, distances
 from lakescore.monitoring.errors import BaselineUnfit
-from lakescore.monitoring.measuring import Measured, measure, tested, values
+from lakescore.monitoring.measuring import Measured, beyond, compared, measure, tested, values
 from lakescore.wording import counted
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ def _p_of_rows(
     current: Profile, column: Column, _: Group, before: Cell, now: Cell, seed: int
 ) -> float:
     bins = current.bins[column.name]
-    return chance.p_value(tested(before.counts, bins), tested(now.counts, bins), (seed,))
+    p = chance.p_value(tested(before.counts, bins), tested(now.counts, bins), (seed,))
+    return chance.joined(p, beyond(before, now, bins))
 
 
 def _p_among_slices(
@@ -196,12 +197,12 @@ def _p_among_slices(
     apart = np.full((len(slices) + 1, len(pairs)), np.nan)
     for n, (column, group, before, now) in enumerate(pairs):
         bins = current.bins[column.name]
-        pool = distances.shares(tested(before.counts + now.counts, bins))
+        pool = distances.shares(compared(before.counts + now.counts, bins))
         cells = [reference.profile.of(column.name, group._replace(unit=name)) for name in slices]
         places = [place for place, cell in enumerate(cells) if cell is not None]
         counts = np.array([cell.counts for cell in cells if cell is not None] + [now.counts])
         apart[[*places, -1], n] = distances.jensen_shannon(
-            pool, distances.shares(tested(counts, bins))
+            pool, distances.shares(compared(counts, bins))
         )
     adjusted = chance.among_slices(apart)
     alone = np.array([chance.among_slices(apart[:, [n]])[0] for n in range(len(pairs))])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lakescore.executor import CategoryBins, NumberBins, TimeBins
-from lakescore.monitoring import distances
+from lakescore.monitoring import chance, distances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,11 +38,20 @@ class Measured:
     """The value that 95 % of samples of this size reach at most, if nothing has changed."""
 
 
-def tested(counts: Floats, bins: Bins) -> Floats:
-    """Return the counts of the bins that the test and the distances compare.
+def compared(counts: Floats, bins: Bins) -> Floats:
+    """Return the counts of the bins that distances compare.
 
-    Numbers outside of the baseline's range belong to the outermost bins, and new values to the
-    other values: the baseline has none of them by definition, so they would always seem to differ.
+    New values of a category belong to its other values: the baseline has no new ones by definition,
+    and of many rare values a slice always has some.
+    """
+    return counts if isinstance(bins, NumberBins) else tested(counts, bins)
+
+
+def tested(counts: Floats, bins: Bins) -> Floats:
+    """Return the counts of the bins that the G-test compares.
+
+    As in `compared`; and numbers outside of the baseline's range belong to the outermost bins. The
+    baseline has none of them by definition, so they have a test of their own (`chance.p_beyond`).
     """
     if isinstance(bins, NumberBins):
         finite, special = counts[..., : bins.finite], counts[..., bins.finite :]
@@ -57,6 +66,17 @@ def tested(counts: Floats, bins: Bins) -> Floats:
         others = special[..., _OTHER] + special[..., _NEW]
         return np.concatenate([listed, others[..., None], special[..., _NO_VALUE, None]], axis=-1)
     return counts[..., [0, bins.finite + _NULL]]
+
+
+def beyond(baseline: Cell, current: Cell, bins: Bins) -> float:
+    """Return the p-value of what the baseline cannot have: see `chance.p_beyond` and `p_new`."""
+    if isinstance(bins, NumberBins):
+        before, now = (cell.counts[: bins.finite] for cell in (baseline, current))
+        return chance.p_beyond(int(before.sum()), int(now.sum()), int(now[0]), int(now[-1]))
+    if isinstance(bins, CategoryBins):
+        old, new = (int(cell.counts[:-1].sum()) for cell in (baseline, current))
+        return chance.p_new(old, new, bins.singles, int(current.counts[bins.finite + _NEW]))
+    return 1.0
 
 
 def measure(baseline: Cell, current: Cell, bins: Bins) -> dict[str, Measured]:
@@ -125,7 +145,7 @@ class _Geometry:
 
     def measures(self, before: Floats, now: Floats) -> dict[str, Floats]:
         """Return all measures for shares of all bins."""
-        one, other = (distances.shares(tested(shares, self._bins)) for shares in (before, now))
+        one, other = (distances.shares(compared(shares, self._bins)) for shares in (before, now))
         values = {
             "jensen_shannon": distances.jensen_shannon(one, other),
             "psi": distances.stability_index(one, other, self._least),

@@ -33,6 +33,8 @@ _SAMPLE = 50_000
 """About the number of rows of the sample from which bins are chosen."""
 _QUANTILES = (0.01, 0.05, *(n / 10 for n in range(1, 10)), 0.95, 0.99)
 _MOST_LISTED = 50
+_FEW_VALUES = 20
+"""So few values all have bins."""
 _FEWEST_LISTED = 20
 """A value with fewer rows in the baseline shares a bin with others: by chance, a sample has some
 values that another sample of the same distribution does not have."""
@@ -228,7 +230,7 @@ def choose_bins(
             bins[column.name] = _number_bins(known[column.name])
         elif (chosen := _category_bins(known[column.name])) is None:
             left_out[column.name] = (
-                f"the baseline has more than {executor.MOST_VALUES} values there"
+                "most of its values are rare in the baseline, so they name rows, not groups of rows"
             )
         else:
             bins[column.name] = chosen
@@ -330,8 +332,15 @@ def _category_bins(sketches: Sequence[Mapping[str, Any]]) -> executor.CategoryBi
     if len(counts) > executor.MOST_VALUES:
         return None
     ordered = sorted(counts, key=lambda value: (-counts[value], value))
-    listed = [value for value in ordered if counts[value] >= _FEWEST_LISTED][:_MOST_LISTED]
-    return executor.CategoryBins(listed=tuple(listed), others=frozenset(counts) - {*listed})
+    fewest = 1 if len(counts) <= _FEW_VALUES else _FEWEST_LISTED
+    listed = [value for value in ordered if counts[value] >= fewest][:_MOST_LISTED]
+    if 2 * sum(counts[value] for value in listed) < sum(counts.values()):
+        return None
+    return executor.CategoryBins(
+        listed=tuple(listed),
+        others=frozenset(counts) - {*listed},
+        singles=sum(count == 1 for count in counts.values()),
+    )
 
 
 def address_of(selection: Selection) -> str:

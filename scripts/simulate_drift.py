@@ -62,8 +62,8 @@ def main() -> None:
     lines += ["", "One of 200 features is larger by a part of its standard deviation:", ""]
     lines += ["| rows of a slice | shift | slices that alarm for this feature |", "|---|---|---|"]
     for rows, shift in ((1_000, 0.2), (10_000, 0.2), (100_000, 0.2), (100_000, 0.05)):
-        found = sum(finds(random, 200, rows, shift) for _ in range(trials // 10))
-        lines.append(say(f"| {rows:,} | {shift} | {percent(found, trials // 10)} |"))
+        alarms = sum(finds(random, 200, rows, shift) for _ in range(trials // 10))
+        lines.append(say(f"| {rows:,} | {shift} | {percent(alarms, trials // 10)} |"))
     lines += [
         "",
         "## Rows that share something of their day",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import monitor
@@ -18,14 +19,16 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.linear_model import LinearRegression
 
 from lakescore.errors import ColumnsMissing, ConfigError
-from lakescore.monitoring import tracing
+from lakescore.monitoring import profiles, tracing
 from lakescore.monitoring.errors import (
     BaselineUnfit,
     DriftNotAccepted,
+    InputReplaced,
     KindsDiffer,
     LineageMissing,
     ModelUnclear,
     NothingScored,
+    RowsNotCounted,
     SegmentsTooMany,
 )
 from lakescore.notation import percent
@@ -528,6 +531,29 @@ def test_a_family_of_versions_is_monitored_by_its_segments(tmp_path: Path) -> No
     assert part["model_version"] is None
     alarms = {(alarm["column"], alarm["segment"]) for alarm in part["clearest"]}
     assert alarms == {("x", None), ("prediction", None), ("x", "red"), ("prediction", "red")}
+
+
+def test_another_table_at_the_address_of_the_input_is_refused(scored: Path) -> None:
+    shutil.rmtree(scored / "input")
+    write_days(scored / "input", {day: draw(50, 9) for day in DAYS})  # as version 0, too
+    message = refuse(scored, InputReplaced)
+    assert "is another table than the one that slice '2013-12-01' was scored from" in message
+
+
+def test_rows_that_were_not_counted_end_the_run(
+    scored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a worker had read the name of a slice otherwise than the log has it."""
+    take = profiles.take
+
+    def take_other_names(*given: Any, **options: Any) -> Any:
+        taken = take(*given, **options)
+        units = {group.unit for cells in taken.cells.values() for group in cells}
+        return taken.renamed({unit: f"{unit} " if unit in DAYS else unit for unit in units})
+
+    monkeypatch.setattr(profiles, "take", take_other_names)
+    message = refuse(scored, RowsNotCounted, columns=["x"])
+    assert "has 0 rows of slice '2013-12-01', but the run published 50 predictions" in message
 
 
 def test_a_slice_is_not_its_own_baseline(scored: Path) -> None:

@@ -75,11 +75,13 @@ from lakescore.ml import InputColsIncomplete, InputColsUnfit
 from lakescore.monitoring.errors import (
     BaselineUnfit,
     DriftNotAccepted,
+    InputReplaced,
     KindsDiffer,
     LineageMissing,
     ModelUnclear,
     NothingScored,
     NothingToMonitor,
+    RowsNotCounted,
     SegmentsTooMany,
 )
 from lakescore.projects import ProjectExists
@@ -356,6 +358,8 @@ INSTANCES = [
     SegmentsTooMany("/lake/tables/departures", "tailnum", 200),
     BaselineUnfit("/lake/tables/training", "has no rows; name a table or slices with rows"),
     KindsDiffer("/lake/tables/departures", "seats", "number", "category"),
+    InputReplaced("/lake/tables/departures", "2013-12-24"),
+    RowsNotCounted("/lake/tables/departures", "2013-12-24", 0, 752),
     NothingToMonitor({"embedding": "it is array<double>"}),
     DriftNotAccepted(["temp of 2013-12-24 has psi 0.31, above 0.25"], {}),
     AliasMoved("flight-delay", "champion", 3, 4),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakescore.errors import ConfigError, InputContractError, RequirementNotMet
+from lakescore.errors import ConfigError, InputContractError, IntegrityError, RequirementNotMet
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -64,6 +64,27 @@ class KindsDiffer(InputContractError):
         super().__init__(
             f"column {column!r} of {address} is a {actual}, but a {expected} in the baseline; name "
             "a baseline with the same types, or leave the column out of columns"
+        )
+
+
+class InputReplaced(InputContractError):
+    """Another table is at the address of the input that was scored."""
+
+    def __init__(self, address: str, name: str) -> None:
+        super().__init__(
+            f"{address} is another table than the one that slice {name!r} was scored from; score "
+            "the slice again"
+        )
+
+
+class RowsNotCounted(IntegrityError):
+    """A table has other rows of a slice than a run published."""
+
+    def __init__(self, address: str, name: str, counted_rows: int, published: int) -> None:
+        super().__init__(
+            f"{address} has {counted(counted_rows, 'row')} of slice {name!r}, but the run "
+            f"published {counted(published, 'prediction')}; nothing was written; score the slice "
+            "again"
         )
 
 

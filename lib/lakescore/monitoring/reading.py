@@ -11,8 +11,9 @@ from lakescore.errors import ColumnsMissing
 from lakescore.executor import SEPARATOR, CategoryBins, NumberBins, TimeBins
 from lakescore.monitoring import profiles
 from lakescore.monitoring.columns import Column, features, kind_of, outputs, require_some
-from lakescore.monitoring.errors import BaselineUnfit, KindsDiffer
+from lakescore.monitoring.errors import BaselineUnfit, InputReplaced, KindsDiffer, RowsNotCounted
 from lakescore.monitoring.judging import Reference
+from lakescore.monitoring.profiles import Group
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
@@ -58,10 +59,18 @@ class Inputs:
         """The reason for each column that is not monitored."""
 
     def input_of(self, unit: Unit) -> Snapshot:
-        """Return the input of a unit at the version that was scored."""
+        """Return the input of a unit at the version that was scored.
+
+        Raises:
+            InputReplaced: another table is at its address now.
+            SnapshotNotFound: the table no longer has this version.
+        """
         if unit.input not in self._snapshots:
             self._snapshots[unit.input] = tables.snapshot(self._predictions.runner, *unit.input)
-        return self._snapshots[unit.input]
+        snapshot = self._snapshots[unit.input]
+        if unit.record.input_id not in {None, snapshot.table_id}:
+            raise InputReplaced(snapshot.address, unit.slice)
+        return snapshot
 
     def features_of(self, unit: Unit, trust: Trust) -> tuple[str, ...]:
         """Return the names of the features of the version that scored a unit."""
@@ -134,6 +143,9 @@ def profile_units(
 
     Columns without *bins* are left out. Rows that belong to none of the units, such as those of a
     run that is not monitored, are not counted.
+
+    Raises:
+        RowsNotCounted: a table has other rows of a unit than were published.
     """
     profiled: dict[Unit, Profile] = {}
     for source in sources:
@@ -141,9 +153,18 @@ def profile_units(
             for text, units in source.units.items():
                 part = taken.renamed({text: ""})
                 for unit in units if not isinstance(units, str) else ():
+                    _check_count(source, part, unit)
                     known = profiled.get(unit)
                     profiled[unit] = part if known is None else known.joined(part)
     return profiled
+
+
+def _check_count(source: Source, part: Profile, unit: Unit) -> None:
+    """Check that the rows of a unit were counted: all predictions, and at least as many inputs."""
+    whole = next((cells.get(Group("")) for cells in part.cells.values()), None)
+    rows, is_input = whole.rows if whole else 0, "scoring_run_id" not in source.names
+    if rows < unit.rows or (rows > unit.rows and not is_input):
+        raise RowsNotCounted(profiles.address_of(source.selection), unit.slice, rows, unit.rows)
 
 
 def _take(source: Source, bins: Mapping[str, Bins], by: Sequence[str], scan: str) -> Profile | None:

@@ -139,11 +139,11 @@ def profile_rows(
 ) -> pa.Table:
     """Return the rows of `PROFILES`, those of the baseline as the slice `BASELINE`."""
     rows = []
-    some = next(iter(profiled))
+    first = next(iter(profiled))
     for column in columns:
         for unit, profile in [*profiled.items(), (None, total)]:
             for group, cell in profile.cells.get(column.name, {}).items():
-                facts = _unit_facts(unit or some, group.by, group.value, column)
+                facts = _unit_facts(unit or first, group.by, group.value, column)
                 if unit is None:
                     facts |= {"slice": BASELINE, "model_version": None, "scoring_run_id": None}
                 rows.append(
@@ -151,7 +151,7 @@ def profile_rows(
                         **facts,
                         "kind": column.kind,
                         **measuring.facts(cell, profile.bins[column.name]),
-                        **runs[unit or some],
+                        **runs[unit or first],
                     }
                 )
     return pa.Table.from_pylist(rows, PROFILES)

@@ -20,8 +20,7 @@ _COLD = ("contender", "start: CPU-s", "wall", "first job: CPU-s", "wall", "secon
 _BOOSTED = ("lightgbm", "xgboost", "catboost")
 _EMBEDDED = ("embeddings", "embeddings in and out")
 _NEEDED = ("versions in one pass", "linear", "forest", "flights", "small table", *_BOOSTED,
-           *_EMBEDDED, "linear, own environment", "forest, own environment",
-           "linear, monitored")  # fmt: skip
+           *_EMBEDDED, "linear, own environment", "forest, own environment")  # fmt: skip
 """The races that targets are about."""
 _PLOTTED = ("linear", "forest", "flights")
 
@@ -90,7 +89,6 @@ class Results:
         versions = self._least("versions in one pass", "cpu")
         own, own_forest = (self._slopes(f"{name}, own environment", "cpu")
                            for name in ("linear", "forest"))  # fmt: skip
-        watched = self._slopes("linear, monitored", "cpu")
         loads = self.measured["races"]["versions in one pass"]["loads"]
         direct, docs, pruned, scan = lin(c.DIRECT), lin(c.DOCS), lin(c.PRUNED), lin(c.SPARK_SCAN)
         loads_per_worker = loads["loads"] / loads["workers"] / loads["versions"]
@@ -132,12 +130,6 @@ class Results:
                 own(c.OWN) - own(c.DIRECT),
                 "<=",
                 1.3,
-            ),
-            (
-                "linear, monitoring / scoring",
-                watched(c.MONITORED) / watched(c.DIRECT),
-                "<=",
-                1.5,
             ),
             ("linear, env_manager / own environment", own(c.UDF_OWN) / own(c.OWN), ">=", 4),
             (

@@ -182,16 +182,3 @@ class GateOptions:
 def family_name(reference: str) -> str:
     """Return the name of a family of versions: its reference without `models:/`."""
     return reference.removeprefix("models:/")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MonitorOptions:
-    """How slices of predictions are compared with a baseline."""
-
-    columns: tuple[str, ...] = ()
-    """The input's columns; without any, the features of the model."""
-    by: tuple[str, ...] = ()
-    """The columns that divide a slice into segments."""
-    chance: ChanceName = "auto"
-    level: float = 0.05
-    """The part of slices that raise an alarm although nothing has changed."""

@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from lakescore.config.jobs import Job
-from lakescore.config.slices import list_slices
+from lakescore.config.slices import is_range, list_slices
 from lakescore.config.strict import Strict
 from lakescore.config.tables import InputTable, Table
 from lakescore.home import home
-from lakescore.options import CHANCES, MEASURES, ChanceName, MonitorOptions
+from lakescore.options import CHANCES, MEASURES, ChanceName
 from lakescore.wording import described, listed, nearest
 
 Slices = str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -62,7 +62,7 @@ class Baseline(Strict):
     @property
     def is_range(self) -> bool:
         """Whether the slices are a range of days, some of which can have no rows."""
-        return isinstance(self.slices, str) and ".." in self.slices
+        return is_range(self.slices)
 
 
 class DriftGates(Strict):
@@ -174,7 +174,7 @@ class MonitorJob(Job):
     @property
     def is_range(self) -> bool:
         """Whether the slices are a range of days, some of which can have no rows."""
-        return isinstance(self.slices, str) and ".." in self.slices
+        return is_range(self.slices)
 
     @property
     def profile_address(self) -> str:
@@ -187,13 +187,6 @@ class MonitorJob(Job):
     def pages(self) -> Path:
         """The absolute folder for the page."""
         return home() / Path(self.report).expanduser()
-
-    @property
-    def options(self) -> MonitorOptions:
-        """How slices are compared with the baseline."""
-        return MonitorOptions(
-            columns=self.columns, by=self.by, chance=self.chance, level=self.level
-        )
 
     @property
     def settings(self) -> dict[str, Any]:

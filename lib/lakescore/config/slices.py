@@ -24,6 +24,11 @@ def list_slices(slices: str | Sequence[str]) -> tuple[str, ...]:
     return _list_days(first, last) if dots else (slices,)
 
 
+def is_range(slices: str | Sequence[str] | None) -> bool:
+    """Return whether *slices* are a range of days."""
+    return isinstance(slices, str) and ".." in slices
+
+
 def _list_days(first: str, last: str) -> tuple[str, ...]:
     try:
         start, end = date.fromisoformat(first), date.fromisoformat(last)

@@ -10,7 +10,18 @@ from .delegating import answer, cpu_seconds
 from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, WIDTH, Misshapen, Truncated
 from .footers import FOOTERS, RowGroup, footer, footers
-from .histograms import Bins, CategoryBins, NumberBins, TimeBins
+from .histograms import (
+    INFINITE,
+    NAN,
+    NEW,
+    NO_VALUE,
+    NULL,
+    OTHER,
+    Bins,
+    CategoryBins,
+    NumberBins,
+    TimeBins,
+)
 from .isolating import ModelProcess, Starter, start
 from .keeping import count, counted, is_used, shelf
 from .keys import BLOCKS, REPEATED, hashed, repeated, row_hashes
@@ -45,11 +56,17 @@ __all__ = [
     "COUNTS",
     "FILES",
     "FOOTERS",
+    "INFINITE",
     "LEFT",
     "LOCAL",
     "MOST_GROUPS",
     "MOST_VALUES",
+    "NAN",
+    "NEW",
+    "NO_VALUE",
+    "NULL",
     "NULLS",
+    "OTHER",
     "PACKAGE",
     "PROFILE",
     "REPEATED",

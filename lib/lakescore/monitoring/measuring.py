@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lakescore.executor import CategoryBins, NumberBins, TimeBins
+from lakescore.executor import (
+    INFINITE,
+    NAN,
+    NEW,
+    NO_VALUE,
+    NULL,
+    OTHER,
+    CategoryBins,
+    NumberBins,
+    TimeBins,
+)
 from lakescore.monitoring import chance, distances
 
 if TYPE_CHECKING:
@@ -20,8 +30,6 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _DRAWS = 400
-_NULL, _NAN, _INFINITE = 0, 1, 2
-_OTHER, _NEW, _NO_VALUE = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,9 @@ def tested(counts: Floats, bins: Bins) -> Floats:
         return np.concatenate([inner, special], axis=-1)
     if isinstance(bins, CategoryBins):
         listed, special = counts[..., : bins.finite], counts[..., bins.finite :]
-        others = special[..., _OTHER] + special[..., _NEW]
-        return np.concatenate([listed, others[..., None], special[..., _NO_VALUE, None]], axis=-1)
-    return counts[..., [0, bins.finite + _NULL]]
+        others = special[..., OTHER] + special[..., NEW]
+        return np.concatenate([listed, others[..., None], special[..., NO_VALUE, None]], axis=-1)
+    return counts[..., [0, bins.finite + NULL]]
 
 
 def beyond(baseline: Cell, current: Cell, bins: Bins) -> float:
@@ -75,7 +83,7 @@ def beyond(baseline: Cell, current: Cell, bins: Bins) -> float:
         return chance.p_beyond(int(before.sum()), int(now.sum()), int(now[0]), int(now[-1]))
     if isinstance(bins, CategoryBins):
         old, new = (int(cell.counts[:-1].sum()) for cell in (baseline, current))
-        return chance.p_new(old, new, bins.singles, int(current.counts[bins.finite + _NEW]))
+        return chance.p_new(old, new, bins.singles, int(current.counts[bins.finite + NEW]))
     return 1.0
 
 
@@ -167,14 +175,14 @@ class _Geometry:
         if isinstance(self._bins, NumberBins):
             finite = shares[..., : self._bins.finite]
             return {
-                "null_share": special[..., _NULL],
-                "nan_share": special[..., _NAN],
-                "infinite_share": special[..., _INFINITE],
+                "null_share": special[..., NULL],
+                "nan_share": special[..., NAN],
+                "infinite_share": special[..., INFINITE],
                 "outside_share": finite[..., 0] + finite[..., -1],
             }
         if isinstance(self._bins, TimeBins):
-            return {"null_share": special[..., _NULL]}
-        return {"null_share": special[..., _NO_VALUE], "new_share": special[..., _NEW]}
+            return {"null_share": special[..., NULL]}
+        return {"null_share": special[..., NO_VALUE], "new_share": special[..., NEW]}
 
 
 def _means(cell: Cell, bins: Bins) -> Floats:
@@ -206,17 +214,17 @@ def facts(cell: Cell, bins: Bins) -> Mapping[str, Any]:
     """Return the distribution as plain values: numbers of rows, mean, deviation and bins."""
     special = cell.counts[bins.finite :]
     is_number = isinstance(bins, NumberBins)
-    nulls = special[_NO_VALUE if isinstance(bins, CategoryBins) else _NULL]
+    nulls = special[NO_VALUE if isinstance(bins, CategoryBins) else NULL]
     return {
         "rows": cell.rows,
         "nulls": int(nulls),
-        "nans": int(special[_NAN]) if is_number else None,
-        "infinite": int(special[_INFINITE]) if is_number else None,
+        "nans": int(special[NAN]) if is_number else None,
+        "infinite": int(special[INFINITE]) if is_number else None,
         "mean": mean(cell, bins),
         "deviation": spread(cell, bins) if is_number else None,
         "edges": list(bins.edges) if isinstance(bins, NumberBins) else None,
         "values": list(bins.listed) if isinstance(bins, CategoryBins) else None,
-        "others": int(special[_OTHER]) if isinstance(bins, CategoryBins) else None,
-        "new": int(special[_NEW]) if isinstance(bins, CategoryBins) else None,
+        "others": int(special[OTHER]) if isinstance(bins, CategoryBins) else None,
+        "new": int(special[NEW]) if isinstance(bins, CategoryBins) else None,
         "counts": [int(count) for count in cell.counts[: bins.finite]],
     }

@@ -17,7 +17,7 @@ from lakescore.monitoring.errors import SegmentsTooMany
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -115,6 +115,15 @@ class Profile:
             },
         )
 
+    def by_unit(self) -> dict[str, Profile]:
+        """Return the profile of each unit, with the unit as `""`."""
+        cells: dict[str, dict[str, dict[Group, Cell]]] = {}
+        for column, by_group in self.cells.items():
+            for group, cell in by_group.items():
+                of_unit = cells.setdefault(group.unit, {})
+                of_unit.setdefault(column, {})[group._replace(unit="")] = cell
+        return {unit: Profile(self.bins, of_unit) for unit, of_unit in cells.items()}
+
     def joined(self, other: Profile) -> Profile:
         """Return the profile of the columns of both."""
         return Profile({**self.bins, **other.bins}, {**self.cells, **other.cells})
@@ -165,20 +174,18 @@ def take(  # noqa: PLR0913 - options by name
     if missing := [name for name in by if name not in selection.schema.names]:
         raise ColumnsMissing(address, missing, selection.schema.names)
 
-    def spec(places: Mapping[str, int]) -> executor.ProfileSpec:
-        return executor.ProfileSpec(
-            units=tuple(places[name] for name in units),
-            by=tuple(places[name] for name in by),
-            columns=tuple((places[c.source], bins[c.name]) for c in columns),
-        )
-
-    names = [*units, *by, *[column.source for column in columns]]
+    places = _places([*units, *by, *[column.source for column in columns]])
+    spec = executor.ProfileSpec(
+        units=tuple(places[name] for name in units),
+        by=tuple(places[name] for name in by),
+        columns=tuple((places[c.source], bins[c.name]) for c in columns),
+    )
     rows = _run(
         selection,
-        names,
+        places,
         scan,
-        lambda planned, places: partial(executor.profile, planned, spec(places)),
-        lambda places: executor.profile_rows(spec(places)),
+        lambda planned: partial(executor.profile, planned, spec),
+        executor.profile_rows(spec),
         executor.PROFILE,
     )
     cells: dict[str, dict[Group, Cell]] = {column.name: {} for column in columns}
@@ -241,53 +248,54 @@ def _sketch(
     selection: Selection, columns: Sequence[Column], every: int, scan: str
 ) -> list[tuple[str, Any]]:
     """Return the facts of a sketch, by the name of the column."""
-    numbers = [column.source for column in columns if column.kind == "number"]
-    texts = [column.source for column in columns if column.kind == "category"]
-
-    def places_of(places: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-        return tuple(places[n] for n in numbers), tuple(places[n] for n in texts), every
-
-    names = [*numbers, *texts]
-    if not names:
+    chosen = [column for column in columns if column.kind != "time"]
+    if not chosen:
         return []
-    order: dict[int, str] = {}
-
-    def remember(places: Mapping[str, int]) -> Mapping[str, int]:
-        order.update({places[column.source]: column.name for column in columns
-                      if column.source in places})  # fmt: skip
-        return places
-
+    places = _places(column.source for column in chosen)
+    numbers, texts = (
+        tuple(places[column.source] for column in chosen if column.kind == kind)
+        for kind in ("number", "category")
+    )
     rows = _run(
         selection,
-        names,
+        places,
         scan,
-        lambda planned, places: partial(executor.sketch, planned, *places_of(remember(places))),
-        lambda places: executor.sketch_rows(*places_of(remember(places))),
+        lambda planned: partial(executor.sketch, planned, numbers, texts, every),
+        executor.sketch_rows(numbers, texts, every),
         executor.SKETCH,
-    )
-    return [(order[row["column"]], row) for row in rows.to_pylist()]
+    ).to_pylist()
+    return [
+        (column.name, row)
+        for column in chosen
+        for row in rows
+        if row["column"] == places[column.source]
+    ]
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    """Return the places of columns in the batches of a task that reads *names*."""
+    return {name: n for n, name in enumerate(dict.fromkeys(names))}
 
 
 def _run(  # noqa: PLR0913, PLR0917 - the two ways to read
     selection: Selection,
-    names: Sequence[str],
+    places: Mapping[str, int],
     scan: str,
-    make_task: Callable[[executor.Scan, Mapping[str, int]], Callable[[], executor.Task]],
-    map_rows: Callable[[Mapping[str, int]], Any],
+    make_task: Callable[[executor.Scan], Callable[[], executor.Task]],
+    map_rows: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]],
     schema: pa.Schema,
 ) -> pa.Table:
     """Return what tasks say of columns; workers read them themselves, or Spark reads for them.
 
     Args:
         selection: the rows.
-        names: the columns to read.
+        places: the columns to read, with their places in the batches.
         scan: `spark` lets Spark read in any case.
-        make_task: makes the task for a scan, from the places of columns in its batches.
-        map_rows: makes the function for batches that Spark reads.
+        make_task: makes the task for a scan.
+        map_rows: the function for batches that Spark reads.
         schema: the rows that both return.
     """
-    wanted = list(dict.fromkeys(names))
-    runner = selection.runner
+    wanted, runner = list(places), selection.runner
     try:
         if scan == "spark":
             raise NotEligible("scan: spark")  # noqa: TRY301 - as all others
@@ -297,15 +305,12 @@ def _run(  # noqa: PLR0913, PLR0917 - the two ways to read
     except NotEligible as not_eligible:
         runner.start(f"Spark reads the rows: {not_eligible}")
         rows = selection.rows.select(*[F.col(f"`{name}`") for name in wanted])
-        mapped = rows.mapInArrow(
-            map_rows({name: n for n, name in enumerate(wanted)}), struct(schema)
-        )
+        mapped = rows.mapInArrow(map_rows, struct(schema))
         if isinstance(selection.snapshot, Snapshot):
             with scanning.reading(selection.snapshot):
                 return collected(mapped)
         return collected(mapped)
-    places = {name: n for n, name in enumerate(planned.carried)}
-    return runner.run(make_task(planned.scan, places), len(planned.scan.tasks), schema)
+    return runner.run(make_task(planned.scan), len(planned.scan.tasks), schema)
 
 
 def _number_bins(sketches: Sequence[Mapping[str, Any]]) -> executor.NumberBins:

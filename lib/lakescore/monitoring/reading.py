@@ -13,18 +13,15 @@ from lakescore.monitoring import profiles
 from lakescore.monitoring.columns import Column, features, kind_of, outputs, require_some
 from lakescore.monitoring.errors import BaselineUnfit, InputReplaced, KindsDiffer, RowsNotCounted
 from lakescore.monitoring.judging import Reference
-from lakescore.monitoring.profiles import Group
+from lakescore.monitoring.profiles import Group, Profile
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lakescore.config import MonitorJob
-    from lakescore.config.tables import InputTable
     from lakescore.executor import Bins
-    from lakescore.monitoring.profiles import Profile
     from lakescore.monitoring.units import Unit
-    from lakescore.runner import Runner
     from lakescore.scanning import Selection
     from lakescore.snapshots import Snapshot
     from lakescore.trust import Trust
@@ -150,8 +147,9 @@ def profile_units(
     profiled: dict[Unit, Profile] = {}
     for source in sources:
         if (taken := _take(source, bins, by, scan)) is not None:
+            parts = taken.by_unit()
             for text, units in source.units.items():
-                part = taken.renamed({text: ""})
+                part = parts.get(text, Profile(taken.bins))
                 for unit in units if not isinstance(units, str) else ():
                     _check_count(source, part, unit)
                     known = profiled.get(unit)
@@ -183,7 +181,7 @@ def _check_kinds(source: Source, columns: Sequence[Column], bins: Mapping[str, B
 
 
 def read_baseline(
-    runner: Runner,
+    table: Snapshot | None,
     inputs: Inputs,
     config: MonitorJob,
     units: Sequence[Unit],
@@ -192,7 +190,7 @@ def read_baseline(
     """Return the baseline, the columns that it can be compared by, and its name.
 
     Args:
-        runner: the runner.
+        table: the baseline's table; None if the baseline is slices of the predictions.
         inputs: the tables of the units.
         config: the job.
         units: the units that are compared with the baseline: the baseline has their columns.
@@ -202,13 +200,12 @@ def read_baseline(
         BaselineUnfit: the table has other types, or no rows.
         ColumnsMissing: the table lacks a column.
     """
-    if config.baseline.source is None:
+    if table is None:
         sources = inputs.sources(earlier)
         name = f"the slices {listed(dict.fromkeys(unit.slice for unit in earlier), most=3)}"
     else:
-        sources, name = [_table_source(runner, inputs, config, units)], ""
-        snapshot = sources[0].selection.snapshot
-        name = f"{snapshot.address} at version {snapshot.version}"
+        sources = [_table_source(table, inputs, config, units)]
+        name = f"{table.address} at version {table.version}"
     bins = _choose_bins(sources, inputs, config.scan)
     taken = []
     for source in sources:
@@ -240,23 +237,15 @@ def _choose_bins(sources: Sequence[Source], inputs: Inputs, scan: str) -> dict[s
     return bins
 
 
-def table_of(runner: Runner, table: InputTable) -> Snapshot:
-    """Return the baseline's table at the version of the job's file, or the newest."""
-    return tables.snapshot(runner, table.address, table.version)
-
-
 def _name(text: str, units: Sequence[Unit] | str) -> str:
     """Return the name of a slice of the baseline: the same for features and predictions."""
     return text if isinstance(units, str) else f"{units[0].slice}{SEPARATOR}{units[0].run_id}"
 
 
 def _table_source(
-    runner: Runner, inputs: Inputs, config: MonitorJob, units: Sequence[Unit]
+    snapshot: Snapshot, inputs: Inputs, config: MonitorJob, units: Sequence[Unit]
 ) -> Source:
     """Return the rows of the baseline's table, with the columns of the inputs of *units*."""
-    table = config.baseline.source
-    assert table is not None  # noqa: S101 - the caller has checked it
-    snapshot = table_of(runner, table)
     schema, like = snapshot.schema, units[0]
     expected: dict[str, Column] = {}
     for unit in units:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lakescore import lineage
+from lakescore import lineage, tables
 from lakescore.monitoring import gating, judging, reading, tracing, units
 from lakescore.monitoring.errors import BaselineUnfit
 from lakescore.monitoring.profiles import Profile
@@ -73,10 +73,17 @@ class Monitoring:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
+    def _table(self) -> Snapshot | None:
+        """The baseline's table, pinned once: ids and profiles are of the same version."""
+        table = self._config.baseline.source
+        if table is None:
+            return None
+        return tables.snapshot(self._runner, table.address, table.version)
+
+    @cached_property
     def _baseline_id(self) -> str:
-        if (table := self._config.baseline.source) is not None:
-            snapshot = reading.table_of(self._runner, table)
-            return f"{snapshot.address}@{snapshot.version}#{snapshot.table_id}"
+        if (table := self._table) is not None:
+            return f"{table.address}@{table.version}#{table.table_id}"
         return " ".join(sorted(unit.run_id for unit in self.earlier))
 
     def run_id(self, unit: Unit) -> str:
@@ -105,9 +112,9 @@ class Monitoring:
 
     def judge(self, remaining: Sequence[Unit]) -> Judgement:
         """Profile *remaining* units and the baseline, and compare them."""
-        config, runner = self._config, self._runner
+        config = self._config
         reference, columns, name = reading.read_baseline(
-            runner, self.inputs, config, remaining, self.earlier
+            self._table, self.inputs, config, remaining, self.earlier
         )
         gating.check_names(config, columns)
         sources = self.inputs.sources(remaining)

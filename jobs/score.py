@@ -42,7 +42,7 @@ def run(config: ScoreJob) -> dict[str, Any]:
     publisher = Publisher(config, source)
     outcomes = publisher.find_done(runs, sizes)
     due = lineage.remaining(runs, [outcome.run for outcome in outcomes])
-    stage(f"slices to score: {len(due)} of {len(runs)}", runs={r.slice: r.run_id for r in due})
+    check(config, source, due, outcomes)
     executions = []
     for commit in publisher.commits(due, names):
         with publisher.annotate_errors(outcomes):
@@ -58,6 +58,20 @@ def run(config: ScoreJob) -> dict[str, Any]:
     if executions:
         report["tracking_run_id"] = lineage.log_run(config.experiment, "scoring", source, report)
     return report
+
+
+def check(
+    config: ScoreJob,
+    source: Snapshot,
+    due: Sequence[SliceRun],
+    outcomes: Sequence[SliceOutcome],
+) -> None:
+    """Check the slices without predictions against the job's file, and show which are scored."""
+    empty = [outcome.run.slice for outcome in outcomes if outcome.status == "empty"]
+    names = [*empty, *[run.slice for run in due]]
+    slicing.check_expected(source, config.slice_by, names, config.expecting)
+    total = len(due) + len(outcomes)
+    stage(f"slices to score: {len(due)} of {total}", runs={r.slice: r.run_id for r in due})
 
 
 def plan(

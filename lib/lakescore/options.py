@@ -6,6 +6,7 @@ renamed setting is an error of the type checker.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -87,6 +88,24 @@ class LoadOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpectOptions:
+    """What the input of a score job must be like; each that is given."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    """By column, a rule for its values; see `rules.parse_rule`."""
+    nulls: Mapping[str, float] = field(default_factory=dict)
+    """By column, the largest share of nulls in a slice."""
+    least_rows: float | None = None
+    most_rows: float | None = None
+    """The number of rows of a slice, as multiples of the median of the slices before it."""
+    of_last: int = 7
+    """The number of earlier slices with rows that are counted."""
+    newest: str | None = None
+    """A column with dates or times, whose newest value has an age."""
+    max_age_hours: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
 class BindOptions:
     """How the columns of a table become the features of a version."""
 
@@ -101,6 +120,7 @@ class BindOptions:
     booleans, and `model` for other types."""
     threshold: float | None = None
     """The threshold of the decision; for two classes, of the second class's probability."""
+    expect: ExpectOptions = field(default_factory=ExpectOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from lakescore import executor
 from lakescore.environments import differences
 from lakescore.monitoring import evaluate_gates, slice_facts
 from lakescore.notation import duration
@@ -86,6 +87,8 @@ def score_receipt(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
     before; otherwise `empty`. `slices` are sorted by name. Some keys are optional:
 
     - `engine`, if any rows were scored.
+    - `expect`, if the job has expectations for its rows, and any rows were scored: `broken`, the
+      rows that break the rule for a column, and `nulls`, the nulls by slice and column.
     - `rows_of_no_slice`, if the job looked for the slices that are due: the rows of the input whose
       slice column is null or empty.
     - `output.renamed`, if the name of an output had to change.
@@ -122,6 +125,7 @@ def score_receipt(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
         **({"rows_of_no_slice": unsliced} if config.due else {}),
         **_segment_facts(assigned),
+        **({"expect": _expect_facts(executions)} if config.expect and executions else {}),
         "slices": sorted((outcome.facts() for outcome in outcomes), key=itemgetter("slice")),
         "runner": source.runner.facts(),
         **({"engine": _engine(executions)} if executions else {}),
@@ -177,6 +181,14 @@ def preview(
         "environment": [need for n, need in enumerate(unmet) if need not in unmet[:n]],
         "probe": list(rows),
     }
+
+
+def _expect_facts(executions: Sequence[Execution]) -> dict[str, Any]:
+    """Return the counts of the rows that were checked."""
+    checked: dict[str, Any] = {}
+    for execution in executions:
+        executor.add_checks(checked, execution.checked)
+    return checked
 
 
 def _engine(executions: Sequence[Execution]) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import re
@@ -176,7 +177,7 @@ class Execution:
 
     def __init__(self, planned: Plan) -> None:
         self.planned = planned
-        self._totals = executor.TaskTotals()
+        self._totals = executor.TaskTotals(checked=copy.deepcopy(dict(planned.checked)))
 
     def add_reports(self, reports: Iterable[bytes]) -> None:
         """Add up *reports* of tasks."""
@@ -255,6 +256,11 @@ class Execution:
     def failed(self) -> int:
         """The number of failed rows that tasks reported."""
         return self._totals.failed
+
+    @property
+    def checked(self) -> dict[str, Any]:
+        """The facts of `executor.Checks` about the rows; empty without rules for them."""
+        return self._totals.checked
 
     def first_errors(self) -> list[str]:
         """Return the distinct types and messages of the errors of listed failed rows, sorted.

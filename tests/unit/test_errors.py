@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pyspark.sql.types import DoubleType
 
 import lakescore
 from lakescore import errors
@@ -21,6 +22,7 @@ from lakescore.comparing.errors import (
     TooManySlices,
     WeightsInvalid,
 )
+from lakescore.engines.expecting import RowsUnexpected
 from lakescore.engines.failures import FeaturesLeftOut, ResultUnfit
 from lakescore.engines.plan import EngineRefused
 from lakescore.engines.rowwise import PipelineUnfit
@@ -86,6 +88,7 @@ from lakescore.monitoring.errors import (
 )
 from lakescore.projects import ProjectExists
 from lakescore.publishing import RowsLost, RunIdReused, TooManyErrors
+from lakescore.publishing.counting import NullsUnexpected
 from lakescore.registry.errors import (
     AliasMoved,
     AliasMoving,
@@ -136,7 +139,15 @@ from lakescore.signature import (
     ThresholdUndefined,
     TypesDiffer,
 )
-from lakescore.slicing import DuplicateKeys, KeysInTwoSlices, NullsFound
+from lakescore.signature.expecting import RuleUnfit
+from lakescore.slicing import (
+    AgeUndefined,
+    DuplicateKeys,
+    InputTooOld,
+    KeysInTwoSlices,
+    NullsFound,
+    RowCountUnexpected,
+)
 from lakescore.snapshots import NotADeltaTable, SnapshotNotFound, ViewNotPinned
 from lakescore.sql import PredictUnfit
 from lakescore.storage import (
@@ -291,6 +302,20 @@ INSTANCES = [
     ColumnsMissing("/lake/tables/departures", ["dep_delya", "wind"], ["dep_delay", "distance"]),
     TypesDiffer("/lake/tables/departures", {"distance": ("string", "double")}),
     NullsFound("/lake/tables/departures", {"dep_delay": 12, "distance": 1}),
+    NullsUnexpected([("2013-12-31", "temp", 1.0, 0.05)]),
+    RowsUnexpected("spark_udf", {"distance": (12, "between 50 and 6000")}),
+    RowCountUnexpected("/lake/tables/departures", ["2013-12-02 has 1 row, and 950 are usual"]),
+    InputTooOld(
+        "/lake/tables/departures", "time_hour", "2013-12-01 05:00:00 (2 days ago)", "36 h"
+    ),
+    AgeUndefined("/lake/tables/departures", "distance", "double"),
+    RuleUnfit(
+        "/lake/tables/departures",
+        "distance",
+        DoubleType(),
+        "= 'far'",
+        "it cannot be compared with 'far'",
+    ),
     DuplicateKeys("/lake/tables/departures", ["day", "flight"], 4, ["2013-12-01, 11"]),
     KeysInTwoSlices("/lake/tables/departures", ["flight"], 4, ["11"]),
     ColumnsCollide("output", ["prediction", "slice"]),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lakescore.config.expecting import Expectations
 from lakescore.config.jobs import Applying, check_families
 from lakescore.config.models import Model, Segments
 from lakescore.config.slices import list_slices
 from lakescore.config.tables import InputTable, Table
+from lakescore.options import ExpectOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +73,9 @@ class ScoreJob(Applying):
         ge=0,
         le=1,
         description="the same as a fraction of the rows; the larger of the two limits counts",
+    )
+    expect: Expectations | None = Field(
+        default=None, description="what the input must be like; default: anything is scored"
     )
     slice_by: str | None = Field(
         default=None,
@@ -139,6 +145,12 @@ class ScoreJob(Applying):
         _ = self.slice_names
         return self
 
+    @model_validator(mode="after")
+    def _check_expect(self) -> Self:
+        if self.expect is not None and self.expect.rows is not None and self.slice_by is None:
+            raise ValueError("expect.rows compares a slice with those before it: give slice_by")
+        return self
+
     @property
     def due(self) -> bool:
         """Whether the run itself finds the slices to score."""
@@ -167,16 +179,18 @@ class ScoreJob(Applying):
 
     @property
     def row_columns(self) -> tuple[str, ...]:
-        """The input's columns that identify a row and its segment."""
-        return self._add_segment(self.id_columns)
+        """The input's columns that identify a row, and those that workers look at."""
+        return self._add_inspected(self.id_columns)
 
     def keep(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return those of the input's *columns* that go through the workers, keys first."""
-        return self._add_segment(self._written_columns(columns))
+        return self._add_inspected(self._written_columns(columns))
 
-    def _add_segment(self, names: Sequence[str]) -> tuple[str, ...]:
-        by = self.segment_by
-        return (*names, by) if by is not None and by not in names else tuple(names)
+    def _add_inspected(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return *names*, the column of segments, and the columns with expectations."""
+        segment = () if self.segment_by is None else (self.segment_by,)
+        expected = () if self.expect is None else self.expect.columns
+        return tuple(dict.fromkeys([*names, *segment, *expected]))
 
     def left_out(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of `keep` that the output does not have."""
@@ -212,7 +226,15 @@ class ScoreJob(Applying):
     @property
     def binding(self) -> BindOptions:
         """How the input's columns become features."""
-        return self._bind_options([name for name in (self.slice_by, self.segment_by) if name])
+        expecting = self.expecting
+        named = (self.slice_by, self.segment_by, expecting.newest)
+        read = [name for name in (*named, *expecting.values, *expecting.nulls) if name]
+        return replace(self._bind_options(read), expect=expecting)
+
+    @property
+    def expecting(self) -> ExpectOptions:
+        """What the input must be like."""
+        return ExpectOptions() if self.expect is None else self.expect.options
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -231,4 +253,7 @@ class ScoreJob(Applying):
             names.add("features")
         if self.environment != "auto":
             names.add("environment")
-        return self.model_dump(mode="json", include={*names, "pyfunc"}, by_alias=True)
+        settings = self.model_dump(mode="json", include={*names, "pyfunc"}, by_alias=True)
+        if self.expect is not None and self.expect.values:
+            settings["expect"] = {"values": self.expect.values}
+        return settings

@@ -115,6 +115,7 @@ class ArrowPlan(Plan):
             failing=failing,
             says=executor.listed_at_most(self.tasks) if says else None,
             sink=sink,
+            expected=self.placed_expected(),
         )
 
     def placed_versions(self, *, is_here: bool = False) -> list[executor.Version | executor.Family]:
@@ -152,6 +153,12 @@ class ArrowPlan(Plan):
             else:
                 sides.append(placed(version))
         return sides
+
+    def placed_expected(self) -> executor.Expected | None:
+        """Return what the values must be like, for the columns that workers get."""
+        if self.expected is None:
+            return None
+        return self.expected.placed(self.carried, self.slice_at)
 
     def member_facts(self) -> pa.RecordBatch | None:
         """Return the version columns of each member of `shown_family`, if there is one."""
@@ -279,6 +286,7 @@ def prepare(request: Request, scan: ScanName) -> ArrowPlan:
         keep=request.keep,
         sides=request.sides,
         shown_family=request.shown_family,
+        expected=request.expected,
         versions=proof.sides,
         differing=here.describe_differences(request, scan),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakescore.engines import arrow, spark_ml, spark_udf
+from lakescore.engines import arrow, expecting, spark_ml, spark_udf
 from lakescore.engines.plan import EngineIneligible, EngineRefused, Plan, Request
 from lakescore.loading import pipelines
 from lakescore.signature import Binding
@@ -57,6 +57,8 @@ def plan(
             features.
         ResultUnfit: the predictions of a version do not fit its signature.
         PipelineUnfit, RowsDropped, PipelineNotShared: a pipeline of Spark ML cannot score the rows.
+        RowsUnexpected: rows break the rules of the job's file, and the engine cannot quarantine
+            them.
     """
     alone = isinstance(binding, Binding)
     bindings = [binding] if isinstance(binding, Binding) else binding
@@ -66,16 +68,18 @@ def plan(
         keep=tuple(keep),
         sides=tuple(sides),
         shown_family=sides[0].family if alone else None,
+        expected=sides[0].expected if alone else None,
     )
     chosen = _choose_engine(engine, request)
     if chosen != "spark_ml":
         request.runner.check_python()
     try:
-        return PREPARE[chosen](request, scan)
+        planned = PREPARE[chosen](request, scan)
     except EngineIneligible as ineligible:
         if engine != "auto" or request.has_families:
             raise EngineRefused(chosen, str(ineligible)) from ineligible
-        return spark_udf.prepare(request, reason=str(ineligible))
+        planned = spark_udf.prepare(request, reason=str(ineligible))
+    return expecting.check_before(planned)
 
 
 def _choose_engine(engine: EngineName, request: Request) -> EngineName:

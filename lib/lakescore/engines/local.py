@@ -93,6 +93,7 @@ def preview(planned: ArrowPlan, most: int) -> pa.Table:
             scan=scan,
             tells=planned.member_facts(),
             failing="aside",
+            expected=planned.placed_expected(),
         )
         batches = planned.runner.call(executor.few, make_task, len(scan.tasks), most, columns)
         if sum(batch.num_rows for batch in batches) >= most or short == planned.direct.scan:

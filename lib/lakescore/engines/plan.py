@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +25,7 @@ from lakescore.runner import Runner
 from lakescore.slicing import RESERVED_PREFIX, SLICE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     import pyarrow as pa
@@ -68,6 +69,8 @@ class Request:
     """One for each column of predictions: a version, or a family with one version per segment."""
     shown_family: Assignment | None = None
     """The family of the only side, if each row must name the version that scored it."""
+    expected: executor.Expected | None = None
+    """What the values of the rows must be like, in columns of *keep*; None for anything."""
 
     @property
     def selection(self) -> scanning.Selection | None:
@@ -199,6 +202,8 @@ class Plan(Request, ABC):
     """The versions as this process can call them, one a side, if the engine does so."""
     direct: scanning.Direct | None = None
     """The files that workers read themselves, if they do."""
+    checked: Mapping[str, Any] = field(default_factory=dict)
+    """The facts of `executor.Checks` about the rows, if they were checked before."""
 
     @property
     @abstractmethod

@@ -154,6 +154,7 @@ def prepare(request: Request, scan: ScanName = "spark") -> SparkMlPlan:  # noqa:
         keep=request.keep,
         sides=request.sides,
         shown_family=request.shown_family,
+        expected=request.expected,
         pipelines=tuple(pipelines.load(spark, c.loadable) for c in request.contracts),
     )
     notes = [

@@ -105,6 +105,7 @@ def prepare(request: Request, scan: ScanName = "spark", reason: str = "") -> Udf
         keep=request.keep,
         sides=request.sides,
         shown_family=request.shown_family,
+        expected=request.expected,
     )
     columns = request.feature_columns
     managers = {contract.loadable.env_manager for contract in request.contracts}

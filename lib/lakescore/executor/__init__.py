@@ -7,6 +7,7 @@ requirements, and MLflow if the model is not a plain scikit-learn one. They neve
 from .applying import WHY, attempt, describe, predicted, release
 from .counting import NULLS, nulls
 from .delegating import answer, cpu_seconds
+from .expecting import CHECKED, UNEXPECTED, Checks, Expected, Rule, add_checks, check_rows
 from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, WIDTH, Misshapen, Truncated
 from .footers import FOOTERS, RowGroup, footer, footers
@@ -53,6 +54,7 @@ from .writing import FILES, Decided, Misplaced, OutputColumn, Sink, Unwritten, f
 __all__ = [
     "BLOCKS",
     "BYTES_GATHERED",
+    "CHECKED",
     "COUNTS",
     "FILES",
     "FOOTERS",
@@ -75,13 +77,16 @@ __all__ = [
     "SEALED",
     "SEPARATOR",
     "SKETCH",
+    "UNEXPECTED",
     "WHY",
     "WIDTH",
     "Bins",
     "CategoryBins",
+    "Checks",
     "Column",
     "Decided",
     "Description",
+    "Expected",
     "Failing",
     "Family",
     "Misplaced",
@@ -95,6 +100,7 @@ __all__ = [
     "ProfileSpec",
     "Queried",
     "RowGroup",
+    "Rule",
     "Scan",
     "SegmentUnknown",
     "Sink",
@@ -106,9 +112,11 @@ __all__ = [
     "Truncated",
     "Unwritten",
     "Version",
+    "add_checks",
     "alike",
     "answer",
     "attempt",
+    "check_rows",
     "count",
     "counted",
     "cpu_seconds",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from .applying import attempt
+from .expecting import Checks, Expected
 from .families import BYTES_GATHERED, Family
 from .keeping import counted
 from .reading import gathered, read_tasks
@@ -39,6 +39,7 @@ def predictor(  # noqa: PLR0913 - all but the first by name
     failing: Failing = "raise",
     says: int | None = None,
     sink: Sink | None = None,
+    expected: Expected | None = None,
 ) -> Task:
     """Return the function for `mapInArrow` that yields *kept* columns and the predictions.
 
@@ -58,13 +59,15 @@ def predictor(  # noqa: PLR0913 - all but the first by name
         says: if set, a last column holds the report of the task. It is null except in an extra
             last row of the task. The report lists failed rows up to this number of bytes.
         sink: if set, the task writes the rows there, and returns `FILES`.
+        expected: what the rows must be like; a row that breaks a rule cannot be scored.
     """
     names = [f"p{n}" for n in range(len(versions))]
     names += [] if tells is None else tells.schema.names
 
     def predict(batches: Iterable[pa.RecordBatch], part: Part) -> Iterator[pa.RecordBatch]:
         loads, aligned = counted("loads"), counted("aligned")
-        for batch, added, why in _apply(versions, tells, batches):
+        checks = Checks(expected or Expected())
+        for batch, added, why in _apply(versions, tells, batches, checks):
             part.rows += batch.num_rows
             part.failed += len(why) - why.null_count
             columns, kept_names = batch.columns[:kept], batch.schema.names[:kept]
@@ -82,6 +85,7 @@ def predictor(  # noqa: PLR0913 - all but the first by name
             yield rows
         part.aligned = int(counted("aligned") - aligned)
         part.loads = int(counted("loads") - loads)
+        part.checked = checks.facts() if expected is not None else {}
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         part = Part() if says is None else Part(most=says)
@@ -104,6 +108,7 @@ def _apply(
     versions: Sequence[Version | Family],
     tells: pa.RecordBatch | None,
     batches: Iterable[pa.RecordBatch],
+    checks: Checks,
 ) -> Iterator[_Applied]:
     """Yield batches, their predictions with the columns of *tells*, and the reasons of failures."""
     families = [version for version in versions if isinstance(version, Family)]
@@ -111,13 +116,13 @@ def _apply(
         batches = gathered(batches, lambda batch: int(batch.nbytes), BYTES_GATHERED)
     for batch in batches:
         if tells is None:
-            yield batch, *attempt(versions, batch)
+            yield batch, *checks.attempt(versions, batch)
             del batch  # so that the next batch gets its memory; new memory costs page faults
             continue
         numbers = families[0].numbered(batch)
         rows = batch if (numbers >= 0).all() else batch.filter(pa.array(numbers >= 0))
         if rows.num_rows:
-            predictions, why = attempt(versions, rows)
+            predictions, why = checks.attempt(versions, rows)
             member_rows = tells.take(pa.array(numbers[numbers >= 0]))
             yield rows, [*predictions, *member_rows.columns], why
 

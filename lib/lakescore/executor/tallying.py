@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .delegating import used_memory
+from .expecting import add_checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +45,8 @@ class Part:
         """Rows whose predictions were sorted by the index of the model's answer."""
         self.loads = 0
         """Models that the task loaded."""
+        self.checked: dict[str, Any] = {}
+        """The facts of `Checks`, if the job has rules for its rows."""
         self._listing = pa.BufferOutputStream()
         self._stream: Any = None
 
@@ -65,6 +68,7 @@ class Part:
             "loads": self.loads,
             "worker": f"{platform.node()}:{os.getpid()}",
             "memory": used_memory(),
+            "checked": self.checked,
         }
         if self._stream is not None:
             self._stream.close()
@@ -82,6 +86,8 @@ class TaskTotals:
     workers: set[str] = field(default_factory=set)
     memory: dict[str, int] = field(default_factory=dict)
     """The most bytes of memory of a process at the end of a task, by process."""
+    checked: dict[str, Any] = field(default_factory=dict)
+    """The facts of `Checks`, added up."""
     listing: list[pa.Table] = field(default_factory=list)
 
     def add(self, reports: Iterable[bytes]) -> None:
@@ -96,6 +102,7 @@ class TaskTotals:
             self.workers.add(counts["worker"])
             for process, size in counts["memory"].items():
                 self.memory[process] = max(size, self.memory.get(process, 0))
+            add_checks(self.checked, counts["checked"])
             if listing:
                 self.listing.append(pa.ipc.open_stream(listing).read_all())
 

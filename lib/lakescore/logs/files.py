@@ -73,6 +73,31 @@ def list_files(log: Log, among: Mapping[str, Sequence[Any]]) -> list[File]:
     return files
 
 
+def newest_value(log: Log, column: str) -> Any:  # noqa: ANN401 - a value of the column's type
+    """Return the largest value of a *column* in the rows of a table; None without any.
+
+    Raises:
+        NotEligible: the log does not know it, or only bounds that deleted rows can have set.
+    """
+    with decline_errors(log.address):
+        actions = pa.table(log.table.get_add_actions(flatten=False))
+    if column in log.partitioned_by:
+        highest = _column_array(actions, "partition", column)
+    else:
+        highest = _column_array(actions, "max", log.stored[column])
+        if _read_deleted(log):
+            raise NotEligible("rows are deleted, and the log has the bounds of all rows")
+    rows = _column_values(actions, "num_records")
+    known = pa.nulls(actions.num_rows) if highest is None else highest
+    for count, value in zip(rows, known, strict=True):
+        if count != 0 and not value.is_valid and column not in log.partitioned_by:
+            raise NotEligible(f"the log has no bounds of {column}")
+    try:
+        return None if highest is None else pc.max(highest).as_py()
+    except (ValueError, OverflowError) as error:
+        raise NotEligible(f"the log has values that Python cannot represent: {error}") from error
+
+
 def _match_files(log: Log, actions: pa.Table, among: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - numpy's
     """Return a mask of the files that can have a row with one of the values of each column."""
     mask = np.ones(actions.num_rows, bool)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore.logs.committing import commit, renew, set_properties
 from lakescore.logs.errors import NotEligible
-from lakescore.logs.files import list_files, open_dataset
+from lakescore.logs.files import list_files, newest_value, open_dataset
 from lakescore.logs.history import has_published, said
 from lakescore.logs.opening import decline_errors, open_table
 from lakescore.logs.protocol import STORED, check_readable, check_writable
@@ -126,6 +126,15 @@ class Log:
         """
         self.check_readable()
         return list_files(self, among or {})
+
+    def newest(self, column: str) -> Any:  # noqa: ANN401 - a value of the column's type
+        """Return the largest value of a *column* of dates or times in all rows; None without any.
+
+        Raises:
+            NotEligible: the log does not have the bounds of all files, or rows are deleted.
+        """
+        self.check_readable()
+        return newest_value(self, column)
 
     def dataset(self) -> Dataset:
         """Return the rows as a dataset that can be read while this log object exists.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lakescore.errors import IntegrityError, RequirementNotMet
+from lakescore.errors import InputContractError, IntegrityError, RequirementNotMet
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -27,6 +28,20 @@ class RowsLost(IntegrityError):
         )
 
 
+class NullsUnexpected(InputContractError):
+    """Columns of slices have more nulls than the job's file allows."""
+
+    def __init__(self, shares: Sequence[tuple[str, str, float, float]]) -> None:
+        texts = [
+            f"{column!r} is null in {share:.1%} of slice {name}, but {limit:.1%} are allowed"
+            for name, column, share, limit in shares
+        ]
+        super().__init__(
+            f"the input is not as expected: {listed(texts, most=3)}; nothing was published; "
+            "complete the input, or change expect.nulls"
+        )
+
+
 class TooManyErrors(RequirementNotMet):
     """More rows failed than the job's file allows."""
 
@@ -38,6 +53,7 @@ class TooManyErrors(RequirementNotMet):
         reasons: Sequence[str],
         quarantine: str,
         where: str,
+        broken: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         failed, rows, allowed = counts
         reason = reasons[0] if reasons else "no error"
@@ -55,6 +71,7 @@ class TooManyErrors(RequirementNotMet):
             "rows_in": rows,
             "rows_quarantined": failed,
             "quarantine": {"table": quarantine},
+            **({"expect": {"broken": dict(broken)}} if broken else {}),
         }
 
 
@@ -71,6 +88,7 @@ def check_counts(
 
     Raises:
         RowsLost: there are too few or too many rows.
+        NullsUnexpected: a slice has more nulls than the job allows.
         TooManyErrors: more rows failed than the job allows.
     """
     runs, sizes = batch.runs, batch.sizes
@@ -84,6 +102,7 @@ def check_counts(
     if sum(published.values()) + total != rows:
         names = listed(run.slice for run in runs)
         raise RowsLost(names, rows, sum(published.values()), total, engine=engine)
+    _check_nulls(config, batch)
     allowed = config.allowed_errors(rows)
     if total <= allowed and complete:
         return
@@ -97,4 +116,19 @@ def check_counts(
         reasons,
         config.quarantine_address,
         f"scoring_run_id is {listed([run.run_id for run in runs], most=2)}",
+        batch.execution.checked.get("broken", {}),
     )
+
+
+def _check_nulls(config: ScoreJob, batch: Batch) -> None:
+    """Check that no slice has a larger share of nulls in a column than the job allows."""
+    nulls = batch.execution.checked.get("nulls", {})
+    shares = [
+        (run.slice, column, counts.get(column, 0) / batch.sizes[run.slice], limit)
+        for run in batch.runs
+        # Workers that read the files do not name the only slice of a table that is not divided.
+        for counts in [nulls.get(run.slice) or nulls.get("", {})]
+        for column, limit in config.expecting.nulls.items()
+    ]
+    if beyond := [share for share in shares if share[2] > share[3]]:
+        raise NullsUnexpected(beyond)

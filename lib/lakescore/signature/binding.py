@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from lakescore.signature.contract import BY_NAME, Contract, HasSchema, bind
 from lakescore.signature.errors import OutputsDiffer
+from lakescore.signature.expecting import bind_expected
 from lakescore.signature.features import check_features, feature_names, lacks_names
 from lakescore.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lakescore import executor
     from lakescore.assignment import Assignment
     from lakescore.loading import Loadable
     from lakescore.options import BindOptions
@@ -54,6 +56,8 @@ class Binding:
     """One a version, in the order of the assignment. All of them give the same columns."""
     assigned: Assignment | None = None
     """The assignment of rows; None if the only version scores all rows."""
+    expected: executor.Expected | None = None
+    """What the values of the rows must be like; None if anything is scored."""
 
     @property
     def never_null(self) -> tuple[str, ...]:
@@ -84,11 +88,13 @@ def bind_assigned(
 
     Raises:
         OutputsDiffer: two versions give different columns.
+        RuleUnfit: a rule of *options* does not fit the type of its column.
         Also the errors of `bind_all`.
     """
     if not loadables:  # no row has a version
         return Binding((), assigned)
-    return _bind_alike(bind_all(source.address, source, loadables, keep, options), assigned)
+    binding = _bind_alike(bind_all(source.address, source, loadables, keep, options), assigned)
+    return replace(binding, expected=bind_expected(source.address, source.schema, options.expect))
 
 
 def bind_side_by_side(

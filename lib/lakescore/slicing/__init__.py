@@ -9,6 +9,12 @@ from lakescore.slicing.checking import (
     check_nulls,
 )
 from lakescore.slicing.counting import names, outside, segments, sizes
+from lakescore.slicing.expecting import (
+    AgeUndefined,
+    InputTooOld,
+    RowCountUnexpected,
+    check_expected,
+)
 from lakescore.slicing.naming import WHOLE, check_segments
 from lakescore.slicing.selecting import RESERVED_PREFIX, SLICE, cut, select
 
@@ -16,11 +22,15 @@ __all__ = [
     "RESERVED_PREFIX",
     "SLICE",
     "WHOLE",
+    "AgeUndefined",
     "DuplicateKeys",
+    "InputTooOld",
     "KeysInTwoSlices",
     "NullsFound",
+    "RowCountUnexpected",
     "check",
     "check_across",
+    "check_expected",
     "check_nulls",
     "check_segments",
     "cut",

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from clusters import QUICK_JAVA
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
-    import pytest
     from xdist.remote import Producer
 
 PLACES = ("local", "cluster", "connect", "yarn")
@@ -53,15 +53,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the tests of tables on S3, which fetch Hadoop's client from Maven (690 MB)",
     )
+    parser.addoption(
+        "--wide",
+        action="store_true",
+        help="run the tests marked `wide` too: those that repeat a test in another way, such as "
+        "with another writer, and those of the tools of a release",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "wide(place=None): run with --wide only; with a place, wide only at this place",
+    )
 
 
 _FOLDERS = ("cluster", "faults", "storage", "e2e", "registry", "spark", "browser", "unit")
 """The folders of tests, those first that a process would be alone with at the end."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long files first and short ones last, so that all processes are busy to the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is wide, and put long files first, so that all processes are busy to the end."""
     items.sort(key=lambda item: _FOLDERS.index(item.nodeid.split("/")[1]))
+    if config.getoption("--wide"):
+        return
+    for item in items:
+        if any(not mark.kwargs for mark in item.iter_markers("wide")):
+            item.add_marker(pytest.mark.skip(reason="give --wide"))
 
 
 _SHARING = {"cluster", "registry"}

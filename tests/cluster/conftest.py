@@ -53,7 +53,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             on.remove("connect")  # Spark's events are the server's
         # Local mode is where most other tests run.
         asked = {only} if only else {"cluster", "connect"}
-        kinds = [kind for kind in on if kind in asked]
+        wide = [mark.kwargs.get("place") for mark in metafunc.definition.iter_markers("wide")]
+        kinds = [
+            pytest.param(kind, marks=pytest.mark.wide) if kind in wide and not only else kind
+            for kind in on
+            if kind in asked
+        ]
         metafunc.parametrize("place", kinds, indirect=True, scope="module")
 
 

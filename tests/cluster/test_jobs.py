@@ -217,12 +217,14 @@ def test_executors_without_its_packages_apply_a_model_by_the_python_that_trained
     assert rows["prediction"].tolist() == older.expected.tolist()
 
 
+@pytest.mark.wide(place="connect")
 def test_a_replay_makes_the_same_predictions(place: Place, scored: dict[str, Scored]) -> None:
     run = scored["arrow_direct"].receipt["slices"][0]["run_id"]
     replayed = place.run("replay", output={"path": f"tables/{place.kind}_arrow_direct"}, run=run)
     assert (replayed["rows"], replayed["same"]) == (ROWS // 2, ROWS // 2)
 
 
+@pytest.mark.wide(place="connect")
 def test_rankings_are_the_same_in_all_places(
     place: Place, trips: pd.DataFrame, models: list[Any]
 ) -> None:

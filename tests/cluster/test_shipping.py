@@ -31,6 +31,7 @@ def dist() -> Path:
     return ROOT / "dist"
 
 
+@pytest.mark.wide  # it builds an archive of an environment, by a script that changes rarely
 def test_a_zip_and_an_archive_are_enough_for_machines_that_share_no_packages(
     distributed: Place, dist: Path, register: Callable[..., Any], home: Path, tmp_path: Path
 ) -> None:

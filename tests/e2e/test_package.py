@@ -166,6 +166,7 @@ def test_a_project_is_never_written_over_files(team: Team) -> None:
     assert (team.folder / "another" / ".gitignore").is_file()
 
 
+@pytest.mark.wide  # the demo's tables and models, by the same code
 def test_a_project_from_flights_scores_them_with_its_champion(team: Team, tmp_path: Path) -> None:
     made = Team(team.environment, tmp_path)
     made.done("lakescore", "init", "project", "--from", "flights")

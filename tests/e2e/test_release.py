@@ -37,6 +37,7 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.wide  # it builds twice
 def test_a_release_is_committed_tagged_and_built_with_all_that_tells_what_it_is(
     repository: Path,
 ) -> None:

@@ -259,7 +259,7 @@ def test_a_job_whose_process_is_killed_is_lost_alone(several: Several) -> None:
     assert several.tables() == ["good"]
 
 
-@pytest.mark.parametrize("runner", ["auto", "spark"])
+@pytest.mark.parametrize("runner", ["auto", pytest.param("spark", marks=pytest.mark.wide)])
 def test_a_job_that_takes_too_long_ends_alone(several: Several, runner: str) -> None:
     late, good = str(several.folder / "late"), str(several.folder / "good")
     jobs = [
@@ -288,7 +288,7 @@ def test_jobs_that_are_ended_while_spark_starts_leave_no_jvm_behind(several: Sev
     ("number", "to_group", "code"),
     [
         (signal.SIGTERM, False, 143),  # Kubernetes tells the command
-        (signal.SIGTERM, True, 143),  # systemd all processes
+        pytest.param(signal.SIGTERM, True, 143, marks=pytest.mark.wide),  # systemd all processes
         (signal.SIGINT, True, 130),  # a terminal as well
     ],
 )

@@ -45,11 +45,11 @@ def committed(lab: Lab, before: int) -> bool:
     ("moment", "published", "write"),
     [
         (written, [False], "direct"),
-        (quarantined_but_not_published, [False], "spark"),
+        pytest.param(quarantined_but_not_published, [False], "spark", marks=pytest.mark.wide),
         (committing, [False, True], "direct"),
         (committing, [False, True], "spark"),
         (committed, [True], "direct"),  # and neither the receipt nor the run in MLflow is written
-        (committed, [True], "spark"),
+        pytest.param(committed, [True], "spark", marks=pytest.mark.wide),
     ],
     ids=[
         f"{moment} the commit, write: {write}"
@@ -81,9 +81,10 @@ def test_a_driver_killed_leaves_all_or_nothing_and_its_rerun_makes_it_whole(
     ("mode", "moment", "published"),
     [
         ("append", written, [False]),
-        ("merge", quarantined_but_not_published, [False]),
+        pytest.param("merge", quarantined_but_not_published, [False], marks=pytest.mark.wide),
         *[(mode, committing, [False, True]) for mode in ("append", "merge")],
-        *[(mode, committed, [True]) for mode in ("append", "merge")],
+        ("append", committed, [True]),
+        pytest.param("merge", committed, [True], marks=pytest.mark.wide),
     ],
     ids=[
         f"{moment} the commit, {mode}"

@@ -139,7 +139,7 @@ def test_ten_reruns_write_nothing(standing: tuple[Lab, Ended]) -> None:
     assert len(ids) == 2  # one a slice
 
 
-@pytest.mark.parametrize("write", ["direct", "spark"])
+@pytest.mark.parametrize("write", ["direct", pytest.param("spark", marks=pytest.mark.wide)])
 def test_the_same_run_twice_at_once_ends_well_twice_and_commits_once(lab: Lab, write: str) -> None:
     inner: list[Ended] = []
     once(tables.Transaction, "commit", before=lambda: inner.append(lab.run(write=write)))
@@ -193,7 +193,7 @@ def test_after_the_last_look_at_other_runs_sparks_writer_leaves_the_later_run_wh
     assert lab.rows() == scored(1)  # as if it had begun after the other one
 
 
-@pytest.mark.parametrize("write", ["direct", "spark"])
+@pytest.mark.parametrize("write", ["direct", pytest.param("spark", marks=pytest.mark.wide)])
 def test_different_slices_at_once_are_both_published(lab: Lab, write: str) -> None:
     inner: list[Ended] = []
     other = {"slices": ["b"], "write": write}
@@ -299,7 +299,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-@pytest.mark.parametrize("write", ["direct", "spark"])
+@pytest.mark.parametrize("write", ["direct", pytest.param("spark", marks=pytest.mark.wide)])
 def test_a_full_disk_publishes_nothing_and_the_run_is_repeated_when_there_is_room(
     lab: Lab, disk: Path, write: str
 ) -> None:

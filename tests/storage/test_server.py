@@ -145,7 +145,10 @@ def _fill(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("job", "resolved", "published"),
-    [("score", "reading ", "rows scored"), ("compare", "at version 0", "the report is ")],
+    [
+        ("score", "reading ", "rows scored"),
+        pytest.param("compare", "at version 0", "the report is ", marks=pytest.mark.wide),
+    ],
 )
 def test_a_server_that_is_restarted_while_a_job_runs_is_waited_for(
     site: Site, job: str, resolved: str, published: str

@@ -154,7 +154,9 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     compared |= {"SliceGate", "Groups", "RateGate"}
     monitored = {"Table", "Baseline", "DriftGates"}
     expected = {*scored, "Expectations", "RowCount", "Newest"}
-    within = {"score": expected, "compare": compared, "replay": {"Table"}, "monitor": monitored}[job]
+    within = {"score": expected, "compare": compared, "replay": {"Table"}, "monitor": monitored}[
+        job
+    ]
     names = {JOBS[job].__name__, "Trust", *within}
     assert {kind["title"] for kind in objects} == names
     for kind in objects:

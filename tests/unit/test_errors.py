@@ -305,9 +305,7 @@ INSTANCES = [
     NullsUnexpected([("2013-12-31", "temp", 1.0, 0.05)]),
     RowsUnexpected("spark_udf", {"distance": (12, "between 50 and 6000")}),
     RowCountUnexpected("/lake/tables/departures", ["2013-12-02 has 1 row, and 950 are usual"]),
-    InputTooOld(
-        "/lake/tables/departures", "time_hour", "2013-12-01 05:00:00 (2 days ago)", "36 h"
-    ),
+    InputTooOld("/lake/tables/departures", "time_hour", "2013-12-01 05:00:00 (2 days ago)", "36 h"),
     AgeUndefined("/lake/tables/departures", "distance", "double"),
     RuleUnfit(
         "/lake/tables/departures",

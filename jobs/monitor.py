@@ -1,4 +1,4 @@
-"""Compare slices that were scored with a baseline; alarm if chance cannot explain a difference."""
+"""Compare slices that were scored with a baseline, and with the labels that have arrived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakescore.monitoring import Monitoring, require_passed
 from lakescore.session import choose
 
 if TYPE_CHECKING:
-    from lakescore.monitoring import Judgement
+    from lakescore.monitoring import Evaluated, Judgement
 
 
 def run(config: MonitorJob) -> dict[str, Any]:
@@ -28,20 +28,32 @@ def run(config: MonitorJob) -> dict[str, Any]:
     if remaining:
         judgement = monitored.judge(remaining)
         stage(f"compared with {judgement.baseline}: {judgement.reason}", ends="compare")
-        monitored.write(judgement)
-    report = receipt.monitor_receipt(config, predictions, monitored, judgement)
+    evaluated = evaluate(config, monitored)
+    monitored.write(judgement, evaluated)
+    report = receipt.monitor_receipt(config, predictions, monitored, judgement, evaluated)
     stage(report["summary"], ends="write")
     if monitored.units:
         page = reporting.write_drift(monitoring.document(runner, config, report), config.pages)
         report["report"] = {"html": str(page)}
         stage(f"the report is {page}")
-    if judgement is not None:
+    if judgement is not None or evaluated:
         report["tracking_run_id"] = lineage.log_run(
             config.experiment, "monitoring", predictions, report,
-            metrics=judgement.metrics(), files=[page],
+            metrics=monitored.metrics(judgement, evaluated), files=[page],
         )  # fmt: skip
     require_passed(report)
     return report
+
+
+def evaluate(config: MonitorJob, monitored: Monitoring) -> list[Evaluated]:
+    """Evaluate the predictions whose labels have arrived, or have changed."""
+    quality = monitored.quality
+    remaining = quality.remaining() if quality is not None else []
+    if quality is None or not remaining:
+        return []
+    evaluated = quality.evaluate(remaining)
+    stage(receipt.quality_summary(config, evaluated), ends="evaluate")
+    return evaluated
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore import executor
 from lakescore.environments import differences
-from lakescore.monitoring import evaluate_gates, slice_facts
-from lakescore.notation import duration
+from lakescore.monitoring import evaluate_gates, rank_metric, slice_facts
+from lakescore.notation import duration, number
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lakescore.comparing import Comparison, Decision
     from lakescore.config import MonitorJob, ScoreJob
     from lakescore.joblist import Job
-    from lakescore.monitoring import Judgement, Monitoring
+    from lakescore.monitoring import Evaluated, Judgement, Monitoring
     from lakescore.publishing import SliceOutcome
     from lakescore.registry import ModelVersion
     from lakescore.scoring import Execution, Plan
@@ -276,11 +276,13 @@ def monitor_receipt(
     predictions: Snapshot,
     monitored: Monitoring,
     judgement: Judgement | None,
+    evaluated: Sequence[Evaluated] = (),
 ) -> dict[str, Any]:
     """Return the receipt of a monitor job.
 
     `status` is `alarm` if any slice alarms, `quiet` if none does, and `unchanged` if there was
-    nothing to do. `slices` are those that were judged; `summary` is the result in words.
+    nothing to do. `slices` are those that were judged; `summary` is the result in words. `quality`,
+    if the job has labels, has the metrics of the slices whose labels have changed.
     """
     verdicts = judgement.verdicts if judgement else []
     judged = [slice_facts(verdict) for verdict in verdicts]
@@ -296,10 +298,26 @@ def monitor_receipt(
         "rows_in": sum(part["rows"] for part in judged),
         "left_out": dict(monitored.inputs.left_out),
         **(judgement.facts() if judgement else {}),
-        "gates": evaluate_gates(config, verdicts),
+        **({"quality": monitored.quality.facts(evaluated)} if monitored.quality else {}),
+        "gates": evaluate_gates(config, verdicts, evaluated),
         "runner": predictions.runner.facts(),
         "summary": monitor_summary(config, judged),
     }
+
+
+def quality_summary(config: MonitorJob, evaluated: Sequence[Evaluated]) -> str:
+    """Return the labels and metrics of evaluated slices in a sentence, with the newest metric."""
+    final = sum(result.final for result in evaluated)
+    labelled = [result for result in evaluated if result.labelled]
+    slices = counted(len(evaluated), "slice")
+    if not labelled:
+        return f"no label matches a prediction in {slices} yet"
+    newest = max(labelled, key=lambda result: result.unit.slice)
+    metric = rank_metric(config, newest.whole)
+    value = newest.whole[metric]["value"] if metric else None
+    shown = f"; {metric} of {newest.unit.slice}: {number(value)}" if metric else ""
+    rows = sum(result.labelled for result in evaluated)
+    return f"{counted(rows, 'label')} in {slices}, {final} of them final{shown}"
 
 
 def monitor_summary(config: MonitorJob, judged: Sequence[Mapping[str, Any]]) -> str:

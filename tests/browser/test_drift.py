@@ -55,6 +55,15 @@ def make_document(names: list[str], days: list[str] = DAYS) -> dict[str, Any]:
         "baseline": "/lake/training at version 3", "explained_by": "slices", "slices": days,
         "columns": columns, "alarms": alarms, "more_alarms": 0,
         "fixed_limits": {"0.1": 31, "0.25": 7}, "distributions": distributions,
+        "quality": {
+            "metric": "rmse", "table": f"/lake/{names[0]}_quality", "labels": f"{names[0]}@7",
+            "points": [
+                {"slice": day, "model_version": 3 + n % 2, "rows": 900, "labelled_rows": 880 - n,
+                 "labelled_share": 0.97, "final": n < len(days) - 1, "value": 40.0 + n,
+                 "low": 38.0 + n, "high": 42.0 + n}
+                for n, day in enumerate(days)
+            ],
+        },
         "receipt": {
             "left_out": {"embedding": "it is array<double>"},
             "gates": {"mode": "dry_run", "passed": False, "failures": ["temp alarms"]},
@@ -104,7 +113,13 @@ def test_the_first_sentence_and_the_alarms_are_read_without_a_script(
     assert cells.count() == 2
     assert page.get_by_text("a fixed limit of 0.25 for the PSI would alarm in 7 of 31").is_visible()
     assert page.get_by_text("is not monitored: it is array<double>").is_visible()
-    assert page.locator("svg[role=img]").count() == 3  # two distributions, and all over time
+    quality = page.get_by_role("region", name="quality", exact=True).get_by_role("row")
+    newest = quality.nth(1).inner_text()
+    assert newest.startswith(DAYS[-1])
+    assert "not final" in newest
+    assert quality.count() == 1 + len(DAYS)
+    # two distributions, the quality, and all columns over time
+    assert page.locator("svg[role=img]").count() == 4
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

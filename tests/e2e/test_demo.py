@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import Shell
 
@@ -107,6 +109,28 @@ def test_december_differs_where_its_weather_does(demo: Done, shell: Shell) -> No
     assert share == december["precip"].isna().mean() == 1.0
     page = shell.home / "reports/monitor-flight-delay.html"
     assert "missing: 100 % (baseline 0.144 %)" in page.read_text(encoding="utf-8")
+
+
+def test_the_quality_of_each_day_is_that_of_the_flights_that_arrived(
+    demo: Done,  # noqa: ARG001
+    shell: Shell,
+) -> None:
+    keys = ["time_hour", "carrier", "flight"]
+    predictions = shell.rows("predictions", columns=[*keys, "slice", "prediction"])
+    departures = shell.rows("departures", columns=[*keys, "arr_delay"])
+    known = predictions.merge(departures, on=keys, how="left")
+    errors = (known["prediction"] - known["arr_delay"]) ** 2
+    rmse = errors.groupby(known["slice"]).mean() ** 0.5  # without cancelled flights
+    quality = shell.rows("drift_quality").set_index("slice")
+    quality = quality[quality["segment_by"].isna()]
+    by_day = quality.loc[quality["metric"] == "rmse", "value"]
+    assert by_day.to_dict() == pytest.approx(rmse.to_dict(), rel=1e-9)
+    shares = known["arr_delay"].notna().groupby(known["slice"]).mean()
+    assert quality["labelled_share"].groupby("slice").first().to_dict() == pytest.approx(
+        shares.to_dict()
+    )
+    page = (shell.home / "reports/monitor-flight-delay.html").read_text(encoding="utf-8")
+    assert "Quality, as far as labels have arrived" in page
 
 
 def test_a_second_run_makes_no_version_and_writes_no_row(demo: Done, shell: Shell) -> None:  # noqa: ARG001

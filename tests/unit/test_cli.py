@@ -152,7 +152,7 @@ def test_the_schema_of_a_job_describes_every_key_and_allows_no_other(cli: Cli, j
     scored = {"Table", "InputTable", "Pyfunc", "Segments", "Otherwise"}
     compared = {*scored, "VersionQuery", "Slices", "Disagreements", "Gates", "Gate"}
     compared |= {"SliceGate", "Groups", "RateGate"}
-    monitored = {"Table", "Baseline", "DriftGates"}
+    monitored = {"Table", "Baseline", "DriftGates", "Labels"}
     expected = {*scored, "Expectations", "RowCount", "Newest"}
     within = {"score": expected, "compare": compared, "replay": {"Table"}, "monitor": monitored}[
         job

@@ -78,7 +78,10 @@ from lakescore.monitoring.errors import (
     BaselineUnfit,
     DriftNotAccepted,
     InputReplaced,
+    KeysUnfit,
     KindsDiffer,
+    LabelsRepeated,
+    LabelsUnfit,
     LineageMissing,
     ModelUnclear,
     NothingScored,
@@ -383,6 +386,11 @@ INSTANCES = [
     KindsDiffer("/lake/tables/departures", "seats", "number", "category"),
     InputReplaced("/lake/tables/departures", "2013-12-24"),
     RowsNotCounted("/lake/tables/departures", "2013-12-24", 0, 752),
+    LabelsRepeated("/lake/tables/arrivals", ["flight", "day"], 3, ["11, 2013-12-01"]),
+    KeysUnfit("/lake/tables/arrivals", "flight", "string", "int32"),
+    LabelsUnfit(
+        "/lake/tables/predictions", "it is not clear which output has labels", ["low", "high"]
+    ),
     NothingToMonitor({"embedding": "it is array<double>"}),
     DriftNotAccepted(["temp of 2013-12-24 has psi 0.31, above 0.25"], {}),
     AliasMoved("flight-delay", "champion", 3, 4),

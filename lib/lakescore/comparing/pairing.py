@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql.types import StructType
 
 from lakescore import executor, scoring
-from lakescore.arrow import arrow_type
+from lakescore.arrow import arrow_type, struct
 from lakescore.comparing import passes
 from lakescore.comparing.holdout import LABEL
 from lakescore.comparing.matching import Columns, match
@@ -46,7 +46,7 @@ class Paired:
 
 
 def pair(  # noqa: PLR0913 - all but three by keyword
-    scored: DataFrame | Execution,
+    scored: DataFrame | Execution | pa.Table,
     uris: Sequence[str],
     problem: Problem,
     *,
@@ -60,8 +60,9 @@ def pair(  # noqa: PLR0913 - all but three by keyword
     only if the files are read in the same way.
 
     Args:
-        scored: the result of `scoring.side_by_side` or of `scoring.tried`. Or an execution: then
-            workers of this machine score its rows now, and this process holds them.
+        scored: the result of `scoring.side_by_side` or of `scoring.tried`, or rows that were scored
+            before, as a frame or an Arrow table. Or an execution: then workers of this machine
+            score its rows now, and this process holds them.
         uris: the versions or families; each has a column.
         problem: the result of `infer`.
         keys: columns that identify a row; rows with equal keys are drawn together.
@@ -72,7 +73,9 @@ def pair(  # noqa: PLR0913 - all but three by keyword
         scored_schema = scoring.side_by_side_columns(scored.planned)
         places = scored.side_by_side_places()
     else:
-        scored_schema, places = scored.schema, {name: n for n, name in enumerate(scored.columns)}
+        is_table = isinstance(scored, pa.Table)
+        scored_schema = struct(scored.schema) if is_table else scored.schema
+        places = {name: n for n, name in enumerate(scored_schema.names)}
     columns = _columns(scored_schema, places, uris, problem, keys, weight, slices)
     schema = _matched_schema(columns, [arrow_type(scored_schema[name].dataType) for name in keys])
     rows = (

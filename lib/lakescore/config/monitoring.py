@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lakescore import metrics
 from lakescore.config.jobs import Job
+from lakescore.config.labels import Labels
 from lakescore.config.slices import is_range, list_slices
 from lakescore.config.strict import Strict
 from lakescore.config.tables import InputTable, Table
@@ -82,6 +84,25 @@ class DriftGates(Strict):
         "{any: {psi: 0.25}}; it counts without regard to chance",
     )
 
+    quality: dict[str, float] = Field(
+        default={},
+        description="by metric, the worst accepted value in a slice whose labels are final, such "
+        "as {rmse: 15}; it is not met if the whole interval of the metric is worse",
+    )
+
+    @field_validator("quality")
+    @classmethod
+    def _check_metrics(cls, quality: dict[str, float]) -> dict[str, float]:
+        for name in quality:
+            metric = metrics.find(name)
+            if metric is None or not metric.ranks:
+                raise ValueError(
+                    f"there is no metric {name!r} that can be better or worse"
+                    f"{nearest(name, metrics.RANKING)}; there are: "
+                    f"{listed(metrics.RANKING, most=40)}"
+                )
+        return quality
+
     @field_validator("limits")
     @classmethod
     def _check_measures(cls, limits: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -138,6 +159,14 @@ class MonitorJob(Job):
         description="table for the distributions of columns; default: the output's path or name "
         "with _profile at its end",
     )
+    labels: Labels | None = Field(
+        default=None, description="the labels that arrive later; default: quality is not measured"
+    )
+    quality: Table | None = Field(
+        default=None,
+        description="table for the metrics of labelled predictions; default: the output's path or "
+        "name with _quality at its end",
+    )
     report: str = Field(
         default="reports",
         min_length=1,
@@ -147,9 +176,16 @@ class MonitorJob(Job):
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
-        addresses = [self.predictions.address, self.output.address, self.profile_address]
+        addresses = [
+            self.predictions.address, self.output.address, self.profile_address,
+            self.quality_address,
+        ]  # fmt: skip
         if len(set(addresses)) < len(addresses):
-            raise ValueError("predictions, output and profile: give different tables")
+            raise ValueError("predictions, output, profile and quality: give different tables")
+        if self.labels is not None and self.labels.address in addresses[1:]:
+            raise ValueError("labels: give a table that this job does not write")
+        if self.gates is not None and self.gates.quality and self.labels is None:
+            raise ValueError("gates.quality needs labels")
         _ = self.slice_names
         return self
 
@@ -182,6 +218,13 @@ class MonitorJob(Job):
         if self.profile is not None:
             return self.profile.address
         return self.output.address.rstrip("/") + "_profile"
+
+    @property
+    def quality_address(self) -> str:
+        """The address of the table for the metrics of labelled predictions."""
+        if self.quality is not None:
+            return self.quality.address
+        return self.output.address.rstrip("/") + "_quality"
 
     @property
     def pages(self) -> Path:

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from lakescore import tables
 from lakescore.arrow import collected
 from lakescore.logs import NotEligible
+from lakescore.monitoring.quality import QUALITY, SHARE
+from lakescore.monitoring.realised import rank_metric
 from lakescore.monitoring.tracing import BASELINE, DRIFT, PROFILES
 from lakescore.notation import number, percent
 
@@ -47,7 +49,8 @@ def document(runner: Runner, config: MonitorJob, receipt: Mapping[str, Any]) -> 
     Returns:
         `slices` are the newest, in order. `columns` have their distance by slice. `alarms` are the
         newest first, each with what has changed, in words. `distributions` show, for each column
-        that alarms, the baseline and the slice with the clearest alarm.
+        that alarms, the baseline and the slice with the clearest alarm. `quality` has the metric
+        that ranks in each slice; None if the job has no labels.
     """
     name = receipt["model"]["name"]
     drift = _of_model(_read(runner, config.output.address, DRIFT), name)
@@ -78,6 +81,32 @@ def document(runner: Runner, config: MonitorJob, receipt: Mapping[str, Any]) -> 
         "alarms": [_alarm(row, counted) for row in alarms[:_MOST_ALARMS]],
         "more_alarms": max(0, len(alarms) - _MOST_ALARMS),
         "distributions": _distributions(alarms, counted),
+        "quality": _quality(runner, config, name),
+    }
+
+
+def _quality(runner: Runner, config: MonitorJob, name: str) -> dict[str, Any] | None:
+    """Return the metric that ranks by slice and version, and the labels that have arrived."""
+    if config.labels is None:
+        return None
+    rows = _of_model(_read(runner, config.quality_address, QUALITY), name)
+    whole = rows.filter(rows.column("segment_by").is_null()).to_pylist()
+    slices = sorted({row["slice"] for row in whole})[-_MOST_SLICES:]
+    metric = rank_metric(config, {row["metric"]: {} for row in whole})
+    by_place = {(row["slice"], row["scoring_run_id"], row["metric"]): row for row in whole}
+    points = []
+    for (slice_name, run, measure), row in sorted(by_place.items()):
+        if measure == SHARE and slice_name in slices:
+            value = by_place.get((slice_name, run, metric), {})
+            kept = ("slice", "model_version", "rows", "labelled_rows", "labelled_share", "final")
+            numbers = {key: value.get(key) for key in ("value", "low", "high")}
+            points.append({**{key: row[key] for key in kept}, **numbers})
+    newest = max(whole, key=lambda row: row["evaluated_at"])
+    return {
+        "metric": metric,
+        "points": points,
+        "table": config.quality_address,
+        "labels": f"{newest['label_table']}@{newest['label_version']}",
     }
 
 

@@ -77,6 +77,38 @@ class InputReplaced(InputContractError):
         )
 
 
+class LabelsRepeated(InputContractError):
+    """The table of labels has several labels for one key."""
+
+    def __init__(
+        self, address: str, keys: Sequence[str], repeated: int, examples: Sequence[str]
+    ) -> None:
+        super().__init__(
+            f"{address} has several labels for {counted(repeated, 'key')} ({listed(keys)}), such "
+            f"as {listed(examples)}; keep one row for each key, or name more keys in labels.keys"
+        )
+
+
+class KeysUnfit(InputContractError):
+    """A key of the labels has a type that does not fit the key of the predictions."""
+
+    def __init__(self, address: str, column: str, has: str, asks: str) -> None:
+        super().__init__(
+            f"{address} has the key {column!r} as {has}, but the predictions have it as {asks}; "
+            "cast it in the table of labels"
+        )
+
+
+class LabelsUnfit(InputContractError):
+    """The table of predictions has no column that can be compared with the labels."""
+
+    def __init__(self, address: str, problem: str, outputs: Sequence[str]) -> None:
+        super().__init__(
+            f"the labels cannot be compared with {address}: {problem}; its outputs are "
+            f"{listed(outputs)}; name one of them in labels.prediction"
+        )
+
+
 class RowsNotCounted(IntegrityError):
     """A table has other rows of a slice than a run published."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import ConfigError
 from lakescore.monitoring.errors import DriftNotAccepted
+from lakescore.monitoring.realised import is_worse
 from lakescore.notation import number
 from lakescore.wording import listed, nearest
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lakescore.config import MonitorJob
     from lakescore.monitoring.columns import Column
     from lakescore.monitoring.judging import Judged, Verdict
+    from lakescore.monitoring.quality import Evaluated
 
 _ANY = "any"
 
@@ -37,14 +39,39 @@ def check_names(config: MonitorJob, columns: Sequence[Column]) -> None:
                 )
 
 
-def evaluate_gates(config: MonitorJob, verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
+def check_metrics(config: MonitorJob, evaluated: Sequence[Evaluated]) -> None:
+    """Check that the gates name metrics of the predictions.
+
+    Raises:
+        ConfigError: they name another metric, whose gate would always be met.
+    """
+    for name in () if config.gates is None else config.gates.quality:
+        for result in evaluated:
+            if result.whole and name not in result.whole:
+                raise ConfigError(
+                    f"gates.quality: {name!r} is no metric of these predictions; there are: "
+                    f"{listed(result.whole, most=40)}"
+                )
+
+
+def evaluate_gates(
+    config: MonitorJob, verdicts: Sequence[Verdict], evaluated: Sequence[Evaluated] = ()
+) -> dict[str, Any] | None:
     """Return whether all units meet the gates, and the sentences of those that do not.
+
+    Metrics of quality are checked in slices whose labels are final.
 
     The result is None if the job's file has no gates.
     """
     if config.gates is None:
         return None
-    failures = []
+    failures = [
+        f"{name} of {result.unit.slice} is {number(result.whole[name]['value'])}, and at worst "
+        f"{number(limit)} is accepted"
+        for result in evaluated
+        for name, limit in config.gates.quality.items()
+        if result.final and name in result.whole and is_worse(name, result.whole[name], limit)
+    ]
     for verdict in verdicts:
         for cell in verdict.cells:
             place = _place(verdict, cell)

@@ -12,6 +12,7 @@ from lakescore import lineage, tables
 from lakescore.monitoring import gating, judging, reading, tracing, units
 from lakescore.monitoring.errors import BaselineUnfit
 from lakescore.monitoring.profiles import Profile
+from lakescore.monitoring.quality import Quality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lakescore.config import MonitorJob
     from lakescore.monitoring.columns import Column
     from lakescore.monitoring.judging import Judged, Reference, Verdict
+    from lakescore.monitoring.quality import Evaluated
     from lakescore.monitoring.units import Unit
     from lakescore.snapshots import Snapshot
 
@@ -36,6 +38,7 @@ class Monitoring:
     Raises:
         ModelUnclear, NothingScored, LineageMissing: as in `units.find`.
         BaselineUnfit: a slice is its own baseline.
+        ColumnsMissing: the labels, or the predictions, lack a column that the job's file names.
     """
 
     def __init__(self, predictions: Snapshot, config: MonitorJob) -> None:
@@ -53,6 +56,8 @@ class Monitoring:
         if not config.due and len(self.units) < len(named):
             slices = sorted({unit.slice for unit in named} & {slice_ for slice_, _ in own})
             raise BaselineUnfit(", ".join(slices[:3]), "is itself monitored; name other slices")
+        self.quality = self._prepare_quality()
+        """The quality of the units; None if the job's file has no labels, or there is no unit."""
 
     def _baseline_units(self) -> list[Unit]:
         baseline = self._config.baseline
@@ -65,6 +70,11 @@ class Monitoring:
             all_of_them=not baseline.is_range,
         )
         return earlier
+
+    def _prepare_quality(self) -> Quality | None:
+        if self._config.labels is None or not self.units:
+            return None
+        return Quality(self._predictions, self._config, self.units)
 
     @cached_property
     def settings_id(self) -> str:
@@ -143,7 +153,23 @@ class Monitoring:
             verdicts=verdicts, explained_by=kind, reason=reason,
         )  # fmt: skip
 
-    def write(self, judgement: Judgement) -> None:
+    def metrics(
+        self, judgement: Judgement | None, evaluated: Sequence[Evaluated]
+    ) -> dict[str, dict[str, float]]:
+        """Return, by logged model, the distances and the realised metrics, for MLflow."""
+        logged = judgement.metrics() if judgement else {}
+        for model_id, values in (self.quality.metrics(evaluated) if self.quality else {}).items():
+            logged[model_id] = {**logged.get(model_id, {}), **values}
+        return logged
+
+    def write(self, judgement: Judgement | None, evaluated: Sequence[Evaluated]) -> None:
+        """Write the tables of what was compared, and of the slices that were evaluated."""
+        if judgement is not None:
+            self._write_drift(judgement)
+        if self.quality is not None and evaluated:
+            self.quality.write(evaluated)
+
+    def _write_drift(self, judgement: Judgement) -> None:
         """Write the profiles, and then the drift, which says that a slice is monitored."""
         monitored_at = lineage.now()
         runs = {

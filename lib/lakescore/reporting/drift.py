@@ -62,6 +62,7 @@ def drift_page(document: Mapping[str, Any]) -> str:
             style=style(),
             grid=_grid(document),
             over_time=_over_time(document),
+            quality_over_time=_quality_over_time(document["quality"]),
             distributions=[(shown, _distribution(shown)) for shown in document["distributions"]],
         )
     )
@@ -131,6 +132,48 @@ def _over_time(document: Mapping[str, Any]) -> str | None:
         },
         "Jensen-Shannon distance from the baseline by slice, for each column; grey is what chance "
         "explains",
+    )
+
+
+def _quality_over_time(quality: Mapping[str, Any] | None) -> str | None:
+    """Return the drawing of the metric by slice and version; None for a few slices."""
+    known = [] if quality is None else [p for p in quality["points"] if p["value"] is not None]
+    slices = list(dict.fromkeys(point["slice"] for point in known))
+    if quality is None or len(slices) < _FEW_SLICES:
+        return None
+    points = [
+        {
+            **point,
+            "version": "by segment" if point["model_version"] is None else
+            f"version {point['model_version']}",
+            "labels": "final" if point["final"] else "not final",
+        }
+        for point in known
+    ]  # fmt: skip
+    x = {
+        "field": "slice", "type": "nominal", "sort": None, "title": None,
+        "axis": {"labelAngle": -90, "labelOverlap": True, "labelLimit": 90, "ticks": False},
+        "scale": {"domain": slices},
+    }  # fmt: skip
+    y = {"type": "quantitative", "title": quality["metric"], "scale": {"zero": False}}
+    color = {
+        "field": "version", "type": "nominal", "title": None, "scale": {"scheme": "tableau10"},
+    }  # fmt: skip
+    layers = [
+        {"mark": {"type": "rule", "opacity": 0.5},
+         "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"},
+                      "color": color}},
+        {"mark": {"type": "point", "filled": True, "size": 36, "opacity": 1},
+         "encoding": {
+             "x": x, "y": {**y, "field": "value"}, "color": color,
+             "shape": {"field": "labels", "type": "nominal", "title": None,
+                       "scale": {"domain": ["final", "not final"],
+                                 "range": ["circle", "triangle-up"]}},
+         }},
+    ]  # fmt: skip
+    return _drawn(
+        {"data": {"values": points}, "width": 860, "height": 220, "layer": layers},
+        f"{quality['metric']} of labelled predictions by slice and version, with intervals",
     )
 
 

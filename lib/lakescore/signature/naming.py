@@ -11,8 +11,10 @@ from lakescore.signature.errors import ColumnsCollide, ColumnsUnfit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_UNFIT = re.compile(r"[ ,;{}()\n\t=`]")
-"""The characters that Delta refuses in a column's name, and Spark's quote for names."""
+UNFIT = r"[ ,;{}()\n\t=`]"
+"""The pattern of characters that Delta refuses in a column's name, and of Spark's quote for names.
+
+Python, Java and Arrow read it alike."""
 
 
 def check_names(
@@ -45,7 +47,7 @@ def check_names(
 
 def fit_name(name: object) -> str:
     """Return *name* in a form that Delta accepts for a column."""
-    return _UNFIT.sub("_", str(name))
+    return re.sub(UNFIT, "_", str(name))
 
 
 def plain_name(name: str) -> str:

@@ -163,6 +163,26 @@ def in_own_environment(here: Setting) -> Facts:
     return scored(here, [here.workload.model()], environment="own")
 
 
+def with_rules(here: Setting) -> Facts:
+    """Score, and check a rule for every feature of every row."""
+    from lakescore import scoring, signature, slicing, tables  # noqa: PLC0415 - they import Spark
+    from lakescore.loading import prepare  # noqa: PLC0415
+    from lakescore.options import ExpectOptions  # noqa: PLC0415
+    from lakescore.signature.expecting import bind_expected  # noqa: PLC0415
+
+    rows, names = tables.snapshot(here.session, here.source), here.workload.features
+    rules = ExpectOptions(values=dict.fromkeys(names, "between -1000 and 1000"))
+    contract = signature.bind(here.source, rows, prepare(here.workload.model()), [KEY])
+    expected = bind_expected(here.source, rows.schema, rules)
+    binding = signature.Binding((contract,), expected=expected)
+    selection = slicing.select(rows, None, ["all"])
+    execution = scoring.Execution(scoring.plan("arrow", selection, binding, [KEY, *names]))
+    here.file(execution)
+    if set(execution.checked["broken"]) != set(names):
+        raise RuntimeError("not all rules were checked")
+    return execution.facts()
+
+
 def monitored(here: Setting) -> None:
     """Count all features in bins, as the monitor job does for a slice whose baseline is known."""
     from lakescore import executor, slicing, tables  # noqa: PLC0415 - they import Spark
@@ -334,6 +354,7 @@ LIMIT = Contender("limit", limit, "python")
 FRESH = Contender("fresh versions", fresh_versions)
 OWN = Contender("lakescore, direct scan, own environment", in_own_environment)
 MONITORED = Contender("lakescore, monitored", monitored, predicts=False)
+WITH_RULES = Contender("lakescore, direct scan, 20 rules", with_rules)
 UDF_OWN = Contender("spark_udf, pruned columns, env_manager", pruned_in_environment)
 DIRECT_ALONE = replace(DIRECT, name="lakescore, direct scan, local[1]", place="local[1]")
 LIMIT_BOTH = Contender("limit, two processes", limit_by_processes, "python")

@@ -200,6 +200,13 @@ RACES = (  # the first of a session is where the JVM compiles most, so it is non
         (M // 2, 3 * M),
         Quick((M // 2, 3 * M), (c.MONITORED, c.DIRECT)),
     ),
+    Race(
+        "linear, with rules",
+        LINEAR,
+        (c.WITH_RULES, c.DIRECT, c.LIMIT),
+        (M // 2, 3 * M),
+        Quick((M // 2, 3 * M), (c.WITH_RULES, c.DIRECT)),
+    ),
     Race("linear, float32", WORKLOADS["float32"], _SHAPE, (M // 2, 2 * M)),
     Race("linear, one row group", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=1)),
     Race("linear, forty small files", LINEAR, _SHAPE, (M // 2, 2 * M), layout=Layout(files=40)),

@@ -167,6 +167,7 @@ def _quality_over_time(quality: Mapping[str, Any] | None) -> str | None:
          "encoding": {
              "x": x, "y": {**y, "field": "value"}, "color": color,
              "shape": {"field": "labels", "type": "nominal", "title": None,
+                       "legend": {"symbolFillColor": _INK, "symbolStrokeColor": _INK},
                        "scale": {"domain": ["final", "not final"],
                                  "range": ["circle", "triangle-up"]}},
          }},

@@ -530,8 +530,8 @@ def test_texts_go_when_the_form_changes(
     proposals = f"http://127.0.0.1:{served.port}/api/**/proposal"
 
     def answer_late(route: Route) -> None:
+        distance.select_option("1")  # before the request arrives, and so before the answer
         route.continue_()
-        distance.select_option("1")  # before the answer
 
     page.route(proposals, answer_late, times=1)
     write.click()

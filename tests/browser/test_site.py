@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 PAGES = ("index", "docs/tasks/trouble", "commands/score", "api/registry", "docs/reference",
          "README", "docs/benchmark/README", "search")  # fmt: skip
-pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="scripts/tools.sh site installs the tools of the site"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not PYTHON.exists(), reason="scripts/tools.sh site installs the tools of the site"
+    ),
+    pytest.mark.wide,  # it makes the site, as tests/e2e/test_site.py does
+]
 
 
 @pytest.fixture(scope="module")

@@ -53,14 +53,14 @@ class LabelSource:
     slice_by: str | None = None
     arrived_at: str | None = None
 
-    def check(self, predictions: Snapshot) -> None:
-        """Check that both tables have the columns.
+    def check(self, predictions: Snapshot, by: Sequence[str]) -> None:
+        """Check that both tables have the columns; *by* are the segments of the predictions.
 
         Raises:
             ColumnsMissing: one of them lacks a column.
         """
         names = [*self.keys, self.label, self.slice_by, self.arrived_at]
-        for table, needed in ((self.snapshot, names), (predictions, list(self.keys))):
+        for table, needed in ((self.snapshot, names), (predictions, [*self.keys, *by])):
             columns = table.schema.names
             if missing := [name for name in needed if name and name not in columns]:
                 raise ColumnsMissing(table.address, missing, columns)

@@ -120,7 +120,7 @@ class Quality:
             slice_by=asked.slice_by,
             arrived_at=asked.arrived_at,
         )
-        self.source.check(predictions)
+        self.source.check(predictions, config.by)
 
     @cached_property
     def settings_id(self) -> str:

@@ -60,8 +60,8 @@ def reason(error: BaseException) -> str:
     text = str(error).strip()
     causes = _CAUSE.findall(text)
     first = _BEGINNING.match(text)
-    found = causes[-1] if causes else first[1] if first else type(error).__name__
-    return " ".join(found.split())
+    reason = causes[-1] if causes else first[1] if first else type(error).__name__
+    return " ".join(reason.split())
 
 
 def missing_delta(spark: SparkSession) -> str:

@@ -57,11 +57,11 @@ class GateCheck:
     @property
     def worse_slices(self) -> list[str]:
         """The slices in which the candidate is worse than it may be, the worst first."""
-        return [found["slice"] for found in self.slices or () if found["verdict"] == "worse"]
+        return [facts["slice"] for facts in self.slices or () if facts["verdict"] == "worse"]
 
     def facts(self) -> dict[str, Any]:
         """Return the check as plain JSON values."""
-        found = (
+        value = (
             None if isinstance(self.found, float) and not math.isfinite(self.found) else self.found
         )
         by_slice = {} if self.slices is None else {"slices": list(self.slices)}
@@ -70,7 +70,7 @@ class GateCheck:
             "gate": self.gate,
             "metric": self.metric,
             "asked": self.asked,
-            "found": found,
+            "found": value,
             "passed": self.passed,
             "sentence": self.sentence,
             **by_slice,
@@ -246,12 +246,12 @@ def _metric_checks(
         checks.append(_check("min_absolute_change", metric, limit, gain.low, words, shortfall))
     if (limit := threshold.min_relative_change) is not None:
         base = abs(standing.estimates[baseline].value)
-        found = gain.low / base if base else gain.low
-        shortfall = (limit if base else _LEAST_CHANGE_OVER_ZERO) - found
+        relative = gain.low / base if base else gain.low
+        shortfall = (limit if base else _LEAST_CHANGE_OVER_ZERO) - relative
         words = stating.relative_change(
             metric, limit, gain, base=base, shortfall=shortfall, greater_is_better=high
         )
-        checks.append(_check("min_relative_change", metric, limit, found, words, shortfall))
+        checks.append(_check("min_relative_change", metric, limit, relative, words, shortfall))
     return checks
 
 

@@ -199,9 +199,9 @@ def _bounds(
     bounds: dict[tuple[str, str, str], dict[tuple[str, str], Interval]] = {
         key: {} for key in families
     }
-    for (key, one, a, other, b), found in zip(pairs, intervals, strict=True):
+    for (key, one, a, other, b), bounded in zip(pairs, intervals, strict=True):
         reach = _beyond(a, share) + _beyond(b, share)
-        interval = Interval(found.value, found.low - reach, found.high + reach)
+        interval = Interval(bounded.value, bounded.low - reach, bounded.high + reach)
         bounds[key][one.part.text, other.part.text] = interval
     return bounds
 

@@ -62,32 +62,34 @@ class SliceCheck:
     greater_is_better: bool
     losses: Sequence[SliceLoss]
 
-    def most(self, found: SliceLoss) -> float:
+    def most(self, slice_loss: SliceLoss) -> float:
         """Return the loss that is allowed in a slice, in the metric's units."""
-        return self.limit * abs(found.baseline) if self.is_relative else self.limit
+        return self.limit * abs(slice_loss.baseline) if self.is_relative else self.limit
 
-    def verdict(self, found: SliceLoss) -> Verdict:
+    def verdict(self, slice_loss: SliceLoss) -> Verdict:
         """Return `worse` or `safe` if a bound of the loss says so, and otherwise `not known`."""
-        most = self.most(found)
-        if found.unscored or found.loss.low > most:
+        most = self.most(slice_loss)
+        if slice_loss.unscored or slice_loss.loss.low > most:
             return "worse"
-        return "safe" if found.loss.high <= most else "not known"
+        return "safe" if slice_loss.loss.high <= most else "not known"
 
     def having(self, verdict: Verdict) -> list[SliceLoss]:
         """Return the slices with a verdict, the largest loss first."""
-        return [found for found in self.losses if self.verdict(found) == verdict]
+        return [slice_loss for slice_loss in self.losses if self.verdict(slice_loss) == verdict]
 
     @property
     def is_blind(self) -> bool:
         """Whether no slice has bounds, so that the check says nothing."""
-        return all(math.isnan(found.loss.low) for found in self.losses)
+        return all(math.isnan(slice_loss.loss.low) for slice_loss in self.losses)
 
     @property
     def largest(self) -> float:
         """The largest loss that is sure: a lower bound, as a fraction if the limit is one."""
         lows = [
-            found.loss.low / (abs(found.baseline) or 1.0) if self.is_relative else found.loss.low
-            for found in self.losses
+            slice_loss.loss.low / (abs(slice_loss.baseline) or 1.0)
+            if self.is_relative
+            else slice_loss.loss.low
+            for slice_loss in self.losses
         ]
         return max((low for low in lows if not math.isnan(low)), default=math.nan)
 
@@ -101,16 +103,16 @@ class SliceCheck:
         """Return the slices as plain JSON values."""
         return [
             {
-                "slice_by": found.slice_by,
-                "slice": found.slice,
-                "rows": found.rows,
-                "verdict": self.verdict(found),
-                "max_loss": _finite(self.most(found)),
-                **dict(zip(("loss", "low", "high"), found.loss.facts().values(), strict=True)),
-                "unscored": found.unscored,
-                "reason": found.reason or None,
+                "slice_by": slice_loss.slice_by,
+                "slice": slice_loss.slice,
+                "rows": slice_loss.rows,
+                "verdict": self.verdict(slice_loss),
+                "max_loss": _finite(self.most(slice_loss)),
+                **dict(zip(("loss", "low", "high"), slice_loss.loss.facts().values(), strict=True)),
+                "unscored": slice_loss.unscored,
+                "reason": slice_loss.reason or None,
             }
-            for found in self.losses
+            for slice_loss in self.losses
         ]
 
 
@@ -158,7 +160,7 @@ def slice_losses(comparison: Comparison, candidate: str) -> dict[str, list[Slice
         if cell.uri == candidate:
             interval = bounds.get(cell, Interval(float(cell.vector[0]), math.nan, math.nan))
             losses[cell.metric].append(_slice_loss(comparison, cell, interval))
-    return {metric: sorted(found, key=_largest_first) for metric, found in losses.items()}
+    return {metric: sorted(unsorted, key=_largest_first) for metric, unsorted in losses.items()}
 
 
 def _cell(comparison: Comparison, part: Part, metric: str, uri: str) -> _Cell:
@@ -237,6 +239,6 @@ def _is_constant(vector: Floats) -> bool:
     return bool(np.ptp(vector) <= ROUNDING * np.abs(vector).max())
 
 
-def _largest_first(found: SliceLoss) -> tuple[bool, float]:
-    value = found.loss.value
+def _largest_first(slice_loss: SliceLoss) -> tuple[bool, float]:
+    value = slice_loss.loss.value
     return (math.isnan(value), -value)

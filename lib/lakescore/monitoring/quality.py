@@ -10,10 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import changes, lineage, scanning, tables
-from lakescore.logs import NotEligible
+from lakescore import changes, lineage, slicing, tables
 from lakescore.monitoring import columns, gating, labels, realised, tracing
 from lakescore.monitoring.errors import RowsNotCounted
 from lakescore.monitoring.labels import LabelSource
@@ -166,19 +164,12 @@ class Quality:
 
     def _read_known(self) -> dict[tuple[str, str], _Known]:
         """Return what the table of quality has, by slice and run, of these settings."""
-        address, runner = self._config.quality_address, self._predictions.runner
         by = ("slice", "scoring_run_id", "settings_id", "label_version", "label_id", "final")
         try:
-            table = tables.snapshot(runner, address)
+            table = tables.snapshot(self._predictions.runner, self._config.quality_address)
         except TableNotFound:
             return {}
-        wanted = {"model_name": [self._units[0].model]}
-        try:
-            entries = list(scanning.tallied(table, by, wanted))
-        except NotEligible as not_eligible:
-            runner.start(f"Spark reads {address}: {not_eligible}")
-            rows = table.rows.where(F.col("model_name") == self._units[0].model)
-            entries = [tuple(row) for row in rows.select(*by).distinct().collect()]
+        entries = slicing.tally(table, by, {"model_name": [self._units[0].model]})
         return {
             (name, run): _Known(label_version=version, label_id=label_id, final=final)
             for name, run, settings, version, label_id, final in entries

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 
-from lakescore import scanning, tables
-from lakescore.logs import NotEligible
+from lakescore import slicing, tables
 from lakescore.monitoring import measuring
 from lakescore.storage import TableNotFound
 
@@ -88,11 +86,7 @@ def monitored(runner: Runner, address: str) -> set[tuple[str, str, str, str, str
         table = tables.snapshot(runner, address)
     except TableNotFound:
         return set()
-    try:
-        return set(scanning.tallied(table, by, {}))
-    except NotEligible as not_eligible:
-        runner.start(f"Spark reads {address}: {not_eligible}")
-        return {tuple(row) for row in table.rows.select(*map(F.col, by)).distinct().collect()}
+    return set(slicing.tally(table, by, {}))
 
 
 def drift_rows(

@@ -7,10 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-
-from lakescore import provenance, scanning, tables
-from lakescore.logs import NotEligible
+from lakescore import provenance, slicing, tables
 from lakescore.monitoring.errors import LineageMissing, ModelUnclear, NothingScored
 
 if TYPE_CHECKING:
@@ -83,18 +80,18 @@ def find(
         NothingScored: the table has no predictions of one of the slices, or of none.
         LineageMissing: the log does not say how a slice was scored.
     """
-    by_slice = _count(predictions, ("model_name", "slice"), {})  # the log knows it
+    by_slice = slicing.tally(predictions, ("model_name", "slice"), {})  # the log knows it
     models = sorted({name for name, _ in by_slice})
     if model is None and len(models) == 1:
         model = models[0]
-    if model not in models:
+    if model is None or model not in models:
         raise ModelUnclear(predictions.address, model, models)
     existing = sorted(slice_ for name, slice_ in by_slice if name == model)
     unscored = [name for name in names if name not in existing]
     if unscored and (all_of_them or len(unscored) == len(names)):
         raise NothingScored(predictions.address, unscored, existing)
     asked = [name for name in existing if not names or name in names]
-    counts = _count(predictions, _BY, {"model_name": [model], "slice": asked})
+    counts = slicing.tally(predictions, _BY, {"model_name": [model], "slice": asked})
     wanted = {(slice_, run): rows for (_, slice_, run), rows in counts.items()}
     commits = [
         (version, metadata)
@@ -113,18 +110,3 @@ def find(
 
 def _is_known(commit: provenance.SliceCommit | None) -> bool:
     return commit is not None and commit.record.settings is not None
-
-
-def _count(
-    predictions: Snapshot, by: Sequence[str], wanted: Mapping[str, Sequence[str]]
-) -> dict[tuple[str, ...], int]:
-    """Return the number of rows for each combination of texts in the columns *by*."""
-    try:
-        return scanning.tallied(predictions, by, wanted)
-    except NotEligible as not_eligible:
-        predictions.runner.start(f"Spark counts the predictions: {not_eligible}")
-        rows = predictions.rows
-        for name, values in wanted.items():
-            rows = rows.where(F.col(name).isin(list(values)))
-        counts = rows.groupBy(*by).agg(F.count("*").alias("_rows")).collect()
-        return {tuple(row)[:-1]: row["_rows"] for row in counts}

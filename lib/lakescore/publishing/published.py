@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import and_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-
-from lakescore import changes, lineage, provenance, scanning, tables
+from lakescore import changes, lineage, provenance, slicing, tables
 from lakescore.errors import ConfigError
-from lakescore.logs import NotEligible
 from lakescore.publishing.outcomes import SliceOutcome
 from lakescore.storage import TableNotFound
 
@@ -209,24 +204,10 @@ def _earlier_slices(
     if runs[0].assigned.by is None:
         columns.append("model_version")
     earlier: dict[str, list[PublishedSlice]] = {}
-    counts = count_rows(table, columns, runs) if table is not None else {}
+    counts = {} if table is None else slicing.tally(table, columns, lineage.place(runs))
     for (name, run_id, input_table, input_version, *version), rows in counts.items():
         published = PublishedSlice(
             run_id, version[0] if version else None, input_table, input_version, rows
         )
         earlier.setdefault(name, []).append(published)
     return earlier
-
-
-def count_rows(
-    table: Snapshot, by: Sequence[str], runs: Sequence[SliceRun]
-) -> dict[tuple[Any, ...], int]:
-    """Return the number of rows in the partitions of *runs*, by their values in columns *by*."""
-    place = lineage.place(runs)
-    try:
-        return scanning.tallied(table, by, place)
-    except NotEligible as not_eligible:
-        table.runner.start(str(not_eligible))
-        conditions = [F.col(name).isin(values) for name, values in place.items()]
-        counts = table.rows.where(reduce(and_, conditions)).groupBy(*by).count().collect()
-        return {tuple(values): rows for *values, rows in counts}

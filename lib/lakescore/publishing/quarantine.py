@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import StringType, StructField, StructType
 
-from lakescore import lineage, scoring, signature, tables
+from lakescore import lineage, scoring, signature, slicing, tables
 from lakescore.arrow import frame
 from lakescore.logs import NotEligible
 from lakescore.provenance import ERROR_COLUMNS
-from lakescore.publishing.published import count_rows, find_snapshot
+from lakescore.publishing.published import find_snapshot
 from lakescore.slicing import RESERVED_PREFIX, SLICE
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Quarantine:
         """Remove rows that earlier runs quarantined."""
         address, runs = self._config.quarantine_address, batch.runs
         existing = find_snapshot(self._runner, address)
-        if existing is not None and count_rows(existing, ("slice",), runs):
-            where = lineage.place(runs)
+        where = lineage.place(runs)
+        if existing is not None and slicing.tally(existing, ("slice",), where):
             tables.clear(self._runner, address, where=where, metadata={"slices": []})
 
     def _keyed_errors(self, batch: Batch, failed: pa.Table) -> pa.Table:

@@ -8,7 +8,7 @@ from lakescore.slicing.checking import (
     check_across,
     check_nulls,
 )
-from lakescore.slicing.counting import names, outside, segments, sizes
+from lakescore.slicing.counting import names, outside, segments, sizes, tally
 from lakescore.slicing.expecting import (
     AgeUndefined,
     InputTooOld,
@@ -39,4 +39,5 @@ __all__ = [
     "segments",
     "select",
     "sizes",
+    "tally",
 ]

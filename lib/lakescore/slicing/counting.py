@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import DateType, IntegralType, StringType
@@ -16,6 +16,8 @@ from lakescore.slicing.selecting import SLICE, rows_of, start_spark
 from lakescore.snapshots import Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pyspark.sql import Column, DataFrame
 
     from lakescore.scanning import Selection
@@ -83,6 +85,27 @@ def sizes(selected: Selection) -> dict[str, int]:
         frame = selected.rows.groupBy(SLICE).agg(F.count("*").alias("rows"))
         return {row[SLICE]: row["rows"] for row in frame.collect()}
     return counts if selected.column else {WHOLE: counts.get("", 0)}
+
+
+def tally(
+    snapshot: Snapshot, by: Sequence[str], wanted: Mapping[str, Sequence[str]]
+) -> dict[tuple[Any, ...], int]:
+    """Return the number of rows for each combination of values in the columns *by*.
+
+    Args:
+        snapshot: the table; Spark is started if it alone can count the rows.
+        by: columns of plain values.
+        wanted: columns of texts, each with the values that rows must have there.
+    """
+    try:
+        return scanning.tallied(snapshot, by, wanted)
+    except NotEligible as not_eligible:
+        start_spark(snapshot, not_eligible)
+        rows = snapshot.rows
+        for name, values in wanted.items():
+            rows = rows.where(F.col(f"`{name}`").isin(list(values)))
+        counts = rows.groupBy(*[F.col(f"`{name}`") for name in by]).agg(F.count("*")).collect()
+        return {tuple(row)[:-1]: row[-1] for row in counts}
 
 
 def segments(selected: Selection, by: str) -> dict[str, dict[str | None, int]]:

@@ -28,8 +28,8 @@ def run(config: MonitorJob) -> dict[str, Any]:
     if remaining:
         judgement = monitored.judge(remaining)
         stage(f"compared with {judgement.baseline}: {judgement.reason}", ends="compare")
+        monitored.write(judgement)
     evaluated = evaluate(config, monitored)
-    monitored.write(judgement, evaluated)
     report = receipt.monitor_receipt(config, predictions, monitored, judgement, evaluated)
     stage(report["summary"], ends="write")
     if monitored.units:
@@ -46,13 +46,14 @@ def run(config: MonitorJob) -> dict[str, Any]:
 
 
 def evaluate(config: MonitorJob, monitored: Monitoring) -> list[Evaluated]:
-    """Evaluate the predictions whose labels have arrived, or have changed."""
+    """Evaluate the predictions whose labels have arrived or changed, and write their metrics."""
     quality = monitored.quality
     remaining = quality.remaining() if quality is not None else []
     if quality is None or not remaining:
         return []
     evaluated = quality.evaluate(remaining)
     stage(receipt.quality_summary(config, evaluated), ends="evaluate")
+    quality.write(evaluated)
     return evaluated
 
 

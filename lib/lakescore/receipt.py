@@ -125,7 +125,7 @@ def score_receipt(  # noqa: PLR0913, PLR0917 - each argument is a separate fact
         "rows_quarantined": sum(outcome.rows_quarantined for outcome in outcomes),
         **({"rows_of_no_slice": unsliced} if config.due else {}),
         **_segment_facts(assigned),
-        **({"expect": _expect_facts(executions)} if config.expect and executions else {}),
+        **({"expect": checked} if (checked := _expect_facts(executions)) else {}),
         "slices": sorted((outcome.facts() for outcome in outcomes), key=itemgetter("slice")),
         "runner": source.runner.facts(),
         **({"engine": _engine(executions)} if executions else {}),
@@ -187,7 +187,8 @@ def _expect_facts(executions: Sequence[Execution]) -> dict[str, Any]:
     """Return the counts of the rows that were checked."""
     checked: dict[str, Any] = {}
     for execution in executions:
-        executor.add_checks(checked, execution.checked)
+        if execution.checked:
+            executor.add_checks(checked, execution.checked)
     return checked
 
 
@@ -280,15 +281,16 @@ def monitor_receipt(
 ) -> dict[str, Any]:
     """Return the receipt of a monitor job.
 
-    `status` is `alarm` if any slice alarms, `quiet` if none does, and `unchanged` if there was
-    nothing to do. `slices` are those that were judged; `summary` is the result in words. `quality`,
-    if the job has labels, has the metrics of the slices whose labels have changed.
+    `status` is `alarm` if any slice alarms, `quiet` if none does, `evaluated` if only labels were
+    new, and `unchanged` if there was nothing to do. `slices` are those that were judged; `summary`
+    is the result in words. `quality`, if the job has labels, has the metrics of the slices whose
+    labels have changed.
     """
     verdicts = judgement.verdicts if judgement else []
     judged = [slice_facts(verdict) for verdict in verdicts]
     alarming = sum(part["status"] == "alarm" for part in judged)
     return {
-        "status": "unchanged" if not judged else "alarm" if alarming else "quiet",
+        "status": _monitor_status(judged, evaluated),
         "model": {"name": monitored.units[0].model if monitored.units else config.model},
         "predictions": {"table": predictions.address, "version": predictions.version},
         "output": {"table": config.output.address, "profile": config.profile_address},
@@ -301,8 +303,16 @@ def monitor_receipt(
         **({"quality": monitored.quality.facts(evaluated)} if monitored.quality else {}),
         "gates": evaluate_gates(config, verdicts, evaluated),
         "runner": predictions.runner.facts(),
-        "summary": monitor_summary(config, judged),
+        "summary": quality_summary(config, evaluated)
+        if evaluated and not judged
+        else monitor_summary(config, judged),
     }
+
+
+def _monitor_status(judged: Sequence[Mapping[str, Any]], evaluated: Sequence[Evaluated]) -> str:
+    if not judged:
+        return "evaluated" if evaluated else "unchanged"
+    return "alarm" if any(part["status"] == "alarm" for part in judged) else "quiet"
 
 
 def quality_summary(config: MonitorJob, evaluated: Sequence[Evaluated]) -> str:

@@ -6,6 +6,7 @@ reads it, and each of its parts must be on a list.
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Condition: TypeAlias = tuple[Any, ...]
-"""A condition as plain values, which workers evaluate: see `executor.holds`.
+"""A condition as plain values, which workers evaluate (`executor.Checks`).
 
 It is `("=", value)`, likewise `<`, `<=`, `>` and `>=`; `("in", values)`; `("like", pattern)`;
 `("null",)`; `("not", condition)`; or `("and", condition, condition)`, likewise `or`. Values are
@@ -31,8 +32,32 @@ _COMPARISONS: dict[type[sql.Expr], tuple[str, str]] = {
     sql.GTE: (">=", "<="),
 }
 """The comparison for the column at the left side, and for the column at the right side."""
-_PARTS = {"this", "expression", "expressions", "low", "high", "negate", "is_string", "to"}
-"""The parts of nodes that `_Parser` reads; a node with another part says more."""
+_PARTS: dict[type[sql.Expr], set[str]] = {
+    sql.Paren: {"this"},
+    sql.And: {"this", "expression"},
+    sql.Or: {"this", "expression"},
+    sql.Not: {"this"},
+    sql.Is: {"this", "expression"},
+    sql.In: {"this", "expressions"},
+    sql.Between: {"this", "low", "high"},
+    sql.Like: {"this", "expression", "negate"},
+    sql.NEQ: {"this", "expression"},
+    **{kind: {"this", "expression"} for kind in _COMPARISONS},
+    sql.Column: {"this"},
+    sql.Literal: {"this", "is_string"},
+    sql.Neg: {"this"},
+    sql.Boolean: {"this"},
+    sql.Cast: {"this", "to"},
+    sql.Null: set(),
+}
+"""By type of node, the parts that `_Parser` reads; a node with another part says something else."""
+_CAST_TO: dict[Any, type[date]] = {
+    sql.DataType.Type.DATE: date,
+    sql.DataType.Type.TIMESTAMP: datetime,
+    sql.DataType.Type.TIMESTAMPTZ: datetime,
+    sql.DataType.Type.TIMESTAMPLTZ: datetime,
+}
+"""The types that a text can be cast to, as Python reads them."""
 
 
 def parse_rule(column: str, text: str) -> Condition:
@@ -66,8 +91,7 @@ class _Parser:
         self._column = column
 
     def condition(self, node: sql.Expr) -> Condition:  # noqa: C901, PLR0911 - one case a condition
-        if any(part and name not in _PARTS for name, part in node.args.items()):
-            raise self._refuse(node)
+        self._check_parts(node)
         match node:
             case sql.Paren():
                 return self.condition(node.this)
@@ -80,7 +104,7 @@ class _Parser:
             case sql.Is() if isinstance(node.expression, sql.Null):
                 self._check_column(node.this)
                 return ("null",)
-            case sql.In() if node.expressions and not node.args.get("query"):
+            case sql.In() if node.expressions:
                 self._check_column(node.this)
                 return "in", tuple(self._value(value) for value in node.expressions)
             case sql.Between():
@@ -105,13 +129,19 @@ class _Parser:
         self._check_column(right)
         return signs[1], self._value(left)
 
+    def _check_parts(self, node: sql.Expr) -> None:
+        known = _PARTS.get(type(node))
+        if known is None or any(part and name not in known for name, part in node.args.items()):
+            raise self._refuse(node)
+
     def _check_column(self, node: sql.Expr) -> None:
-        if not isinstance(node, sql.Column) or node.table or node.name != self._column:
+        if type(node) is not sql.Column or node.table or node.name != self._column:
             raise ValueError(
                 f"a rule compares its own column with constants, but this one names {node.sql()!r}"
             )
 
     def _value(self, node: sql.Expr) -> str | bool | Decimal:
+        self._check_parts(node)
         match node:
             case sql.Literal():
                 return str(node.this) if node.is_string else Decimal(node.this)
@@ -122,10 +152,21 @@ class _Parser:
             case sql.Paren():
                 return self._value(node.this)
             case sql.Cast() if isinstance(node.this, sql.Literal) and node.this.is_string:
-                return str(node.this.this)
+                return self._time(node)
             case sql.Null():
                 raise ValueError("nothing is equal to null; write is null or is not null")
         raise self._refuse(node)
+
+    def _time(self, node: sql.Cast) -> str:
+        """Return the text of a date or a time, such as `DATE '2013-10-01'`, as it is written."""
+        text, kind = str(node.this.this), _CAST_TO.get(node.to.this)
+        if kind is None:
+            raise self._refuse(node)
+        try:
+            kind.fromisoformat(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not written as a {kind.__name__}") from None
+        return text
 
     def _text(self, node: sql.Expr) -> str:
         if not (isinstance(node, sql.Literal) and node.is_string):

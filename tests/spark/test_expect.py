@@ -251,6 +251,20 @@ def test_rules_are_true_of_the_rows_that_spark_says(spark: SparkSession, tmp_pat
         assert broken.tolist() == by_rule, rule
 
 
+def test_a_row_is_described_by_the_rule_that_it_breaks(tmp_path: Path, job: Any) -> None:
+    columns = "id int, part string, x double, items array<double>"
+    rows = [(1, "a", 1.0, None), (2, "a", 2.0, [1.0]), (3, "a", -3.0, [1.0]), (4, "a", -4.0, None)]
+    path = make_table(tmp_path / "items", rows, columns)
+    expect = {"values": {"items": "is not null", "x": ">= 0"}}
+    config = job(input=path, slices=["a"], expect=expect, max_errors=3)
+    assert score.run(config)["expect"]["broken"] == {"items": 2, "x": 2}
+    assert rows_of(config.quarantine_address, "id", "error_message") == [
+        (1, "items is null, not is not null"),
+        (3, "x is -3, not >= 0"),
+        (4, "items is null, not is not null"),
+    ]
+
+
 def test_nan_breaks_every_comparison(tmp_path: Path, job: Any) -> None:
     rows = [(1, "a", float("nan"), 1.0, ""), (2, "a", 1.0, 1.0, "")]
     path = make_table(tmp_path / "nan", rows, SCHEMA)
@@ -278,6 +292,9 @@ def test_a_rule_that_is_none_is_an_error_of_the_file(job: Any) -> None:
         ({"values": {"x": "> y"}}, "is not allowed in a rule, which can only compare"),
         ({"values": {"x": "= null"}}, "nothing is equal to null; write is null"),
         ({"rows": {"of_last": 3}}, "give least, most or both"),
+        ({"rows": {"least": 0.5, "of_last": 2}}, "greater than or equal to 3"),
+        ({"values": {"x": "= CAST('5' AS INT)"}}, "is not allowed in a rule"),
+        ({"values": {"x": "< DATE 'soon'"}}, "'soon' is not written as a date"),
         ({"nulls": {"x": 1.5}}, "less than 1"),
     ]:
         with pytest.raises(ValidationError, match=problem):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import monitor
 import numpy as np
 import pandas as pd
@@ -26,7 +28,9 @@ from lakescore import scanning
 from lakescore.errors import ColumnsMissing, ConfigError
 from lakescore.logs import NotEligible
 from lakescore.monitoring.errors import (
+    ArrivalUnfit,
     DriftNotAccepted,
+    KeysInSlices,
     KeysUnfit,
     LabelsRepeated,
     LabelsUnfit,
@@ -112,13 +116,14 @@ def test_the_metrics_of_each_slice_and_segment_are_those_of_scikit_learn(
     score_days(tmp_path)
     known = rows.assign(y=rows["y"].where(rows["id"] % 4 > 0))  # NaN is no label
     write_labels(tmp_path, known[known["id"] % 5 > 0])
+    arrived = {"arrived_at": "day"}  # a date
     if joins == "spark":
 
         def decline(*_: Any) -> None:
             raise NotEligible("only Spark reads this")
 
         monkeypatch.setattr(scanning, "read", decline)
-    receipt = watch(tmp_path, by=["color"])
+    receipt = watch(tmp_path, arrived, by=["color"])
     have = rows[(rows["id"] % 4 > 0) & (rows["id"] % 5 > 0)]
     assert evaluated(receipt) == {
         day: (int((have["day"].astype(str) == day).sum()), False) for day in DAYS
@@ -143,6 +148,7 @@ def test_the_metrics_of_each_slice_and_segment_are_those_of_scikit_learn(
             }
             assert values[list(wanted)].to_dict() == pytest.approx(wanted, rel=1e-9)
             assert set(of_part.loc[of_part["metric"] == "rmse", "evaluated_rows"]) == {len(part)}
+        assert set(table["last_arrival"]) == {pd.Timestamp(day, tz="UTC")}
         rmse = table[(table["metric"] == "rmse") & table["segment_by"].isna()].iloc[0]
         assert rmse["low"] < rmse["value"] < rmse["high"]
         assert rmse["labelled_share"] == pytest.approx(len(of_day) / 200)
@@ -269,6 +275,10 @@ def test_labels_that_cannot_be_matched_are_refused(tmp_path: Path, rows: pd.Data
     write_deltalake(str(tmp_path / "texts"), texts[["id", "y"]])
     with pytest.raises(KeysUnfit, match="has the key 'id' as string, but the predictions have it"):
         watch(tmp_path, {"path": str(tmp_path / "texts")})
+    with pytest.raises(
+        ArrivalUnfit, match=r"names the column 'kind' of .*, which is string; name a"
+    ):
+        watch(tmp_path, {"arrived_at": "kind"})
     with pytest.raises(ValidationError, match=r"gates\.quality needs labels"):
         monitor_job(tmp_path, baseline={"slices": "a"}, gates={"quality": {"rmse": 1}})
     assert not (tmp_path / "drift_quality").exists()
@@ -283,3 +293,86 @@ def test_labels_that_match_nothing_are_said_to(tmp_path: Path, rows: pd.DataFram
     table = quality(tmp_path)
     assert table["metric"].tolist() == ["labelled_share"] * 3
     assert table["value"].tolist() == [0.0] * 3
+
+
+@pytest.mark.usefixtures("runner")
+def test_a_label_belongs_to_the_prediction_of_its_own_slice(tmp_path: Path) -> None:
+    """Each customer is scored every day, so that a key alone names several predictions."""
+    days = [dt.date.fromisoformat(day) for day in DAYS[:2]]
+    rows = pd.DataFrame({"id": [7, 8, 7, 8], "day": [days[0]] * 2 + [days[1]] * 2, "x": range(4)})
+    rows["x"] = rows["x"].astype(float)
+    write_deltalake(str(tmp_path / "input"), rows)
+    score_days(tmp_path, passthrough="keys")
+    # 2x is 0, 2 on the first day and 4, 6 on the second, whose labels alone have arrived
+    labels = rows.assign(y=[np.nan, np.nan, 5.0, 6.0], kind="")
+    write_labels(tmp_path, labels)
+    with pytest.raises(
+        KeysInSlices, match="several slices share their id, so a label could belong"
+    ):
+        watch(tmp_path)
+    assert evaluated(watch(tmp_path, {"slice_by": "day"})) == {
+        DAYS[0]: (0, False), DAYS[1]: (2, True)
+    }  # fmt: skip
+    assert quality(tmp_path, metric="mae")[["slice", "value"]].to_numpy().tolist() == [
+        [DAYS[1], 0.5]
+    ]
+
+
+def test_each_slice_is_decided_by_the_threshold_that_it_was_scored_with(
+    tmp_path: Path, rows: pd.DataFrame, models: dict[str, Any]
+) -> None:
+    write_labels(tmp_path, rows)
+    chosen = {DAYS[0]: 0.2, DAYS[1]: 0.8}
+    for day, threshold in chosen.items():
+        score_days(tmp_path, model="kinds/1", slices=[day], prediction="proba", threshold=threshold)
+    watch(tmp_path, {"column": "kind"})
+    first, second = models["kinds"].classes_
+    for day, threshold in chosen.items():
+        part = rows[rows["day"].astype(str) == day]
+        reached = models["kinds"].predict_proba(part[["x"]])[:, 1] >= threshold
+        wanted = accuracy_score(part["kind"], np.where(reached, second, first))
+        value = quality(tmp_path, slice=day, metric="accuracy")["value"].item()
+        assert value == pytest.approx(wanted)
+
+
+def test_labels_of_one_class_leave_undefined_what_needs_two_and_late_ones_need_no_input(
+    tmp_path: Path, rows: pd.DataFrame
+) -> None:
+    score_days(tmp_path, model="kinds/1", slices=[DAYS[0], DAYS[1]], prediction="proba")
+    write_labels(tmp_path, rows[rows["id"] < 0])
+    gates = {"quality": {"roc_auc": 0.5}}
+    receipt = watch(tmp_path, {"column": "kind"}, gates=gates)
+    assert receipt["status"] in {"quiet", "alarm"}
+    shutil.rmtree(tmp_path / "input")  # its versions are gone when labels arrive
+    day, first = rows["day"].astype(str), rows["kind"] == CLASSES[0]
+    write_labels(tmp_path, rows[(day == DAYS[0]) & first])
+    settings = {"column": "kind", "final_share": 0.1, "rank_by": "roc_auc"}
+    receipt = watch(tmp_path, settings, gates=gates)
+    assert receipt["status"] == "evaluated"
+    assert receipt["summary"].startswith(f"{int((first & (day == DAYS[0])).sum())} labels in 2 sli")
+    assert receipt["gates"]["passed"]
+    (unknown,) = receipt["gates"]["unknown"]  # the other slice is not final
+    assert unknown.startswith("roc_auc of 2013-12-01 has no value: ")
+    values = quality(tmp_path, slice=DAYS[0]).set_index("metric")["value"]
+    assert values["log_loss"] > 0
+
+
+def test_quantiles_are_no_classes(register: Any, tmp_path: Path, rows: pd.DataFrame) -> None:
+    class Quantiles(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: pd.DataFrame) -> pd.DataFrame:  # noqa: ARG002
+            x = model_input["x"]
+            return pd.DataFrame({"p_10": x, "p_90": 3 * x})
+
+    frame = pd.DataFrame({"p_10": [1.0], "p_90": [3.0]})
+    register("quantiles", Quantiles(), pd.DataFrame({"x": [1.0]}), frame)
+    score_days(tmp_path, model="quantiles/1", slices=[DAYS[0]])
+    write_labels(tmp_path, rows)
+    with pytest.raises(
+        LabelsUnfit, match="not clear which output has labels; its outputs are p_10"
+    ):
+        watch(tmp_path)
+    (only,) = watch(tmp_path, {"prediction": "p_10"})["quality"]["slices"]
+    part = rows[:200]
+    assert only["metrics"]["rmse"] == pytest.approx(
+        root_mean_squared_error(part["y"], part["x"]), rel=1e-9
+    )

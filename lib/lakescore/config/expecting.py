@@ -21,7 +21,7 @@ class RowCount(Strict):
         default=None, gt=0, description="the largest multiple, such as 2 for twice as many"
     )
     of_last: int = Field(
-        default=7, ge=1, description="the number of earlier slices with rows that are counted"
+        default=7, ge=3, description="the number of earlier slices with rows that are counted"
     )
 
     @model_validator(mode="after")
@@ -38,7 +38,9 @@ class Newest(Strict):
 
     column: str = Field(min_length=1, description="column with dates or times (in UTC)")
     max_age_hours: float = Field(
-        gt=0, description="the largest age of its newest value; a date counts from its end"
+        gt=0,
+        allow_inf_nan=False,
+        description="the largest age of its newest value; a date counts from its end",
     )
 
 

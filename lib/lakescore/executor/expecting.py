@@ -131,15 +131,16 @@ class Checks:
 
     def _reasons(self, batch: pa.RecordBatch, rows: Any, masks: Mapping[Rule, Any]) -> pa.Array:
         """Return for each of *rows* a list of one `WHY`, about the first rule that it breaks."""
-        positions = pa.array(rows)
-        messages = pa.nulls(len(rows), pa.string())
+        messages: list[str | None] = [None] * len(rows)
         for rule, mask in masks.items():
-            texts = _describe(rule, self._column(batch, rule.column).take(positions))
-            is_first = pc.and_(messages.is_null(), pa.array(mask[rows]))
-            messages = pc.if_else(is_first, texts, messages)
+            broken = [n for n in np.flatnonzero(mask[rows]).tolist() if messages[n] is None]
+            values = self._column(batch, rule.column).take(pa.array(rows[broken]))
+            for n, text in zip(broken, _describe(rule, values), strict=True):
+                messages[n] = text
         kinds = pa.repeat(pa.scalar(UNEXPECTED), len(rows))
+        texts = pa.array(messages, pa.string())
         reasons = pa.StructArray.from_arrays(
-            [pa.nulls(len(rows), pa.string()), kinds, messages], fields=list(WHY)
+            [pa.nulls(len(rows), pa.string()), kinds, texts], fields=list(WHY)
         )
         return pa.ListArray.from_arrays(pa.array(np.arange(len(rows) + 1), pa.int32()), reasons)
 
@@ -206,16 +207,19 @@ def _make_alike(values: pa.Array, value: Any) -> tuple[pa.Array, pa.Scalar]:
     return values.cast(kind), pa.scalar(value, kind)
 
 
-def _describe(rule: Rule, values: pa.Array) -> pa.Array:
+def _describe(rule: Rule, values: pa.Array) -> list[str]:
     """Return for each value a text that says how it breaks *rule*."""
-    texts = pa.nulls(len(values), pa.binary())
-    if values.null_count < len(values):
-        texts = values.cast(pa.string()).cast(pa.binary())  # which need not be UTF-8
+    kind = values.type
+    texts: list[bytes | None]
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        texts = [b"a value" if known else None for known in values.is_valid().to_pylist()]
+    else:
+        texts = values.cast(pa.string()).cast(pa.binary()).to_pylist()  # which need not be UTF-8
     shown = [
         "null" if text is None else text.decode("utf-8", "replace")[:_LONGEST_SHOWN]
-        for text in texts.to_pylist()
+        for text in texts
     ]
-    return pa.array([f"{rule.column} is {text}, not {rule.text}" for text in shown], pa.string())
+    return [f"{rule.column} is {text}, not {rule.text}" for text in shown]
 
 
 def check_rows(expected: Expected) -> Task:

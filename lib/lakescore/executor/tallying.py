@@ -102,7 +102,8 @@ class TaskTotals:
             self.workers.add(counts["worker"])
             for process, size in counts["memory"].items():
                 self.memory[process] = max(size, self.memory.get(process, 0))
-            add_checks(self.checked, counts["checked"])
+            if counts["checked"]:
+                add_checks(self.checked, counts["checked"])
             if listing:
                 self.listing.append(pa.ipc.open_stream(listing).read_all())
 

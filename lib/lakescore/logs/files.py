@@ -83,6 +83,8 @@ def newest_value(log: Log, column: str) -> Any:  # noqa: ANN401 - a value of the
         actions = pa.table(log.table.get_add_actions(flatten=False))
     if column in log.partitioned_by:
         highest = _column_array(actions, "partition", column)
+        if highest is not None and not pa.types.is_date(highest.type):
+            raise NotEligible(f"{column} divides the table, and its texts of times are ambiguous")
     else:
         highest = _column_array(actions, "max", log.stored[column])
         if _read_deleted(log):

@@ -99,6 +99,26 @@ class KeysUnfit(InputContractError):
         )
 
 
+class KeysInSlices(InputContractError):
+    """Predictions of several slices share a key, so a label could belong to any of them."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(
+            f"predictions of several slices share their {listed(keys)}, so a label could belong to "
+            "any of them; name in labels.slice_by the column of the labels that has the slice"
+        )
+
+
+class ArrivalUnfit(InputContractError):
+    """The column with the arrival of labels holds no dates or times."""
+
+    def __init__(self, address: str, column: str, kind: str) -> None:
+        super().__init__(
+            f"labels.arrived_at names the column {column!r} of {address}, which is {kind}; name a "
+            "column with dates or times"
+        )
+
+
 class LabelsUnfit(InputContractError):
     """The table of predictions has no column that can be compared with the labels."""
 
@@ -133,7 +153,7 @@ class DriftNotAccepted(RequirementNotMet):
 
     def __init__(self, failures: Sequence[str], report: Mapping[str, object]) -> None:
         super().__init__(
-            f"{counted(len(failures), 'gate')} not met: {listed(failures, most=5)}; the table of "
-            "drift has all measures"
+            f"{counted(len(failures), 'gate')} not met: {listed(failures, most=5)}; the tables "
+            "of the job have all measures"
         )
         self.facts = {**report, "status": "drifted"}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakescore.errors import ConfigError
+from lakescore.metrics import find
 from lakescore.monitoring.errors import DriftNotAccepted
 from lakescore.monitoring.realised import is_worse
 from lakescore.notation import number
-from lakescore.wording import listed, nearest
+from lakescore.wording import counted, listed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,13 +46,15 @@ def check_metrics(config: MonitorJob, evaluated: Sequence[Evaluated]) -> None:
     Raises:
         ConfigError: they name another metric, whose gate would always be met.
     """
+    names = {name for result in evaluated for name in result.whole}
+    tasks = {metric.task for name in names if (metric := find(name)) is not None}
     for name in () if config.gates is None else config.gates.quality:
-        for result in evaluated:
-            if result.whole and name not in result.whole:
-                raise ConfigError(
-                    f"gates.quality: {name!r} is no metric of these predictions; there are: "
-                    f"{listed(result.whole, most=40)}"
-                )
+        metric = find(name)
+        if names and metric is not None and metric.task not in tasks:
+            raise ConfigError(
+                f"gates.quality: {name!r} is no metric of these predictions; there are: "
+                f"{listed(sorted(names), most=40)}"
+            )
 
 
 def evaluate_gates(
@@ -59,19 +62,14 @@ def evaluate_gates(
 ) -> dict[str, Any] | None:
     """Return whether all units meet the gates, and the sentences of those that do not.
 
-    Metrics of quality are checked in slices whose labels are final.
+    Metrics of quality are checked in slices whose labels are final. `unknown` are those without a
+    value, such as a slice without labels; they do not fail.
 
     The result is None if the job's file has no gates.
     """
     if config.gates is None:
         return None
-    failures = [
-        f"{name} of {result.unit.slice} is {number(result.whole[name]['value'])}, and at worst "
-        f"{number(limit)} is accepted"
-        for result in evaluated
-        for name, limit in config.gates.quality.items()
-        if result.final and name in result.whole and is_worse(name, result.whole[name], limit)
-    ]
+    failures, unknown = _check_quality(config.gates.quality, evaluated)
     for verdict in verdicts:
         for cell in verdict.cells:
             place = _place(verdict, cell)
@@ -84,7 +82,30 @@ def evaluate_gates(
                         failures.append(
                             f"{place} has {measure} {number(measured.value)}, above {number(most)}"
                         )
-    return {"mode": config.gates.mode, "passed": not failures, "failures": failures}
+    return {
+        "mode": config.gates.mode,
+        "passed": not failures,
+        "failures": failures,
+        **({"unknown": unknown} if unknown else {}),
+    }
+
+
+def _check_quality(
+    limits: Mapping[str, float], evaluated: Sequence[Evaluated]
+) -> tuple[list[str], list[str]]:
+    """Return the sentences of metrics that are worse than *limits*, and of unknown ones."""
+    failures, unknown = [], []
+    for result in evaluated:
+        for name, limit in limits.items() if result.final else ():
+            facts = result.whole.get(name, {"value": None, "low": None, "high": None})
+            place, worse = f"{name} of {result.unit.slice}", is_worse(name, facts, limit)
+            if worse is None:
+                unknown.append(f"{place} has no value: {counted(result.labelled, 'label')}")
+            elif worse:
+                failures.append(
+                    f"{place} is {number(facts['value'])}, and at worst {number(limit)} is accepted"
+                )
+    return failures, unknown
 
 
 def require_passed(report: Mapping[str, Any]) -> None:

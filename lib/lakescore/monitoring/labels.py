@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
-from pyspark.sql.types import DoubleType, FloatType
+from pyspark.sql.types import (
+    DateType,
+    DoubleType,
+    FloatType,
+    IntegralType,
+    TimestampNTZType,
+    TimestampType,
+)
 
 from lakescore import comparing, scanning, slicing
-from lakescore.arrow import arrow_type, struct
+from lakescore.arrow import collected, struct
+from lakescore.comparing.matching import texts
 from lakescore.errors import ColumnsMissing
 from lakescore.executor import SEPARATOR
 from lakescore.logs import NotEligible
-from lakescore.monitoring.errors import KeysUnfit, LabelsRepeated
-from lakescore.slicing import RESERVED_PREFIX
+from lakescore.monitoring.errors import ArrivalUnfit, KeysInSlices, KeysUnfit, LabelsRepeated
+from lakescore.slicing import RESERVED_PREFIX, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +49,7 @@ _MOST_ROWS_HERE = 2_000_000
 """If more predictions or labels are read, Spark joins them."""
 _OF_UNIT = ("model_name", "slice", "scoring_run_id")
 _EXAMPLES = 3
+_TIMES = (DateType, TimestampType, TimestampNTZType)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +62,32 @@ class LabelSource:
     slice_by: str | None = None
     arrived_at: str | None = None
 
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """The columns that match: the keys, and the slice if the labels have it."""
+        return self.keys if self.slice_by is None else (*self.keys, SLICE)
+
     def check(self, predictions: Snapshot, by: Sequence[str]) -> None:
         """Check that both tables have the columns; *by* are the segments of the predictions.
 
         Raises:
             ColumnsMissing: one of them lacks a column.
+            KeysUnfit: a key has another type in the two tables, or the arrival has no time.
         """
         names = [*self.keys, self.label, self.slice_by, self.arrived_at]
         for table, needed in ((self.snapshot, names), (predictions, [*self.keys, *by])):
             columns = table.schema.names
             if missing := [name for name in needed if name and name not in columns]:
                 raise ColumnsMissing(table.address, missing, columns)
+        address, schema = self.snapshot.address, self.snapshot.schema
+        for name in self.keys:
+            has, asks = schema[name].dataType, predictions.schema[name].dataType
+            if has != asks and not (
+                isinstance(has, IntegralType) and isinstance(asks, IntegralType)
+            ):
+                raise KeysUnfit(address, name, has.simpleString(), asks.simpleString())
+        if self.arrived_at and not isinstance(kind := schema[self.arrived_at].dataType, _TIMES):
+            raise ArrivalUnfit(address, self.arrived_at, kind.simpleString())
 
     def select(self, slices: Sequence[str]) -> Selection:
         """Return the labels of *slices*, or all labels if no column names their slices."""
@@ -116,7 +140,7 @@ def match(
 
     Raises:
         LabelsRepeated: a key has several labels.
-        KeysUnfit: the keys have other types in the two tables.
+        KeysInSlices: predictions of several slices share a key, and the labels name no slice.
     """
     slices = list(dict.fromkeys(unit.slice for unit in units))
     chosen = replace(
@@ -127,7 +151,7 @@ def match(
     segments = tuple(f"{_SEGMENT}{n}" for n in range(len(by)))
     try:
         predicted = scanning.read(chosen, names, _MOST_ROWS_HERE)
-        read = [*labels.keys, labels.label, *([labels.arrived_at] if labels.arrived_at else [])]
+        read = [*labels.matched, labels.label, *([labels.arrived_at] if labels.arrived_at else [])]
         known = scanning.read(labels.select(slices), read, _MOST_ROWS_HERE)
         rows = _match_here(predicted, known, labels, units[0].model, wanted, by)
         return Labelled(rows=rows, keys=labels.keys, segments=segments)
@@ -153,36 +177,44 @@ def _match_here(  # noqa: PLR0913, PLR0917 - two tables and what is known of the
     of_model = pc.equal(predicted.column("model_name"), model)
     predicted = predicted.filter(pc.and_(of_model, pc.is_in(units, pa.array(wanted))))
     for n, name in enumerate(by):
-        texts = predicted.column(name).cast(pa.string()).fill_null(NO_SEGMENT)
-        joined = _joined([predicted.column(UNIT), texts])
+        segments = texts(predicted.column(name).combine_chunks()).fill_null(NO_SEGMENT)
+        joined = _joined([predicted.column(UNIT), pa.chunked_array([segments])])
         predicted = predicted.append_column(f"{_SEGMENT}{n}", joined)
     known = known.filter(pc.invert(pc.is_null(known.column(labels.label), nan_is_null=True)))
-    renamed = [*labels.keys, comparing.LABEL, *([ARRIVED] if labels.arrived_at else [])]
-    known = _cast_keys(known.rename_columns(renamed), predicted.schema, labels)
-    _check_unique(known.group_by(list(labels.keys)).aggregate([([], "count_all")]), labels)
-    return predicted.join(known, keys=list(labels.keys), join_type="left outer")
+    renamed = [*labels.matched, comparing.LABEL, *([ARRIVED] if labels.arrived_at else [])]
+    known = known.rename_columns(renamed)
+    if labels.arrived_at:
+        times = known.column(ARRIVED).cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+        known = known.set_column(len(renamed) - 1, ARRIVED, times)
+    if labels.slice_by is None:
+        by_key = predicted.group_by(list(labels.keys)).aggregate([("slice", "count_distinct")])
+        if (pc.max(by_key.column("slice_count_distinct")).as_py() or 0) > 1:
+            raise KeysInSlices(labels.keys)
+    else:
+        predicted = predicted.append_column(SLICE, predicted.column("slice"))
+    known, predicted = (_widen(rows, labels.keys) for rows in (known, predicted))
+    matched = list(labels.matched)
+    _check_unique(known.group_by(matched).aggregate([([], "count_all")]), labels)
+    return predicted.join(known, keys=matched, join_type="left outer")
+
+
+def _widen(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Return *rows* with all integer keys as longs."""
+    for name in keys:
+        place = rows.schema.get_field_index(name)
+        if pa.types.is_integer(rows.schema.field(place).type):
+            rows = rows.set_column(place, name, rows.column(place).cast(pa.int64()))
+    return rows
 
 
 def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*columns, SEPARATOR)
 
 
-def _cast_keys(known: pa.Table, schema: pa.Schema, labels: LabelSource) -> pa.Table:
-    """Return the labels with keys of the types that the predictions have."""
-    for n, name in enumerate(labels.keys):
-        kind = schema.field(name).type
-        try:
-            known = known.set_column(n, name, known.column(name).cast(kind))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            has = str(known.column(name).type)
-            raise KeysUnfit(labels.snapshot.address, name, has, str(kind)) from error
-    return known
-
-
 def _check_unique(counts: pa.Table, labels: LabelSource) -> None:
     repeated = counts.filter(pc.greater(counts.column("count_all"), 1))
     if repeated.num_rows:
-        few = repeated.select(list(labels.keys)).slice(0, _EXAMPLES).to_pylist()
+        few = repeated.select(list(labels.matched)).slice(0, _EXAMPLES).to_pylist()
         examples = [", ".join(map(str, row.values())) for row in few]
         raise LabelsRepeated(labels.snapshot.address, labels.keys, repeated.num_rows, examples)
 
@@ -204,17 +236,19 @@ def _match_in_spark(  # noqa: PLR0913, PLR0917 - two tables and what is known of
     for n, name in enumerate(by):
         value = F.coalesce(F.col(f"`{name}`").cast("string"), F.lit(NO_SEGMENT))
         predicted = predicted.withColumn(f"{_SEGMENT}{n}", joined(F.col(UNIT), value))
-    keys = {name: f"{RESERVED_PREFIX}k{n}" for n, name in enumerate(labels.keys)}
-    for name in keys:
-        has, kind = labels.snapshot.schema[name].dataType, predicted.schema[name].dataType
-        if has != kind:
-            raise KeysUnfit(
-                labels.snapshot.address, name, str(arrow_type(has)), str(arrow_type(kind))
-            )
+    keys = {name: f"{RESERVED_PREFIX}k{n}" for n, name in enumerate(labels.matched)}
+    if labels.slice_by is None:
+        by_key = predicted.groupBy(*[F.col(f"`{name}`") for name in labels.keys])
+        if not by_key.agg(F.count_distinct("slice").alias("n")).where("n > 1").isEmpty():
+            raise KeysInSlices(labels.keys)
+    else:
+        predicted = predicted.withColumn(SLICE, F.col("slice"))
     label = F.col(f"`{labels.label}`")
     may_be_nan = isinstance(labels.snapshot.schema[labels.label].dataType, (DoubleType, FloatType))
     has_label = label.isNotNull() & ~F.isnan(label) if may_be_nan else label.isNotNull()
-    more = [F.col(f"`{labels.arrived_at}`").alias(ARRIVED)] if labels.arrived_at else []
+    more = []
+    if labels.arrived_at:
+        more = [F.col(f"`{labels.arrived_at}`").cast("timestamp").alias(ARRIVED)]
     known = known.where(has_label).select(
         *[F.col(f"`{name}`").alias(alias) for name, alias in keys.items()],
         label.alias(comparing.LABEL), *more,
@@ -252,4 +286,5 @@ def count(labelled: Labelled) -> dict[str, Mapping[str, Any]]:
         F.min(arrived).alias("first"),
         F.max(arrived).alias("last"),
     )
-    return {row[UNIT]: row.asDict() for row in counted.collect()}
+    # Arrow keeps the zone of times; collect() would give them in the zone of this machine.
+    return {row[UNIT]: row for row in collected(counted).to_pylist()}

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakescore import changes, lineage, slicing, tables
-from lakescore.monitoring import columns, gating, labels, realised, tracing
+from lakescore.monitoring import gating, labels, realised, tracing
 from lakescore.monitoring.errors import RowsNotCounted
 from lakescore.monitoring.labels import LabelSource
 from lakescore.monitoring.realised import WHOLE
+from lakescore.provenance import COLUMNS
 from lakescore.storage import TableNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lakescore.config import MonitorJob
+    from lakescore.monitoring.reading import Inputs
     from lakescore.monitoring.realised import Metrics, Segment
     from lakescore.monitoring.units import Unit
     from lakescore.snapshots import Snapshot
@@ -99,17 +101,24 @@ class Quality:
     Args:
         predictions: the table of predictions.
         config: the job, whose file has `labels`.
-        units: the units that are monitored.
+        units: the units that are monitored, sorted by slice.
+        inputs: their inputs.
 
     Raises:
         ColumnsMissing: one of the tables lacks a column that the job's file names.
-        LabelsUnfit: it is not clear which column of predictions has labels.
+        KeysUnfit, ArrivalUnfit: such a column has another type.
     """
 
-    def __init__(self, predictions: Snapshot, config: MonitorJob, units: Sequence[Unit]) -> None:
+    def __init__(
+        self,
+        predictions: Snapshot,
+        config: MonitorJob,
+        units: Sequence[Unit],
+        inputs: Inputs,
+    ) -> None:
         assert config.labels is not None  # noqa: S101 - narrows for mypy
         self._predictions, self._config, self._asked = predictions, config, config.labels
-        self._units = units
+        self._units, self._inputs = units, inputs
         asked = config.labels
         self.source = LabelSource(
             snapshot=tables.snapshot(predictions.runner, asked.address, asked.version),
@@ -131,10 +140,12 @@ class Quality:
         """Return the units to evaluate: new ones, and those whose labels may have changed.
 
         A unit is left out if the labels have not changed since it was evaluated. If it is final,
-        and no column of the labels names slices, it is left out for good.
+        and no column of the labels names slices, it is left out for good, unless the job's file
+        names its slice.
         """
         known = self._read_known()
-        versions = [entry.label_version for entry in known.values()]
+        places = [(unit.slice, unit.run_id) for unit in self._units]
+        versions = [known[place].label_version for place in places if place in known]
         changed = self._changed_since(min(versions)) if versions else None
         due = {unit.slice for unit in self._units if self._is_due(unit, known, changed)}
         return [unit for unit in self._units if unit.slice in due]
@@ -158,8 +169,9 @@ class Quality:
             return True  # nothing else has changed, but the unit is final now
         if entry.label_version == table.version:
             return False
-        if changed is None:
-            return not entry.final or not self._config.due
+        if changed is None:  # nobody knows which slices changed
+            knows_slices = self.source.slice_by is not None
+            return knows_slices or not entry.final or not self._config.due
         return changed.get(unit.slice, -1) > entry.label_version
 
     def _read_known(self) -> dict[tuple[str, str], _Known]:
@@ -187,33 +199,41 @@ class Quality:
         """Match the predictions of *remaining* units with their labels, and evaluate them.
 
         Raises:
-            LabelsRepeated, KeysUnfit: as in `labels.match`.
+            LabelsRepeated, KeysInSlices: as in `labels.match`.
             LabelsUnfit, MetricUndefined: the predictions cannot be compared with the labels.
             RowsNotCounted: the table has other rows of a unit than its run published.
             ConfigError: the gates name another metric.
         """
-        address, config = self._predictions.address, self._config
-        inputs = tables.snapshot(self._predictions.runner, *remaining[0].input)
-        existing, _ = columns.outputs(self._predictions.schema, inputs.schema)
+        groups: dict[tuple[Any, ...], list[Unit]] = {}
+        for unit in remaining:
+            how = (unit.settings.get("threshold"), unit.settings.get("prediction"))
+            groups.setdefault(how, []).append(unit)
+        evaluated = [result for units in groups.values() for result in self._evaluate(units)]
+        gating.check_metrics(self._config, evaluated)
+        return sorted(evaluated, key=lambda result: (result.unit.slice, result.unit.run_id))
+
+    def _evaluate(self, units: Sequence[Unit]) -> list[Evaluated]:
+        """Evaluate units whose outputs mean the same."""
+        address, config, settings = self._predictions.address, self._config, units[0].settings
         outputs = realised.choose_outputs(
-            address, [column.name for column in existing], self._asked.prediction
-        )
-        matched = labels.match(self._predictions, self.source, remaining, outputs, config.by)
+            address, self._outputs(units), self._asked.prediction,
+            proba=settings.get("prediction") == "proba",
+        )  # fmt: skip
+        matched = labels.match(self._predictions, self.source, units, outputs, config.by)
         counts = labels.count(matched)
-        named = {labels.unit_name(unit): unit for unit in remaining}
+        named = {labels.unit_name(unit): unit for unit in units}
         for name, unit in named.items():
             if (rows := counts[name]["rows"] if name in counts else 0) != unit.rows:
                 raise RowsNotCounted(address, unit.slice, rows, unit.rows)
         metrics: dict[str, dict[Segment, Metrics]] = {}
         sizes: dict[str, dict[Segment, int]] = {}
         labelled = [name for name in named if counts[name]["labelled"]]
-        threshold = remaining[0].settings.get("threshold")
         for name, segment, values, rows in realised.evaluate(
-            matched, outputs, labelled, config, threshold
+            matched, outputs, labelled, config, settings.get("threshold")
         ):
             metrics.setdefault(name, {})[segment] = values
             sizes.setdefault(name, {})[segment] = rows
-        evaluated = [
+        return [
             Evaluated(
                 unit=unit,
                 labelled=counts[name]["labelled"],
@@ -225,8 +245,16 @@ class Quality:
             )
             for name, unit in named.items()
         ]
-        gating.check_metrics(config, evaluated)
-        return evaluated
+
+    def _outputs(self, units: Sequence[Unit]) -> list[str]:
+        """Return the columns of predictions that are outputs of the model."""
+        settings, names = units[0].settings, self._predictions.schema.names
+        others = {*COLUMNS, *settings.get("id_columns", ())}
+        if (passed := settings.get("passthrough")) == "all":
+            others |= set(self._inputs.input_of(units[-1]).schema.names)
+        elif not isinstance(passed, str):
+            others |= set(passed or ())
+        return [name for name in names if name not in others]
 
     def _is_final(self, unit: Unit, labelled: int) -> bool:
         return labelled >= self._asked.final_share * unit.rows or self._is_old(unit)

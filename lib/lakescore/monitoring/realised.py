@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that everyone re
 from pyspark.sql.types import StringType
 
 from lakescore import comparing
+from lakescore.comparing.errors import MetricUndefined
 from lakescore.executor import SEPARATOR
 from lakescore.metrics import find
 from lakescore.monitoring.errors import LabelsUnfit
@@ -35,20 +36,24 @@ Metrics: TypeAlias = "Mapping[str, Mapping[str, float | None]]"
 WHOLE: Segment = (None, None)
 _PREDICTION = "prediction"
 """The name under which the predictions of all units are evaluated."""
-_CLASS = "p_"
+_ALWAYS = {"regression": "rmse", "labels": "accuracy", "scores": "log_loss"}
+"""By task, a metric that has a value for any labels."""
 _BOOTSTRAPS = 400
 _LEVEL = 0.95
 _MOST_PARTS = 200
 """`comparing.evaluate` takes at most this number of slices a column."""
 
 
-def choose_outputs(address: str, outputs: Sequence[str], asked: str | None) -> list[str]:
+def choose_outputs(
+    address: str, outputs: Sequence[str], asked: str | None, *, proba: bool
+) -> list[str]:
     """Return the columns of predictions to compare with labels: one, or one for each class.
 
     Args:
         address: the table of predictions, for messages.
         outputs: its columns of outputs.
         asked: the column that the job's file names.
+        proba: whether the outputs are the probabilities of classes.
 
     Raises:
         LabelsUnfit: there are several outputs, and none was asked for; or it does not exist.
@@ -58,7 +63,7 @@ def choose_outputs(address: str, outputs: Sequence[str], asked: str | None) -> l
             raise LabelsUnfit(address, f"it has no output {asked!r}", outputs)
         return [asked]
     values = [name for name in outputs if name != DECISION]
-    if len(values) == 1 or (values and all(name.startswith(_CLASS) for name in values)):
+    if len(values) == 1 or (proba and values):
         return values
     raise LabelsUnfit(address, "it is not clear which output has labels", outputs)
 
@@ -80,22 +85,27 @@ def evaluate(
         threshold: the score that decides for the second of two classes.
 
     Raises:
-        MetricUndefined: the predictions cannot be compared with the labels.
+        MetricUndefined: the types of predictions and labels have no metric.
     """
     assert config.labels is not None  # noqa: S101 - narrows for mypy
     scored = _with_prediction(matched, outputs)
     problem = comparing.infer(
         scored.schema, [_PREDICTION], problem_type=config.labels.problem_type,
         rank_by=config.labels.rank_by, positive=config.labels.positive_class,
-        threshold=threshold if len(outputs) > 1 else None,
+        threshold=None if outputs == [DECISION] else threshold,
     )  # fmt: skip
+    # A metric such as roc_auc has no value if all labels are of one class; the others have one.
+    problem = replace(problem, rank_by=_ALWAYS[problem.task])
     for chunk in _chunks(scored, names):
         paired = comparing.pair(
             _of_units(scored, chunk).rows, [_PREDICTION], problem,
             keys=scored.keys, slices=[UNIT, *scored.segments],
         )  # fmt: skip
-        with comparing.cached(paired) as kept:
-            evaluation = comparing.evaluate(kept, replicates=_BOOTSTRAPS, level=_LEVEL)
+        try:
+            with comparing.cached(paired) as kept:
+                evaluation = comparing.evaluate(kept, replicates=_BOOTSTRAPS, level=_LEVEL)
+        except MetricUndefined:  # no labelled row of the chunk has a prediction
+            continue
         for part in evaluation.parts:
             if part.by is None or part.value is None:
                 continue
@@ -113,13 +123,13 @@ def rank_metric(config: MonitorJob, metrics: Metrics) -> str | None:
     return next((name for name in (asked, "rmse", "log_loss", "accuracy") if name in metrics), None)
 
 
-def is_worse(name: str, facts: Mapping[str, float | None], limit: float) -> bool:
-    """Return whether the metric *name* is worse than *limit* in its whole interval."""
+def is_worse(name: str, facts: Mapping[str, float | None], limit: float) -> bool | None:
+    """Return whether a metric is worse than *limit* in its whole interval; None without a value."""
     metric = find(name)
     is_high = metric is not None and bool(metric.greater_is_better)
     bound = facts["high" if is_high else "low"]
     bound = facts["value"] if bound is None else bound
-    return bound is None or (bound < limit if is_high else bound > limit)
+    return None if bound is None else bound < limit if is_high else bound > limit
 
 
 def _place(

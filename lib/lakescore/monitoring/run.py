@@ -74,7 +74,7 @@ class Monitoring:
     def _prepare_quality(self) -> Quality | None:
         if self._config.labels is None or not self.units:
             return None
-        return Quality(self._predictions, self._config, self.units)
+        return Quality(self._predictions, self._config, self.units, self.inputs)
 
     @cached_property
     def settings_id(self) -> str:
@@ -162,14 +162,7 @@ class Monitoring:
             logged[model_id] = {**logged.get(model_id, {}), **values}
         return logged
 
-    def write(self, judgement: Judgement | None, evaluated: Sequence[Evaluated]) -> None:
-        """Write the tables of what was compared, and of the slices that were evaluated."""
-        if judgement is not None:
-            self._write_drift(judgement)
-        if self.quality is not None and evaluated:
-            self.quality.write(evaluated)
-
-    def _write_drift(self, judgement: Judgement) -> None:
+    def write(self, judgement: Judgement) -> None:
         """Write the profiles, and then the drift, which says that a slice is monitored."""
         monitored_at = lineage.now()
         runs = {

@@ -25,12 +25,14 @@ from lakescore.errors import InputContractError
 from lakescore.rules import list_values, map_values, parse_rule, uses_like
 
 if TYPE_CHECKING:
-    from pyspark.sql.types import DataType, StructType
+    from pyspark.sql.types import DataType, StructField, StructType
 
     from lakescore.options import ExpectOptions
 
 _MOST_DIGITS = 38
 """Of a table's decimals, and of a rule's numbers for them."""
+_DECLARED = "__CHAR_VARCHAR_TYPE_STRING"
+"""The key of Spark's metadata for the type that a text was declared with."""
 _PAST_LONG = 2**63
 """The first number that no column of integers holds."""
 
@@ -61,6 +63,10 @@ def bind_expected(
         try:
             if uses_like(condition) and not isinstance(kind, StringType):
                 raise ValueError("only texts are like a pattern")  # noqa: TRY301 - as all others
+            if schema[column].metadata.get(_DECLARED, "").startswith("char(") and list_values(
+                condition
+            ):
+                raise ValueError("Spark fills up such texts with spaces")  # noqa: TRY301
             if is_collated(kind) and (uses_like(condition) or list_values(condition)):
                 raise ValueError("Spark compares such texts by their collation, workers by bytes")  # noqa: TRY301
             typed = map_values(condition, partial(_make_typed, kind))
@@ -68,6 +74,14 @@ def bind_expected(
             raise RuleUnfit(address, column, kind, text, str(error)) from None
         rules.append(executor.Rule(column=column, condition=typed, text=text))
     return executor.Expected(rules=tuple(rules), nulls=tuple(options.nulls))
+
+
+def _check_text(column: StructField) -> None:
+    """Check that workers compare the values of *column* as Spark does."""
+    if column.metadata.get(_DECLARED, "").startswith("char("):
+        raise ValueError("Spark fills up such texts with spaces")
+    if is_collated(column.dataType):
+        raise ValueError("Spark compares such texts by their collation, workers by bytes")
 
 
 def _make_typed(kind: DataType, value: str | bool | Decimal) -> Any:  # noqa: ANN401, FBT001, PLR0911 - a case a type

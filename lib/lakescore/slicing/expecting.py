@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from lakescore.slicing.selecting import start_spark
 from lakescore.wording import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pyspark.sql.types import StructField
 
     from lakescore.options import ExpectOptions
     from lakescore.snapshots import Snapshot
@@ -116,7 +119,7 @@ def _check_row_counts(
     source: Snapshot, column: str, names: Sequence[str], options: ExpectOptions
 ) -> None:
     field = source.schema[column]
-    sizes = {parse_name(field, name): rows for name, rows in _sizes(source, column).items()}
+    sizes = dict(_parse_names(field, _sizes(source, column)))
     least, most = options.least_rows, options.most_rows
     unexpected = []
     for name in names:
@@ -129,6 +132,13 @@ def _check_row_counts(
             unexpected.append(f"{name} has {counted(rows, 'row')}, and {usual:g} are usual")
     if unexpected:
         raise RowCountUnexpected(source.address, unexpected)
+
+
+def _parse_names(field: StructField, sizes: Mapping[str, int]) -> Iterator[tuple[Any, int]]:
+    """Yield the values of slices with their rows; names that can be no slice are left out."""
+    for name, rows in sizes.items():
+        with suppress(InputContractError):
+            yield parse_name(field, name), rows
 
 
 def _last(sizes: Mapping[Any, int], before: Any, most: int) -> list[int]:  # noqa: ANN401 - a slice's value

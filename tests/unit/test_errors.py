@@ -75,9 +75,11 @@ from lakescore.logs import AnotherRunWon
 from lakescore.metering import MetricsNotWritten
 from lakescore.ml import InputColsIncomplete, InputColsUnfit
 from lakescore.monitoring.errors import (
+    ArrivalUnfit,
     BaselineUnfit,
     DriftNotAccepted,
     InputReplaced,
+    KeysInSlices,
     KeysUnfit,
     KindsDiffer,
     LabelsRepeated,
@@ -387,7 +389,9 @@ INSTANCES = [
     InputReplaced("/lake/tables/departures", "2013-12-24"),
     RowsNotCounted("/lake/tables/departures", "2013-12-24", 0, 752),
     LabelsRepeated("/lake/tables/arrivals", ["flight", "day"], 3, ["11, 2013-12-01"]),
-    KeysUnfit("/lake/tables/arrivals", "flight", "string", "int32"),
+    KeysUnfit("/lake/tables/arrivals", "flight", "string", "int"),
+    KeysInSlices(["customer"]),
+    ArrivalUnfit("/lake/tables/arrivals", "arrived", "string"),
     LabelsUnfit(
         "/lake/tables/predictions", "it is not clear which output has labels", ["low", "high"]
     ),

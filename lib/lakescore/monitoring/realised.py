@@ -127,9 +127,11 @@ def is_worse(name: str, facts: Mapping[str, float | None], limit: float) -> bool
     """Return whether a metric is worse than *limit* in its whole interval; None without a value."""
     metric = find(name)
     is_high = metric is not None and bool(metric.greater_is_better)
+    if facts["value"] is None:
+        return None
     bound = facts["high" if is_high else "low"]
     bound = facts["value"] if bound is None else bound
-    return None if bound is None else bound < limit if is_high else bound > limit
+    return bound < limit if is_high else bound > limit
 
 
 def _place(

@@ -190,7 +190,8 @@ class ScoreJob(Applying):
         """Return *names*, the column of segments, and the columns with expectations."""
         segment = () if self.segment_by is None else (self.segment_by,)
         expected = () if self.expect is None else self.expect.columns
-        return tuple(dict.fromkeys([*names, *segment, *expected]))
+        more = dict.fromkeys([*segment, *expected])
+        return (*names, *[name for name in more if name not in names])
 
     def left_out(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of `keep` that the output does not have."""

@@ -104,7 +104,11 @@ class Checks:
         self._count_nulls(batch)
         masks = {}
         for rule in self._expected.rules:
-            held = _holds(rule.condition, self._column(batch, rule.column))
+            values = self._column(batch, rule.column)
+            self._broken[rule.column] += 0
+            if _is_bounded(rule.condition, values):
+                continue
+            held = _holds(rule.condition, values)
             self._broken[rule.column] += held.false_count
             if held.false_count:
                 masks[rule] = pc.invert(held).fill_null(False).to_numpy(zero_copy_only=False)  # noqa: FBT003 - a value
@@ -167,6 +171,35 @@ def _attempt_rest(
     ]
     nothing = [pa.nulls(0, output_type(schema)) for schema in outputs]
     return nothing, pa.nulls(0, pa.list_(WHY))
+
+
+def _is_bounded(condition: tuple[Any, ...], values: pa.Array) -> bool:
+    """Return whether the bounds of numbers alone show that *condition* is true of all of them.
+
+    Two bounds of a batch cost a tenth of a comparison of each number, which has more calls.
+    """
+    kind = values.type
+    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    if not is_number or values.null_count or not len(values):
+        return False
+    numbers = values.to_numpy()
+    return _is_within(condition, numbers.min().item(), numbers.max().item())  # both NaN if any is
+
+
+def _is_within(condition: tuple[Any, ...], least: float, most: float) -> bool:
+    kind, *parts = condition
+    match kind:
+        case "and":
+            return all(_is_within(part, least, most) for part in parts)
+        case ">":
+            return bool(least > parts[0])
+        case ">=":
+            return bool(least >= parts[0])
+        case "<":
+            return bool(most < parts[0])
+        case "<=":
+            return bool(most <= parts[0])
+    return False
 
 
 def _holds(condition: tuple[Any, ...], values: pa.Array) -> pa.Array:  # noqa: PLR0911 - one case a condition

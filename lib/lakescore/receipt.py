@@ -187,8 +187,7 @@ def _expect_facts(executions: Sequence[Execution]) -> dict[str, Any]:
     """Return the counts of the rows that were checked."""
     checked: dict[str, Any] = {}
     for execution in executions:
-        if execution.checked:
-            executor.add_checks(checked, execution.checked)
+        executor.add_checks(checked, execution.checked)
     return checked
 
 

@@ -7,7 +7,7 @@ requirements, and MLflow if the model is not a plain scikit-learn one. They neve
 from .applying import WHY, attempt, describe, predicted, release
 from .counting import NULLS, nulls
 from .delegating import answer, cpu_seconds
-from .expecting import CHECKED, UNEXPECTED, Checks, Expected, Rule, add_checks, check_rows
+from .expecting import CHECKED, Checks, Expected, Rule, add_checks, check_rows
 from .families import BYTES_GATHERED, Family, SegmentUnknown
 from .fitting import SAYS, WIDTH, Misshapen, Truncated
 from .footers import FOOTERS, RowGroup, footer, footers
@@ -77,7 +77,6 @@ __all__ = [
     "SEALED",
     "SEPARATOR",
     "SKETCH",
-    "UNEXPECTED",
     "WHY",
     "WIDTH",
     "Bins",

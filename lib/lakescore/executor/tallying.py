@@ -102,8 +102,7 @@ class TaskTotals:
             self.workers.add(counts["worker"])
             for process, size in counts["memory"].items():
                 self.memory[process] = max(size, self.memory.get(process, 0))
-            if counts["checked"]:
-                add_checks(self.checked, counts["checked"])
+            add_checks(self.checked, counts["checked"])
             if listing:
                 self.listing.append(pa.ipc.open_stream(listing).read_all())
 

@@ -12,8 +12,6 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812 - the name that everyone reads at once
 from pyspark.sql.types import (
     DateType,
-    DoubleType,
-    FloatType,
     IntegralType,
     TimestampNTZType,
     TimestampType,
@@ -243,15 +241,12 @@ def _match_in_spark(  # noqa: PLR0913, PLR0917 - two tables and what is known of
             raise KeysInSlices(labels.keys)
     else:
         predicted = predicted.withColumn(SLICE, F.col("slice"))
-    label = F.col(f"`{labels.label}`")
-    may_be_nan = isinstance(labels.snapshot.schema[labels.label].dataType, (DoubleType, FloatType))
-    has_label = label.isNotNull() & ~F.isnan(label) if may_be_nan else label.isNotNull()
     more = []
     if labels.arrived_at:
         more = [F.col(f"`{labels.arrived_at}`").cast("timestamp").alias(ARRIVED)]
-    known = known.where(has_label).select(
+    known = comparing.labelled(known, labels.label).select(
         *[F.col(f"`{name}`").alias(alias) for name, alias in keys.items()],
-        label.alias(comparing.LABEL), *more,
+        F.col(f"`{labels.label}`").alias(comparing.LABEL), *more,
     )  # fmt: skip
     counts = known.groupBy(*keys.values()).agg(F.count("*").alias("count_all"))
     repeated = counts.where("count_all > 1")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -16,6 +14,7 @@ from lakescore.monitoring import gating, labels, realised, tracing
 from lakescore.monitoring.errors import RowsNotCounted
 from lakescore.monitoring.labels import LabelSource
 from lakescore.monitoring.realised import WHOLE
+from lakescore.monitoring.units import digest
 from lakescore.provenance import COLUMNS
 from lakescore.storage import TableNotFound
 
@@ -132,9 +131,7 @@ class Quality:
     @cached_property
     def settings_id(self) -> str:
         """An id of the job's settings that decide the rows."""
-        settings = [self._config.labels and self._config.labels.model_dump(mode="json")]
-        text = json.dumps([*settings, self._config.by], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest([self._asked.model_dump(mode="json"), self._config.by])
 
     def remaining(self) -> list[Unit]:
         """Return the units to evaluate: new ones, and those whose labels may have changed.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -79,8 +77,7 @@ class Monitoring:
     @cached_property
     def settings_id(self) -> str:
         """An id of the job's settings that decide the rows."""
-        text = json.dumps(self._config.settings, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return units.digest(self._config.settings)
 
     @cached_property
     def _table(self) -> Snapshot | None:

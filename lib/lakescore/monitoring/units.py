@@ -59,9 +59,13 @@ class Unit:
 
     def fingerprint(self, baseline: str, settings: Mapping[str, object]) -> str:
         """Return the id of monitoring this unit: equal ids mean equal rows of drift."""
-        facts = [self.model, self.slice, self.run_id, self.input, baseline, settings]
-        text = json.dumps(facts, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest([self.model, self.slice, self.run_id, self.input, baseline, settings])
+
+
+def digest(facts: object) -> str:
+    """Return 16 hex digits, equal for equal *facts*, which are plain values."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def find(

@@ -13,7 +13,7 @@ from lakescore.reporting.rendering import style
 from lakescore.reporting.templating import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -97,11 +97,7 @@ def _over_time(document: Mapping[str, Any]) -> str | None:
         for order, column in enumerate(columns)
         for point in column["points"]
     ]
-    x = {
-        "field": "slice", "type": "nominal", "sort": None, "title": None,
-        "axis": {"labelAngle": -90, "labelOverlap": True, "labelLimit": 90, "ticks": False},
-        "scale": {"domain": document["slices"]},
-    }  # fmt: skip
+    x = _slice_axis(document["slices"])
     y = {"type": "quantitative", "title": None, "axis": {"tickCount": 3}, "scale": {"domainMin": 0}}
     layers = [
         {"mark": {"type": "area", "color": _BAND, "opacity": 0.22, "interpolate": "step"},
@@ -135,6 +131,14 @@ def _over_time(document: Mapping[str, Any]) -> str | None:
     )
 
 
+def _slice_axis(slices: Sequence[str]) -> dict[str, Any]:
+    return {
+        "field": "slice", "type": "nominal", "sort": None, "title": None,
+        "axis": {"labelAngle": -90, "labelOverlap": True, "labelLimit": 90, "ticks": False},
+        "scale": {"domain": slices},
+    }  # fmt: skip
+
+
 def _quality_over_time(quality: Mapping[str, Any] | None) -> str | None:
     """Return the drawing of the metric by slice and version; None for a few slices."""
     known = [] if quality is None else [p for p in quality["points"] if p["value"] is not None]
@@ -150,11 +154,7 @@ def _quality_over_time(quality: Mapping[str, Any] | None) -> str | None:
         }
         for point in known
     ]  # fmt: skip
-    x = {
-        "field": "slice", "type": "nominal", "sort": None, "title": None,
-        "axis": {"labelAngle": -90, "labelOverlap": True, "labelLimit": 90, "ticks": False},
-        "scale": {"domain": slices},
-    }  # fmt: skip
+    x = _slice_axis(slices)
     y = {"type": "quantitative", "title": quality["metric"], "scale": {"zero": False}}
     color = {
         "field": "version", "type": "nominal", "title": None, "scale": {"scheme": "tableau10"},
